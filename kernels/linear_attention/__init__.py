@@ -1,0 +1,1 @@
+"""Linear attention (Katharopoulos et al. 2020): spec.py says what it is, README.md how ours computes it."""

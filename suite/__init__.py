@@ -1,0 +1,41 @@
+"""subquad: benchmarks and profiles of sequence operators.
+
+What the command line does can be done from Python:
+
+    >>> import suite
+    >>> frame = suite.load("results/local/latest")          # a pandas DataFrame, one row a record
+    >>> record = suite.measure(fn, {"q": q, "k": k, "v": v})
+    >>> suite.report(["results/local/latest"], "reports/local")
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from suite.cost import Cost
+from suite.problem import Axis, Case, Problem
+from suite.registry import Implementation, Operator
+from suite.requirement import Requirement
+from suite.targets import Target, target
+
+if TYPE_CHECKING:
+    from suite.measuring import measure
+    from suite.reporting import report
+    from suite.store import load
+
+__version__ = "0.1.0"
+__all__ = [
+    "Axis", "Case", "Cost", "Implementation", "Operator", "Problem", "Requirement", "Target",
+    "load", "measure", "report", "target",
+]  # fmt: skip
+
+_LAZY = {"load": "suite.store", "measure": "suite.measuring", "report": "suite.reporting"}
+
+
+def __getattr__(name: str) -> Any:
+    # pandas, scipy and the renderers load only when they are used.
+    if name in _LAZY:
+        from importlib import import_module
+
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'suite' has no attribute {name!r}")

@@ -1,0 +1,77 @@
+"""The command line: one module a command, imported only when that command is called.
+
+A command's module has `configure(parser)` and `run(args) -> Exit`; nothing heavy is imported at its top.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib import import_module
+
+from suite.errors import Exit, SubquadError
+
+# command -> what `--help` says of it
+COMMANDS = {
+    "bench": "measure cases and store a run",
+    "check": "check numerics alone, against the float64 oracle",
+    "list": "list operators, implementations and presets",
+    "device": "print what this machine is, and its ceilings",
+    "report": "render stored runs as HTML and PNG",
+    "compare": "print what changed between two stored runs",
+    "gate": "judge a candidate against a baseline, by exit code",
+    "export": "write a run's records in another format",
+    "static": "compile kernels without a GPU and say what they will cost",
+    "new-kernel": "write the skeleton of an operator and its test",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise _Usage(f"{message}; see '{self.prog} --help'")
+
+
+class _Usage(SubquadError):
+    pass
+
+
+def parser(command: str | None = None) -> argparse.ArgumentParser:
+    """The parser of all commands; only the named command's own flags are filled in."""
+    top = _Parser(prog="subquad", description="Benchmarks and profiles of sequence operators.", allow_abbrev=False)
+    top.add_argument("--version", action="version", version=_version())
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, help_ in COMMANDS.items():
+        sub = commands.add_parser(name, help=help_, description=help_, allow_abbrev=False)
+        if name == command:
+            module = _module(name)
+            module.configure(sub)
+            sub.set_defaults(run=module.run)
+    return top
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command and return its exit code; an error the user can mend is one line on stderr."""
+    words = sys.argv[1:] if argv is None else argv
+    command = next((word for word in words if not word.startswith("-")), None)
+    try:
+        args = parser(command if command in COMMANDS else None).parse_args(words)
+        return int(args.run(args))
+    except SubquadError as error:
+        print(f"subquad: {error}", file=sys.stderr)
+        return int(error.exit_code)
+    except BrokenPipeError:
+        sys.stderr.close()
+        return int(Exit.PASS)
+    except KeyboardInterrupt:
+        print("subquad: interrupted", file=sys.stderr)
+        return 130
+
+
+def _module(command: str):
+    return import_module(f"suite.cli.{command.replace('-', '_')}")
+
+
+def _version() -> str:
+    from suite import __version__
+
+    return f"subquad {__version__}"

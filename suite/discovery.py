@@ -1,0 +1,112 @@
+"""The one resolver: imports kernels/, baselines/, plug-in files and entry points, and collects their operators.
+
+Nothing else in suite/ imports those packages. `root` names the checkout whose packages are taken, so that a worker can
+load another revision's kernels under this suite.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import pkgutil
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+from suite.errors import DiscoveryError
+from suite.registry import Absent, Operator, Registry
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("kernels", "baselines")
+ENTRY_POINTS = "subquad.operators"
+
+
+def discover(root: Path = ROOT, load: Iterable[str | Path] = ()) -> Registry:
+    """Import everything that registers operators.
+
+    root: the checkout whose kernels/ and baselines/ are imported
+    load: plug-in files, imported after them
+    Raises DiscoveryError when a package resolves elsewhere than under root, a module raises on import, or two things
+    have one name. A module that needs something not installed is listed in `Registry.absent`.
+    """
+    registry = Registry()
+    for name in PACKAGES:
+        for module in _modules(_package(name, Path(root).resolve()), registry):
+            _collect(module, registry)
+    for path in load:
+        _collect(_plugin(Path(path)), registry)
+    for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
+        _collect(_entry(entry), registry)
+    return registry
+
+
+def _package(name: str, root: Path) -> ModuleType:
+    if str(root) not in sys.path:
+        sys.path.insert(0, str(root))
+    try:
+        package = importlib.import_module(name)
+    except ImportError as error:
+        raise DiscoveryError(f"cannot import {name}/ under {root}: {error}; is this a checkout of subquad?") from error
+    found = Path(package.__file__ or "").resolve()
+    if not found.is_relative_to(root):
+        raise DiscoveryError(
+            f"'{name}' was imported from {found.parent}, not from {root}: another package shadows it; "
+            f"run in a fresh Python with {root} first on PYTHONPATH"
+        )
+    return package
+
+
+def _modules(package: ModuleType, registry: Registry) -> Iterator[ModuleType]:
+    yield package
+    for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}.", onerror=lambda _: None):
+        try:
+            yield importlib.import_module(found.name)
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] in (*PACKAGES, "suite", ""):
+                raise DiscoveryError(f"module {found.name} does not import: {error}") from error
+            registry.absent.append(Absent(found.name, f"{error.name} is not installed"))
+        except DiscoveryError:
+            raise
+        except Exception as error:
+            raise DiscoveryError(f"module {found.name} raises on import: {type(error).__name__}: {error}") from error
+
+
+def _plugin(path: Path) -> ModuleType:
+    path = path.resolve()
+    if not path.is_file():
+        raise DiscoveryError(f"--load {path}: no such file")
+    name = f"subquad_plugin_{path.stem}"
+    loaded = sys.modules.get(name)
+    if loaded is not None and loaded.__file__ == str(path):
+        return loaded
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise DiscoveryError(f"--load {path}: not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException as error:
+        del sys.modules[name]
+        if isinstance(error, DiscoveryError | KeyboardInterrupt):
+            raise
+        raise DiscoveryError(f"--load {path} raises on import: {type(error).__name__}: {error}") from error
+    return module
+
+
+def _entry(entry: importlib.metadata.EntryPoint) -> ModuleType:
+    try:
+        loaded = entry.load()
+    except Exception as error:
+        raise DiscoveryError(f"entry point {entry.name} = {entry.value} raises: {type(error).__name__}: {error}") from error
+    if not isinstance(loaded, ModuleType):
+        raise DiscoveryError(f"entry point {entry.name} = {entry.value} is no module; point it at the module that registers")
+    return loaded
+
+
+def _collect(module: ModuleType, registry: Registry) -> None:
+    for value in list(vars(module).values()):
+        if isinstance(value, Operator):
+            registry.add(value)

@@ -1,0 +1,59 @@
+"""The errors a user can meet, each with the exit code that the command line returns for it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """Exit codes of `gate`, `compare --fail` and `static --base`; `bench` and `check` use PASS and REGRESSION."""
+
+    PASS = 0
+    REGRESSION = 1
+    USAGE = 2
+    INCONCLUSIVE = 3
+    INCOMPARABLE = 4
+
+
+# When several hold, the first of these is returned.
+PRECEDENCE = (Exit.USAGE, Exit.INCOMPARABLE, Exit.REGRESSION, Exit.INCONCLUSIVE, Exit.PASS)
+
+
+class SubquadError(Exception):
+    """Something the user can mend: the message is one line that names the thing and the remedy."""
+
+    exit_code = Exit.USAGE
+
+
+class UsageError(SubquadError):
+    """A flag, name, size or preset that can not be served."""
+
+
+class StoreError(SubquadError):
+    """A run folder or results file that is missing, damaged, in use, or newer than this reader."""
+
+
+class DiscoveryError(SubquadError):
+    """A package, plug-in or entry point that could not be loaded, or two things under one name."""
+
+
+class IncomparableError(SubquadError):
+    """Two sides that may not be compared: other machines, or a revision whose code does not load."""
+
+    exit_code = Exit.INCOMPARABLE
+
+
+def worst(codes: Iterable[Exit]) -> Exit:
+    """The code to return when several hold."""
+    held = set(codes)
+    return next((code for code in PRECEDENCE if code in held), Exit.PASS)
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
+    """An error for an unknown name, with the nearest known one, or all of them when none is near."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(names) or 'none'}"
+    return UsageError(f"unknown {kind} '{name}'; {hint}")

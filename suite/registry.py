@@ -1,0 +1,269 @@
+"""Operators and implementations: the two concepts that everything else is about.
+
+An operator is data plus four small functions (inputs, oracle, cost, step); an implementation is a function that an
+operator's decorator registered. Nothing here knows any operator by name.
+
+    >>> double = Operator(name="double", equation="o = 2 v", paper="none", inputs=..., oracle=..., cost=...)
+    >>> @double.implementation("torch", origin="baseline", devices={"cpu"})
+    ... def double_torch(q, k, v): return v + v, None
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from typing import Any, Literal
+
+from suite.cost import Cost
+from suite.errors import DiscoveryError, UsageError, unknown
+from suite.problem import PASSES, STANDARD_AXES, Axis, Problem, Value
+from suite.requirement import Requirement
+
+Origin = Literal["ours", "baseline", "peer"]
+Device = Literal["cuda", "cpu", "interpret"]
+ORIGINS = ("ours", "baseline", "peer")
+DEVICES = ("cuda", "cpu", "interpret")
+SEQUENCE_PASSES = frozenset({"fwd", "bwd", "fwdbwd"})
+
+# Dimensions of the inputs that every operator has; see Operator.dims.
+STANDARD_DIMS = {
+    "q": "B T H K",
+    "k": "B T HK K",
+    "v": "B T HV V",
+    "initial_state": "N HS",
+    "state": "N HS",
+}
+GATE_DIMS = "B T HS"
+
+
+def _place(depth: int) -> str:
+    frame = sys._getframe(depth)
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+@dataclass(frozen=True, eq=False)
+class Implementation:
+    """Code that computes an operator.
+
+    Sequence passes call `fn(q, k, v, *gates, **own axes, scale=None, initial_state=None, output_final_state=False,
+    cu_seqlens=None, cu_seqlens_cpu=None, **tunables) -> (o, final_state or None)`; `decode` calls
+    `fn(q, k, v, *gates, state=..., **own axes, **tunables) -> o` and finds the state updated in place. A keyword that the
+    function does not have makes the cases that need it unsupported; nothing is dropped silently.
+    """
+
+    name: str
+    origin: Origin
+    fn: Callable[..., Any]
+    operator: str
+    place: str
+    tunables: Mapping[str, tuple[Value, ...]]
+    devices: frozenset[str]
+    dtypes: frozenset[str]
+    passes: frozenset[str]
+    requires: Requirement | None
+    supports: Callable[[Problem, Mapping[str, Value]], str | None] | None
+    flops_exec: Callable[[Problem, Mapping[str, Value]], float] | None
+    configuration: Callable[[Problem, Mapping[str, Value]], Mapping[str, Any]] | None
+    deterministic: bool
+
+    @cached_property
+    def parameters(self) -> frozenset[str]:
+        """Names of the function's parameters."""
+        return frozenset(inspect.signature(self.fn).parameters)
+
+    @property
+    def default_tunables(self) -> dict[str, Value]:
+        """Each tunable's first value."""
+        return {name: values[0] for name, values in self.tunables.items()}
+
+    def unsupported(self, problem: Problem, tunables: Mapping[str, Value], own_axes: tuple[Axis, ...]) -> str | None:
+        """Why this implementation can not serve a problem, whatever the device, or None when it can."""
+        if problem.pass_ not in self.passes:
+            return f"{self.name} has no {problem.pass_} pass"
+        if problem.dtype not in self.dtypes:
+            return f"{self.name} does not take {problem.dtype}"
+        for needed, wanted in (("initial_state", problem.initial_state), ("cu_seqlens", problem.layout != "dense")):
+            if wanted and problem.pass_ != "decode" and needed not in self.parameters:
+                return f"{self.name} takes no {needed}"
+        for axis in own_axes:
+            value = problem.axis(axis.name)
+            if value != axis.default and axis.name not in self.parameters:
+                return f"{self.name} serves only {axis.token(axis.default)}, not {axis.token(value)}"
+        if self.requires and (missing := self.requires.missing()):
+            return missing
+        return self.supports(problem, tunables) if self.supports else None
+
+
+@dataclass(frozen=True, eq=False)
+class Operator:
+    """A mathematical function on sequences, independent of any code.
+
+    name:     the field's own, in snake_case
+    equation: the recurrence or formula, as text
+    paper:    authors, year and arXiv number
+    inputs:   (problem, generator) -> dict of tensors on the generator's device, drawn as a real model would draw them:
+              q, k, v, gates; for decode one token's and `state`. The suite adds initial_state's tensors only when the
+              problem asks (`initial_state` in the dict) and cu_seqlens by itself.
+    oracle:   the operator's signature, called with float64 tensors, one token at a time: the specification
+    cost:     (problem, tunables) -> Cost for the passes fwd, bwd and decode (fwdbwd is their sum)
+    step:     decode's specification with the signature `step(q, k, v, *gates, state=...) -> o`; None where the oracle
+              on one token with the state as its initial state says the same
+    tags:     words by which presets select, such as "linear" or "quadratic"
+    axes:     the operator's own axes
+    dims:     dimensions of inputs that differ from the standard: name -> "B T HS K", or a tuple of such for a state of
+              several tensors. Gates default to "B T HS"; names among B, N, T, H, HK, HV, HS are sliced in checks, and
+              trailing dimensions may be left out
+    passes:   the passes that make sense for it
+    stateful: whether it takes an initial state and returns a final one
+    limits:   error limits by dtype that differ from the suite's
+    """
+
+    name: str
+    equation: str
+    paper: str
+    inputs: Callable[[Problem, Any], dict[str, Any]]
+    oracle: Callable[..., Any]
+    cost: Callable[[Problem, Mapping[str, Value]], Cost]
+    step: Callable[..., Any] | None = None
+    tags: tuple[str, ...] = ()
+    axes: tuple[Axis, ...] = ()
+    dims: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
+    passes: tuple[str, ...] = ("fwd", "bwd", "fwdbwd", "decode")
+    stateful: bool = True
+    limits: Mapping[str, float] = field(default_factory=dict)
+    implementations: dict[str, Implementation] = field(default_factory=dict, init=False)
+    place: str = field(default="", init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "place", _place(3))
+        if not self.name.isidentifier():
+            raise DiscoveryError(f"operator name {self.name!r} ({self.place}) is no identifier; use snake_case")
+        for axis in self.axes:
+            if axis.name in STANDARD_AXES or not axis.values:
+                raise DiscoveryError(f"axis '{axis.name}' of {self.name} ({self.place}) is a standard axis or has no values")
+        for pass_ in self.passes:
+            if pass_ not in PASSES:
+                raise unknown("pass", pass_, PASSES)
+
+    def implementation(
+        self,
+        name: str,
+        *,
+        origin: Origin,
+        devices: Iterable[str] = ("cuda", "cpu"),
+        dtypes: Iterable[str] = ("bfloat16", "float16", "float32"),
+        passes: Iterable[str] = SEQUENCE_PASSES,
+        tunables: Mapping[str, tuple[Value, ...]] | None = None,
+        requires: Requirement | None = None,
+        supports: Callable[[Problem, Mapping[str, Value]], str | None] | None = None,
+        flops_exec: Callable[[Problem, Mapping[str, Value]], float] | None = None,
+        configuration: Callable[[Problem, Mapping[str, Value]], Mapping[str, Any]] | None = None,
+        deterministic: bool = True,
+    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Register the decorated function as an implementation of this operator, and return it unchanged.
+
+        tunables:      name -> admissible values, the default first
+        requires:      the library it needs; where it is missing, its cases are unsupported with the install command
+        supports:      (problem, tunables) -> a reason why it can not serve this problem, or None
+        flops_exec:    (problem, tunables) -> executed FLOPs, where they differ from the operator's cost
+        configuration: (problem, tunables) -> what it would choose there (regime, warps, stages): kept with the record
+        deterministic: whether two runs agree bit for bit; recorded when they do not, held against it when it says so
+        Raises DiscoveryError when the name is taken, naming both places.
+        """
+        place = _place(2)
+
+        def register(fn: Callable[..., Any]) -> Callable[..., Any]:
+            if name in self.implementations:
+                first = self.implementations[name].place
+                raise DiscoveryError(f"{self.name}/{name} is registered twice, at {first} and at {place}; rename one")
+            made = Implementation(
+                name=name, origin=origin, fn=fn, operator=self.name, place=place,
+                tunables=dict(tunables or {}), devices=frozenset(devices), dtypes=frozenset(dtypes),
+                passes=frozenset(passes), requires=requires, supports=supports, flops_exec=flops_exec,
+                configuration=configuration, deterministic=deterministic,
+            )  # fmt: skip
+            _validate(made)
+            self.implementations[name] = made
+            return fn
+
+        return register
+
+    def complete(self, problem: Problem, own: Mapping[str, Value] | None = None) -> Problem:
+        """The problem with every own axis set, in registry order; UsageError on an unknown axis or value."""
+        given = {**dict(problem.axes), **(own or {})}
+        for name in given:
+            if name not in {axis.name for axis in self.axes}:
+                raise unknown(f"axis of {self.name}", name, [axis.name for axis in self.axes])
+        for axis in self.axes:
+            value = given.get(axis.name, axis.default)
+            if value not in axis.values:
+                known = ", ".join(str(each) for each in axis.values)
+                raise UsageError(f"{self.name} has no {axis.name} = {value!r}; it takes {known}")
+        return problem.replace(axes=tuple((axis.name, given.get(axis.name, axis.default)) for axis in self.axes))
+
+    def cost_of(self, problem: Problem, implementation: Implementation | None = None,
+                tunables: Mapping[str, Value] | None = None) -> Cost:  # fmt: skip
+        """Cost of one call of the problem's pass, with an implementation's executed FLOPs when one is given."""
+        tunables = tunables or {}
+        if problem.pass_ == "fwdbwd":
+            parts = [self.cost(problem.replace(pass_=each), tunables) for each in ("fwd", "bwd")]
+            cost = Cost(**{f.name: sum(getattr(part, f.name) for part in parts) for f in fields(Cost)})
+        else:
+            cost = self.cost(problem, tunables)
+        if implementation and implementation.flops_exec:
+            cost = cost.executing(implementation.flops_exec(problem, tunables))
+        return cost
+
+    def dims_of(self, name: str) -> str | tuple[str, ...]:
+        """Dimensions of an input, as `dims` or the standard says."""
+        return self.dims.get(name) or STANDARD_DIMS.get(name) or GATE_DIMS
+
+
+def _validate(made: Implementation) -> None:
+    where = f"{made.operator}/{made.name} ({made.place})"
+    if made.origin not in ORIGINS:
+        raise DiscoveryError(f"{where}: origin {made.origin!r} is none of {', '.join(ORIGINS)}")
+    for kind, given, known in (("device", made.devices, DEVICES), ("pass", made.passes, PASSES)):
+        if extra := set(given) - set(known):
+            raise DiscoveryError(f"{where}: {kind} {sorted(extra)[0]!r} is none of {', '.join(known)}")
+    for name, values in made.tunables.items():
+        if name in STANDARD_AXES or not values:
+            raise DiscoveryError(f"{where}: tunable '{name}' is a standard axis or has no values")
+
+
+@dataclass(frozen=True)
+class Absent:
+    """A module that could not be imported because something it needs is not installed."""
+
+    module: str
+    reason: str
+
+
+@dataclass
+class Registry:
+    """All operators that discovery found, and the modules it could not import."""
+
+    operators: dict[str, Operator] = field(default_factory=dict)
+    absent: list[Absent] = field(default_factory=list)
+
+    def add(self, operator: Operator) -> None:
+        """Add an operator; DiscoveryError naming both places when another one has its name."""
+        known = self.operators.setdefault(operator.name, operator)
+        if known is not operator:
+            raise DiscoveryError(
+                f"operator '{operator.name}' is registered twice, at {known.place} and at {operator.place}; rename one"
+            )
+
+    def operator(self, name: str) -> Operator:
+        if name not in self.operators:
+            raise unknown("operator", name, self.operators)
+        return self.operators[name]
+
+    def implementation(self, operator: str, name: str) -> Implementation:
+        implementations = self.operator(operator).implementations
+        if name not in implementations:
+            raise unknown(f"implementation of {operator}", name, implementations)
+        return implementations[name]

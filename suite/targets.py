@@ -1,0 +1,97 @@
+"""Target: what the device is that host code writes kernels for. The one place host code may ask.
+
+    >>> blocks = suite.target().sms
+
+On a GPU the driver answers. Under the static profile and in Triton's interpreter the answer is set by `aim`, so that the
+same host code runs on meta tensors, in the interpreter and on a device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+
+
+@dataclass(frozen=True)
+class Target:
+    """A device, as far as a kernel's host code may depend on it.
+
+    arch:         "sm_90", or "cpu"
+    name:         the product, or "" when only the architecture is known
+    sms:          streaming multiprocessors
+    shared_bytes: shared memory that one block can have
+    shared_sm:    shared memory of one SM
+    registers:    32-bit registers of one SM
+    threads:      resident threads of one SM
+    blocks:       resident blocks of one SM
+    l2_bytes:     last-level cache
+    """
+
+    arch: str
+    name: str = ""
+    sms: int = 1
+    shared_bytes: int = 0
+    shared_sm: int = 0
+    registers: int = 65536
+    threads: int = 2048
+    blocks: int = 32
+    l2_bytes: int = 0
+
+    @property
+    def capability(self) -> int:
+        """90 for "sm_90", 0 for a CPU."""
+        return int(self.arch.removeprefix("sm_")) if self.arch.startswith("sm_") else 0
+
+
+KiB = 1024
+MiB = 1024 * 1024
+# What stands for an architecture when no device is there: a product that people have.
+REPRESENTATIVES = {
+    "sm_80": Target("sm_80", "NVIDIA A100-SXM4-80GB", 108, 163 * KiB, 164 * KiB, blocks=32, l2_bytes=40 * MiB),
+    "sm_90": Target("sm_90", "NVIDIA H200", 132, 227 * KiB, 228 * KiB, blocks=32, l2_bytes=50 * MiB),
+    "sm_100": Target("sm_100", "NVIDIA B200", 148, 227 * KiB, 228 * KiB, blocks=32, l2_bytes=126 * MiB),
+}
+
+_aimed: list[Target] = []
+
+
+@contextmanager
+def aim(at: Target | str) -> Iterator[Target]:
+    """Answer `target()` with this device, or with an architecture's representative, inside the block."""
+    chosen = REPRESENTATIVES[at] if isinstance(at, str) else at
+    _aimed.append(chosen)
+    try:
+        yield chosen
+    finally:
+        _aimed.pop()
+
+
+def target() -> Target:
+    """The device that host code should write for: the aimed one, else the current GPU, else the CPU."""
+    if _aimed:
+        return _aimed[-1]
+    import torch
+
+    if torch.cuda.is_available():
+        return _of_gpu(torch.cuda.current_device())
+    return Target("cpu")
+
+
+@cache
+def _of_gpu(index: int) -> Target:
+    import torch
+
+    p = torch.cuda.get_device_properties(index)
+    return Target(
+        arch=f"sm_{p.major}{p.minor}",
+        name=p.name,
+        sms=p.multi_processor_count,
+        shared_bytes=getattr(p, "shared_memory_per_block_optin", 48 * KiB),
+        shared_sm=getattr(p, "shared_memory_per_multiprocessor", 0),
+        registers=getattr(p, "regs_per_multiprocessor", 65536),
+        threads=getattr(p, "max_threads_per_multi_processor", 2048),
+        blocks=REPRESENTATIVES.get(f"sm_{p.major}{p.minor}", Target("")).blocks,
+        l2_bytes=getattr(p, "L2_cache_size", 0),
+    )
