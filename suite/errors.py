@@ -45,6 +45,10 @@ class IncomparableError(SubquadError):
     exit_code = Exit.INCOMPARABLE
 
 
+class Unsupported(Exception):
+    """Raised by an implementation that finds, when called, that it can not serve a problem; the message is the reason."""
+
+
 def worst(codes: Iterable[Exit]) -> Exit:
     """The code to return when several hold."""
     held = set(codes)

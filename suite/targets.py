@@ -68,6 +68,11 @@ def aim(at: Target | str) -> Iterator[Target]:
         _aimed.pop()
 
 
+def is_aimed() -> bool:
+    """Whether `aim` is in force."""
+    return bool(_aimed)
+
+
 def target() -> Target:
     """The device that host code should write for: the aimed one, else the current GPU, else the CPU."""
     if _aimed:

@@ -1,0 +1,175 @@
+"""The check: one implementation's outputs and gradients against the oracle, on inputs it has not seen.
+
+Memory that the implementation allocates is filled with NaN first, so that what it does not write can not pass.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from suite.calling import Call, Tensors, draw_cotangents
+from suite.errors import UsageError
+from suite.faults import classify
+from suite.inputs import Inputs, draw_inputs, each, flat
+from suite.numerics import Difference, difference, limit_of
+from suite.oracle import Reference, reference
+from suite.problem import Problem, Value
+from suite.registry import Implementation, Operator
+from suite.targets import aim, is_aimed
+
+# Beyond this the gradients are checked at this T, with everything else as in the problem; the record says so.
+BACKWARD_T = 2048
+_EMPTY = ("empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided")
+
+
+@dataclass
+class Check:
+    """What a check found: `errors` holds each output's and gradient's error by name."""
+
+    status: str
+    reason: str = ""
+    errors: dict[str, float] = field(default_factory=dict)
+    limit: float = 0.0
+    check_T: int | None = None
+
+    @property
+    def ok(self) -> bool:
+        return self.status == "ok"
+
+
+class NanFill(TorchDispatchMode):
+    """Fills memory that is allocated uninitialised with NaN."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if func.__name__.partition(".")[0] in _EMPTY and out.is_floating_point():
+            out.fill_(torch.nan)
+        return out
+
+
+class Checker:
+    """Checks the implementations of one problem on the same inputs, with the oracle run once."""
+
+    def __init__(self, operator: Operator, problem: Problem, *, device: str, seed: int) -> None:
+        long = problem.differentiates and problem.T > BACKWARD_T
+        self.operator = operator
+        self.problem = problem.replace(T=BACKWARD_T) if long else problem
+        self.check_T = BACKWARD_T if long else None
+        self.seed = seed
+        self.inputs = draw_inputs(operator, self.problem, seed, device)
+        self._reference: Reference | None = None
+        self._cotangents: Tensors | None = None
+
+    def check(self, implementation: Implementation, tunables: Mapping[str, Value]) -> Check:
+        """Run one implementation and compare; what it raises becomes a status."""
+        inputs = _fresh(self.inputs)
+        call = Call(self.operator, implementation, self.problem, tunables, inputs, self.seed)
+        try:
+            produced = self._produce(call)
+        except Exception as error:
+            status, reason = classify(error)
+            return Check(status, reason, check_T=self.check_T)
+        return self._compare(produced)
+
+    def _produce(self, call: Call) -> Tensors:
+        with NanFill():
+            if self.problem.differentiates:
+                call.problem = self.problem.replace(pass_="fwdbwd")
+                outputs = call.forward()
+                if self._cotangents is None:
+                    self._cotangents = draw_cotangents(outputs, self.seed)
+                call.cotangents = self._cotangents
+            produced = call.run()
+        if self.problem.pass_ == "decode":
+            produced = produced | flat({"state": call.inputs["state"]})
+        return produced
+
+    def reference(self) -> Reference:
+        """The oracle's values, computed when first asked for."""
+        if self._reference is None:
+            self._reference = reference(self.operator, self.problem, self.inputs, self._cotangents, pick=self.seed)
+        return self._reference
+
+    def _compare(self, produced: Tensors) -> Check:
+        expected = self.reference()
+        found: dict[str, Difference] = {}
+        for name, value in expected.values.items():
+            out = produced.get(name)
+            token_dim = 1 if name == "o" or name in ("dq", "dk", "dv") else None
+            cut = None if out is None else _cut(expected, name, out)
+            found[name] = difference(cut, value, token_dim)
+        limits = {name: limit_of(self.problem.dtype, name, self.operator.limits) for name in found}
+        wrong = [d.describe(name, limits[name]) for name, d in found.items() if d.exceeds(limits[name])]
+        errors = {name: d.error for name, d in found.items()}
+        return Check("incorrect" if wrong else "ok", "; ".join(wrong), errors, limits["o"], self.check_T)
+
+
+def _cut(expected: Reference, name: str, out: torch.Tensor) -> torch.Tensor:
+    try:
+        return expected.cut(name, out)
+    except IndexError:
+        return out
+
+
+def _fresh(inputs: Inputs) -> Inputs:
+    # An implementation may write where it should not, and a step must: each gets its own copy.
+    return each(lambda x: x.detach().clone().requires_grad_(x.requires_grad), inputs)
+
+
+def interpreting() -> bool:
+    """Whether Triton's interpreter is on in this process."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+@contextmanager
+def device_context(device: str) -> Iterator[str]:
+    """The torch device for `cuda`, `cpu` or `interpret`; the interpreter answers as an sm_90 unless aimed otherwise."""
+    if device == "interpret":
+        if not interpreting():
+            raise UsageError("the interpreter must be on before Triton is imported; set TRITON_INTERPRET=1")
+        with nullcontext() if is_aimed() else aim("sm_90"):
+            yield "cpu"
+        return
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--device cuda: no CUDA device here; use --device cpu, or interpret for Triton's interpreter")
+    yield device
+
+
+def refusal(operator: Operator, implementation: Implementation, problem: Problem,
+            tunables: Mapping[str, Value], device: str) -> str | None:  # fmt: skip
+    """Why a case can not run on a device, or None: known before anything is called."""
+    if problem.pass_ not in operator.passes:
+        return f"{operator.name} has no {problem.pass_} pass"
+    if problem.initial_state and not operator.stateful:
+        return f"{operator.name} has no state to start from"
+    if device not in implementation.devices:
+        return f"{implementation.name} does not run on {device}, only on {', '.join(sorted(implementation.devices))}"
+    if device == "interpret" and problem.dtype == "bfloat16":
+        return "Triton's interpreter computes bfloat16 wrongly without saying so; use fp32 or fp16"
+    return implementation.unsupported(problem, tunables, operator.axes)
+
+
+def check_case(operator: Operator, implementation: str, problem: Problem, tunables: Mapping[str, Value] | None = None,
+               *, device: str = "cpu", seed: int = 0) -> Check:  # fmt: skip
+    """Check one implementation on one problem: forward outputs, final state and, where it differentiates, all gradients.
+
+    Raises UsageError for an unknown implementation or axis, or when the device is not there.
+    """
+    problem = operator.complete(problem)
+    if implementation not in operator.implementations:
+        from suite.errors import unknown
+
+        raise unknown(f"implementation of {operator.name}", implementation, operator.implementations)
+    made = operator.implementations[implementation]
+    chosen = {**made.default_tunables, **(tunables or {})}
+    if reason := refusal(operator, made, problem, chosen, device):
+        return Check("unsupported", reason)
+    with device_context(device) as torch_device:
+        return Checker(operator, problem, device=torch_device, seed=seed).check(made, chosen)

@@ -1,0 +1,84 @@
+"""Numerics: how far a result is from the oracle, and how far it may be.
+
+error = RMS(out - oracle) / max(RMS(oracle), 1e-6). NaN never passes. Beside the whole, no single token's RMS error may
+exceed 10 times the limit times RMS(oracle): one wrong row of thousands hides in the mean.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+FLOOR = 1e-6
+TOKEN_FACTOR = 10.0
+LIMITS = {"float64": 1e-9, "float32": 1e-4, "float16": 3e-3, "bfloat16": 8e-3}
+# A gate's gradient sums products over the state: it loses more of a short mantissa than q, k, v do.
+GATE_LIMITS = {"bfloat16": 1.5e-2}
+PLAIN = {"o", "final_state", "state", "dq", "dk", "dv", "dinitial_state"}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far one tensor is from the oracle's.
+
+    error: RMS error over the oracle's RMS; infinity for a NaN, a wrong shape or a missing tensor
+    token: the worst token's RMS error over the oracle's RMS
+    why:   what is wrong in words, where it is not just a size
+    """
+
+    error: float
+    token: float = 0.0
+    why: str = ""
+
+    def exceeds(self, limit: float) -> bool:
+        return not (self.error <= limit and self.token <= TOKEN_FACTOR * limit)
+
+    def describe(self, name: str, limit: float) -> str:
+        """`o: error 2.3e-02, limit 1.0e-04`."""
+        if self.why:
+            return f"{name}: {self.why}"
+        if self.error <= limit:
+            return f"{name}: error of one token {self.token:.1e}, limit {TOKEN_FACTOR * limit:.1e}"
+        return f"{name}: error {self.error:.1e}, limit {limit:.1e}"
+
+
+def difference(out: torch.Tensor | None, oracle: torch.Tensor, token_dim: int | None = None) -> Difference:
+    """Compare one tensor with the oracle's.
+
+    token_dim: the dimension that counts tokens, or None where there is none
+    """
+    if out is None:
+        return Difference(math.inf, why="missing")
+    if out.shape != oracle.shape:
+        return Difference(math.inf, why=f"shape {list(out.shape)}, not {list(oracle.shape)}")
+    out, oracle = out.detach().double(), oracle.detach().double()
+    bad = ~torch.isfinite(out)
+    if bad.any():
+        first = tuple(int(i) for i in bad.nonzero()[0])
+        return Difference(math.inf, why=f"{int(bad.sum())} of {out.numel()} values not finite, first at {first}")
+    scale = max(_rms(oracle), FLOOR)
+    error = _rms(out - oracle) / scale
+    if token_dim is None:
+        return Difference(error)
+    others = [d for d in range(out.ndim) if d != token_dim]
+    token = (out - oracle).square().mean(dim=others).sqrt().max().item() / scale
+    return Difference(error, token)
+
+
+def limit_of(dtype: str, name: str, limits: Mapping[str, float] | None = None) -> float:
+    """The largest error allowed for an output or gradient.
+
+    dtype:  the problem's
+    name:   `o`, `final_state[0]`, `dq`, `dbeta`, …
+    limits: an operator's own, by dtype
+    """
+    own = (limits or {}).get(dtype, LIMITS[dtype])
+    gate = name.partition("[")[0] not in PLAIN
+    return max(own, GATE_LIMITS.get(dtype, own)) if gate else own
+
+
+def _rms(x: torch.Tensor) -> float:
+    return x.square().mean().sqrt().item() if x.numel() else 0.0

@@ -1,0 +1,156 @@
+"""The plan: problems in the order in which they are measured, each with the cases that are measured together.
+
+Problems of one shape are adjacent whatever their operator, and shapes go from short to long: a sweep that a budget cuts
+off has compared every operator up to some length.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from suite.errors import UsageError, unknown
+from suite.presets import AXES, Preset, Sweep
+from suite.problem import PASSES, Case, Problem, Value
+from suite.registry import Implementation, Operator, Registry
+
+SMALLEST_CHUNK = 16
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What flags say about a preset: which operators and implementations, and axes that replace the preset's.
+
+    operators, implementations: names; empty means all that the preset selects
+    skip:                       OPERATOR, OPERATOR/IMPLEMENTATION or IMPLEMENTATION
+    values, axes, tunables:     as in Sweep; each replaces the same axis of every sweep
+    """
+
+    operators: tuple[str, ...] = ()
+    implementations: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
+    values: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
+    axes: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
+    tunables: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Group:
+    """One problem and its cases: the unit of scheduling."""
+
+    operator: str
+    problem: Problem
+    cases: tuple[Case, ...]
+
+    @property
+    def problem_id(self) -> str:
+        return self.cases[0].problem_id
+
+
+def make_plan(registry: Registry, preset: Preset, selection: Selection) -> list[Group]:
+    """All groups of a preset under a selection, ordered. UsageError on unknown names or an empty plan."""
+    operators = _operators(registry, preset, selection)
+    _check_implementations(operators, selection)
+    sweeps = [_overridden(sweep, selection) for sweep in preset.sweeps]
+    _check_names(operators, sweeps)
+    groups: dict[str, Group] = {}
+    for operator, sweep in itertools.product(operators, sweeps):
+        for problem in _problems(operator, sweep):
+            cases = tuple(_cases(operator, problem, sweep, preset.skip + selection.skip, selection.implementations))
+            if cases:
+                groups.setdefault(cases[0].problem_id, Group(operator.name, problem, cases))
+    if not groups:
+        raise UsageError(f"nothing to do: preset {preset.name} and the flags select no case; see `subquad list`")
+    return sorted(groups.values(), key=_order)
+
+
+def _operators(registry: Registry, preset: Preset, selection: Selection) -> list[Operator]:
+    if selection.operators:
+        return [registry.operator(name) for name in selection.operators]
+    if preset.operators:
+        return [registry.operator(name) for name in preset.operators]
+    return [op for op in registry.operators.values() if not preset.tags or set(preset.tags) & set(op.tags)]
+
+
+def _check_implementations(operators: Sequence[Operator], selection: Selection) -> None:
+    known = {name for op in operators for name in op.implementations}
+    for name in selection.implementations:
+        if name.rpartition("/")[2] not in known:
+            raise unknown("implementation", name, known)
+    for name in selection.skip:
+        if name.rpartition("/")[2] not in known | {op.name for op in operators}:
+            raise unknown("implementation or operator to skip", name, known)
+
+
+def _check_names(operators: Sequence[Operator], sweeps: Sequence[Sweep]) -> None:
+    axes = {axis.name for op in operators for axis in op.axes}
+    tunables = {name for op in operators for made in op.implementations.values() for name in made.tunables}
+    for sweep in sweeps:
+        for kind, given, known in (("own axis", sweep.axes, axes), ("tunable", sweep.tunables, tunables)):
+            for name in given:
+                if name not in known and operators:
+                    raise unknown(kind, name, known)
+        for chunk in sweep.tunables.get("chunk", ()):
+            _check_chunk(chunk)
+
+
+def _check_chunk(chunk: Value) -> None:
+    if chunk == "all":
+        return
+    if not isinstance(chunk, int) or chunk < SMALLEST_CHUNK or chunk & (chunk - 1):
+        raise UsageError(f"chunk = {chunk} is no power of two of at least {SMALLEST_CHUNK}; try 32, 64 or 128")
+
+
+def _overridden(sweep: Sweep, selection: Selection) -> Sweep:
+    values = dict(selection.values)
+    # A flag for K means V too, as in a preset, unless V has a flag of its own.
+    dropped = set(values) | ({"V"} if "K" in values else set())
+    shapes = [{axis: v for axis, v in shape.items() if axis not in dropped} for shape in sweep.shapes]
+    distinct = [shape for i, shape in enumerate(shapes) if shape not in shapes[:i]]
+    kept = {axis: v for axis, v in sweep.values.items() if axis not in dropped}
+    return replace(
+        sweep, values=kept | values, shapes=tuple(distinct),
+        axes={**sweep.axes, **selection.axes}, tunables={**sweep.tunables, **selection.tunables},
+    )  # fmt: skip
+
+
+def _problems(operator: Operator, sweep: Sweep) -> Iterator[Problem]:
+    own = {axis.name: sweep.axes[axis.name] for axis in operator.axes if axis.name in sweep.axes}
+    for shape in sweep.shapes:
+        varied = {axis: sweep.values.get(axis, (default,)) for axis, default in AXES.items() if axis not in shape}
+        for values in itertools.product(*varied.values()):
+            columns = {**shape, **dict(zip(varied, values, strict=True))}
+            for chosen in itertools.product(*own.values()):
+                problem = Problem.from_columns(columns)
+                yield operator.complete(problem, dict(zip(own, chosen, strict=True)))
+
+
+def _cases(operator: Operator, problem: Problem, sweep: Sweep, skip: tuple[str, ...],
+           only: tuple[str, ...]) -> Iterator[Case]:  # fmt: skip
+    if problem.pass_ not in operator.passes:
+        return
+    for made in operator.implementations.values():
+        names = {made.name, f"{operator.name}/{made.name}"}
+        if (only and not names & set(only)) or (names | {operator.name}) & set(skip):
+            continue
+        # A step beside sequence functions is another way of working, not a case that is missing.
+        if problem.pass_ not in made.passes:
+            continue
+        for tunables in _tunables(made, sweep):
+            yield Case(operator.name, made.name, problem, tunables, operator.axes)
+
+
+def _tunables(made: Implementation, sweep: Sweep) -> Iterator[tuple[tuple[str, Value], ...]]:
+    chosen = {}
+    for name, admissible in made.tunables.items():
+        given = sweep.tunables.get(name, (admissible[0],))
+        chosen[name] = admissible if given == ("all",) else given
+    for values in itertools.product(*chosen.values()):
+        yield tuple(zip(chosen, values, strict=True))
+
+
+def _order(group: Group) -> tuple[object, ...]:
+    p = group.problem
+    work = p.B if p.pass_ == "decode" else p.B * p.T
+    return (p.T, work * p.HS, p.K, p.V, p.dtype, PASSES.index(p.pass_), p.layout, p.initial_state, group.operator)

@@ -1,0 +1,147 @@
+"""Presets: what a sweep covers, as strict TOML read into frozen dataclasses.
+
+    description = "what it is for"
+    tags = ["linear", "quadratic"]        # operators that have any of these; or operators = ["retention"]
+    skip = ["softmax_attention/flex"]     # OPERATOR, OPERATOR/IMPLEMENTATION or IMPLEMENTATION
+    warmup_ms = 25
+    rep_ms = 500                          # the longest that one case is timed
+
+    [[sweep]]                             # the product of its lists; several sweeps are joined
+    T = [1024, 4096]
+    K = [64, 128]                         # V follows K unless V is given
+    pass = ["fwd", "fwdbwd"]
+    shapes = [{B = 1, H = 16}, {B = 8, H = 32}]   # axes that vary together
+    axes = {causal = [true]}              # own axes, for the operators that have them
+    tunables = {chunk = [64, 128]}        # "all" for every admissible value
+
+An unknown key is an error that names the key and the file.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from suite.errors import UsageError, unknown
+from suite.problem import SIZES, Value
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+FOLDER = Path(__file__).parent
+# Axes of a sweep -> the default of an axis that is not given; 0 stands for "follows another axis".
+AXES: dict[str, Value] = {
+    "B": 1, "T": 1024, "H": 1, "HK": 0, "HV": 0, "K": 64, "V": 0,
+    "dtype": "bfloat16", "pass": "fwd", "layout": "dense", "state_dtype": "float32", "initial_state": False,
+}  # fmt: skip
+Values = tuple[Value, ...]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A product of axes, with `shapes` for axes that vary together.
+
+    values:   axis -> values, for the standard axes that are given
+    shapes:   sets of axis values that go together; each is combined with the product of the rest
+    axes:     own axes of operators -> values
+    tunables: tunables of implementations -> values, or ("all",)
+    """
+
+    values: Mapping[str, Values] = field(default_factory=dict)
+    shapes: tuple[Mapping[str, Value], ...] = ({},)
+    axes: Mapping[str, Values] = field(default_factory=dict)
+    tunables: Mapping[str, Values] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named set of sweeps, the operators they serve, and how long a case may take."""
+
+    name: str
+    description: str = ""
+    tags: tuple[str, ...] = ()
+    operators: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
+    warmup_ms: float = 25.0
+    rep_ms: float = 500.0
+    sweeps: tuple[Sweep, ...] = ()
+
+
+def names() -> list[str]:
+    """Names of the presets that come with the suite."""
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def load_preset(name: str) -> Preset:
+    """A preset by name, or by the path of a TOML file. UsageError on an unknown name, key, axis or type."""
+    path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
+    if not path.is_file():
+        raise UsageError(f"preset file {path} does not exist") if name.endswith(".toml") else unknown("preset", name, names())
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"preset {path}: {error}") from error
+    return _Reader(path).preset(table)
+
+
+@dataclass(frozen=True)
+class _Reader:
+    path: Path
+
+    def preset(self, table: dict[str, Any]) -> Preset:
+        known = {f.name for f in fields(Preset)} - {"name", "sweeps"} | {"sweep"}
+        self._refuse_unknown(table, known, "preset key")
+        values: dict[str, Any] = {}
+        for key in ("tags", "operators", "skip"):
+            values[key] = self._list(key, table.get(key, []), str)
+        for key in ("warmup_ms", "rep_ms"):
+            if key in table:
+                values[key] = self._one(key, table[key], (int, float))
+        sweeps = self._tables("sweep", table.get("sweep"))
+        description = self._one("description", table.get("description", ""), str)
+        return Preset(self.path.stem, description, sweeps=tuple(self._sweep(s) for s in sweeps), **values)
+
+    def _sweep(self, table: dict[str, Any]) -> Sweep:
+        self._refuse_unknown(table, {*AXES, "shapes", "axes", "tunables"}, "sweep key")
+        shapes = self._tables("shapes", table.get("shapes", [{}]))
+        for shape in shapes:
+            self._refuse_unknown(shape, set(AXES), "axis in shapes")
+            for axis, value in shape.items():
+                self._one(axis, value, _type_of(axis))
+        return Sweep(
+            values={axis: self._list(axis, table[axis], _type_of(axis)) for axis in AXES if axis in table},
+            shapes=tuple(shapes),
+            axes={name: self._list(name, value, (bool, int, str, float)) for name, value in table.get("axes", {}).items()},
+            tunables={name: self._list(name, value, (int, str)) for name, value in table.get("tunables", {}).items()},
+        )
+
+    def _refuse_unknown(self, table: Mapping[str, Any], known: set[str], kind: str) -> None:
+        for key in table:
+            if key not in known:
+                raise UsageError(f"{self.path.name}: {unknown(kind, key, known)}")
+
+    def _tables(self, key: str, value: Any) -> list[dict[str, Any]]:
+        if not isinstance(value, list) or not value or not all(isinstance(each, dict) for each in value):
+            raise UsageError(f"{self.path.name}: '{key}' must be a list of at least one table")
+        return value
+
+    def _list(self, key: str, value: Any, kind: Any) -> tuple[Any, ...]:
+        if not isinstance(value, list):
+            raise UsageError(f"{self.path.name}: '{key}' must be a list, not {value!r}")
+        return tuple(self._one(key, each, kind) for each in value)
+
+    def _one(self, key: str, value: Any, kind: Any) -> Any:
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind in (int, (int, float))):
+            raise UsageError(f"{self.path.name}: '{key}' has {value!r}, which is of the wrong type")
+        return value
+
+
+def _type_of(axis: str) -> type:
+    if axis in SIZES:
+        return int
+    return bool if axis == "initial_state" else str

@@ -1,0 +1,36 @@
+"""Which tests run where.
+
+Triton's interpreter must be on before Triton is imported, so tests marked `interpret` have a process of their own:
+`TRITON_INTERPRET=1 pytest -m interpret`. Tests marked `gpu` are skipped, visibly, without a CUDA device.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+INTERPRETING = os.environ.get("TRITON_INTERPRET") == "1"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    chosen = [item for item in items if (item.get_closest_marker("interpret") is not None) == INTERPRETING]
+    left = [item for item in items if item not in set(chosen)]
+    if left:
+        config.hook.pytest_deselected(items=left)
+        items[:] = chosen
+    if any(item.get_closest_marker("gpu") for item in items) and not _cuda():
+        skip = pytest.mark.skip(reason="no CUDA device here")
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(skip)
+
+
+def pytest_report_header() -> str:
+    return f"triton interpreter: {'on: only tests marked interpret run' if INTERPRETING else 'off'}"
+
+
+def _cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
