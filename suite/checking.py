@@ -31,13 +31,17 @@ _EMPTY = ("empty", "empty_like", "new_empty", "empty_strided", "new_empty_stride
 
 @dataclass
 class Check:
-    """What a check found: `errors` holds each output's and gradient's error by name."""
+    """What a check found: `errors` holds each output's and gradient's error by name.
+
+    repeatable: whether a second call on the same inputs agreed bit for bit; None when there was none
+    """
 
     status: str
     reason: str = ""
     errors: dict[str, float] = field(default_factory=dict)
     limit: float = 0.0
     check_T: int | None = None
+    repeatable: bool | None = None
 
     @property
     def ok(self) -> bool:
@@ -69,24 +73,25 @@ class Checker:
 
     def check(self, implementation: Implementation, tunables: Mapping[str, Value]) -> Check:
         """Run one implementation and compare; what it raises becomes a status."""
-        inputs = _fresh(self.inputs)
-        call = Call(self.operator, implementation, self.problem, tunables, inputs, self.seed)
         try:
-            produced = self._produce(call)
+            with NanFill():
+                produced = self._produce(implementation, tunables)
+            again = self._produce(implementation, tunables)
         except Exception as error:
             status, reason = classify(error)
             return Check(status, reason, check_T=self.check_T)
-        return self._compare(produced)
+        check = self._compare(produced)
+        check.repeatable = all(torch.equal(x, again[name]) for name, x in produced.items())
+        return check
 
-    def _produce(self, call: Call) -> Tensors:
-        with NanFill():
-            if self.problem.differentiates:
-                call.problem = self.problem.replace(pass_="fwdbwd")
-                outputs = call.forward()
-                if self._cotangents is None:
-                    self._cotangents = draw_cotangents(outputs, self.seed)
-                call.cotangents = self._cotangents
-            produced = call.run()
+    def _produce(self, implementation: Implementation, tunables: Mapping[str, Value]) -> Tensors:
+        call = Call(self.operator, implementation, self.problem, tunables, _fresh(self.inputs), self.seed)
+        if self.problem.differentiates:
+            call.problem = self.problem.replace(pass_="fwdbwd")
+            if self._cotangents is None:
+                self._cotangents = draw_cotangents(call.forward(), self.seed)
+            call.cotangents = self._cotangents
+        produced = call.run()
         if self.problem.pass_ == "decode":
             produced = produced | flat({"state": call.inputs["state"]})
         return produced

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from suite.errors import Unsupported
 
-STATUSES = ("ok", "unsupported", "oom", "incorrect", "implausible", "over_limit", "compile_error", "crashed", "timeout", "error")
 # Statuses that make `bench` and `check` exit 1.
 FAILURES = frozenset({"incorrect", "implausible", "crashed", "error", "compile_error", "timeout"})
 REASON_LENGTH = 2000

@@ -56,13 +56,16 @@ def make_plan(registry: Registry, preset: Preset, selection: Selection) -> list[
     _check_names(operators, sweeps)
     groups: dict[str, Group] = {}
     for operator, sweep in itertools.product(operators, sweeps):
+        if sweep.tags and not set(sweep.tags) & set(operator.tags):
+            continue
         for problem in _problems(operator, sweep):
             cases = tuple(_cases(operator, problem, sweep, preset.skip + selection.skip, selection.implementations))
             if cases:
                 groups.setdefault(cases[0].problem_id, Group(operator.name, problem, cases))
     if not groups:
-        raise UsageError(f"nothing to do: preset {preset.name} and the flags select no case; see `subquad list`")
-    return sorted(groups.values(), key=_order)
+        tags = f" (operators tagged {', '.join(preset.tags)})" if preset.tags else ""
+        raise UsageError(f"nothing to do: preset {preset.name}{tags} and the flags select no case; see `subquad list`")
+    return sorted(groups.values(), key=order)
 
 
 def _operators(registry: Registry, preset: Preset, selection: Selection) -> list[Operator]:
@@ -150,7 +153,8 @@ def _tunables(made: Implementation, sweep: Sweep) -> Iterator[tuple[tuple[str, V
         yield tuple(zip(chosen, values, strict=True))
 
 
-def _order(group: Group) -> tuple[object, ...]:
+def order(group: Group) -> tuple[object, ...]:
+    """The place of a problem in a plan."""
     p = group.problem
     work = p.B if p.pass_ == "decode" else p.B * p.T
     return (p.T, work * p.HS, p.K, p.V, p.dtype, PASSES.index(p.pass_), p.layout, p.initial_state, group.operator)

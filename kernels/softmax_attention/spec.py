@@ -46,9 +46,13 @@ def attention(q, k, v, *, causal=True, scale=None, cu_seqlens=None):
     for first, end in spans(q.shape[1], cu_seqlens):
         for t in range(first, end):
             last = t + 1 if causal else end
-            scores = torch.einsum("bhk,bjhk->bhj", q[:, t] * scale, k[:, first:last])
-            outputs.append(torch.einsum("bhj,bjhv->bhv", scores.softmax(-1), v[:, first:last]))
+            outputs.append(_attend(q[:, t] * scale, k[:, first:last], v[:, first:last]))
     return torch.stack(outputs, dim=1), None
+
+
+def _attend(q, k, v):
+    scores = torch.einsum("bhk,bjhk->bhj", q, k)
+    return torch.einsum("bhj,bjhv->bhv", scores.softmax(-1), v)
 
 
 def attention_step(q, k, v, *, state, scale=None):
@@ -56,7 +60,9 @@ def attention_step(q, k, v, *, state, scale=None):
     k_cache, v_cache = state
     k_cache[:, -1:] = k
     v_cache[:, -1:] = v
-    return attention(q, k_cache, v_cache, causal=False, scale=scale)[0]
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    keys, values = (expand_heads(x, q.shape[2]) for x in (k_cache, v_cache))
+    return _attend(q[:, 0] * scale, keys, values)[:, None]
 
 
 def pairs(problem: Problem) -> float:

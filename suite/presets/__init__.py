@@ -11,6 +11,7 @@
     K = [64, 128]                         # V follows K unless V is given
     pass = ["fwd", "fwdbwd"]
     shapes = [{B = 1, H = 16}, {B = 8, H = 32}]   # axes that vary together
+    tags = ["linear"]                     # only for operators that have any of these
     axes = {causal = [true]}              # own axes, for the operators that have them
     tunables = {chunk = [64, 128]}        # "all" for every admissible value
 
@@ -50,12 +51,14 @@ class Sweep:
     shapes:   sets of axis values that go together; each is combined with the product of the rest
     axes:     own axes of operators -> values
     tunables: tunables of implementations -> values, or ("all",)
+    tags:     only operators that have any of these are swept; empty for all that the preset selects
     """
 
     values: Mapping[str, Values] = field(default_factory=dict)
     shapes: tuple[Mapping[str, Value], ...] = ({},)
     axes: Mapping[str, Values] = field(default_factory=dict)
     tunables: Mapping[str, Values] = field(default_factory=dict)
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,7 @@ class _Reader:
         return Preset(self.path.stem, description, sweeps=tuple(self._sweep(s) for s in sweeps), **values)
 
     def _sweep(self, table: dict[str, Any]) -> Sweep:
-        self._refuse_unknown(table, {*AXES, "shapes", "axes", "tunables"}, "sweep key")
+        self._refuse_unknown(table, {*AXES, "shapes", "axes", "tunables", "tags"}, "sweep key")
         shapes = self._tables("shapes", table.get("shapes", [{}]))
         for shape in shapes:
             self._refuse_unknown(shape, set(AXES), "axis in shapes")
@@ -118,6 +121,7 @@ class _Reader:
             shapes=tuple(shapes),
             axes={name: self._list(name, value, (bool, int, str, float)) for name, value in table.get("axes", {}).items()},
             tunables={name: self._list(name, value, (int, str)) for name, value in table.get("tunables", {}).items()},
+            tags=self._list("tags", table.get("tags", []), str),
         )
 
     def _refuse_unknown(self, table: Mapping[str, Any], known: set[str], kind: str) -> None:

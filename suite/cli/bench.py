@@ -1,0 +1,187 @@
+"""`subquad bench`: measure cases, store a run, render its report."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from suite.cli.selection import add_selection, selected
+from suite.cli.sweeping import add_running, device_of, exit_of, run_sweep, summary_of
+from suite.errors import Exit, UsageError
+
+if TYPE_CHECKING:
+    from suite.plan import Group
+    from suite.presets import Preset
+    from suite.registry import Registry
+    from suite.running.process import WorkerProcess
+    from suite.store import Writer
+
+RUNS = Path("results/local")
+INTERRUPTED = 130
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    add_selection(parser)
+    add_running(parser, ("cuda", "cpu"))
+    group = parser.add_argument_group("how to measure and store")
+    group.add_argument("--mode", metavar="NAMES", help="timers, such as cold-events,warm-graph (CUDA) or warm-cpu")
+    group.add_argument("--warmup", type=float, metavar="MS", help="calls before the first sample, in ms")
+    group.add_argument("--rep", type=float, metavar="MS", help="the longest that one case is timed, in ms")
+    group.add_argument("--launches", type=_positive, default=1, metavar="N", help="fresh processes that measure it all")
+    group.add_argument("--budget", metavar="TIME", help="end after 90s, 8m or 1h30m with a fair part of the plan")
+    group.add_argument("--out", type=Path, metavar="DIR", help=f"run folder; default: {RUNS}/<time>")
+    group.add_argument("--resume", type=Path, metavar="DIR", help="continue a run: measure only what is missing")
+    group.add_argument("--no-report", action="store_true", help="store the run without rendering its report")
+    group.add_argument("--list", action="store_true", help="print the cases of the plan and stop")
+    group.add_argument("--dry-run", action="store_true", help="print how many cases and problems, and stop")
+
+
+def run(args: argparse.Namespace) -> Exit | int:
+    from suite.discovery import discover
+
+    if args.resume and args.out:
+        raise UsageError("--resume continues the run it names; leave --out away")
+    registry = discover(load=args.load)
+    device = device_of(args)
+    preset, groups = selected(args, registry, "gpu" if device == "cuda" else "cpu")
+    if args.list or args.dry_run:
+        return _show_plan(groups, args)
+    return _Bench(args, registry, device, preset, groups).run()
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no count; give an integer of at least 1")
+    return int(text)
+
+
+def _show_plan(groups: list[Group], args: argparse.Namespace) -> Exit:
+    cases = [case for group in groups for case in group.cases]
+    if args.list:
+        for case in cases:
+            print(json.dumps({"case_id": case.case_id}) if args.json else case.case_id)
+    else:
+        print(f"{len(cases)} cases of {len(groups)} problems, {args.launches} launch(es)")
+    return Exit.PASS
+
+
+class _Bench:
+    def __init__(self, args: argparse.Namespace, registry: Registry, device: str, preset: Preset,
+                 groups: list[Group]) -> None:  # fmt: skip
+        from suite.measuring.timers import DEFAULT_MODES, make_timer
+        from suite.running.budget import parse_duration
+
+        self.args, self.registry, self.device, self.preset, self.groups = args, registry, device, preset, groups
+        self.modes = tuple(args.mode.split(",")) if args.mode else (DEFAULT_MODES[device],)
+        for mode in self.modes if device == "cpu" else ():
+            make_timer(mode, device)
+        self.budget_s = parse_duration(args.budget) if args.budget else None
+        self.interrupted = False
+
+    def run(self) -> int:
+        worker = self._start()
+        environment = self._describe(worker)
+        with self._open(environment) as writer:
+            sweep_statuses, left_out = self._sweep(worker, environment, writer)
+            self._close(writer, environment, left_out)
+            folder = writer.folder
+        print(f"{summary_of(sweep_statuses) or 'nothing to do'}", file=sys.stderr)
+        if left_out:
+            print(f"{left_out} cases left out; `subquad bench --resume {folder}` measures them", file=sys.stderr)
+        print(f"run: {folder}", file=sys.stderr if self.args.json else sys.stdout)
+        if self.interrupted:
+            return INTERRUPTED
+        if not self.args.no_report:
+            self._report(folder)
+        return exit_of(sweep_statuses)
+
+    def _start(self) -> WorkerProcess:
+        from suite.running.process import WorkerProcess
+
+        # One Triton cache folder a run, so that what compiling cost is not a matter of yesterday's runs.
+        return WorkerProcess(self.device, [str(Path(path).resolve()) for path in self.args.load])
+
+    def _describe(self, worker: WorkerProcess) -> dict[str, Any]:
+        from suite.gpus import known
+
+        found = worker.ask(do="describe", device=self.device)
+        identity = {**found["fingerprint"], "arch": found["device"]["arch"]}
+        gpu = known(found["device"]["name"])
+        answer = worker.ask(do="ceilings", device=self.device, identity=identity, refresh=False)
+        return {
+            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "commit": found["commit"],
+            "argv": sys.argv[1:],
+            "preset": self.preset.name,
+            "seed": self.args.seed,
+            **{key: found[key] for key in ("fingerprint", "device", "versions", "absent")},
+            "ceilings": answer["ceilings"],
+            "datasheet": gpu.datasheet() if gpu else None,
+            "plan": {"problems": len(self.groups), "cases": sum(len(group.cases) for group in self.groups)},
+        }
+
+    def _open(self, environment: dict[str, Any]) -> Writer:
+        from suite.store import create, open_for_append, read_environment
+
+        if not self.args.resume:
+            stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+            return create(self.args.out or RUNS / f"{stamp}-{self.preset.name}", environment)
+        before = read_environment(self.args.resume)
+        if before["fingerprint"] != environment["fingerprint"]:
+            differing = [k for k, v in environment["fingerprint"].items() if before["fingerprint"].get(k) != v]
+            raise UsageError(
+                f"--resume {self.args.resume}: that run was made with another {', '.join(differing)}; start a new one"
+            )
+        return open_for_append(self.args.resume)
+
+    def _sweep(self, worker: WorkerProcess, environment: dict[str, Any], writer: Writer) -> tuple[dict[str, int], int]:
+        from suite.measuring.case import Settings
+        from suite.running.sweep import Options
+        from suite.store import done_keys
+
+        device = environment["device"]
+        settings = Settings(
+            device=self.device, device_name="cpu" if self.device == "cpu" else device["name"], modes=self.modes,
+            warmup_ms=self.args.warmup if self.args.warmup is not None else self.preset.warmup_ms,
+            rep_ms=self.args.rep if self.args.rep is not None else self.preset.rep_ms,
+            seed=self.args.seed, commit=environment["commit"], ceilings=environment["ceilings"],
+            llc_bytes=device["llc_bytes"],
+        )  # fmt: skip
+        done = done_keys(self.args.resume) if self.args.resume else set()
+        options = Options("timed", self.args.launches, self.args.timeout, done)
+        ready = [worker]
+        sweep = run_sweep(
+            self.registry, self.groups, settings, options,
+            start=lambda: ready.pop() if ready else self._start(), store=self._store(writer), budget_s=self.budget_s,
+            interrupted=self._interrupt,
+        )  # fmt: skip
+        return sweep.statuses, sweep.left_out
+
+    def _interrupt(self) -> None:
+        self.interrupted = True
+
+    def _store(self, writer: Writer) -> Any:
+        def store(record: dict[str, Any]) -> None:
+            writer.append(record)
+            if self.args.json:
+                print(json.dumps(record), flush=True)
+
+        return store
+
+    def _close(self, writer: Writer, environment: dict[str, Any], left_out: int) -> None:
+        from suite.store.writing import write_environment
+
+        environment["plan"]["left_out"] = left_out
+        if not self.args.resume:
+            write_environment(writer.folder, environment)
+
+    def _report(self, folder: Path) -> None:
+        from suite.reporting import report
+
+        page = report([folder], Path("reports/local") / folder.name)
+        print(f"report: {os.path.relpath(page)}", file=sys.stderr if self.args.json else sys.stdout)

@@ -1,0 +1,148 @@
+"""Flags that select cases, the same in every command: `add_selection(parser)`, then `selected(args, registry)`.
+
+    --preset NAME        what is swept (see `list`), or a TOML file
+    --op, --impl, --skip which operators and implementations
+    --pass --dtype --seq-len --head-dim --batch --heads …   an axis each, replacing the preset's values
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from suite import dtypes
+from suite.errors import UsageError
+from suite.presets import Preset, load_preset
+from suite.problem import PACKED, PASSES, Value
+
+if TYPE_CHECKING:
+    from suite.plan import Group, Selection
+    from suite.registry import Registry
+
+WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+
+
+def add_discovery(parser: argparse.ArgumentParser) -> None:
+    """`--load`."""
+    parser.add_argument("--load", action="append", default=[], metavar="FILE.py", help="plug-in that registers operators")
+
+
+def add_selection(parser: argparse.ArgumentParser) -> None:
+    """All flags that select cases."""
+    add_discovery(parser)
+    group = parser.add_argument_group("what to select (lists are comma-separated)")
+    group.add_argument("--preset", metavar="NAME", help="preset or TOML file; default: gpu with a GPU, cpu without")
+    group.add_argument("--op", type=_words, default=(), metavar="NAMES", help="operators")
+    group.add_argument("--impl", "--only", type=_words, default=(), metavar="NAMES", help="implementations, or OP/IMPL")
+    group.add_argument("--skip", type=_words, default=(), metavar="NAMES", help="operators, implementations or OP/IMPL")
+    axes = parser.add_argument_group("axes, each replacing the preset's")
+    axes.add_argument("--pass", dest="pass_", type=_words, metavar="NAMES", help=", ".join(PASSES))
+    axes.add_argument("--dtype", type=_words, metavar="NAMES", help="bf16, fp16, fp32 (or their long names)")
+    for flag, axis, help_ in (
+        ("--batch", "B", "sequences"),
+        ("--seq-len", "T", "tokens a sequence; the context length in decode"),
+        ("--heads", "H", "heads of q"),
+        ("--key-heads", "HK", "heads of k; those of q by default"),
+        ("--value-heads", "HV", "heads of v; those of q by default"),
+    ):
+        axes.add_argument(flag, dest=axis, type=_sizes, metavar="N", help=help_)
+    axes.add_argument("--head-dim", type=_head_dims, metavar="K[xV]", help="key dim, and value dim where it differs")
+    axes.add_argument("--layout", type=_words, metavar="NAMES", help=f"dense, packed:{{{','.join(PACKED)}}}")
+    axes.add_argument("--state-dtype", type=_words, metavar="NAMES", help="dtype of recurrent states")
+    axes.add_argument("--initial-state", type=_words, metavar="yes|no", help="start from a state and return the last one")
+    axes.add_argument("--axis", action="append", default=[], metavar="NAME=V,…", help="an operator's own axis")
+    axes.add_argument("--chunk", type=_words, metavar="N", help="chunk sizes, powers of two; all for every one")
+    axes.add_argument("--tunable", action="append", default=[], metavar="NAME=V,…", help="another tunable")
+
+
+def selection_of(args: argparse.Namespace) -> Selection:
+    """What the flags say, as a Selection."""
+    from suite.plan import Selection
+
+    values: dict[str, tuple[Value, ...]] = {
+        axis: getattr(args, axis) for axis in ("B", "T", "H", "HK", "HV") if getattr(args, axis)
+    }
+    for axis, given in (("pass", args.pass_), ("layout", args.layout)):
+        if given:
+            values[axis] = given
+    for axis, given in (("dtype", args.dtype), ("state_dtype", args.state_dtype)):
+        if given:
+            values[axis] = tuple(dtypes.canonical(name) for name in given)
+    if args.initial_state:
+        values["initial_state"] = tuple(bool(_value(word)) for word in args.initial_state)
+    tunables = _assignments(args.tunable, "--tunable")
+    if args.chunk:
+        tunables["chunk"] = tuple(_value(word) for word in args.chunk)
+    return Selection(args.op, args.impl, args.skip, values, _assignments(args.axis, "--axis"), tunables)
+
+
+def selected(args: argparse.Namespace, registry: Registry, default_preset: str) -> tuple[Preset, list[Group]]:
+    """The preset and the plan that the flags select."""
+    from suite.plan import make_plan
+
+    preset = load_preset(args.preset or default_preset)
+    selection = selection_of(args)
+    if not args.head_dim:
+        return preset, make_plan(registry, preset, selection)
+    # Pairs of K and V vary together: one plan each, joined.
+    plans = []
+    for K, V in args.head_dim:
+        values: dict[str, Any] = {**selection.values, "K": (K,), "V": (V,)}
+        plans.append(make_plan(registry, preset, replace(selection, values=values)))
+    return preset, _joined(plans)
+
+
+def _joined(plans: list[list[Group]]) -> list[Group]:
+    from suite.plan import order
+
+    distinct = {group.problem_id: group for plan in plans for group in plan}
+    return sorted(distinct.values(), key=order)
+
+
+def _words(text: str) -> tuple[str, ...]:
+    words = tuple(word.strip() for word in text.split(",") if word.strip())
+    if not words:
+        raise argparse.ArgumentTypeError("an empty list; name at least one")
+    return words
+
+
+def _size(word: str) -> int:
+    try:
+        size = int(word)
+    except ValueError:
+        size = 0
+    if size < 1:
+        raise argparse.ArgumentTypeError(f"{word!r} is no size; give an integer of at least 1")
+    return size
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    return tuple(_size(word) for word in _words(text))
+
+
+def _head_dims(text: str) -> tuple[tuple[int, int], ...]:
+    pairs = []
+    for word in _words(text):
+        key, _, value = word.partition("x")
+        pairs.append((_size(key), _size(value or key)))
+    return tuple(pairs)
+
+
+def _value(word: str) -> Value:
+    if word.lower() in WORDS:
+        return WORDS[word.lower()]
+    try:
+        return int(word)
+    except ValueError:
+        return word
+
+
+def _assignments(given: list[str], flag: str) -> dict[str, tuple[Value, ...]]:
+    found = {}
+    for each in given:
+        name, equals, values = each.partition("=")
+        if not equals or not values:
+            raise UsageError(f"{flag} {each}: write NAME=VALUE, or NAME=VALUE,VALUE")
+        found[name] = tuple(_value(word) for word in _words(values))
+    return found

@@ -1,0 +1,69 @@
+"""What `bench` and `check` have in common: the device, the worker, the sweep, the exit code."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from suite.errors import Exit, UsageError
+
+if TYPE_CHECKING:
+    from suite.measuring.case import Settings
+    from suite.plan import Group
+    from suite.registry import Registry
+    from suite.running.process import WorkerProcess
+    from suite.running.sweep import Options, Sweep
+
+
+def add_running(parser: argparse.ArgumentParser, devices: Sequence[str]) -> None:
+    """Flags of commands that run implementations."""
+    group = parser.add_argument_group("how to run")
+    group.add_argument("--device", choices=devices, help="default: cuda where there is one, else cpu")
+    group.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the inputs")
+    group.add_argument("--timeout", type=float, default=300.0, metavar="S", help="silence after which a case is ended")
+    group.add_argument("--json", action="store_true", help="print records as JSON lines instead of a table")
+
+
+def device_of(args: argparse.Namespace) -> str:
+    """The device the flags ask for; UsageError when it is not there."""
+    import torch
+
+    available = torch.cuda.is_available()
+    if args.device == "cuda" and not available:
+        raise UsageError("--device cuda: no CUDA device here; use --device cpu, or `check --device interpret`")
+    return args.device or ("cuda" if available else "cpu")
+
+
+def run_sweep(registry: Registry, groups: Sequence[Group], settings: Settings, options: Options, *,
+              start: Callable[[], WorkerProcess], store: Callable[[dict[str, Any]], None],
+              budget_s: float | None = None, interrupted: Callable[[], None] = lambda: None) -> Sweep:  # fmt: skip
+    """Run a plan with progress; returns the sweep, which knows its statuses and what was left out.
+
+    interrupted: called when Ctrl-C ended the sweep; what was measured until then is kept
+    """
+    from suite.running.budget import Budget
+    from suite.running.progress import make_progress
+    from suite.running.sweep import Sweep
+
+    modes = max(1, len(settings.modes)) if options.kind == "timed" else 1
+    total = sum(len(group.cases) for group in groups) * modes * options.launches - len(options.done)
+    progress = make_progress(max(0, total))
+    sweep = Sweep(registry, groups, settings, options, start, store, progress, Budget(budget_s))
+    try:
+        sweep.run()
+    except KeyboardInterrupt:
+        interrupted()
+    return sweep
+
+
+def exit_of(statuses: dict[str, int]) -> Exit:
+    """1 when anything is incorrect, implausible, crashed, timed out, an error or did not compile."""
+    from suite.faults import FAILURES
+
+    return Exit.REGRESSION if FAILURES & set(statuses) else Exit.PASS
+
+
+def summary_of(statuses: dict[str, int]) -> str:
+    """`24 ok, 3 unsupported`."""
+    return ", ".join(f"{count} {status}" for status, count in sorted(statuses.items(), key=lambda x: (x[0] != "ok", x[0])))

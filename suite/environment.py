@@ -1,0 +1,137 @@
+"""The environment of a run: the device, the fingerprint by which runs may be compared, versions, the code's revision."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+# Distributions whose version may change a number; those that are not installed are left out.
+LIBRARIES = ("torch", "triton", "numpy", "flash-attn", "flash-attn-4", "fla-core", "mamba-ssm", "mlstm-kernels", "flashinfer-python")
+
+
+def describe(device: str, gpu: int = 0) -> dict[str, Any]:
+    """`device`, `fingerprint`, `versions` of this machine, as in docs/records.md. device is `cuda` or `cpu`."""
+    found = _gpu(gpu) if device == "cuda" else _cpu()
+    nvml = _nvml(gpu) if device == "cuda" else {}
+    versions = library_versions()
+    fingerprint = {
+        "device": found["name"],
+        "sms": found["sms"],
+        "power_limit_w": nvml.get("power_limit_w"),
+        "driver": nvml.get("driver"),
+        "cuda": found.pop("cuda", None),
+        "torch": versions.get("torch"),
+        "triton": versions.get("triton"),
+        "python": platform.python_version(),
+        "cpu": cpu_name(),
+        "threads": found["threads"],
+    }
+    return {"device": found, "fingerprint": fingerprint, "versions": versions}
+
+
+def library_versions() -> dict[str, str]:
+    """Installed versions of the libraries that implementations use."""
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _gpu(index: int) -> dict[str, Any]:
+    import torch
+
+    p = torch.cuda.get_device_properties(index)
+    return {
+        "kind": "cuda",
+        "name": p.name,
+        "arch": f"sm_{p.major}{p.minor}",
+        "sms": p.multi_processor_count,
+        "memory_mib": p.total_memory // 2**20,
+        "llc_bytes": p.L2_cache_size,
+        "threads": torch.get_num_threads(),
+        "cuda": torch.version.cuda,
+    }
+
+
+def _cpu() -> dict[str, Any]:
+    import torch
+
+    return {
+        "kind": "cpu",
+        "name": cpu_name(),
+        "arch": platform.machine(),
+        "sms": None,
+        "memory_mib": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**20,
+        "llc_bytes": last_level_cache(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _nvml(index: int) -> dict[str, Any]:
+    """Driver and power limit; containers and MIG refuse some, and a refused reading is left out."""
+    try:
+        import pynvml
+    except ModuleNotFoundError:
+        return {}
+    found: dict[str, Any] = {}
+    try:
+        pynvml.nvmlInit()
+        found["driver"] = pynvml.nvmlSystemGetDriverVersion()
+        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+        found["power_limit_w"] = pynvml.nvmlDeviceGetPowerManagementLimit(handle) / 1000
+    except pynvml.NVMLError:
+        return found
+    return found
+
+
+@cache
+def cpu_name() -> str:
+    """The processor's model name as the kernel tells it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+@cache
+def physical_cores() -> int:
+    """Cores this process may use, hyperthreads counted once."""
+    allowed = os.sched_getaffinity(0)
+    siblings = set()
+    for cpu in allowed:
+        path = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+        siblings.add(path.read_text().strip() if path.is_file() else str(cpu))
+    return len(siblings)
+
+
+@cache
+def last_level_cache() -> int:
+    """Bytes of the largest cache of CPU 0; 0 where the kernel does not tell."""
+    sizes = [path.read_text().strip() for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")]
+    units = {"K": 1024, "M": 1024**2}
+    return max((int(size[:-1]) * units[size[-1]] for size in sizes if size and size[-1] in units), default=0)
+
+
+@cache
+def revision(root: Path) -> str:
+    """The commit of a checkout, with `-dirty` when files differ from it; empty outside a repository."""
+    head = _git(root, "rev-parse", "HEAD")
+    if not head:
+        return ""
+    return head + ("-dirty" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
+
+
+def _git(root: Path, *words: str) -> str:
+    try:
+        done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, timeout=20, check=False)
+    except FileNotFoundError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

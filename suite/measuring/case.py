@@ -1,0 +1,227 @@
+"""Measuring one problem: compile and warm up, check, time, memory, for all its cases in one process window.
+
+A case that fails its check has no time. Each case ends in exactly one record a mode, whatever happens.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from suite.calling import Call
+from suite.ceilings import confirm
+from suite.checking import Check, Checker, device_context, refusal
+from suite.cost import Cost
+from suite.faults import classify
+from suite.inputs import Inputs, draw_inputs
+from suite.measuring.memory import peak_rise
+from suite.measuring.records import base_record, with_check, with_status
+from suite.measuring.sampling import Sampled, interleave
+from suite.measuring.stopping import Stopping
+from suite.measuring.timers import make_timer
+from suite.problem import Case, Problem
+from suite.registry import Implementation, Operator
+from suite.roof import figures, place
+
+@dataclass(frozen=True)
+class Settings:
+    """How cases are measured.
+
+    device:    `cuda`, `cpu` or, in checks, `interpret`
+    modes:     timers, as in suite.measuring.timers.modes
+    warmup_ms: calls before the first sample, in ms
+    rep_ms:    the longest that one case is timed, in ms
+    seed:      of the inputs
+    launch:    which fresh process this is
+    commit:    revision of the code
+    deadline:  time.monotonic() at which a budget ends, or None
+    """
+
+    device: str
+    device_name: str
+    modes: tuple[str, ...]
+    warmup_ms: float = 25.0
+    rep_ms: float = 500.0
+    seed: int = 0
+    launch: int = 0
+    commit: str = ""
+    deadline: float | None = None
+    ceilings: Mapping[str, Any] = field(default_factory=dict)
+    llc_bytes: int = 0
+
+
+Emit = Callable[[dict[str, Any]], None]
+Begin = Callable[[int, str], None]
+
+
+@dataclass
+class _Live:
+    index: int
+    case: Case
+    implementation: Implementation
+    record: dict[str, Any]
+    call: Call | None = None
+    check: Check | None = None
+    compile_s: float = 0.0
+    warmup_s: float = 0.0
+    memory: tuple[float, str] = (0.0, "")
+
+
+class ProblemRun:
+    """All cases of one problem, measured together.
+
+    emit(record) is called once for each case and mode; begin(index, phase) before anything that may kill the process.
+    """
+
+    def __init__(self, operator: Operator, problem: Problem, cases: Sequence[Case], settings: Settings,
+                 emit: Emit, begin: Begin) -> None:  # fmt: skip
+        self.operator, self.problem, self.settings = operator, problem, settings
+        self.emit, self.begin = emit, begin
+        self.live = [self._start(i, case) for i, case in enumerate(cases)]
+
+    def _start(self, index: int, case: Case) -> _Live:
+        implementation = self.operator.implementations[case.implementation]
+        s = self.settings
+        record = base_record(self.operator, implementation, case, kind="timed", mode=s.modes[0], device=s.device_name,
+                             launch=s.launch, seed=s.seed, commit=s.commit)  # fmt: skip
+        return _Live(index, case, implementation, record)
+
+    def measure(self) -> None:
+        """Check, then time, what can run; everything else becomes a record with its status."""
+        with device_context(self.settings.device) as torch_device:
+            checker = self._guarded_checker(torch_device)
+            ready = [one for one in self.live if self._supported(one) and checker and self._checked(one, checker)]
+            self._naive_ratios()
+            del checker
+            shared = None if self.problem.pass_ == "decode" else self._inputs(torch_device)
+            ready = [one for one in ready if self._prepared(one, shared or self._inputs(torch_device))]
+            for mode in self.settings.modes:
+                self._time(ready, mode)
+
+    def check(self) -> None:
+        """The check alone, as records of kind `check`."""
+        with device_context(self.settings.device) as torch_device:
+            checker = self._guarded_checker(torch_device)
+            for one in self.live:
+                one.record |= {"kind": "check", "mode": self.settings.device}
+                if self._supported(one) and checker and self._checked(one, checker):
+                    self.emit(one.record)
+
+    def _guarded_checker(self, torch_device: str) -> Checker | None:
+        # Drawing the inputs may already be too much for the device: that is a result of every case.
+        self.begin(0, "inputs")
+        try:
+            return Checker(self.operator, self.problem, device=torch_device, seed=self.settings.seed)
+        except Exception as error:
+            for one in self.live:
+                self._refuse(one, *classify(error))
+            return None
+
+    def _supported(self, one: _Live) -> bool:
+        reason = refusal(self.operator, one.implementation, self.problem, dict(one.case.tunables), self.settings.device)
+        if reason:
+            self._refuse(one, "unsupported", reason)
+            return False
+        if one.implementation.configuration:
+            one.record["configuration"] = dict(one.implementation.configuration(self.problem, dict(one.case.tunables)))
+        return True
+
+    def _checked(self, one: _Live, checker: Checker) -> bool:
+        self.begin(one.index, "check")
+        one.check = checker.check(one.implementation, dict(one.case.tunables))
+        one.record = with_check(one.record, one.check)
+        if not one.check.ok:
+            self._refuse(one, one.check.status, one.check.reason)
+        return one.check.ok
+
+    def _refuse(self, one: _Live, status: str, reason: str) -> None:
+        if self.settings.modes and one.record["kind"] == "timed":
+            for mode in self.settings.modes:
+                self.emit(with_status(one.record, status, reason) | {"mode": mode})
+        else:
+            self.emit(with_status(one.record, status, reason))
+
+    def _naive_ratios(self) -> None:
+        naive = next((one.check for one in self.live if one.case.implementation == "naive" and one.check), None)
+        base = naive.errors.get("o") if naive else None
+        for one in self.live:
+            if base and one.check and "o" in one.check.errors:
+                one.record["naive_ratio"] = one.check.errors["o"] / base
+
+    def _inputs(self, torch_device: str) -> Inputs:
+        return draw_inputs(self.operator, self.problem, self.settings.seed, torch_device)
+
+    def _prepared(self, one: _Live, inputs: Inputs) -> bool:
+        self.begin(one.index, "warmup")
+        try:
+            start = time.perf_counter()
+            tunables = dict(one.case.tunables)
+            one.call = Call(self.operator, one.implementation, self.problem, tunables, inputs, self.settings.seed)
+            one.call.prepare()
+            one.call.run()
+            self._synchronize()
+            one.compile_s = time.perf_counter() - start
+            one.warmup_s = self._warm_up(one.call)
+            one.memory = peak_rise(one.call.run, self.settings.device)
+        except Exception as error:
+            self._refuse(one, *classify(error))
+            return False
+        return True
+
+    def _warm_up(self, call: Call) -> float:
+        start = time.perf_counter()
+        while (spent := time.perf_counter() - start) * 1e3 < self.settings.warmup_ms:
+            call.run()
+            self._synchronize()
+        return spent
+
+    def _synchronize(self) -> None:
+        if self.settings.device == "cuda":
+            import torch
+
+            torch.cuda.synchronize()
+
+    def _time(self, ready: list[_Live], mode: str) -> None:
+        rule = Stopping(limit_ms=self.settings.rep_ms)
+        sampled = []
+        for one in ready:
+            assert one.call is not None
+            self.begin(one.index, "time")
+            timer = make_timer(mode, self.settings.device)
+            sampled.append(Sampled(one.call.run, timer, rule))
+            try:
+                timer.prepare(one.call.run)
+            except Exception as error:
+                sampled[-1].error = error
+        interleave(sampled, self.settings.deadline, begin=lambda i: self.begin(ready[i].index, "time"))
+        for one, result in zip(ready, sampled, strict=True):
+            self.emit(self._finish(one, result) | {"mode": mode})
+
+    def _finish(self, one: _Live, result: Sampled) -> dict[str, Any]:
+        if result.error is not None:
+            return with_status(one.record, *classify(result.error))
+        record = one.record | result.summary()
+        cost = self.operator.cost_of(self.problem, one.implementation, dict(one.case.tunables))
+        time_ms = record["time_ms"]
+        placed = self._place(cost, time_ms)
+        if above := placed.pop("above", ""):
+            why = f"{above}: wrong FLOPs, wrong shape or wrong timing; look at the cost, the outputs and the timer"
+            return with_status(one.record, "implausible", why) | {"samples": record["samples"]}
+        memory, method = one.memory
+        return record | figures(cost, time_ms, self.problem.tokens) | placed | {
+            "compile_s": one.compile_s,
+            "warmup_s": one.warmup_s,
+            "memory_mib": memory,
+            "memory_method": method,
+        }  # fmt: skip
+
+    def _place(self, cost: Cost, time_ms: float) -> dict[str, Any]:
+        """Where the time stands under the roof; a time above it has the roof measured again before it is believed."""
+        s, dtype = self.settings, self.problem.dtype
+        placed = place(cost, time_ms, dtype, s.ceilings, s.llc_bytes)
+        if placed.get("above"):
+            again = confirm(s.device, dtype, int(cost.bytes_compulsory), s.ceilings)
+            placed = place(cost, time_ms, dtype, again, s.llc_bytes)
+        return placed

@@ -1,0 +1,68 @@
+"""Building records: the flat rows of docs/records.md."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+from suite.checking import Check
+from suite.problem import Case
+from suite.registry import Implementation, Operator
+from suite.store.schema import SCHEMA
+
+
+def base_record(operator: Operator, implementation: Implementation, case: Case, *, kind: str, mode: str, device: str,
+                launch: int = 0, seed: int = 0, commit: str = "") -> dict[str, Any]:  # fmt: skip
+    """Everything about a case that is known before it is called; status and measurements are still to come."""
+    tunables = dict(case.tunables)
+    cost = operator.cost_of(case.problem, implementation, tunables)
+    return {
+        "schema": SCHEMA,
+        "case_id": case.case_id,
+        "kind": kind,
+        "mode": mode,
+        "device": device,
+        "launch": launch,
+        "operator": operator.name,
+        "implementation": implementation.name,
+        "origin": implementation.origin,
+        "tags": list(operator.tags),
+        **case.problem.columns(),
+        **{f"axis.{name}": value for name, value in case.problem.axes},
+        **{f"tunable.{name}": value for name, value in tunables.items()},
+        "status": "error",
+        "reason": "",
+        "commit": commit,
+        "configuration": {},
+        "timer": "",
+        "l2": "",
+        "host_inclusive": False,
+        "seed": seed,
+        "samples": [],
+        "check": {},
+        "check_T": None,
+        "flops_alg": cost.flops_alg,
+        "flops_exec": cost.flops_exec,
+        "bytes_compulsory": cost.bytes_compulsory,
+        "bytes_state": cost.bytes_state,
+        "special": cost.special,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def with_check(record: dict[str, Any], check: Check) -> dict[str, Any]:
+    """The record with a check's status, reason and errors."""
+    return record | {
+        "status": check.status,
+        "reason": check.reason,
+        "check": check.errors,
+        "check_T": check.check_T,
+        "check_limit": check.limit,
+        "repeatable": check.repeatable,
+    }
+
+
+def with_status(record: Mapping[str, Any], status: str, reason: str) -> dict[str, Any]:
+    """The record with a status that is not ok: it carries no performance."""
+    return {**record, "status": status, "reason": reason}

@@ -1,0 +1,60 @@
+"""The budget: how long a sweep may take, and whether the next problem still fits.
+
+A problem's duration is predicted from those of its operator and pass that were measured before: in proportion to T for
+one that grows no faster, to T squared for a quadratic one, so that a sweep stops before a problem and not in it.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from suite.errors import UsageError
+from suite.plan import Group
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of `90`, `90s`, `8m`, `1.5h` or `1h30m`."""
+    parts = re.findall(r"(\d+(?:\.\d+)?)([smh]?)", text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise UsageError(f"--budget {text}: no duration; write 90s, 8m or 1h30m")
+    seconds = sum(float(number) * _UNITS[unit or "s"] for number, unit in parts)
+    if seconds <= 0:
+        raise UsageError(f"--budget {text}: a budget is longer than nothing")
+    return seconds
+
+
+@dataclass
+class Budget:
+    """Seconds in all, or None for no end. The clock starts when it is made."""
+
+    seconds: float | None = None
+    clock: Callable[[], float] = time.monotonic
+    _start: float = field(init=False)
+    _spent: dict[tuple[str, str], tuple[int, float]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._start = self.clock()
+
+    @property
+    def left(self) -> float | None:
+        """Seconds left, or None without a budget."""
+        return None if self.seconds is None else self.seconds - (self.clock() - self._start)
+
+    def note(self, group: Group, seconds: float) -> None:
+        """Remember how long a problem took."""
+        self._spent[group.operator, group.problem.pass_] = (group.problem.T, seconds)
+
+    def predict(self, group: Group) -> float:
+        """Seconds that a problem will take, 0 when nothing like it was measured yet."""
+        T, seconds = self._spent.get((group.operator, group.problem.pass_), (group.problem.T, 0.0))
+        return seconds * max(1.0, group.problem.T / T)
+
+    def fits(self, group: Group) -> bool:
+        """Whether a problem may be started."""
+        left = self.left
+        return left is None or (left > 0 and self.predict(group) <= left)

@@ -1,0 +1,128 @@
+"""A worker seen from the runner: started, spoken to, and gone with all its children when it must be."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from suite.errors import DiscoveryError, IncomparableError
+from suite.running.messages import Channel, Disconnected
+
+START_TIMEOUT_S = 300.0
+GRACE_S = 2.0
+TAIL_BYTES = 4096
+
+
+class WorkerProcess:
+    """One worker process in a session of its own.
+
+    device:  `cuda`, `cpu` or `interpret`; the last turns Triton's interpreter on before anything is imported
+    plugins: files for --load
+    root:    checkout whose kernels/ and baselines/ are loaded
+    """
+
+    def __init__(self, device: str, plugins: Sequence[str] = (), root: Path | None = None,
+                 environment: Mapping[str, str] | None = None) -> None:  # fmt: skip
+        from suite.discovery import ROOT
+
+        mine, theirs = socket.socketpair()
+        self.channel = Channel(mine)
+        words = [str(theirs.fileno()), str(root or ROOT), *plugins]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "suite.running.worker", *words],
+            pass_fds=[theirs.fileno()], start_new_session=True, cwd=ROOT,
+            env={**os.environ, **_variables(device), **(environment or {})},
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        theirs.close()
+        self._tail = _Tail(self._process.stdout)
+        self._await_ready()
+
+    def _await_ready(self) -> None:
+        try:
+            first = self.channel.receive(START_TIMEOUT_S)
+        except Disconnected:
+            first = None
+        if first is None:
+            self.kill()
+            raise DiscoveryError(f"a worker did not start ({self.how_it_ended()}): {self.tail() or 'it printed nothing'}")
+        if first["event"] == "failed":
+            self.kill()
+            raise (DiscoveryError if first["kind"] == "usage" else IncomparableError)(first["error"])
+
+    def ask(self, **request: Any) -> dict[str, Any]:
+        """A request whose answer is one message."""
+        self.channel.send(request)
+        answer = self.channel.receive(START_TIMEOUT_S)
+        if answer is None:
+            raise Disconnected(f"no answer to '{request['do']}' in {START_TIMEOUT_S:.0f} s")
+        return answer
+
+    def tail(self) -> str:
+        """The end of what the worker and its libraries printed."""
+        return self._tail.text()
+
+    def how_it_ended(self) -> str:
+        """`exit code 3`, `signal SIGSEGV`, or `still running`."""
+        try:
+            code = self._process.wait(timeout=GRACE_S)
+        except subprocess.TimeoutExpired:
+            return "still running"
+        return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+    @property
+    def killed_by_kernel(self) -> bool:
+        """Whether it ended by SIGKILL, which is how the kernel ends a process when memory is gone."""
+        return self._process.poll() == -signal.SIGKILL
+
+    def close(self) -> None:
+        """End it politely: it leaves when its channel closes."""
+        self.channel.close()
+        try:
+            self._process.wait(timeout=GRACE_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
+        self._tail.join()
+
+    def kill(self) -> None:
+        """End its whole process group at once."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self.channel.close()
+        self._tail.join()
+
+
+class _Tail(threading.Thread):
+    """Keeps the end of a stream and reads the rest away, so that a worker that prints does not block."""
+
+    def __init__(self, stream: IO[bytes] | None) -> None:
+        super().__init__(daemon=True)
+        self._stream, self._kept = stream, b""
+        self.start()
+
+    def run(self) -> None:
+        assert self._stream is not None
+        while data := self._stream.read1(1 << 16):  # type: ignore[attr-defined]
+            self._kept = (self._kept + data)[-TAIL_BYTES:]
+
+    def text(self) -> str:
+        self.join(timeout=GRACE_S)
+        return self._kept.decode(errors="replace").strip()
+
+
+def _variables(device: str) -> dict[str, str]:
+    found = {"SUBQUAD_WORKER_DEVICE": device}
+    if device != "cuda":
+        found["CUDA_VISIBLE_DEVICES"] = ""
+    if device == "interpret":
+        found["TRITON_INTERPRET"] = "1"
+    return found

@@ -1,0 +1,80 @@
+"""Progress: a bar with the time left on a terminal, plain lines otherwise."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any, TextIO
+
+from suite.problem import Case
+from suite.running.sweep import Progress
+
+PLAIN_EVERY_S = 10.0
+
+
+class PlainProgress:
+    """One line for each record that is not ok, and one line now and then for the rest."""
+
+    def __init__(self, total: int, stream: TextIO | None = None) -> None:
+        self.total, self.count = total, 0
+        self._stream = stream or sys.stderr
+        self._start = self._last = time.monotonic()
+
+    def begin(self, case: Case, phase: str) -> None:
+        pass
+
+    def record(self, record: dict[str, Any]) -> None:
+        self.count += 1
+        now = time.monotonic()
+        if record["status"] not in ("ok", "unsupported"):
+            self._print(describe(record))
+        if now - self._last >= PLAIN_EVERY_S:
+            self._last = now
+            left = (now - self._start) / self.count * (self.total - self.count)
+            self._print(f"{self.count}/{self.total} records, about {left:.0f} s left")
+
+    def finish(self) -> None:
+        self._print(f"{self.count}/{self.total} records in {time.monotonic() - self._start:.0f} s")
+
+    def _print(self, text: str) -> None:
+        print(text, file=self._stream, flush=True)
+
+
+class BarProgress:
+    """A bar with the case at hand and the time left."""
+
+    def __init__(self, total: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        self._bar = Bar(
+            BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
+            TextColumn("{task.description}", markup=False), console=Console(stderr=True), transient=True,
+        )  # fmt: skip
+        self._bar.start()
+        self._task = self._bar.add_task("", total=total)
+
+    def begin(self, case: Case, phase: str) -> None:
+        self._bar.update(self._task, description=f"{case.case_id} {phase}")
+
+    def record(self, record: dict[str, Any]) -> None:
+        if record["status"] not in ("ok", "unsupported"):
+            self._bar.console.print(describe(record), markup=False, highlight=False)
+        self._bar.advance(self._task)
+
+    def finish(self) -> None:
+        self._bar.stop()
+
+
+def describe(record: dict[str, Any]) -> str:
+    """`incorrect  softmax_attention/…: o: error 2e-02, limit 1e-04`."""
+    first = record["reason"].splitlines()[0] if record["reason"] else ""
+    return f"{record['status']:<13} {record['case_id']}: {first}"
+
+
+def make_progress(total: int) -> Progress:
+    """The progress that suits where standard error goes."""
+    if sys.stderr.isatty():
+        return BarProgress(total)
+    return PlainProgress(total)

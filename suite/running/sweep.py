@@ -1,0 +1,209 @@
+"""The sweep: drives workers through a plan and stores one record a case, mode and launch, whatever happens.
+
+When an implementation kills its worker, or says nothing for longer than the timeout, its case gets the record that says
+so and the rest of its problem is measured again without it, in a fresh worker. Each launch is a fresh process.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+from suite.faults import is_sticky
+from suite.measuring.case import Settings
+from suite.measuring.records import base_record, with_status
+from suite.plan import Group
+from suite.problem import Case
+from suite.registry import Registry
+from suite.running.budget import Budget
+from suite.running.messages import Disconnected
+from suite.running.process import WorkerProcess
+from suite.store import Key, record_key
+
+# Beyond its budget a problem that does not stop by itself is ended: this part of the whole budget is the grace.
+GRACE = 0.05
+STDERR_LENGTH = 1500
+
+
+class Progress(Protocol):
+    """Who is told how the sweep goes."""
+
+    def begin(self, case: Case, phase: str) -> None: ...
+
+    def record(self, record: dict[str, Any]) -> None: ...
+
+    def finish(self) -> None: ...
+
+
+@dataclass
+class Options:
+    """How a sweep runs.
+
+    kind:      `timed` or `check`
+    launches:  fresh processes that each measure the whole plan
+    timeout_s: silence after which a worker is ended
+    done:      keys that a resumed run has already
+    """
+
+    kind: str = "timed"
+    launches: int = 1
+    timeout_s: float = 300.0
+    done: set[Key] = field(default_factory=set)
+
+
+class BudgetSpent(Exception):
+    """The budget ended inside a problem."""
+
+
+class Sweep:
+    """One run of a plan.
+
+    start(): makes a fresh worker; store(record): keeps a record; both are given so that a sweep can be tested alone
+    """
+
+    def __init__(self, registry: Registry, groups: Sequence[Group], settings: Settings, options: Options,
+                 start: Callable[[], WorkerProcess], store: Callable[[dict[str, Any]], None], progress: Progress,
+                 budget: Budget) -> None:  # fmt: skip
+        self.registry, self.groups, self.settings, self.options = registry, groups, settings, options
+        self.start, self.store, self.progress, self.budget = start, store, progress, budget
+        self.statuses: dict[str, int] = {}
+        self._worker: WorkerProcess | None = None
+
+    def run(self) -> None:
+        """Measure everything that is not done yet. KeyboardInterrupt passes through, with the worker gone."""
+        try:
+            for launch in range(self.options.launches):
+                self._launch(launch)
+                self._end_worker()
+        finally:
+            if self._worker is not None:
+                self._worker.kill()
+            self.progress.finish()
+
+    @property
+    def left_out(self) -> int:
+        """Cases of all launches that have no record, because a budget or Ctrl-C ended the sweep."""
+        cases = [case for group in self.groups for case in group.cases]
+        return sum(not self._is_done(case, launch) for launch in range(self.options.launches) for case in cases)
+
+    def _launch(self, launch: int) -> None:
+        spent = False
+        for group in self.groups:
+            cases = [case for case in group.cases if not self._is_done(case, launch)]
+            if spent or (cases and not self.budget.fits(group)):
+                spent = True
+                continue
+            began = time.monotonic()
+            try:
+                self._group(group, cases, launch)
+            except BudgetSpent:
+                spent = True
+            self.budget.note(group, time.monotonic() - began)
+
+    def _group(self, group: Group, cases: list[Case], launch: int) -> None:
+        while cases:
+            culprit = self._attempt(group, cases, launch)
+            cases = [case for case in cases if not self._is_done(case, launch)]
+            if culprit is None:
+                return
+
+    def _attempt(self, group: Group, cases: list[Case], launch: int) -> Case | None:
+        """Measure cases in the worker; the case that ended it, or None when all went through."""
+        worker = self._worker or self.start()
+        self._worker = worker
+        at, phase = cases[0], "start"
+        try:
+            worker.channel.send(self._request(group, cases, launch))
+            while True:
+                message = worker.channel.receive(self._patience())
+                if message is None:
+                    return self._silent(at, phase, launch)
+                if message["event"] == "begin":
+                    at, phase = cases[message["case"]], message["phase"]
+                    self.progress.begin(at, phase)
+                elif message["event"] == "record":
+                    self._keep(message["record"])
+                    if is_sticky(message["record"]["reason"]):
+                        return self._lost(at)
+                elif message["event"] == "done":
+                    return None
+        except Disconnected:
+            return self._died(at, phase, launch)
+
+    def _request(self, group: Group, cases: list[Case], launch: int) -> dict[str, Any]:
+        settings = asdict(self.settings) | {"launch": launch}
+        settings.pop("deadline")
+        return {
+            "do": "measure" if self.options.kind == "timed" else "check",
+            "operator": group.operator,
+            "problem": group.problem.columns(),
+            "axes": dict(group.problem.axes),
+            "cases": [{"implementation": c.implementation, "tunables": dict(c.tunables)} for c in cases],
+            "settings": settings,
+            "left_s": self.budget.left,
+        }
+
+    def _patience(self) -> float:
+        left = self.budget.left
+        if left is None or self.budget.seconds is None:
+            return self.options.timeout_s
+        return min(self.options.timeout_s, max(0.0, left + GRACE * self.budget.seconds))
+
+    def _silent(self, at: Case, phase: str, launch: int) -> Case:
+        assert self._worker is not None
+        worker, self._worker = self._worker, None
+        worker.kill()
+        left = self.budget.left
+        if left is not None and left <= 0:
+            raise BudgetSpent
+        reason = f"nothing happened for {self.options.timeout_s:.0f} s during {phase}; raise --timeout if that is too short"
+        self._fail(at, launch, "timeout", reason, worker.tail())
+        return at
+
+    def _died(self, at: Case, phase: str, launch: int) -> Case:
+        assert self._worker is not None
+        worker, self._worker = self._worker, None
+        how = worker.how_it_ended()
+        status = "oom" if worker.killed_by_kernel else "crashed"
+        tail = worker.tail()
+        worker.kill()
+        why = ", as the kernel does when memory is gone" if status == "oom" else ""
+        self._fail(at, launch, status, f"the worker ended by {how} during {phase}{why}", tail)
+        return at
+
+    def _fail(self, case: Case, launch: int, status: str, reason: str, tail: str) -> None:
+        operator = self.registry.operator(case.operator)
+        implementation = operator.implementations[case.implementation]
+        for mode in self._modes():
+            record = base_record(operator, implementation, case, kind=self.options.kind, mode=mode,
+                                 device=self.settings.device_name, launch=launch, seed=self.settings.seed,
+                                 commit=self.settings.commit)  # fmt: skip
+            if record_key(record) not in self.options.done:
+                self._keep(with_status(record, status, reason) | {"stderr": tail[-STDERR_LENGTH:]})
+
+    def _keep(self, record: dict[str, Any]) -> None:
+        self.store(record)
+        self.options.done.add(record_key(record))
+        self.statuses[record["status"]] = self.statuses.get(record["status"], 0) + 1
+        self.progress.record(record)
+
+    def _lost(self, at: Case) -> Case:
+        """After a sticky error the CUDA context answers nothing but errors: the next attempt gets a fresh process."""
+        assert self._worker is not None
+        self._worker.kill()
+        self._worker = None
+        return at
+
+    def _modes(self) -> tuple[str, ...]:
+        return self.settings.modes if self.options.kind == "timed" else (self.settings.device,)
+
+    def _is_done(self, case: Case, launch: int) -> bool:
+        keys = [Key(case.case_id, self.options.kind, mode, self.settings.device_name, launch) for mode in self._modes()]
+        return all(key in self.options.done for key in keys)
+
+    def _end_worker(self) -> None:
+        if self._worker is not None:
+            self._worker.close()
+            self._worker = None

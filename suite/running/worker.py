@@ -1,0 +1,127 @@
+"""The worker: a process that loads operators and measures problems, so that what kills it costs one record.
+
+Started as `python -m suite.running.worker FD ROOT [PLUGIN...]`; answers requests on the socket FD until it closes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from suite.errors import SubquadError
+from suite.running.messages import Channel, Disconnected
+
+# Part of the free memory that a CPU worker may take before an allocation fails, instead of the kernel killing it.
+MEMORY_SHARE = 0.85
+
+
+class Worker:
+    """Answers requests until the channel closes."""
+
+    def __init__(self, channel: Channel, root: Path, plugins: list[str]) -> None:
+        from suite.discovery import discover
+
+        self.channel = channel
+        self.registry = discover(root, plugins)
+        self.root = root
+
+    def serve(self) -> None:
+        while (request := self.channel.receive()) is not None:
+            answer = getattr(self, f"do_{request['do']}")(request)
+            self.channel.send({"event": "done", **(answer or {})})
+
+    def do_describe(self, request: dict[str, Any]) -> dict[str, Any]:
+        from suite.environment import describe, revision
+
+        found = describe(request["device"])
+        absent = [{"module": each.module, "reason": each.reason} for each in self.registry.absent]
+        return {**found, "absent": absent, "commit": revision(self.root)}
+
+    def do_ceilings(self, request: dict[str, Any]) -> dict[str, Any]:
+        from suite.ceilings import ceilings
+
+        return {"ceilings": ceilings(request["device"], request["identity"], refresh=request["refresh"])}
+
+    def do_measure(self, request: dict[str, Any]) -> None:
+        self._problem(request).measure()
+
+    def do_check(self, request: dict[str, Any]) -> None:
+        self._problem(request).check()
+
+    def _problem(self, request: dict[str, Any]) -> Any:
+        from suite.measuring.case import ProblemRun, Settings
+        from suite.problem import Case, Problem
+
+        operator = self.registry.operator(request["operator"])
+        problem = operator.complete(Problem.from_columns(request["problem"]), request["axes"])
+        cases = [
+            Case(operator.name, each["implementation"], problem, tuple(each["tunables"].items()), operator.axes)
+            for each in request["cases"]
+        ]
+        left = request.pop("left_s", None)
+        deadline = None if left is None else time.monotonic() + left
+        settings = Settings(**{**request["settings"], "modes": tuple(request["settings"]["modes"])}, deadline=deadline)
+        return ProblemRun(operator, problem, cases, settings, self._emit, self._begin)
+
+    def _emit(self, record: dict[str, Any]) -> None:
+        self.channel.send({"event": "record", "record": record})
+
+    def _begin(self, index: int, phase: str) -> None:
+        self.channel.send({"event": "begin", "case": index, "phase": phase})
+
+
+def _limit_memory() -> None:
+    """Let an allocation that is too large fail as an error: the case is `oom`, and the sweep goes on."""
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            free = int(line.split()[1]) * 1024
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (int(free * MEMORY_SHARE), hard))
+
+
+def _die_with_parent() -> None:
+    """Ask the kernel to end this process when the runner ends, however it ends."""
+    PR_SET_PDEATHSIG = 1
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def main(words: list[str]) -> int:
+    """Serve on the given socket; a failure to load the operators is told to the runner."""
+    _die_with_parent()
+    channel = Channel(socket.socket(fileno=int(words[0])))
+    device = os.environ.get("SUBQUAD_WORKER_DEVICE", "cpu")
+    if device != "cuda":
+        _limit_memory()
+    try:
+        import torch
+
+        from suite.environment import physical_cores
+
+        torch.set_num_threads(physical_cores())
+        worker = Worker(channel, Path(words[1]), words[2:])
+    except SubquadError as error:
+        channel.send({"event": "failed", "error": str(error), "kind": "usage"})
+        return 1
+    except Exception as error:
+        channel.send({"event": "failed", "error": f"{type(error).__name__}: {error}", "kind": "load"})
+        return 1
+    channel.send({"event": "ready"})
+    try:
+        worker.serve()
+    except Disconnected:
+        return 0
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
+
+
