@@ -24,7 +24,9 @@ Tensors = dict[str, torch.Tensor]
 GRADIENT = "d"
 
 
-def keywords(operator: Operator, implementation: Implementation, problem: Problem, tunables: Mapping[str, Value]) -> dict[str, Any]:
+def keywords(
+    operator: Operator, implementation: Implementation, problem: Problem, tunables: Mapping[str, Value]
+) -> dict[str, Any]:
     """Everything an implementation is called with beside the tensors: own axes it takes, tunables, the final state."""
     words: dict[str, Any] = {
         axis.name: problem.axis(axis.name) for axis in operator.axes if axis.name in implementation.parameters

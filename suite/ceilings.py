@@ -1,8 +1,8 @@
 """Ceilings: what this device can do, measured here: copy bandwidth by working-set size, matrix throughput a dtype.
 
-A working set of n bytes is a copy of n/2 bytes to another n/2: n bytes move. A ceiling is the best of ROUNDS medians, so
-that a disturbance during one of them does not lower the roof over everything that follows. The result is kept in the cache folder
-under the device and what decides it, and measured again when any of that changes.
+A working set of n bytes is a copy of n/2 bytes to another n/2: n bytes move. A ceiling is the best of ROUNDS medians,
+so that a disturbance during one of them does not lower the roof over everything that follows. The result is kept in the
+cache folder under the device and what decides it, and measured again when any of that changes.
 """
 
 from __future__ import annotations

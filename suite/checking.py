@@ -163,7 +163,7 @@ def refusal(operator: Operator, implementation: Implementation, problem: Problem
 
 def check_case(operator: Operator, implementation: str, problem: Problem, tunables: Mapping[str, Value] | None = None,
                *, device: str = "cpu", seed: int = 0) -> Check:  # fmt: skip
-    """Check one implementation on one problem: forward outputs, final state and, where it differentiates, all gradients.
+    """Check one implementation on one problem: outputs, final state and, where it differentiates, all gradients.
 
     Raises UsageError for an unknown implementation or axis, or when the device is not there.
     """

@@ -100,9 +100,13 @@ def _entry(entry: importlib.metadata.EntryPoint) -> ModuleType:
     try:
         loaded = entry.load()
     except Exception as error:
-        raise DiscoveryError(f"entry point {entry.name} = {entry.value} raises: {type(error).__name__}: {error}") from error
+        raise DiscoveryError(
+            f"entry point {entry.name} = {entry.value} raises: {type(error).__name__}: {error}"
+        ) from error
     if not isinstance(loaded, ModuleType):
-        raise DiscoveryError(f"entry point {entry.name} = {entry.value} is no module; point it at the module that registers")
+        raise DiscoveryError(
+            f"entry point {entry.name} = {entry.value} is no module; point it at the module that registers"
+        )
     return loaded
 
 

@@ -1,4 +1,4 @@
-"""The environment of a run: the device, the fingerprint by which runs may be compared, versions, the code's revision."""
+"""The environment of a run: the device, the fingerprint by which runs may be compared, versions, the revision."""
 
 from __future__ import annotations
 
@@ -11,7 +11,17 @@ from pathlib import Path
 from typing import Any
 
 # Distributions whose version may change a number; those that are not installed are left out.
-LIBRARIES = ("torch", "triton", "numpy", "flash-attn", "flash-attn-4", "fla-core", "mamba-ssm", "mlstm-kernels", "flashinfer-python")
+LIBRARIES = (
+    "torch",
+    "triton",
+    "numpy",
+    "flash-attn",
+    "flash-attn-4",
+    "fla-core",
+    "mamba-ssm",
+    "mlstm-kernels",
+    "flashinfer-python",
+)
 
 
 def describe(device: str, gpu: int = 0) -> dict[str, Any]:

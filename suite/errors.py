@@ -46,7 +46,7 @@ class IncomparableError(SubquadError):
 
 
 class Unsupported(Exception):
-    """Raised by an implementation that finds, when called, that it can not serve a problem; the message is the reason."""
+    """Raised by an implementation that finds, when called, that it can not serve a problem; its message says why."""
 
 
 def worst(codes: Iterable[Exit]) -> Exit:

@@ -8,7 +8,13 @@ from suite.errors import Unsupported
 FAILURES = frozenset({"incorrect", "implausible", "crashed", "error", "compile_error", "timeout"})
 REASON_LENGTH = 2000
 # A CUDA error after which the context answers nothing but errors: the worker that met it must end.
-STICKY = ("illegal memory access", "device-side assert", "unspecified launch failure", "misaligned address", "illegal instruction")
+STICKY = (
+    "illegal memory access",
+    "device-side assert",
+    "unspecified launch failure",
+    "misaligned address",
+    "illegal instruction",
+)
 
 
 def classify(error: BaseException) -> tuple[str, str]:
@@ -20,7 +26,13 @@ def classify(error: BaseException) -> tuple[str, str]:
         return "oom", text
     if kind == "OutOfResources":
         return "over_limit", text
-    if kind in ("CompilationError", "PTXASError", "InductorError", "UnsupportedLanguageConstruct", "CompileTimeAssertionFailure"):
+    if kind in (
+        "CompilationError",
+        "PTXASError",
+        "InductorError",
+        "UnsupportedLanguageConstruct",
+        "CompileTimeAssertionFailure",
+    ):
         return "compile_error", text
     return "error", text
 

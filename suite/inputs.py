@@ -34,7 +34,9 @@ def draw_inputs(operator: Operator, problem: Problem, seed: int, device: str = "
 
 def each(fn: Callable[[torch.Tensor], torch.Tensor], inputs: Mapping[str, Any]) -> Inputs:
     """Apply `fn` to every tensor, those inside tuples too."""
-    return {name: tuple(fn(x) for x in value) if isinstance(value, tuple) else fn(value) for name, value in inputs.items()}
+    return {
+        name: tuple(fn(x) for x in value) if isinstance(value, tuple) else fn(value) for name, value in inputs.items()
+    }
 
 
 def flat(values: Mapping[str, Any]) -> dict[str, torch.Tensor]:
@@ -61,7 +63,7 @@ def tensor_bytes(inputs: Mapping[str, Any]) -> int:
 def slicer(problem: Problem, sequence: int | None, group: int) -> Callable[[torch.Tensor, str], torch.Tensor]:
     """A function that cuts one sequence (all when None) and one group of heads out of a tensor with given dims.
 
-    dims names leading dimensions as in "B T HS K". In a packed layout the sequence is a span of T, elsewhere a row of B.
+    dims names leading dimensions as in "B T HS K". A packed sequence is a span of T, another one a row of B.
     """
     heads = {name: getattr(problem, name) // problem.groups for name in ("H", "HK", "HV", "HS")}
     bounds = problem.cu_seqlens
@@ -79,7 +81,9 @@ def slicer(problem: Problem, sequence: int | None, group: int) -> Callable[[torc
     return cut
 
 
-def cut_inputs(operator: Operator, inputs: Mapping[str, Any], cut: Callable[[torch.Tensor, str], torch.Tensor]) -> Inputs:
+def cut_inputs(
+    operator: Operator, inputs: Mapping[str, Any], cut: Callable[[torch.Tensor, str], torch.Tensor]
+) -> Inputs:
     """One sequence and head group of all inputs, as a dense problem: cu_seqlens is left out."""
     return {
         name: cut_named(operator, name, value, cut)

@@ -55,10 +55,8 @@ def difference(out: torch.Tensor | None, oracle: torch.Tensor, token_dim: int | 
     if out.shape != oracle.shape:
         return Difference(math.inf, why=f"shape {list(out.shape)}, not {list(oracle.shape)}")
     out, oracle = out.detach().double(), oracle.detach().double()
-    bad = ~torch.isfinite(out)
-    if bad.any():
-        first = tuple(int(i) for i in bad.nonzero()[0])
-        return Difference(math.inf, why=f"{int(bad.sum())} of {out.numel()} values not finite, first at {first}")
+    if why := _not_finite(out):
+        return Difference(math.inf, why=why)
     scale = max(_rms(oracle), FLOOR)
     error = _rms(out - oracle) / scale
     if token_dim is None:
@@ -78,6 +76,14 @@ def limit_of(dtype: str, name: str, limits: Mapping[str, float] | None = None) -
     own = (limits or {}).get(dtype, LIMITS[dtype])
     gate = name.partition("[")[0] not in PLAIN
     return max(own, GATE_LIMITS.get(dtype, own)) if gate else own
+
+
+def _not_finite(out: torch.Tensor) -> str:
+    bad = ~torch.isfinite(out)
+    if not bad.any():
+        return ""
+    first = tuple(int(i) for i in bad.nonzero()[0])
+    return f"{int(bad.sum())} of {out.numel()} values not finite, first at {first}"
 
 
 def _rms(x: torch.Tensor) -> float:

@@ -135,5 +135,3 @@ def _in_segments(operator: Operator, inputs: Inputs, words: dict[str, Any]) -> t
 def _segment(oracle: Callable[..., Any], part: Inputs, state: Any, words: dict[str, Any]) -> Any:
     given = {} if state is None else {"initial_state": state}
     return oracle(**part, **given, output_final_state=True, **words)
-
-

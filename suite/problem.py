@@ -1,8 +1,8 @@
 """Problem: one point of the sweep, shapes only. Case: a problem, an implementation and its tunables.
 
-    >>> problem = Problem(B=4, T=4096, H=16, K=128, dtype="bf16")
-    >>> Case("retention", "triton_chunk", problem, (("chunk", 64),)).case_id
-    'retention/triton_chunk/B4_T4096_H16_K128_V128_bf16_fwd_C64'
+>>> problem = Problem(B=4, T=4096, H=16, K=128, dtype="bf16")
+>>> Case("retention", "triton_chunk", problem, (("chunk", 64),)).case_id
+'retention/triton_chunk/B4_T4096_H16_K128_V128_bf16_fwd_C64'
 """
 
 from __future__ import annotations
@@ -91,7 +91,9 @@ class Problem:
         largest = max(heads.values())
         for name, count in heads.items():
             if largest % count:
-                raise UsageError(f"{name} = {count} does not divide {largest} heads; choose heads that divide each other")
+                raise UsageError(
+                    f"{name} = {count} does not divide {largest} heads; choose heads that divide each other"
+                )
 
     def _check_layout(self) -> None:
         if self.layout == "dense":
@@ -100,7 +102,9 @@ class Problem:
         if kind != "packed" or name not in PACKED:
             raise unknown("layout", self.layout, ["dense", *(f"packed:{name}" for name in PACKED)])
         if self.B != 1:
-            raise UsageError(f"layout {self.layout} has B = 1, not {self.B}: packed sequences lie in one row of T tokens")
+            raise UsageError(
+                f"layout {self.layout} has B = 1, not {self.B}: packed sequences lie in one row of T tokens"
+            )
         if self.pass_ == "decode":
             raise UsageError(f"layout {self.layout} has no decode pass; use dense")
 

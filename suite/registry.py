@@ -50,8 +50,8 @@ class Implementation:
 
     Sequence passes call `fn(q, k, v, *gates, **own axes, scale=None, initial_state=None, output_final_state=False,
     cu_seqlens=None, cu_seqlens_cpu=None, **tunables) -> (o, final_state or None)`; `decode` calls
-    `fn(q, k, v, *gates, state=..., **own axes, **tunables) -> o` and finds the state updated in place. A keyword that the
-    function does not have makes the cases that need it unsupported; nothing is dropped silently.
+    `fn(q, k, v, *gates, state=..., **own axes, **tunables) -> o` and leaves the state updated in place. A keyword that
+    the function does not have makes the cases that need it unsupported; nothing is dropped silently.
     """
 
     name: str
@@ -143,7 +143,9 @@ class Operator:
             raise DiscoveryError(f"operator name {self.name!r} ({self.place}) is no identifier; use snake_case")
         for axis in self.axes:
             if axis.name in STANDARD_AXES or not axis.values:
-                raise DiscoveryError(f"axis '{axis.name}' of {self.name} ({self.place}) is a standard axis or has no values")
+                raise DiscoveryError(
+                    f"axis '{axis.name}' of {self.name} ({self.place}) is a standard axis or has no values"
+                )
         for pass_ in self.passes:
             if pass_ not in PASSES:
                 raise unknown("pass", pass_, PASSES)

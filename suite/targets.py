@@ -2,8 +2,8 @@
 
     >>> blocks = suite.target().sms
 
-On a GPU the driver answers. Under the static profile and in Triton's interpreter the answer is set by `aim`, so that the
-same host code runs on meta tensors, in the interpreter and on a device.
+On a GPU the driver answers. Under the static profile and in Triton's interpreter the answer is set by `aim`, so that
+the same host code runs on meta tensors, in the interpreter and on a device.
 """
 
 from __future__ import annotations

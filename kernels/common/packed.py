@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 
 
@@ -10,7 +12,7 @@ def spans(T: int, cu_seqlens: torch.Tensor | None) -> list[tuple[int, int]]:
     if cu_seqlens is None:
         return [(0, T)]
     ends = cu_seqlens.tolist()
-    return list(zip(ends[:-1], ends[1:], strict=True))
+    return list(pairwise(ends))
 
 
 def per_sequence(oracle, q, k, v, *gates, cu_seqlens, initial_state=None, output_final_state=False, **options):

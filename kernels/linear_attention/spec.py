@@ -21,7 +21,7 @@ from kernels.common.heads import expand_heads
 from kernels.common.packed import per_sequence
 from suite import Axis, Cost, Operator, Problem
 from suite.cost import grad_io_bytes, io_bytes, state_bytes
-from suite.draw import normal, uniform
+from suite.draw import normal, qkv, uniform
 from suite.problem import Value
 
 EPS = 1e-6
@@ -38,13 +38,8 @@ def make_inputs(problem: Problem, generator: torch.Generator) -> dict[str, Any]:
     With the identity map and a normaliser the features were made positive outside, as a model must.
     """
     p = problem
-    length = 1 if p.pass_ == "decode" else p.T
     normalised, feature_map = p.axis("normalised"), p.axis("feature_map")
-    inputs: dict[str, Any] = {
-        "q": normal(generator, p.B, length, p.H, p.K, dtype=p.dtype),
-        "k": normal(generator, p.B, length, p.HK, p.K, dtype=p.dtype),
-        "v": normal(generator, p.B, length, p.HV, p.V, dtype=p.dtype),
-    }
+    inputs: dict[str, Any] = {**qkv(p, generator)}
     if normalised and feature_map == "identity":
         inputs["q"], inputs["k"] = (F.elu(inputs[name]) + 1 for name in ("q", "k"))
     if p.initial_state or p.pass_ == "decode":

@@ -11,6 +11,7 @@ Sources: Vaswani et al. 2017, arXiv:1706.03762; grouped queries: Ainslie et al. 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -19,19 +20,14 @@ from kernels.common.heads import expand_heads
 from kernels.common.packed import spans
 from suite import Axis, Cost, Operator, Problem
 from suite.cost import grad_io_bytes, io_bytes
-from suite.draw import normal
+from suite.draw import normal, qkv
 from suite.problem import Value
 
 
 def make_inputs(problem: Problem, generator: torch.Generator) -> dict[str, Any]:
     """q, k, v as a layer's projections give them; in decode a cache of T rows, the last one free."""
     p = problem
-    length = 1 if p.pass_ == "decode" else p.T
-    inputs: dict[str, Any] = {
-        "q": normal(generator, p.B, length, p.H, p.K, dtype=p.dtype),
-        "k": normal(generator, p.B, length, p.HK, p.K, dtype=p.dtype),
-        "v": normal(generator, p.B, length, p.HV, p.V, dtype=p.dtype),
-    }
+    inputs: dict[str, Any] = {**qkv(p, generator)}
     if p.pass_ == "decode":
         cache = [normal(generator, p.B, p.T, h, d, dtype=p.dtype) for h, d in ((p.HK, p.K), (p.HV, p.V))]
         inputs["state"] = tuple(cache)
@@ -68,7 +64,7 @@ def attention_step(q, k, v, *, state, scale=None):
 def pairs(problem: Problem) -> float:
     """(query, key) pairs of one head over all sequences: T(T+1)/2 where causal, T^2 where full."""
     bounds = problem.cu_seqlens
-    lengths = [problem.T] * problem.B if bounds is None else [b - a for a, b in zip(bounds, bounds[1:], strict=False)]
+    lengths = [problem.T] * problem.B if bounds is None else [b - a for a, b in pairwise(bounds)]
     return float(sum(n * (n + 1) / 2 if problem.axis("causal") else n * n for n in lengths))
 
 

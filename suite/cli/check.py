@@ -27,7 +27,9 @@ def run(args: argparse.Namespace) -> Exit:
     registry = discover(load=args.load)
     device = device_of(args)
     _, groups = selected(args, registry, "smoke")
-    settings = Settings(device=device, device_name=_device_name(device), modes=(), seed=args.seed, commit=revision(ROOT))
+    settings = Settings(
+        device=device, device_name=_device_name(device), modes=(), seed=args.seed, commit=revision(ROOT)
+    )
     records: list[dict[str, Any]] = []
 
     def store(record: dict[str, Any]) -> None:

@@ -1,8 +1,8 @@
 """Flags that select cases, the same in every command: `add_selection(parser)`, then `selected(args, registry)`.
 
-    --preset NAME        what is swept (see `list`), or a TOML file
-    --op, --impl, --skip which operators and implementations
-    --pass --dtype --seq-len --head-dim --batch --heads …   an axis each, replacing the preset's values
+--preset NAME        what is swept (see `list`), or a TOML file
+--op, --impl, --skip which operators and implementations
+--pass --dtype --seq-len --head-dim --batch --heads …   an axis each, replacing the preset's values
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "of
 
 def add_discovery(parser: argparse.ArgumentParser) -> None:
     """`--load`."""
-    parser.add_argument("--load", action="append", default=[], metavar="FILE.py", help="plug-in that registers operators")
+    parser.add_argument(
+        "--load", action="append", default=[], metavar="FILE.py", help="plug-in that registers operators"
+    )
 
 
 def add_selection(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +52,9 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
     axes.add_argument("--head-dim", type=_head_dims, metavar="K[xV]", help="key dim, and value dim where it differs")
     axes.add_argument("--layout", type=_words, metavar="NAMES", help=f"dense, packed:{{{','.join(PACKED)}}}")
     axes.add_argument("--state-dtype", type=_words, metavar="NAMES", help="dtype of recurrent states")
-    axes.add_argument("--initial-state", type=_words, metavar="yes|no", help="start from a state and return the last one")
+    axes.add_argument(
+        "--initial-state", type=_words, metavar="yes|no", help="start from a state and return the last one"
+    )
     axes.add_argument("--axis", action="append", default=[], metavar="NAME=V,…", help="an operator's own axis")
     axes.add_argument("--chunk", type=_words, metavar="N", help="chunk sizes, powers of two; all for every one")
     axes.add_argument("--tunable", action="append", default=[], metavar="NAME=V,…", help="another tunable")

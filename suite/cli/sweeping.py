@@ -46,10 +46,7 @@ def run_sweep(registry: Registry, groups: Sequence[Group], settings: Settings, o
     from suite.running.progress import make_progress
     from suite.running.sweep import Sweep
 
-    modes = max(1, len(settings.modes)) if options.kind == "timed" else 1
-    total = sum(len(group.cases) for group in groups) * modes * options.launches - len(options.done)
-    progress = make_progress(max(0, total))
-    sweep = Sweep(registry, groups, settings, options, start, store, progress, Budget(budget_s))
+    sweep = Sweep(registry, groups, settings, options, start, store, make_progress, Budget(budget_s))
     try:
         sweep.run()
     except KeyboardInterrupt:
@@ -66,4 +63,6 @@ def exit_of(statuses: dict[str, int]) -> Exit:
 
 def summary_of(statuses: dict[str, int]) -> str:
     """`24 ok, 3 unsupported`."""
-    return ", ".join(f"{count} {status}" for status, count in sorted(statuses.items(), key=lambda x: (x[0] != "ok", x[0])))
+    return ", ".join(
+        f"{count} {status}" for status, count in sorted(statuses.items(), key=lambda x: (x[0] != "ok", x[0]))
+    )

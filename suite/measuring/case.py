@@ -25,6 +25,7 @@ from suite.problem import Case, Problem
 from suite.registry import Implementation, Operator
 from suite.roof import figures, place
 
+
 @dataclass(frozen=True)
 class Settings:
     """How cases are measured.

@@ -35,7 +35,8 @@ def _on_cpu(run: Callable[[], object]) -> float:
         kept = run()
     del kept
     results = profiler.profiler
-    assert results is not None and results.kineto_results is not None
+    assert results is not None
+    assert results.kineto_results is not None
     current = peak = 0
     events = [e for e in results.kineto_results.events() if e.name() == "[memory]"]
     for event in sorted(events, key=lambda e: e.start_ns()):

@@ -80,5 +80,10 @@ def _take(one: Sampled, deadline: float | None) -> None:
         one.error = error
         return
     one.stop = one.rule.reason(one.samples)
-    if one.stop is None and deadline is not None and time.monotonic() > deadline and len(one.samples) >= one.rule.smallest:
+    if (
+        one.stop is None
+        and deadline is not None
+        and time.monotonic() > deadline
+        and len(one.samples) >= one.rule.smallest
+    ):
         one.stop = "budget"

@@ -84,7 +84,11 @@ def load_preset(name: str) -> Preset:
     """A preset by name, or by the path of a TOML file. UsageError on an unknown name, key, axis or type."""
     path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
     if not path.is_file():
-        raise UsageError(f"preset file {path} does not exist") if name.endswith(".toml") else unknown("preset", name, names())
+        raise (
+            UsageError(f"preset file {path} does not exist")
+            if name.endswith(".toml")
+            else unknown("preset", name, names())
+        )
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
@@ -119,7 +123,9 @@ class _Reader:
         return Sweep(
             values={axis: self._list(axis, table[axis], _type_of(axis)) for axis in AXES if axis in table},
             shapes=tuple(shapes),
-            axes={name: self._list(name, value, (bool, int, str, float)) for name, value in table.get("axes", {}).items()},
+            axes={
+                name: self._list(name, value, (bool, int, str, float)) for name, value in table.get("axes", {}).items()
+            },
             tunables={name: self._list(name, value, (int, str)) for name, value in table.get("tunables", {}).items()},
             tags=self._list("tags", table.get("tags", []), str),
         )

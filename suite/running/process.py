@@ -53,7 +53,9 @@ class WorkerProcess:
             first = None
         if first is None:
             self.kill()
-            raise DiscoveryError(f"a worker did not start ({self.how_it_ended()}): {self.tail() or 'it printed nothing'}")
+            raise DiscoveryError(
+                f"a worker did not start ({self.how_it_ended()}): {self.tail() or 'it printed nothing'}"
+            )
         if first["event"] == "failed":
             self.kill()
             raise (DiscoveryError if first["kind"] == "usage" else IncomparableError)(first["error"])

@@ -4,19 +4,38 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO
 
 from suite.problem import Case
-from suite.running.sweep import Progress
 
 PLAIN_EVERY_S = 10.0
+
+
+class Progress(Protocol):
+    """Who is told how the sweep goes."""
+
+    def begin(self, case: Case, phase: str) -> None: ...
+
+    def record(self, record: dict[str, Any]) -> None: ...
+
+    def finish(self) -> None: ...
+
+
+# What a case costs beside its FLOPs, in FLOPs: compiling, checking, starting.
+BASE_WORK = 2e9
+
+
+def work_of(record: dict[str, Any]) -> float:
+    """How much of a sweep's time a record stands for: nothing when it was refused, else more with its FLOPs."""
+    return 0.0 if record["status"] == "unsupported" else BASE_WORK + record["flops_exec"]
 
 
 class PlainProgress:
     """One line for each record that is not ok, and one line now and then for the rest."""
 
-    def __init__(self, total: int, stream: TextIO | None = None) -> None:
+    def __init__(self, total: int, work: float, stream: TextIO | None = None) -> None:
         self.total, self.count = total, 0
+        self._work, self._done = work, 0.0
         self._stream = stream or sys.stderr
         self._start = self._last = time.monotonic()
 
@@ -25,12 +44,13 @@ class PlainProgress:
 
     def record(self, record: dict[str, Any]) -> None:
         self.count += 1
+        self._done += work_of(record)
         now = time.monotonic()
         if record["status"] not in ("ok", "unsupported"):
             self._print(describe(record))
-        if now - self._last >= PLAIN_EVERY_S:
+        if now - self._last >= PLAIN_EVERY_S and self._done:
             self._last = now
-            left = (now - self._start) / self.count * (self.total - self.count)
+            left = (now - self._start) / self._done * max(0.0, self._work - self._done)
             self._print(f"{self.count}/{self.total} records, about {left:.0f} s left")
 
     def finish(self) -> None:
@@ -41,19 +61,19 @@ class PlainProgress:
 
 
 class BarProgress:
-    """A bar with the case at hand and the time left."""
+    """A bar of the work done, with the case at hand and the time left."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, work: float) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
 
         self._bar = Bar(
-            BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
+            BarColumn(bar_width=24), TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn(), TimeRemainingColumn(),
             TextColumn("{task.description}", markup=False), console=Console(stderr=True), transient=True,
         )  # fmt: skip
         self._bar.start()
-        self._task = self._bar.add_task("", total=total)
+        self._task = self._bar.add_task(f"{total} cases", total=work)
 
     def begin(self, case: Case, phase: str) -> None:
         self._bar.update(self._task, description=f"{case.case_id} {phase}")
@@ -61,7 +81,7 @@ class BarProgress:
     def record(self, record: dict[str, Any]) -> None:
         if record["status"] not in ("ok", "unsupported"):
             self._bar.console.print(describe(record), markup=False, highlight=False)
-        self._bar.advance(self._task)
+        self._bar.advance(self._task, work_of(record))
 
     def finish(self) -> None:
         self._bar.stop()
@@ -73,8 +93,6 @@ def describe(record: dict[str, Any]) -> str:
     return f"{record['status']:<13} {record['case_id']}: {first}"
 
 
-def make_progress(total: int) -> Progress:
-    """The progress that suits where standard error goes."""
-    if sys.stderr.isatty():
-        return BarProgress(total)
-    return PlainProgress(total)
+def make_progress(total: int, work: float) -> Progress:
+    """The progress that suits where standard error goes: `total` records, of `work` in all as `work_of` counts it."""
+    return BarProgress(total, work) if sys.stderr.isatty() else PlainProgress(total, work)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from suite.faults import is_sticky
 from suite.measuring.case import Settings
@@ -20,21 +20,12 @@ from suite.registry import Registry
 from suite.running.budget import Budget
 from suite.running.messages import Disconnected
 from suite.running.process import WorkerProcess
+from suite.running.progress import Progress, work_of
 from suite.store import Key, record_key
 
 # Beyond its budget a problem that does not stop by itself is ended: this part of the whole budget is the grace.
 GRACE = 0.05
 STDERR_LENGTH = 1500
-
-
-class Progress(Protocol):
-    """Who is told how the sweep goes."""
-
-    def begin(self, case: Case, phase: str) -> None: ...
-
-    def record(self, record: dict[str, Any]) -> None: ...
-
-    def finish(self) -> None: ...
 
 
 @dataclass
@@ -64,12 +55,14 @@ class Sweep:
     """
 
     def __init__(self, registry: Registry, groups: Sequence[Group], settings: Settings, options: Options,
-                 start: Callable[[], WorkerProcess], store: Callable[[dict[str, Any]], None], progress: Progress,
-                 budget: Budget) -> None:  # fmt: skip
+                 start: Callable[[], WorkerProcess], store: Callable[[dict[str, Any]], None],
+                 make_progress: Callable[[int, float], Progress], budget: Budget) -> None:  # fmt: skip
         self.registry, self.groups, self.settings, self.options = registry, groups, settings, options
-        self.start, self.store, self.progress, self.budget = start, store, progress, budget
+        self.start, self.store, self.budget = start, store, budget
         self.statuses: dict[str, int] = {}
         self._worker: WorkerProcess | None = None
+        missing = self.missing()
+        self.progress = make_progress(len(missing) * len(self._modes()), sum(self._work(case) for case in missing))
 
     def run(self) -> None:
         """Measure everything that is not done yet. KeyboardInterrupt passes through, with the worker gone."""
@@ -82,11 +75,23 @@ class Sweep:
                 self._worker.kill()
             self.progress.finish()
 
+    def missing(self) -> list[Case]:
+        """Cases that have no record yet, once for each launch."""
+        cases = [case for group in self.groups for case in group.cases]
+        return [case for launch in range(self.options.launches) for case in cases if not self._is_done(case, launch)]
+
     @property
     def left_out(self) -> int:
         """Cases of all launches that have no record, because a budget or Ctrl-C ended the sweep."""
-        cases = [case for group in self.groups for case in group.cases]
-        return sum(not self._is_done(case, launch) for launch in range(self.options.launches) for case in cases)
+        return len(self.missing())
+
+    def _work(self, case: Case) -> float:
+        implementation = self.registry.operator(case.operator).implementations[case.implementation]
+        if self.settings.device not in implementation.devices:
+            return 0.0
+        record = base_record(self.registry.operator(case.operator), implementation, case, kind=self.options.kind,
+                             mode="", device=self.settings.device_name)  # fmt: skip
+        return work_of(record) * len(self._modes())
 
     def _launch(self, launch: int) -> None:
         spent = False
@@ -158,7 +163,9 @@ class Sweep:
         left = self.budget.left
         if left is not None and left <= 0:
             raise BudgetSpent
-        reason = f"nothing happened for {self.options.timeout_s:.0f} s during {phase}; raise --timeout if that is too short"
+        reason = (
+            f"nothing happened for {self.options.timeout_s:.0f} s during {phase}; raise --timeout if that is too short"
+        )
         self._fail(at, launch, "timeout", reason, worker.tail())
         return at
 
