@@ -73,19 +73,21 @@ class _Live:
 class ProblemRun:
     """All cases of one problem, measured together.
 
-    emit(record) is called once for each case and mode; begin(index, phase) before anything that may kill the process.
+    kind is `timed` or `check`. emit(record) is called once for each case and mode; begin(index, phase) before anything that may kill the process.
     """
 
     def __init__(self, operator: Operator, problem: Problem, cases: Sequence[Case], settings: Settings,
-                 emit: Emit, begin: Begin) -> None:  # fmt: skip
+                 kind: str, emit: Emit, begin: Begin) -> None:  # fmt: skip
         self.operator, self.problem, self.settings = operator, problem, settings
+        self.modes = settings.modes if kind == "timed" else (settings.device,)
+        self.kind = kind
         self.emit, self.begin = emit, begin
         self.live = [self._start(i, case) for i, case in enumerate(cases)]
 
     def _start(self, index: int, case: Case) -> _Live:
         implementation = self.operator.implementations[case.implementation]
         s = self.settings
-        record = base_record(self.operator, implementation, case, kind="timed", mode=s.modes[0], device=s.device_name,
+        record = base_record(self.operator, implementation, case, kind=self.kind, mode=self.modes[0], device=s.device_name,
                              launch=s.launch, seed=s.seed, commit=s.commit)  # fmt: skip
         return _Live(index, case, implementation, record)
 
@@ -98,7 +100,7 @@ class ProblemRun:
             del checker
             shared = None if self.problem.pass_ == "decode" else self._inputs(torch_device)
             ready = [one for one in ready if self._prepared(one, shared or self._inputs(torch_device))]
-            for mode in self.settings.modes:
+            for mode in self.modes:
                 self._time(ready, mode)
 
     def check(self) -> None:
@@ -106,7 +108,6 @@ class ProblemRun:
         with device_context(self.settings.device) as torch_device:
             checker = self._guarded_checker(torch_device)
             for one in self.live:
-                one.record |= {"kind": "check", "mode": self.settings.device}
                 if self._supported(one) and checker and self._checked(one, checker):
                     self.emit(one.record)
 
@@ -138,11 +139,8 @@ class ProblemRun:
         return one.check.ok
 
     def _refuse(self, one: _Live, status: str, reason: str) -> None:
-        if self.settings.modes and one.record["kind"] == "timed":
-            for mode in self.settings.modes:
-                self.emit(with_status(one.record, status, reason) | {"mode": mode})
-        else:
-            self.emit(with_status(one.record, status, reason))
+        for mode in self.modes:
+            self.emit(with_status(one.record, status, reason) | {"mode": mode})
 
     def _naive_ratios(self) -> None:
         naive = next((one.check for one in self.live if one.case.implementation == "naive" and one.check), None)

@@ -40,6 +40,6 @@ def _on_cpu(run: Callable[[], object]) -> float:
     current = peak = 0
     events = [e for e in results.kineto_results.events() if e.name() == "[memory]"]
     for event in sorted(events, key=lambda e: e.start_ns()):
-        current += event.nbytes()
+        current += event.nbytes()  # type: ignore[attr-defined]  # missing from PyTorch's stubs
         peak = max(peak, current)
     return peak / MIB

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from statistics import median
+from typing import Any
 
 import numpy as np
 
@@ -39,7 +40,7 @@ class Sampled:
         typical = median(self.samples) if self.samples else BLOCK_MS
         return max(1, min(LARGEST_BLOCK, int(BLOCK_MS / max(typical, 1e-4))))
 
-    def summary(self) -> dict[str, object]:
+    def summary(self) -> dict[str, Any]:
         """Median, percentiles and interval of the samples, as a record has them."""
         low, high = median_interval(self.samples)
         p20, p80 = np.percentile(self.samples, [20, 80])

@@ -177,7 +177,8 @@ class Sweep:
         tail = worker.tail()
         worker.kill()
         why = ", as the kernel does when memory is gone" if status == "oom" else ""
-        self._fail(at, launch, status, f"the worker ended by {how} during {phase}{why}", tail)
+        last = f": {tail.splitlines()[-1]}" if tail else ""
+        self._fail(at, launch, status, f"the worker ended by {how} during {phase}{why}{last}", tail)
         return at
 
     def _fail(self, case: Case, launch: int, status: str, reason: str, tail: str) -> None:

@@ -13,10 +13,13 @@ import socket
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from suite.errors import SubquadError
 from suite.running.messages import Channel, Disconnected
+
+if TYPE_CHECKING:
+    from suite.measuring.case import ProblemRun
 
 # Part of the free memory that a CPU worker may take before an allocation fails, instead of the kernel killing it.
 MEMORY_SHARE = 0.85
@@ -50,12 +53,12 @@ class Worker:
         return {"ceilings": ceilings(request["device"], request["identity"], refresh=request["refresh"])}
 
     def do_measure(self, request: dict[str, Any]) -> None:
-        self._problem(request).measure()
+        self._problem(request, "timed").measure()
 
     def do_check(self, request: dict[str, Any]) -> None:
-        self._problem(request).check()
+        self._problem(request, "check").check()
 
-    def _problem(self, request: dict[str, Any]) -> Any:
+    def _problem(self, request: dict[str, Any], kind: str) -> ProblemRun:
         from suite.measuring.case import ProblemRun, Settings
         from suite.problem import Case, Problem
 
@@ -68,7 +71,7 @@ class Worker:
         left = request.pop("left_s", None)
         deadline = None if left is None else time.monotonic() + left
         settings = Settings(**{**request["settings"], "modes": tuple(request["settings"]["modes"])}, deadline=deadline)
-        return ProblemRun(operator, problem, cases, settings, self._emit, self._begin)
+        return ProblemRun(operator, problem, cases, settings, kind, self._emit, self._begin)
 
     def _emit(self, record: dict[str, Any]) -> None:
         self.channel.send({"event": "record", "record": record})

@@ -1,0 +1,68 @@
+# The active Python is used when it imports torch, whose build is never replaced; otherwise a virtual environment is made.
+ACTIVE := $(shell command -v python3 || command -v python)
+ifeq ($(shell $(ACTIVE) -c 'import torch' 2>/dev/null && echo yes),yes)
+  PYTHON ?= $(ACTIVE)
+  READY :=
+else
+  PYTHON ?= .venv/bin/python
+  READY := .venv/ready
+endif
+# What the suite imports beside torch; `make deps` installs it into the active Python.
+NEEDED := pandas scipy matplotlib plotly jinja2 rich packaging
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+PYTEST := $(PYTHON) -m pytest -q -n $(JOBS)
+INTERPRET := TRITON_INTERPRET=1 $(PYTEST) -m
+
+.DEFAULT_GOAL := help
+.PHONY: help bench report check test test-all test-triton lint deps new-kernel
+
+help: ## print this
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
+
+bench: $(READY) needed ## measure the default preset of this machine and render its report; FLAGS="--budget 1m"
+	$(PYTHON) -m suite bench $(FLAGS)
+
+check: $(READY) needed ## numerics alone, on this machine's device
+	$(PYTHON) -m suite check $(FLAGS)
+
+report: $(READY) needed ## render a stored run: make report RUN=results/local/…
+	$(PYTHON) -m suite report $(RUN) $(FLAGS)
+
+new-kernel: $(READY) needed ## write an operator's skeleton: make new-kernel NAME=foo
+	$(PYTHON) -m suite new-kernel "$(NAME)"
+
+test: $(READY) needed-dev ## the tests that every change must pass, under 15 minutes on 2 cores
+	$(INTERPRET) "interpret and not long" tests/kernels
+	$(PYTEST) -m "not interpret and not long"
+
+test-all: $(READY) needed-dev ## everything, the long proofs too
+	$(INTERPRET) interpret tests/kernels
+	$(PYTEST) -m "not interpret"
+
+test-triton: $(READY) needed-dev ## the tests that depend on the compiler: for another Triton on PYTHONPATH
+	$(INTERPRET) "interpret and not long" tests/kernels
+	$(PYTEST) -m "not interpret and not long" tests/suite/static
+
+lint: $(READY) needed-dev ## style and types
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m pyright --pythonpath $(PYTHON)
+
+deps: ## install what the suite and its tests need, keeping the torch that is there
+	$(PYTHON) -c 'import torch; print("torch==" + torch.__version__)' > .torch-constraint
+	$(PYTHON) -m pip install -c .torch-constraint -e '.[dev]'; code=$$?; rm -f .torch-constraint; exit $$code
+
+.PHONY: needed needed-dev
+needed: $(READY)
+	@for module in $(NEEDED); do $(PYTHON) -c "import importlib.util as u, sys; sys.exit(u.find_spec('$$module') is None)" \
+	  || { echo "make: $(PYTHON) has torch but not $$module; run 'make deps'" >&2; exit 2; }; done
+
+needed-dev: needed
+	@$(PYTHON) -c 'import pytest, xdist, hypothesis' 2>/dev/null \
+	  || { echo "make: $(PYTHON) lacks the test packages; run 'make deps'" >&2; exit 2; }
+
+.venv/ready: pyproject.toml constraints.txt
+	$(ACTIVE) -m venv .venv
+	.venv/bin/python -m pip install -q -c constraints.txt torch
+	.venv/bin/python -m pip install -q -c constraints.txt -e '.[dev,peers]'
+	@touch $@
