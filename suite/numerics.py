@@ -45,10 +45,13 @@ class Difference:
         return f"{name}: error {self.error:.1e}, limit {limit:.1e}"
 
 
-def difference(out: torch.Tensor | None, oracle: torch.Tensor, token_dim: int | None = None) -> Difference:
+def difference(
+    out: torch.Tensor | None, oracle: torch.Tensor, token_dim: int | None = None, floor: float = FLOOR
+) -> Difference:
     """Compare one tensor with the oracle's.
 
     token_dim: the dimension that counts tokens, or None where there is none
+    floor:     errors count against at least this
     """
     if out is None:
         return Difference(math.inf, why="missing")
@@ -57,8 +60,8 @@ def difference(out: torch.Tensor | None, oracle: torch.Tensor, token_dim: int | 
     out, oracle = out.detach().double(), oracle.detach().double()
     if why := _not_finite(out):
         return Difference(math.inf, why=why)
-    scale = max(_rms(oracle), FLOOR)
-    error = _rms(out - oracle) / scale
+    scale = max(rms(oracle), FLOOR, floor)
+    error = rms(out - oracle) / scale
     if token_dim is None:
         return Difference(error)
     others = [d for d in range(out.ndim) if d != token_dim]
@@ -86,5 +89,6 @@ def _not_finite(out: torch.Tensor) -> str:
     return f"{int(bad.sum())} of {out.numel()} values not finite, first at {first}"
 
 
-def _rms(x: torch.Tensor) -> float:
+def rms(x: torch.Tensor) -> float:
+    """The root of the mean square; 0 of nothing."""
     return x.square().mean().sqrt().item() if x.numel() else 0.0

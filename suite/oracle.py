@@ -109,9 +109,10 @@ def _sequence(operator: Operator, problem: Problem, inputs: Inputs, cotangents: 
     found = leaves(inputs)
     flowing = {name: x for name, x in outputs.items() if x.requires_grad}
     incoming = [cut_output(name, cotangents[name]).double() for name in flowing]
-    grads = torch.autograd.grad(list(flowing.values()), list(found.values()), incoming)
+    # An input that the mathematics does not use has no gradient, and nothing to compare.
+    grads = torch.autograd.grad(list(flowing.values()), list(found.values()), incoming, allow_unused=True)
     return {name: x.detach() for name, x in outputs.items()} | {
-        GRADIENT + name: g for name, g in zip(found, grads, strict=True)
+        GRADIENT + name: g for name, g in zip(found, grads, strict=True) if g is not None
     }
 
 

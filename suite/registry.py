@@ -119,6 +119,7 @@ class Operator:
     passes:   the passes that make sense for it
     stateful: whether it takes an initial state and returns a final one
     limits:   error limits by dtype that differ from the suite's
+    supports: (problem) -> why the operator is not defined on a problem, or None
     """
 
     name: str
@@ -134,6 +135,7 @@ class Operator:
     passes: tuple[str, ...] = ("fwd", "bwd", "fwdbwd", "decode")
     stateful: bool = True
     limits: Mapping[str, float] = field(default_factory=dict)
+    supports: Callable[[Problem], str | None] | None = None
     implementations: dict[str, Implementation] = field(default_factory=dict, init=False)
     place: str = field(default="", init=False)
 

@@ -26,9 +26,9 @@ class Requirement:
     def missing(self) -> str | None:
         """Why the library can not be used, with the remedy, or None when it can."""
         remedy = self.install or f"pip install '{self.distribution}{self.versions}'"
-        if not _importable(self.module):
-            return f"{self.distribution} is not installed: {remedy}"
         version = self.version()
+        if not _importable(self.module) or (self.versions and not version):
+            return f"{self.distribution} is not installed: {remedy}"
         if version and self.versions and not _satisfies(version, self.versions):
             return f"{self.distribution} {version} is not {self.versions}: {remedy}"
         return None

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import os
 
+# Tests run side by side, a process a core: threads inside each would only fight. Read when torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 
 INTERPRETING = os.environ.get("TRITON_INTERPRET") == "1"

@@ -82,6 +82,14 @@ def cost(problem: Problem, tunables: Mapping[str, Value]) -> Cost:
     return Cost(flops, flops, grad_io_bytes(p), special=pairs(p) * p.H)
 
 
+def defined_on(problem: Problem) -> str | None:
+    """Queries may share keys and values, in groups; keys and values come in pairs."""
+    p = problem
+    if p.HK != p.HV or p.HK > p.H:
+        return f"softmax attention has HK = HV <= H, not H = {p.H}, HK = {p.HK}, HV = {p.HV}"
+    return None
+
+
 softmax_attention = Operator(
     name="softmax_attention",
     tags=("quadratic", "softmax"),
@@ -94,4 +102,5 @@ softmax_attention = Operator(
     axes=(Axis("causal", (True, False), "whether token t sees only tokens up to t"),),
     dims={"state": ("B T HK K", "B T HV V")},
     stateful=False,
+    supports=defined_on,
 )

@@ -1,0 +1,88 @@
+"""Chunkwise linear attention in PyTorch: all chunks at once, their states joined by one cumulative sum.
+
+    KV_c = phi(K_c)^T V_c        S_c = S_0 + sum_{i<c} KV_i
+    O_c = s (phi(Q_c) S_c + tril(phi(Q_c) phi(K_c)^T) V_c)
+
+Products are in the dtype of the inputs, as tensor cores want them; states and normalisers are summed in float32. Where
+a normalised form is differentiated, products are in float32 too: the two parts of a quotient's gradient cancel, and
+what is left of dq misses bfloat16's error limit.
+Sources: Katharopoulos et al. 2020, arXiv:2006.16236; the chunkwise form: Hua et al. 2022, arXiv:2202.10447.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+
+from baselines.linear_attention.inputs import State, features, pack, unpack
+from baselines.linear_attention.naive import lengths
+from baselines.precision import widen
+from kernels.common.packed import per_sequence
+from kernels.linear_attention.spec import EPS, linear_attention
+from suite import Problem
+from suite.problem import Value
+
+
+def chunk_flops(problem: Problem, tunables: Mapping[str, Value]) -> float:
+    """FLOPs on full C x C tiles, the last chunk of each sequence padded.
+
+    A token and head costs 4KV + 2C (K + V) forward; backward each product becomes two, and none is done again.
+    """
+    p, chunk = problem, int(tunables["chunk"])
+    factor = {"fwd": 1, "bwd": 2, "fwdbwd": 3}[p.pass_]
+    sizes = [(T, min(chunk, T)) for T in lengths(p)]
+    tiles = [(-(-T // C) * C, C) for T, C in sizes]
+    return factor * sum(tokens * p.HS * (4.0 * p.K * p.V + 2.0 * C * (p.K + p.V)) for tokens, C in tiles)
+
+
+@linear_attention.implementation(
+    "torch_chunk", origin="baseline", tunables={"chunk": (64, 32, 128, 256)}, flops_exec=chunk_flops
+)
+def torch_chunk(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, chunk: int = 64, feature_map: str = "identity",
+    normalised: bool = False, scale: float | None = None, initial_state: State | None = None,
+    output_final_state: bool = False, cu_seqlens: torch.Tensor | None = None,
+    cu_seqlens_cpu: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, State | None]:  # fmt: skip
+    """q [B,T,H,K], k [B,T,HK,K], v [B,T,HV,V] -> (o [B,T,HS,V], S [N,HS,K,V], with z [N,HS,K] where normalised).
+
+    A sequence shorter than a chunk is one chunk of its length; packed sequences are run one after the other.
+    """
+    options = {"feature_map": feature_map, "normalised": normalised, "scale": scale}
+    if cu_seqlens is not None:
+        bounds = cu_seqlens if cu_seqlens_cpu is None else cu_seqlens_cpu
+        return per_sequence(torch_chunk, q, k, v, cu_seqlens=bounds, initial_state=initial_state,
+                            output_final_state=output_final_state, chunk=chunk, **options)  # fmt: skip
+    dtype = v.dtype
+    if normalised and torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v)):
+        q, k, v = widen(q), widen(k), widen(v)
+    T, C = q.shape[1], min(chunk, q.shape[1])
+    s = q.shape[-1] ** -0.5 if scale is None else scale
+    qc, kc, vc = (_split(x, C) for x in features(q, k, v, feature_map))
+    S0, z0 = unpack(initial_state, normalised)
+    S, final_S = _running(kc.transpose(-1, -2) @ vc, S0)
+    scores = (qc @ kc.transpose(-1, -2)).tril()
+    o = s * (widen(qc @ S.to(qc.dtype)) + widen(scores @ vc))
+    final_z = None
+    if normalised:
+        z, final_z = _running(widen(kc).sum(-2), z0)
+        total = widen(scores).sum(-1) + (widen(qc) @ z[..., None]).squeeze(-1)
+        o = o / (s * total + EPS)[..., None]
+    final = pack(final_S, final_z, initial_state) if output_final_state else None
+    return o.to(dtype).transpose(2, 3).flatten(1, 2)[:, :T], final
+
+
+def _split(x: torch.Tensor, C: int) -> torch.Tensor:
+    """[B, T, HS, D] -> [B, chunks, HS, C, D], the last chunk padded with zeros."""
+    padded = F.pad(x, (0, 0, 0, 0, 0, -x.shape[1] % C))
+    return padded.unflatten(1, (-1, C)).transpose(2, 3).contiguous()
+
+
+def _running(parts: torch.Tensor, first: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sums of [B, chunks, HS, …] before each chunk, starting from `first` [B, HS, …], and the sum after the last."""
+    parts = widen(parts)
+    first = torch.zeros_like(parts[:, 0]) if first is None else widen(first)
+    sums = torch.cat([first[:, None], parts], dim=1).cumsum(1)
+    return sums[:, :-1], sums[:, -1]

@@ -1,0 +1,75 @@
+"""Naive: linear attention by the full matrix of scores, multiplied in float32.
+
+    A = tril(s phi(Q) phi(K)^T)        O = (A V + s phi(Q) S_0) / (A 1 + s phi(Q) z_0 + eps)
+
+The quotient is taken where normalised. The T x T scores of every head lie in memory, masked ones too.
+Source: Katharopoulos et al. 2020, arXiv:2006.16236, section 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+
+import torch
+
+from baselines.linear_attention.inputs import State, features, pack, unpack
+from baselines.precision import widen
+from kernels.common.packed import per_sequence
+from kernels.linear_attention.spec import EPS, linear_attention
+from suite import Problem
+from suite.problem import Value
+
+
+def lengths(problem: Problem) -> list[int]:
+    """Tokens of each sequence."""
+    bounds = problem.cu_seqlens
+    return [problem.T] * problem.B if bounds is None else [end - first for first, end in pairwise(bounds)]
+
+
+def square_flops(problem: Problem, tunables: Mapping[str, Value]) -> float:
+    """FLOPs of the full square, masked scores included.
+
+    A pair and head costs 2 (K + V) forward and 2 (2K + 2V) backward; a token and head costs 4KV more where a state goes
+    in and comes out, and twice that backward.
+    """
+    p = problem
+    factor = {"fwd": 1, "bwd": 2, "fwdbwd": 3}[p.pass_]
+    pairs = sum(T * T for T in lengths(p)) * p.HS
+    return factor * (2.0 * pairs * (p.K + p.V) + 4.0 * p.tokens * p.HS * p.K * p.V * p.initial_state)
+
+
+@linear_attention.implementation("naive", origin="baseline", flops_exec=square_flops)
+def naive(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, feature_map: str = "identity", normalised: bool = False,
+    scale: float | None = None, initial_state: State | None = None, output_final_state: bool = False,
+    cu_seqlens: torch.Tensor | None = None, cu_seqlens_cpu: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, State | None]:  # fmt: skip
+    """q [B,T,H,K], k [B,T,HK,K], v [B,T,HV,V] -> (o [B,T,HS,V], S [N,HS,K,V], with z [N,HS,K] where normalised)."""
+    options = {"feature_map": feature_map, "normalised": normalised, "scale": scale}
+    if cu_seqlens is not None:
+        bounds = cu_seqlens if cu_seqlens_cpu is None else cu_seqlens_cpu
+        return per_sequence(naive, q, k, v, cu_seqlens=bounds, initial_state=initial_state,
+                            output_final_state=output_final_state, **options)  # fmt: skip
+    # [B, HS, T, D]
+    qf, kf, vf = (x.transpose(1, 2) for x in features(widen(q), widen(k), widen(v), feature_map))
+    qf = qf * (q.shape[-1] ** -0.5 if scale is None else scale)
+    scores = (qf @ kf.transpose(-1, -2)).tril()
+    o, total = scores @ vf, scores.sum(-1)
+    S, z = unpack(initial_state, normalised)
+    if S is not None:
+        o = o + qf @ widen(S)
+    if z is not None:
+        total = total + (qf @ widen(z)[..., None]).squeeze(-1)
+    if normalised:
+        o = o / (total + EPS)[..., None]
+    final = _final(kf, vf, S, z, normalised, initial_state) if output_final_state else None
+    return o.transpose(1, 2).to(v.dtype), final
+
+
+def _final(kf: torch.Tensor, vf: torch.Tensor, S: torch.Tensor | None, z: torch.Tensor | None, normalised: bool,
+           initial_state: State | None) -> State:  # fmt: skip
+    new_S, new_z = kf.transpose(-1, -2) @ vf, kf.sum(-2)
+    new_S = new_S if S is None else widen(S) + new_S
+    new_z = new_z if z is None else widen(z) + new_z
+    return pack(new_S, new_z if normalised else None, initial_state)

@@ -1,0 +1,104 @@
+"""FlashAttention 2 and 4: adapters to the packages flash-attn and flash-attn-4. Both run on CUDA only.
+
+FlashAttention 2: flash_attn.flash_attn_func, flash_attn_varlen_func and flash_attn_with_kvcache, versions 2.7 to 2.8.
+FlashAttention 4: flash_attn.cute.flash_attn_func, the 4.0 betas, kernels for sm_90 and sm_100 in CuTe DSL.
+Tensors are [B,T,H,D] as everywhere here. Sources: Dao 2023, arXiv:2307.08691; github.com/Dao-AILab/flash-attention.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from baselines.softmax_attention.shapes import Cache, same_dims
+from kernels.softmax_attention.spec import softmax_attention
+from suite import Problem, Requirement
+from suite.errors import Unsupported
+from suite.problem import Value
+
+HALVES = ("bfloat16", "float16")
+MAX_DIM = 256
+ALIGNMENT = 8
+# The compiled extension: `flash_attn` alone is there with flash-attn-4, too.
+FLASH_2 = Requirement(
+    "flash_attn_2_cuda", "flash-attn", ">=2.7,<3", install="pip install 'flash-attn>=2.7,<3' --no-build-isolation"
+)
+FLASH_4 = Requirement(
+    "flash_attn.cute", "flash-attn-4", ">=4.0.0b4,<5", install="pip install --pre 'flash-attn-4>=4.0.0b4,<5'"
+)
+
+
+def supports_2(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
+    """Why FlashAttention 2 can not serve a problem, or None."""
+    if problem.K > MAX_DIM:
+        return f"flash-attn 2 takes head dimensions up to {MAX_DIM}, not K{problem.K}"
+    return same_dims(problem, tunables)
+
+
+def supports_4(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
+    """Why FlashAttention 4 can not serve a problem on any GPU, or None."""
+    for name, dim in (("K", problem.K), ("V", problem.V)):
+        if dim % ALIGNMENT or dim > MAX_DIM:
+            return f"flash-attn-4 takes multiples of {ALIGNMENT} up to {MAX_DIM} as head dimensions, not {name}{dim}"
+    return None
+
+
+@softmax_attention.implementation(
+    "flash_attn_2", origin="peer", devices={"cuda"}, dtypes=HALVES, requires=FLASH_2, supports=supports_2,
+    deterministic=False,
+)  # fmt: skip
+def flash_attn_2(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, causal: bool = True, scale: float | None = None,
+    cu_seqlens: torch.Tensor | None = None, cu_seqlens_cpu: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, None]:  # fmt: skip
+    """q [B,T,H,K], k, v [B,T,HK,K] -> (o [B,T,H,K], None); packed sequences by flash_attn_varlen_func.
+
+    Its backward pass adds dq atomically, so gradients differ between runs in their last bits.
+    """
+    from flash_attn import flash_attn_func, flash_attn_varlen_func  # pyright: ignore[reportMissingImports]
+
+    if cu_seqlens is None:
+        return flash_attn_func(q, k, v, softmax_scale=scale, causal=causal), None
+    longest = int((cu_seqlens if cu_seqlens_cpu is None else cu_seqlens_cpu).diff().max())
+    o = flash_attn_varlen_func(
+        q[0], k[0], v[0], cu_seqlens_q=cu_seqlens, cu_seqlens_k=cu_seqlens, max_seqlen_q=longest,
+        max_seqlen_k=longest, softmax_scale=scale, causal=causal,
+    )  # fmt: skip
+    return o[None], None
+
+
+@softmax_attention.implementation(
+    "flash_attn_2_step", origin="peer", passes={"decode"}, devices={"cuda"}, dtypes=HALVES, requires=FLASH_2,
+    supports=supports_2,
+)  # fmt: skip
+def flash_attn_2_step(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, state: Cache,
+                      scale: float | None = None) -> torch.Tensor:  # fmt: skip
+    """One query over the cache, q [B,1,H,K] -> o [B,1,H,K]; the kernel writes k and v into the cache's last row."""
+    from flash_attn import flash_attn_with_kvcache  # pyright: ignore[reportMissingImports]
+
+    k_cache, v_cache = state
+    last = k_cache.shape[1] - 1
+    return flash_attn_with_kvcache(q, k_cache, v_cache, k=k, v=v, cache_seqlens=last, softmax_scale=scale, causal=False)
+
+
+@softmax_attention.implementation(
+    "flash_attn_4", origin="peer", devices={"cuda"}, dtypes=HALVES, requires=FLASH_4, supports=supports_4,
+    deterministic=False,
+)  # fmt: skip
+def flash_attn_4(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, causal: bool = True,
+                 scale: float | None = None) -> tuple[torch.Tensor, None]:  # fmt: skip
+    """q [B,T,H,K], k [B,T,HK,K], v [B,T,HK,V] -> (o [B,T,H,V], None).
+
+    Raises Unsupported for head dimensions that it has no kernel for on this GPU. Its backward pass adds dq atomically.
+    """
+    from flash_attn.cute import flash_attn_func  # pyright: ignore[reportMissingImports]
+
+    try:
+        o, _ = flash_attn_func(q, k, v, softmax_scale=scale, causal=causal)
+    except AssertionError as error:
+        # It states what it has no kernel for by assertions; any other one is a fault.
+        if "not supported" not in str(error):
+            raise
+        raise Unsupported(f"flash-attn-4: {error}") from error
+    return o, None

@@ -1,0 +1,139 @@
+"""The adapters to FlashAttention, called on a stand-in for the library that computes with the oracle."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+
+import pytest
+import torch
+
+from baselines.softmax_attention.flash_attention import FLASH_2, FLASH_4
+from kernels.softmax_attention.spec import attention, attention_step, softmax_attention
+from suite import Problem
+from suite.errors import Unsupported
+from suite.inputs import draw_inputs
+from suite.numerics import difference
+
+NAMES = ("flash_attn_2", "flash_attn_2_step", "flash_attn_4")
+
+
+def flash_attn_func(q, k, v, softmax_scale=None, causal=False):
+    return attention(q, k, v, causal=causal, scale=softmax_scale)[0]
+
+
+def flash_attn_varlen_func(
+    q, k, v, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, softmax_scale=None, causal=False
+):
+    assert q.ndim == k.ndim == v.ndim == 3
+    assert torch.equal(cu_seqlens_q, cu_seqlens_k)
+    assert cu_seqlens_q.dtype == torch.int32
+    assert max_seqlen_q == max_seqlen_k == int(cu_seqlens_q.diff().max())
+    return attention(q[None], k[None], v[None], causal=causal, scale=softmax_scale, cu_seqlens=cu_seqlens_q)[0][0]
+
+
+def flash_attn_with_kvcache(q, k_cache, v_cache, k=None, v=None, cache_seqlens=None, softmax_scale=None, causal=False):
+    k_cache[:, cache_seqlens], v_cache[:, cache_seqlens] = k[:, 0], v[:, 0]
+    kept = k_cache[:, : cache_seqlens + 1], v_cache[:, : cache_seqlens + 1]
+    return attention_step(q, k, v, state=kept, scale=softmax_scale)
+
+
+@pytest.fixture
+def library(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A flash_attn and a flash_attn.cute in sys.modules, with the keywords that the real entries have."""
+    root, cute = ModuleType("flash_attn"), ModuleType("flash_attn.cute")
+    for entry in (flash_attn_func, flash_attn_varlen_func, flash_attn_with_kvcache):
+        setattr(root, entry.__name__, entry)
+    cute.flash_attn_func = lambda *args, **words: (flash_attn_func(*args, **words), None)
+    monkeypatch.setitem(sys.modules, "flash_attn", root)
+    monkeypatch.setitem(sys.modules, "flash_attn.cute", cute)
+    return cute
+
+
+def error_of(name: str, at: Problem) -> float:
+    at = softmax_attention.complete(at)
+    inputs = draw_inputs(softmax_attention, at, seed=0)
+    expected = attention(
+        *(inputs[n].double() for n in "qkv"), causal=at.axis("causal"), cu_seqlens=inputs.get("cu_seqlens")
+    )
+    o, final = softmax_attention.implementations[name].fn(**inputs, causal=at.axis("causal"))
+    assert final is None
+    return difference(o, expected[0], token_dim=1).error
+
+
+@pytest.mark.usefixtures("library")
+@pytest.mark.parametrize("name", ["flash_attn_2", "flash_attn_4"])
+@pytest.mark.parametrize("causal", [True, False])
+def test_dense_calls(name: str, causal: bool) -> None:
+    at = Problem(B=2, T=13, H=4, HK=2, HV=2, K=16, dtype="fp32", axes=(("causal", causal),))
+    assert error_of(name, at) < 1e-5
+
+
+@pytest.mark.usefixtures("library")
+@pytest.mark.parametrize("causal", [True, False])
+def test_packed_calls_of_flash_attn_2(causal: bool) -> None:
+    at = Problem(T=40, H=4, HK=2, HV=2, K=16, dtype="fp32", layout="packed:ragged", axes=(("causal", causal),))
+    assert error_of("flash_attn_2", at) < 1e-5
+
+
+@pytest.mark.usefixtures("library")
+def test_step_of_flash_attn_2_writes_the_caches_last_row() -> None:
+    q, k, v = torch.randn(2, 1, 4, 16), torch.randn(2, 1, 2, 16), torch.randn(2, 1, 2, 16)
+    cache = torch.randn(2, 9, 2, 16), torch.randn(2, 9, 2, 16)
+    expected_cache = tuple(x.clone() for x in cache)
+    expected = attention_step(q, k, v, state=expected_cache)
+    o = softmax_attention.implementations["flash_attn_2_step"].fn(q, k, v, state=cache)
+    assert torch.allclose(o, expected, atol=1e-6)
+    assert all(torch.equal(x, y) for x, y in zip(cache, expected_cache, strict=True))
+
+
+def test_a_head_dim_without_a_kernel_is_unsupported_and_another_assertion_is_not(library: ModuleType) -> None:
+    q = torch.randn(1, 8, 1, 16)
+    fn = softmax_attention.implementations["flash_attn_4"].fn
+
+    def refuse(*args, **words):
+        raise AssertionError("(head_dim, head_dim_v)=(16, 16) is not supported on SM100.")
+
+    def fail(*args, **words):
+        raise AssertionError("tile_m")
+
+    library.flash_attn_func = refuse
+    with pytest.raises(Unsupported, match=r"flash-attn-4: .*SM100"):
+        fn(q, q, q)
+    library.flash_attn_func = fail
+    with pytest.raises(AssertionError, match="tile_m"):
+        fn(q, q, q)
+
+
+@pytest.mark.parametrize("requirement", [FLASH_2, FLASH_4], ids=["2", "4"])
+def test_an_absent_library_gives_the_command_that_installs_it(requirement, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    reason = requirement.missing()
+    assert reason.startswith(f"{requirement.distribution} is not installed: pip install ")
+    assert f"'{requirement.distribution}{requirement.versions}'" in reason
+
+
+def test_each_adapter_is_a_cuda_peer_with_its_requirement() -> None:
+    for name in NAMES:
+        made = softmax_attention.implementations[name]
+        assert (made.origin, made.devices, made.dtypes) == ("peer", {"cuda"}, {"bfloat16", "float16"})
+        assert made.requires is (FLASH_4 if name == "flash_attn_4" else FLASH_2)
+
+
+@pytest.mark.parametrize(
+    ("name", "dims", "reason"),
+    [
+        ("flash_attn_2", {"K": 64, "V": 128}, "one head dimension"),
+        ("flash_attn_2", {"K": 512}, "up to 256, not K512"),
+        ("flash_attn_4", {"K": 60}, "not K60"),
+        ("flash_attn_4", {"K": 64, "V": 264}, "not V264"),
+        ("flash_attn_4", {"H": 4, "HK": 2, "HV": 4}, "HK = HV"),
+        ("flash_attn_4", {"K": 64, "V": 128}, None),
+        ("flash_attn_2", {"H": 4, "HK": 2, "HV": 2}, None),
+    ],
+)
+def test_what_each_library_takes(name: str, dims, reason: str | None) -> None:
+    supports = softmax_attention.implementations[name].supports
+    assert supports is not None
+    found = supports(Problem(T=8, **dims), {})
+    assert found is None if reason is None else reason in found

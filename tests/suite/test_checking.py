@@ -1,0 +1,185 @@
+"""The check: what is right passes, and each way to be wrong is told apart."""
+
+import pytest
+import torch
+
+from suite import Problem
+from suite.checking import BACKWARD_T, Checker, check_case
+from suite.discovery import discover
+from suite.inputs import draw_inputs, flat, slicer
+from suite.numerics import difference, limit_of
+from suite.oracle import reference
+from suite.registry import Operator
+from tests.suite.plugins import FAULTS, write
+
+
+@pytest.fixture(scope="module")
+def mean(tmp_path_factory: pytest.TempPathFactory) -> Operator:
+    path = write(tmp_path_factory.mktemp("plugins"), FAULTS, "checking_faults.py")
+    return discover(load=[path]).operator("running_mean")
+
+
+PROBLEM = Problem(B=2, T=40, H=2, K=8, V=8, dtype="fp32")
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "words"),
+    [
+        ("torch", "ok", ""),
+        ("raises", "error", "ValueError: no luck"),
+        ("nan", "incorrect", "not finite"),
+        ("lazy", "incorrect", "not finite, first at (0, 39"),
+        ("identity", "incorrect", "o: error"),
+        ("wrong_shape", "incorrect", "o: shape"),
+        ("not_a_pair", "error", "not (o, final_state or None)"),
+        ("one_bad_token", "incorrect", "o: error"),
+        ("hungry", "oom", "memory"),
+        ("refuses", "unsupported", "not on a Sunday"),
+    ],
+)
+def test_statuses(mean: Operator, name: str, status: str, words: str) -> None:
+    found = check_case(mean, name, PROBLEM)
+    assert (found.status, words in found.reason) == (status, True), found
+
+
+def test_gradients_are_compared_by_name(mean: Operator) -> None:
+    found = check_case(mean, "torch", PROBLEM.replace(pass_="fwdbwd"))
+    # q and k do not enter: they have no gradient, and so nothing to compare with.
+    assert found.ok, found.reason
+    assert set(found.errors) == {"o", "dv"}
+
+
+def test_a_wrong_gradient_is_named(mean: Operator) -> None:
+    class Halved(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, v):
+            return v.clone()
+
+        @staticmethod
+        def backward(ctx, g):
+            return g / 2
+
+    @mean.implementation("halved", origin="ours")
+    def halved(q, k, v):
+        return mean.implementations["torch"].fn(q, k, Halved.apply(v))
+
+    found = check_case(mean, "halved", PROBLEM.replace(pass_="fwdbwd"))
+    assert found.status == "incorrect"
+    assert found.reason.startswith("dv: error 5.0e-01")
+
+
+def test_one_wrong_row_of_thousands_is_seen() -> None:
+    oracle = torch.randn(1, 8192, 1, 64, dtype=torch.float64)
+    out = oracle.clone()
+    out[0, 4000] += 0.02
+    found = difference(out, oracle, token_dim=1)
+    assert found.error < 1e-3
+    assert found.exceeds(1e-3)
+    assert not difference(out, oracle).exceeds(1e-3)
+
+
+def test_difference_of_what_is_not_there() -> None:
+    oracle = torch.zeros(3)
+    assert difference(None, oracle).exceeds(1e9)
+    assert difference(torch.zeros(4), oracle).exceeds(1e9)
+    assert difference(torch.tensor([0.0, torch.inf, 0.0]), oracle).exceeds(1e9)
+    assert difference(torch.tensor([0.0, torch.nan, 0.0]), oracle).exceeds(1e9)
+    assert not difference(torch.zeros(3), oracle).exceeds(0.0)
+
+
+def test_limits() -> None:
+    assert limit_of("float32", "o") == 1e-4
+    assert limit_of("bfloat16", "dq") == 8e-3
+    assert limit_of("bfloat16", "dinitial_state[1]") == 8e-3
+    assert limit_of("bfloat16", "dbeta") == 1.5e-2
+    assert limit_of("bfloat16", "o", {"bfloat16": 2e-2}) == 2e-2
+
+
+@pytest.mark.parametrize("layout", ["dense", "packed:ragged"])
+@pytest.mark.parametrize("heads", [{"H": 4, "HK": 2, "HV": 2}, {"H": 2, "HV": 4}])
+def test_slices_of_the_oracle_agree_with_the_whole(layout: str, heads: dict[str, int]) -> None:
+    op = discover().operator("linear_attention")
+    B = 2 if layout == "dense" else 1
+    problem = op.complete(
+        Problem(
+            B=B,
+            T=37,
+            K=8,
+            V=12,
+            dtype="float64",
+            state_dtype="float64",
+            layout=layout,
+            initial_state=True,
+            pass_="fwdbwd",
+            **heads,
+        )
+    )
+    inputs = draw_inputs(op, problem, seed=1)
+    words = {n: x for n, x in inputs.items() if n != "cu_seqlens_cpu"}
+    o, final = op.oracle(**words, output_final_state=True)
+    cotangents = {"o": torch.randn_like(o), "final_state": torch.randn_like(final)}
+    tensors = {name: x for name, x in flat(inputs).items() if x.requires_grad}
+    grads = torch.autograd.grad([o, final], list(tensors.values()), list(cotangents.values()))
+    whole = {"o": o, "final_state": final} | {f"d{n}": g for n, g in zip(tensors, grads, strict=True)}
+    for pick in range(problem.N * problem.groups):
+        found = reference(op, problem, inputs, cotangents, pick)
+        assert set(found.values) == set(whole)
+        for name, value in found.values.items():
+            torch.testing.assert_close(found.cut(name, whole[name]), value, rtol=1e-9, atol=1e-9)
+
+
+def test_checkpointed_segments_agree_with_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    import suite.oracle
+
+    op = discover().operator("linear_attention")
+    problem = op.complete(Problem(T=70, K=8, dtype="float64", initial_state=True, pass_="bwd"), {"normalised": True})
+    inputs = draw_inputs(op, problem, seed=2)
+    cotangents = {
+        name: torch.randn(shape, dtype=torch.float64)
+        for name, shape in (("o", (1, 70, 1, 8)), ("final_state[0]", (1, 1, 8, 8)), ("final_state[1]", (1, 1, 8)))
+    }
+    whole = reference(op, problem, inputs, cotangents, 0).values
+    monkeypatch.setattr(suite.oracle, "SEGMENT", 16)
+    pieces = reference(op, problem, inputs, cotangents, 0).values
+    assert set(whole) == set(pieces)
+    for name, value in whole.items():
+        torch.testing.assert_close(pieces[name], value, rtol=1e-9, atol=1e-9)
+
+
+def test_slicer_takes_the_right_heads() -> None:
+    problem = Problem(B=3, T=5, H=8, HK=4, HV=4)
+    cut = slicer(problem, sequence=2, group=1)
+    q = torch.arange(3 * 5 * 8).view(3, 5, 8)
+    assert torch.equal(cut(q, "B T H K"), q[2:3, :, 2:4])
+    k = torch.arange(3 * 5 * 4).view(3, 5, 4)
+    assert torch.equal(cut(k, "B T HK K"), k[2:3, :, 1:2])
+
+
+def test_long_gradients_are_checked_at_a_shorter_T() -> None:
+    op = discover().operator("linear_attention")
+    long = op.complete(Problem(T=2 * BACKWARD_T, K=4, dtype="fp32", pass_="bwd"))
+    assert Checker(op, long, device="cpu", seed=0).check_T == BACKWARD_T
+    assert Checker(op, long.replace(pass_="fwd"), device="cpu", seed=0).check_T is None
+
+
+def test_repeatability_is_recorded(mean: Operator) -> None:
+    assert check_case(mean, "torch", PROBLEM).repeatable is True
+    calls = []
+
+    @mean.implementation("drifts", origin="ours", passes={"fwd"})
+    def drifts(q, k, v):
+        calls.append(1)
+        return mean.implementations["torch"].fn(q, k, v)[0] + 1e-7 * len(calls), None
+
+    assert check_case(mean, "drifts", PROBLEM).repeatable is False
+
+
+def test_interpreter_is_asked_for_in_time() -> None:
+    from suite.errors import UsageError
+
+    op = discover().operator("linear_attention")
+    with pytest.raises(UsageError, match="TRITON_INTERPRET=1"):
+        check_case(op, "triton_chunk", Problem(T=16, K=16, dtype="fp32"), device="interpret")
+    found = check_case(op, "triton_chunk", Problem(T=16, K=16, dtype="bf16"), device="interpret")
+    assert found.status == "unsupported"
+    assert "bfloat16" in found.reason

@@ -1,0 +1,120 @@
+"""The command line: help that answers at once, and one clear line for each wrong word."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from suite.cli import COMMANDS, main
+from suite.discovery import ROOT
+from tests.suite.plugins import BROKEN, write
+
+
+def run(*words: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    code = main(list(words))
+    done = capsys.readouterr()
+    return code, done.out, done.err
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_imports_nothing_heavy(command: str) -> None:
+    code = f"""
+import sys
+from suite.cli import main
+try:
+    main({[*([command] if command else []), "--help"]!r})
+except SystemExit as end:
+    assert end.code == 0
+heavy = {{"torch", "triton", "numpy", "pandas", "scipy", "matplotlib", "plotly", "jinja2", "rich"}} & set(sys.modules)
+assert not heavy, heavy
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert "usage: subquad" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["bench", "--op", "linear_atention"], "unknown operator 'linear_atention'; did you mean 'linear_attention'?"),
+        (["bench", "--impl", "triton_chnk"], "unknown implementation 'triton_chnk'; did you mean 'triton_chunk'?"),
+        (["bench", "--dtype", "bf61"], "unknown dtype 'bf61'; did you mean 'bf16'?"),
+        (["bench", "--pass", "forward"], "unknown pass 'forward'"),
+        (["bench", "--preset", "smok"], "unknown preset 'smok'; did you mean 'smoke'?"),
+        (["bench", "--preset", "nowhere.toml"], "preset file nowhere.toml does not exist"),
+        (["bench", "--seq-len", "0"], "'0' is no size"),
+        (["bench", "--seq-len", "-5"], "'-5' is no size"),
+        (["bench", "--heads", "two"], "'two' is no size"),
+        (["bench", "--head-dim", "64x0"], "'0' is no size"),
+        (["bench", "--chunk", "48"], "chunk = 48 is no power of two"),
+        (["bench", "--axis", "causal"], "--axis causal: write NAME=VALUE"),
+        (["bench", "--axis", "casual=true"], "did you mean 'causal'"),
+        (["bench", "--device", "cuda"], "no CUDA device here"),
+        (["bench", "--device", "tpu"], "invalid choice: 'tpu'"),
+        (["bench", "--budget", "soon"], "--budget soon: no duration"),
+        (["bench", "--launches", "0"], "'0' is no count"),
+        (["bench", "--mode", "cold-event"], "unknown mode on cpu 'cold-event'"),
+        (["bench", "--load", "nowhere.py"], "nowhere.py: no such file"),
+        (["bench", "--resume", "nowhere", "--out", "here"], "--resume continues the run it names"),
+        (["bench", "--frobnicate"], "--frobnicate"),
+        (["banch"], "invalid choice: 'banch'"),
+        (["report", "nowhere"], "nowhere"),
+        (["compare", "nowhere", "here"], "nowhere"),
+        (["gate", "--baseline", "nowhere", "--candidate", "here"], "nowhere"),
+        (["export", "nowhere", "--to", "csv"], "nowhere"),
+        (["bench", "--resume", "nowhere"], "nowhere"),
+        (["new-kernel", "Not-A-Name"], "snake_case"),
+    ],
+)
+def test_wrong_words(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(*words, capsys=capsys)
+    assert code == 2
+    assert said in err
+    assert len(err.strip().splitlines()) == 1, err
+    assert not out
+
+
+def test_broken_plugin(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run("list", "--load", str(write(tmp_path, BROKEN, "cli_broken.py")), capsys=capsys)
+    assert code == 2
+    assert "raises on import: RuntimeError: half a plug-in" in err
+
+
+def test_list(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run("list", capsys=capsys)
+    assert code == 0
+    assert "linear_attention\ttriton_chunk\tours" in out
+    assert "flash-attn is not installed: pip install" in out or "flash_attn_2\tpeer" in out
+    assert "kimi-linear" in out
+    code, out, _ = run("list", "--op", "linear_attention", capsys=capsys)
+    assert "Katharopoulos" in out
+    assert "axis feature_map: identity, relu, elu1" in out
+
+
+def test_list_json(capsys: pytest.CaptureFixture[str]) -> None:
+    import json
+
+    code, out, _ = run("list", "--json", capsys=capsys)
+    assert code == 0
+    names = {op["name"] for op in json.loads(out)["operators"]}
+    assert {"softmax_attention", "linear_attention"} <= names
+
+
+def test_plan_is_shown_without_measuring(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["bench", "--preset", "smoke", "--op", "linear_attention", "--impl", "naive", "--pass", "fwd"]
+    code, out, _ = run(*words, "--list", "--out", str(tmp_path / "run"), capsys=capsys)
+    assert (code, out.strip()) == (0, "linear_attention/naive/B1_T128_H2_K32_V32_fp32_fwd")
+    code, out, _ = run(*words, "--dry-run", "--launches", "2", "--out", str(tmp_path / "run"), capsys=capsys)
+    assert (code, out.strip()) == (0, "1 cases of 1 problems, 2 launch(es)")
+    assert not (tmp_path / "run").exists()
+
+
+def test_head_dim_pairs(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["bench", "--preset", "smoke", "--op", "linear_attention", "--impl", "naive", "--pass", "fwd", "--list"]
+    code, out, _ = run(*words, "--head-dim", "64,32x16", capsys=capsys)
+    assert code == 0
+    assert out.split() == [
+        "linear_attention/naive/B1_T128_H2_K32_V16_fp32_fwd",
+        "linear_attention/naive/B1_T128_H2_K64_V64_fp32_fwd",
+    ]

@@ -1,0 +1,166 @@
+"""Registering and finding operators."""
+
+import importlib.metadata
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from suite import Cost, Operator, Problem, Requirement
+from suite.discovery import ROOT, discover
+from suite.errors import DiscoveryError, UsageError
+from suite.registry import Registry
+from tests.suite.plugins import BROKEN, RUNNING_MEAN, write
+
+
+def operator(name: str = "toy", **more) -> Operator:
+    nothing = dict.fromkeys(("inputs", "oracle"), lambda *_: {})
+    return Operator(name, "o = v", "none", cost=lambda p, t: Cost(1, 1, 1), **nothing, **more)  # type: ignore[arg-type]
+
+
+def test_own_packages_are_found() -> None:
+    registry = discover()
+    assert {"softmax_attention", "linear_attention"} <= set(registry.operators)
+    assert {"naive", "torch_chunk", "triton_chunk"} <= set(registry.operator("linear_attention").implementations)
+
+
+def test_duplicate_implementation_names_both_places() -> None:
+    op = operator()
+    op.implementation("a", origin="ours")(lambda q, k, v: (v, None))
+    with pytest.raises(
+        DiscoveryError, match=r"toy/a is registered twice.*test_discovery.py:\d+.*test_discovery.py:\d+"
+    ):
+        op.implementation("a", origin="ours")(lambda q, k, v: (v, None))
+
+
+def test_duplicate_operator_names_both_places() -> None:
+    registry = Registry()
+    first, second = operator(), operator()
+    registry.add(first)
+    registry.add(first)
+    with pytest.raises(
+        DiscoveryError, match=r"'toy' is registered twice.*test_discovery.py:\d+.*test_discovery.py:\d+"
+    ):
+        registry.add(second)
+
+
+def test_unknown_names_give_the_nearest() -> None:
+    registry = discover()
+    with pytest.raises(UsageError, match="did you mean 'linear_attention'"):
+        registry.operator("linear_atention")
+    with pytest.raises(UsageError, match="did you mean 'naive'"):
+        registry.implementation("linear_attention", "naiv")
+
+
+def test_plugin(tmp_path: Path) -> None:
+    lines = [line for line in RUNNING_MEAN.splitlines() if line.strip()]
+    assert len(lines) < 15
+    registry = discover(load=[write(tmp_path, RUNNING_MEAN, "mean_plugin.py")])
+    assert set(registry.operator("running_mean").implementations) == {"torch"}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [(BROKEN, "raises on import: RuntimeError: half a plug-in"), (None, "no such file")]
+)
+def test_plugin_that_fails(tmp_path: Path, text: str | None, words: str) -> None:
+    path = write(tmp_path, text, "broken_plugin.py") if text else tmp_path / "absent.py"
+    with pytest.raises(DiscoveryError, match=words):
+        discover(load=[path])
+
+
+def test_entry_points(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, RUNNING_MEAN.replace("running_mean", "entry_mean"), "entry_module.py")
+    info = tmp_path / "some_dist-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: some-dist\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[subquad.operators]\nmine = entry_module\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert "entry_mean" in discover().operators
+
+
+def test_entry_point_that_raises_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    info = tmp_path / "bad_dist-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: bad-dist\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[subquad.operators]\nbad = absent_module_xyz\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(DiscoveryError, match="entry point bad = absent_module_xyz raises"):
+        discover()
+
+
+def run_python(code: str, path: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": path, "HOME": "/tmp"}, cwd="/"
+    )
+
+
+def test_another_package_that_shadows_kernels(tmp_path: Path) -> None:
+    (tmp_path / "kernels").mkdir()
+    (tmp_path / "kernels" / "__init__.py").write_text("__version__ = '0.4.1'")
+    code = "import kernels\nfrom suite.cli import main\nraise SystemExit(main(['list']))"
+    done = run_python(code, f"{tmp_path}:{ROOT}")
+    assert done.returncode == 2
+    assert "another package shadows it" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_another_root(tmp_path: Path) -> None:
+    for name in ("kernels", "baselines"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("")
+    write(tmp_path / "kernels", RUNNING_MEAN.replace("running_mean", "other_mean"), "other.py")
+    code = f"import pathlib, suite.discovery as d; print(*d.discover(pathlib.Path({str(tmp_path)!r})).operators)"
+    done = run_python(code, str(ROOT))
+    assert done.stdout.strip() == "other_mean", done.stderr
+
+
+def test_module_that_needs_something_absent_is_listed(tmp_path: Path) -> None:
+    for name in ("kernels", "baselines"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("")
+    write(tmp_path / "baselines", "import a_library_nobody_has", "needy.py")
+    code = f"import pathlib, suite.discovery as d; print(*d.discover(pathlib.Path({str(tmp_path)!r})).absent)"
+    done = run_python(code, str(ROOT))
+    assert "baselines.needy" in done.stdout
+    assert "a_library_nobody_has is not installed" in done.stdout
+
+
+def test_requirement() -> None:
+    assert Requirement("torch", "torch").missing() is None
+    assert Requirement("torch", "torch", ">=99").missing() == (
+        f"torch {importlib.metadata.version('torch')} is not >=99: pip install 'torch>=99'"
+    )
+    assert Requirement("nobody_has", "nobody-has", ">=1").missing() == (
+        "nobody-has is not installed: pip install 'nobody-has>=1'"
+    )
+    assert Requirement("torch.nobody_has", "torch", install="make it").missing() == "torch is not installed: make it"
+
+
+def test_signature_decides_what_is_supported() -> None:
+    from suite import Axis
+
+    op = operator(axes=(Axis("causal", (True, False)),))
+    op.implementation("plain", origin="ours")(lambda q, k, v: (v, None))
+    plain = op.implementations["plain"]
+    for change, words in (
+        ({"initial_state": True}, "takes no initial_state"),
+        ({"layout": "packed:halves"}, "takes no cu_seqlens"),
+        ({"pass_": "decode"}, "has no decode pass"),
+        ({"axes": (("causal", False),)}, "serves only causal, not no-causal"),
+        ({"dtype": "float64"}, "does not take float64"),
+    ):
+        reason = plain.unsupported(op.complete(Problem(**change)), {}, op.axes)
+        assert reason is not None
+        assert words in reason
+    assert plain.unsupported(op.complete(Problem()), {}, op.axes) is None
+
+
+def test_unknown_own_axis_or_value() -> None:
+    from suite import Axis
+
+    op = operator(axes=(Axis("causal", (True, False)),))
+    with pytest.raises(UsageError, match="did you mean 'causal'"):
+        op.complete(Problem(), {"casual": True})
+    with pytest.raises(UsageError, match="no causal = 3; it takes True, False"):
+        op.complete(Problem(), {"causal": 3})

@@ -1,0 +1,134 @@
+"""Timers, stopping, sampling and memory."""
+
+import time
+
+import pytest
+import torch
+
+import suite
+from suite.errors import UsageError
+from suite.measuring.memory import peak_rise
+from suite.measuring.sampling import Sampled, interleave
+from suite.measuring.stopping import Stopping, median_interval
+from suite.measuring.timers import CpuTimer, make_timer
+
+
+class ScriptedTimer:
+    """Gives samples from a list instead of a clock."""
+
+    name, l2, host_inclusive = "scripted", "warm", True
+
+    def __init__(self, script: list[float], log: list[str], label: str) -> None:
+        self.script, self.log, self.label = list(script), log, label
+
+    def prepare(self, run) -> None:
+        pass
+
+    def samples(self, run, n: int) -> list[float]:
+        self.log.append(self.label)
+        run()
+        taken, self.script = self.script[:n], self.script[n:]
+        return taken
+
+
+def spin(ms: float) -> None:
+    end = time.perf_counter_ns() + ms * 1e6
+    while time.perf_counter_ns() < end:
+        pass
+
+
+def test_interval_is_made_of_order_statistics() -> None:
+    # n = 10: P(X <= 1) = 1.07 % for the binomial (10, 1/2), P(X <= 2) = 5.5 %: ranks 2 and 9.
+    assert median_interval([float(i) for i in range(1, 11)]) == (2.0, 9.0)
+    assert median_interval([3.0]) == (3.0, 3.0)
+    low, high = median_interval([float(i) for i in range(1000)])
+    # Normal approximation: 500 -+ 1.96 sqrt(1000)/2.
+    assert abs(low - 469) <= 2
+    assert abs(high - 530) <= 2
+
+
+@pytest.mark.parametrize(
+    ("samples", "reason"),
+    [
+        ([1.0] * 9, None),
+        ([1.0] * 10, "interval"),
+        ([1.0, 2.0] * 10, None),
+        ([10.0, 20.0] * 10, "time_limit"),
+        ([1.0 + 0.001 * (i % 2) for i in range(10)], "interval"),
+    ],
+)
+def test_stopping(samples: list[float], reason: str | None) -> None:
+    assert Stopping(relative=0.01, limit_ms=100).reason(samples) == reason
+
+
+def test_cases_take_turns() -> None:
+    log: list[str] = []
+    noisy = [10.0, 30.0] * 40
+    pair = [Sampled(lambda: None, ScriptedTimer(noisy, log, name), Stopping(limit_ms=400)) for name in "ab"]
+    interleave(pair)
+    assert all(one.stop == "time_limit" for one in pair)
+    # The order rotates: neither is always first, and neither runs twice while the other waits.
+    assert {log[i] for i in range(0, len(log) - 1, 2)} == {"a", "b"}
+    assert all(set(log[i : i + 2]) == {"a", "b"} for i in range(0, len(log) - 1, 2))
+
+
+def test_an_error_ends_one_case_alone() -> None:
+    def fails() -> None:
+        raise ValueError("third call")
+
+    bad = Sampled(fails, ScriptedTimer([1.0] * 50, [], "bad"), Stopping())
+    good = Sampled(lambda: None, ScriptedTimer([1.0] * 50, [], "good"), Stopping())
+    interleave([bad, good])
+    assert isinstance(bad.error, ValueError)
+    assert good.stop == "interval"
+
+
+def test_deadline_stops_after_the_smallest_number() -> None:
+    one = Sampled(lambda: None, ScriptedTimer([10.0, 30.0] * 500, [], "a"), Stopping(limit_ms=1e9))
+    interleave([one], deadline=time.monotonic() - 1)
+    assert one.stop == "budget"
+    assert 10 <= len(one.samples) < 15
+
+
+def test_cpu_timer_knows_durations() -> None:
+    taken = sorted(CpuTimer().samples(lambda: spin(2.0), 15))
+    assert 2.0 <= taken[7] <= 2.4
+
+
+def test_unknown_mode() -> None:
+    with pytest.raises(UsageError, match="unknown mode on cpu 'cold-cpu'; did you mean 'warm-cpu'"):
+        make_timer("cold-cpu", "cpu")
+
+
+@pytest.mark.parametrize("mib", [4, 64])
+def test_cpu_memory_is_the_rise_of_the_peak(mib: int) -> None:
+    kept = torch.zeros(mib * 2**18)
+
+    def run() -> torch.Tensor:
+        # Two temporaries live at once, then one result: the peak is two.
+        return (kept + 1) * 2
+
+    rise, method = peak_rise(run, "cpu")
+    assert method == "profiler"
+    assert rise == pytest.approx(2 * mib, rel=0.02)
+
+
+def test_measure_from_a_notebook() -> None:
+    x = torch.randn(64, 64)
+    record = suite.measure(
+        lambda x: (spin(0.5), x @ x)[1], {"x": x}, flops=2 * 64**3, bytes_=3 * 64 * 64 * 4, rep_ms=50
+    )
+    assert record["status"] == "ok"
+    assert 0.5 <= min(record["samples"]) <= 0.7
+    assert record["ci_low_ms"] <= record["time_ms"] <= record["ci_high_ms"]
+    assert record["tflops"] == pytest.approx(2 * 64**3 / record["time_ms"] / 1e9)
+    assert record["intensity"] == pytest.approx(2 * 64**3 / (3 * 64 * 64 * 4))
+    assert record["memory_mib"] == pytest.approx(64 * 64 * 4 / 2**20, rel=0.05)
+
+
+def test_measure_raises_what_the_function_raises() -> None:
+    def fails(x: torch.Tensor) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        suite.measure(fails, {"x": torch.ones(1)})

@@ -1,0 +1,139 @@
+"""Presets and the plan."""
+
+from pathlib import Path
+
+import pytest
+
+from suite.discovery import discover
+from suite.errors import UsageError
+from suite.plan import Selection, make_plan
+from suite.presets import load_preset, names
+from suite.registry import Registry
+
+GOOD = """
+operators = ["linear_attention"]
+[[sweep]]
+T = [128, 64]
+dtype = ["float32"]
+shapes = [{H = 1, K = 32}, {H = 2, K = 64, V = 32}]
+axes = {normalised = [true]}
+tunables = {chunk = [32]}
+"""
+
+
+@pytest.fixture(scope="module")
+def registry() -> Registry:
+    return discover()
+
+
+def preset_of(folder: Path, text: str):
+    path = folder / "mine.toml"
+    path.write_text(text)
+    return load_preset(str(path))
+
+
+@pytest.mark.parametrize("name", names())
+def test_presets_that_come_with_the_suite_load(name: str, registry: Registry) -> None:
+    preset = load_preset(name)
+    assert preset.description
+    tags = {tag for op in registry.operators.values() for tag in op.tags}
+    if not preset.tags or set(preset.tags) & tags:
+        assert make_plan(registry, preset, Selection())
+
+
+def test_the_set_of_presets() -> None:
+    assert set(names()) == {
+        "smoke", "cpu", "gpu", "full", "llama3-8b", "mamba2-2.7b", "qwen3-next", "kimi-linear",
+    }  # fmt: skip
+
+
+def test_sweep_is_a_product(tmp_path: Path, registry: Registry) -> None:
+    plan = make_plan(registry, preset_of(tmp_path, GOOD), Selection())
+    ids = [group.problem_id for group in plan]
+    assert ids == [
+        "linear_attention/B1_T64_H1_K32_V32_fp32_fwd_normalised",
+        "linear_attention/B1_T64_H2_K64_V32_fp32_fwd_normalised",
+        "linear_attention/B1_T128_H1_K32_V32_fp32_fwd_normalised",
+        "linear_attention/B1_T128_H2_K64_V32_fp32_fwd_normalised",
+    ]
+    chunked = [case.case_id for case in plan[0].cases if dict(case.tunables)]
+    assert chunked
+    assert all(case_id.endswith("_C32") for case_id in chunked)
+
+
+def test_flags_replace_axes(tmp_path: Path, registry: Registry) -> None:
+    flags = Selection(
+        implementations=("naive",), values={"T": (16,), "K": (8,), "pass": ("bwd",)}, axes={"normalised": (False,)}
+    )
+    plan = make_plan(registry, preset_of(tmp_path, GOOD), flags)
+    assert [case.case_id for group in plan for case in group.cases] == [
+        "linear_attention/naive/B1_T16_H1_K8_V8_fp32_bwd",
+        "linear_attention/naive/B1_T16_H2_K8_V8_fp32_bwd",
+    ]
+
+
+def test_skip_and_all_chunks(tmp_path: Path, registry: Registry) -> None:
+    flags = Selection(skip=("linear_attention/naive",), values={"T": (16,), "H": (1,)}, tunables={"chunk": ("all",)})
+    cases = [case for group in make_plan(registry, preset_of(tmp_path, GOOD), flags) for case in group.cases]
+    assert "naive" not in {case.implementation for case in cases}
+    ours = registry.implementation("linear_attention", "torch_chunk").tunables["chunk"]
+    swept = {dict(case.tunables)["chunk"] for case in cases if case.implementation == "torch_chunk"}
+    assert swept == set(ours)
+
+
+def test_order_is_short_to_long_with_operators_side_by_side(registry: Registry) -> None:
+    plan = make_plan(registry, load_preset("cpu"), Selection())
+    lengths = [group.problem.T for group in plan]
+    assert lengths == sorted(lengths)
+    shapes = [(g.problem.T, g.problem.K, g.problem.pass_) for g in plan]
+    for shape in set(shapes):
+        at = [i for i, each in enumerate(shapes) if each == shape]
+        assert at == list(range(at[0], at[-1] + 1)), f"{shape} is not measured in one go"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("oops = 1\n[[sweep]]", "mine.toml: unknown preset key 'oops'"),
+        ("[[sweep]]\nTT = [1]", "mine.toml: unknown sweep key 'TT'; did you mean 'T'"),
+        ("[[sweep]]\nT = 1", "'T' must be a list"),
+        ('[[sweep]]\nT = ["a"]', "of the wrong type"),
+        ("[[sweep]]\nT = [true]", "of the wrong type"),
+        ("[[sweep]]\nshapes = [{Q = 1}]", "unknown axis in shapes 'Q'"),
+        ("description = 'no sweep'", "'sweep' must be a list of at least one table"),
+        ("T = [", "mine.toml"),
+    ],
+)
+def test_wrong_presets(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        preset_of(tmp_path, text)
+    assert words in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("selection", "words"),
+    [
+        (Selection(operators=("softmax",)), "unknown operator 'softmax'; did you mean 'softmax_attention'"),
+        (Selection(implementations=("triton_chunky",)), "did you mean 'triton_chunk'"),
+        (Selection(skip=("nave",)), "did you mean 'naive'"),
+        (Selection(axes={"casual": (True,)}), "did you mean 'causal'"),
+        (Selection(tunables={"chunks": (64,)}), "did you mean 'chunk'"),
+        (Selection(tunables={"chunk": (48,)}), "chunk = 48 is no power of two"),
+        (Selection(tunables={"chunk": (8,)}), "chunk = 8 is no power of two of at least 16"),
+        (Selection(values={"T": (0,)}), "T = 0 is no size"),
+        (Selection(operators=("linear_attention",), implementations=("sdpa_math",)), "unknown implementation"),
+    ],
+)
+def test_wrong_selections(registry: Registry, selection: Selection, words: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        make_plan(registry, load_preset("smoke"), selection)
+    assert words in str(raised.value)
+
+
+def test_a_chunk_beyond_T_is_valid(registry: Registry) -> None:
+    assert make_plan(registry, load_preset("smoke"), Selection(tunables={"chunk": (1024,)}, values={"T": (16,)}))
+
+
+def test_unknown_preset() -> None:
+    with pytest.raises(UsageError, match="unknown preset 'smok'; did you mean 'smoke'"):
+        load_preset("smok")

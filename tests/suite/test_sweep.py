@@ -1,0 +1,217 @@
+"""The sweep: real workers, and implementations that end them in every way."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from suite.cli import main
+from suite.discovery import ROOT
+from suite.store import load, read_records
+from tests.suite.plugins import FAULTS, RUNNING_MEAN, write
+
+QUICK = ["--preset", "smoke", "--warmup", "1", "--rep", "5", "--seq-len", "32", "--no-report"]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ceilings that were measured once serve all tests; they stand under the user's cache otherwise."""
+    folder = tmp_path_factory.getbasetemp() / "cache"
+    monkeypatch.setenv("SUBQUAD_CACHE", str(folder))
+
+
+def bench(*words: str) -> int:
+    return main(["bench", *QUICK, *words])
+
+
+def statuses(run: Path) -> dict[str, str]:
+    return {record["implementation"]: record["status"] for record in read_records(run)}
+
+
+def test_faults_cost_one_record_each(tmp_path: Path) -> None:
+    plugin, run = write(tmp_path, FAULTS, "sweep_faults.py"), tmp_path / "run"
+    assert (
+        bench("--load", str(plugin), "--op", "running_mean", "--pass", "fwd", "--timeout", "4", "--out", str(run)) == 1
+    )
+    assert statuses(run) == {
+        "torch": "ok", "segfault": "crashed", "exits": "crashed", "hangs": "timeout", "hungry": "oom", "prints": "ok",
+        "raises": "error", "nan": "incorrect", "lazy": "incorrect", "identity": "incorrect",
+        "wrong_shape": "incorrect", "not_a_pair": "error", "one_bad_token": "incorrect", "refuses": "unsupported",
+    }  # fmt: skip
+    by_name = {record["implementation"]: record for record in read_records(run)}
+    assert "SIGSEGV" in by_name["segfault"]["reason"]
+    assert "exit code 0" in by_name["exits"]["reason"]
+    assert "nothing happened for 4 s" in by_name["hangs"]["reason"]
+    for name, record in by_name.items():
+        assert ("time_ms" in record) == (record["status"] == "ok"), name
+
+
+def test_a_record_is_whole(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert bench("--op", "linear_attention", "--impl", "torch_chunk,naive", "--pass", "fwdbwd", "--out", str(run)) == 0
+    for record in read_records(run):
+        assert record["status"] == "ok"
+        assert record["p20_ms"] <= record["time_ms"] <= record["p80_ms"]
+        assert len(record["samples"]) >= 10
+        assert set(record["check"]) == {"o", "dq", "dk", "dv"}
+        assert record["tflops"] == pytest.approx(record["flops_alg"] / record["time_ms"] / 1e9)
+        assert record["intensity"] == pytest.approx(record["flops_alg"] / record["bytes_compulsory"])
+        assert record["memory_mib"] > 0
+        assert record["stop"] in ("interval", "time_limit")
+        assert record["naive_ratio"] > 0
+        assert record["bound"] in ("memory", "compute", "latency")
+        assert record["mode"] == "warm-cpu"
+    frame = load(run)
+    assert sorted(frame["implementation"]) == ["naive", "torch_chunk"]
+
+
+def test_resume_measures_only_what_is_missing(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    words = ["--op", "linear_attention", "--pass", "fwd"]
+    assert bench(*words, "--impl", "naive", "--out", str(run)) == 0
+    before = (run / "records.jsonl").read_text().splitlines()
+    assert bench(*words, "--impl", "naive,torch_chunk", "--resume", str(run)) == 0
+    after = (run / "records.jsonl").read_text().splitlines()
+    assert after[: len(before)] == before
+    assert [json.loads(line)["implementation"] for line in after[len(before) :]] == ["torch_chunk"]
+
+
+def test_launches_are_fresh_processes(tmp_path: Path) -> None:
+    plugin = write(
+        tmp_path,
+        RUNNING_MEAN.replace("running_mean", "pid_mean")
+        + "\nimport os\npid_mean.implementation('who', origin='ours', passes={'fwd'},"
+        " configuration=lambda p, t: {'pid': os.getpid()})(mean)\n",
+        "pid_plugin.py",
+    )
+    run = tmp_path / "run"
+    assert bench("--load", str(plugin), "--op", "pid_mean", "--impl", "who", "--launches", "3", "--out", str(run)) == 0
+    records = read_records(run)
+    assert [record["launch"] for record in records] == [0, 1, 2]
+    assert len({record["configuration"]["pid"] for record in records}) == 3
+
+
+def test_budget_leaves_a_run_that_can_be_resumed(tmp_path: Path) -> None:
+    plugin = write(
+        tmp_path,
+        RUNNING_MEAN.replace("running_mean", "slow_mean")
+        + "\nimport time\n@slow_mean.implementation('slow', origin='ours', passes={'fwd'})\n"
+        "def slow(q, k, v):\n    time.sleep(0.02 * v.shape[1] / 32)\n    return mean(q, k, v)\n",
+        "slow_plugin.py",
+    )
+    run, words = tmp_path / "run", ["--op", "slow_mean", "--impl", "slow", "--seq-len", "32,64,128,256,512,1024"]
+    bench("--load", str(plugin), *words, "--seq-len", "32", "--out", str(tmp_path / "warm"))
+    start = time.monotonic()
+    assert bench("--load", str(plugin), *words, "--budget", "4s", "--out", str(run)) == 0
+    assert time.monotonic() - start < 4 * 1.1 + 15  # the budget, and starting a worker
+    done = [record["T"] for record in read_records(run)]
+    assert done == sorted(done)
+    assert 0 < len(done) < 6
+    environment = json.loads((run / "environment.json").read_text())
+    assert environment["plan"]["left_out"] == 6 - len(done)
+
+
+def start_bench(*words: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "suite", "bench", *QUICK, *words],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+
+
+def await_records(run: Path, count: int) -> None:
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        path = run / "records.jsonl"
+        if path.is_file() and path.read_bytes().count(b"\n") >= count:
+            return
+        time.sleep(0.05)
+    raise AssertionError("no records came")
+
+
+@pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_an_ended_sweep_is_a_valid_run(tmp_path: Path, how: signal.Signals, code: int) -> None:
+    run = tmp_path / "run"
+    process = start_bench("--seq-len", "32,64,96,128,160,192", "--op", "linear_attention", "--out", str(run))
+    await_records(run, 3)
+    process.send_signal(how)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert b"Traceback" not in err
+    had = len(read_records(run))
+    assert had >= 3
+    assert bench("--seq-len", "32,64,96,128,160,192", "--op", "linear_attention", "--resume", str(run)) == 0
+    ids = [(record["case_id"], record["launch"]) for record in read_records(run)]
+    assert len(ids) == len(set(ids)) > had
+
+
+def test_no_worker_survives_a_killed_runner(tmp_path: Path) -> None:
+    plugin = write(tmp_path, FAULTS, "orphan_faults.py")
+    process = start_bench(
+        "--load", str(plugin), "--op", "running_mean", "--impl", "hangs", "--out", str(tmp_path / "run")
+    )
+    end, workers = time.monotonic() + 60, []
+    while not workers and time.monotonic() < end:
+        workers = children(process.pid)
+        time.sleep(0.1)
+    time.sleep(1)
+    process.kill()
+    process.communicate()
+    end = time.monotonic() + 5
+    while any(alive(pid) for pid in workers) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert workers
+    assert not any(alive(pid) for pid in workers)
+
+
+def children(pid: int) -> list[int]:
+    path = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(word) for word in path.read_text().split()] if path.exists() else []
+
+
+def alive(pid: int) -> bool:
+    path = Path(f"/proc/{pid}/stat")
+    return path.exists() and path.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def test_two_sweeps_into_one_run_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    assert bench("--op", "linear_attention", "--impl", "naive", "--pass", "fwd", "--out", str(run)) == 0
+    assert bench("--op", "linear_attention", "--impl", "naive", "--pass", "fwd", "--out", str(run)) == 2
+    assert "already holds a run" in capsys.readouterr().err
+
+
+def test_worker_that_can_not_load_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plugin = write(
+        tmp_path,
+        "import os\nif 'SUBQUAD_WORKER_DEVICE' in os.environ:\n    raise RuntimeError('only in a worker')\n"
+        + RUNNING_MEAN,
+        "worker_only.py",
+    )
+    assert bench("--load", str(plugin), "--op", "running_mean", "--out", str(tmp_path / "run")) == 2
+    err = capsys.readouterr().err
+    assert "only in a worker" in err
+
+
+def test_check_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plugin = write(tmp_path, FAULTS, "check_faults.py")
+    words = ["check", "--load", str(plugin), "--op", "running_mean", "--pass", "fwd", "--seq-len", "16"]
+    assert main([*words, "--impl", "torch"]) == 0
+    assert main([*words, "--impl", "torch,nan", "--json"]) == 1
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
+    assert {record["implementation"]: record["status"] for record in lines} == {"torch": "ok", "nan": "incorrect"}
+    assert {record["kind"] for record in lines} == {"check"}
+
+
+def test_check_in_the_interpreter(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "TRITON_INTERPRET" not in os.environ
+    words = ["check", "--device", "interpret", "--op", "linear_attention", "--impl", "triton_chunk", "--json"]
+    assert main([*words, "--pass", "fwd", "--seq-len", "40", "--dtype", "fp32,bf16"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {record["dtype"]: record["status"] for record in lines} == {"float32": "ok", "bfloat16": "unsupported"}
