@@ -1,0 +1,71 @@
+"""A run's records as CSV, Parquet or one JSON array."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Literal
+
+from suite.errors import UsageError
+from suite.requirement import Requirement
+from suite.store.frames import frame_of
+from suite.store.paths import AnyPath, run_folder, unwritable
+from suite.store.reading import Record, read_records
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+Format = Literal["csv", "parquet", "json"]
+PYARROW = Requirement("pyarrow", "pyarrow", ">=15")
+
+
+def export(run: AnyPath, to: Format, out: Path | None = None) -> Path:
+    """Write a run's records and return the file's path.
+
+    out: where to write; `records.<format>` in the run's folder by default
+    Lists and objects become JSON strings in CSV and Parquet. Raises StoreError when the run can not be read or the file
+    not written, UsageError when Parquet is asked for and pyarrow is not installed.
+    """
+    if to == "parquet" and (lacking := PYARROW.missing()):
+        raise UsageError(f"--to parquet: {lacking}")
+    target = out or run_folder(run) / f"records.{to}"
+    records = read_records(run)
+    draft = target.with_name(f".{target.name}.new")
+    try:
+        _write(records, to, draft)
+        draft.replace(target)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise unwritable(target, error) from error
+    return target
+
+
+def _write(records: Sequence[Record], to: Format, path: Path) -> None:
+    if to == "json":
+        path.write_text(json.dumps(records, ensure_ascii=False, allow_nan=False, indent=1) + "\n", encoding="utf-8")
+        return
+    frame = frame_of([flat(record) for record in _uniform(records)])
+    if to == "csv":
+        frame.to_csv(path, index=False)
+    else:
+        frame.to_parquet(path, index=False)
+
+
+def flat(record: Record) -> Record:
+    """The record with lists and objects as JSON strings."""
+    return {name: _text(value) if isinstance(value, list | dict) else value for name, value in record.items()}
+
+
+def _uniform(records: Sequence[Record]) -> list[Record]:
+    """Records whose columns of several types, such as an axis that is a number or a word, are text."""
+    kinds: dict[str, set[type]] = {}
+    for record in records:
+        for name, value in record.items():
+            if value is not None:
+                kinds.setdefault(name, set()).add(type(value))
+    mixed = {name for name, held in kinds.items() if len(held) > 1 and held != {int, float}}
+    return [{name: _text(value) if name in mixed else value for name, value in record.items()} for record in records]
+
+
+def _text(value: Any) -> str | None:
+    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
