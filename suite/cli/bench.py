@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from suite.presets import Preset
     from suite.registry import Registry
     from suite.running.process import WorkerProcess
+    from suite.running.sweep import Sweep
     from suite.store import Writer
 
 RUNS = Path("results/local")
@@ -87,18 +88,18 @@ class _Bench:
         worker = self._start()
         environment = self._describe(worker)
         with self._open(environment) as writer:
-            sweep_statuses, left_out = self._sweep(worker, environment, writer)
-            self._close(writer, environment, left_out)
+            sweep = self._sweep(worker, environment, writer)
+            self._close(writer, environment, sweep)
             folder = writer.folder
-        print(f"{summary_of(sweep_statuses) or 'nothing to do'}", file=sys.stderr)
-        if left_out:
-            print(f"{left_out} cases left out; `subquad bench --resume {folder}` measures them", file=sys.stderr)
+        print(f"{summary_of(sweep.statuses) or 'nothing to do'}", file=sys.stderr)
+        if sweep.left_out:
+            print(f"{sweep.left_out} cases left out; `subquad bench --resume {folder}` measures them", file=sys.stderr)
         print(f"run: {folder}", file=sys.stderr if self.args.json else sys.stdout)
         if self.interrupted:
             return INTERRUPTED
         if not self.args.no_report:
             self._report(folder)
-        return exit_of(sweep_statuses)
+        return exit_of(sweep.statuses)
 
     def _start(self) -> WorkerProcess:
         from suite.running.process import WorkerProcess
@@ -139,7 +140,7 @@ class _Bench:
             )
         return open_for_append(self.args.resume)
 
-    def _sweep(self, worker: WorkerProcess, environment: dict[str, Any], writer: Writer) -> tuple[dict[str, int], int]:
+    def _sweep(self, worker: WorkerProcess, environment: dict[str, Any], writer: Writer) -> Sweep:
         from suite.measuring.case import Settings
         from suite.running.sweep import Options
         from suite.store import done_keys
@@ -155,12 +156,11 @@ class _Bench:
         done = done_keys(self.args.resume) if self.args.resume else set()
         options = Options("timed", self.args.launches, self.args.timeout, done)
         ready = [worker]
-        sweep = run_sweep(
+        return run_sweep(
             self.registry, self.groups, settings, options,
             start=lambda: ready.pop() if ready else self._start(), store=self._store(writer), budget_s=self.budget_s,
             interrupted=self._interrupt,
         )  # fmt: skip
-        return sweep.statuses, sweep.left_out
 
     def _interrupt(self) -> None:
         self.interrupted = True
@@ -173,10 +173,11 @@ class _Bench:
 
         return store
 
-    def _close(self, writer: Writer, environment: dict[str, Any], left_out: int) -> None:
+    def _close(self, writer: Writer, environment: dict[str, Any], sweep: Sweep) -> None:
         from suite.store.writing import write_environment
 
-        environment["plan"]["left_out"] = left_out
+        seconds = {phase: round(spent, 3) for phase, spent in sweep.clock.seconds.items()}
+        environment["plan"] |= {"left_out": sweep.left_out, "seconds": seconds}
         if not self.args.resume:
             write_environment(writer.folder, environment)
 

@@ -73,7 +73,8 @@ class _Live:
 class ProblemRun:
     """All cases of one problem, measured together.
 
-    kind is `timed` or `check`. emit(record) is called once for each case and mode; begin(index, phase) before anything that may kill the process.
+    kind is `timed` or `check`. emit(record) is called once for each case and mode, begin(index, phase) before anything
+    that may kill the process.
     """
 
     def __init__(self, operator: Operator, problem: Problem, cases: Sequence[Case], settings: Settings,
@@ -87,8 +88,8 @@ class ProblemRun:
     def _start(self, index: int, case: Case) -> _Live:
         implementation = self.operator.implementations[case.implementation]
         s = self.settings
-        record = base_record(self.operator, implementation, case, kind=self.kind, mode=self.modes[0], device=s.device_name,
-                             launch=s.launch, seed=s.seed, commit=s.commit)  # fmt: skip
+        record = base_record(self.operator, implementation, case, kind=self.kind, mode=self.modes[0],
+                             device=s.device_name, launch=s.launch, seed=s.seed, commit=s.commit)  # fmt: skip
         return _Live(index, case, implementation, record)
 
     def measure(self) -> None:
@@ -122,12 +123,17 @@ class ProblemRun:
             return None
 
     def _supported(self, one: _Live) -> bool:
-        reason = refusal(self.operator, one.implementation, self.problem, dict(one.case.tunables), self.settings.device)
-        if reason:
-            self._refuse(one, "unsupported", reason)
+        made, tunables = one.implementation, dict(one.case.tunables)
+        try:
+            reason = refusal(self.operator, made, self.problem, tunables, self.settings.device)
+            if reason:
+                self._refuse(one, "unsupported", reason)
+                return False
+            if made.configuration:
+                one.record["configuration"] = dict(made.configuration(self.problem, tunables))
+        except Exception as error:
+            self._refuse(one, *classify(error))
             return False
-        if one.implementation.configuration:
-            one.record["configuration"] = dict(one.implementation.configuration(self.problem, dict(one.case.tunables)))
         return True
 
     def _checked(self, one: _Live, checker: Checker) -> bool:

@@ -26,6 +26,8 @@ from suite.store import Key, record_key
 # Beyond its budget a problem that does not stop by itself is ended: this part of the whole budget is the grace.
 GRACE = 0.05
 STDERR_LENGTH = 1500
+# The phase that is none of a case's: planning, storing, talking to workers.
+HARNESS = "harness"
 
 
 @dataclass
@@ -44,6 +46,20 @@ class Options:
     done: set[Key] = field(default_factory=set)
 
 
+class PhaseClock:
+    """Where a sweep's seconds go: starting workers, drawing inputs, checking, warming up, timing, and the harness."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._phase, self._since = HARNESS, time.monotonic()
+
+    def enter(self, phase: str) -> None:
+        """Book the time since the last call to the phase that it began."""
+        now = time.monotonic()
+        self.seconds[self._phase] = self.seconds.get(self._phase, 0.0) + now - self._since
+        self._phase, self._since = phase, now
+
+
 class BudgetSpent(Exception):
     """The budget ended inside a problem."""
 
@@ -60,6 +76,7 @@ class Sweep:
         self.registry, self.groups, self.settings, self.options = registry, groups, settings, options
         self.start, self.store, self.budget = start, store, budget
         self.statuses: dict[str, int] = {}
+        self.clock = PhaseClock()
         self._worker: WorkerProcess | None = None
         missing = self.missing()
         self.progress = make_progress(len(missing) * len(self._modes()), sum(self._work(case) for case in missing))
@@ -73,6 +90,7 @@ class Sweep:
         finally:
             if self._worker is not None:
                 self._worker.kill()
+            self.clock.enter(HARNESS)
             self.progress.finish()
 
     def missing(self) -> list[Case]:
@@ -116,8 +134,10 @@ class Sweep:
 
     def _attempt(self, group: Group, cases: list[Case], launch: int) -> Case | None:
         """Measure cases in the worker; the case that ended it, or None when all went through."""
+        self.clock.enter("start" if self._worker is None else HARNESS)
         worker = self._worker or self.start()
         self._worker = worker
+        self.clock.enter(HARNESS)
         at, phase = cases[0], "start"
         try:
             worker.channel.send(self._request(group, cases, launch))
@@ -127,12 +147,14 @@ class Sweep:
                     return self._silent(at, phase, launch)
                 if message["event"] == "begin":
                     at, phase = cases[message["case"]], message["phase"]
+                    self.clock.enter(phase)
                     self.progress.begin(at, phase)
                 elif message["event"] == "record":
                     self._keep(message["record"])
                     if is_sticky(message["record"]["reason"]):
                         return self._lost(at)
                 elif message["event"] == "done":
+                    self.clock.enter(HARNESS)
                     return None
         except Disconnected:
             return self._died(at, phase, launch)

@@ -104,9 +104,11 @@ def main(words: list[str]) -> int:
     if device != "cuda":
         _limit_memory()
     try:
+        import scipy.stats  # noqa: F401  loaded now, so that no case's first sample pays for it
         import torch
 
         from suite.environment import physical_cores
+        from suite.measuring.case import ProblemRun  # noqa: F401  likewise
 
         torch.set_num_threads(physical_cores())
         worker = Worker(channel, Path(words[1]), words[2:])
