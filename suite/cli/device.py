@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> Exit:
         identity = {**found["fingerprint"], "arch": found["device"]["arch"]}
         answer = worker.ask(do="ceilings", device=device, identity=identity, refresh=args.refresh)
     finally:
-        worker.close()
+        worker.kill()
     facts = {key: found[key] for key in ("device", "fingerprint", "versions", "commit")}
     gpu = known(found["device"]["name"])
     facts |= {"ceilings": answer["ceilings"], "datasheet": gpu.datasheet() if gpu else None}

@@ -1,11 +1,12 @@
 """The budget: how long a sweep may take, and whether the next problem still fits.
 
-A problem's duration is predicted from those of its operator and pass that were measured before: in proportion to T for
-one that grows no faster, to T squared for a quadratic one, so that a sweep stops before a problem and not in it.
+A problem's duration is predicted from those of its operator and pass that were measured before, with the power of T by
+which the last two grew (1 to 2; 1 after a single one), so that a sweep stops before a problem and not in it.
 """
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Callable
@@ -35,7 +36,7 @@ class Budget:
     seconds: float | None = None
     clock: Callable[[], float] = time.monotonic
     _start: float = field(init=False)
-    _spent: dict[tuple[str, str], tuple[int, float]] = field(default_factory=dict)
+    _spent: dict[tuple[str, str], dict[int, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._start = self.clock()
@@ -47,12 +48,18 @@ class Budget:
 
     def note(self, group: Group, seconds: float) -> None:
         """Remember how long a problem took."""
-        self._spent[group.operator, group.problem.pass_] = (group.problem.T, seconds)
+        self._spent.setdefault((group.operator, group.problem.pass_), {})[group.problem.T] = seconds
 
     def predict(self, group: Group) -> float:
         """Seconds that a problem will take, 0 when nothing like it was measured yet."""
-        T, seconds = self._spent.get((group.operator, group.problem.pass_), (group.problem.T, 0.0))
-        return seconds * max(1.0, group.problem.T / T)
+        known = sorted(self._spent.get((group.operator, group.problem.pass_), {}).items())
+        if not known:
+            return 0.0
+        T, seconds = known[-1]
+        power = 1.0
+        if len(known) > 1 and seconds > 0 and known[-2][1] > 0:
+            power = math.log(seconds / known[-2][1]) / math.log(T / known[-2][0])
+        return seconds * max(1.0, group.problem.T / T) ** min(2.0, max(1.0, power))
 
     def fits(self, group: Group) -> bool:
         """Whether a problem may be started."""

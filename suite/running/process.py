@@ -85,17 +85,8 @@ class WorkerProcess:
         """Whether it ended by SIGKILL, which is how the kernel ends a process when memory is gone."""
         return self._process.poll() == -signal.SIGKILL
 
-    def close(self) -> None:
-        """End it politely: it leaves when its channel closes."""
-        self.channel.close()
-        try:
-            self._process.wait(timeout=GRACE_S)
-        except subprocess.TimeoutExpired:
-            self.kill()
-        self._tail.join()
-
     def kill(self) -> None:
-        """End its whole process group at once."""
+        """End its whole process group at once: it holds nothing that is not stored."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()

@@ -88,8 +88,7 @@ class Sweep:
                 self._launch(launch)
                 self._end_worker()
         finally:
-            if self._worker is not None:
-                self._worker.kill()
+            self._end_worker()
             self.clock.enter(HARNESS)
             self.progress.finish()
 
@@ -221,9 +220,7 @@ class Sweep:
 
     def _lost(self, at: Case) -> Case:
         """After a sticky error the CUDA context answers nothing but errors: the next attempt gets a fresh process."""
-        assert self._worker is not None
-        self._worker.kill()
-        self._worker = None
+        self._end_worker()
         return at
 
     def _modes(self) -> tuple[str, ...]:
@@ -235,5 +232,5 @@ class Sweep:
 
     def _end_worker(self) -> None:
         if self._worker is not None:
-            self._worker.close()
+            self._worker.kill()
             self._worker = None

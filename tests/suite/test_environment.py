@@ -1,0 +1,116 @@
+"""What a run says of its machine and its code, and the ceilings' cache."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from suite import ceilings as module
+from suite.ceilings import ceilings, confirm
+from suite.environment import describe, revision
+from suite.errors import UsageError
+from suite.problem import Problem
+from suite.running.budget import Budget, parse_duration
+
+
+def git(folder: Path, *words: str) -> None:
+    identity = ("-c", "user.name=a", "-c", "user.email=a@b")
+    subprocess.run(["git", "-C", str(folder), *identity, *words], check=True, capture_output=True)
+
+
+def test_describe() -> None:
+    found = describe("cpu")
+    assert set(found["fingerprint"]) == {
+        "device", "sms", "power_limit_w", "driver", "cuda", "torch", "triton", "python", "cpu", "threads",
+    }  # fmt: skip
+    assert found["device"]["kind"] == "cpu"
+    assert found["device"]["llc_bytes"] > 0
+    assert found["versions"]["torch"] == found["fingerprint"]["torch"]
+
+
+def test_revision(tmp_path: Path) -> None:
+    assert revision(tmp_path / "nowhere") == ""
+    git(tmp_path, "init")
+    (tmp_path / "a").write_text("1")
+    git(tmp_path, "add", "a")
+    git(tmp_path, "commit", "-m", "a")
+    clean = revision(tmp_path)
+    assert len(clean) == 40
+    (tmp_path / "a").write_text("2")
+    revision.cache_clear()
+    assert revision(tmp_path) == f"{clean}-dirty"
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """Ceilings without the measuring: what was asked for is listed."""
+    asked: list[str] = []
+    monkeypatch.setenv("SUBQUAD_CACHE", str(tmp_path))
+    monkeypatch.setattr(
+        module, "measure_ceilings", lambda device: asked.append(device) or {"copy": [], "n": len(asked)}
+    )
+    return asked
+
+
+def test_ceilings_are_measured_again_when_their_identity_changes(quick: list[str]) -> None:
+    assert ceilings("cpu", {"driver": 1})["n"] == 1
+    assert ceilings("cpu", {"driver": 1})["n"] == 1
+    assert ceilings("cpu", {"driver": 2})["n"] == 2
+    assert ceilings("cpu", {"driver": 1}, refresh=True)["n"] == 3
+    assert ceilings("cpu", {"driver": 1})["n"] == 3
+    assert len(quick) == 3
+
+
+def test_confirm_keeps_the_higher_ceiling(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_copy", lambda device, size: {"bytes": size, "gbs": 5.0, "low": 5.0, "high": 5.0})
+    monkeypatch.setattr(module, "_matmul", lambda device, dtype: {"tflops": 5.0, "low": 5.0, "high": 5.0})
+    size = module.SIZES["cpu"][2]
+    for before, after in ((1.0, 5.0), (9.0, 9.0)):
+        found = {
+            "copy": [{"bytes": s, "gbs": before, "low": before, "high": before} for s in module.SIZES["cpu"]],
+            "matmul": {"float32": {"tflops": before, "low": before, "high": before}},
+        }
+        again = confirm("cpu", "float32", size, found)
+        assert [p["gbs"] for p in again["copy"] if p["bytes"] == size] == [after]
+        assert again["matmul"]["float32"]["tflops"] == after
+        assert sum(p["gbs"] != before for p in again["copy"]) == (after != before)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("90s", 90), ("8m", 480), ("1.5h", 5400), ("1h30m", 5400), ("1h30m5s", 5405)]
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "m", "8x", "8 m", "-3s", "0", "0m"])
+def test_no_durations(text: str) -> None:
+    with pytest.raises(UsageError, match="--budget"):
+        parse_duration(text)
+
+
+def test_budget_predicts_from_what_was_measured() -> None:
+    from suite.plan import Group
+
+    now = [0.0]
+    budget = Budget(10.0, clock=lambda: now[0])
+    short, long = (Group("op", Problem(T=T), ()) for T in (100, 400))
+    assert budget.fits(long)
+    budget.note(short, 1.5)
+    now[0] = 1.5
+    assert budget.predict(long) == 6.0
+    assert budget.fits(long)
+    now[0] = 4.5
+    assert not budget.fits(long)
+    assert budget.fits(short)
+    assert Budget(None).fits(long)
+
+
+def test_budget_sees_quadratic_growth() -> None:
+    from suite.plan import Group
+
+    budget = Budget(100.0)
+    for T, seconds in ((100, 1.0), (200, 4.0)):
+        budget.note(Group("op", Problem(T=T), ()), seconds)
+    assert budget.predict(Group("op", Problem(T=800), ())) == pytest.approx(64.0)
+    assert budget.predict(Group("other", Problem(T=800), ())) == 0.0
