@@ -1,0 +1,157 @@
+"""Runs as a report reads them: every column there, numbers as numbers, names short enough to print."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+NAME, TEXT = 44, 300
+LARGEST = 1e300
+Row = dict[str, Any]
+TEXTS = {
+    "case_id": "", "kind": "timed", "mode": "", "device": "", "operator": "", "implementation": "", "origin": "",
+    "dtype": "", "pass": "", "layout": "dense", "state_dtype": "float32", "status": "", "reason": "", "commit": "",
+    "timer": "", "l2": "", "bound": "", "static.arch": "", "static.floor_gpu": "", "static.floor_source": "",
+    "static.floor_bound": "",
+}  # fmt: skip
+SIZES = ("B", "T", "H", "HK", "HV", "K", "V", "launch")
+FIGURES = (
+    "time_ms", "p20_ms", "p80_ms", "memory_mib", "tflops", "gbs", "intensity", "roof_pct", "tokens_per_s",
+    "flops_alg", "bytes_compulsory", "check_T", "static.floor_ms",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Run:
+    """A stored run: its name, records (columns of docs/records.md), environment, and its records file's hash."""
+
+    name: str
+    frame: pd.DataFrame
+    environment: Mapping[str, Any]
+    digest: str = ""
+
+    def part(self, name: str) -> Mapping[str, Any]:
+        """An object of the environment, such as `device` or `ceilings`; empty where it is absent."""
+        found = self.environment.get(name)
+        return found if isinstance(found, Mapping) else {}
+
+    @property
+    def device(self) -> str:
+        """The device's name, or "unknown device"."""
+        return clean(self.part("device").get("name") or self.part("fingerprint").get("device") or "unknown device")
+
+    @property
+    def commit(self) -> str:
+        """The commit, twelve digits of it."""
+        revision, dash, dirty = str(self.environment.get("commit") or "").partition("-")
+        return clean(revision[:12] + dash + dirty)
+
+    @property
+    def date(self) -> str:
+        """The day on which the run was made, ISO 8601."""
+        return clean(str(self.environment.get("created") or "")[:10])
+
+
+def read(paths: Sequence[str | Path]) -> list[Run]:
+    """The stored runs at these paths; two folders of one name get their parent's name too. Raises StoreError."""
+    from suite.store import load, read_environment
+
+    folders = [Path(path) for path in paths]
+    names = [folder.resolve().name for folder in folders]
+    runs = []
+    for folder, name in zip(folders, names, strict=True):
+        label = name if names.count(name) == 1 else f"{folder.resolve().parent.name}/{name}"
+        frame, environment = load(folder), read_environment(folder)
+        runs.append(Run(label, frame, environment, _digest(folder / "records.jsonl")))
+    return runs
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+
+
+def clean(value: object, limit: int = NAME) -> str:
+    """One printable line of at most `limit` characters; the middle of a longer one is left out."""
+    text = "".join(c if c.isprintable() else " " for c in str(value)[: 4 * limit]).strip()
+    if len(text) <= limit:
+        return text
+    return f"{text[: limit - limit // 3 - 1]}…{text[-(limit // 3) :]}"
+
+
+def tidy(runs: Sequence[Run]) -> list[Row]:
+    """All records as plain rows with every column of TEXTS, SIZES and FIGURES, the group `static.*`, and these besides:
+
+    sizes as Problem defaults them, 0 where a record has none;
+    run: the run's index; name: operator/implementation; tunables: `chunk 64`; axes: own axes off their default;
+    variant: what sets a line apart from others of its implementation; linear, quadratic: by tags.
+    """
+    rows: list[Row] = []
+    for i, run in enumerate(runs):
+        for row in map(_tidy, _records(run.frame)):
+            variant = [row["axes"], clean(run.name) if len(runs) > 1 else ""]
+            name = f"{row['operator']}/{row['implementation']}"
+            rows.append(row | {"run": i, "name": name, "variant": " · ".join(part for part in variant if part)})
+    return rows
+
+
+def _records(frame: pd.DataFrame) -> list[Row]:
+    """A frame's rows as dicts of plain Python values, without those that are missing."""
+    columns = {str(name): frame[name].astype(object).tolist() for name in frame.columns}
+    rows = zip(*columns.values(), strict=True)
+    return [{name: v for name, v in zip(columns, row, strict=True) if not _missing(v)} for row in rows]
+
+
+def _missing(value: Any) -> bool:
+    return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and math.isnan(value))
+
+
+def _tidy(record: Row) -> Row:
+    row: Row = {name: value for name, value in record.items() if name.startswith("static.")}
+    row |= {name: str(record.get(name, default)) for name, default in TEXTS.items()}
+    row |= {name: _number(record.get(name)) for name in FIGURES}
+    sizes = {name: _number(record.get(name)) for name in SIZES}
+    for name, default in (("HK", "H"), ("HV", "H"), ("V", "K")):
+        sizes[name] = sizes[default] if math.isnan(sizes[name]) else sizes[name]
+    row |= {name: 0 if math.isnan(size) else int(size) for name, size in sizes.items()}
+    tags = record.get("tags")
+    words = tags if isinstance(tags, list | tuple) else ()
+    check = record.get("check")
+    return row | {
+        "check": check if isinstance(check, dict) else {},
+        "initial_state": record.get("initial_state") is True,
+        "linear": "linear" in words,
+        "quadratic": "quadratic" in words,
+        "tunables": clean(", ".join(f"{name} {value}" for name, value in _named(record, "tunable."))),
+        "axes": clean(", ".join(_off_default(record, row["case_id"]))),
+    }
+
+
+def _number(value: Any) -> float:
+    """A finite number as a float, NaN for anything else."""
+    known = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST
+    return float(value) if known else math.nan
+
+
+def _named(record: Row, group: str) -> list[tuple[str, Any]]:
+    """Fields of a group such as `tunable.`; an integer that a column with gaps made a float is an integer again."""
+    return [
+        (name[len(group) :], int(value) if isinstance(value, float) and value.is_integer() else value)
+        for name, value in record.items()
+        if name.startswith(group)
+    ]
+
+
+def _off_default(record: Row, case_id: str) -> list[str]:
+    """Own axes as the id writes them; an id leaves out those that have their default."""
+    parts = f"_{case_id.rpartition('/')[2]}_"
+    tokens = [
+        (name if value else f"no-{name}") if isinstance(value, bool) else f"{name}-{value}"
+        for name, value in _named(record, "axis.")
+    ]
+    return [token for token in tokens if f"_{token}_" in parts]

@@ -1,0 +1,167 @@
+"""Rooflines: attained TFLOP/s over arithmetic intensity, under what this device can do (Williams et al. 2009)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from suite.reporting.against_length import Styles, along, by_last, hover
+from suite.reporting.charts import Annotation, Axis, Ceiling, Chart, Series
+from suite.reporting.frame import clean
+from suite.reporting.roofs import Roof, covered, roofs_of, segments
+from suite.reporting.scales import figure, length, log_axis, place
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from suite.reporting.frame import Run
+    from suite.reporting.groups import Floor, Group, Point
+
+X_LABEL, Y_LABEL = "intensity, FLOP per compulsory byte", "TFLOP/s"
+
+
+def roofline(group: Group, runs: Sequence[Run], styles: Styles) -> Chart | None:
+    """Points of one group under the ceilings of their runs' devices; None when no point has an intensity."""
+    drawn = {label: [p for p in points if p.intensity > 0 and p.tflops > 0] for label, points in group.lines().items()}
+    series = [_series(label, points, styles) for label, points in drawn.items() if points]
+    if not series:
+        return None
+    used = sorted({point.run for point in group.points})
+    arches = {runs[run].part("device").get("arch") for run in used}
+    series += _floor_series([floor for floor in group.floors if floor.arch in arches], styles)
+    roofs = {run: roofs_of(runs[run], group.setting.dtype) for run in used}
+    x, y = _axes(series, [roof for found in roofs.values() for roof in found])
+    names = {run: clean(runs[run].name) if len(used) > 1 else "" for run in used}
+    ceilings = [each for run, found in roofs.items() for each in segments(found, x, y, names[run])]
+    notes = [*_ends(series), *_floor_notes(series)]
+    return Chart(
+        kind="roofline",
+        slug=f"roofline_{group.setting.slug}",
+        title=f"Roofline, {group.setting.facets['dtype']}",
+        subtitle=group.setting.title,
+        x=x,
+        y=y,
+        series=by_last(series),
+        ceilings=tuple(ceilings),
+        annotations=tuple(place(notes, x, y, [*along(series), *covered(ceilings, y)])),
+        caption=_caption(ceilings, any(not each.line for each in series)),
+        alt=_alt(drawn, ceilings),
+    )
+
+
+def floors(group: Group, runs: Sequence[Run], styles: Styles) -> list[Chart]:
+    """Where static profiles put the least time of cases on devices that were not measured: a chart an architecture."""
+    measured = {runs[point.run].part("device").get("arch") for point in group.points}
+    charts = []
+    for arch, gpu in sorted({(floor.arch, floor.gpu) for floor in group.floors if floor.arch not in measured}):
+        found = [floor for floor in group.floors if (floor.arch, floor.gpu) == (arch, gpu)]
+        series = _floor_series(found, styles)
+        x, y = _axes(series, [])
+        machine = f"{arch}, {gpu}" if gpu else arch
+        charts.append(
+            Chart(
+                kind="floors",
+                slug=f"floors_{arch}_{group.setting.slug}",
+                title=f"Floors, not measured: {machine}",
+                subtitle=group.setting.title,
+                x=x,
+                y=y,
+                series=by_last(series),
+                annotations=tuple(place(_ends(series, floors=True), x, y, along(series))),
+                caption=f"Computed from compiled code for {machine}: no kernel ran. A floor is the least time that the "
+                "executed FLOPs and the traffic of the launches allow.",
+                alt=f"Floors computed for {machine}, not measured: "
+                + "; ".join(f"{each.name} up to {figure(max(each.y))} TFLOP/s" for each in series),
+            )
+        )
+    return charts
+
+
+def _series(label: str, points: list[Point], styles: Styles) -> Series:
+    return Series(
+        name=label,
+        x=tuple(p.intensity for p in points),
+        y=tuple(p.tflops for p in points),
+        style=styles[points[0].name, points[0].variant],
+        text=tuple(hover(p, *_facts(p)) for p in points),
+        T=tuple(p.T for p in points),
+        hollow=True,
+    )
+
+
+def _facts(point: Point) -> list[str]:
+    facts = [f"{figure(point.intensity)} FLOP/byte, {figure(point.tflops)} TFLOP/s"]
+    if point.roof_pct == point.roof_pct:
+        facts.append(f"{figure(point.roof_pct)} % of the attainable roof")
+    return facts + ([f"bound by {point.bound}"] if point.bound else [])
+
+
+def _floor_series(found: Sequence[Floor], styles: Styles) -> list[Series]:
+    names: dict[str, list[Floor]] = {}
+    for floor in sorted(found, key=lambda floor: (floor.name, floor.T)):
+        names.setdefault(floor.name, []).append(floor)
+    looks = {name: style for (name, _), style in reversed(list(styles.items()))}
+    return [
+        Series(
+            name=f"{name}: floor, not measured",
+            x=tuple(each.intensity for each in floors_),
+            y=tuple(each.tflops for each in floors_),
+            style=looks[name],
+            text=tuple(_floor_text(each) for each in floors_),
+            T=tuple(each.T for each in floors_),
+            line=False,
+            hollow=True,
+        )
+        for name, floors_ in names.items()
+    ]
+
+
+def _floor_notes(series: Sequence[Series]) -> list[Annotation]:
+    """A label on the last floor of each implementation, so that none is taken for a measurement."""
+    return [Annotation(s.x[-1], s.y[-1], "floor, not measured", style=s.style) for s in series if not s.line]
+
+
+def _floor_text(floor: Floor) -> str:
+    bound = f"bound by {floor.bound}" if floor.bound else ""
+    lines = [f"{floor.name}: floor, not measured", f"T = {floor.T:,}, {floor.arch} {floor.gpu}"]
+    lines += [f"at least {figure(floor.time_ms)} ms, at most {figure(floor.tflops)} TFLOP/s", bound]
+    return "\n".join(line for line in lines if line)
+
+
+def _ends(series: Sequence[Series], floors: bool = False) -> list[Annotation]:
+    """T at the first and the last point of every line, or of every implementation's floors."""
+    return [
+        Annotation(each.x[i], each.y[i], f"T={length(each.T[i])}", style=each.style)
+        for each in series
+        if each.line != floors
+        for i in sorted({len(each.x) - 1, 0}, reverse=True)
+    ]
+
+
+def _axes(series: Sequence[Series], roofs: Sequence[Roof]) -> tuple[Axis, Axis]:
+    """Ranges that hold every point, the ridge of each roof and the flat part of the highest one."""
+    xs = [value for each in series for value in each.x]
+    ys = [value for each in series for value in each.y] + [roof.tflops for roof in roofs if roof.tflops]
+    ridges = [roof.tflops / roof.gbs * 1000 for roof in roofs if roof.gbs and roof.tflops]
+    xs = [min(xs) / 2.5, max(xs) * 1.5, *(ridge / 8 for ridge in ridges), *(ridge * 4 for ridge in ridges)]
+    return (
+        log_axis(X_LABEL, xs, decades=2),
+        log_axis(Y_LABEL, [min(ys) / 2, *ys, max(ys) * 1.6], decades=2),
+    )
+
+
+def _caption(ceilings: Sequence[Ceiling], has_floors: bool) -> str:
+    kinds = {ceiling.kind for ceiling in ceilings}
+    parts = ["Hollow markers: intensity from compulsory bytes. Lines join one implementation over T."]
+    parts += ["Solid ceilings were measured on this machine."] if "measured" in kinds else []
+    parts += ["Dashed ceilings are the datasheet's."] if "datasheet" in kinds else []
+    parts += ["No ceiling is stored for this dtype."] if not kinds else []
+    parts += ["Unjoined markers are floors from the static profile, not measured."] if has_floors else []
+    return " ".join(parts)
+
+
+def _alt(drawn: Mapping[str, list[Point]], ceilings: Sequence[Ceiling], most: int = 12) -> str:
+    best = [(label, max(points, key=lambda p: p.tflops)) for label, points in drawn.items() if points]
+    parts = [f"{label} reaches {figure(p.tflops)} TFLOP/s at {figure(p.intensity)} FLOP per byte" for label, p in best]
+    roofs = f" Ceilings: {'; '.join(each.label for each in ceilings)}." if ceilings else ""
+    more = f"; and {len(parts) - most} more" if len(parts) > most else ""
+    return f"TFLOP/s over arithmetic intensity, logarithmic axes. {'; '.join(parts[:most])}{more}.{roofs}"

@@ -1,0 +1,114 @@
+import pytest
+
+from suite.reporting.frame import tidy
+from suite.reporting.groups import gather
+from suite.reporting.interactive import figure
+from suite.reporting.palette import assign
+from suite.reporting.roofline import floors, roofline
+from tests.suite.reporting.synthetic import CEILINGS, H200, on_h200, record, run_of, static
+
+
+def prepared(run):
+    rows = tidy([run])
+    return gather(rows), assign((row["name"] for row in rows), (row["variant"] for row in rows))
+
+
+def drawn(run):
+    (group,), styles = prepared(run)
+    return roofline(group, [run], styles)
+
+
+def test_a_point_of_known_intensity_lies_there_in_the_description_and_in_the_figure():
+    row = record("a", "x", 256, time_ms=1.0) | {"flops_alg": 6.4e9, "bytes_compulsory": 2e8}
+    row |= {"intensity": 32.0, "tflops": 6.4, "roof_pct": 61.0, "bound": "memory"}
+    chart = drawn(run_of([row]))
+    (series,) = chart.series
+    assert (series.x, series.y, series.hollow) == ((32.0,), (6.4,), True)
+    said = series.text[0]
+    assert all(word in said for word in ("32.0 FLOP/byte", "6.40 TFLOP/s", "61.0 % of the attainable", "by memory"))
+    trace = next(trace for trace in figure(chart)["data"] if trace.get("name") == "a/x")
+    assert (trace["x"], trace["y"]) == ([32.0], [6.4])
+    assert trace["marker"]["symbol"].endswith("-open")
+
+
+def test_the_roof_bends_where_bandwidth_reaches_the_matrix_throughput():
+    chart = drawn(on_h200())
+    slope, flat = (each for each in chart.ceilings if each.kind == "measured")
+    assert (slope.x[1], slope.y[1]) == pytest.approx((720e12 / 4100e9, 720))
+    assert (flat.x[0], flat.y[0]) == pytest.approx((720e12 / 4100e9, 720))
+    assert slope.y[0] / slope.x[0] == pytest.approx(4.1)
+    assert "4,100 GB/s" in slope.label
+    assert "720 TFLOP/s" in flat.label
+
+
+def test_measured_ceilings_are_solid_and_the_datasheets_are_dashed_with_its_clock():
+    chart = drawn(on_h200())
+    sheet = [each for each in chart.ceilings if each.kind == "datasheet"]
+    assert [each.label for each in sheet] == ["datasheet: 4,800 GB/s", "datasheet: 989 TFLOP/s, dense, 1,830 MHz"]
+    traces = {
+        trace["name"]: trace["line"]["dash"] for trace in figure(chart)["data"] if "datasheet" in str(trace.get("name"))
+    }
+    assert set(traces.values()) == {"dash"}
+    solid = next(trace for trace in figure(chart)["data"] if str(trace.get("name")).startswith("matrix"))
+    assert solid["line"]["dash"] == "solid"
+
+
+def test_a_cache_has_a_roof_of_its_own_where_it_is_much_faster():
+    chart = drawn(run_of([record("a", "x", 128)]))
+    assert [each.label for each in chart.ceilings] == [
+        "copy of 1 GiB: 20.0 GB/s", "copy of 256 KiB: 110 GB/s", "matrix product: 0.400 TFLOP/s",
+    ]  # fmt: skip
+    flat = dict(CEILINGS, copy=[{"bytes": size, "gbs": 20.0 + size} for size in (1, 2)])
+    chart = drawn(run_of([record("a", "x", 128)], ceilings=flat))
+    assert len(chart.ceilings) == 2
+
+
+@pytest.mark.parametrize(
+    "ceilings", [{}, {"copy": [], "matmul": {}}, {"copy": [{"gbs": None}], "matmul": {"float32": None}}, None]
+)
+def test_without_ceilings_the_points_are_drawn_and_that_is_said(ceilings):
+    chart = drawn(run_of([record("a", "x", 128)], ceilings=ceilings))
+    assert chart.ceilings == ()
+    assert "No ceiling is stored" in chart.caption
+    assert len(chart.series) == 1
+
+
+def test_every_point_and_roof_lies_inside_the_axes():
+    chart = drawn(on_h200())
+    for each in (*chart.series, *chart.ceilings):
+        assert all(chart.x.low <= x <= chart.x.high * 1.0001 for x in each.x)
+        assert all(chart.y.low * 0.9999 <= y <= chart.y.high for y in each.y)
+
+
+def test_first_and_last_length_of_a_line_are_labelled():
+    assert {note.text for note in drawn(on_h200()).annotations} >= {"T=1k", "T=32k", "floor, not measured"}
+
+
+def test_floors_of_this_devices_architecture_are_unjoined_and_called_what_they_are():
+    (floor,) = [series for series in drawn(on_h200()).series if not series.line]
+    assert floor.name == "linear_attention/triton_chunk: floor, not measured"
+    assert floor.hollow
+    assert "not measured" in floor.text[0]
+
+
+def test_floors_of_another_architecture_have_a_chart_of_their_own():
+    run = run_of([record("a", "x", 128), static("a", "y", 128, arch="sm_90"), static("a", "y", 128, arch="sm_100")])
+    (group,), styles = prepared(run)
+    assert all(series.line for series in roofline(group, [run], styles).series)
+    assert [chart.title for chart in floors(group, [run], styles)] == [
+        "Floors, not measured: sm_100, NVIDIA H200", "Floors, not measured: sm_90, NVIDIA H200",
+    ]  # fmt: skip
+    h200 = on_h200()
+    (group,), styles = prepared(h200)
+    assert floors(group, [h200], styles) == []
+
+
+def test_two_runs_each_bring_their_named_roof():
+    row = record("a", "x", 128, dtype="bfloat16") | {"tflops": 100.0}
+    slower = H200["ceilings"] | {"matmul": {"bfloat16": {"tflops": 500.0}}}
+    runs = [run_of([row], "one", **H200), run_of([row], "two", ceilings=slower)]
+    rows = tidy(runs)
+    (group,) = gather(rows)
+    chart = roofline(group, runs, assign((r["name"] for r in rows), (r["variant"] for r in rows)))
+    flat = {each.label for each in chart.ceilings if each.label.startswith("matrix")}
+    assert flat == {"matrix product: 720 TFLOP/s (one)", "matrix product: 500 TFLOP/s (two)"}
