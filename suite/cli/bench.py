@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from datetime import datetime, timezone
 from pathlib import Path
@@ -20,9 +19,10 @@ if TYPE_CHECKING:
     from suite.registry import Registry
     from suite.running.process import WorkerProcess
     from suite.running.sweep import Sweep
-    from suite.store import Writer
+    from suite.store import Key, Writer
 
 RUNS = Path("results/local")
+REPORTS = Path("reports/local")
 INTERRUPTED = 130
 
 
@@ -37,6 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--budget", metavar="TIME", help="end after 90s, 8m or 1h30m with a fair part of the plan")
     group.add_argument("--out", type=Path, metavar="DIR", help=f"run folder; default: {RUNS}/<time>")
     group.add_argument("--resume", type=Path, metavar="DIR", help="continue a run: measure only what is missing")
+    group.add_argument("--no-static", action="store_true", help="without a GPU: do not compile our Triton kernels")
     group.add_argument("--no-report", action="store_true", help="store the run without rendering its report")
     group.add_argument("--list", action="store_true", help="print the cases of the plan and stop")
     group.add_argument("--dry-run", action="store_true", help="print how many cases and problems, and stop")
@@ -83,12 +84,15 @@ class _Bench:
             make_timer(mode, device)
         self.budget_s = parse_duration(args.budget) if args.budget else None
         self.interrupted = False
+        self.done: set[Key] = set()
 
     def run(self) -> int:
         worker = self._start()
         environment = self._describe(worker)
         with self._open(environment) as writer:
             sweep = self._sweep(worker, environment, writer)
+            if self.device == "cpu" and not self.interrupted and not self.args.no_static:
+                self._static(writer, environment)
             self._close(writer, environment, sweep)
             folder = writer.folder
         print(f"{summary_of(sweep.statuses) or 'nothing to do'}", file=sys.stderr)
@@ -102,10 +106,9 @@ class _Bench:
         return exit_of(sweep.statuses)
 
     def _start(self) -> WorkerProcess:
-        from suite.running.process import WorkerProcess
+        from suite.running.process import measuring_worker
 
-        # One Triton cache folder a run, so that what compiling cost is not a matter of yesterday's runs.
-        return WorkerProcess(self.device, [str(Path(path).resolve()) for path in self.args.load])
+        return measuring_worker(self.device, [str(Path(path).resolve()) for path in self.args.load])
 
     def _describe(self, worker: WorkerProcess) -> dict[str, Any]:
         from suite.gpus import known
@@ -153,14 +156,32 @@ class _Bench:
             seed=self.args.seed, commit=environment["commit"], ceilings=environment["ceilings"],
             llc_bytes=device["llc_bytes"],
         )  # fmt: skip
-        done = done_keys(self.args.resume) if self.args.resume else set()
-        options = Options("timed", self.args.launches, self.args.timeout, done)
+        self.done = done_keys(self.args.resume) if self.args.resume else set()
+        options = Options("timed", self.args.launches, self.args.timeout, self.done)
         ready = [worker]
         return run_sweep(
             self.registry, self.groups, settings, options,
             start=lambda: ready.pop() if ready else self._start(), store=self._store(writer), budget_s=self.budget_s,
             interrupted=self._interrupt,
         )  # fmt: skip
+
+    def _static(self, writer: Writer, environment: dict[str, Any]) -> None:
+        """Without a GPU our Triton kernels are not timed: they are compiled, and their static profile stands beside."""
+        if self.budget_s is not None:
+            print("static profile left out under --budget; `subquad static` takes it", file=sys.stderr)
+            return
+        from suite.plan import Selection, make_plan
+        from suite.presets import load_preset
+        from suite.static import PRESET, records
+        from suite.static.progress import shown
+        from suite.store import record_key
+
+        operators = tuple(sorted({group.operator for group in self.groups}))
+        groups = make_plan(self.registry, load_preset(PRESET), Selection(operators, self.args.impl, self.args.skip))
+        plugins = [str(Path(path).resolve()) for path in self.args.load]
+        for record in records(self.registry, groups, load=plugins, commit=environment["commit"], progress=shown):
+            if record_key(record) not in self.done:
+                self._store(writer)(record)
 
     def _interrupt(self) -> None:
         self.interrupted = True
@@ -182,7 +203,10 @@ class _Bench:
             write_environment(writer.folder, environment)
 
     def _report(self, folder: Path) -> None:
-        from suite.reporting import report
+        from suite.reporting import render
+        from suite.reporting.frame import read
 
-        page = report([folder], Path("reports/local") / folder.name)
-        print(f"report: {os.path.relpath(page)}", file=sys.stderr if self.args.json else sys.stdout)
+        rendered = render(read([folder]), REPORTS / folder.resolve().name)
+        for note in rendered.notes:
+            print(f"note: {note}", file=sys.stderr)
+        print(f"report: {rendered.page}", file=sys.stderr if self.args.json else sys.stdout)
