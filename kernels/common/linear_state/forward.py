@@ -1,0 +1,91 @@
+"""The output sweep: o, the final state and the denominator, with a slice of the state in registers."""
+
+# Triton types a device function as one that never returns.
+# pyright: reportGeneralTypeIssues=false
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from kernels.common.linear_state.device import (
+    features,
+    load_normaliser,
+    load_rows,
+    load_state,
+    locate,
+    store_normaliser,
+    store_rows,
+    store_state,
+    times_state,
+)
+
+
+@triton.jit(do_not_specialize=["T"])
+def linear_fwd_output_kernel(
+    q, k, v, o, den, S_start, z_start, S_end, z_end, cu_seqlens, scale, eps, T, segment, segments,
+    H: tl.constexpr, HK: tl.constexpr, HV: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
+    BT: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, SLICES: tl.constexpr, MAP: tl.constexpr,
+    NORMALISED: tl.constexpr, SEGMENTED: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """o = s (phi(q) S + tril(phi(q) phi(k)^T) v) [ / den ],  den = s (phi(q) . z + rowsum tril(phi(q) phi(k)^T)) + eps.
+
+    Grid:    sequences x segments x HS x slices of V, one axis, slices fastest.
+    On chip: S [K, BV] and z [K], fp32, over all chunks of the segment.
+    Reads:   q, k, a slice of v; a start state where one is given (a state a sequence, or a segment's if SEGMENTED).
+    Writes:  a slice of o; den [B, T, HS] fp32 by slice 0; the final state, where wanted, by the last segment.
+    Bytes a token and state head over all slices: s (2K + 2V) with s bytes an element, + 4 for den. Each slice loads q
+    and k anew, from L2.
+    """
+    part, h, n, _, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES, HS)
+    if low >= high:
+        return
+    rows = tl.arange(0, BT)
+    kk = tl.arange(0, BK)
+    vv = part * BV + tl.arange(0, BV)
+    q += (low * H + h // (HS // H)) * K
+    k += (low * HK + h // (HS // HK)) * K
+    v += (low * HV + h // (HS // HV)) * V
+    o += (low * HS + h) * V
+
+    S = tl.zeros([BK, BV], dtype=tl.float32)
+    # z is 16 columns, all alike: the fewest that a tensor core takes. Summed from tiles in registers, it spills.
+    ones = tl.full([BT, 16], 1.0, q.dtype.element_ty)
+    z = tl.zeros([BK, 16], dtype=tl.float32)
+    # A segment's S and z lie in one row, so that one launch combines both.
+    SIZE: tl.constexpr = K * V + (K if SEGMENTED and NORMALISED else 0)
+    index = (slot if SEGMENTED else n) * HS + h
+    if S_start is not None:
+        S = load_state(S_start, index, kk[:, None], vv[None, :], K, V, SIZE)
+        if NORMALISED:
+            start = load_normaliser(S_start + K * V if SEGMENTED else z_start, index, kk, K, SIZE if SEGMENTED else K)
+            z += start[:, None]
+
+    causal = rows[:, None] >= rows[None, :]
+    length = (high - low).to(tl.int32)
+    for done in range(0, length, BT):
+        keep = rows < length - done
+        b_q = features(load_rows(q, H * K, keep, 0, BT, K, BK), keep, 0, K, BK, MAP)  # [BT, BK]
+        b_k = features(load_rows(k, HK * K, keep, 0, BT, K, BK), keep, 0, K, BK, MAP)  # [BT, BK]
+        b_v = load_rows(v, HV * V, keep, part * BV, BT, V, BV)  # [BT, BV]
+        b_P = tl.where(causal, tl.dot(b_q, tl.trans(b_k), input_precision=PRECISION), 0.0)  # [BT, BT]
+        b_o = times_state(b_q, S, PRECISION)
+        b_o = tl.dot(b_P.to(b_v.dtype), b_v, b_o, input_precision=PRECISION) * scale  # [BT, BV]
+        if NORMALISED:
+            b_qz = tl.max(times_state(b_q, z, PRECISION), 1)  # [BT]
+            b_den = (b_qz + tl.sum(b_P, 1)) * scale + eps
+            b_o = b_o / b_den[:, None]
+            z = tl.dot(tl.trans(b_k), ones, z, input_precision=PRECISION)
+            tl.store(den + (low + done + rows) * HS + h, b_den, mask=rows < tl.where(part == 0, length - done, 0))
+        store_rows(o, b_o, HS * V, keep, part * BV, BT, V, BV)
+        S = tl.dot(tl.trans(b_k), b_v, S, input_precision=PRECISION)
+        q += BT * H * K
+        k += BT * HK * K
+        v += BT * HV * V
+        o += BT * HS * V
+
+    if S_end is not None and high == end:
+        store_state(S_end, n * HS + h, S, kk[:, None], vv[None, :], K, V, K * V)
+        if NORMALISED:  # noqa: SIM102 - joined, the condition is no longer the compiler's, and z_end may be None
+            if part == 0:
+                store_normaliser(z_end, n * HS + h, tl.max(z, 1), kk, K, K)

@@ -1,0 +1,120 @@
+"""Segments: where sequences x heads x slices do not fill the GPU, a sequence is cut and its parts swept in parallel.
+
+Each segment but the last in the sweep's direction sums its own contribution to the state; `combine` turns these, in
+place, into the state that each segment starts from. The sums are the recurrence's own, in fp32: nothing is lost.
+"""
+
+# Triton types a device function as one that never returns.
+# pyright: reportGeneralTypeIssues=false
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from kernels.common.linear_state.device import features, load_rows, locate, store_normaliser, store_state
+
+
+@triton.jit(do_not_specialize=["T"])
+def linear_segment_state_kernel(
+    x, y, den, delta, states, cu_seqlens, T, segment, segments,
+    HX: tl.constexpr, HY: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
+    BT: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, SLICES: tl.constexpr, MAP: tl.constexpr,
+    NORMALISED: tl.constexpr, REVERSE: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """A segment's contribution: phi(x)^T y and, normalised, the sum of phi(x).
+
+    Forward, x = k and y = v. REVERSE, x = q and y = do give the state's gradient over s: normalised, rows of y are
+    weighted by 1 / den and those of the sum by -delta / den.
+
+    Grid:    sequences x segments x HS x slices of V, one axis, slices fastest.
+    On chip: the contribution [K, BV] and [K], fp32.
+    Reads:   x and a slice of y, of all segments but the last (REVERSE: the first); den and delta where REVERSE.
+    Writes:  states [slots, HS, KV (+ K)] fp32, in the segment's slot: the [K, V] part, then, normalised, the [K] part.
+    Bytes a token and state head over all slices: s (K + V), + 8 normalised in REVERSE; 4 (KV + K) a segment.
+    """
+    part, h, _, order, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES, HS)
+    if (low >= high) | ((order == 0) if REVERSE else (high == end)):
+        return
+    rows = tl.arange(0, BT)
+    kk = tl.arange(0, BK)
+    vv = part * BV + tl.arange(0, BV)
+    x += (low * HX + h // (HS // HX)) * K
+    y += (low * HY + h // (HS // HY)) * V
+    S = tl.zeros([BK, BV], dtype=tl.float32)
+    z = tl.zeros([BK], dtype=tl.float32)
+    unit = 1.0
+    length = (high - low).to(tl.int32)
+    for done in range(0, length, BT):
+        keep = rows < length - done
+        b_x = features(load_rows(x, HX * K, keep, 0, BT, K, BK), keep, 0, K, BK, MAP)  # [BT, BK]
+        b_y = load_rows(y, HY * V, keep, part * BV, BT, V, BV)  # [BT, BV]
+        if NORMALISED:
+            if REVERSE:
+                at = (low + done + rows) * HS + h
+                b_den = tl.load(den + at, mask=keep, other=0.0)
+                b_delta = tl.load(delta + at, mask=keep, other=0.0)
+                largest = tl.max(tl.abs(b_den), 0)
+                S *= largest / unit
+                z *= largest / unit
+                unit = largest
+                weight = unit / tl.where(keep, b_den, 1.0)
+                b_y = (b_y.to(tl.float32) * weight[:, None]).to(b_y.dtype)
+                z -= tl.sum(b_x.to(tl.float32) * (weight * b_delta)[:, None], 0)
+            else:
+                z += tl.sum(b_x.to(tl.float32), 0)
+        S = tl.dot(tl.trans(b_x), b_y, S, input_precision=PRECISION)
+        x += BT * HX * K
+        y += BT * HY * V
+    SIZE: tl.constexpr = K * V + (K if NORMALISED else 0)
+    store_state(states, slot * HS + h, S / unit, kk[:, None], vv[None, :], K, V, SIZE)
+    if NORMALISED:  # noqa: SIM102 - joined, the condition is no longer the compiler's
+        if part == 0:
+            store_normaliser(states + K * V, slot * HS + h, z / unit, kk, K, SIZE)
+
+
+@triton.jit(do_not_specialize=["T"])
+def linear_segment_combine_kernel(
+    states, S_start, z_start, cu_seqlens, factor, T, segment, segments,
+    SIZE: tl.constexpr, S_SIZE: tl.constexpr, HS: tl.constexpr, BLOCK: tl.constexpr, GROUP: tl.constexpr,
+    REVERSE: tl.constexpr,
+):  # fmt: skip
+    """In place: contribution of each segment -> start + contributions of the segments before it (REVERSE: after it).
+
+    Grid:    sequences x HS x blocks of a state's SIZE elements, one axis, blocks fastest.
+    On chip: one block [BLOCK] of the running state, fp32.
+    Reads:   states [slots, HS, SIZE] fp32, S_SIZE elements of S and then those of z; factor times the sequence's start,
+             S_start [N, HS, S_SIZE] and z_start [N, HS, SIZE - S_SIZE], where given.
+    Writes:  states.
+    """
+    BLOCKS: tl.constexpr = (SIZE + BLOCK - 1) // BLOCK
+    pid = tl.program_id(0)
+    h = pid // BLOCKS % HS
+    n = (pid // (BLOCKS * HS)).to(tl.int64)
+    if cu_seqlens is None:
+        slot = n * segments
+        count = segments
+    else:
+        first = tl.load(cu_seqlens + n).to(tl.int64)
+        slot = first // segment + n
+        count = tl.cdiv(tl.load(cu_seqlens + n + 1).to(tl.int64) - first, segment).to(tl.int32)
+    element = pid % BLOCKS * BLOCK + tl.arange(0, BLOCK)
+    inside = element < SIZE
+    carry = tl.zeros([BLOCK], dtype=tl.float32)
+    of_S = element < S_SIZE
+    if S_start is not None:
+        carry += tl.load(S_start + (n * HS + h) * S_SIZE + element, mask=of_S, other=0.0).to(tl.float32) * factor
+    if z_start is not None:
+        at = z_start + (n * HS + h) * (SIZE - S_SIZE) + element - S_SIZE
+        carry += tl.load(at, mask=inside & (element >= S_SIZE), other=0.0).to(tl.float32) * factor
+    # A group of segments is loaded at once: one segment at a time would pay the memory's latency for each.
+    for done in range(0, count, GROUP):
+        order = done + tl.arange(0, GROUP)
+        index = count - 1 - order if REVERSE else order
+        at = states + ((slot + index) * HS + h)[:, None] * SIZE + element[None, :]
+        mask = (order < count)[:, None] & inside[None, :]
+        # The last segment in this direction never wrote a contribution: nobody starts from it.
+        own = tl.load(at, mask=mask & (order < count - 1)[:, None], other=0.0)
+        upto = tl.cumsum(own, 0) + carry[None, :]
+        tl.store(at, upto - own, mask=mask)
+        carry += tl.sum(own, 0)

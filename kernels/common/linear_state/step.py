@@ -1,0 +1,101 @@
+"""The decode step: one token a sequence, the state updated in place, one launch."""
+
+# Triton types a launch as a call of the kernel, whose constexpr parameters take plain values.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportIndexIssue=false
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import triton
+import triton.language as tl
+
+from kernels.common.linear_state.device import features, load_normaliser, load_state, store_normaliser, store_state
+from kernels.common.linear_state.plan import power_of_2
+from suite.errors import UsageError
+
+# Elements of a state tile: 64 KiB in fp32, which 8 warps hold without spilling.
+TILE = 16384
+
+
+@triton.jit(do_not_specialize=["scale", "eps"])
+def linear_decode_step_kernel(
+    q, k, v, o, S, z, scale, eps,
+    H: tl.constexpr, HK: tl.constexpr, HV: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
+    BK: tl.constexpr, BV: tl.constexpr, SLICES: tl.constexpr, TILES: tl.constexpr, MAP: tl.constexpr,
+    NORMALISED: tl.constexpr,
+):  # fmt: skip
+    """S += phi(k) v^T, z += phi(k);  o = s phi(q)^T S [ / (s phi(q) . z + eps) ].
+
+    Grid:    sequences x HS x slices of V, one axis, slices fastest. Normalised, a program takes all of V in TILES
+             turns: z is updated in place, so no other program may need the old one.
+    On chip: a tile of S [BK, BV], fp32.
+    Reads and writes: S [N, HS, K, V] and z [N, HS, K] once each, in their dtype; a token's q, k, v and o.
+    """
+    pid = tl.program_id(0)
+    h = pid // SLICES % HS
+    n = (pid // (SLICES * HS)).to(tl.int64)
+    kk = tl.arange(0, BK)
+    keep = tl.full([1], 1, tl.int1)
+    at_q = q + (n * H + h // (HS // H)) * K + kk
+    at_k = k + (n * HK + h // (HS // HK)) * K + kk
+    b_q = features(tl.load(at_q, mask=kk < K, other=0.0).to(tl.float32)[None, :], keep, 0, K, BK, MAP)  # [1, BK]
+    b_k = features(tl.load(at_k, mask=kk < K, other=0.0).to(tl.float32)[None, :], keep, 0, K, BK, MAP)  # [1, BK]
+    b_q = tl.sum(b_q, 0) * scale
+    b_k = tl.sum(b_k, 0)
+    index = n * HS + h
+    den = 1.0
+    if NORMALISED:
+        b_z = load_normaliser(z, index, kk, K, K) + b_k
+        store_normaliser(z, index, b_z, kk, K, K)
+        den = tl.sum(b_q * b_z, 0) + eps
+    for tile in range(TILES):
+        vv = (pid % SLICES * TILES + tile) * BV + tl.arange(0, BV)
+        b_v = tl.load(v + (n * HV + h // (HS // HV)) * V + vv, mask=vv < V, other=0.0).to(tl.float32)
+        b_S = load_state(S, index, kk[:, None], vv[None, :], K, V, K * V) + b_k[:, None] * b_v[None, :]
+        store_state(S, index, b_S, kk[:, None], vv[None, :], K, V, K * V)
+        b_o = tl.sum(b_q[:, None] * b_S, 0) / den
+        tl.store(o + index * V + vv, b_o.to(o.dtype.element_ty), mask=vv < V)
+
+
+def step_linear_state(q, k, v, *, state, feature_map: str, normalised: bool, scale: float | None, eps: float):
+    """q [B,1,H,K], k [B,1,HK,K], v [B,1,HV,V] -> o [B,1,HS,V] in q's dtype; `state` is updated in place.
+
+    state: S [B,HS,K,V], or the pair (S, z [B,HS,K]) when normalised, in any float dtype, contiguous.
+    Raises UsageError on other shapes.
+    """
+    B, T, H, K = q.shape
+    HK, HV, V = k.shape[2], v.shape[2], v.shape[3]
+    heads = max(H, HV)
+    if T != 1:
+        raise UsageError(f"q holds {T} tokens; a decode step takes 1")
+    S, z = state if normalised else (state, None)
+    _check_state(S, (B, heads, K, V), "S")
+    if z is not None:
+        _check_state(z, (B, heads, K), "z")
+    q, k, v = (x.contiguous() for x in (q, k, v))
+    o = q.new_empty(B, 1, heads, V)
+    width, slices, tiles, warps = plan_step(K, V, normalised)
+    linear_decode_step_kernel[(B * heads * slices,)](
+        q, k, v, o, S, z, K**-0.5 if scale is None else scale, eps,
+        H=H, HK=HK, HV=HV, HS=heads, K=K, V=V, BK=power_of_2(K), BV=width, SLICES=slices, TILES=tiles,
+        MAP=feature_map, NORMALISED=normalised, num_warps=warps,
+    )  # fmt: skip
+    return o
+
+
+def plan_step(K: int, V: int, normalised: bool) -> tuple[int, int, int, int]:
+    """Width of a state tile, slices (programs a head), tiles a program, warps."""
+    if normalised:
+        width = min(power_of_2(V), TILE // power_of_2(K))
+        return width, 1, -(-V // width), 8
+    width = min(power_of_2(V), 32)
+    return width, -(-V // width), 1, 4
+
+
+def _check_state(x: torch.Tensor, expected: Sequence[int], name: str) -> None:
+    if x.shape != tuple(expected):
+        raise UsageError(f"state {name} is {tuple(x.shape)}; it has to be {tuple(expected)}")
+    if not x.is_contiguous():
+        raise UsageError(f"state {name} is not contiguous; it is updated in place, so pass a contiguous tensor")

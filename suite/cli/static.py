@@ -1,0 +1,150 @@
+"""`subquad static`: compile kernels without a GPU and say what they will cost."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from suite.cli.selection import add_selection, selected
+from suite.errors import Exit, UsageError, worst
+
+if TYPE_CHECKING:
+    from suite.registry import Registry
+    from suite.static.model import Profile
+    from suite.static.tasks import Task
+
+# With more profiles than this, launches are listed only when they are asked for.
+FEW = 6
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    add_selection(parser)
+    group = parser.add_argument_group("how to profile")
+    group.add_argument("--arch", default="sm_90", metavar="NAMES", help="architectures: sm_80,sm_90,sm_100")
+    group.add_argument("--gpu", default="", metavar="NAME", help="GPU that stands for the architecture")
+    group.add_argument("--all-configs", action="store_true", help="every tunable and autotuner configuration")
+    group.add_argument("--base", metavar="REV", help="compare with another revision; the exit code is the gate's")
+    group.add_argument("--no-issued", action="store_true", help="do not count issued traffic in the interpreter")
+    group.add_argument("--detail", action="store_true", help="list every launch, however many cases there are")
+    group.add_argument("--jobs", type=_jobs, default=2, metavar="N", help="processes that compile at a time")
+    group.add_argument("--json", action="store_true", help="print JSON instead of tables")
+
+
+def run(args: argparse.Namespace) -> Exit:
+    from suite.discovery import discover
+    from suite.static.pretend import target_of
+
+    archs = [word for word in args.arch.split(",") if word]
+    for arch in archs:
+        target_of(arch, args.gpu)
+    args.load = [str(Path(path).resolve()) for path in args.load]
+    registry = discover(load=args.load)
+    tasks = _tasks(args, registry, archs)
+    return _compare(args, tasks) if args.base else _profile(args, tasks)
+
+
+def _jobs(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no count; give an integer of at least 1")
+    return int(text)
+
+
+def _tasks(args: argparse.Namespace, registry: Registry, archs: list[str]) -> list[Task]:
+    from suite import static
+    from suite.static.recording import static_cases
+    from suite.static.tasks import Task
+
+    if args.all_configs and not args.chunk and not args.tunable:
+        args.tunable = [f"{name}=all" for name in _tunables(args, registry)]
+    _, groups = selected(args, registry, static.PRESET)
+    cases = static_cases(registry, groups, ("ours", "peer"))
+    if args.impl:
+        cases = [case for group in groups for case in group.cases]
+    if not cases:
+        raise UsageError("nothing to compile: the selection has no Triton kernel; see `subquad list`")
+    return [Task(case, arch, args.gpu, args.all_configs, not args.no_issued) for case in cases for arch in archs]
+
+
+def _tunables(args: argparse.Namespace, registry: Registry) -> list[str]:
+    chosen = [operator for operator in registry.operators.values() if not args.op or operator.name in args.op]
+    return sorted({name for operator in chosen for made in operator.implementations.values() for name in made.tunables})
+
+
+def _take(args: argparse.Namespace, tasks: list[Task]) -> list[Profile | None]:
+    from suite.static.pool import take_profiles
+    from suite.static.progress import shown
+
+    return take_profiles(tasks, load=args.load, jobs=args.jobs, progress=shown)
+
+
+def _profile(args: argparse.Namespace, tasks: list[Task]) -> Exit:
+    from suite.faults import FAILURES
+
+    profiles = [profile for profile in _take(args, tasks) if profile]
+    if args.json:
+        for profile in profiles:
+            print(json.dumps({**profile.to_dict(), **profile.columns()}))
+    else:
+        _show(profiles, detail=args.detail or len(profiles) <= FEW)
+    failed = {profile.status for profile in profiles} & (FAILURES | {"over_limit"})
+    return Exit.REGRESSION if failed else Exit.PASS
+
+
+def _show(profiles: list[Profile], detail: bool) -> None:
+    from suite.cli.tables import print_table
+    from suite.static.rows import CASE_COLUMNS, LAUNCH_COLUMNS, case_row, launch_rows, notes
+
+    print_table(CASE_COLUMNS, map(case_row, profiles))
+    for note in notes(profiles):
+        print(f"\n{note}")
+    for profile in profiles:
+        if detail and profile.launches:
+            print(f"\n{profile.case_id} {profile.arch}")
+            print_table(LAUNCH_COLUMNS, launch_rows([*profile.launches, *profile.candidates]))
+
+
+def _compare(args: argparse.Namespace, tasks: list[Task]) -> Exit:
+    from suite.discovery import ROOT
+    from suite.environment import revision
+    from suite.gate.report import Report
+    from suite.static.compare import against
+    from suite.static.progress import shown
+    from suite.static.revisions import commit_of, files_of
+    from suite.store.pairs import Source
+
+    with files_of(args.base) as base:
+        verdicts = against(
+            str(base), tasks, load=args.load, jobs=args.jobs, progress=shown, selects=lambda name: _selects(args, name)
+        )
+    # All unchanged is a pass here: nothing is left that a clock would have to judge.
+    code = worst(each.decision.exit for each in verdicts)
+    report = Report(Source(args.base, commit_of(args.base)), Source("", revision(ROOT)), (), False, tuple(verdicts))
+    if args.json:
+        print(json.dumps({**report.to_json(), "exit": int(code)}))
+    else:
+        _show_verdicts(report, code)
+    return code
+
+
+def _selects(args: argparse.Namespace, name: str) -> bool:
+    """Whether the flags select OPERATOR/IMPLEMENTATION."""
+    operator, _, implementation = name.partition("/")
+    named = {name, implementation}
+    if named & set(args.skip) or operator in args.skip:
+        return False
+    return (not args.op or operator in args.op) and (not args.impl or bool(named & set(args.impl)))
+
+
+def _show_verdicts(report: Any, code: Exit) -> None:
+    from suite.cli.tables import print_table
+    from suite.gate.report import row_of
+
+    print_table(("verdict", "case", "arch", "metric", "reason"), map(row_of, report.sorted_cases))
+    counts: dict[str, int] = {}
+    for each in report.cases:
+        counts[each.decision.verdict] = counts.get(each.decision.verdict, 0) + 1
+    told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+    print(f"{code.name.lower()}: {told}", file=sys.stderr)

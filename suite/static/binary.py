@@ -1,0 +1,134 @@
+"""Reading a compiled kernel: registers, local memory, spills and the instruction mix of its machine code.
+
+cuobjdump gives registers, stack and the disassembly. Whether local memory is a spill only ptxas knows: its log says how
+many bytes its spill stores and loads move, everything else is a local array that the program asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import tempfile
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+
+from suite.ceilings import cache_folder
+from suite.errors import SubquadError
+from suite.static.model import Binary
+
+_USAGE = re.compile(r"REG:(\d+) STACK:(\d+)")
+# `/*0090*/  @!P0 LDG.E.128 R4, desc[UR4][R2.64] ;`: the address has as many hex digits as it needs.
+_INSTRUCTION = re.compile(r"^\s*/\*[0-9a-f]{4,}\*/\s+(?:\{\s*)?(?:@!?U?P\w+\s+)?([A-Z][\w.]*)", re.MULTILINE)
+_SPILLS = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
+_WIDTHS = {"U8": 8, "S8": 8, "U16": 16, "S16": 16, "64": 64, "128": 128, "256": 256}
+# Kind -> the opcodes it counts, as a pattern over the part before the first dot.
+_KINDS = {
+    "hgmma": r"[HQIB]GMMA",
+    "utchmma": r"UTC[A-Z]*MMA",
+    "hmma": r"[HIQDO]MMA",
+    "ffma": r"FFMA2?",
+    "mufu": r"MUFU",
+    "ldgsts": r"LDGSTS",
+    "tma": r"UTMA(LDG|STG|REDG)|UBLKCP",
+    "ldsm": r"LDSM",
+    "lds": r"LDS",
+    "sts": r"STS",
+    "ldl": r"LDL",
+    "stl": r"STL",
+    "atom": r"ATOMG?|REDG?",
+    "bar": r"BAR",
+    "shfl": r"SHFL",
+}
+_KIND = re.compile("|".join(f"(?P<{kind}>{pattern})" for kind, pattern in _KINDS.items()))
+WIDTHS = (8, 16, 32, 64, 128, 256)
+MIX = (*_KINDS, *(f"{name}_{width}" for name in ("ldg", "stg") for width in WIDTHS))
+
+
+class StaticError(SubquadError):
+    """A static profile that can not be taken in this process, or of this binary."""
+
+
+def digest(cubin: bytes) -> str:
+    """The hash that says "unchanged": sha256 of the binary."""
+    return hashlib.sha256(cubin).hexdigest()
+
+
+def known(cubin: bytes) -> Binary | None:
+    """What an earlier analysis found, from the cache."""
+    path = _cached(digest(cubin))
+    return Binary(**json.loads(path.read_text())) if path.is_file() else None
+
+
+def analyse(cubin: bytes, log: str) -> Binary:
+    """Read a binary's machine code; `log` is what `ptxas -v` said when it made it. The result is cached.
+
+    Raises StaticError when the log or the disassembly is not as expected.
+    """
+    spills = [tuple(map(int, found)) for found in _SPILLS.findall(log)]
+    if not spills:
+        raise StaticError("ptxas said nothing of spills: its log has another form; use a Triton between 3.6 and 3.9")
+    registers, stack, mix = disassemble(cubin)
+    binary = Binary(
+        hash=digest(cubin),
+        registers=registers,
+        stack_bytes=stack,
+        spill_store_bytes=sum(stores for _, stores, _ in spills),
+        spill_load_bytes=sum(loads for _, _, loads in spills),
+        instructions=mix.total(),
+        mix=count_kinds(mix),
+    )
+    _keep(binary)
+    return binary
+
+
+def disassemble(cubin: bytes) -> tuple[int, int, Counter[str]]:
+    """(registers, stack bytes, opcodes with their count) of a binary; NOP, which pads, is left out."""
+    from triton import knobs
+
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        command = [knobs.nvidia.cuobjdump.path, "-res-usage", "-sass", file.name]
+        done = subprocess.run(command, capture_output=True, text=True)
+    usage = [tuple(map(int, found)) for found in _USAGE.findall(done.stdout)]
+    opcodes = opcodes_of(done.stdout)
+    if done.returncode or not usage or not opcodes:
+        raise StaticError(f"cuobjdump can not read this binary: {done.stderr.strip() or 'its output has another form'}")
+    return max(registers for registers, _ in usage), max(stack for _, stack in usage), opcodes
+
+
+def opcodes_of(listing: str) -> Counter[str]:
+    """Opcodes with their count in cuobjdump's listing, predicates and padding left out."""
+    return Counter(opcode for opcode in _INSTRUCTION.findall(listing) if opcode != "NOP")
+
+
+def count_kinds(opcodes: Counter[str]) -> dict[str, int]:
+    """Instructions by kind; global loads and stores by width in bits."""
+    mix = dict.fromkeys(MIX, 0)
+    for opcode, count in opcodes.items():
+        name, *modifiers = opcode.split(".")
+        if name in ("LDG", "STG"):
+            mix[f"{name.lower()}_{_width(modifiers)}"] += count
+        elif found := _KIND.fullmatch(name):
+            mix[str(found.lastgroup)] += count
+    return mix
+
+
+def _width(modifiers: list[str]) -> int:
+    return next((_WIDTHS[each] for each in modifiers if each in _WIDTHS), 32)
+
+
+def _cached(hash_: str) -> Path:
+    return cache_folder() / "static" / "binaries" / f"{hash_}.json"
+
+
+def _keep(binary: Binary) -> None:
+    path = _cached(binary.hash)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(f".{os.getpid()}")
+    part.write_text(json.dumps(asdict(binary)))
+    part.replace(path)

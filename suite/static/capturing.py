@@ -1,0 +1,186 @@
+"""Capturing launches: host code runs on meta tensors, every Triton launch is compiled instead of run, and noted.
+
+    >>> with pretending(target_of("sm_90")) as target, Recorder(target) as recorder:
+    ...     o, _ = chunk_retention(q, k, v)          # q, k, v on the meta device
+    >>> [launch.kernel for launch in recorder.launches]
+    ['chunk_fwd_kernel_h', 'chunk_fwd_kernel_o']
+
+The specialisation is that of a real launch: arguments pass through Triton's own binder, and a meta tensor's address is
+its offset, so that alignment is what it would be. An autotuner takes the configuration it has tuned, or its first.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
+from dataclasses import replace
+from typing import Any
+from unittest import mock
+
+from suite.faults import classify
+from suite.static import binary as binaries
+from suite.static.binary import StaticError
+from suite.static.ledger import Ledger
+from suite.static.model import Binary, Launch
+from suite.static.pretend import pretending, target_of
+from suite.static.residency import over_limit, residency
+from suite.static.tensors import tensors_in
+from suite.targets import Target
+
+# A file that was compiled and is gone; its name is another one each time.
+_SCRATCH = re.compile(r"\S*/tmp\w+\.ptx")
+
+
+def capture(fn: Callable[[], Any], arch: str, *, gpu: str = "", compiled: bool = True,
+            all_configs: bool = False) -> list[Launch]:  # fmt: skip
+    """The launches that `fn` makes on meta tensors, compiled for `arch` unless `compiled` is False.
+
+    With `all_configs` the configurations that an autotuner did not choose follow the launches.
+    Raises StaticError in a process that uses a GPU or the interpreter, and whatever `fn` raises.
+    """
+    with pretending(target_of(arch, gpu)) as target, Recorder(target, compiled, all_configs) as recorder:
+        fn()
+    return [*recorder.launches, *recorder.candidates]
+
+
+class Recorder:
+    """Inside its block every launch becomes an entry of `launches`; `ledger` has memory and eager operations."""
+
+    def __init__(self, target: Target, compiled: bool = True, all_configs: bool = False) -> None:
+        self.target = target
+        self.compiled = compiled
+        self.all_configs = all_configs
+        self.launches: list[Launch] = []
+        self.candidates: list[Launch] = []
+        self.ledger = Ledger()
+        self._tuners: list[Any] = []
+        self._trial = False
+        self._muted = False
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Recorder:
+        self._stack.enter_context(self._patched())
+        self._stack.enter_context(self.ledger)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    @contextmanager
+    def muted(self) -> Iterator[None]:
+        """Host code inside launches nothing, compiles nothing and is not counted."""
+        self._muted = True
+        try:
+            with self._patched():
+                yield
+        finally:
+            self._muted = False
+
+    def _patched(self) -> ExitStack:
+        from triton.runtime.autotuner import Autotuner
+        from triton.runtime.jit import JITFunction
+
+        compile_, tune, record = JITFunction.run, Autotuner.run, self
+
+        def run(self: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> Any:
+            if warmup and not record._muted:
+                return compile_(self, *args, grid=grid, warmup=True, **kwargs)
+            return record._note(self, compile_, args, grid, kwargs)
+
+        def run_tuner(self: Any, *args: Any, **kwargs: Any) -> Any:
+            with record._tuning(self):
+                return tune(self, *args, **kwargs)
+
+        def bench(self: Any, *args: Any, config: Any, **meta: Any) -> float:
+            return record._try(self, args, config, meta)
+
+        stack = ExitStack()
+        stack.enter_context(mock.patch.object(JITFunction, "run", run))
+        stack.enter_context(mock.patch.multiple(Autotuner, run=run_tuner, _bench=bench))
+        return stack
+
+    @contextmanager
+    def _tuning(self, tuner: Any) -> Iterator[None]:
+        self._tuners.append(tuner)
+        # What an earlier call chose would keep the other configurations from being tried.
+        fresh = mock.patch.object(tuner, "cache", {}) if self.all_configs else nullcontext()
+        # Tensors are reset between the trials of a tuning run, which is no part of a call.
+        still = mock.patch.object(tuner, "pre_hook", return_value=None)
+        try:
+            with fresh, still:
+                yield
+        finally:
+            self._tuners.pop()
+
+    def _try(self, tuner: Any, args: Sequence[Any], config: Any, meta: dict[str, Any]) -> float:
+        """Stand in for a timing: equal ones make the autotuner take its first configuration."""
+        if self.all_configs and not self._muted:
+            tuner.best_config, self._trial = config, True
+            try:
+                tuner.fn.run(*args, **{**meta, **config.all_kwargs()})
+            finally:
+                self._trial = False
+        return 0.0
+
+    def _note(self, fn: Any, compile_: Callable[..., Any], args: Sequence[Any], grid: Any,
+              kwargs: dict[str, Any]) -> Any:  # fmt: skip
+        if self._muted:
+            return None
+        named = {name: value for name, value in kwargs.items() if name in fn.signature.parameters}
+        bound = fn.signature.bind(*args, **named)
+        bound.apply_defaults()
+        size: Any = grid(bound.arguments) if callable(grid) else grid
+        config = str(self._tuners[-1].best_config) if self._tuners else ""
+        tensors = list(tensors_in(bound.arguments.values()))
+        values = {"kernel": fn.__name__, "grid": _three(size), "config": config}
+        kernel, made = self._build(fn, compile_, args, grid, kwargs) if self.compiled else (None, {})
+        if not self._trial:
+            traffic = self.ledger.touch(tensors)
+            self.launches.append(self._finish(Launch(**values, **made, traffic_bytes=traffic)))
+        elif (launch := self._finish(Launch(**values, **made))) not in self.candidates:
+            self.candidates.append(launch)
+        return kernel
+
+    def _build(self, fn: Any, compile_: Callable[..., Any], args: Sequence[Any], grid: Any,
+               kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:  # fmt: skip
+        try:
+            kernel, binary = _compiled(fn, compile_, args, grid, kwargs)
+        except StaticError:
+            raise
+        except Exception as error:
+            # Host code goes on, so that the launches after this one are profiled too.
+            return None, {"status": "compile_error", "reason": _SCRATCH.sub("kernel.ptx", classify(error)[1])}
+        meta = kernel.metadata
+        return kernel, {
+            "binary": binary, "warps": meta.num_warps, "stages": meta.num_stages, "shared_bytes": meta.shared,
+            "reason": over_limit(kernel, self.target),
+        }  # fmt: skip
+
+    def _finish(self, launch: Launch) -> Launch:
+        if launch.binary is None:
+            return launch
+        status = "over_limit" if launch.reason else "ok"
+        return replace(launch, status=status, residency=residency(launch, self.target))
+
+
+def _compiled(fn: Any, compile_: Callable[..., Any], args: Sequence[Any], grid: Any,
+              kwargs: dict[str, Any]) -> tuple[Any, Binary]:  # fmt: skip
+    from triton import knobs
+
+    with redirect_stdout(io.StringIO()) as log:
+        kernel = compile_(fn, *args, grid=grid, warmup=True, **kwargs)
+        found = binaries.known(kernel.asm["cubin"])
+        if found is None and "spill stores" not in log.getvalue():
+            # Triton had the binary in a cache of its own, so ptxas did not speak: let it.
+            fn.device_caches.clear()
+            with knobs.compilation.scope():
+                knobs.compilation.always_compile = True
+                kernel = compile_(fn, *args, grid=grid, warmup=True, **kwargs)
+    return kernel, found or binaries.analyse(kernel.asm["cubin"], log.getvalue())
+
+
+def _three(grid: Sequence[int]) -> tuple[int, int, int]:
+    x, y, z = (*(int(n) for n in grid), 1, 1)[:3]
+    return x, y, z

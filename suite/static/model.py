@@ -1,0 +1,260 @@
+"""What a static profile consists of: binaries, launches and the profile of a case, all plain data.
+
+Bytes are bytes, times milliseconds. Nothing here imports torch or Triton.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+TENSOR_PATHS = ("utchmma", "hgmma", "hmma")
+
+
+@dataclass(frozen=True)
+class Binary:
+    """What one compiled kernel is, read off its machine code.
+
+    hash:              sha256 of the binary, compiled without line information
+    registers:         registers of a thread
+    stack_bytes:       local memory of a thread: spills and legitimate local arrays together
+    spill_store_bytes: bytes that a thread's spill stores write, each instruction counted once; from ptxas
+    spill_load_bytes:  the same for spill loads
+    instructions:      machine instructions, padding left out
+    mix:               instructions by kind, zero where absent: hgmma, utchmma, hmma, ffma, mufu, ldg_128, stg_128, …
+    """
+
+    hash: str
+    registers: int
+    stack_bytes: int
+    spill_store_bytes: int
+    spill_load_bytes: int
+    instructions: int
+    mix: dict[str, int]
+
+    @property
+    def spill_bytes(self) -> int:
+        """Spill stores and loads together."""
+        return self.spill_store_bytes + self.spill_load_bytes
+
+    @property
+    def tensor_path(self) -> str:
+        """The tensor-core instruction it uses, the newest first, or "none"."""
+        return next((path for path in TENSOR_PATHS if self.mix.get(path)), "none")
+
+
+@dataclass(frozen=True)
+class Residency:
+    """How many blocks of a kernel one SM holds, and which limit decides it.
+
+    occupancy: resident warps over the most an SM can have
+    waves:     rounds in which the grid runs on the named GPU; None where no block fits
+    """
+
+    blocks: int
+    occupancy: float
+    limit: str
+    waves: float | None
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One kernel launch as the host code made it.
+
+    kernel:        the kernel's function name
+    grid:          blocks along x, y, z
+    config:        the autotuner's configuration, "" without an autotuner
+    traffic_bytes: bytes of its distinct tensor arguments
+    shared_bytes:  shared memory of a block
+    status:        ok, compile_error or over_limit, and the reason
+    """
+
+    kernel: str
+    grid: tuple[int, int, int]
+    config: str = ""
+    traffic_bytes: int = 0
+    warps: int = 0
+    stages: int = 0
+    shared_bytes: int = 0
+    binary: Binary | None = None
+    residency: Residency | None = None
+    status: str = "ok"
+    reason: str = ""
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Launch:
+        values = dict(values, grid=tuple(values["grid"]))
+        values["binary"] = values["binary"] and Binary(**values["binary"])
+        values["residency"] = values["residency"] and Residency(**values["residency"])
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class Floor:
+    """The time below which an implementation can not run on a named GPU.
+
+    bytes:      what has to cross the memory bus even if the last-level cache kept all it can between launches
+    memory_ms:  those bytes at the GPU's bandwidth
+    compute_ms: executed FLOPs at its matrix throughput
+    traffic_ms: launch and eager traffic at its bandwidth: what it takes when caches keep nothing between launches
+    source:     "measured" or "datasheet"
+    """
+
+    gpu: str
+    source: str
+    bytes: int
+    memory_ms: float
+    compute_ms: float
+    traffic_ms: float
+
+    @property
+    def ms(self) -> float:
+        return max(self.memory_ms, self.compute_ms)
+
+    @property
+    def bound(self) -> str:
+        """`memory` or `compute`."""
+        return "memory" if self.memory_ms >= self.compute_ms else "compute"
+
+
+@dataclass(frozen=True)
+class Issued:
+    """What the kernels really load and store, counted in the interpreter at a small shape.
+
+    shape:            the small problem, as in a case id
+    bytes:            bytes of all loads, stores and atomics; lanes that read one address in one load count once
+    traffic_bytes:    launch traffic at that shape
+    compulsory_bytes: compulsory bytes at that shape
+    dot_flops:        FLOPs of its matrix products
+    kernels:          names of the kernels that ran, each once
+    reason:           why there is no count, "" where there is one
+    """
+
+    shape: str
+    bytes: int = 0
+    traffic_bytes: int = 0
+    compulsory_bytes: float = 0.0
+    dot_flops: int = 0
+    kernels: tuple[str, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The static profile of one case on one architecture.
+
+    launches:           in the order of the host code
+    candidates:         launches in the configurations that were not chosen, where they were asked for
+    eager_bytes:        bytes read and written by eager PyTorch operations between the launches
+    intermediate_bytes: bytes allocated during the call and not returned by it
+    peak_bytes:         rise of live memory over the inputs
+    counted_T:          tokens at which a small problem launches the same kernels: where issued traffic is counted; or 0
+    """
+
+    case_id: str
+    arch: str
+    status: str = "ok"
+    reason: str = ""
+    launches: tuple[Launch, ...] = ()
+    candidates: tuple[Launch, ...] = ()
+    eager_bytes: int = 0
+    eager_ops: int = 0
+    intermediate_bytes: int = 0
+    peak_bytes: int = 0
+    flops_alg: float = 0.0
+    flops_exec: float = 0.0
+    bytes_compulsory: float = 0.0
+    counted_T: int = 0
+    floor: Floor | None = None
+    issued: Issued | None = None
+
+    @property
+    def traffic_bytes(self) -> int:
+        """Launch traffic: bytes of every launch's distinct tensor arguments."""
+        return sum(launch.traffic_bytes for launch in self.launches)
+
+    @property
+    def traffic_ratio(self) -> float:
+        """Launch and eager traffic over compulsory bytes."""
+        return (self.traffic_bytes + self.eager_bytes) / self.bytes_compulsory if self.bytes_compulsory else 0.0
+
+    @property
+    def hash(self) -> str:
+        """One hash over all launches: binary, grid, warps, stages and shared memory; "" when one did not compile."""
+        return fingerprint(self.launches)
+
+    def columns(self) -> dict[str, Any]:
+        """The flat `static.*` columns of a record. See docs/static.md."""
+        values: dict[str, Any] = {"arch": self.arch}
+        if self.launches:
+            values |= self._traffic() | _of_binaries(self.launches)
+        if self.floor:
+            values |= {
+                "floor_ms": self.floor.ms, "floor_gpu": self.floor.gpu, "floor_source": self.floor.source,
+                "floor_bound": self.floor.bound, "floor_bytes": self.floor.bytes, "traffic_ms": self.floor.traffic_ms,
+            }  # fmt: skip
+        if self.issued:
+            values |= _of_issued(self.issued)
+        return {f"static.{name}": value for name, value in values.items()}
+
+    def _traffic(self) -> dict[str, Any]:
+        return {
+            "launches": len(self.launches), "traffic_bytes": self.traffic_bytes, "traffic_ratio": self.traffic_ratio,
+            "eager_bytes": self.eager_bytes, "eager_ops": self.eager_ops,
+            "intermediate_bytes": self.intermediate_bytes, "peak_bytes": self.peak_bytes, "flops_exec": self.flops_exec,
+            "kernels": [launch.kernel for launch in self.launches],
+        }  # fmt: skip
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Profile:
+        values = dict(values)
+        for name in ("launches", "candidates"):
+            values[name] = tuple(Launch.from_dict(each) for each in values[name])
+        values["floor"] = values["floor"] and Floor(**values["floor"])
+        if values["issued"]:
+            values["issued"] = Issued(**{**values["issued"], "kernels": tuple(values["issued"]["kernels"])})
+        return cls(**values)
+
+
+def fingerprint(launches: Iterable[Launch]) -> str:
+    """sha256 over binaries and launch configurations, "" when one has no binary."""
+    parts = [
+        (launch.binary.hash, launch.grid, launch.warps, launch.stages, launch.shared_bytes) if launch.binary else None
+        for launch in launches
+    ]
+    if not parts or None in parts:
+        return ""
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _of_binaries(launches: tuple[Launch, ...]) -> dict[str, Any]:
+    binaries = [launch.binary for launch in launches if launch.binary]
+    if not binaries:
+        return {}
+    resident = [launch.residency for launch in launches if launch.residency]
+    mix = {name: sum(each.mix.get(name, 0) for each in binaries) for name in TENSOR_PATHS}
+    return {
+        "registers": max(each.registers for each in binaries),
+        "spill_bytes": sum(each.spill_bytes for each in binaries),
+        "stack_bytes": max(each.stack_bytes for each in binaries),
+        "shared_bytes": max(launch.shared_bytes for launch in launches),
+        "occupancy": min((each.occupancy for each in resident), default=None),
+        "instructions": sum(each.instructions for each in binaries),
+        **mix,
+        "hash": fingerprint(launches),
+    }
+
+
+def _of_issued(issued: Issued) -> dict[str, Any]:
+    if issued.reason:
+        return {"issued_shape": issued.shape, "issued_reason": issued.reason}
+    return {
+        "issued_shape": issued.shape, "issued_bytes": issued.bytes, "issued_dot_flops": issued.dot_flops,
+        "issued_ratio": issued.bytes / issued.compulsory_bytes, "issued_reread": issued.bytes / issued.traffic_bytes,
+    }  # fmt: skip

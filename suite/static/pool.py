@@ -1,0 +1,223 @@
+"""The pool: profiles many tasks in a few worker processes, each of one architecture, and outlives what kills one.
+
+>>> profiles = take_profiles(tasks, jobs=2)       # in the order of the tasks
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+from suite.discovery import ROOT
+from suite.errors import DiscoveryError, IncomparableError
+from suite.running.messages import Channel, Disconnected
+from suite.static import counts
+from suite.static.model import Issued, Profile
+from suite.static.progress import Progress, Step, silent
+from suite.static.tasks import Task
+
+JOBS = 2
+START_S = 300.0
+TASK_S = 600.0
+TAIL = 1500
+OTHER_KERNELS = Issued("", reason="a problem small enough for the interpreter launches other kernels")
+Key = tuple[str, str, str, str]
+
+
+@dataclass
+class Item:
+    """One request to a worker: the static profile of a task, or the count of its issued traffic at T tokens."""
+
+    kind: str
+    task: Task
+    T: int = 0
+    answer: dict[str, Any] | None = None
+
+    @property
+    def key(self) -> Key:
+        """Items of one key can be served by one process."""
+        return self.kind, self.task.arch, self.task.gpu, self.task.root or str(ROOT)
+
+
+def take_profiles(tasks: Sequence[Task], *, load: Sequence[str] = (), jobs: int = JOBS,
+                  progress: Progress = silent) -> list[Profile | None]:  # fmt: skip
+    """Profiles of the tasks, in their order; None where the task's checkout has no such implementation.
+
+    jobs: processes at a time
+    Raises DiscoveryError, or IncomparableError for another checkout, when a worker can not load the operators.
+    """
+    static = [Item("static", task) for task in tasks]
+    with progress("compiling", len(static)) as step:
+        _serve_all(static, load, jobs, step)
+    profiles = [_profile(item) for item in static]
+    wanted = [
+        i for i, (task, p) in enumerate(zip(tasks, profiles, strict=True)) if task.issued and p and p.status == "ok"
+    ]
+    items = [Item("issued", tasks[i], profiles[i].counted_T) for i in wanted]  # type: ignore[union-attr]
+    for i, found in zip(wanted, _count(items, load, jobs, progress), strict=True):
+        profiles[i] = replace(profiles[i], issued=found)  # type: ignore[type-var]
+    return profiles
+
+
+def names(root: str, arch: str, load: Sequence[str] = ()) -> list[str]:
+    """OPERATOR/IMPLEMENTATION of everything that a checkout registers; "" is this one."""
+    worker = _Worker(("static", arch, "", root or str(ROOT)), load)
+    try:
+        return worker.ask({"do": "names"})["names"]
+    finally:
+        worker.close()
+
+
+def _count(items: list[Item], load: Sequence[str], jobs: int, progress: Progress) -> list[Issued]:
+    """Issued traffic of the items; what the same sources gave before comes from the cache."""
+    keys = counts.keys_of([item.task for item in items], load)
+    found = [counts.recall(key) if item.T else OTHER_KERNELS for key, item in zip(keys, items, strict=True)]
+    missing = [i for i, known in enumerate(found) if known is None]
+    if missing:
+        with progress("counting loads and stores", len(missing)) as step:
+            _serve_all([items[i] for i in missing], load, jobs, step)
+    for i in missing:
+        found[i] = _issued(items[i])
+        counts.keep(keys[i], _issued(items[i]))
+    return found  # type: ignore[return-value]
+
+
+def _serve_all(items: list[Item], load: Sequence[str], jobs: int, step: Step) -> None:
+    queue = _Queue(items)
+    with ThreadPoolExecutor(jobs) as threads:
+        slots = [threads.submit(_serve, queue, load, step) for _ in range(min(jobs, len(items)))]
+        for slot in slots:
+            slot.result()
+
+
+def _serve(queue: _Queue, load: Sequence[str], step: Step) -> None:
+    """One slot: a worker of one key at a time, replaced when the key changes or it dies."""
+    worker: _Worker | None = None
+    try:
+        while (item := queue.take(worker.key if worker else None)) is not None:
+            if worker is None or worker.key != item.key:
+                if worker:
+                    worker.close()
+                worker = _Worker(item.key, load)
+            do = "profile" if item.kind == "static" else "issued"
+            try:
+                item.answer = worker.ask({"do": do, "T": item.T, **item.task.to_dict()})
+            except Disconnected as error:
+                item.answer = {"lost": str(error), "status": worker.lost_status}
+                worker.close()
+                worker = None
+            queue.finish(item, step)
+    except BaseException:
+        queue.empty()
+        raise
+    finally:
+        if worker:
+            worker.close()
+
+
+class _Queue:
+    """Items that are still to be served, shared by the slots."""
+
+    def __init__(self, items: Iterable[Item]) -> None:
+        self._left = list(items)
+        self._lock = threading.Lock()
+
+    def take(self, key: Key | None) -> Item | None:
+        """The next item, one of the same key first: starting a worker takes seconds."""
+        with self._lock:
+            same = next((i for i, item in enumerate(self._left) if item.key == key), 0)
+            return self._left.pop(same) if self._left else None
+
+    def finish(self, item: Item, step: Step) -> None:
+        with self._lock:
+            step(f"{item.task.case.case_id} {item.task.arch}")
+
+    def empty(self) -> None:
+        with self._lock:
+            self._left.clear()
+
+
+class _Worker:
+    """A worker process and the channel to it."""
+
+    def __init__(self, key: Key, load: Sequence[str]) -> None:
+        self.key = key
+        self.lost_status = "crashed"
+        kind, *words = key
+        mine, theirs = socket.socketpair()
+        self._channel = Channel(mine)
+        self._printed = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the process
+        environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "TRITON_INTERPRET": "1" if kind == "issued" else "0"}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "suite.static.worker", str(theirs.fileno()), kind, *words, *load],
+            pass_fds=[theirs.fileno()], cwd=ROOT, env=environment,
+            stdin=subprocess.DEVNULL, stdout=self._printed, stderr=self._printed,
+        )  # fmt: skip
+        theirs.close()
+        self._begin()
+
+    def _begin(self) -> None:
+        try:
+            first = self._channel.receive(START_S) or {"failed": f"it said nothing for {START_S:.0f} s"}
+        except Disconnected:
+            first = {"failed": self.tail()}
+        if "failed" not in first:
+            return
+        self.close()
+        other = self.key[3] != str(ROOT)
+        raise (IncomparableError if other else DiscoveryError)(
+            f"the kernels of {self.key[3] if other else 'this checkout'} do not load: {first['failed']}"
+        )
+
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Raises Disconnected when the worker dies, or is ended because it said nothing for too long."""
+        self._channel.send(request)
+        try:
+            answer = self._channel.receive(TASK_S)
+        except Disconnected as error:
+            code = self._process.wait()
+            raise Disconnected(f"the profiling process ended with code {code}: {self.tail()}") from error
+        if answer is None:
+            self.lost_status = "timeout"
+            self._process.kill()
+            raise Disconnected(f"no profile after {TASK_S:.0f} s")
+        return answer
+
+    def tail(self) -> str:
+        """The end of what the worker printed."""
+        size = self._printed.seek(0, os.SEEK_END)
+        self._printed.seek(max(0, size - TAIL))
+        return self._printed.read().decode(errors="replace").strip()
+
+    def close(self) -> None:
+        self._channel.close()
+        try:
+            self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._printed.close()
+
+
+def _profile(item: Item) -> Profile | None:
+    answer = item.answer or {}
+    if "profile" in answer:
+        return Profile.from_dict(answer["profile"])
+    if "lost" in answer:
+        return Profile(item.task.case.case_id, item.task.arch, answer["status"], answer["lost"])
+    return None
+
+
+def _issued(item: Item) -> Issued:
+    answer = item.answer or {}
+    if "issued" in answer:
+        return Issued(**{**answer["issued"], "kernels": tuple(answer["issued"]["kernels"])})
+    return Issued("", reason=answer.get("lost", "not counted"))

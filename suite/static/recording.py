@@ -1,0 +1,60 @@
+"""Records of kind `static`: a profile as a row of a run. See docs/records.md and docs/static.md.
+
+>>> for record in records(registry, groups, archs=("sm_90",)):
+...     writer.append(record)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from suite.static.model import Profile
+from suite.static.pool import JOBS, take_profiles
+from suite.static.progress import Progress, silent
+from suite.static.tasks import Task
+
+if TYPE_CHECKING:
+    from suite.plan import Group
+    from suite.problem import Case
+    from suite.registry import Registry
+
+KIND = MODE = "static"
+ARCHS = ("sm_90",)
+
+
+def static_cases(registry: Registry, groups: Iterable[Group], origins: Sequence[str] = ("ours",)) -> list[Case]:
+    """The cases of a plan that have kernels to compile: implementations of these origins that run on a GPU."""
+
+    def wanted(case: Case) -> bool:
+        made = registry.implementation(case.operator, case.implementation)
+        return made.origin in origins and "cuda" in made.devices
+
+    return [case for group in groups for case in group.cases if wanted(case)]
+
+
+def records(registry: Registry, groups: Iterable[Group], archs: Sequence[str] = ARCHS, *,
+            origins: Sequence[str] = ("ours",), load: Sequence[str] = (), jobs: int = JOBS, commit: str = "",
+            issued: bool = True, progress: Progress = silent) -> list[dict[str, Any]]:  # fmt: skip
+    """One record a case and architecture: the static profiles of a plan's Triton kernels, taken in worker processes.
+
+    archs:    "sm_80", "sm_90", "sm_100"
+    origins:  whose implementations; ours by default
+    issued:   whether issued traffic is counted as well, in the interpreter
+    progress: who is told how it goes; suite.static.progress.shown for a terminal
+    """
+    cases = static_cases(registry, groups, origins)
+    tasks = [Task(case, arch, issued=issued) for case in cases for arch in archs]
+    profiles = take_profiles(tasks, load=load, jobs=jobs, progress=progress)
+    return [record_of(registry, task, p, commit) for task, p in zip(tasks, profiles, strict=True) if p]
+
+
+def record_of(registry: Registry, task: Task, profile: Profile, commit: str = "") -> dict[str, Any]:
+    """The record of one profile. Only status `ok` carries figures, except that over a limit they say by how much."""
+    from suite.measuring.records import base_record, with_status
+
+    case = task.case
+    operator = registry.operator(case.operator)
+    made = registry.implementation(case.operator, case.implementation)
+    row = base_record(operator, made, case, kind=KIND, mode=MODE, device=task.arch, commit=commit)
+    return with_status(row, profile.status, profile.reason) | profile.columns()

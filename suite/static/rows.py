@@ -1,0 +1,82 @@
+"""Profiles as rows of text, for the tables of `subquad static`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from suite.static.model import Floor, Launch, Profile
+
+CASE_COLUMNS = (
+    "case", "arch", "status", "launches", "registers", "spills B", "shared KiB", "occupancy", "tensor", "traffic MB",
+    "eager MB", "x compulsory", "re-read x", "peak MiB", "exec/alg", "floor us", "bound", "for",
+)  # fmt: skip
+LAUNCH_COLUMNS = (
+    "kernel", "grid", "warps", "stages", "registers", "spills B", "local B", "shared KiB", "blocks/SM", "occupancy",
+    "limit", "waves", "tensor", "LDG 128", "LDG less", "TMA", "MUFU", "instructions", "traffic MB", "binary",
+    "configuration", "status",
+)  # fmt: skip
+NONE = "-"
+
+
+def case_row(profile: Profile) -> list[str]:
+    """One profile in CASE_COLUMNS."""
+    columns = {name.removeprefix("static."): value for name, value in profile.columns().items()}
+
+    def shown(name: str, form: str = "{}", scale: float = 1) -> str:
+        value = columns.get(name)
+        return NONE if value is None else form.format(value / scale if scale != 1 else value)
+
+    cells = [profile.case_id, profile.arch, profile.status, shown("launches"), shown("registers"), shown("spill_bytes")]
+    cells += [shown("shared_bytes", "{:.1f}", 1024), shown("occupancy", "{:.1%}"), _tensor(profile.launches)]
+    cells += [shown("traffic_bytes", "{:.1f}", 1e6), shown("eager_bytes", "{:.1f}", 1e6)]
+    cells += [shown("traffic_ratio", "{:.2f}"), shown("issued_reread", "{:.2f}"), shown("peak_bytes", "{:.1f}", 2**20)]
+    cells += [f"{profile.flops_exec / profile.flops_alg:.2f}" if profile.flops_alg else NONE]
+    return cells + _floor(profile.floor)
+
+
+def _floor(floor: Floor | None) -> list[str]:
+    if floor is None:
+        return [NONE] * 3
+    return [f"{floor.ms * 1e3:.1f}", floor.bound, f"{floor.gpu} ({floor.source})"]
+
+
+def _tensor(launches: Sequence[Launch]) -> str:
+    paths = {launch.binary.tensor_path for launch in launches if launch.binary}
+    return "+".join(sorted(paths - {"none"})) or ("none" if paths else NONE)
+
+
+def launch_rows(launches: Sequence[Launch]) -> Iterator[list[str]]:
+    """Launches in LAUNCH_COLUMNS."""
+    for launch in launches:
+        yield _launch_row(launch)
+
+
+def _launch_row(launch: Launch) -> list[str]:
+    grid = "x".join(map(str, launch.grid))
+    binary, residency = launch.binary, launch.residency
+    if binary is None or residency is None:
+        empty = [NONE] * (len(LAUNCH_COLUMNS) - 4)
+        return [launch.kernel, grid, *empty, launch.config, launch.status]
+    narrow = sum(binary.mix[f"ldg_{width}"] for width in (8, 16, 32, 64))
+    waves = NONE if residency.waves is None else f"{residency.waves:.2f}"
+    return [
+        launch.kernel, grid, str(launch.warps), str(launch.stages), str(binary.registers), str(binary.spill_bytes),
+        str(binary.stack_bytes), f"{launch.shared_bytes / 1024:.1f}", str(residency.blocks),
+        f"{residency.occupancy:.1%}", residency.limit, waves, binary.tensor_path, str(binary.mix["ldg_128"]),
+        str(narrow), str(binary.mix["tma"]), str(binary.mix["mufu"]), str(binary.instructions),
+        f"{launch.traffic_bytes / 1e6:.1f}", binary.hash[:12], launch.config, launch.status,
+    ]  # fmt: skip
+
+
+def notes(profiles: Sequence[Profile]) -> Iterator[str]:
+    """Why cases are not ok, or have no count of issued traffic: one line a reason, with the cases it holds for."""
+    found: dict[str, list[str]] = {}
+    for profile in profiles:
+        case = f"{profile.case_id} {profile.arch}"
+        if profile.reason:
+            found.setdefault(f"{profile.status}: {profile.reason}", []).append(case)
+        if profile.issued and profile.issued.reason:
+            found.setdefault(f"issued traffic not counted: {profile.issued.reason}", []).append(case)
+    for reason, cases in found.items():
+        more = f" and {len(cases) - 1} more" if len(cases) > 1 else ""
+        yield f"{cases[0]}{more}: {reason}"

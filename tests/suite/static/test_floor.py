@@ -1,0 +1,89 @@
+"""The floor: which bytes have to cross the memory bus, and where its ceilings come from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from suite.gpus import known
+from suite.static.floor import Ceilings, ceilings_of, floor_of, forced_bytes
+
+SHEET = known("NVIDIA H200")
+assert SHEET
+
+
+def test_an_input_that_is_read_twice_crosses_once_when_the_cache_holds_it() -> None:
+    touches, sizes = [{0: 100}, {0: 100}], {0: 100}
+    assert forced_bytes(touches, {0}, sizes, l2=100) == 100
+    assert forced_bytes(touches, {0}, sizes, l2=60) == 140
+    assert forced_bytes(touches, {0}, sizes, l2=0) == 200
+
+
+def test_an_intermediate_crosses_only_as_far_as_the_cache_is_too_small() -> None:
+    """Step 1 reads input 0 and writes intermediate 1; step 2 reads it and writes output 2."""
+    touches, sizes = [{0: 10, 1: 300}, {1: 300, 2: 10}], {0: 10, 1: 300, 2: 10}
+    assert forced_bytes(touches, {0, 2}, sizes, l2=1000) == 20
+    assert forced_bytes(touches, {0, 2}, sizes, l2=100) == 20 + 2 * 200
+    assert forced_bytes(touches, {0, 2}, sizes, l2=0) == 20 + 600
+
+
+def test_two_halves_of_an_input_are_both_new() -> None:
+    assert forced_bytes([{0: 50}, {0: 50}, {0: 50}], {0}, {0: 100}, l2=1000) == 100
+
+
+STEPS = st.lists(st.dictionaries(st.integers(0, 5), st.integers(0, 1000), max_size=6), max_size=8)
+
+
+@given(STEPS, st.sets(st.integers(0, 5)), st.integers(0, 4000), st.integers(0, 4000))
+def test_forced_bytes_are_bounded_and_fall_with_the_cache(steps, lasting, l2, more) -> None:
+    sizes = dict.fromkeys(range(6), 1000)
+    forced = forced_bytes(steps, lasting, sizes, l2)
+    assert forced_bytes(steps, lasting, sizes, l2 + more) <= forced <= sum(sum(step.values()) for step in steps)
+    assert forced_bytes(steps, lasting, sizes, 0) == sum(sum(step.values()) for step in steps)
+
+
+def floor(flops: float, forced: int, dtype: str = "bfloat16", tensor_cores: bool = True):
+    ceilings = Ceilings("g", "datasheet", 4000.0, {"bfloat16": 1000.0, "tf32": 500.0, "float32": 60.0})
+    return floor_of(ceilings, forced=forced, traffic=2 * forced, flops=flops, dtype=dtype, tensor_cores=tensor_cores)
+
+
+def test_memory_and_compute() -> None:
+    """4 GB at 4 TB/s is a millisecond, and so is a PFLOP/s for a TFLOP."""
+    bound = floor(flops=5e11, forced=4_000_000_000)
+    assert (bound.memory_ms, bound.compute_ms, bound.traffic_ms) == pytest.approx((1.0, 0.5, 2.0))
+    assert (bound.ms, bound.bound) == (pytest.approx(1.0), "memory")
+    assert (floor(2e12, 4_000_000_000).ms, floor(2e12, 4_000_000_000).bound) == (pytest.approx(2.0), "compute")
+
+
+def test_float32_runs_at_the_peak_of_what_the_kernel_uses() -> None:
+    assert floor(6e10, 0, "float32", tensor_cores=False).compute_ms == pytest.approx(1.0)
+    assert floor(5e11, 0, "float32", tensor_cores=True).compute_ms == pytest.approx(1.0)
+
+
+def stored(folder: Path, name: str, gbs: float, device: str = "NVIDIA H200") -> None:
+    run = folder / "nvidia-h200" / name
+    run.mkdir(parents=True)
+    copy = [{"bytes": 2**20, "gbs": 9000.0}, {"bytes": 2**31, "gbs": gbs}]
+    environment = {"device": {"name": device}, "ceilings": {"copy": copy, "matmul": {"bfloat16": {"tflops": 700.0}}}}
+    (run / "environment.json").write_text(json.dumps(environment))
+
+
+def test_measured_ceilings_come_first_and_the_fastest_run_stands(tmp_path: Path) -> None:
+    stored(tmp_path, "one", 4300.0)
+    stored(tmp_path, "two", 4100.0)
+    stored(tmp_path, "other", 4500.0, device="NVIDIA B200")
+    found = ceilings_of("NVIDIA H200", tmp_path)
+    assert found
+    assert (found.source, found.gbs, found.tflops["bfloat16"]) == ("measured", 4300.0, 700.0)
+    assert found.tflops["tf32"] == SHEET.tflops["tf32"]
+
+
+def test_the_datasheet_stands_in_and_says_so(tmp_path: Path) -> None:
+    found = ceilings_of("NVIDIA H200", tmp_path)
+    assert found
+    assert (found.source, found.gbs) == ("datasheet", SHEET.gbs)
+    assert ceilings_of("NVIDIA H777", tmp_path) is None
