@@ -11,6 +11,7 @@ endif
 NEEDED := pandas scipy matplotlib plotly jinja2 rich packaging
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 PYTEST := $(PYTHON) -m pytest -q -n $(JOBS)
+INTERPRETED := tests/kernels tests/suite/static
 INTERPRET := TRITON_INTERPRET=1 $(PYTEST) -m
 
 .DEFAULT_GOAL := help
@@ -32,15 +33,15 @@ new-kernel: $(READY) needed ## write an operator's skeleton: make new-kernel NAM
 	$(PYTHON) -m suite new-kernel "$(NAME)"
 
 test: $(READY) needed-dev ## the tests that every change must pass, under 15 minutes on 2 cores
-	$(INTERPRET) "interpret and not long" tests/kernels
+	$(INTERPRET) "interpret and not long" $(INTERPRETED)
 	$(PYTEST) -m "not interpret and not long"
 
 test-all: $(READY) needed-dev ## everything, the long proofs too
-	$(INTERPRET) interpret tests/kernels
+	$(INTERPRET) interpret $(INTERPRETED)
 	$(PYTEST) -m "not interpret"
 
 test-triton: $(READY) needed-dev ## the tests that depend on the compiler: for another Triton on PYTHONPATH
-	$(INTERPRET) "interpret and not long" tests/kernels
+	$(INTERPRET) "interpret and not long" $(INTERPRETED)
 	$(PYTEST) -m "not interpret and not long" tests/suite/static
 
 lint: $(READY) needed-dev ## style and types

@@ -179,7 +179,9 @@ class _Bench:
         operators = tuple(sorted({group.operator for group in self.groups}))
         groups = make_plan(self.registry, load_preset(PRESET), Selection(operators, self.args.impl, self.args.skip))
         plugins = [str(Path(path).resolve()) for path in self.args.load]
-        for record in records(self.registry, groups, load=plugins, commit=environment["commit"], progress=shown):
+        found = records(self.registry, groups, load=plugins, commit=environment["commit"], progress=shown,
+                        timeout_s=self.args.timeout)  # fmt: skip
+        for record in found:
             if record_key(record) not in self.done:
                 self._store(writer)(record)
 

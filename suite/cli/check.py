@@ -21,7 +21,7 @@ def run(args: argparse.Namespace) -> Exit:
     from suite.discovery import ROOT, discover
     from suite.environment import revision
     from suite.measuring.case import Settings
-    from suite.running.process import WorkerProcess
+    from suite.running.process import measuring_worker
     from suite.running.sweep import Options
 
     registry = discover(load=args.load)
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> Exit:
 
     plugins = [str(Path(path).resolve()) for path in args.load]
     sweep = run_sweep(registry, groups, settings, Options("check", timeout_s=args.timeout),
-                      start=lambda: WorkerProcess(device, plugins), store=store)  # fmt: skip
+                      start=lambda: measuring_worker(device, plugins), store=store)  # fmt: skip
     if not args.json:
         _print_table(records)
         print(summary_of(sweep.statuses))

@@ -18,10 +18,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> Exit:
     from suite.gpus import known
-    from suite.running.process import WorkerProcess
+    from suite.running.process import measuring_worker
 
     device = device_of(args)
-    worker = WorkerProcess(device)
+    worker = measuring_worker(device)
     try:
         found = worker.ask(do="describe", device=device)
         identity = {**found["fingerprint"], "arch": found["device"]["arch"]}

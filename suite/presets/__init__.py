@@ -32,7 +32,7 @@ from suite.problem import SIZES, Value
 if sys.version_info >= (3, 11):
     import tomllib
 else:
-    import tomli as tomllib
+    import tomli as tomllib  # pyright: ignore[reportMissingImports]
 
 FOLDER = Path(__file__).parent
 # Axes of a sweep -> the default of an axis that is not given; 0 stands for "follows another axis".

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from suite.discovery import ROOT
 from suite.errors import DiscoveryError, IncomparableError
 from suite.running.messages import Channel, Disconnected
 
@@ -21,25 +22,37 @@ GRACE_S = 2.0
 TAIL_BYTES = 4096
 
 
-class WorkerProcess:
-    """One worker process in a session of its own.
+def measuring_worker(device: str, plugins: Sequence[str] = (), root: Path = ROOT) -> WorkerProcess:
+    """A worker that measures and checks.
 
     device:  `cuda`, `cpu` or `interpret`; the last turns Triton's interpreter on before anything is imported
     plugins: files for --load
     root:    checkout whose kernels/ and baselines/ are loaded
     """
+    variables = {"SUBQUAD_WORKER_DEVICE": device}
+    if device != "cuda":
+        variables["CUDA_VISIBLE_DEVICES"] = ""
+    if device == "interpret":
+        variables["TRITON_INTERPRET"] = "1"
+    return WorkerProcess("suite.running.worker", [str(root), *plugins], variables)
 
-    def __init__(self, device: str, plugins: Sequence[str] = (), root: Path | None = None,
-                 environment: Mapping[str, str] | None = None) -> None:  # fmt: skip
-        from suite.discovery import ROOT
 
+class Silent(Disconnected):
+    """A worker that is there and does not answer."""
+
+
+class WorkerProcess:
+    """One worker process in a session of its own: `python -m MODULE FD WORDS...` on the other end of a channel.
+
+    Raises DiscoveryError when it can not load what it works on, IncomparableError when that is not this suite's fault.
+    """
+
+    def __init__(self, module: str, words: Sequence[str], variables: Mapping[str, str]) -> None:
         mine, theirs = socket.socketpair()
         self.channel = Channel(mine)
-        words = [str(theirs.fileno()), str(root or ROOT), *plugins]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "suite.running.worker", *words],
-            pass_fds=[theirs.fileno()], start_new_session=True, cwd=ROOT,
-            env={**os.environ, **_variables(device), **(environment or {})},
+            [sys.executable, "-m", module, str(theirs.fileno()), *words],
+            pass_fds=[theirs.fileno()], start_new_session=True, cwd=ROOT, env={**os.environ, **variables},
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
         theirs.close()
@@ -52,20 +65,19 @@ class WorkerProcess:
         except Disconnected:
             first = None
         if first is None:
+            how = self.how_it_ended()
             self.kill()
-            raise DiscoveryError(
-                f"a worker did not start ({self.how_it_ended()}): {self.tail() or 'it printed nothing'}"
-            )
+            raise DiscoveryError(f"a worker did not start ({how}): {self.tail() or 'it printed nothing'}")
         if first["event"] == "failed":
             self.kill()
             raise (DiscoveryError if first["kind"] == "usage" else IncomparableError)(first["error"])
 
-    def ask(self, **request: Any) -> dict[str, Any]:
-        """A request whose answer is one message."""
+    def ask(self, timeout_s: float = START_TIMEOUT_S, **request: Any) -> dict[str, Any]:
+        """A request whose answer is one message. Raises Disconnected when none comes in time or the worker dies."""
         self.channel.send(request)
-        answer = self.channel.receive(START_TIMEOUT_S)
+        answer = self.channel.receive(timeout_s)
         if answer is None:
-            raise Disconnected(f"no answer to '{request['do']}' in {START_TIMEOUT_S:.0f} s")
+            raise Silent(f"no answer to '{request['do']}' in {timeout_s:.0f} s")
         return answer
 
     def tail(self) -> str:
@@ -110,12 +122,3 @@ class _Tail(threading.Thread):
     def text(self) -> str:
         self.join(timeout=GRACE_S)
         return self._kept.decode(errors="replace").strip()
-
-
-def _variables(device: str) -> dict[str, str]:
-    found = {"SUBQUAD_WORKER_DEVICE": device}
-    if device != "cuda":
-        found["CUDA_VISIBLE_DEVICES"] = ""
-    if device == "interpret":
-        found["TRITON_INTERPRET"] = "1"
-    return found

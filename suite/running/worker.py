@@ -5,18 +5,15 @@ Started as `python -m suite.running.worker FD ROOT [PLUGIN...]`; answers request
 
 from __future__ import annotations
 
-import ctypes
 import os
 import resource
-import signal
-import socket
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from suite.errors import SubquadError
-from suite.running.messages import Channel, Disconnected
+from suite.running.messages import Channel, Disconnected, open_channel
 
 if TYPE_CHECKING:
     from suite.measuring.case import ProblemRun
@@ -90,16 +87,9 @@ def _limit_memory() -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (int(free * MEMORY_SHARE), hard))
 
 
-def _die_with_parent() -> None:
-    """Ask the kernel to end this process when the runner ends, however it ends."""
-    PR_SET_PDEATHSIG = 1
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 def main(words: list[str]) -> int:
     """Serve on the given socket; a failure to load the operators is told to the runner."""
-    _die_with_parent()
-    channel = Channel(socket.socket(fileno=int(words[0])))
+    channel = open_channel(words[0])
     device = os.environ.get("SUBQUAD_WORKER_DEVICE", "cpu")
     if device != "cuda":
         _limit_memory()

@@ -5,11 +5,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
-import tempfile
 import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,16 +13,16 @@ from typing import Any
 
 from suite.discovery import ROOT
 from suite.errors import DiscoveryError, IncomparableError
-from suite.running.messages import Channel, Disconnected
+from suite.running.messages import Disconnected
+from suite.running.process import Silent, WorkerProcess
 from suite.static import counts
 from suite.static.model import Issued, Profile
 from suite.static.progress import Progress, Step, silent
 from suite.static.tasks import Task
 
 JOBS = 2
-START_S = 300.0
+# The longest that one profile or one count may take.
 TASK_S = 600.0
-TAIL = 1500
 OTHER_KERNELS = Issued("", reason="a problem small enough for the interpreter launches other kernels")
 Key = tuple[str, str, str, str]
 
@@ -47,22 +42,32 @@ class Item:
         return self.kind, self.task.arch, self.task.gpu, self.task.root or str(ROOT)
 
 
-def take_profiles(tasks: Sequence[Task], *, load: Sequence[str] = (), jobs: int = JOBS,
-                  progress: Progress = silent) -> list[Profile | None]:  # fmt: skip
+@dataclass(frozen=True)
+class _Terms:
+    """How the items are served."""
+
+    load: Sequence[str]
+    jobs: int
+    timeout_s: float
+
+
+def take_profiles(tasks: Sequence[Task], *, load: Sequence[str] = (), jobs: int = JOBS, progress: Progress = silent,
+                  timeout_s: float = TASK_S) -> list[Profile | None]:  # fmt: skip
     """Profiles of the tasks, in their order; None where the task's checkout has no such implementation.
 
-    jobs: processes at a time
+    jobs:      processes at a time
+    timeout_s: the longest that one profile may take
     Raises DiscoveryError, or IncomparableError for another checkout, when a worker can not load the operators.
     """
     static = [Item("static", task) for task in tasks]
     with progress("compiling", len(static)) as step:
-        _serve_all(static, load, jobs, step)
+        _serve_all(static, _Terms(load, jobs, timeout_s), step)
     profiles = [_profile(item) for item in static]
     wanted = [
         i for i, (task, p) in enumerate(zip(tasks, profiles, strict=True)) if task.issued and p and p.status == "ok"
     ]
     items = [Item("issued", tasks[i], profiles[i].counted_T) for i in wanted]  # type: ignore[union-attr]
-    for i, found in zip(wanted, _count(items, load, jobs, progress), strict=True):
+    for i, found in zip(wanted, _count(items, _Terms(load, jobs, timeout_s), progress), strict=True):
         profiles[i] = replace(profiles[i], issued=found)  # type: ignore[type-var]
     return profiles
 
@@ -71,34 +76,34 @@ def names(root: str, arch: str, load: Sequence[str] = ()) -> list[str]:
     """OPERATOR/IMPLEMENTATION of everything that a checkout registers; "" is this one."""
     worker = _Worker(("static", arch, "", root or str(ROOT)), load)
     try:
-        return worker.ask({"do": "names"})["names"]
+        return worker.ask({"do": "names"}, TASK_S)["names"]
     finally:
         worker.close()
 
 
-def _count(items: list[Item], load: Sequence[str], jobs: int, progress: Progress) -> list[Issued]:
+def _count(items: list[Item], terms: _Terms, progress: Progress) -> list[Issued]:
     """Issued traffic of the items; what the same sources gave before comes from the cache."""
-    keys = counts.keys_of([item.task for item in items], load)
+    keys = counts.keys_of([item.task for item in items], terms.load)
     found = [counts.recall(key) if item.T else OTHER_KERNELS for key, item in zip(keys, items, strict=True)]
     missing = [i for i, known in enumerate(found) if known is None]
     if missing:
         with progress("counting loads and stores", len(missing)) as step:
-            _serve_all([items[i] for i in missing], load, jobs, step)
+            _serve_all([items[i] for i in missing], terms, step)
     for i in missing:
         found[i] = _issued(items[i])
         counts.keep(keys[i], _issued(items[i]))
     return found  # type: ignore[return-value]
 
 
-def _serve_all(items: list[Item], load: Sequence[str], jobs: int, step: Step) -> None:
+def _serve_all(items: list[Item], terms: _Terms, step: Step) -> None:
     queue = _Queue(items)
-    with ThreadPoolExecutor(jobs) as threads:
-        slots = [threads.submit(_serve, queue, load, step) for _ in range(min(jobs, len(items)))]
+    with ThreadPoolExecutor(terms.jobs) as threads:
+        slots = [threads.submit(_serve, queue, terms, step) for _ in range(min(terms.jobs, len(items)))]
         for slot in slots:
             slot.result()
 
 
-def _serve(queue: _Queue, load: Sequence[str], step: Step) -> None:
+def _serve(queue: _Queue, terms: _Terms, step: Step) -> None:
     """One slot: a worker of one key at a time, replaced when the key changes or it dies."""
     worker: _Worker | None = None
     try:
@@ -106,10 +111,10 @@ def _serve(queue: _Queue, load: Sequence[str], step: Step) -> None:
             if worker is None or worker.key != item.key:
                 if worker:
                     worker.close()
-                worker = _Worker(item.key, load)
+                worker = _Worker(item.key, terms.load)
             do = "profile" if item.kind == "static" else "issued"
             try:
-                item.answer = worker.ask({"do": do, "T": item.T, **item.task.to_dict()})
+                item.answer = worker.ask({"do": do, "T": item.T, **item.task.to_dict()}, terms.timeout_s)
             except Disconnected as error:
                 item.answer = {"lost": str(error), "status": worker.lost_status}
                 worker.close()
@@ -146,65 +151,34 @@ class _Queue:
 
 
 class _Worker:
-    """A worker process and the channel to it."""
+    """A worker process that serves the items of one key."""
 
     def __init__(self, key: Key, load: Sequence[str]) -> None:
         self.key = key
         self.lost_status = "crashed"
         kind, *words = key
-        mine, theirs = socket.socketpair()
-        self._channel = Channel(mine)
-        self._printed = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the process
-        environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "TRITON_INTERPRET": "1" if kind == "issued" else "0"}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "suite.static.worker", str(theirs.fileno()), kind, *words, *load],
-            pass_fds=[theirs.fileno()], cwd=ROOT, env=environment,
-            stdin=subprocess.DEVNULL, stdout=self._printed, stderr=self._printed,
-        )  # fmt: skip
-        theirs.close()
-        self._begin()
-
-    def _begin(self) -> None:
+        variables = {"CUDA_VISIBLE_DEVICES": "", "TRITON_INTERPRET": "1" if kind == "issued" else "0"}
         try:
-            first = self._channel.receive(START_S) or {"failed": f"it said nothing for {START_S:.0f} s"}
-        except Disconnected:
-            first = {"failed": self.tail()}
-        if "failed" not in first:
-            return
-        self.close()
-        other = self.key[3] != str(ROOT)
-        raise (IncomparableError if other else DiscoveryError)(
-            f"the kernels of {self.key[3] if other else 'this checkout'} do not load: {first['failed']}"
-        )
+            self._process = WorkerProcess("suite.static.worker", [kind, *words, *load], variables)
+        except DiscoveryError as error:
+            other = key[3] != str(ROOT)
+            raise (IncomparableError if other else DiscoveryError)(
+                f"the kernels of {key[3] if other else 'this checkout'} do not load: {error}"
+            ) from error
 
-    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Raises Disconnected when the worker dies, or is ended because it said nothing for too long."""
-        self._channel.send(request)
+    def ask(self, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+        """Raises Disconnected when the worker dies, or says nothing for too long."""
         try:
-            answer = self._channel.receive(TASK_S)
-        except Disconnected as error:
-            code = self._process.wait()
-            raise Disconnected(f"the profiling process ended with code {code}: {self.tail()}") from error
-        if answer is None:
+            return self._process.ask(timeout_s, **request)
+        except Silent as error:
             self.lost_status = "timeout"
-            self._process.kill()
-            raise Disconnected(f"no profile after {TASK_S:.0f} s")
-        return answer
-
-    def tail(self) -> str:
-        """The end of what the worker printed."""
-        size = self._printed.seek(0, os.SEEK_END)
-        self._printed.seek(max(0, size - TAIL))
-        return self._printed.read().decode(errors="replace").strip()
+            raise Disconnected(f"no profile after {timeout_s:.0f} s") from error
+        except Disconnected as error:
+            how = self._process.how_it_ended()
+            raise Disconnected(f"the profiling process ended by {how}: {self._process.tail()}") from error
 
     def close(self) -> None:
-        self._channel.close()
-        try:
-            self._process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._printed.close()
+        self._process.kill()
 
 
 def _profile(item: Item) -> Profile | None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from suite.static.model import Profile
-from suite.static.pool import JOBS, take_profiles
+from suite.static.pool import JOBS, TASK_S, take_profiles
 from suite.static.progress import Progress, silent
 from suite.static.tasks import Task
 
@@ -35,17 +35,19 @@ def static_cases(registry: Registry, groups: Iterable[Group], origins: Sequence[
 
 def records(registry: Registry, groups: Iterable[Group], archs: Sequence[str] = ARCHS, *,
             origins: Sequence[str] = ("ours",), load: Sequence[str] = (), jobs: int = JOBS, commit: str = "",
-            issued: bool = True, progress: Progress = silent) -> list[dict[str, Any]]:  # fmt: skip
+            issued: bool = True, progress: Progress = silent,
+            timeout_s: float = TASK_S) -> list[dict[str, Any]]:  # fmt: skip
     """One record a case and architecture: the static profiles of a plan's Triton kernels, taken in worker processes.
 
-    archs:    "sm_80", "sm_90", "sm_100"
-    origins:  whose implementations; ours by default
-    issued:   whether issued traffic is counted as well, in the interpreter
-    progress: who is told how it goes; suite.static.progress.shown for a terminal
+    archs:     "sm_80", "sm_90", "sm_100"
+    origins:   whose implementations; ours by default
+    issued:    whether issued traffic is counted as well, in the interpreter
+    timeout_s: the longest that one profile may take
+    progress:  who is told how it goes; suite.static.progress.shown for a terminal
     """
     cases = static_cases(registry, groups, origins)
     tasks = [Task(case, arch, issued=issued) for case in cases for arch in archs]
-    profiles = take_profiles(tasks, load=load, jobs=jobs, progress=progress)
+    profiles = take_profiles(tasks, load=load, jobs=jobs, progress=progress, timeout_s=timeout_s)
     return [record_of(registry, task, p, commit) for task, p in zip(tasks, profiles, strict=True) if p]
 
 

@@ -7,14 +7,13 @@ requests on the socket FD until it closes. Peers decide much when they are impor
 
 from __future__ import annotations
 
-import socket
 import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from suite.errors import SubquadError
-from suite.running.messages import Channel, Disconnected
+from suite.running.messages import Disconnected, open_channel
 from suite.static.pretend import answering, pretending, target_of
 from suite.static.tasks import has, problem_of
 
@@ -50,16 +49,16 @@ class Worker:
 
 def main(words: list[str]) -> int:
     """Serve on the given socket; a failure to load the operators is told to the other end."""
-    channel = Channel(socket.socket(fileno=int(words[0])))
+    channel = open_channel(words[0])
     kind, arch, gpu, root, *plugins = words[1:]
     with ExitStack() as stack:
         try:
             stack.enter_context((answering if kind == "issued" else pretending)(target_of(arch, gpu)))
             worker = Worker(arch, gpu, Path(root), plugins)
         except SubquadError as error:
-            channel.send({"failed": str(error), "exit": int(error.exit_code)})
+            channel.send({"event": "failed", "error": str(error), "kind": "usage"})
             return 1
-        channel.send({"ready": True})
+        channel.send({"event": "ready"})
         try:
             while (request := channel.receive()) is not None:
                 channel.send(worker.answer(request))

@@ -15,7 +15,7 @@ from suite.discovery import ROOT
 from suite.store import load, read_records
 from tests.suite.plugins import FAULTS, RUNNING_MEAN, write
 
-QUICK = ["--preset", "smoke", "--warmup", "1", "--rep", "5", "--seq-len", "32", "--no-report"]
+QUICK = ["--preset", "smoke", "--warmup", "1", "--rep", "5", "--seq-len", "32", "--no-report", "--no-static"]
 
 
 @pytest.fixture(autouse=True)
