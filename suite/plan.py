@@ -25,6 +25,7 @@ class Selection:
     operators, implementations: names; empty means all that the preset selects
     skip:                       OPERATOR, OPERATOR/IMPLEMENTATION or IMPLEMENTATION
     values, axes, tunables:     as in Sweep; each replaces the same axis of every sweep
+    shapes:                     axes that vary together, instead of the sweeps' own shapes and values of those axes
     """
 
     operators: tuple[str, ...] = ()
@@ -33,6 +34,7 @@ class Selection:
     values: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
     axes: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
     tunables: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
+    shapes: tuple[Mapping[str, Value], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def make_plan(registry: Registry, preset: Preset, selection: Selection) -> list[
     if not groups:
         tags = f" (operators tagged {', '.join(preset.tags)})" if preset.tags else ""
         raise UsageError(f"nothing to do: preset {preset.name}{tags} and the flags select no case; see `subquad list`")
-    return sorted(groups.values(), key=order)
+    return sorted(groups.values(), key=_order)
 
 
 def _operators(registry: Registry, preset: Preset, selection: Selection) -> list[Operator]:
@@ -106,14 +108,16 @@ def _check_chunk(chunk: Value) -> None:
 
 
 def _overridden(sweep: Sweep, selection: Selection) -> Sweep:
-    values = dict(selection.values)
+    given = {axis for shape in selection.shapes for axis in shape} | set(selection.values)
     # A flag for K means V too, as in a preset, unless V has a flag of its own.
-    dropped = set(values) | ({"V"} if "K" in values else set())
-    shapes = [{axis: v for axis, v in shape.items() if axis not in dropped} for shape in sweep.shapes]
+    dropped = given | ({"V"} if "K" in given else set())
+    shapes = selection.shapes or tuple(
+        {axis: v for axis, v in shape.items() if axis not in dropped} for shape in sweep.shapes
+    )
     distinct = [shape for i, shape in enumerate(shapes) if shape not in shapes[:i]]
     kept = {axis: v for axis, v in sweep.values.items() if axis not in dropped}
     return replace(
-        sweep, values=kept | values, shapes=tuple(distinct),
+        sweep, values=kept | dict(selection.values), shapes=tuple(distinct),
         axes={**sweep.axes, **selection.axes}, tunables={**sweep.tunables, **selection.tunables},
     )  # fmt: skip
 
@@ -153,8 +157,7 @@ def _tunables(made: Implementation, sweep: Sweep) -> Iterator[tuple[tuple[str, V
         yield tuple(zip(chosen, values, strict=True))
 
 
-def order(group: Group) -> tuple[object, ...]:
-    """The place of a problem in a plan."""
+def _order(group: Group) -> tuple[object, ...]:
     p = group.problem
     work = p.B if p.pass_ == "decode" else p.B * p.T
     return (p.T, work * p.HS, p.K, p.V, p.dtype, PASSES.index(p.pass_), p.layout, p.initial_state, group.operator)

@@ -76,13 +76,13 @@ class _Bench:
     def __init__(self, args: argparse.Namespace, registry: Registry, device: str, preset: Preset,
                  groups: list[Group]) -> None:  # fmt: skip
         from suite.measuring.timers import DEFAULT_MODES, make_timer
-        from suite.running.budget import parse_duration
+        from suite.running.budget import Budget, parse_duration
 
         self.args, self.registry, self.device, self.preset, self.groups = args, registry, device, preset, groups
         self.modes = tuple(args.mode.split(",")) if args.mode else (DEFAULT_MODES[device],)
         for mode in self.modes if device == "cpu" else ():
             make_timer(mode, device)
-        self.budget_s = parse_duration(args.budget) if args.budget else None
+        self.budget = Budget(parse_duration(args.budget) if args.budget else None)
         self.interrupted = False
         self.done: set[Key] = set()
 
@@ -161,13 +161,13 @@ class _Bench:
         ready = [worker]
         return run_sweep(
             self.registry, self.groups, settings, options,
-            start=lambda: ready.pop() if ready else self._start(), store=self._store(writer), budget_s=self.budget_s,
+            start=lambda: ready.pop() if ready else self._start(), store=self._store(writer), budget=self.budget,
             interrupted=self._interrupt,
         )  # fmt: skip
 
     def _static(self, writer: Writer, environment: dict[str, Any]) -> None:
         """Without a GPU our Triton kernels are not timed: they are compiled, and their static profile stands beside."""
-        if self.budget_s is not None:
+        if self.budget.seconds is not None:
             print("static profile left out under --budget; `subquad static` takes it", file=sys.stderr)
             return
         from suite.plan import Selection, make_plan

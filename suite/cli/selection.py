@@ -8,13 +8,12 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from suite import dtypes
-from suite.errors import UsageError
+from suite.errors import UsageError, unknown
 from suite.presets import Preset, load_preset
-from suite.problem import PACKED, PASSES, Value
+from suite.problem import PACKED, PASSES, SIZES, Value
 
 if TYPE_CHECKING:
     from suite.plan import Group, Selection
@@ -50,6 +49,7 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
     ):
         axes.add_argument(flag, dest=axis, type=_sizes, metavar="N", help=help_)
     axes.add_argument("--head-dim", type=_head_dims, metavar="K[xV]", help="key dim, and value dim where it differs")
+    axes.add_argument("--shape", action="append", default=[], metavar="B=1,T=8192,H=16,K=128", help="sizes together")
     axes.add_argument("--layout", type=_words, metavar="NAMES", help=f"dense, packed:{{{','.join(PACKED)}}}")
     axes.add_argument("--state-dtype", type=_words, metavar="NAMES", help="dtype of recurrent states")
     axes.add_argument(
@@ -78,7 +78,32 @@ def selection_of(args: argparse.Namespace) -> Selection:
     tunables = _assignments(args.tunable, "--tunable")
     if args.chunk:
         tunables["chunk"] = tuple(_value(word) for word in args.chunk)
-    return Selection(args.op, args.impl, args.skip, values, _assignments(args.axis, "--axis"), tunables)
+    return Selection(
+        args.op, args.impl, args.skip, values, _assignments(args.axis, "--axis"), tunables, _shapes(args, values)
+    )
+
+
+def _shapes(args: argparse.Namespace, values: dict[str, tuple[Value, ...]]) -> tuple[dict[str, Value], ...]:
+    """`--shape` once or more, and `--head-dim` as the pairs of K and V that vary together."""
+    shapes = [_shape(text) for text in args.shape] or [{}]
+    if args.head_dim:
+        shapes = [{**shape, "K": K, "V": V} for shape in shapes for K, V in args.head_dim]
+    if twice := sorted({axis for shape in shapes for axis in shape} & set(values)):
+        raise UsageError(f"{twice[0]} is given by --shape and by a flag of its own; leave one away")
+    return tuple(shapes) if shapes != [{}] else ()
+
+
+def _shape(text: str) -> dict[str, Value]:
+    shape: dict[str, Value] = {}
+    for word in text.split(","):
+        axis, _, size = word.strip().partition("=")
+        if axis not in SIZES:
+            raise unknown("axis in --shape", axis, SIZES)
+        try:
+            shape[axis] = _size(size)
+        except argparse.ArgumentTypeError as error:
+            raise UsageError(f"--shape {text}: {error}") from error
+    return shape
 
 
 def selected(args: argparse.Namespace, registry: Registry, default_preset: str) -> tuple[Preset, list[Group]]:
@@ -86,22 +111,7 @@ def selected(args: argparse.Namespace, registry: Registry, default_preset: str) 
     from suite.plan import make_plan
 
     preset = load_preset(args.preset or default_preset)
-    selection = selection_of(args)
-    if not args.head_dim:
-        return preset, make_plan(registry, preset, selection)
-    # Pairs of K and V vary together: one plan each, joined.
-    plans = []
-    for K, V in args.head_dim:
-        values: dict[str, Any] = {**selection.values, "K": (K,), "V": (V,)}
-        plans.append(make_plan(registry, preset, replace(selection, values=values)))
-    return preset, _joined(plans)
-
-
-def _joined(plans: list[list[Group]]) -> list[Group]:
-    from suite.plan import order
-
-    distinct = {group.problem_id: group for plan in plans for group in plan}
-    return sorted(distinct.values(), key=order)
+    return preset, make_plan(registry, preset, selection_of(args))
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from suite.measuring.case import Settings
     from suite.plan import Group
     from suite.registry import Registry
+    from suite.running.budget import Budget
     from suite.running.process import WorkerProcess
     from suite.running.sweep import Options, Sweep
 
@@ -37,16 +38,17 @@ def device_of(args: argparse.Namespace) -> str:
 
 def run_sweep(registry: Registry, groups: Sequence[Group], settings: Settings, options: Options, *,
               start: Callable[[], WorkerProcess], store: Callable[[dict[str, Any]], None],
-              budget_s: float | None = None, interrupted: Callable[[], None] = lambda: None) -> Sweep:  # fmt: skip
+              budget: Budget | None = None, interrupted: Callable[[], None] = lambda: None) -> Sweep:  # fmt: skip
     """Run a plan with progress; returns the sweep, which knows its statuses and what was left out.
 
+    budget:      how long all may take, counted from when it was made; no end when None
     interrupted: called when Ctrl-C ended the sweep; what was measured until then is kept
     """
     from suite.running.budget import Budget
     from suite.running.progress import make_progress
     from suite.running.sweep import Sweep
 
-    sweep = Sweep(registry, groups, settings, options, start, store, make_progress, Budget(budget_s))
+    sweep = Sweep(registry, groups, settings, options, start, store, make_progress, budget or Budget())
     try:
         sweep.run()
     except KeyboardInterrupt:

@@ -183,3 +183,27 @@ def test_interpreter_is_asked_for_in_time() -> None:
     found = check_case(op, "triton_chunk", Problem(T=16, K=16, dtype="bf16"), device="interpret")
     assert found.status == "unsupported"
     assert "bfloat16" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("triton", "numpy", "refused"), [("3.6.0", "2.4.1", True), ("3.6.0", "2.3.5", False), ("3.9.0", "2.4.1", False)]
+)
+def test_interpreter_that_numpy_breaks(monkeypatch: pytest.MonkeyPatch, triton: str, numpy: str, refused: bool) -> None:
+    import suite.checking
+
+    monkeypatch.setattr(suite.checking, "version", {"triton": triton, "numpy": numpy}.__getitem__)
+    monkeypatch.setenv("TRITON_INTERPRET", "0")
+    op = discover().operator("linear_attention")
+    problem = op.complete(Problem(T=16, K=16, dtype="fp32"))
+    reason = suite.checking.refusal(op, op.implementations["triton_chunk"], problem, {"chunk": 64}, "interpret")
+    assert (reason is not None) == refused
+    assert not refused or "pip install 'numpy<2.4'" in str(reason)
+
+
+def test_a_state_is_held_to_its_own_precision(mean: Operator) -> None:
+    op = discover().operator("linear_attention")
+    problem = Problem(T=48, K=16, dtype="fp32", state_dtype="bf16", pass_="decode")
+    found = check_case(op, "torch_step", problem)
+    assert found.ok, found.reason
+    assert found.errors["state"] > 1e-4
+    assert check_case(op, "torch_step", problem.replace(state_dtype="fp32")).errors["state"] < 1e-4

@@ -47,6 +47,9 @@ assert not heavy, heavy
         (["bench", "--seq-len", "-5"], "'-5' is no size"),
         (["bench", "--heads", "two"], "'two' is no size"),
         (["bench", "--head-dim", "64x0"], "'0' is no size"),
+        (["bench", "--shape", "T=8,Q=3"], "unknown axis in --shape 'Q'"),
+        (["bench", "--shape", "T=0"], "'0' is no size"),
+        (["bench", "--shape", "T=8", "--seq-len", "16"], "T is given by --shape and by a flag of its own"),
         (["bench", "--chunk", "48"], "chunk = 48 is no power of two"),
         (["bench", "--axis", "causal"], "--axis causal: write NAME=VALUE"),
         (["bench", "--axis", "casual=true"], "did you mean 'causal'"),
@@ -117,4 +120,14 @@ def test_head_dim_pairs(capsys: pytest.CaptureFixture[str]) -> None:
     assert out.split() == [
         "linear_attention/naive/B1_T128_H2_K32_V16_fp32_fwd",
         "linear_attention/naive/B1_T128_H2_K64_V64_fp32_fwd",
+    ]
+
+
+def test_shapes_vary_together(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["bench", "--preset", "smoke", "--op", "linear_attention", "--impl", "naive", "--pass", "fwd", "--list"]
+    code, out, _ = run(*words, "--shape", "T=64,H=4,K=16", "--shape", "T=32,H=1,K=32,V=64", capsys=capsys)
+    assert code == 0
+    assert out.split() == [
+        "linear_attention/naive/B1_T32_H1_K32_V64_fp32_fwd",
+        "linear_attention/naive/B1_T64_H4_K16_V16_fp32_fwd",
     ]
