@@ -34,6 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--warmup", type=float, metavar="MS", help="calls before the first sample, in ms")
     group.add_argument("--rep", type=float, metavar="MS", help="the longest that one case is timed, in ms")
     group.add_argument("--launches", type=_positive, default=1, metavar="N", help="fresh processes that measure it all")
+    group.add_argument("--shard", metavar="I/N", help="measure the I-th of N parts of the plan, on one of N machines")
     group.add_argument("--budget", metavar="TIME", help="end after 90s, 8m or 1h30m with a fair part of the plan")
     group.add_argument("--out", type=Path, metavar="DIR", help=f"run folder; default: {RUNS}/<time>")
     group.add_argument("--resume", type=Path, metavar="DIR", help="continue a run: measure only what is missing")
@@ -51,9 +52,21 @@ def run(args: argparse.Namespace) -> Exit | int:
     registry = discover(load=args.load)
     device = device_of(args)
     preset, groups = selected(args, registry, "gpu" if device == "cuda" else "cpu")
+    groups = _shard(groups, args.shard) if args.shard else groups
     if args.list or args.dry_run:
         return _show_plan(groups, args)
     return _Bench(args, registry, device, preset, groups).run()
+
+
+def _shard(groups: list[Group], shard: str) -> list[Group]:
+    """Every N-th problem: each part spans all lengths, and together they are the plan."""
+    part, _, parts = shard.partition("/")
+    if not (part.isdigit() and parts.isdigit() and 1 <= int(part) <= int(parts)):
+        raise UsageError(f"--shard {shard}: write I/N with 1 <= I <= N, such as 2/4")
+    chosen = groups[int(part) - 1 :: int(parts)]
+    if not chosen:
+        raise UsageError(f"--shard {shard}: the plan has only {len(groups)} problems; use fewer parts")
+    return chosen
 
 
 def _positive(text: str) -> int:

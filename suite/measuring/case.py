@@ -12,7 +12,7 @@ from typing import Any
 
 from suite.calling import Call
 from suite.ceilings import confirm
-from suite.checking import Check, Checker, device_context, refusal
+from suite.checking import BACKWARD_T, Check, Checker, device_context, refusal
 from suite.cost import Cost
 from suite.faults import classify
 from suite.inputs import Inputs, draw_inputs
@@ -53,6 +53,9 @@ class Settings:
     llc_bytes: int = 0
 
 
+# Added to the seed of the inputs that a timed case is checked with again.
+RECHECK_SEED = 1_000_003
+
 Emit = Callable[[dict[str, Any]], None]
 Begin = Callable[[int, str], None]
 
@@ -65,6 +68,7 @@ class _Live:
     record: dict[str, Any]
     call: Call | None = None
     check: Check | None = None
+    recheck: Check | None = None
     compile_s: float = 0.0
     warmup_s: float = 0.0
     memory: tuple[float, str] = (0.0, "")
@@ -101,8 +105,11 @@ class ProblemRun:
             del checker
             shared = None if self.problem.pass_ == "decode" else self._inputs(torch_device)
             ready = [one for one in ready if self._prepared(one, shared or self._inputs(torch_device))]
-            for mode in self.modes:
-                self._time(ready, mode)
+            timed = [self._time(ready, mode) for mode in self.modes]
+            self._recheck(ready, torch_device)
+            for mode, results in zip(self.modes, timed, strict=True):
+                for one, result in zip(ready, results, strict=True):
+                    self.emit(self._finish(one, result) | {"mode": mode})
 
     def check(self) -> None:
         """The check alone, as records of kind `check`."""
@@ -188,7 +195,7 @@ class ProblemRun:
 
             torch.cuda.synchronize()
 
-    def _time(self, ready: list[_Live], mode: str) -> None:
+    def _time(self, ready: list[_Live], mode: str) -> list[Sampled]:
         rule = Stopping(limit_ms=self.settings.rep_ms)
         sampled = []
         for one in ready:
@@ -201,12 +208,26 @@ class ProblemRun:
             except Exception as error:
                 sampled[-1].error = error
         interleave(sampled, self.settings.deadline, begin=lambda i: self.begin(ready[i].index, "time"))
-        for one, result in zip(ready, sampled, strict=True):
-            self.emit(self._finish(one, result) | {"mode": mode})
+        return sampled
+
+    def _recheck(self, ready: list[_Live], torch_device: str) -> None:
+        """Check what was timed once more, on other inputs in the same memory; long gradients by their outputs alone."""
+        if not ready:
+            return
+        self.begin(ready[0].index, "recheck")
+        long = self.problem.differentiates and self.problem.T > BACKWARD_T
+        problem = self.problem.replace(pass_="fwd") if long else self.problem
+        checker = Checker(self.operator, problem, device=torch_device, seed=self.settings.seed + RECHECK_SEED)
+        for one in ready:
+            self.begin(one.index, "recheck")
+            assert one.call is not None
+            one.recheck = checker.recheck(one.call)
 
     def _finish(self, one: _Live, result: Sampled) -> dict[str, Any]:
         if result.error is not None:
             return with_status(one.record, *classify(result.error))
+        if one.recheck is not None and not one.recheck.ok:
+            return with_status(one.record, one.recheck.status, one.recheck.reason) | {"samples": result.samples}
         record = one.record | result.summary()
         cost = self.operator.cost_of(self.problem, one.implementation, dict(one.case.tunables))
         time_ms = record["time_ms"]

@@ -47,6 +47,8 @@ def records(registry: Registry, groups: Iterable[Group], archs: Sequence[str] = 
     """
     cases = static_cases(registry, groups, origins)
     tasks = [Task(case, arch, issued=issued) for case in cases for arch in archs]
+    if not tasks:
+        return []
     profiles = take_profiles(tasks, load=load, jobs=jobs, progress=progress, timeout_s=timeout_s)
     return [record_of(registry, task, p, commit) for task, p in zip(tasks, profiles, strict=True) if p]
 

@@ -82,6 +82,13 @@ def one_bad_token(q, k, v):
     o[:, -1] += 0.02
     return o, None
 
+@fault("caches")
+def caches(q, k, v):
+    key = (v.data_ptr(), tuple(v.shape))
+    if key not in HOLD:
+        HOLD[key] = mean(q, k, v)[0]
+    return HOLD[key], None
+
 @fault("refuses", supports=lambda problem, tunables: "not on a Sunday")
 def refuses(q, k, v):
     return mean(q, k, v)

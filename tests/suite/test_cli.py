@@ -56,6 +56,9 @@ assert not heavy, heavy
         (["bench", "--device", "cuda"], "no CUDA device here"),
         (["bench", "--device", "tpu"], "invalid choice: 'tpu'"),
         (["bench", "--budget", "soon"], "--budget soon: no duration"),
+        (["bench", "--shard", "3/2"], "--shard 3/2: write I/N"),
+        (["bench", "--shard", "two"], "--shard two: write I/N"),
+        (["bench", "--shard", "999/1000"], "use fewer parts"),
         (["bench", "--launches", "0"], "'0' is no count"),
         (["bench", "--mode", "cold-event"], "unknown mode on cpu 'cold-event'"),
         (["bench", "--load", "nowhere.py"], "nowhere.py: no such file"),
@@ -131,3 +134,14 @@ def test_shapes_vary_together(capsys: pytest.CaptureFixture[str]) -> None:
         "linear_attention/naive/B1_T32_H1_K32_V64_fp32_fwd",
         "linear_attention/naive/B1_T64_H4_K16_V16_fp32_fwd",
     ]
+
+
+def test_shards_are_the_plan(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["bench", "--preset", "cpu", "--list"]
+    _, whole, _ = run(*words, capsys=capsys)
+    parts = [run(*words, "--shard", f"{i}/3", capsys=capsys)[1].split() for i in (1, 2, 3)]
+    assert sorted(whole.split()) == sorted(case for part in parts for case in part)
+    for part in parts:
+        lengths = {int(case.split("_T")[1].split("_")[0]) for case in part}
+        assert min(lengths) == 128
+        assert max(lengths) >= 4096

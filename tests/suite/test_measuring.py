@@ -2,6 +2,7 @@
 
 import time
 
+import numpy as np
 import pytest
 import torch
 
@@ -88,6 +89,33 @@ def test_deadline_stops_after_the_smallest_number() -> None:
     interleave([one], deadline=time.monotonic() - 1)
     assert one.stop == "budget"
     assert 10 <= len(one.samples) < 15
+
+
+TRUE_MEDIANS = {
+    "normal": (lambda rng, n: 1 + 0.02 * rng.standard_normal(n), 1.0),
+    "skewed": (lambda rng, n: np.exp(0.1 * rng.standard_normal(n)), 1.0),
+    # The median of |t| with 2 degrees of freedom is sqrt(2/3).
+    "heavy": (lambda rng, n: 1 + 0.02 * np.abs(rng.standard_t(2, n)), 1 + 0.02 * (2 / 3) ** 0.5),
+}
+
+
+@pytest.mark.parametrize("ms", [0.05, 1.0, 20.0])
+@pytest.mark.parametrize("shape", TRUE_MEDIANS)
+def test_interval_covers_the_median_under_the_real_stopping_rule(shape: str, ms: float) -> None:
+    draw, true = TRUE_MEDIANS[shape]
+    rng = np.random.default_rng(11)
+
+    class Drawn(ScriptedTimer):
+        def samples(self, run, n: int) -> list[float]:
+            return list(ms * draw(rng, n))
+
+    hits, trials = 0, 400
+    for _ in range(trials):
+        one = Sampled(lambda: None, Drawn([], [], ""), Stopping(limit_ms=500))
+        interleave([one])
+        low, high = median_interval(one.samples)
+        hits += low <= ms * true <= high
+    assert 0.92 <= hits / trials <= 0.99
 
 
 def test_cpu_timer_knows_durations() -> None:
