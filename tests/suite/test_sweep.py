@@ -55,7 +55,10 @@ def test_faults_cost_one_record_each(tmp_path: Path) -> None:
 
 def test_a_record_is_whole(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    assert bench("--op", "linear_attention", "--impl", "torch_chunk,naive", "--pass", "fwdbwd", "--out", str(run)) == 0
+    assert (
+        bench("--op", "linear_attention", "--impl", "torch_chunk,naive", "--pass", "bwd,fwdbwd", "--out", str(run)) == 0
+    )
+    assert {record["pass"] for record in read_records(run)} == {"bwd", "fwdbwd"}
     for record in read_records(run):
         assert record["status"] == "ok"
         assert record["p20_ms"] <= record["time_ms"] <= record["p80_ms"]
@@ -69,7 +72,7 @@ def test_a_record_is_whole(tmp_path: Path) -> None:
         assert record["bound"] in ("memory", "compute", "latency")
         assert record["mode"] == "warm-cpu"
     frame = load(run)
-    assert sorted(frame["implementation"]) == ["naive", "torch_chunk"]
+    assert sorted(frame["implementation"]) == ["naive", "naive", "torch_chunk", "torch_chunk"]
 
 
 def test_resume_measures_only_what_is_missing(tmp_path: Path) -> None:
@@ -157,27 +160,28 @@ def test_an_ended_sweep_is_a_valid_run(tmp_path: Path, how: signal.Signals, code
 
 
 def test_no_worker_survives_a_killed_runner(tmp_path: Path) -> None:
-    plugin = write(tmp_path, FAULTS, "orphan_faults.py")
-    process = start_bench(
-        "--load", str(plugin), "--op", "running_mean", "--impl", "hangs", "--out", str(tmp_path / "run")
+    mark = tmp_path / "pid"
+    plugin = write(
+        tmp_path,
+        RUNNING_MEAN.replace("running_mean", "stuck_mean")
+        + "\nimport os, pathlib, time\n@stuck_mean.implementation('stuck', origin='ours', passes={'fwd'})\n"
+        f"def stuck(q, k, v):\n    pathlib.Path({str(mark)!r}).write_text(str(os.getpid()))\n    time.sleep(10_000)\n",
+        "stuck_plugin.py",
     )
-    end, workers = time.monotonic() + 60, []
-    while not workers and time.monotonic() < end:
-        workers = children(process.pid)
-        time.sleep(0.1)
-    time.sleep(1)
+    process = start_bench(
+        "--load", str(plugin), "--op", "stuck_mean", "--impl", "stuck", "--out", str(tmp_path / "run")
+    )
+    end = time.monotonic() + 60
+    while not (mark.is_file() and mark.read_text()) and time.monotonic() < end:
+        time.sleep(0.05)
+    worker = int(mark.read_text())
+    assert alive(worker)
     process.kill()
     process.communicate()
     end = time.monotonic() + 5
-    while any(alive(pid) for pid in workers) and time.monotonic() < end:
+    while alive(worker) and time.monotonic() < end:
         time.sleep(0.1)
-    assert workers
-    assert not any(alive(pid) for pid in workers)
-
-
-def children(pid: int) -> list[int]:
-    path = Path(f"/proc/{pid}/task/{pid}/children")
-    return [int(word) for word in path.read_text().split()] if path.exists() else []
+    assert not alive(worker)
 
 
 def alive(pid: int) -> bool:
