@@ -113,7 +113,8 @@ def test_budget_leaves_a_run_that_can_be_resumed(tmp_path: Path) -> None:
     bench("--load", str(plugin), *words, "--seq-len", "32", "--out", str(tmp_path / "warm"))
     start = time.monotonic()
     assert bench("--load", str(plugin), *words, "--budget", "12s", "--out", str(run)) == 0
-    assert time.monotonic() - start < 12 * 1.1 + 1  # the budget, and what a command does before its clock starts
+    # The budget, and what a command does before its clock starts and after it ends, beside other tests.
+    assert time.monotonic() - start < 12 * 1.1 + 5
     done = [record["T"] for record in read_records(run)]
     assert done == sorted(done)
     assert 0 < len(done) < 6
