@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -49,10 +50,19 @@ def run_sweep(registry: Registry, groups: Sequence[Group], settings: Settings, o
     from suite.running.sweep import Sweep
 
     sweep = Sweep(registry, groups, settings, options, start, store, make_progress, budget or Budget())
+
+    def on_interrupt(*_: object) -> None:
+        # Told at once: an exception that is raised inside a destructor is swallowed by Python.
+        interrupted()
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, on_interrupt)
     try:
         sweep.run()
     except KeyboardInterrupt:
         interrupted()
+    finally:
+        signal.signal(signal.SIGINT, before)
     return sweep
 
 
