@@ -53,7 +53,7 @@ def run_sweep(registry: Registry, groups: Sequence[Group], settings: Settings, o
 
     def on_interrupt(*_: object) -> None:
         # Told at once: an exception that is raised inside a destructor is swallowed by Python.
-        interrupted()
+        sweep.stopped = True
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGINT, on_interrupt)

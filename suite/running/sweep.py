@@ -77,6 +77,7 @@ class Sweep:
         self.start, self.store, self.budget = start, store, budget
         self.statuses: dict[str, int] = {}
         self.clock = PhaseClock()
+        self.stopped = False
         self._worker: WorkerProcess | None = None
         missing = self.missing()
         self.progress = make_progress(len(missing) * len(self._modes()), sum(self._work(case) for case in missing))
@@ -142,6 +143,8 @@ class Sweep:
             worker.channel.send(self._request(group, cases, launch))
             while True:
                 message = worker.channel.receive(self._patience())
+                if self.stopped:
+                    raise KeyboardInterrupt
                 if message is None:
                     return self._silent(at, phase, launch)
                 if message["event"] == "begin":
