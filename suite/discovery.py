@@ -17,6 +17,7 @@ from types import ModuleType
 
 from suite.errors import DiscoveryError
 from suite.registry import Absent, Operator, Registry
+from suite.tuning import use_root
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("kernels", "baselines")
@@ -32,6 +33,7 @@ def discover(root: Path = ROOT, load: Iterable[str | Path] = ()) -> Registry:
     have one name. A module that needs something not installed is listed in `Registry.absent`.
     """
     registry = Registry()
+    use_root(Path(root).resolve())
     for name in PACKAGES:
         for module in _modules(_package(name, Path(root).resolve()), registry):
             _collect(module, registry)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any, Literal
@@ -67,6 +67,7 @@ class Implementation:
     supports: Callable[[Problem, Mapping[str, Value]], str | None] | None
     flops_exec: Callable[[Problem, Mapping[str, Value]], float] | None
     configuration: Callable[[Problem, Mapping[str, Value]], Mapping[str, Any]] | None
+    search: Callable[[Problem, Mapping[str, Value]], Mapping[str, Sequence[Mapping[str, int]]]] | None
     deterministic: bool
 
     @cached_property
@@ -165,6 +166,7 @@ class Operator:
         supports: Callable[[Problem, Mapping[str, Value]], str | None] | None = None,
         flops_exec: Callable[[Problem, Mapping[str, Value]], float] | None = None,
         configuration: Callable[[Problem, Mapping[str, Value]], Mapping[str, Any]] | None = None,
+        search: Callable[[Problem, Mapping[str, Value]], Mapping[str, Sequence[Mapping[str, int]]]] | None = None,
         deterministic: bool = True,
     ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         """Register the decorated function as an implementation of this operator, and return it unchanged.
@@ -174,6 +176,8 @@ class Operator:
         supports:      (problem, tunables) -> a reason why it can not serve this problem, or None
         flops_exec:    (problem, tunables) -> executed FLOPs, where they differ from the operator's cost
         configuration: (problem, tunables) -> what it would choose there (regime, warps, stages): kept with the record
+        search:        (problem, tunables) -> for each kernel of the pass, by the key under which its plan asks
+                       `suite.tuning.choice`, the launches worth trying, its own table's first
         deterministic: whether two runs agree bit for bit; recorded when they do not, held against it when it says so
         Raises DiscoveryError when the name is taken, naming both places.
         """
@@ -187,7 +191,8 @@ class Operator:
                 name=name, origin=origin, fn=fn, operator=self.name, place=place,
                 tunables=dict(tunables or {}), devices=frozenset(devices), dtypes=frozenset(dtypes),
                 passes=frozenset(passes), requires=requires, supports=supports, flops_exec=flops_exec,
-                configuration=configuration, deterministic=deterministic,
+                configuration=configuration, search=search,
+                deterministic=deterministic,
             )  # fmt: skip
             _validate(made)
             self.implementations[name] = made

@@ -22,6 +22,7 @@ COMMANDS = {
     "gate": "judge a candidate against a baseline, by exit code",
     "export": "write a run's records in another format",
     "static": "compile kernels without a GPU and say what they will cost",
+    "tune": "measure the launches worth trying and keep the winners",
     "new-kernel": "write the skeleton of an operator and its test",
 }
 

@@ -30,6 +30,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--no-issued", action="store_true", help="do not count issued traffic in the interpreter")
     group.add_argument("--detail", action="store_true", help="list every launch, however many cases there are")
     group.add_argument("--jobs", type=_jobs, default=2, metavar="N", help="processes that compile at a time")
+    group.add_argument(
+        "--format", choices=("table", "md"), default="table", help="md: one Markdown table, for a README"
+    )
     group.add_argument("--json", action="store_true", help="print JSON instead of tables")
 
 
@@ -82,11 +85,14 @@ def _take(args: argparse.Namespace, tasks: list[Task]) -> list[Profile | None]:
 
 def _profile(args: argparse.Namespace, tasks: list[Task]) -> Exit:
     from suite.faults import FAILURES
+    from suite.static.rows import markdown
 
     profiles = [profile for profile in _take(args, tasks) if profile]
     if args.json:
         for profile in profiles:
             print(json.dumps({**profile.to_dict(), **profile.columns()}))
+    elif args.format == "md":
+        print(markdown(profiles))
     else:
         _show(profiles, detail=args.detail or len(profiles) <= FEW)
     failed = {profile.status for profile in profiles} & (FAILURES | {"over_limit"})

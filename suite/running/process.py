@@ -22,19 +22,21 @@ GRACE_S = 2.0
 TAIL_BYTES = 4096
 
 
-def measuring_worker(device: str, plugins: Sequence[str] = (), root: Path = ROOT) -> WorkerProcess:
+def measuring_worker(device: str, plugins: Sequence[str] = (), root: Path = ROOT,
+                     module: str = "suite.running.worker") -> WorkerProcess:  # fmt: skip
     """A worker that measures and checks.
 
     device:  `cuda`, `cpu` or `interpret`; the last turns Triton's interpreter on before anything is imported
     plugins: files for --load
     root:    checkout whose kernels/ and baselines/ are loaded
+    module:  the worker's code, where it does more than suite.running.worker
     """
     variables = {"SUBQUAD_WORKER_DEVICE": device}
     if device != "cuda":
         variables["CUDA_VISIBLE_DEVICES"] = ""
     if device == "interpret":
         variables["TRITON_INTERPRET"] = "1"
-    return WorkerProcess("suite.running.worker", [str(root), *plugins], variables)
+    return WorkerProcess(module, [str(root), *plugins], variables)
 
 
 class Silent(Disconnected):

@@ -87,7 +87,7 @@ def _limit_memory() -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (int(free * MEMORY_SHARE), hard))
 
 
-def main(words: list[str]) -> int:
+def main(words: list[str], kind: type[Worker] = Worker) -> int:
     """Serve on the given socket; a failure to load the operators is told to the runner."""
     channel = open_channel(words[0])
     device = os.environ.get("SUBQUAD_WORKER_DEVICE", "cpu")
@@ -101,7 +101,7 @@ def main(words: list[str]) -> int:
         from suite.measuring.case import ProblemRun  # noqa: F401  likewise
 
         torch.set_num_threads(physical_cores())
-        worker = Worker(channel, Path(words[1]), words[2:])
+        worker = kind(channel, Path(words[1]), words[2:])
     except SubquadError as error:
         channel.send({"event": "failed", "error": str(error), "kind": "usage"})
         return 1

@@ -16,6 +16,10 @@ LAUNCH_COLUMNS = (
     "configuration", "status",
 )  # fmt: skip
 NONE = "-"
+MARKDOWN_COLUMNS = (
+    "implementation", "problem", "GPU", "launches", "x compulsory", "re-read x", "exec/alg", "registers", "spills B",
+    "tensor", "floor us",
+)  # fmt: skip
 
 
 def case_row(profile: Profile) -> list[str]:
@@ -32,6 +36,22 @@ def case_row(profile: Profile) -> list[str]:
     cells += [shown("traffic_ratio", "{:.2f}"), shown("issued_reread", "{:.2f}"), shown("peak_bytes", "{:.1f}", 2**20)]
     cells += [f"{profile.flops_exec / profile.flops_alg:.2f}" if profile.flops_alg else NONE]
     return cells + _floor(profile.floor)
+
+
+def markdown(profiles: Sequence[Profile]) -> str:
+    """All profiles as one Markdown table, and below it why any of them is not ok."""
+    rows = [MARKDOWN_COLUMNS, ("---",) * len(MARKDOWN_COLUMNS), *map(_markdown_row, profiles)]
+    table = "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in rows)
+    told = "\n".join(f"- {note}" for note in notes(profiles))
+    return f"{table}\n\n{told}" if told else table
+
+
+def _markdown_row(profile: Profile) -> list[str]:
+    cells = dict(zip(CASE_COLUMNS, case_row(profile), strict=True))
+    implementation, _, problem = profile.case_id.rpartition("/")
+    where = profile.floor.gpu if profile.floor else profile.arch
+    launches = cells["launches"] if profile.status == "ok" else profile.status
+    return [implementation, problem, where, launches, *(cells[name] for name in MARKDOWN_COLUMNS[4:])]
 
 
 def _floor(floor: Floor | None) -> list[str]:

@@ -1,0 +1,133 @@
+"""`subquad tune`: measure the launches worth trying for each kernel, and keep the winners in kernels/tuned/."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from suite.cli.selection import add_selection, selected
+from suite.cli.sweeping import add_running, device_of
+from suite.errors import Exit, UsageError
+
+if TYPE_CHECKING:
+    from suite.registry import Registry
+    from suite.running.process import WorkerProcess
+    from suite.tuning.search import Job
+    from suite.tuning.tables import Table, Tuned
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    add_selection(parser)
+    add_running(parser, ("cuda", "cpu"))
+    group = parser.add_argument_group("how to tune")
+    group.add_argument("--mode", metavar="NAME", help="timer, as in bench; default: cold-events (CUDA), warm-cpu")
+    group.add_argument("--warmup", type=float, default=25.0, metavar="MS", help="calls before the first sample, in ms")
+    group.add_argument("--rep", type=float, default=200.0, metavar="MS", help="the longest a launch is timed, in ms")
+    group.add_argument("--budget", metavar="TIME", help="end after 90s, 8m or 1h30m; the next run goes on from there")
+    group.add_argument("--refresh", action="store_true", help="measure again what is in the table already")
+    group.add_argument("--out", type=Path, metavar="FILE", help="the table; default: kernels/tuned/<gpu>.json")
+    group.add_argument("--dry-run", action="store_true", help="print what would be tried, and stop")
+
+
+def run(args: argparse.Namespace) -> Exit:
+    from suite.discovery import ROOT, discover
+    from suite.tuning.search import jobs
+    from suite.tuning.tables import Table, path_of, read_table
+
+    registry = discover(load=args.load)
+    device = device_of(args)
+    name, arch = _identity(device)
+    path = args.out or path_of(ROOT, name)
+    table = read_table(path) or Table(name, arch)
+    if table.gpu != name:
+        raise UsageError(f"{path} is the table of {table.gpu}, this is {name}; name another file with --out")
+    _, groups = selected(args, registry, "gpu" if device == "cuda" else "cpu")
+    todo = list(jobs(registry, groups, set() if args.refresh else set(table.entries), device))
+    if args.dry_run:
+        return _show(todo)
+    if not todo:
+        print("nothing to tune: the selection launches no kernel that is not in the table; --refresh measures again")
+        return Exit.PASS
+    return _Tune(args, registry, device, path, table).run(todo)
+
+
+def _identity(device: str) -> tuple[str, str]:
+    from suite.environment import describe
+
+    found = describe(device)["device"]
+    return found["name"], found["arch"]
+
+
+def _show(todo: list[Job]) -> Exit:
+    for job in todo:
+        for key, launches in job.search.items():
+            print(f"{key}: {len(launches)} launches, in {job.case.case_id}")
+    print(f"{sum(len(job.search) for job in todo)} kernels of {len(todo)} cases", file=sys.stderr)
+    return Exit.PASS
+
+
+class _Tune:
+    def __init__(self, args: argparse.Namespace, registry: Registry, device: str, path: Path, table: Table) -> None:
+        self.args, self.registry, self.device, self.path, self.table = args, registry, device, path, table
+        self.wrong = 0
+
+    def run(self, todo: list[Job]) -> Exit:
+        from suite.discovery import ROOT
+        from suite.environment import library_versions, revision
+        from suite.measuring.case import Settings
+        from suite.measuring.timers import DEFAULT_MODES
+        from suite.running.budget import Budget, parse_duration
+        from suite.tuning.search import Tuning
+
+        settings = Settings(
+            device=self.device, device_name=self.table.gpu, modes=(self.args.mode or DEFAULT_MODES[self.device],),
+            warmup_ms=self.args.warmup, rep_ms=self.args.rep, seed=self.args.seed, commit=revision(ROOT),
+        )  # fmt: skip
+        budget = Budget(parse_duration(self.args.budget) if self.args.budget else None)
+        tuning = Tuning(settings, self._start, budget, self.args.timeout, self._keep, self._failed, library_versions())
+        tuning.run(todo)
+        if tuning.left_out:
+            print(f"{len(tuning.left_out)} kernels left out by --budget; run the command again", file=sys.stderr)
+        print(f"table: {self.path}", file=sys.stderr if self.args.json else sys.stdout)
+        return Exit.REGRESSION if self.wrong else Exit.PASS
+
+    def _start(self) -> WorkerProcess:
+        from suite.running.process import measuring_worker
+
+        plugins = [str(Path(path).resolve()) for path in self.args.load]
+        return measuring_worker(self.device, plugins, module="suite.tuning.worker")
+
+    def _keep(self, key: str, entry: Tuned) -> None:
+        """Written at once, key by key: what ends the sweep loses nothing that was found."""
+        from dataclasses import asdict
+
+        from suite.tuning.tables import write_table
+
+        self.table.entries[key] = entry
+        write_table(self.path, self.table)
+        if self.args.json:
+            print(json.dumps({"key": key, **asdict(entry)}), flush=True)
+        else:
+            print(_told(key, entry), flush=True)
+
+    def _failed(self, case_id: str, key: str, trial: Mapping[str, Any]) -> None:
+        """A candidate that does not fit is dropped; the table's own launch has to be right."""
+        from suite.faults import FAILURES
+
+        reason = str(trial["reason"]).partition("\n")[0]
+        print(f"{trial['status']}: {key} {_words(trial['launch'])}: {reason} ({case_id})", file=sys.stderr)
+        self.wrong += trial["index"] == 0 and trial["status"] in FAILURES | {"over_limit"}
+
+
+def _told(key: str, entry: Tuned) -> str:
+    gain = f", {entry.default_ms / entry.ms:.2f}x the table's" if entry.default_ms else ""
+    near = f"; next {entry.runner_up_ms / entry.ms - 1:+.1%}" if entry.runner_up_ms else ""
+    return f"{key}: {_words(entry.launch)} {entry.ms:.4f} ms{gain}{near}"
+
+
+def _words(launch: Mapping[str, Any]) -> str:
+    return " ".join(f"{name}={value}" for name, value in launch.items())
