@@ -1,23 +1,24 @@
 """The check: one implementation's outputs and gradients against the oracle, on inputs it has not seen.
 
-Memory that the implementation allocates is filled with NaN first, so that what it does not write can not pass.
+Memory that the implementation allocates is guarded (suite/guarding.py): what it does not write can not pass, what it
+writes beside a tensor is seen. Its inputs must be as they were, but for a step's state.
 """
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
-from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from suite.calling import GRADIENT, Call, Tensors, draw_cotangents
 from suite.errors import UsageError
 from suite.faults import classify
+from suite.guarding import Guard
 from suite.inputs import Inputs, draw_inputs, each, flat
 from suite.numerics import FLOOR, Difference, difference, limit_of, rms
 from suite.oracle import Reference, reference
@@ -30,7 +31,6 @@ BACKWARD_T = 2048
 # A gradient that cancels to far less than the others of the same call (dq of a normalised token that sees only itself)
 # is rounding error: errors count against at least this part of the largest one.
 GRADIENT_FLOOR = 1e-4
-_EMPTY = ("empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided")
 
 
 @dataclass
@@ -38,6 +38,7 @@ class Check:
     """What a check found: `errors` holds each output's and gradient's error by name.
 
     repeatable: whether a second call on the same inputs agreed bit for bit; None when there was none
+    first_s:    seconds of the first call, in which kernels are compiled
     """
 
     status: str
@@ -46,20 +47,11 @@ class Check:
     limit: float = 0.0
     check_T: int | None = None
     repeatable: bool | None = None
+    first_s: float = 0.0
 
     @property
     def ok(self) -> bool:
         return self.status == "ok"
-
-
-class NanFill(TorchDispatchMode):
-    """Fills memory that is allocated uninitialised with NaN."""
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        if func.__name__.partition(".")[0] in _EMPTY and out.is_floating_point():
-            out.fill_(torch.nan)
-        return out
 
 
 class Checker:
@@ -77,14 +69,20 @@ class Checker:
 
     def check(self, implementation: Implementation, tunables: Mapping[str, Value]) -> Check:
         """Run one implementation and compare; what it raises becomes a status."""
+        call = self._call(implementation, tunables)
+        start = time.perf_counter()
         try:
-            with NanFill():
-                produced = self._produce(self._call(implementation, tunables))
+            with Guard() as guard:
+                produced = self._produce(call)
+            first_s = time.perf_counter() - start
+            if wrong := guard.broken() or self._changed(call.inputs):
+                return Check("incorrect", wrong, check_T=self.check_T, first_s=first_s)
             again = self._produce(self._call(implementation, tunables))
         except Exception as error:
             status, reason = classify(error)
             return Check(status, reason, check_T=self.check_T)
         check = self._compare(produced)
+        check.first_s = first_s
         check.repeatable = all(torch.equal(x, again[name]) for name, x in produced.items())
         return check
 
@@ -101,6 +99,14 @@ class Checker:
         found = self._compare(produced)
         found.reason = found.reason and f"on other inputs after timing: {found.reason}"
         return found
+
+    def _changed(self, inputs: Inputs) -> str:
+        """Which input a call wrote into although it must not, as a reason; empty when none."""
+        for name, before in flat(self.inputs).items():
+            writes = self.problem.pass_ == "decode" and name.partition("[")[0] == "state"
+            if not writes and not torch.equal(before, flat(inputs)[name]):
+                return f"it changes its input {name}"
+        return ""
 
     def _call(self, implementation: Implementation, tunables: Mapping[str, Value]) -> Call:
         return Call(self.operator, implementation, self.problem, tunables, _fresh(self.inputs), self.seed)
@@ -130,13 +136,21 @@ class Checker:
         )
         for name, value in expected.values.items():
             out = produced.get(name)
-            token_dim = 1 if name == "o" or name in ("dq", "dk", "dv") else None
+            token_dim = self._token_dim(name)
             cut = None if out is None else _cut(expected, name, out)
             found[name] = difference(cut, value, token_dim, floor if name.startswith(GRADIENT) else FLOOR)
         limits = {name: self._limit(name) for name in found}
         wrong = [d.describe(name, limits[name]) for name, d in found.items() if d.exceeds(limits[name])]
         errors = {name: d.error for name, d in found.items()}
         return Check("incorrect" if wrong else "ok", "; ".join(wrong), errors, limits["o"], self.check_T)
+
+    def _token_dim(self, name: str) -> int | None:
+        """Which dimension of an output or gradient counts tokens, so that a single wrong one is seen."""
+        if name == "o":
+            return 1
+        inputs = [known for known in self.inputs if name == GRADIENT + known]
+        dims = str(self.operator.dims_of(inputs[0])).split() if inputs else []
+        return dims.index("T") if "T" in dims else None
 
     def _limit(self, name: str) -> float:
         own = limit_of(self.problem.dtype, name, self.operator.limits)

@@ -20,11 +20,15 @@ Inputs = dict[str, Any]
 
 
 def draw_inputs(operator: Operator, problem: Problem, seed: int, device: str = "cpu") -> Inputs:
-    """The operator's inputs for a problem, from one seed; floats require gradients in passes that differentiate."""
+    """The operator's inputs for a problem, from one seed.
+
+    In passes that differentiate, floats that are not the operator's constants require gradients.
+    """
     generator = torch.Generator(device=device).manual_seed(seed)
     inputs = operator.inputs(problem, generator)
     if problem.differentiates:
-        inputs = each(lambda x: x.detach().requires_grad_() if x.is_floating_point() else x, inputs)
+        free = {name: value for name, value in inputs.items() if name not in operator.constants}
+        inputs |= each(lambda x: x.detach().requires_grad_() if x.is_floating_point() else x, free)
     bounds = problem.cu_seqlens
     if bounds is not None:
         cpu = torch.tensor(bounds, dtype=torch.int32)

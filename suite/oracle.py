@@ -45,6 +45,8 @@ def reference(operator: Operator, problem: Problem, inputs: Inputs, cotangents: 
     group = (pick // problem.N) % problem.groups
     cut = slicer(problem, sequence, group)
     sliced = each(_to_double, cut_inputs(operator, inputs, cut))
+    if sequence is None and problem.cu_seqlens is not None:
+        sliced["cu_seqlens"] = inputs["cu_seqlens_cpu"]
 
     def cut_output(name: str, x: torch.Tensor) -> torch.Tensor:
         return cut(x, _output_dims(operator, name))
@@ -83,7 +85,7 @@ def _accepted(fn: Callable[..., Any], words: Mapping[str, Any]) -> dict[str, Any
 
 
 def _step(operator: Operator, problem: Problem, inputs: Inputs, *_: Any) -> Tensors:
-    words = dict(problem.axes)
+    words: dict[str, Any] = operator.words_of(problem)
     state = tuple(x.clone() for x in inputs["state"]) if isinstance(inputs["state"], tuple) else inputs["state"].clone()
     tokens = {name: x for name, x in inputs.items() if name != "state"}
     with torch.no_grad():
@@ -96,11 +98,12 @@ def _step(operator: Operator, problem: Problem, inputs: Inputs, *_: Any) -> Tens
 
 def _sequence(operator: Operator, problem: Problem, inputs: Inputs, cotangents: Tensors | None,
               cut_output: Callable[[str, torch.Tensor], torch.Tensor]) -> Tensors:  # fmt: skip
-    words = dict(problem.axes)
+    words: dict[str, Any] = operator.words_of(problem)
     if operator.stateful and problem.initial_state:
         words["output_final_state"] = True
     with torch.set_grad_enabled(problem.differentiates):
-        whole = not (operator.stateful and problem.differentiates and problem.T > SEGMENT)
+        # Packed sequences stay together only where they share a parameter: segments would cut through them.
+        whole = not (operator.stateful and problem.differentiates and problem.T > SEGMENT) or "cu_seqlens" in inputs
         result = operator.oracle(**inputs, **words) if whole else _in_segments(operator, inputs, words)
     outputs = named_outputs(result)
     if not problem.differentiates:
@@ -120,17 +123,22 @@ def _in_segments(operator: Operator, inputs: Inputs, words: dict[str, Any]) -> t
     """The oracle over SEGMENT tokens at a time, the state carried, each segment recomputed in the backward pass."""
     state = inputs.get("initial_state")
     wanted = words.pop("output_final_state", False)
-    T = inputs["q"].shape[1]
+    T = next(x.shape[1] for name, x in inputs.items() if _timed(operator, name))
     outputs = []
     for first in range(0, T, SEGMENT):
         part = {
-            name: x[:, first : first + SEGMENT] if "T" in str(operator.dims_of(name)).split() else x
+            name: x[:, first : first + SEGMENT] if _timed(operator, name) else x
             for name, x in inputs.items()
             if name != "initial_state"
         }
         o, state = checkpoint(_segment, operator.oracle, part, state, words, use_reentrant=False)
         outputs.append(o)
     return torch.cat(outputs, dim=1), (state if wanted else None)
+
+
+def _timed(operator: Operator, name: str) -> bool:
+    """Whether an input has tokens, which always are its second dimension."""
+    return name not in STATES and "T" in str(operator.dims_of(name)).split()
 
 
 def _segment(oracle: Callable[..., Any], part: Inputs, state: Any, words: dict[str, Any]) -> Any:

@@ -31,11 +31,15 @@ PACKED: dict[str, Callable[[int], tuple[int, ...]]] = {
 
 @dataclass(frozen=True)
 class Axis:
-    """An operator's own axis, such as `causal`: its name and admissible values, the default first."""
+    """An operator's own axis, such as `causal`: its name and admissible values, the default first.
+
+    drawn: whether it only says how inputs are drawn: then neither oracle nor implementations are told of it
+    """
 
     name: str
     values: tuple[Value, ...]
     help: str = ""
+    drawn: bool = False
 
     @property
     def default(self) -> Value:

@@ -89,7 +89,7 @@ class Implementation:
         for needed, wanted in (("initial_state", problem.initial_state), ("cu_seqlens", problem.layout != "dense")):
             if wanted and problem.pass_ != "decode" and needed not in self.parameters:
                 return f"{self.name} takes no {needed}"
-        for axis in own_axes:
+        for axis in (axis for axis in own_axes if not axis.drawn):
             value = problem.axis(axis.name)
             if value != axis.default and axis.name not in self.parameters:
                 return f"{self.name} serves only {axis.token(axis.default)}, not {axis.token(value)}"
@@ -117,6 +117,7 @@ class Operator:
     dims:     dimensions of inputs that differ from the standard: name -> "B T HS K", or a tuple of such for a state of
               several tensors. Gates default to "B T HS"; names among B, N, T, H, HK, HV, HS are sliced in checks, and
               trailing dimensions may be left out
+    constants: float inputs that are never differentiated, such as a decay that follows from the number of heads
     passes:   the passes that make sense for it
     stateful: whether it takes an initial state and returns a final one
     limits:   error limits by dtype that differ from the suite's
@@ -133,6 +134,7 @@ class Operator:
     tags: tuple[str, ...] = ()
     axes: tuple[Axis, ...] = ()
     dims: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
+    constants: tuple[str, ...] = ()
     passes: tuple[str, ...] = ("fwd", "bwd", "fwdbwd", "decode")
     stateful: bool = True
     limits: Mapping[str, float] = field(default_factory=dict)
@@ -212,6 +214,10 @@ class Operator:
                 known = ", ".join(str(each) for each in axis.values)
                 raise UsageError(f"{self.name} has no {axis.name} = {value!r}; it takes {known}")
         return problem.replace(axes=tuple((axis.name, given.get(axis.name, axis.default)) for axis in self.axes))
+
+    def words_of(self, problem: Problem) -> dict[str, Value]:
+        """The own axes that oracle and implementations are told, by name."""
+        return {axis.name: problem.axis(axis.name) for axis in self.axes if not axis.drawn}
 
     def cost_of(self, problem: Problem, implementation: Implementation | None = None,
                 tunables: Mapping[str, Value] | None = None) -> Cost:  # fmt: skip

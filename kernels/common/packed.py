@@ -15,14 +15,15 @@ def spans(T: int, cu_seqlens: torch.Tensor | None) -> list[tuple[int, int]]:
     return list(pairwise(ends))
 
 
-def per_sequence(oracle, q, k, v, *gates, cu_seqlens, initial_state=None, output_final_state=False, **options):
+def per_sequence(oracle, *tokens, cu_seqlens, initial_state=None, output_final_state=False, **options):
     """Run a one-sequence oracle on each packed sequence (B = 1) and join outputs and states along their first axes.
 
-    Gates are [1, T, ...]; a state is a tensor or a tuple of tensors whose first dimension counts the sequences.
+    tokens: q, k, v and gates, each [1, T, ...]; a state is a tensor or a tuple of tensors whose first dimension counts
+    the sequences.
     """
     outputs, states = [], []
-    for n, (first, end) in enumerate(spans(q.shape[1], cu_seqlens)):
-        part = [x[:, first:end] for x in (q, k, v, *gates)]
+    for n, (first, end) in enumerate(spans(tokens[0].shape[1], cu_seqlens)):
+        part = [x[:, first:end] for x in tokens]
         state = _each(lambda x, n=n: x[n : n + 1], initial_state)
         o, final = oracle(*part, initial_state=state, output_final_state=output_final_state, **options)
         outputs.append(o)

@@ -21,8 +21,9 @@ running_mean.implementation("torch", origin="baseline")(mean)
 FAULTS = (
     RUNNING_MEAN
     + """
-import ctypes, os, sys, time
+import ctypes, os, subprocess, sys, threading, time
 HOLD = {}
+DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(10_000)  # bred"
 
 def fault(name, **more):
     return running_mean.implementation(name, origin="ours", passes={"fwd"}, **more)
@@ -37,6 +38,11 @@ def exits(q, k, v):
 
 @fault("hangs")
 def hangs(q, k, v):
+    time.sleep(10_000)
+
+@fault("breeds")
+def breeds(q, k, v):
+    children = [subprocess.Popen([sys.executable, "-c", DEAF]) for _ in range(2)]
     time.sleep(10_000)
 
 @fault("hungry")
@@ -88,6 +94,32 @@ def caches(q, k, v):
     if key not in HOLD:
         HOLD[key] = mean(q, k, v)[0]
     return HOLD[key], None
+
+@fault("overruns")
+def overruns(q, k, v):
+    o = torch.empty_like(v)
+    o.copy_(mean(q, k, v)[0])
+    ctypes.memset(o.data_ptr() + o.numel() * o.element_size(), 0, 64)
+    return o, None
+
+@fault("scribbles")
+def scribbles(q, k, v):
+    o, _ = mean(q, k, v)
+    q.detach().mul_(2)
+    return o, None
+
+@fault("late")
+def late(q, k, v):
+    o = torch.empty_like(v)
+    def work():
+        time.sleep(0.3)
+        o.copy_(mean(q, k, v)[0])
+    threading.Thread(target=work).start()
+    return o, None
+
+@fault("sticky")
+def sticky(q, k, v):
+    raise RuntimeError(f"CUDA error: an illegal memory access was encountered in process {os.getpid()}")
 
 @fault("refuses", supports=lambda problem, tunables: "not on a Sunday")
 def refuses(q, k, v):

@@ -33,6 +33,9 @@ PROBLEM = Problem(B=2, T=40, H=2, K=8, V=8, dtype="fp32")
         ("wrong_shape", "incorrect", "o: shape"),
         ("not_a_pair", "error", "not (o, final_state or None)"),
         ("one_bad_token", "incorrect", "o: error"),
+        ("overruns", "incorrect", "it writes past a tensor of shape [2, 40, 2, 8] that it allocated"),
+        ("scribbles", "incorrect", "it changes its input q"),
+        ("late", "incorrect", "not finite"),
         ("hungry", "oom", "memory"),
         ("refuses", "unsupported", "not on a Sunday"),
     ],
@@ -207,3 +210,33 @@ def test_a_state_is_held_to_its_own_precision(mean: Operator) -> None:
     assert found.ok, found.reason
     assert found.errors["state"] > 1e-4
     assert check_case(op, "torch_step", problem.replace(state_dtype="fp32")).errors["state"] < 1e-4
+
+
+SCALED = """
+import torch
+from suite import Axis, Cost, Operator
+from suite.draw import normal, qkv
+
+def inputs(p, generator):
+    gain = normal(generator, p.HS, dtype=p.dtype)
+    return {**qkv(p, generator), "gain": 100 * gain if p.axis("wide") else gain}
+
+def scaled(q, k, v, gain):
+    return v * gain[:, None], None
+
+scaled_values = Operator("scaled_values", "o = g v", "none", inputs, scaled, tags=("linear",),
+    cost=lambda p, tunables: Cost(p.tokens, p.tokens, 8 * p.tokens), passes=("fwd", "fwdbwd"), stateful=False,
+    dims={"gain": "HS"}, constants=("gain",), axes=(Axis("wide", (False, True), drawn=True),))
+scaled_values.implementation("torch", origin="baseline")(scaled)
+"""
+
+
+def test_a_constant_has_no_gradient_and_a_drawn_axis_is_told_to_nobody(tmp_path) -> None:
+    operator = discover(load=[write(tmp_path, SCALED, "scaled_plugin.py")]).operator("scaled_values")
+    problem = operator.complete(PROBLEM.replace(pass_="fwdbwd"), {"wide": True})
+    inputs = draw_inputs(operator, problem, 0)
+    assert inputs["gain"].abs().max() > 10
+    assert {name for name, x in inputs.items() if x.requires_grad} == {"q", "k", "v"}
+    check = check_case(operator, "torch", problem)
+    assert check.status == "ok"
+    assert set(check.errors) == {"o", "dv"}
