@@ -7,6 +7,7 @@ off has compared every operator up to some length.
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -68,6 +69,17 @@ def make_plan(registry: Registry, preset: Preset, selection: Selection) -> list[
         tags = f" (operators tagged {', '.join(preset.tags)})" if preset.tags else ""
         raise UsageError(f"nothing to do: preset {preset.name}{tags} and the flags select no case; see `subquad list`")
     return sorted(groups.values(), key=_order)
+
+
+def shuffled(groups: Sequence[Group], seed: int) -> list[Group]:
+    """The plan with problems of one length in random order, and the cases within each: the same for one seed.
+
+    Lengths stay in order, so that a sweep that is cut off has compared every operator up to some length.
+    """
+    draw = random.Random(seed)
+    mixed = [replace(group, cases=tuple(draw.sample(group.cases, len(group.cases)))) for group in groups]
+    draw.shuffle(mixed)
+    return sorted(mixed, key=lambda group: group.problem.T)
 
 
 def _operators(registry: Registry, preset: Preset, selection: Selection) -> list[Operator]:

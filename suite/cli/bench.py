@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from suite.cli.selection import add_selection, selected
-from suite.cli.sweeping import add_running, device_of, exit_of, run_sweep, summary_of
+from suite.cli.sweeping import add_gpu, add_running, device_of, exit_of, gpu_variables, holding, run_sweep, summary_of
 from suite.errors import Exit, UsageError
 
 if TYPE_CHECKING:
+    from suite.measuring.case import Settings
     from suite.plan import Group
     from suite.presets import Preset
     from suite.registry import Registry
@@ -24,28 +25,36 @@ if TYPE_CHECKING:
 RUNS = Path("results/local")
 REPORTS = Path("reports/local")
 INTERRUPTED = 130
+# A board's energy counter moves about ten times a second: a shorter window would measure its steps.
+ENERGY_S = 2.0
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add_selection(parser)
     add_running(parser, ("cuda", "cpu"))
+    add_gpu(parser)
     group = parser.add_argument_group("how to measure and store")
     group.add_argument("--mode", metavar="NAMES", help="timers, such as cold-events,warm-graph (CUDA) or warm-cpu")
     group.add_argument("--warmup", type=float, metavar="MS", help="calls before the first sample, in ms")
     group.add_argument("--rep", type=float, metavar="MS", help="the longest that one case is timed, in ms")
     group.add_argument("--launches", type=_positive, default=1, metavar="N", help="fresh processes that measure it all")
     group.add_argument("--shard", metavar="I/N", help="measure the I-th of N parts of the plan, on one of N machines")
+    group.add_argument(
+        "--cool-down", type=float, default=0.0, metavar="S", help="pause before each problem, in seconds"
+    )
+    group.add_argument("--energy", action="store_true", help="joules a token too: 2 s a case, and idle power once")
     group.add_argument("--budget", metavar="TIME", help="end after 90s, 8m or 1h30m with a fair part of the plan")
     group.add_argument("--out", type=Path, metavar="DIR", help=f"run folder; default: {RUNS}/<time>")
     group.add_argument("--resume", type=Path, metavar="DIR", help="continue a run: measure only what is missing")
     group.add_argument("--no-static", action="store_true", help="without a GPU: do not compile our Triton kernels")
     group.add_argument("--no-report", action="store_true", help="store the run without rendering its report")
     group.add_argument("--list", action="store_true", help="print the cases of the plan and stop")
-    group.add_argument("--dry-run", action="store_true", help="print how many cases and problems, and stop")
+    group.add_argument("--dry-run", action="store_true", help="print how many cases, about how long, and stop")
 
 
 def run(args: argparse.Namespace) -> Exit | int:
     from suite.discovery import discover
+    from suite.plan import shuffled
 
     if args.resume and args.out:
         raise UsageError("--resume continues the run it names; leave --out away")
@@ -53,9 +62,10 @@ def run(args: argparse.Namespace) -> Exit | int:
     device = device_of(args)
     preset, groups = selected(args, registry, "gpu" if device == "cuda" else "cpu")
     groups = _shard(groups, args.shard) if args.shard else groups
-    if args.list or args.dry_run:
-        return _show_plan(groups, args)
-    return _Bench(args, registry, device, preset, groups).run()
+    if args.list:
+        return _list(groups, args)
+    bench = _Bench(args, registry, device, preset, shuffled(groups, args.seed))
+    return bench.tell() if args.dry_run else bench.run()
 
 
 def _shard(groups: list[Group], shard: str) -> list[Group]:
@@ -69,19 +79,22 @@ def _shard(groups: list[Group], shard: str) -> list[Group]:
     return chosen
 
 
+def duration(seconds: float) -> str:
+    """`40 s`, `3 min`, `1.5 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no count; give an integer of at least 1")
     return int(text)
 
 
-def _show_plan(groups: list[Group], args: argparse.Namespace) -> Exit:
-    cases = [case for group in groups for case in group.cases]
-    if args.list:
-        for case in cases:
-            print(json.dumps({"case_id": case.case_id}) if args.json else case.case_id)
-    else:
-        print(f"{len(cases)} cases of {len(groups)} problems, {args.launches} launch(es)")
+def _list(groups: list[Group], args: argparse.Namespace) -> Exit:
+    for case in (case for group in groups for case in group.cases):
+        print(json.dumps({"case_id": case.case_id}) if args.json else case.case_id)
     return Exit.PASS
 
 
@@ -95,19 +108,56 @@ class _Bench:
         self.modes = tuple(args.mode.split(",")) if args.mode else (DEFAULT_MODES[device],)
         for mode in self.modes if device == "cpu" else ():
             make_timer(mode, device)
+        self.folder: Path = args.resume or args.out or RUNS / f"{datetime.now():%Y%m%d-%H%M%S}-{preset.name}"
+        self.variables = gpu_variables(args, device)
         self.budget = Budget(parse_duration(args.budget) if args.budget else None)
-        self.interrupted = False
+        self.interrupted, self.left_out = False, 0
         self.done: set[Key] = set()
 
+    def tell(self) -> Exit:
+        """How many cases, and about how long they will take."""
+        import torch
+
+        from suite.environment import describe, physical_cores
+        from suite.running.estimate import estimate
+
+        # As in the workers, whose fingerprint it is compared with.
+        torch.set_num_threads(physical_cores())
+        found = describe(self.device)
+        settings = self._settings({"device": found["device"], "commit": "", "ceilings": {}})
+        fingerprint = found["fingerprint"]
+        about = estimate(self.registry, self.groups, settings, self.args.launches, fingerprint, RUNS)
+        cases = sum(len(group.cases) for group in self.groups)
+        print(f"{cases} cases of {len(self.groups)} problems, {self.args.launches} launch(es)")
+        print(f"about {duration(about.seconds)}, {about.source}")
+        return Exit.PASS
+
     def run(self) -> int:
-        worker = self._start()
-        environment = self._describe(worker)
+        from suite.running.compiled import compile_cache
+
+        with compile_cache(self.folder) as cache:
+            self.variables |= cache.variables
+            code = self._run(self._start())
+            cache.keep = self.interrupted or self.left_out > 0
+        return code
+
+    def _run(self, worker: WorkerProcess) -> int:
+        found = worker.ask(do="describe", device=self.device)
+        with holding(self.args, found["device"].get("uuid")):
+            sweep = self._measure(worker, self._describe(worker, found))
+        return self._told(sweep)
+
+    def _measure(self, worker: WorkerProcess, environment: dict[str, Any]) -> Sweep:
         with self._open(environment) as writer:
             sweep = self._sweep(worker, environment, writer)
             if self.device == "cpu" and not self.interrupted and not self.args.no_static:
                 self._static(writer, environment)
             self._close(writer, environment, sweep)
-            folder = writer.folder
+        self.left_out = sweep.left_out
+        return sweep
+
+    def _told(self, sweep: Sweep) -> int:
+        folder = self.folder
         print(f"{summary_of(sweep.statuses) or 'nothing to do'}", file=sys.stderr)
         if sweep.left_out:
             print(f"{sweep.left_out} cases left out; `subquad bench --resume {folder}` measures them", file=sys.stderr)
@@ -121,12 +171,12 @@ class _Bench:
     def _start(self) -> WorkerProcess:
         from suite.running.process import measuring_worker
 
-        return measuring_worker(self.device, [str(Path(path).resolve()) for path in self.args.load])
+        plugins = [str(Path(path).resolve()) for path in self.args.load]
+        return measuring_worker(self.device, plugins, environment=self.variables)
 
-    def _describe(self, worker: WorkerProcess) -> dict[str, Any]:
+    def _describe(self, worker: WorkerProcess, found: dict[str, Any]) -> dict[str, Any]:
         from suite.gpus import known
 
-        found = worker.ask(do="describe", device=self.device)
         identity = {**found["fingerprint"], "arch": found["device"]["arch"]}
         gpu = known(found["device"]["name"])
         answer = worker.ask(do="ceilings", device=self.device, identity=identity, refresh=False)
@@ -146,8 +196,7 @@ class _Bench:
         from suite.store import create, open_for_append, read_environment
 
         if not self.args.resume:
-            stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-            return create(self.args.out or RUNS / f"{stamp}-{self.preset.name}", environment)
+            return create(self.folder, environment)
         before = read_environment(self.args.resume)
         if before["fingerprint"] != environment["fingerprint"]:
             differing = [k for k, v in environment["fingerprint"].items() if before["fingerprint"].get(k) != v]
@@ -156,21 +205,25 @@ class _Bench:
             )
         return open_for_append(self.args.resume)
 
-    def _sweep(self, worker: WorkerProcess, environment: dict[str, Any], writer: Writer) -> Sweep:
+    def _settings(self, environment: dict[str, Any]) -> Settings:
         from suite.measuring.case import Settings
-        from suite.running.sweep import Options
-        from suite.store import done_keys
 
         device = environment["device"]
-        settings = Settings(
+        return Settings(
             device=self.device, device_name="cpu" if self.device == "cpu" else device["name"], modes=self.modes,
             warmup_ms=self.args.warmup if self.args.warmup is not None else self.preset.warmup_ms,
             rep_ms=self.args.rep if self.args.rep is not None else self.preset.rep_ms,
             seed=self.args.seed, commit=environment["commit"], ceilings=environment["ceilings"],
-            llc_bytes=device["llc_bytes"],
+            llc_bytes=device["llc_bytes"], energy_s=ENERGY_S if self.args.energy else None,
         )  # fmt: skip
+
+    def _sweep(self, worker: WorkerProcess, environment: dict[str, Any], writer: Writer) -> Sweep:
+        from suite.running.sweep import Options
+        from suite.store import done_keys
+
+        settings = self._settings(environment)
         self.done = done_keys(self.args.resume) if self.args.resume else set()
-        options = Options("timed", self.args.launches, self.args.timeout, self.done)
+        options = Options("timed", self.args.launches, self.args.timeout, self.done, self.args.cool_down)
         ready = [worker]
         return run_sweep(
             self.registry, self.groups, settings, options,

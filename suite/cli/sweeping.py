@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from suite.errors import Exit, UsageError
@@ -25,6 +27,47 @@ def add_running(parser: argparse.ArgumentParser, devices: Sequence[str]) -> None
     group.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the inputs")
     group.add_argument("--timeout", type=float, default=300.0, metavar="S", help="silence after which a case is ended")
     group.add_argument("--json", action="store_true", help="print records as JSON lines instead of a table")
+
+
+def add_gpu(parser: argparse.ArgumentParser) -> None:
+    """Flags of commands that time on a GPU."""
+    group = parser.add_argument_group("the GPU")
+    group.add_argument(
+        "--gpu", type=int, metavar="N", help="which of the visible GPUs, from 0; each is locked while used"
+    )
+    group.add_argument("--wait", type=float, default=0.0, metavar="S", help="wait so long for a GPU that is in use")
+    group.add_argument("--lock-clocks", type=int, nargs="?", const=0, metavar="MHZ",
+                       help="hold the SM clock, at its base when no MHZ is given; needs root")  # fmt: skip
+
+
+def gpu_variables(args: argparse.Namespace, device: str) -> dict[str, str]:
+    """What a worker's environment says of the GPU that --gpu names. UsageError when there is no such GPU."""
+    for flag, given in (("--gpu", args.gpu), ("--lock-clocks", args.lock_clocks)):
+        if given is not None and device != "cuda":
+            raise UsageError(f"{flag} needs a CUDA device, and this sweep runs on {device}; leave it away")
+    if args.gpu is None:
+        return {}
+    import torch
+
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]
+    if not 0 <= args.gpu < len(names):
+        raise UsageError(f"--gpu {args.gpu}: {len(names)} GPU(s) are visible; count from 0")
+    return {"CUDA_VISIBLE_DEVICES": names[args.gpu]}
+
+
+@contextmanager
+def holding(args: argparse.Namespace, uuid: str | None) -> Iterator[None]:
+    """Hold the GPU's lock, and its clocks where --lock-clocks asks, inside the block; nothing for a CPU (None)."""
+    if uuid is None:
+        yield
+        return
+    from suite.telemetry import find_gpu, gpu_lock, locked_clocks
+
+    with gpu_lock(uuid, wait_s=args.wait), ExitStack() as stack:
+        if args.lock_clocks is not None:
+            stack.enter_context(locked_clocks(find_gpu(uuid), args.lock_clocks or None))
+        yield
 
 
 def device_of(args: argparse.Namespace) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from suite.cli.selection import add_selection, selected
-from suite.cli.sweeping import add_running, device_of
+from suite.cli.sweeping import add_gpu, add_running, device_of, gpu_variables, holding
 from suite.errors import Exit, UsageError
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 def configure(parser: argparse.ArgumentParser) -> None:
     add_selection(parser)
     add_running(parser, ("cuda", "cpu"))
+    add_gpu(parser)
     group = parser.add_argument_group("how to tune")
     group.add_argument("--mode", metavar="NAME", help="timer, as in bench; default: cold-events (CUDA), warm-cpu")
     group.add_argument("--warmup", type=float, default=25.0, metavar="MS", help="calls before the first sample, in ms")
@@ -40,7 +41,9 @@ def run(args: argparse.Namespace) -> Exit:
 
     registry = discover(load=args.load)
     device = device_of(args)
-    name, arch = _identity(device)
+    variables = gpu_variables(args, device)
+    identity = _identity(args, device, variables)
+    name, arch = identity["name"], identity["arch"]
     path = args.out or path_of(ROOT, name)
     table = read_table(path) or Table(name, arch)
     if table.gpu != name:
@@ -52,14 +55,23 @@ def run(args: argparse.Namespace) -> Exit:
     if not todo:
         print("nothing to tune: the selection launches no kernel that is not in the table; --refresh measures again")
         return Exit.PASS
-    return _Tune(args, registry, device, path, table).run(todo)
+    with holding(args, identity.get("uuid")):
+        return _Tune(args, registry, device, path, table, variables).run(todo)
 
 
-def _identity(device: str) -> tuple[str, str]:
-    from suite.environment import describe
+def _identity(args: argparse.Namespace, device: str, variables: dict[str, str]) -> dict[str, Any]:
+    """The device as a worker sees it: which GPU --gpu names is known only there."""
+    from suite.running.process import measuring_worker
 
-    found = describe(device)["device"]
-    return found["name"], found["arch"]
+    worker = measuring_worker(device, _plugins(args), environment=variables)
+    try:
+        return worker.ask(do="describe", device=device)["device"]
+    finally:
+        worker.kill()
+
+
+def _plugins(args: argparse.Namespace) -> list[str]:
+    return [str(Path(path).resolve()) for path in args.load]
 
 
 def _show(todo: list[Job]) -> Exit:
@@ -71,8 +83,10 @@ def _show(todo: list[Job]) -> Exit:
 
 
 class _Tune:
-    def __init__(self, args: argparse.Namespace, registry: Registry, device: str, path: Path, table: Table) -> None:
+    def __init__(self, args: argparse.Namespace, registry: Registry, device: str, path: Path, table: Table,
+                 variables: dict[str, str]) -> None:  # fmt: skip
         self.args, self.registry, self.device, self.path, self.table = args, registry, device, path, table
+        self.variables = variables
         self.wrong = 0
 
     def run(self, todo: list[Job]) -> Exit:
@@ -98,8 +112,9 @@ class _Tune:
     def _start(self) -> WorkerProcess:
         from suite.running.process import measuring_worker
 
-        plugins = [str(Path(path).resolve()) for path in self.args.load]
-        return measuring_worker(self.device, plugins, module="suite.tuning.worker")
+        return measuring_worker(
+            self.device, _plugins(self.args), module="suite.tuning.worker", environment=self.variables
+        )
 
     def _keep(self, key: str, entry: Tuned) -> None:
         """Written at once, key by key: what ends the sweep loses nothing that was found."""

@@ -19,24 +19,27 @@ from suite.running.messages import Channel, Disconnected
 
 START_TIMEOUT_S = 300.0
 GRACE_S = 2.0
+KILL_S = 4.0
 TAIL_BYTES = 4096
 
 
 def measuring_worker(device: str, plugins: Sequence[str] = (), root: Path = ROOT,
-                     module: str = "suite.running.worker") -> WorkerProcess:  # fmt: skip
+                     module: str = "suite.running.worker",
+                     environment: Mapping[str, str] | None = None) -> WorkerProcess:  # fmt: skip
     """A worker that measures and checks.
 
-    device:  `cuda`, `cpu` or `interpret`; the last turns Triton's interpreter on before anything is imported
-    plugins: files for --load
-    root:    checkout whose kernels/ and baselines/ are loaded
-    module:  the worker's code, where it does more than suite.running.worker
+    device:      `cuda`, `cpu` or `interpret`; the last turns Triton's interpreter on before anything is imported
+    plugins:     files for --load
+    root:        checkout whose kernels/ and baselines/ are loaded
+    module:      the worker's code, where it does more than suite.running.worker
+    environment: further variables: which GPU, whose compile cache
     """
     variables = {"SUBQUAD_WORKER_DEVICE": device}
     if device != "cuda":
         variables["CUDA_VISIBLE_DEVICES"] = ""
     if device == "interpret":
         variables["TRITON_INTERPRET"] = "1"
-    return WorkerProcess(module, [str(root), *plugins], variables)
+    return WorkerProcess(module, [str(root), *plugins], {**variables, **(environment or {})})
 
 
 class Silent(Disconnected):
@@ -100,12 +103,19 @@ class WorkerProcess:
         return self._process.poll() == -signal.SIGKILL
 
     def kill(self) -> None:
-        """End its whole process group at once: it holds nothing that is not stored."""
+        """End its whole process group at once: it holds nothing that is not stored.
+
+        A process that a driver holds in the kernel can not be ended; after KILL_S it is left behind, and named.
+        """
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        try:
+            self._process.wait(KILL_S)
+        except subprocess.TimeoutExpired:
+            print(f"process {self._process.pid} does not die: a driver holds it; its device may stay busy",
+                  file=sys.stderr)  # fmt: skip
         self.channel.close()
-        self._tail.join()
+        self._tail.join(GRACE_S)
 
 
 class _Tail(threading.Thread):

@@ -28,6 +28,7 @@ GRACE = 0.05
 STDERR_LENGTH = 1500
 # The phase that is none of a case's: planning, storing, talking to workers.
 HARNESS = "harness"
+COOLING = "cooling"
 
 
 @dataclass
@@ -38,12 +39,14 @@ class Options:
     launches:  fresh processes that each measure the whole plan
     timeout_s: silence after which a worker is ended
     done:      keys that a resumed run has already
+    cool_s:    pause before each problem but the first, in which the device cools down
     """
 
     kind: str = "timed"
     launches: int = 1
     timeout_s: float = 300.0
     done: set[Key] = field(default_factory=set)
+    cool_s: float = 0.0
 
 
 class PhaseClock:
@@ -118,6 +121,9 @@ class Sweep:
             if spent or (cases and not self.budget.fits(group)):
                 spent = True
                 continue
+            if cases and self.statuses and self.options.cool_s:
+                self.clock.enter(COOLING)
+                time.sleep(self.options.cool_s)
             began = time.monotonic()
             try:
                 self._group(group, cases, launch)

@@ -77,7 +77,7 @@ class Worker:
         self.channel.send({"event": "begin", "case": index, "phase": phase})
 
 
-def _limit_memory() -> None:
+def limit_memory() -> None:
     """Let an allocation that is too large fail as an error: the case is `oom`, and the sweep goes on."""
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     for line in Path("/proc/meminfo").read_text().splitlines():
@@ -92,7 +92,7 @@ def main(words: list[str], kind: type[Worker] = Worker) -> int:
     channel = open_channel(words[0])
     device = os.environ.get("SUBQUAD_WORKER_DEVICE", "cpu")
     if device != "cuda":
-        _limit_memory()
+        limit_memory()
     try:
         import scipy.stats  # noqa: F401  loaded now, so that no case's first sample pays for it
         import torch

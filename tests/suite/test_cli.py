@@ -112,7 +112,8 @@ def test_plan_is_shown_without_measuring(tmp_path: Path, capsys: pytest.CaptureF
     code, out, _ = run(*words, "--list", "--out", str(tmp_path / "run"), capsys=capsys)
     assert (code, out.strip()) == (0, "linear_attention/naive/B1_T128_H2_K32_V32_fp32_fwd")
     code, out, _ = run(*words, "--dry-run", "--launches", "2", "--out", str(tmp_path / "run"), capsys=capsys)
-    assert (code, out.strip()) == (0, "1 cases of 1 problems, 2 launch(es)")
+    assert code == 0
+    assert out.startswith("1 cases of 1 problems, 2 launch(es)\nabout ")
     assert not (tmp_path / "run").exists()
 
 

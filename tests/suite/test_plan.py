@@ -6,7 +6,7 @@ import pytest
 
 from suite.discovery import discover
 from suite.errors import UsageError
-from suite.plan import Selection, make_plan
+from suite.plan import Selection, make_plan, shuffled
 from suite.presets import load_preset, names
 from suite.registry import Registry
 
@@ -137,3 +137,17 @@ def test_a_chunk_beyond_T_is_valid(registry: Registry) -> None:
 def test_unknown_preset() -> None:
     with pytest.raises(UsageError, match="unknown preset 'smok'; did you mean 'smoke'"):
         load_preset("smok")
+
+
+def test_the_order_is_random_reproducible_and_still_from_short_to_long(registry: Registry) -> None:
+    plan = make_plan(registry, load_preset("cpu"), Selection())
+    one, again, other = shuffled(plan, 1), shuffled(plan, 1), shuffled(plan, 2)
+    assert one == again
+    assert one != other
+    assert one != plan
+    assert [g.problem.T for g in one] == sorted(g.problem.T for g in plan)
+    assert sorted(case.case_id for g in one for case in g.cases) == sorted(
+        case.case_id for g in plan for case in g.cases
+    )
+    first = {g.problem_id: [case.implementation for case in g.cases] for g in plan}
+    assert any([case.implementation for case in g.cases] != first[g.problem_id] for g in one)

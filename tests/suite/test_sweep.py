@@ -1,5 +1,6 @@
 """The sweep: real workers, and implementations that end them in every way."""
 
+import contextlib
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ import pytest
 
 from suite.cli import main
 from suite.discovery import ROOT
+from suite.running.process import WorkerProcess
 from suite.store import load, read_records
 from tests.suite.plugins import FAULTS, RUNNING_MEAN, write
 
@@ -42,15 +44,53 @@ def test_faults_cost_one_record_each(tmp_path: Path) -> None:
         "torch": "ok", "segfault": "crashed", "exits": "crashed", "hangs": "timeout", "hungry": "oom", "prints": "ok",
         "raises": "error", "nan": "incorrect", "lazy": "incorrect", "identity": "incorrect",
         "wrong_shape": "incorrect", "not_a_pair": "error", "one_bad_token": "incorrect", "caches": "incorrect",
-        "refuses": "unsupported",
+        "overruns": "incorrect", "scribbles": "incorrect", "late": "incorrect", "sticky": "error",
+        "breeds": "timeout", "refuses": "unsupported",
     }  # fmt: skip
     by_name = {record["implementation"]: record for record in read_records(run)}
     assert "SIGSEGV" in by_name["segfault"]["reason"]
     assert by_name["caches"]["reason"].startswith("on other inputs after timing: o: error")
+    assert by_name["overruns"]["reason"].startswith("it writes past a tensor of shape [")
+    assert by_name["scribbles"]["reason"] == "it changes its input q"
     assert "exit code 0" in by_name["exits"]["reason"]
     assert "nothing happened for 4 s" in by_name["hangs"]["reason"]
     for name, record in by_name.items():
         assert ("time_ms" in record) == (record["status"] == "ok"), name
+
+
+def test_a_hung_process_group_is_gone_within_5_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plugin, took = write(tmp_path, FAULTS.replace("# bred", f"# {tmp_path}"), "breeding_faults.py"), []
+    kill = WorkerProcess.kill
+
+    def timed_kill(worker: WorkerProcess) -> None:
+        start = time.monotonic()
+        kill(worker)
+        took.append(time.monotonic() - start)
+
+    monkeypatch.setattr(WorkerProcess, "kill", timed_kill)
+    words = ["--load", str(plugin), "--op", "running_mean", "--impl", "breeds", "--pass", "fwd", "--timeout", "3"]
+    assert bench(*words, "--out", str(tmp_path / "run")) == 1
+    assert took
+    assert max(took) < 5
+    assert not [command for command in commands() if str(tmp_path) in command and "10_000" in command]
+
+
+def commands() -> list[str]:
+    """Command lines of all processes that run."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            found.append(path.read_bytes().decode(errors="replace"))
+    return found
+
+
+def test_a_sticky_error_ends_its_worker(tmp_path: Path) -> None:
+    plugin, run = write(tmp_path, FAULTS, "sticky_faults.py"), tmp_path / "run"
+    words = ["--load", str(plugin), "--op", "running_mean", "--impl", "sticky,torch", "--pass", "fwd"]
+    assert bench(*words, "--seq-len", "32,64", "--out", str(run)) == 1
+    reasons = {r["reason"] for r in read_records(run) if r["implementation"] == "sticky"}
+    assert len(reasons) == 2, "each problem had a process of its own"
+    assert statuses(run) == {"sticky": "error", "torch": "ok"}
 
 
 def test_a_record_is_whole(tmp_path: Path) -> None:
@@ -225,3 +265,29 @@ def test_check_in_the_interpreter(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*words, "--pass", "fwd", "--seq-len", "40", "--dtype", "fp32,bf16"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert {record["dtype"]: record["status"] for record in lines} == {"float32": "ok", "bfloat16": "unsupported"}
+
+
+def test_an_estimate_comes_from_the_last_run_of_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("suite.cli.bench.RUNS", tmp_path)
+    words = ["--op", "linear_attention", "--pass", "fwd", "--seq-len", "64,128"]
+    assert bench(*words, "--dry-run") == 0
+    assert "without an earlier run of this machine" in capsys.readouterr().out
+    assert bench(*words, "--out", str(tmp_path / "first")) == 0
+    seconds = sum(json.loads((tmp_path / "first/environment.json").read_text())["plan"]["seconds"].values())
+    capsys.readouterr()
+    for launches in (1, 3):
+        assert bench(*words, "--dry-run", "--launches", str(launches)) == 0
+        told = capsys.readouterr().out
+        assert "at the pace of" in told
+        about = float(told.partition("about ")[2].partition(" s")[0])
+        assert about == pytest.approx(launches * seconds, abs=1, rel=0.05)
+
+
+def test_cooling_is_a_phase_of_its_own(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    words = ["--op", "linear_attention", "--impl", "naive", "--pass", "fwd", "--seq-len", "16,32,48"]
+    assert bench(*words, "--cool-down", "0.3", "--out", str(run)) == 0
+    seconds = json.loads((run / "environment.json").read_text())["plan"]["seconds"]
+    assert seconds["cooling"] == pytest.approx(0.6, abs=0.1)
