@@ -15,7 +15,7 @@ INTERPRETED := tests/kernels tests/suite/static
 INTERPRET := TRITON_INTERPRET=1 $(PYTEST) -m
 
 .DEFAULT_GOAL := help
-.PHONY: help bench report check test test-all test-triton lint deps new-kernel
+.PHONY: help bench report check test test-all test-triton lint deps new-kernel gpu-check gpu-test gpu-tune gpu-bench
 
 help: ## print this
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -43,6 +43,29 @@ test-all: $(READY) needed-dev ## everything, the long proofs too
 test-triton: $(READY) needed-dev ## the tests that depend on the compiler: for another Triton on PYTHONPATH
 	$(INTERPRET) "interpret and not long" $(INTERPRETED)
 	$(PYTEST) -m "not interpret and not long" tests/suite/static
+
+# On a GPU, each in parts that end within BUDGET: run the command again to go on. GPU is the folder of the runs.
+GPU ?= results/local/gpu
+DEVICE ?= cuda
+BUDGET ?= 8m
+PRESETS ?= gpu fla-shapes gated-delta decode llama3-8b mamba2-2.7b qwen3-next kimi-linear
+into = $$(test -f $(1)/environment.json && echo --resume || echo --out) $(1)
+
+gpu-check: $(READY) needed ## every kernel of ours against the oracle on the GPU, then gpu-test
+	$(PYTHON) -m suite check --device $(DEVICE) --preset numerics --origin ours --budget $(BUDGET) $(call into,$(GPU)/check)
+	$(MAKE) gpu-test
+
+gpu-test: $(READY) needed ## on the GPU: timers, faults, compute-sanitizer
+	$(PYTHON) -m pytest -q -rs tests/gpu
+
+gpu-tune: $(READY) needed ## measure the launches worth trying; winners go to kernels/tuned
+	$(PYTHON) -m suite tune --device $(DEVICE) --preset gpu --origin ours --budget $(BUDGET) $(FLAGS)
+
+gpu-bench: $(READY) needed ## time PRESETS on the GPU, a run each
+	@for preset in $(PRESETS); do \
+	  $(PYTHON) -m suite bench --device $(DEVICE) --preset $$preset --budget $(BUDGET) --no-report $(FLAGS) \
+	    $(call into,$(GPU)/$$preset) || code=$$?; \
+	done; exit $${code:-0}
 
 lint: $(READY) needed-dev ## style and types
 	$(PYTHON) -m ruff check .

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from suite.errors import UsageError, unknown
 from suite.presets import AXES, Preset, Sweep
 from suite.problem import PASSES, Case, Problem, Value
-from suite.registry import Implementation, Operator, Registry
+from suite.registry import ORIGINS, Implementation, Operator, Registry
 
 SMALLEST_CHUNK = 16
 
@@ -27,6 +27,7 @@ class Selection:
     skip:                       OPERATOR, OPERATOR/IMPLEMENTATION or IMPLEMENTATION
     values, axes, tunables:     as in Sweep; each replaces the same axis of every sweep
     shapes:                     axes that vary together, instead of the sweeps' own shapes and values of those axes
+    origins:                    ours, baseline, peer; empty means all
     """
 
     operators: tuple[str, ...] = ()
@@ -36,6 +37,7 @@ class Selection:
     axes: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
     tunables: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
     shapes: tuple[Mapping[str, Value], ...] = ()
+    origins: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def make_plan(registry: Registry, preset: Preset, selection: Selection) -> list[
         if sweep.tags and not set(sweep.tags) & set(operator.tags):
             continue
         for problem in _problems(operator, sweep):
-            cases = tuple(_cases(operator, problem, sweep, preset.skip + selection.skip, selection.implementations))
+            cases = tuple(_cases(operator, problem, sweep, preset.skip, selection))
             if cases:
                 groups.setdefault(cases[0].problem_id, Group(operator.name, problem, cases))
     if not groups:
@@ -95,6 +97,9 @@ def _check_implementations(operators: Sequence[Operator], selection: Selection) 
     for name in selection.implementations:
         if name.rpartition("/")[2] not in known:
             raise unknown("implementation", name, known)
+    for name in selection.origins:
+        if name not in ORIGINS:
+            raise unknown("origin", name, ORIGINS)
     for name in selection.skip:
         if name.rpartition("/")[2] not in known | {op.name for op in operators}:
             raise unknown("implementation or operator to skip", name, known)
@@ -146,12 +151,15 @@ def _problems(operator: Operator, sweep: Sweep) -> Iterator[Problem]:
 
 
 def _cases(operator: Operator, problem: Problem, sweep: Sweep, skip: tuple[str, ...],
-           only: tuple[str, ...]) -> Iterator[Case]:  # fmt: skip
+           selection: Selection) -> Iterator[Case]:  # fmt: skip
     if problem.pass_ not in operator.passes:
         return
+    only, skipped = set(selection.implementations), {*skip, *selection.skip}
     for made in operator.implementations.values():
         names = {made.name, f"{operator.name}/{made.name}"}
-        if (only and not names & set(only)) or (names | {operator.name}) & set(skip):
+        if (only and not names & only) or (names | {operator.name}) & skipped:
+            continue
+        if selection.origins and made.origin not in selection.origins:
             continue
         # A step beside sequence functions is another way of working, not a case that is missing.
         if problem.pass_ not in made.passes:

@@ -21,6 +21,7 @@ COMMANDS = {
     "compare": "print what changed between two stored runs",
     "gate": "judge a candidate against a baseline, by exit code",
     "export": "write a run's records in another format",
+    "profile": "profile one case: kernels, a trace, counters",
     "static": "compile kernels without a GPU and say what they will cost",
     "tune": "measure the launches worth trying and keep the winners",
     "new-kernel": "write the skeleton of an operator and its test",

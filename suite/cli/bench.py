@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from datetime import datetime, timezone
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from suite.cli.runs import add_run, environment_of, open_run, refuse_both
 from suite.cli.selection import add_selection, selected
 from suite.cli.sweeping import add_gpu, add_running, device_of, exit_of, gpu_variables, holding, run_sweep, summary_of
 from suite.errors import Exit, UsageError
@@ -43,9 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--cool-down", type=float, default=0.0, metavar="S", help="pause before each problem, in seconds"
     )
     group.add_argument("--energy", action="store_true", help="joules a token too: 2 s a case, and idle power once")
-    group.add_argument("--budget", metavar="TIME", help="end after 90s, 8m or 1h30m with a fair part of the plan")
-    group.add_argument("--out", type=Path, metavar="DIR", help=f"run folder; default: {RUNS}/<time>")
-    group.add_argument("--resume", type=Path, metavar="DIR", help="continue a run: measure only what is missing")
+    add_run(group, f"{RUNS}/<time>")
     group.add_argument("--no-static", action="store_true", help="without a GPU: do not compile our Triton kernels")
     group.add_argument("--no-report", action="store_true", help="store the run without rendering its report")
     group.add_argument("--list", action="store_true", help="print the cases of the plan and stop")
@@ -56,8 +55,7 @@ def run(args: argparse.Namespace) -> Exit | int:
     from suite.discovery import discover
     from suite.plan import shuffled
 
-    if args.resume and args.out:
-        raise UsageError("--resume continues the run it names; leave --out away")
+    refuse_both(args)
     registry = discover(load=args.load)
     device = device_of(args)
     preset, groups = selected(args, registry, "gpu" if device == "cuda" else "cpu")
@@ -148,7 +146,7 @@ class _Bench:
         return self._told(sweep)
 
     def _measure(self, worker: WorkerProcess, environment: dict[str, Any]) -> Sweep:
-        with self._open(environment) as writer:
+        with open_run(self.folder, environment, bool(self.args.resume)) as writer:
             sweep = self._sweep(worker, environment, writer)
             if self.device == "cpu" and not self.interrupted and not self.args.no_static:
                 self._static(writer, environment)
@@ -175,35 +173,10 @@ class _Bench:
         return measuring_worker(self.device, plugins, environment=self.variables)
 
     def _describe(self, worker: WorkerProcess, found: dict[str, Any]) -> dict[str, Any]:
-        from suite.gpus import known
-
+        environment = environment_of(found, self.preset, self.groups, self.args.seed)
         identity = {**found["fingerprint"], "arch": found["device"]["arch"]}
-        gpu = known(found["device"]["name"])
         answer = worker.ask(do="ceilings", device=self.device, identity=identity, refresh=False)
-        return {
-            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "commit": found["commit"],
-            "argv": sys.argv[1:],
-            "preset": self.preset.name,
-            "seed": self.args.seed,
-            **{key: found[key] for key in ("fingerprint", "device", "versions", "absent")},
-            "ceilings": answer["ceilings"],
-            "datasheet": gpu.datasheet() if gpu else None,
-            "plan": {"problems": len(self.groups), "cases": sum(len(group.cases) for group in self.groups)},
-        }
-
-    def _open(self, environment: dict[str, Any]) -> Writer:
-        from suite.store import create, open_for_append, read_environment
-
-        if not self.args.resume:
-            return create(self.folder, environment)
-        before = read_environment(self.args.resume)
-        if before["fingerprint"] != environment["fingerprint"]:
-            differing = [k for k, v in environment["fingerprint"].items() if before["fingerprint"].get(k) != v]
-            raise UsageError(
-                f"--resume {self.args.resume}: that run was made with another {', '.join(differing)}; start a new one"
-            )
-        return open_for_append(self.args.resume)
+        return environment | {"ceilings": answer["ceilings"]}
 
     def _settings(self, environment: dict[str, Any]) -> Settings:
         from suite.measuring.case import Settings

@@ -37,6 +37,7 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--op", type=_words, default=(), metavar="NAMES", help="operators")
     group.add_argument("--impl", "--only", type=_words, default=(), metavar="NAMES", help="implementations, or OP/IMPL")
     group.add_argument("--skip", type=_words, default=(), metavar="NAMES", help="operators, implementations or OP/IMPL")
+    group.add_argument("--origin", type=_words, default=(), metavar="NAMES", help="ours, baseline, peer; default: all")
     axes = parser.add_argument_group("axes, each replacing the preset's")
     axes.add_argument("--pass", dest="pass_", type=_words, metavar="NAMES", help=", ".join(PASSES))
     axes.add_argument("--dtype", type=_words, metavar="NAMES", help="bf16, fp16, fp32 (or their long names)")
@@ -79,8 +80,9 @@ def selection_of(args: argparse.Namespace) -> Selection:
     if args.chunk:
         tunables["chunk"] = tuple(_value(word) for word in args.chunk)
     return Selection(
-        args.op, args.impl, args.skip, values, _assignments(args.axis, "--axis"), tunables, _shapes(args, values)
-    )
+        args.op, args.impl, args.skip, values, _assignments(args.axis, "--axis"), tunables, _shapes(args, values),
+        args.origin,
+    )  # fmt: skip
 
 
 def _shapes(args: argparse.Namespace, values: dict[str, tuple[Value, ...]]) -> tuple[dict[str, Value], ...]:

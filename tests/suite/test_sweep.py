@@ -291,3 +291,17 @@ def test_cooling_is_a_phase_of_its_own(tmp_path: Path) -> None:
     assert bench(*words, "--cool-down", "0.3", "--out", str(run)) == 0
     seconds = json.loads((run / "environment.json").read_text())["plan"]["seconds"]
     assert seconds["cooling"] == pytest.approx(0.6, abs=0.1)
+
+
+def test_a_check_can_be_stored_and_resumed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    words = ["check", "--op", "linear_attention", "--pass", "fwd", "--seq-len", "16,24", "--device", "cpu"]
+    assert main([*words, "--impl", "naive", "--out", str(run)]) == 0
+    assert main([*words, "--origin", "baseline", "--resume", str(run)]) == 0
+    records = read_records(run)
+    assert [r["kind"] for r in records] == ["check"] * 4
+    assert sorted(r["implementation"] for r in records) == ["naive", "naive", "torch_chunk", "torch_chunk"]
+    assert main([*words, "--impl", "naive", "--out", str(run)]) == 2
+    assert "already holds a run" in capsys.readouterr().err
+    assert main([*words, "--origin", "mine"]) == 2
+    assert "unknown origin 'mine'" in capsys.readouterr().err
