@@ -103,8 +103,8 @@ def _series(label: str, points: list[Point], quantity: Quantity, styles: Styles)
 
 
 def _rings(group: Group, x, y, series: Sequence[Series]) -> list[Annotation]:
-    found = [each for each in distinct(crossings(group)) if each.T and each.ms]
-    wanted = [Annotation(each.T or 0, each.ms or 0, f"T ≈ {figure(each.T or 0)}", ring=True) for each in found]
+    found = distinct(crossings(group))
+    wanted = [Annotation(each.T, each.value, f"T ≈ {figure(each.T)}", ring=True) for each in found]
     return place(wanted, x, y, along(series))
 
 

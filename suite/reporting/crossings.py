@@ -1,17 +1,17 @@
-"""From which T on is a linear implementation faster than a quadratic one?"""
+"""From which T on is a linear implementation faster, or smaller, than a quadratic one? Measured beside predicted."""
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from suite.reporting.scales import figure
+from suite.crossover import Meeting, Shared, Verdict, predicted_ms, verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
+    from suite.reporting.frame import Run
     from suite.reporting.groups import Group, Point
 
 
@@ -19,27 +19,35 @@ if TYPE_CHECKING:
 class Crossing:
     """How a linear and a quadratic implementation of one run compare over the T that both were measured at.
 
-    T:    where the linear one becomes the faster one for good, interpolated in log-log; None when it never does, or
-          when it is faster at the shortest T already
-    ms:   the time at that T
-    says: the verdict in words, always with the range it holds for
+    time, memory: what was measured; memory is None where either recorded none
+    predicted:    what cost model and ceilings say of the time at the same T; None without ceilings
     longest, total_ms: the longest T that both have, and the sum of their times there
+    shared:       the times that `time` judges
     """
 
     linear: str
     quadratic: str
-    T: float | None
-    ms: float | None
-    says: str
+    time: Verdict
+    memory: Verdict | None
+    predicted: Verdict | None
     longest: int
     total_ms: float
+    shared: tuple[Shared, ...]
+
+    @property
+    def meeting(self) -> Meeting | None:
+        """Where the linear one becomes the faster one for good; None when it never does, or is so from the start."""
+        return self.time.last
 
 
-def crossings(group: Group) -> list[Crossing]:
-    """Every pair of a linear and a quadratic line of one run that share a T, the fastest at the longest T first."""
+def crossings(group: Group, runs: Sequence[Run] = ()) -> list[Crossing]:
+    """Every pair of a linear and a quadratic line of one run that share a T, the fastest at the longest T first.
+
+    runs: where ceilings are taken from, for the prediction
+    """
     lines = group.lines()
     found = [
-        _compare(linear, lines[linear], quadratic, lines[quadratic])
+        _compare(group, runs, lines[linear], lines[quadratic])
         for linear in lines
         for quadratic in lines
         if lines[linear][0].linear and lines[quadratic][0].quadratic and lines[linear][0].run == lines[quadratic][0].run
@@ -47,46 +55,52 @@ def crossings(group: Group) -> list[Crossing]:
     return sorted((each for each in found if each), key=lambda each: (-each.longest, each.total_ms))
 
 
-def _compare(linear: str, fast: list[Point], quadratic: str, slow: list[Point]) -> Crossing | None:
-    by_T = {point.T: point.time_ms for point in slow}
-    shared = [(point.T, point.time_ms, by_T[point.T]) for point in fast if point.T in by_T]
-    if not shared:
+def _compare(group: Group, runs: Sequence[Run], fast: list[Point], slow: list[Point]) -> Crossing | None:
+    by_T = {point.T: point for point in slow}
+    pairs = [(point, by_T[point.T]) for point in fast if point.T in by_T]
+    if not pairs:
         return None
-    T, ms, says = _verdict(shared)
-    return Crossing(linear, quadratic, T, ms, says, longest=shared[-1][0], total_ms=shared[-1][1] + shared[-1][2])
+    shared = tuple(Shared(a.T, a.time_ms, a.low_ms, a.high_ms, b.time_ms, b.low_ms, b.high_ms) for a, b in pairs)
+    return Crossing(
+        fast[0].label, slow[0].label, verdict(shared), _exact(pairs, lambda point: point.memory_mib),
+        _predicted(group, runs, pairs), shared[-1].T, shared[-1].one + shared[-1].other, shared,
+    )  # fmt: skip
 
 
-def _verdict(shared: list[tuple[int, float, float]]) -> tuple[float | None, float | None, str]:
-    first, last = shared[0][0], shared[-1][0]
-    measured = f"measured at T = {first:,}" if first == last else f"measured from T = {first:,} to {last:,}"
-    if shared[-1][1] >= shared[-1][2]:
-        return None, None, f"not in range ({measured})"
-    pairs = reversed(list(itertools.pairwise(shared)))
-    change = next(((a, b) for a, b in pairs if a[1] >= a[2]), None)
-    if change is None:
-        return None, None, f"at every length ({measured})"
-    T, ms = _meet(*change)
-    times = sum((a[1] < a[2]) != (b[1] < b[2]) for a, b in itertools.pairwise(shared))
-    again = f", the last of {times} crossings" if times > 1 else ""
-    return T, ms, f"from T = {figure(T)} ({measured}{again})"
+def _exact(pairs: Sequence[tuple[Point, Point]], value: Callable[[Point], float]) -> Verdict | None:
+    """The verdict on figures without noise, over the T at which both have one."""
+    known = [(a.T, value(a), value(b)) for a, b in pairs if value(a) > 0 and value(b) > 0]
+    return verdict([Shared(T, x, x, x, y, y, y) for T, x, y in known]) if known else None
 
 
-def _meet(a: tuple[int, float, float], b: tuple[int, float, float]) -> tuple[float, float]:
-    """T and ms where two lines that are straight in log-log meet between a and b, each (T, one ms, other ms)."""
-    before, after = math.log(a[1] / a[2]), math.log(b[2] / b[1])
-    part = before / (before + after)
-    return a[0] * (b[0] / a[0]) ** part, a[1] * (b[1] / a[1]) ** part
+def _predicted(group: Group, runs: Sequence[Run], pairs: Sequence[tuple[Point, Point]]) -> Verdict | None:
+    run = pairs[0][0].run
+    if run >= len(runs):
+        return None
+    ceilings, llc = dict(runs[run].part("ceilings")), _whole(runs[run].part("device").get("llc_bytes"))
+
+    def at_the_roof(point: Point) -> float:
+        if not (point.intensity > 0 and point.flops_alg > 0):
+            return math.nan
+        flops = point.flops_exec if point.flops_exec > 0 else point.flops_alg
+        return predicted_ms(flops, point.flops_alg / point.intensity, group.setting.dtype, ceilings, llc)
+
+    return _exact(pairs, at_the_roof)
 
 
-def distinct(found: Iterable[Crossing], apart: float = 1.15) -> list[Crossing]:
-    """Those that have a T, without the ones that lie next to an earlier one in T and time."""
-    kept: list[Crossing] = []
+def _whole(value: Any) -> int:
+    return int(value) if isinstance(value, int | float) and value > 0 else 0
+
+
+def distinct(found: Iterable[Crossing], apart: float = 1.15) -> list[Meeting]:
+    """The meetings from which on a linear one is faster, without those that lie next to an earlier one."""
+    kept: list[Meeting] = []
     for each in found:
-        if each.T and each.ms and not any(_near(each, other, apart) for other in kept):
-            kept.append(each)
+        if each.meeting and not any(_near(each.meeting, other, apart) for other in kept):
+            kept.append(each.meeting)
     return kept
 
 
-def _near(one: Crossing, other: Crossing, apart: float) -> bool:
-    pairs = ((one.T, other.T), (one.ms, other.ms))
-    return all(a and b and max(a, b) / min(a, b) < apart for a, b in pairs)
+def _near(one: Meeting, other: Meeting, apart: float) -> bool:
+    pairs = ((one.T, other.T), (one.value, other.value))
+    return all(max(a, b) / min(a, b) < apart for a, b in pairs)

@@ -16,6 +16,8 @@ from suite.store import STATUSES
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from suite.crossover import Verdict
+
 
 @dataclass(frozen=True)
 class Reason:
@@ -70,7 +72,7 @@ def _rival(best: Point, others: Sequence[Point]) -> Point | None:
 
 def _crossing(group: Group) -> str:
     found = crossings(group)
-    return f" {found[0].linear} is faster than {found[0].quadratic}: {found[0].says}." if found else ""
+    return f" {found[0].linear} is faster than {found[0].quadratic}: {found[0].time.says}." if found else ""
 
 
 def counts(rows: Sequence[Row]) -> list[tuple[str, str, int]]:
@@ -102,12 +104,21 @@ def _reason(status: str, reason: str, rows: Sequence[Row], most: int = 6) -> Rea
     )
 
 
-def crossing_rows(groups: Sequence[Group], most: int = 400) -> list[tuple[str, str, str, str]]:
-    """(setting, linear, quadratic, verdict) of every pair, at most `most` of them."""
+CROSSINGS = ("setting", "linear", "quadratic", "faster", "faster, predicted at the roof", "smaller")
+
+
+def crossing_rows(groups: Sequence[Group], runs: Sequence[Run], most: int = 400) -> list[tuple[str, ...]]:
+    """The rows of CROSSINGS: every pair of a linear and a quadratic implementation, at most `most` of them."""
     rows = [
-        (group.setting.title, each.linear, each.quadratic, each.says) for group in groups for each in crossings(group)
+        (group.setting.title, each.linear, each.quadratic, each.time.says, _says(each.predicted), _says(each.memory))
+        for group in groups
+        for each in crossings(group, runs)
     ]
     return rows[:most]
+
+
+def _says(verdict: Verdict | None) -> str:
+    return verdict.says if verdict else "not known"
 
 
 def doubts(rows: Sequence[Row], runs: Sequence[Run], most: int = 10) -> list[str]:

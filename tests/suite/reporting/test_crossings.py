@@ -1,3 +1,5 @@
+"""Crossings of a report: which pairs are compared, and what is said of time, memory and prediction."""
+
 import pytest
 
 from suite.reporting.crossings import crossings, distinct
@@ -8,40 +10,42 @@ from tests.suite.reporting.synthetic import record, run_of
 LENGTHS = (128, 512, 2048, 8192)
 
 
-def compared(linear, quadratic, lengths=LENGTHS):
+def compared(linear, quadratic, lengths=LENGTHS, **more):
     """The crossing of two lines given as functions of T."""
-    rows = [record("linear_attention", "x", T, time_ms=linear(T)) for T in lengths]
+    rows = [record("linear_attention", "x", T, time_ms=linear(T), **more) for T in lengths]
     rows += [record("softmax_attention", "y", T, time_ms=quadratic(T)) for T in lengths]
-    (group,) = gather(tidy([run_of(rows)]))
-    (found,) = crossings(group)
+    run = run_of(rows)
+    (group,) = gather(tidy([run]))
+    (found,) = crossings(group, [run])
     return found
 
 
 @pytest.mark.parametrize("at", [200.0, 1000.0, 5000.0])
 def test_lines_that_are_straight_in_log_log_cross_at_the_right_place(at):
     found = compared(lambda T: T / at, lambda T: (T / at) ** 2)
-    assert pytest.approx(at) == found.T
-    assert found.ms == pytest.approx(1.0)
+    assert found.meeting is not None
+    assert pytest.approx(at) == found.meeting.T
+    assert found.meeting.value == pytest.approx(1.0)
     assert (found.linear, found.quadratic) == ("linear_attention/x", "softmax_attention/y")
 
 
-def test_a_crossing_at_a_measured_length_is_that_length():
-    assert pytest.approx(512) == compared(lambda T: T / 512, lambda T: (T / 512) ** 2).T
+def test_the_prediction_is_made_of_cost_and_ceilings_alone():
+    slow, fast = (compared(lambda T, by=by: by * T, lambda T: T * T) for by in (1e-3, 1e3))
+    assert slow.predicted is not None
+    assert slow.predicted == fast.predicted
+    assert slow.time != fast.time
 
 
-def test_never_and_always_are_said_with_their_range():
-    never = compared(lambda T: T, lambda T: T / 2)
-    always = compared(lambda T: T / 2, lambda T: T)
-    assert (never.T, always.T) == (None, None)
-    assert never.says == "not in range (measured from T = 128 to 8,192)"
-    assert always.says == "at every length (measured from T = 128 to 8,192)"
+def test_memory_is_judged_by_itself():
+    found = compared(lambda T: 1e-3, lambda T: 1.0, memory_mib=2.0)
+    assert found.memory is not None
+    assert found.memory.says.startswith("not in range")
+    assert found.time.says.startswith("at every length")
 
 
-def test_of_several_crossings_the_last_one_counts():
-    linear = {128: 3.0, 512: 1.0, 2048: 3.0, 8192: 1.0}
-    found = compared(linear.get, lambda T: 2.0)
-    assert 2048 < found.T < 8192
-    assert found.says.endswith("(measured from T = 128 to 8,192, the last of 3 crossings)")
+def test_an_interval_in_the_records_reaches_the_verdict():
+    noisy = compared(lambda T: T / 512, lambda T: (T / 512) ** 2, ci_low_ms=1e-3, ci_high_ms=1e3)
+    assert noisy.time.says.startswith("no difference can be told")
 
 
 def test_lines_of_different_runs_or_without_a_common_length_are_not_compared():
@@ -62,5 +66,5 @@ def test_crossings_beside_each_other_are_ringed_once():
         rows += [record("softmax_attention", name, T, time_ms=factor * (T / 1000) ** 2) for T in (8, *LENGTHS)]
     rows.append(record("linear_attention", "x", 8, time_ms=0.008))
     (group,) = gather(tidy([run_of(rows)]))
-    assert len([each for each in crossings(group) if each.T]) == 3
+    assert len([each for each in crossings(group) if each.meeting]) == 3
     assert len(distinct(crossings(group))) == 2

@@ -1,0 +1,123 @@
+"""`subquad crossover`: from which length linear implementations are faster, and smaller, than quadratic ones."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from suite.cli.selection import add_discovery
+from suite.errors import Exit, UsageError
+
+if TYPE_CHECKING:
+    from suite.crossover import Verdict
+    from suite.reporting.crossings import Crossing
+    from suite.reporting.groups import Group
+
+# Each round halves every bracket in log T: after this many, lengths that were twice apart are 1.5 % apart.
+ROUNDS = 6
+BEST = 3
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, metavar="RUN", help="a stored run in which both kinds were timed")
+    parser.add_argument("--linear", metavar="OP/IMPL", help="only this linear implementation; default: all")
+    parser.add_argument("--quadratic", metavar="OP/IMPL", help="only this quadratic implementation; default: all")
+    parser.add_argument("--all", action="store_true", help=f"every pair; default: the {BEST} fastest of each setting")
+    parser.add_argument(
+        "--refine", action="store_true", help="measure lengths between, into the run, until T is narrow"
+    )
+    add_discovery(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON lines instead of a table")
+
+
+def run(args: argparse.Namespace) -> Exit:
+    found = _found(args)
+    if not found:
+        raise UsageError(f"{args.folder} has no linear and quadratic implementation timed at one length and setting")
+    for _ in range(ROUNDS if args.refine else 0):
+        lengths = _measured(args, found)
+        if not lengths:
+            break
+        found = _found(args)
+    if args.json:
+        for setting, each in found:
+            print(json.dumps(_as_json(setting, each)))
+    else:
+        _print(found)
+    return Exit.PASS
+
+
+def _found(args: argparse.Namespace) -> list[tuple[Group, Crossing]]:
+    from suite.reporting.crossings import crossings
+    from suite.reporting.frame import read, tidy
+    from suite.reporting.groups import gather
+
+    runs = read([args.folder])
+    found = []
+    for group in gather(tidy(runs)):
+        pairs = [each for each in crossings(group, runs) if _asked(args, each)]
+        found += [(group, each) for each in (pairs if args.all or args.linear or args.quadratic else pairs[:BEST])]
+    return found
+
+
+def _asked(args: argparse.Namespace, each: Crossing) -> bool:
+    return args.linear in (None, each.linear) and args.quadratic in (None, each.quadratic)
+
+
+def _print(found: Sequence[tuple[Group, Crossing]]) -> None:
+    from suite.cli.tables import print_table
+    from suite.reporting.summary import CROSSINGS
+
+    print_table(CROSSINGS, [
+        (group.setting.title, each.linear, each.quadratic, each.time.says, _says(each.predicted), _says(each.memory))
+        for group, each in found
+    ])  # fmt: skip
+
+
+def _says(verdict: Verdict | None) -> str:
+    return verdict.says if verdict else "not known"
+
+
+def _as_json(group: Group, each: Crossing) -> dict[str, Any]:
+    def part(verdict: Verdict | None) -> dict[str, Any] | None:
+        return verdict and {"says": verdict.says, "meetings": [asdict(meeting) for meeting in verdict.meetings]}
+
+    return {
+        "setting": group.setting.facets, "linear": each.linear, "quadratic": each.quadratic, "time": part(each.time),
+        "predicted": part(each.predicted), "memory": part(each.memory),
+    }  # fmt: skip
+
+
+def _measured(args: argparse.Namespace, found: Iterable[tuple[Group, Crossing]]) -> list[int]:
+    """Measure, into the run, each length that narrows a bracket; the lengths, none when all are narrow."""
+    from suite.crossover.bisecting import next_lengths
+
+    done = []
+    for group, each in found:
+        for T in next_lengths(each.shared):
+            print(f"T = {T:,}: {each.linear} against {each.quadratic}, {group.setting.title}", file=sys.stderr)
+            _bench(args, group, each, T)
+            done.append(T)
+    return done
+
+
+def _bench(args: argparse.Namespace, group: Group, each: Crossing, T: int) -> None:
+    """The two implementations of a pair at one more length, by `bench --resume`: same worker, checks and rules."""
+    from suite.cli import main
+
+    s = group.setting
+    shape = f"B={s.B},T={T},H={s.H},HK={s.HK},HV={s.HV},K={s.K},V={s.V}"
+    words = ["--preset", "smoke", "--shape", shape, "--dtype", s.dtype, "--pass", s.pass_, "--layout", s.layout]
+    words += ["--state-dtype", s.state_dtype, "--initial-state", "yes" if s.initial_state else "no", "--mode", s.mode]
+    loads = [word for path in args.load for word in ("--load", str(path))]
+    names = [label.partition(" · ")[0] for label in (each.linear, each.quadratic)]
+    operators = ",".join(name.partition("/")[0] for name in names)
+    code = main(["bench", *loads, "--resume", str(args.folder), "--op", operators, "--impl", ",".join(names), *words,
+                 "--rep", "250", "--warmup", "10", "--no-report", "--no-static"])  # fmt: skip
+    if code:
+        raise UsageError(f"T = {T:,} could not be measured into {args.folder}; see the lines above")

@@ -1,0 +1,68 @@
+"""`subquad crossover` on a real run of two implementations that sleep for known times."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from suite.cli import main
+from suite.store import load
+from tests.suite.plugins import RUNNING_MEAN, write
+
+# Sleeping takes 20 us a token, or 20 us a token pair over 96: the lines meet at T = 96.
+SLEEPERS = (
+    RUNNING_MEAN
+    + """
+import time
+
+def spin(seconds):
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        pass
+
+@running_mean.implementation("line", origin="ours", passes={"fwd"})
+def line(q, k, v):
+    spin(20e-6 * v.shape[1])
+    return mean(q, k, v)
+
+square_mean = Operator("square_mean", "o_t = mean of v_1..v_t", "none", qkv, mean, tags=("quadratic",),
+    cost=running_mean.cost, passes=("fwd", "fwdbwd"), stateful=False)
+
+@square_mean.implementation("square", origin="ours", passes={"fwd"})
+def square(q, k, v):
+    spin(20e-6 * v.shape[1] ** 2 / 96)
+    return mean(q, k, v)
+"""
+)
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    monkeypatch.setenv("SUBQUAD_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+    folder = tmp_path / "run"
+    plugin = write(tmp_path, SLEEPERS, "crossing_sleepers.py")
+    words = ["--preset", "smoke", "--op", "running_mean,square_mean", "--impl", "line,square", "--pass", "fwd"]
+    words += ["--seq-len", "32,512", "--rep", "60", "--no-report", "--no-static", "--out", str(folder)]
+    assert main(["bench", "--load", str(plugin), *words]) == 0
+    return folder
+
+
+def test_the_meeting_is_found_and_refined(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plugin = str(tmp_path / "crossing_sleepers.py")
+    capsys.readouterr()
+    assert main(["crossover", str(run), "--json"]) == 0
+    (before,) = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert before["linear"] == "running_mean/line"
+    assert before["time"]["meetings"][0]["one_after"] is True
+    assert main(["crossover", str(run), "--refine", "--load", plugin, "--json"]) == 0
+    (after,) = (json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith('{"setting"'))
+    # Whatever else runs here, refining brings the meeting from the middle of 32 and 512 to where it belongs.
+    assert after["time"]["meetings"][-1]["T"] == pytest.approx(96, rel=0.25)
+    lengths = set(load(run)["T"])
+    assert {32, 512} < lengths
+    assert max(T for T in lengths if T <= 96) * 1.35 > min(T for T in lengths if T > 96)
+
+
+def test_a_run_without_a_pair_says_so(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["crossover", str(run), "--linear", "no/such"]) == 2
+    assert "has no linear and quadratic implementation" in capsys.readouterr().err
