@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 MiB = 1024 * 1024
+# Results of a special-function unit (CUDA C++ Programming Guide, throughput of native arithmetic instructions).
+SPECIAL_PER_CLOCK = 16
 
 
 @dataclass(frozen=True)
@@ -39,10 +41,17 @@ class Gpu:
     l2_bytes: int
     source: str
 
+    @property
+    def special_gops(self) -> float | None:
+        """Special functions in 10^9 a second at the boost clock: 16 a clock and SM, as the CUDA programming guide has
+        for every architecture listed here. None where the clock is not known.
+        """
+        return SPECIAL_PER_CLOCK * self.sms * self.clock_mhz / 1e3 if self.clock_mhz else None
+
     def datasheet(self) -> dict[str, object]:
         """The `datasheet` entry of a run's environment."""
         return {
-            "name": self.name, "gbs": self.gbs, "tflops": dict(self.tflops),
+            "name": self.name, "gbs": self.gbs, "tflops": dict(self.tflops), "special_gops": self.special_gops,
             "clock_mhz": self.clock_mhz, "source": self.source,
         }  # fmt: skip
 

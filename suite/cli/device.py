@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from suite.cli.sweeping import device_of
 from suite.errors import Exit
+
+# Which entries of `launch` mean what; see suite/ceilings/units.py.
+LAUNCHES = {
+    "torch": "a PyTorch operator on one element, one after another",
+    "triton": "an empty Triton kernel, one after another",
+    "graph": "an empty kernel as a node of a CUDA graph",
+    "roundtrip": "an empty kernel, until the host knows",
+}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -38,22 +47,57 @@ def run(args: argparse.Namespace) -> Exit:
     return Exit.PASS
 
 
-def _print(facts: dict[str, Any]) -> None:
+def _print(facts: Mapping[str, Any]) -> None:
     from suite.cli.tables import print_table
 
-    rows = [(name, "" if value is None else str(value)) for name, value in facts["fingerprint"].items()]
+    ceilings = facts["ceilings"]
+    clocks = {f"clock: {name}": value for name, value in (ceilings.get("clocks") or {}).items()}
+    rows = [(name, "" if value is None else str(value)) for name, value in {**facts["fingerprint"], **clocks}.items()]
     print_table(("device", facts["device"]["name"]), rows)
-    sheet = facts["datasheet"] or {}
     print()
-    rates = facts["ceilings"]["matmul"]
-    print_table(
-        ("matrix product", "measured TFLOP/s", "datasheet"),
-        [(d, f"{r['tflops']:.4g}", str(sheet.get("tflops", {}).get(d, "unknown"))) for d, r in rates.items()],
-    )
-    print()
-    print_table(
-        ("copy, working set", "measured GB/s", "datasheet"),
-        [(_size(c["bytes"]), f"{c['gbs']:.4g}", str(sheet.get("gbs", "unknown"))) for c in facts["ceilings"]["copy"]],
+    columns = ("ceiling", "measured", "from", "to", "samples", "unit", "datasheet")
+    print_table(columns, ceiling_rows(ceilings, facts["datasheet"] or {}))
+
+
+def ceiling_rows(ceilings: Mapping[str, Any], sheet: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Every ceiling that was measured as a row: what, rate, its interval, samples, unit, datasheet."""
+    rates, gbs = sheet.get("tflops") or {}, sheet.get("gbs")
+    rows = [
+        _row(f"matrix product, {d}", each, "tflops", "TFLOP/s", rates.get(d)) for d, each in _named(ceilings, "matmul")
+    ]
+    copies = ceilings.get("copy") or []
+    rows += [
+        _row(f"copy of {_size(each['bytes'])}", each, "gbs", "GB/s", gbs if each is copies[-1] else None)
+        for each in copies
+    ]
+    rows += [
+        _row(f"copy of {_size(each['bytes'])}, {dtype}", each, "gbs", "GB/s", gbs)
+        for dtype, each in _named(ceilings, "copy_by_dtype")
+        if each not in copies
+    ]
+    if cache := ceilings.get("l2"):
+        rows.append(_row(f"reads of {_size(cache['bytes'])} in L2", cache, "gbs", "GB/s"))
+    if special := ceilings.get("special"):
+        rows.append(
+            _row(f"special function, {special['function']}", special, "gops", "10^9/s", sheet.get("special_gops"))
+        )
+    return rows + [_row(LAUNCHES.get(how, how), each, "us", "us") for how, each in _named(ceilings, "launch")]
+
+
+def _named(ceilings: Mapping[str, Any], kind: str) -> list[tuple[str, Mapping[str, Any]]]:
+    return list((ceilings.get(kind) or {}).items())
+
+
+def _row(what: str, each: Mapping[str, Any], name: str, unit: str, sheet: float | None = None) -> tuple[str, ...]:
+    low, high = (f"{each[end]:.4g}" if each.get(end) else "" for end in ("low", "high"))
+    return (
+        what,
+        f"{each[name]:.4g}",
+        low,
+        high,
+        str(each.get("samples", "")),
+        unit,
+        "" if sheet is None else f"{sheet:g}",
     )
 
 

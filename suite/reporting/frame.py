@@ -22,8 +22,9 @@ TEXTS = {
 }  # fmt: skip
 SIZES = ("B", "T", "H", "HK", "HV", "K", "V", "launch")
 FIGURES = (
-    "time_ms", "p20_ms", "p80_ms", "memory_mib", "tflops", "gbs", "intensity", "roof_pct", "tokens_per_s",
-    "flops_alg", "bytes_compulsory", "check_T", "static.floor_ms",
+    "time_ms", "p20_ms", "p80_ms", "ci_low_ms", "ci_high_ms", "memory_mib", "tflops", "gbs", "intensity", "roof_pct",
+    "tokens_per_s", "flops_alg", "flops_exec", "bytes_compulsory", "check_T", "static.floor_ms", "profile.dram_bytes",
+    "profile.dram_ratio",
 )  # fmt: skip
 
 
@@ -85,7 +86,7 @@ def clean(value: object, limit: int = NAME) -> str:
 
 
 def tidy(runs: Sequence[Run]) -> list[Row]:
-    """All records as plain rows with every column of TEXTS, SIZES and FIGURES, the group `static.*`, and these besides:
+    """All records as plain rows: every column of TEXTS, SIZES and FIGURES, the groups `static.*` and `profile.*`, and:
 
     sizes as Problem defaults them, 0 where a record has none;
     run: the run's index; name: operator/implementation; tunables: `chunk 64`; axes: own axes off their default;
@@ -112,7 +113,7 @@ def _missing(value: Any) -> bool:
 
 
 def _tidy(record: Row) -> Row:
-    row: Row = {name: value for name, value in record.items() if name.startswith("static.")}
+    row: Row = {name: value for name, value in record.items() if name.startswith(("static.", "profile."))}
     row |= {name: str(record.get(name, default)) for name, default in TEXTS.items()}
     row |= {name: _number(record.get(name)) for name in FIGURES}
     sizes = {name: _number(record.get(name)) for name in SIZES}

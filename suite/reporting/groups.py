@@ -22,7 +22,8 @@ SETTING = (
     "pass", "dtype", "K", "V", "B", "H", "HK", "HV", "layout", "state_dtype", "initial_state",
 )  # fmt: skip
 PASS_NAMES = {"fwd": "forward", "bwd": "backward", "fwdbwd": "forward and backward", "decode": "decode"}
-_MEDIANS = ("time_ms", "memory_mib", "tflops", "gbs", "intensity", "roof_pct", "tokens_per_s")
+_MEDIANS = ("time_ms", "memory_mib", "tflops", "gbs", "intensity", "roof_pct", "tokens_per_s", "flops_alg",
+            "flops_exec")  # fmt: skip
 _FIRSTS = ("name", "variant", "run", "T", "tunables", "bound", "origin", "linear", "quadratic")
 
 
@@ -81,7 +82,10 @@ class Setting:
 
 @dataclass(frozen=True)
 class Point:
-    """One implementation at one T. Figures that were not recorded are NaN."""
+    """One implementation at one T. Figures that were not recorded are NaN.
+
+    low_ms, high_ms: the 95 % interval of the median, the widest of its launches; the median itself where none was kept
+    """
 
     name: str
     variant: str
@@ -95,12 +99,17 @@ class Point:
     time_ms: float
     p20_ms: float
     p80_ms: float
+    low_ms: float
+    high_ms: float
     memory_mib: float
     tflops: float
     gbs: float
     intensity: float
     roof_pct: float
     tokens_per_s: float
+    flops_alg: float
+    flops_exec: float
+    dram_bytes: float
 
     @property
     def label(self) -> str:
@@ -189,7 +198,13 @@ def _point(launches: Sequence[Row]) -> Point:
     first = launches[0]
     figures: dict[str, Any] = {name: first[name] for name in _FIRSTS}
     figures |= {name: _of(median, launches, name) for name in _MEDIANS}
-    return Point(**figures, p20_ms=_of(min, launches, "p20_ms"), p80_ms=_of(max, launches, "p80_ms"))
+    figures["dram_bytes"] = _of(median, launches, "profile.dram_bytes")
+    figures |= {"p20_ms": _of(min, launches, "p20_ms"), "p80_ms": _of(max, launches, "p80_ms")}
+    low, high = _of(min, launches, "ci_low_ms"), _of(max, launches, "ci_high_ms")
+    # Launches differ by more than samples of one do.
+    ends = [row["time_ms"] for row in launches]
+    known = low > 0 and high > 0
+    return Point(**figures, low_ms=min([low, *ends] if known else ends), high_ms=max([high, *ends] if known else ends))
 
 
 def _of(how: Callable[[list[float]], float], rows: Sequence[Row], name: str) -> float:

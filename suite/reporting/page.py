@@ -49,7 +49,8 @@ def page(title: str, runs: Sequence[Run], rows: Sequence[Row], panels: Sequence[
         panels=drawn,
         facets=_facets(drawn),
         figures={chart.slug: figure(chart) for panel in drawn for chart in panel.charts},
-        crossings=summary.crossing_rows(groups),
+        crossing_columns=summary.CROSSINGS,
+        crossings=summary.crossing_rows(groups, runs),
         counts=summary.counts(rows),
         reasons=summary.reasons(rows),
         cases=tables.cases(rows, runs),
@@ -60,7 +61,7 @@ def page(title: str, runs: Sequence[Run], rows: Sequence[Row], panels: Sequence[
         source=_source(runs),
         style=Markup(_asset("page.css")),
         scripts=[Markup(script) for script in scripts],
-        policy=_policy(scripts),
+        policy=policy(scripts),
     )
 
 
@@ -83,7 +84,7 @@ def _asset(name: str) -> str:
     return files("suite.reporting").joinpath(name).read_text(encoding="utf-8")
 
 
-def _policy(scripts: Iterable[str]) -> str:
+def policy(scripts: Iterable[str]) -> str:
     """A content security policy: nothing is fetched, and no script runs but those of this page."""
     hashes = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
     allowed = " ".join(f"'sha256-{each}'" for each in hashes)

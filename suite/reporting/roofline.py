@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from suite.reporting.groups import Floor, Group, Point
 
 X_LABEL, Y_LABEL = "intensity, FLOP per compulsory byte", "TFLOP/s"
+X_COUNTED = "intensity, FLOP per byte: compulsory, or counted"
 
 
 def roofline(group: Group, runs: Sequence[Run], styles: Styles) -> Chart | None:
@@ -27,12 +28,15 @@ def roofline(group: Group, runs: Sequence[Run], styles: Styles) -> Chart | None:
         return None
     used = sorted({point.run for point in group.points})
     arches = {runs[run].part("device").get("arch") for run in used}
-    series += _floor_series([floor for floor in group.floors if floor.arch in arches], styles)
+    counted = [found for label, points in drawn.items() if (found := _counted_series(label, points, styles))]
+    computed = _floor_series([floor for floor in group.floors if floor.arch in arches], styles)
     roofs = {run: roofs_of(runs[run], group.setting.dtype) for run in used}
-    x, y = _axes(series, [roof for found in roofs.values() for roof in found])
+    everything = [*series, *counted, *computed]
+    known = [roof for found in roofs.values() for roof in found]
+    x, y = _axes(everything, known, X_COUNTED if counted else X_LABEL)
     names = {run: clean(runs[run].name) if len(used) > 1 else "" for run in used}
     ceilings = [each for run, found in roofs.items() for each in segments(found, x, y, names[run])]
-    notes = [*_ends(series), *_floor_notes(series)]
+    notes = [*_ends(series), *_floor_notes(computed)]
     return Chart(
         kind="roofline",
         slug=f"roofline_{group.setting.slug}",
@@ -40,10 +44,10 @@ def roofline(group: Group, runs: Sequence[Run], styles: Styles) -> Chart | None:
         subtitle=group.setting.title,
         x=x,
         y=y,
-        series=by_last(series),
-        ceilings=tuple(ceilings),
-        annotations=tuple(place(notes, x, y, [*along(series), *covered(ceilings, y)])),
-        caption=_caption(ceilings, any(not each.line for each in series)),
+        series=by_last(everything),
+        ceilings=(*ceilings, *_wasted(drawn)),
+        annotations=tuple(place(notes, x, y, [*along(everything), *covered(ceilings, y)])),
+        caption=_caption(ceilings, bool(counted), bool(computed)),
         alt=_alt(drawn, ceilings),
     )
 
@@ -66,7 +70,7 @@ def floors(group: Group, runs: Sequence[Run], styles: Styles) -> list[Chart]:
                 x=x,
                 y=y,
                 series=by_last(series),
-                annotations=tuple(place(_ends(series, floors=True), x, y, along(series))),
+                annotations=tuple(place(_ends(series), x, y, along(series))),
                 caption=f"Computed from compiled code for {machine}: no kernel ran. A floor is the least time that the "
                 "executed FLOPs and the traffic of the launches allow.",
                 alt=f"Floors computed for {machine}, not measured: "
@@ -92,7 +96,47 @@ def _facts(point: Point) -> list[str]:
     facts = [f"{figure(point.intensity)} FLOP/byte, {figure(point.tflops)} TFLOP/s"]
     if point.roof_pct == point.roof_pct:
         facts.append(f"{figure(point.roof_pct)} % of the attainable roof")
-    return facts + ([f"bound by {point.bound}"] if point.bound else [])
+    facts += [f"bound by {point.bound}"] if point.bound else []
+    return facts + ([_wasted_text(point)] if _is_counted(point) else [])
+
+
+def _is_counted(point: Point) -> bool:
+    return point.dram_bytes > 0 and point.flops_alg > 0
+
+
+def _counted_intensity(point: Point) -> float:
+    return point.flops_alg / point.dram_bytes
+
+
+def _wasted_text(point: Point) -> str:
+    ratio = point.intensity / _counted_intensity(point)
+    return f"{figure(point.dram_bytes / 1e6)} MB counted at the memory bus, {figure(ratio)} times the compulsory bytes"
+
+
+def _counted_series(label: str, points: list[Point], styles: Styles) -> Series | None:
+    """The same points at the intensity of the DRAM bytes that a profiler counted; None when none has them."""
+    known = [point for point in points if _is_counted(point)]
+    if not known:
+        return None
+    return Series(
+        name=f"{label}: DRAM bytes counted",
+        x=tuple(_counted_intensity(p) for p in known),
+        y=tuple(p.tflops for p in known),
+        style=styles[known[0].name, known[0].variant],
+        text=tuple(hover(p, f"{figure(_counted_intensity(p))} FLOP per counted byte", _wasted_text(p)) for p in known),
+        T=tuple(p.T for p in known),
+        line=False,
+    )
+
+
+def _wasted(drawn: Mapping[str, list[Point]]) -> list[Ceiling]:
+    """A segment from each point to where its counted bytes put it: its length is traffic that was not compulsory."""
+    return [
+        Ceiling("", (_counted_intensity(p), p.intensity), (p.tflops, p.tflops), "reference")
+        for points in drawn.values()
+        for p in points
+        if _is_counted(p)
+    ]
 
 
 def _floor_series(found: Sequence[Floor], styles: Styles) -> list[Series]:
@@ -117,7 +161,7 @@ def _floor_series(found: Sequence[Floor], styles: Styles) -> list[Series]:
 
 def _floor_notes(series: Sequence[Series]) -> list[Annotation]:
     """A label on the last floor of each implementation, so that none is taken for a measurement."""
-    return [Annotation(s.x[-1], s.y[-1], "floor, not measured", style=s.style) for s in series if not s.line]
+    return [Annotation(s.x[-1], s.y[-1], "floor, not measured", style=s.style) for s in series]
 
 
 def _floor_text(floor: Floor) -> str:
@@ -127,31 +171,35 @@ def _floor_text(floor: Floor) -> str:
     return "\n".join(line for line in lines if line)
 
 
-def _ends(series: Sequence[Series], floors: bool = False) -> list[Annotation]:
-    """T at the first and the last point of every line, or of every implementation's floors."""
+def _ends(series: Sequence[Series]) -> list[Annotation]:
+    """T at the first and the last point of every implementation."""
     return [
         Annotation(each.x[i], each.y[i], f"T={length(each.T[i])}", style=each.style)
         for each in series
-        if each.line != floors
         for i in sorted({len(each.x) - 1, 0}, reverse=True)
     ]
 
 
-def _axes(series: Sequence[Series], roofs: Sequence[Roof]) -> tuple[Axis, Axis]:
+def _axes(series: Sequence[Series], roofs: Sequence[Roof], label: str = X_LABEL) -> tuple[Axis, Axis]:
     """Ranges that hold every point, the ridge of each roof and the flat part of the highest one."""
     xs = [value for each in series for value in each.x]
     ys = [value for each in series for value in each.y] + [roof.tflops for roof in roofs if roof.tflops]
     ridges = [roof.tflops / roof.gbs * 1000 for roof in roofs if roof.gbs and roof.tflops]
     xs = [min(xs) / 2.5, max(xs) * 1.5, *(ridge / 8 for ridge in ridges), *(ridge * 4 for ridge in ridges)]
     return (
-        log_axis(X_LABEL, xs, decades=2),
+        log_axis(label, xs, decades=2),
         log_axis(Y_LABEL, [min(ys) / 2, *ys, max(ys) * 1.6], decades=2),
     )
 
 
-def _caption(ceilings: Sequence[Ceiling], has_floors: bool) -> str:
+def _caption(ceilings: Sequence[Ceiling], has_counts: bool, has_floors: bool) -> str:
     kinds = {ceiling.kind for ceiling in ceilings}
-    parts = ["Hollow markers: intensity from compulsory bytes. Lines join one implementation over T."]
+    parts = ["Hollow markers: intensity from compulsory bytes."]
+    if has_counts:
+        parts.append(
+            "Filled ones: from the DRAM bytes that were counted; the segment between is traffic not compulsory."
+        )
+    parts.append("Lines join one implementation over T.")
     parts += ["Solid ceilings were measured on this machine."] if "measured" in kinds else []
     parts += ["Dashed ceilings are the datasheet's."] if "datasheet" in kinds else []
     parts += ["No ceiling is stored for this dtype."] if not kinds else []

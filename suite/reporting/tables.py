@@ -34,10 +34,12 @@ CASES = {
     "operator": "operator", "implementation": "implementation", "axes": "axes", "pass": "pass", "dtype": "dtype",
     "B": "B", "T": "T", "H": "H", "K": "K", "V": "V", "tunables": "tunables", "mode": "timing", "launch": "launch",
     "status": "status", "time_ms": "ms", "p20_ms": "p20", "p80_ms": "p80", "memory_mib": "MiB", "tflops": "TFLOP/s",
-    "gbs": "GB/s", "roof_pct": "% of roof", "bound": "bound", "error": "worst error", "reason": "reason",
+    "gbs": "GB/s", "roof_pct": "% of roof", "bound": "bound",
+    "profile.dram_bytes": "DRAM counted, bytes", "profile.dram_ratio": "counted / compulsory", "error": "worst error",
+    "reason": "reason",
 }  # fmt: skip
 COUNTS = ("B", "T", "H", "K", "V", "launch", "static.launches", "static.registers", "static.spill_bytes",
-          "static.shared_bytes")  # fmt: skip
+          "static.shared_bytes", "profile.dram_bytes")  # fmt: skip
 STATIC = {
     "static.arch": "arch", "name": "case", "pass": "pass", "dtype": "dtype", "T": "T", "K": "K", "V": "V",
     "tunables": "tunables", "status": "status", "static.launches": "launches",
@@ -109,7 +111,7 @@ def _measured(value: float) -> str:
 
 
 def ceilings(run: Run) -> list[tuple[str, str, str]]:
-    """(what, measured here, datasheet) for copy bandwidth by working set and matrix throughput by dtype."""
+    """(what, measured here, datasheet) of every ceiling that the run has; an earlier one may lack some."""
     found, sheet = run.part("ceilings"), run.part("datasheet")
     sheet_gbs, sheet_tflops = sheet.get("gbs"), sheet.get("tflops") or {}
     copies = [each for each in found.get("copy") or () if isinstance(each, Mapping)]
@@ -122,7 +124,22 @@ def ceilings(run: Run) -> list[tuple[str, str, str]]:
     for dtype in dict.fromkeys((*matmul, *sheet_tflops)):
         measured = _span(matmul.get(dtype) or {}, "tflops", "TFLOP/s")
         rows.append((f"matrix product, {clean(dtype)}", measured, _sheet(sheet_tflops.get(dtype), "TFLOP/s")))
-    return rows
+    gops = _sheet(sheet.get("special_gops"), "10^9/s")
+    return rows + [
+        (what, _span(each, name, unit), gops if name == "gops" else "–") for what, each, name, unit in _others(found)
+    ]
+
+
+def _others(found: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any], str, str]]:
+    """(what, ceiling, its field, unit) of those beside copy and matrix product."""
+    l2, special, launch = (_mapping(found.get(name)) for name in ("l2", "special", "launch"))
+    rows = [(f"reads of {size(float(l2.get('bytes') or 0))} in the last-level cache", l2, "gbs", "GB/s")] if l2 else []
+    rows += [(f"special function, {clean(special.get('function'))}", special, "gops", "10^9/s")] if special else []
+    return rows + [(f"launch, {clean(how)}", _mapping(each), "us", "us") for how, each in launch.items()]
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def _span(each: Mapping[str, Any], name: str, unit: str) -> str:

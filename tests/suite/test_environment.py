@@ -1,12 +1,10 @@
-"""What a run says of its machine and its code, and the ceilings' cache."""
+"""What a run says of its machine and its code, and its budget."""
 
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from suite import ceilings as module
-from suite.ceilings import ceilings, confirm
 from suite.environment import describe, revision
 from suite.errors import UsageError
 from suite.problem import Problem
@@ -39,41 +37,6 @@ def test_revision(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("2")
     revision.cache_clear()
     assert revision(tmp_path) == f"{clean}-dirty"
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
-    """Ceilings without the measuring: what was asked for is listed."""
-    asked: list[str] = []
-    monkeypatch.setenv("SUBQUAD_CACHE", str(tmp_path))
-    monkeypatch.setattr(
-        module, "measure_ceilings", lambda device: asked.append(device) or {"copy": [], "n": len(asked)}
-    )
-    return asked
-
-
-def test_ceilings_are_measured_again_when_their_identity_changes(quick: list[str]) -> None:
-    assert ceilings("cpu", {"driver": 1})["n"] == 1
-    assert ceilings("cpu", {"driver": 1})["n"] == 1
-    assert ceilings("cpu", {"driver": 2})["n"] == 2
-    assert ceilings("cpu", {"driver": 1}, refresh=True)["n"] == 3
-    assert ceilings("cpu", {"driver": 1})["n"] == 3
-    assert len(quick) == 3
-
-
-def test_confirm_keeps_the_higher_ceiling(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_copy", lambda device, size: {"bytes": size, "gbs": 5.0, "low": 5.0, "high": 5.0})
-    monkeypatch.setattr(module, "_matmul", lambda device, dtype: {"tflops": 5.0, "low": 5.0, "high": 5.0})
-    size = module.SIZES["cpu"][2]
-    for before, after in ((1.0, 5.0), (9.0, 9.0)):
-        found = {
-            "copy": [{"bytes": s, "gbs": before, "low": before, "high": before} for s in module.SIZES["cpu"]],
-            "matmul": {"float32": {"tflops": before, "low": before, "high": before}},
-        }
-        again = confirm("cpu", "float32", size, found)
-        assert [p["gbs"] for p in again["copy"] if p["bytes"] == size] == [after]
-        assert again["matmul"]["float32"]["tflops"] == after
-        assert sum(p["gbs"] != before for p in again["copy"]) == (after != before)
 
 
 @pytest.mark.parametrize(

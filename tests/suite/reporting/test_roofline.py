@@ -103,6 +103,79 @@ def test_floors_of_another_architecture_have_a_chart_of_their_own():
     assert floors(group, [h200], styles) == []
 
 
+def counted(T, ratio, name="x", **changes):
+    """A record at a known place, whose counted bytes are `ratio` times the compulsory ones."""
+    row = record("a", name, T, time_ms=1.0, **changes) | {"flops_alg": 6.4e9, "bytes_compulsory": 2e8}
+    row |= {"intensity": 32.0, "tflops": 6.4}
+    return row | ({"profile.dram_bytes": ratio * 2e8, "profile.dram_ratio": ratio} if ratio else {})
+
+
+def test_counted_bytes_fill_a_marker_and_its_segment_is_what_was_not_compulsory():
+    chart = drawn(run_of([counted(128, 2.0), counted(256, 4.0), counted(512, None)]))
+    hollow, filled = chart.series
+    assert (hollow.name, hollow.hollow, hollow.line) == ("a/x", True, True)
+    assert (filled.name, filled.hollow, filled.line) == ("a/x: DRAM bytes counted", False, False)
+    assert filled.style == hollow.style
+    assert (filled.x, filled.y, filled.T) == ((16.0, 8.0), (6.4, 6.4), (128, 256))
+    segments = [each for each in chart.ceilings if each.kind == "reference"]
+    assert [(each.x, each.y, each.label) for each in segments] == [
+        ((16.0, 32.0), (6.4, 6.4), ""), ((8.0, 32.0), (6.4, 6.4), ""),
+    ]  # fmt: skip
+    assert "400 MB counted at the memory bus, 2.00 times the compulsory bytes" in hollow.text[0]
+    assert "counted" not in hollow.text[2]
+    assert "16.0 FLOP per counted byte" in filled.text[0]
+    assert chart.x.low < 8.0
+    assert "DRAM bytes that were counted" in chart.caption
+    assert {note.text for note in chart.annotations} == {"T=128", "T=512"}
+
+
+def test_the_renderers_take_the_counted_markers(tmp_path):
+    from suite.reporting.png import draw
+
+    chart = drawn(run_of([counted(128, 2.0), counted(256, 4.0)]))
+    draw(chart, tmp_path / "chart.png", ["footer"])
+    assert (tmp_path / "chart.png").stat().st_size > 10_000
+    traces = {trace.get("name"): trace for trace in figure(chart)["data"]}
+    assert traces["a/x"]["marker"]["symbol"].endswith("-open")
+    assert not traces["a/x: DRAM bytes counted"]["marker"]["symbol"].endswith("-open")
+    assert traces["a/x: DRAM bytes counted"]["mode"] == "markers"
+
+
+def test_launches_of_a_case_are_one_counted_marker():
+    rows = [counted(128, ratio) | {"launch": i} for i, ratio in enumerate((2.0, 4.0, 8.0))]
+    (filled,) = [each for each in drawn(run_of(rows)).series if not each.hollow]
+    assert filled.x == (8.0,)
+
+
+def test_without_counts_nothing_is_said_of_them():
+    chart = drawn(run_of([counted(128, None)]))
+    assert len(chart.series) == 1
+    assert "counted" not in chart.caption
+    assert not [each for each in chart.ceilings if each.kind == "reference"]
+
+
+def test_the_tables_have_counted_bytes_and_all_ceilings():
+    from suite.reporting.tables import cases, ceilings
+
+    more = CEILINGS | {
+        "l2": {"bytes": 2**24, "gbs": 5500.0, "low": 5400.0, "high": 5600.0},
+        "special": {"function": "exp2", "gops": 3900.0},
+        "launch": {"graph": {"us": 0.9}},
+    }
+    run = run_of([counted(128, 2.0), counted(256, None)], ceilings=more)
+    table = cases(tidy([run]), [run])
+    column = table.columns.index("counted / compulsory")
+    assert [row[column].text for row in table.rows] == ["2.00", ""]
+    assert table.rows[0][table.columns.index("DRAM counted, bytes")].text == "400,000,000"
+    found = {what: measured for what, measured, _ in ceilings(run)}
+    assert found["reads of 16 MiB in the last-level cache"] == "5,500 GB/s (5,400 to 5,600)"
+    assert found["special function, exp2"] == "3,900 10^9/s"
+    assert found["launch, graph"] == "0.900 us"
+    earlier = run_of([counted(128, None)])
+    assert len(ceilings(earlier)) == len(CEILINGS["copy"]) + len(CEILINGS["matmul"])
+    assert "counted / compulsory" not in cases(tidy([earlier]), [earlier]).columns
+
+
 def test_two_runs_each_bring_their_named_roof():
     row = record("a", "x", 128, dtype="bfloat16") | {"tflops": 100.0}
     slower = H200["ceilings"] | {"matmul": {"bfloat16": {"tflops": 500.0}}}

@@ -1,0 +1,65 @@
+"""Where measured ceilings are kept, and when they are measured again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+# What is measured, and how: another version measures again.
+VERSION = 2
+# The clock of an idle GPU's spin repeats within this part; locked clocks are steps of at least 15 MHz apart and are
+# seen from here on.
+CLOCK_TOLERANCE = 0.02
+
+
+def cache_folder() -> Path:
+    """$SUBQUAD_CACHE, or ~/.cache/subquad."""
+    return Path(os.environ.get("SUBQUAD_CACHE") or Path.home() / ".cache" / "subquad")
+
+
+def ceilings(device: str, identity: Mapping[str, Any], *, refresh: bool = False) -> dict[str, Any]:
+    """The ceilings of this device: from the cache when nothing that decides them has changed, else measured now.
+
+    device:   `cuda` or `cpu`
+    identity: driver, versions, threads, power limit; the clocks that are set are read here and added to it
+    refresh:  measure in any case
+    Returns, with every measured thing as {its unit, low, high, samples}:
+        {"copy": [{bytes, gbs}], "copy_by_dtype": {dtype: {bytes, gbs}}, "matmul": {dtype: {tflops}},
+        "l2": {bytes, gbs}, "special": {function, gops}, "launch": {how: {us}}, "clocks": {...}, "measured": ISO 8601}
+    without `l2` on a CPU.
+    """
+    from suite.ceilings.clocks import clocks_of, spin_mhz, uuid_of
+    from suite.ceilings.measuring import measure_ceilings
+
+    clocks = clocks_of(device)
+    spin = spin_mhz(device)
+    path = _path(device, {**identity, "clocks": clocks, "uuid": uuid_of(device)})
+    if not refresh and path.is_file():
+        found = json.loads(path.read_text())
+        if _same_clock(found.get("clocks", {}).get("spin_mhz"), spin):
+            return found
+    found = measure_ceilings(device) | {"clocks": clocks | ({} if spin is None else {"spin_mhz": spin})}
+    _keep(path, found)
+    return found
+
+
+def _path(device: str, identity: Mapping[str, Any]) -> Path:
+    key = hashlib.sha256(json.dumps([VERSION, device, dict(identity)], sort_keys=True).encode()).hexdigest()[:16]
+    return cache_folder() / f"ceilings-{device}-{key}.json"
+
+
+def _same_clock(before: float | None, now: float | None) -> bool:
+    if before is None or now is None:
+        return before == now
+    return abs(now / before - 1) <= CLOCK_TOLERANCE
+
+
+def _keep(path: Path, found: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(f".{os.getpid()}")
+    part.write_text(json.dumps(found, indent=1))
+    part.replace(path)

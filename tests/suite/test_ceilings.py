@@ -1,0 +1,281 @@
+"""Ceilings: when they are measured again, what they are made of, what stands under them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from suite.ceilings import cache, ceilings, clocks, confirm, measuring, timing
+from suite.ceilings.timing import Span, span
+from suite.cli.device import ceiling_rows
+from suite.cost import Cost
+from suite.discovery import ROOT
+from suite.gpus import known
+from suite.roof import place, special_ms
+
+OLD = json.loads((ROOT / "results/amd-epyc-2c/cpu/environment.json").read_text())["ceilings"]
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """Ceilings without the measuring: what was asked for is listed."""
+    asked: list[str] = []
+    monkeypatch.setenv("SUBQUAD_CACHE", str(tmp_path))
+    monkeypatch.setattr(measuring, "measure_ceilings", lambda device: asked.append(device) or {"n": len(asked)})
+    return asked
+
+
+def test_ceilings_are_measured_again_when_their_identity_changes(measured: list[str]) -> None:
+    assert ceilings("cpu", {"driver": 1})["n"] == 1
+    assert ceilings("cpu", {"driver": 1})["n"] == 1
+    assert ceilings("cpu", {"driver": 2})["n"] == 2
+    assert ceilings("cpu", {"driver": 1}, refresh=True)["n"] == 3
+    assert ceilings("cpu", {"driver": 1})["n"] == 3
+    assert len(measured) == 3
+
+
+def test_ceilings_are_measured_again_when_a_clock_or_a_limit_is_set(
+    measured: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    for setting in ({"power_limit_w": 700}, {"power_limit_w": 500}, {"power_limit_w": 500}, {"max_sm_mhz": 1200}):
+        monkeypatch.setattr(clocks, "clocks_of", lambda device, setting=setting: setting)
+        seen.append(ceilings("cpu", {})["n"])
+    assert seen == [1, 2, 2, 3]
+
+
+def test_ceilings_are_measured_again_when_a_gpu_spins_at_another_clock(
+    measured: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clocks, "clocks_of", lambda device: {"max_sm_mhz": 1980})
+    monkeypatch.setattr(clocks, "uuid_of", lambda device: "GPU-1")
+    seen = []
+    for mhz in (1980.0, 1978.0, 1500.0, 1500.0, None, 1500.0):
+        monkeypatch.setattr(clocks, "spin_mhz", lambda device, mhz=mhz: mhz)
+        seen.append(ceilings("cuda", {})["n"])
+    assert seen == [1, 1, 2, 2, 3, 4]
+    monkeypatch.setattr(clocks, "uuid_of", lambda device: "GPU-2")
+    assert ceilings("cuda", {})["n"] == 5
+
+
+def test_the_cache_folder_is_known_without_torch() -> None:
+    code = "import sys; from suite.ceilings import cache_folder; cache_folder(); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_a_cache_of_another_version_is_not_read(measured: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ceilings("cpu", {})["n"] == 1
+    monkeypatch.setattr(cache, "VERSION", cache.VERSION + 1)
+    assert ceilings("cpu", {})["n"] == 2
+
+
+def test_confirm_keeps_the_higher_ceiling(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measuring, "_copy", lambda device, size: {"bytes": size, "gbs": 5.0, "low": 5.0, "high": 5.0})
+    monkeypatch.setattr(measuring, "_matmul", lambda device, dtype: {"tflops": 5.0, "low": 5.0, "high": 5.0})
+    size = measuring.SIZES["cpu"][2]
+    for before, after in ((1.0, 5.0), (9.0, 9.0)):
+        rate = {"tflops": before, "low": before, "high": before}
+        found = {
+            "copy": [{"bytes": s, "gbs": before, "low": before, "high": before} for s in measuring.SIZES["cpu"]],
+            "matmul": {"float32": rate, "tf32": rate, "bfloat16": rate},
+        }
+        again = confirm("cpu", "float32", size, found)
+        assert [p["gbs"] for p in again["copy"] if p["bytes"] == size] == [after]
+        assert [again["matmul"][name]["tflops"] for name in ("float32", "tf32", "bfloat16")] == [after, after, before]
+        assert sum(p["gbs"] != before for p in again["copy"]) == (after != before)
+
+
+def test_each_ceiling_has_its_interval_and_its_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(measuring.SIZES, "cpu", (2**16, 2**18))
+    monkeypatch.setitem(measuring.MATRIX, "cpu", (32,))
+    monkeypatch.setattr(timing, "ROUNDS", 1)
+    found = measuring.measure_ceilings("cpu")
+    known_ones = [*found["copy"], *found["copy_by_dtype"].values(), *found["matmul"].values(), found["special"],
+                  *found["launch"].values()]  # fmt: skip
+    for each in known_ones:
+        (name,) = {"gbs", "tflops", "gops", "us"} & set(each)
+        assert 0 < each["low"] <= each[name] <= each["high"]
+        assert each["samples"] >= 7
+    assert set(found["copy_by_dtype"]) == {"float32", "bfloat16", "float16"}
+    assert found["copy_by_dtype"]["float32"] is found["copy"][-1]
+    assert set(found["matmul"]) == {"float32", "bfloat16", "float16"}
+    assert found["special"]["function"] == "exp"
+    assert 0.01 < found["launch"]["torch"]["us"] < 1000
+    assert "l2" not in found
+
+
+class Clockwork:
+    """A timer of calls that take what they say, in ms."""
+
+    def __init__(self) -> None:
+        self.spent = 0.0
+        self.prepared = 0
+
+    def prepare(self, run) -> None:
+        self.prepared += 1
+
+    def samples(self, run, n: int) -> list[float]:
+        taken = []
+        for _ in range(n):
+            before = self.spent
+            run()
+            taken.append(self.spent - before)
+        return taken
+
+
+def test_a_span_is_of_one_call_whatever_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    timer = Clockwork()
+    monkeypatch.setattr(timing, "make_timer", lambda mode, device: timer)
+
+    def call() -> None:
+        timer.spent += 0.01
+
+    found = span(call, "cpu")
+    assert (found.ms, found.low, found.high) == pytest.approx((0.01, 0.01, 0.01))
+    assert timer.prepared == 2
+
+
+def test_a_rate_is_low_where_the_time_is_long() -> None:
+    rate = Span(2.0, 1.0, 4.0, 9).rate("gbs", 8e6)
+    assert rate == {"gbs": 4.0, "low": 2.0, "high": 8.0, "samples": 9}
+    assert Span(2.0, 1.0, 4.0, 9).microseconds() == {"us": 2000.0, "low": 1000.0, "high": 4000.0, "samples": 9}
+
+
+def test_a_matrix_product_of_known_time_has_its_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(measuring.MATRIX, "cpu", (100,))
+    monkeypatch.setattr(measuring, "span", lambda run, device: Span(1.0, 1.0, 1.0, 7))
+    assert measuring._matmul("cpu", "float32")["tflops"] == pytest.approx(2 * 100**3 / 1e-3 / 1e12)
+    assert measuring._copy("cpu", 2**20)["gbs"] == pytest.approx(2**20 / 1e-3 / 1e9)
+
+
+def test_precision_is_put_back() -> None:
+    import torch
+
+    before = torch.get_float32_matmul_precision()
+    with measuring._precision("high"):
+        assert torch.get_float32_matmul_precision() == "high"
+    assert torch.get_float32_matmul_precision() == before
+
+
+class RefusedError(Exception):
+    pass
+
+
+def refuse(*_: object) -> int:
+    raise RefusedError
+
+
+def test_settings_of_a_gpu_are_read_as_far_as_they_may_be() -> None:
+    nvml = SimpleNamespace(
+        NVML_CLOCK_SM=1, NVML_CLOCK_MEM=2, NVMLError=RefusedError,
+        nvmlDeviceGetMaxClockInfo=lambda handle, kind: {1: 1980, 2: 3201}[kind],
+        nvmlDeviceGetApplicationsClock=refuse, nvmlDeviceGetEnforcedPowerLimit=lambda handle: 700_000,
+    )  # fmt: skip
+    assert clocks.read_nvml(nvml, None) == {"max_sm_mhz": 1980, "max_memory_mhz": 3201, "power_limit_w": 700.0}
+
+
+def test_settings_of_a_cpu(tmp_path: Path) -> None:
+    folder = tmp_path / "cpu0" / "cpufreq"
+    folder.mkdir(parents=True)
+    assert clocks._of_cpu(folder) == {}
+    (folder / "scaling_governor").write_text("performance\n")
+    (folder / "scaling_max_freq").write_text("3700000\n")
+    (tmp_path / "cpufreq").mkdir()
+    (tmp_path / "cpufreq" / "boost").write_text("0\n")
+    assert clocks._of_cpu(folder) == {"governor": "performance", "max_mhz": 3700, "boost": "0"}
+
+
+ROOF = {
+    "copy": [{"bytes": 2**31, "gbs": 4000.0}],
+    "matmul": {"float32": {"tflops": 50.0}, "tf32": {"tflops": 400.0}, "bfloat16": {"tflops": 700.0}},
+    "special": {"function": "exp2", "gops": 4000.0},
+}
+
+
+def at(tflops: float, dtype: str = "float32", special: float = 0.0, roof: dict = ROOF) -> dict:
+    cost = Cost(flops_alg=tflops * 1e9, flops_exec=tflops * 1e9, bytes_compulsory=1e6, special=special)
+    return place(cost, 1.0, dtype, roof, 50 * 2**20)
+
+
+def test_float32_above_its_own_units_stands_under_tensor_cores() -> None:
+    assert at(40.0)["roof_pct"] == pytest.approx(80.0)
+    assert at(52.0)["above"] == ""
+    assert (at(120.0)["above"], at(120.0)["roof_pct"]) == ("", pytest.approx(30.0))
+    assert "1.10 of the measured float32" in at(440.0)["above"]
+    assert "2.40 of the measured float32" in at(120.0, roof={**ROOF, "matmul": {"float32": {"tflops": 50.0}}})["above"]
+    assert "1.10 of the measured bfloat16" in at(770.0, "bfloat16")["above"]
+
+
+def test_special_functions_bound_what_they_take_longest_of() -> None:
+    found = at(300.0, "bfloat16", special=3.2e9)
+    assert (found["bound"], found["special_pct"]) == ("special", pytest.approx(80.0))
+    assert at(600.0, "bfloat16", special=3.2e9)["bound"] == "compute"
+    assert at(100.0, "bfloat16", special=0.4e9)["bound"] == "latency"
+    assert at(300.0, "bfloat16", special=8e9)["above"] == ""
+    assert "special_pct" not in at(300.0, "bfloat16")
+    assert special_ms(4e12, ROOF) == pytest.approx(1000.0)
+    assert special_ms(4e12, OLD) is None
+
+
+def test_ceilings_of_an_earlier_run_still_judge_and_print() -> None:
+    assert at(0.1, roof=OLD)["bound"] == "compute"
+    rows = ceiling_rows(OLD, {})
+    assert [row[0] for row in rows[:3]] == [f"matrix product, {name}" for name in ("bfloat16", "float16", "float32")]
+    assert len(rows) == len(OLD["matmul"]) + len(OLD["copy"])
+    assert all(row[4] == "" for row in rows)
+
+
+def test_all_ceilings_are_printed_beside_the_datasheet() -> None:
+    span_ = {"low": 1.0, "high": 2.0, "samples": 9}
+    copy = [{"bytes": 2**20, "gbs": 900.0, **span_}, {"bytes": 2**31, "gbs": 4100.0, **span_}]
+    found = {
+        "copy": copy, "copy_by_dtype": {"float32": copy[-1], "bfloat16": {"bytes": 2**31, "gbs": 4090.0, **span_}},
+        "matmul": {"bfloat16": {"tflops": 720.0, **span_}}, "l2": {"bytes": 2**24, "gbs": 5500.0, **span_},
+        "special": {"function": "exp2", "gops": 3900.0, **span_},
+        "launch": {"torch": {"us": 2.1, **span_}, "graph": {"us": 0.9, **span_}},
+    }  # fmt: skip
+    sheet = known("NVIDIA H200")
+    assert sheet
+    rows = {row[0]: row[1:] for row in ceiling_rows(found, sheet.datasheet())}
+    assert rows["matrix product, bfloat16"] == ("720", "1", "2", "9", "TFLOP/s", "989.5")
+    assert rows["copy of 1 MiB"][-1] == ""
+    assert rows["copy of 2048 MiB"][-1] == "4800"
+    assert rows["copy of 2048 MiB, bfloat16"][0] == "4090"
+    assert rows["reads of 16 MiB in L2"][0] == "5500"
+    assert rows["special function, exp2"][4:] == ("10^9/s", "3864.96")
+    assert rows["an empty kernel as a node of a CUDA graph"][0] == "0.9"
+    assert len(rows) == 8
+
+
+def test_the_kernels_do_what_their_rates_count() -> None:
+    """Compiled for sm_90: special functions and nothing slower in the loop, wide loads past L1, no spills."""
+    import torch
+
+    from suite.ceilings import kernels
+    from suite.ceilings.units import BLOCK, L2_BLOCK
+    from suite.static import capture
+
+    sink = torch.empty(2**20, device="meta")
+
+    def launch() -> None:
+        kernels.special_ceiling_kernel[(16,)](sink, 1024, BLOCK=BLOCK)  # type: ignore[reportArgumentType]
+        kernels.l2_ceiling_kernel[(16,)](sink, sink, 256, 256, BLOCK=L2_BLOCK)  # type: ignore[reportArgumentType]
+        kernels.empty_kernel[(1,)](sink)
+
+    special, reads, empty = (each.binary for each in capture(launch, "sm_90"))
+    assert special
+    assert reads
+    assert empty
+    threads = 128
+    assert special.mix["mufu"] % (BLOCK // threads) == 0
+    # A special function issues at a quarter of the rate of an addition or less: three others beside it cost nothing.
+    assert special.instructions <= 4 * special.mix["mufu"]
+    assert reads.mix["ldg_128"] == L2_BLOCK // threads // 4
+    assert sum(count for name, count in reads.mix.items() if name.startswith("ldg_")) == reads.mix["ldg_128"]
+    assert not any(each.spill_bytes for each in (special, reads))
+    assert empty.instructions < 8
