@@ -59,8 +59,9 @@ def reference(operator: Operator, problem: Problem, inputs: Inputs, cotangents: 
 def _output_dims(operator: Operator, name: str) -> str:
     base, _, index = name.partition("[")
     if base in OUTPUT_DIMS:
-        return OUTPUT_DIMS[base]
-    dims = operator.dims_of(base if base in STATES else base.removeprefix(GRADIENT))
+        dims = operator.dims.get(base, OUTPUT_DIMS[base])
+    else:
+        dims = operator.dims_of(base if base in STATES else base.removeprefix(GRADIENT))
     return dims if isinstance(dims, str) else dims[int(index.rstrip("]") or 0)]
 
 

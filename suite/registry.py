@@ -116,7 +116,7 @@ class Operator:
     axes:     the operator's own axes
     dims:     dimensions of inputs that differ from the standard: name -> "B T HS K", or a tuple of such for a state of
               several tensors. Gates default to "B T HS"; names among B, N, T, H, HK, HV, HS are sliced in checks, and
-              trailing dimensions may be left out
+              trailing dimensions may be left out. `o` and `final_state` may be named too, "B T HS V" and "N HS" else
     constants: float inputs that are never differentiated, such as a decay that follows from the number of heads
     passes:   the passes that make sense for it
     stateful: whether it takes an initial state and returns a final one
