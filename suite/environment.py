@@ -10,6 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from suite.telemetry import NoNvml, current_gpu, refused, uuid_of
+
 # Distributions whose version may change a number; those that are not installed are left out.
 LIBRARIES = (
     "torch",
@@ -27,7 +29,9 @@ LIBRARIES = (
 def describe(device: str, gpu: int = 0) -> dict[str, Any]:
     """`device`, `fingerprint`, `versions` of this machine, as in docs/records.md. device is `cuda` or `cpu`."""
     found = _gpu(gpu) if device == "cuda" else _cpu()
+    found["unread"] = refused(device)
     nvml = _nvml(gpu) if device == "cuda" else {}
+    found |= {"max_sm_clock_mhz": nvml["max_sm_clock_mhz"]} if "max_sm_clock_mhz" in nvml else {}
     versions = library_versions()
     fingerprint = {
         "device": found["name"],
@@ -62,6 +66,7 @@ def _gpu(index: int) -> dict[str, Any]:
     return {
         "kind": "cuda",
         "name": p.name,
+        "uuid": uuid_of(index),
         "arch": f"sm_{p.major}{p.minor}",
         "sms": p.multi_processor_count,
         "memory_mib": p.total_memory // 2**20,
@@ -86,20 +91,11 @@ def _cpu() -> dict[str, Any]:
 
 
 def _nvml(index: int) -> dict[str, Any]:
-    """Driver and power limit; containers and MIG refuse some, and a refused reading is left out."""
+    """Driver, power limit and highest clock; containers and MIG refuse some, and a refused reading is left out."""
     try:
-        import pynvml
-    except ModuleNotFoundError:
+        return current_gpu(index).facts()
+    except NoNvml:
         return {}
-    found: dict[str, Any] = {}
-    try:
-        pynvml.nvmlInit()
-        found["driver"] = pynvml.nvmlSystemGetDriverVersion()
-        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-        found["power_limit_w"] = pynvml.nvmlDeviceGetPowerManagementLimit(handle) / 1000
-    except pynvml.NVMLError:
-        return found
-    return found
 
 
 @cache

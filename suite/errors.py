@@ -49,6 +49,10 @@ class Unsupported(Exception):
     """Raised by an implementation that finds, when called, that it can not serve a problem; its message says why."""
 
 
+class Escaped(Exception):
+    """Raised by a timer that finds work where it can not see it, on another stream; its message says how much."""
+
+
 def worst(codes: Iterable[Exit]) -> Exit:
     """The code to return when several hold."""
     held = set(codes)

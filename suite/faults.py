@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from suite.errors import Unsupported
+from suite.errors import Escaped, Unsupported
 
 # Statuses that make `bench` and `check` exit 1.
 FAILURES = frozenset({"incorrect", "implausible", "crashed", "error", "compile_error", "timeout"})
@@ -22,6 +22,8 @@ def classify(error: BaseException) -> tuple[str, str]:
     kind, text = type(error).__name__, f"{type(error).__name__}: {error}"[:REASON_LENGTH]
     if isinstance(error, Unsupported):
         return "unsupported", str(error)[:REASON_LENGTH]
+    if isinstance(error, Escaped):
+        return "incorrect", str(error)[:REASON_LENGTH]
     if isinstance(error, MemoryError) or kind == "OutOfMemoryError" or _cpu_allocator(error):
         return "oom", text
     if kind == "OutOfResources":

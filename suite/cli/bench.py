@@ -35,7 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_running(parser, ("cuda", "cpu"))
     add_gpu(parser)
     group = parser.add_argument_group("how to measure and store")
-    group.add_argument("--mode", metavar="NAMES", help="timers, such as cold-events,warm-graph (CUDA) or warm-cpu")
+    group.add_argument("--mode", metavar="NAMES", help="timers, such as cold-events,rotated-graph (CUDA) or warm-cpu")
     group.add_argument("--warmup", type=float, metavar="MS", help="calls before the first sample, in ms")
     group.add_argument("--rep", type=float, metavar="MS", help="the longest that one case is timed, in ms")
     group.add_argument("--launches", type=_positive, default=1, metavar="N", help="fresh processes that measure it all")

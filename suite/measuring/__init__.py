@@ -19,16 +19,19 @@ def measure(fn: Callable[..., Any], inputs: Mapping[str, Any], *, device: str | 
     warmup_ms: calls before the first sample
     rep_ms:    the longest that samples are taken
     flops, bytes_: what one call needs, for TFLOP/s, GB/s and intensity; left out of the record when not given
-    Raises what `fn` raises, and UsageError for an unknown mode.
+    Raises what `fn` raises, UsageError for an unknown mode, and what a timer says of a call that it can not measure.
     """
     import time
 
     import torch
 
+    from suite.measuring.compiling import Watch
     from suite.measuring.memory import peak_rise
+    from suite.measuring.readying import ready_function
     from suite.measuring.sampling import Sampled, interleave
     from suite.measuring.stopping import Stopping
     from suite.measuring.timers import DEFAULT_MODES, make_timer
+    from suite.telemetry import watching
 
     on_cuda = any(isinstance(x, torch.Tensor) and x.is_cuda for x in inputs.values())
     device = device or ("cuda" if on_cuda else "cpu")
@@ -38,19 +41,27 @@ def measure(fn: Callable[..., Any], inputs: Mapping[str, Any], *, device: str | 
     def run() -> Any:
         return fn(**inputs)
 
+    def wait() -> None:
+        if device == "cuda":
+            torch.cuda.synchronize()
+
     start = time.perf_counter()
-    run()
+    with Watch() as compiling:
+        run()
+        wait()
     compile_s = time.perf_counter() - start
     while (time.perf_counter() - start - compile_s) * 1e3 < warmup_ms:
         run()
-    timer.prepare(run)
-    one = Sampled(run, timer, Stopping(limit_ms=rep_ms))
-    interleave([one])
+        wait()
+    ready_function(timer, fn, inputs)
+    one = Sampled(run, timer, Stopping(limit_ms=rep_ms / timer.calls))
+    with watching(device) as watch:
+        interleave([one], watch=watch)
     if one.error is not None:
         raise one.error
     memory, method = peak_rise(run, device)
     record: Record = {"mode": mode, "device": device, "status": "ok", "compile_s": compile_s, **one.summary()}
-    record |= {"memory_mib": memory, "memory_method": method}
+    record |= compiling.columns() | {"memory_mib": memory, "memory_method": method}
     seconds = record["time_ms"] / 1e3
     if flops is not None:
         record |= {"flops_alg": flops, "tflops": flops / seconds / 1e12}

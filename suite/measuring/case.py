@@ -1,4 +1,4 @@
-"""Measuring one problem: compile and warm up, check, time, memory, for all its cases in one process window.
+"""Measuring one problem: check, warm up, memory, time, energy, for all its cases in one process window.
 
 A case that fails its check has no time. Each case ends in exactly one record a mode, whatever happens.
 """
@@ -16,7 +16,10 @@ from suite.checking import BACKWARD_T, Check, Checker, device_context, refusal
 from suite.cost import Cost
 from suite.faults import classify
 from suite.inputs import Inputs, draw_inputs
+from suite.measuring.compiling import Watch
+from suite.measuring.energy import EnergyOf
 from suite.measuring.memory import peak_rise
+from suite.measuring.readying import ready as make_ready
 from suite.measuring.records import base_record, with_check, with_status
 from suite.measuring.sampling import Sampled, interleave
 from suite.measuring.stopping import Stopping
@@ -24,6 +27,8 @@ from suite.measuring.timers import make_timer
 from suite.problem import Case, Problem
 from suite.registry import Implementation, Operator
 from suite.roof import figures, place
+from suite.telemetry import watching
+from suite.telemetry.energy import check_window
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,7 @@ class Settings:
     launch:    which fresh process this is
     commit:    revision of the code
     deadline:  time.monotonic() at which a budget ends, or None
+    energy_s:  length of the window over which energy is measured, in s, at least 2; None: it is not
     """
 
     device: str
@@ -51,6 +57,11 @@ class Settings:
     deadline: float | None = None
     ceilings: Mapping[str, Any] = field(default_factory=dict)
     llc_bytes: int = 0
+    energy_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.energy_s is not None:
+            check_window(self.energy_s)
 
 
 # Added to the seed of the inputs that a timed case is checked with again.
@@ -69,6 +80,8 @@ class _Live:
     call: Call | None = None
     check: Check | None = None
     recheck: Check | None = None
+    watch: Watch = field(default_factory=Watch)
+    energy: dict[str, Any] = field(default_factory=dict)
     compile_s: float = 0.0
     warmup_s: float = 0.0
     memory: tuple[float, str] = (0.0, "")
@@ -106,6 +119,7 @@ class ProblemRun:
             shared = None if self.problem.pass_ == "decode" else self._inputs(torch_device)
             ready = [one for one in ready if self._prepared(one, shared or self._inputs(torch_device))]
             timed = [self._time(ready, mode) for mode in self.modes]
+            self._energy(ready)
             self._recheck(ready, torch_device)
             for mode, results in zip(self.modes, timed, strict=True):
                 for one, result in zip(ready, results, strict=True):
@@ -145,7 +159,9 @@ class ProblemRun:
 
     def _checked(self, one: _Live, checker: Checker) -> bool:
         self.begin(one.index, "check")
-        one.check = checker.check(one.implementation, dict(one.case.tunables))
+        with one.watch:
+            one.check = checker.check(one.implementation, dict(one.case.tunables))
+        one.compile_s = one.check.first_s
         one.record = with_check(one.record, one.check)
         if not one.check.ok:
             self._refuse(one, one.check.status, one.check.reason)
@@ -171,10 +187,11 @@ class ProblemRun:
             start = time.perf_counter()
             tunables = dict(one.case.tunables)
             one.call = Call(self.operator, one.implementation, self.problem, tunables, inputs, self.settings.seed)
-            one.call.prepare()
-            one.call.run()
+            with one.watch:
+                one.call.prepare()
+                one.call.run()
             self._synchronize()
-            one.compile_s = time.perf_counter() - start
+            one.compile_s += time.perf_counter() - start
             one.warmup_s = self._warm_up(one.call)
             one.memory = peak_rise(one.call.run, self.settings.device)
         except Exception as error:
@@ -196,19 +213,41 @@ class ProblemRun:
             torch.cuda.synchronize()
 
     def _time(self, ready: list[_Live], mode: str) -> list[Sampled]:
-        rule = Stopping(limit_ms=self.settings.rep_ms)
-        sampled = []
+        for one in ready:
+            # A graph that another timer had built would hold the shared inputs to that timer's stream.
+            assert one.call is not None
+            one.call.release()
+        sampled = [self._sampled(one, mode) for one in ready]
+        with watching(self.settings.device) as watch:
+            interleave(sampled, self.settings.deadline, lambda i: self.begin(ready[i].index, "time"), watch)
+        return sampled
+
+    def _sampled(self, one: _Live, mode: str) -> Sampled:
+        assert one.call is not None
+        self.begin(one.index, "time")
+        timer = make_timer(mode, self.settings.device)
+        sampled = Sampled(one.call.run, timer, Stopping(limit_ms=self.settings.rep_ms))
+        try:
+            make_ready(timer, one.call)
+            sampled.rule = Stopping(limit_ms=self.settings.rep_ms / timer.calls)
+        except Exception as error:
+            sampled.error = error
+        return sampled
+
+    def _energy(self, ready: list[_Live]) -> None:
+        """Energy of each case over a window of its own, where the settings ask for it."""
+        if self.settings.energy_s is None or not ready:
+            return
+        self.begin(ready[0].index, "energy")
+        meter = EnergyOf(self.settings.device, self.settings.energy_s, self.settings.deadline, self._synchronize)
         for one in ready:
             assert one.call is not None
-            self.begin(one.index, "time")
-            timer = make_timer(mode, self.settings.device)
-            sampled.append(Sampled(one.call.run, timer, rule))
+            self.begin(one.index, "energy")
             try:
-                timer.prepare(one.call.run)
+                one.energy = meter.columns(one.call.run, self.problem.tokens)
             except Exception as error:
-                sampled[-1].error = error
-        interleave(sampled, self.settings.deadline, begin=lambda i: self.begin(ready[i].index, "time"))
-        return sampled
+                # The case has its time; what is wrong with it now, the check that follows tells.
+                one.energy = meter.none(classify(error)[1])
 
     def _recheck(self, ready: list[_Live], torch_device: str) -> None:
         """Check what was timed once more, on other inputs in the same memory; long gradients by their outputs alone."""
@@ -236,7 +275,7 @@ class ProblemRun:
             why = f"{above}: wrong FLOPs, wrong shape or wrong timing; look at the cost, the outputs and the timer"
             return with_status(one.record, "implausible", why) | {"samples": record["samples"]}
         memory, method = one.memory
-        return record | figures(cost, time_ms, self.problem.tokens) | placed | {
+        return record | figures(cost, time_ms, self.problem.tokens) | placed | one.watch.columns() | one.energy | {
             "compile_s": one.compile_s,
             "warmup_s": one.warmup_s,
             "memory_mib": memory,

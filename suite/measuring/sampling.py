@@ -1,6 +1,8 @@
 """Sampling: the cases of one problem in turns, so that drift of the machine hits all alike.
 
-Every turn takes a block of samples of each case that is not finished, in an order that rotates.
+Every turn takes a block of samples of each case that is not finished, in an order that rotates. Where telemetry tells
+that a block was taken under throttle, its samples are marked and taken again, after a pause in which the device may
+cool down. They are not thrown away: when retaking does not help, they are what was measured, and the record says so.
 """
 
 from __future__ import annotations
@@ -15,30 +17,87 @@ import numpy as np
 
 from suite.measuring.stopping import Stopping, median_interval
 from suite.measuring.timers import Run, Timer
+from suite.telemetry import PREFIX, Sampler
 
 BLOCK_MS = 20.0
 LARGEST_BLOCK = 200
+# Calls up to this long are taken in blocks of two at least, behind one that does not count: another case has had the
+# caches. In longer ones filling them again does not show.
+CACHED_MS = 100.0
+PAUSE_S = 0.25
+THROTTLED = "throttled"
 
 
 @dataclass
 class Sampled:
-    """One case being timed: its callable, its timer, its samples in ms, and why it stopped."""
+    """One case being timed.
+
+    samples: those that count, ms
+    retaken: those taken under throttle, ms
+    stop:    why sampling stopped
+    spans:   (start, end) of each block, time.perf_counter_ns()
+    """
 
     run: Run
     timer: Timer
     rule: Stopping
     samples: list[float] = field(default_factory=list)
+    retaken: list[float] = field(default_factory=list)
     stop: str | None = None
     error: BaseException | None = None
+    spans: list[tuple[int, int]] = field(default_factory=list)
+    telemetry: dict[str, Any] = field(default_factory=dict)
+    _taken: list[float] = field(default_factory=list)
+    _throttled: int = 0
+    _kept: bool = False
 
     @property
     def finished(self) -> bool:
         return self.stop is not None or self.error is not None
 
     def block(self) -> int:
-        """Samples of the next turn: about BLOCK_MS of them, at least one."""
-        typical = median(self.samples) if self.samples else BLOCK_MS
-        return max(1, min(LARGEST_BLOCK, int(BLOCK_MS / max(typical, 1e-4))))
+        """Samples of the next turn: about BLOCK_MS of them, at least one, or two where caches matter."""
+        typical = self._typical()
+        return max(2 if self.cached else 1, min(LARGEST_BLOCK, int(BLOCK_MS / max(typical, 1e-4))))
+
+    @property
+    def cached(self) -> bool:
+        """Whether it is told apart from its first call after another case by what is in the caches."""
+        return self.timer.l2 == "warm" and self._typical() <= CACHED_MS
+
+    def _typical(self) -> float:
+        return median(self.samples or self.retaken or [BLOCK_MS]) * self.timer.calls
+
+    def add(self, block: list[float], throttled: bool) -> None:
+        """Take a block in, and stop when the rule says so."""
+        self._taken += block
+        if throttled:
+            self.retaken += block
+            self._throttled += len(block)
+            self._give_up()
+        else:
+            self.samples += block
+            self.stop = self.rule.reason(self.samples)
+
+    def out_of_time(self) -> None:
+        """Stop for a budget, once there are enough samples of either kind."""
+        if self.stop is None and len(self._taken) >= self.rule.smallest:
+            self._end("budget")
+
+    def marks(self) -> dict[str, Any]:
+        """What a record says of throttled samples: how many, whether they count, and those that do not."""
+        found: dict[str, Any] = {"throttled_samples": self._throttled, "throttled_kept": self._kept}
+        return found | ({"retaken_ms": self.retaken} if self.retaken else {})
+
+    def _give_up(self) -> None:
+        # Retaking may cost as much time again as sampling may.
+        if sum(self.retaken) >= self.rule.limit_ms and len(self._taken) >= self.rule.smallest:
+            self._end(THROTTLED)
+
+    def _end(self, reason: str) -> None:
+        self.stop = reason
+        if self.retaken and len(self.samples) < self.rule.smallest:
+            self.samples, self.retaken, self._kept = self._taken, [], True
 
     def summary(self) -> dict[str, Any]:
         """Median, percentiles and interval of the samples, as a record has them."""
@@ -54,16 +113,20 @@ class Sampled:
             "samples": self.samples,
             "timer": self.timer.name,
             "l2": self.timer.l2,
+            "calls": self.timer.calls,
             "host_inclusive": self.timer.host_inclusive,
+            **self.telemetry,
         }
 
 
-def interleave(sampled: list[Sampled], deadline: float | None = None,
-               begin: Callable[[int], None] = lambda _: None) -> None:  # fmt: skip
+def interleave(sampled: list[Sampled], deadline: float | None = None, begin: Callable[[int], None] = lambda _: None,
+               watch: Sampler | None = None, pause: Callable[[float], None] = time.sleep) -> None:  # fmt: skip
     """Take turns until every case has stopped. `begin(i)` is told whose turn it is.
 
     deadline: time.monotonic() after which sampling stops with the reason `budget`, once every case has its smallest
               number of samples
+    watch:    tells which blocks were taken under throttle, and what goes into `telemetry`
+    pause:    waits after such a block
     """
     turn = 0
     while live := [i for i, each in enumerate(sampled) if not each.finished]:
@@ -71,20 +134,29 @@ def interleave(sampled: list[Sampled], deadline: float | None = None,
         shift = turn % len(live)
         for i in live[shift:] + live[:shift]:
             begin(i)
-            _take(sampled[i], deadline)
+            if _take(sampled[i], watch, shared=len(live) > 1):
+                pause(PAUSE_S)
+            if deadline is not None and time.monotonic() > deadline:
+                sampled[i].out_of_time()
+    if watch is not None:
+        watch.look()
+        for one in sampled:
+            marks = one.marks() if watch.source.judges else {}
+            one.telemetry = watch.columns(one.spans) | {PREFIX + name: value for name, value in marks.items()}
 
 
-def _take(one: Sampled, deadline: float | None) -> None:
+def _take(one: Sampled, watch: Sampler | None, shared: bool) -> bool:
+    """Take a block; whether it was taken under throttle."""
     try:
-        one.samples += one.timer.samples(one.run, one.block())
+        if shared and one.cached:
+            one.timer.samples(one.run, 1)
+        start = time.perf_counter_ns()
+        block = one.timer.samples(one.run, one.block())
+        end = time.perf_counter_ns()
     except Exception as error:
         one.error = error
-        return
-    one.stop = one.rule.reason(one.samples)
-    if (
-        one.stop is None
-        and deadline is not None
-        and time.monotonic() > deadline
-        and len(one.samples) >= one.rule.smallest
-    ):
-        one.stop = "budget"
+        return False
+    throttled = watch is not None and watch.spoiled(start, end)
+    one.spans.append((start, end))
+    one.add(block, throttled)
+    return throttled

@@ -1,151 +1,297 @@
 """Timers: each takes samples of one callable, in milliseconds, and names what it measures.
 
     cpu     perf_counter_ns around each call, threads fixed, caches warm
-    events  a pair of CUDA events around each call, the L2 cache flushed before it, outside the span
-    graph   CUDA-graph replay between events: without the host's launch time
+    events  a pair of CUDA events around each call: the device's time alone
+    graph   CUDA-graph replay between events: the device's time with its launches back to back
     wall    perf_counter_ns from the call to the device's end: with the host
 
-A record's mode is `<l2>-<timer>`: cold-events, warm-graph, cold-wall, warm-cpu, …
+    cold     the L2 cache is overwritten before each call, outside the span
+    warm     nothing is done to it
+    rotated  a graph of calls on several input sets, together larger than L2, each sample their mean
+
+A record's mode is `<l2>-<timer>`: cold-events, rotated-graph, cold-wall, warm-cpu, …
 """
 
 from __future__ import annotations
 
+import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import lru_cache
 from typing import Protocol
 
 import torch
 
-from suite.errors import unknown
+from suite.errors import Escaped, Unsupported, unknown
 
 Run = Callable[[], object]
 FLUSH_FACTOR = 2
+LARGEST_ROTATION = 256
+WARMUP_CALLS = 3
 DEFAULT_MODES = {"cuda": "cold-events", "cpu": "warm-cpu"}
+# The device spins this many times the host's time for a call before the span, so that the host is always ahead, but
+# no longer than LONGEST_LEAD_S, which is thousands of launches.
+LEAD_FACTOR = 1.5
+LONGEST_LEAD_S = 0.02
+# What may go on after a call's stream has ended, in ms and as a part of the call: two looks at the clock, no work.
+SLACK_MS, SLACK = 0.1, 0.05
+# At least as many cycles as any GPU has in a second.
+CYCLES_PER_S = 2.5e9
 
 
 class Timer(Protocol):
-    """What every timer has. `samples(run, n)` takes n samples; `prepare(run)` does once what they all need."""
+    """What every timer has. `samples(run, n)` takes n samples; `prepare(run, *more)` does once what they all need.
+
+    calls: calls that one sample is the mean of
+    """
 
     name: str
     l2: str
     host_inclusive: bool
+    calls: int
 
-    def prepare(self, run: Run) -> None: ...
+    def sets(self, input_bytes: int) -> int:
+        """How many input sets it wants, for inputs of so many bytes; `prepare` is given one callable for each."""
+        ...
+
+    def building(self) -> AbstractContextManager[object]:
+        """Where a backward pass's graph has to be built: autograd runs it on the stream of its forward."""
+        ...
+
+    def prepare(self, run: Run, *more: Run) -> None: ...
 
     def samples(self, run: Run, n: int) -> list[float]: ...
 
 
-class CpuTimer:
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Python's garbage collector waits: a pause of its own is no time of the call's."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _clocked(run: Run, finish: Callable[[], object]) -> float:
+    start = time.perf_counter_ns()
+    # The result is kept until the clock was read: freeing it is the caller's, not the call's.
+    kept = run()  # noqa: F841
+    finish()
+    return (time.perf_counter_ns() - start) / 1e6
+
+
+class _One:
+    """A timer of single calls on one input set."""
+
+    calls = 1
+
+    def sets(self, input_bytes: int) -> int:
+        return 1
+
+    def building(self) -> AbstractContextManager[object]:
+        return nullcontext()
+
+
+class CpuTimer(_One):
     """The wall clock around each call on a CPU. Nothing is flushed: a model finds its last layer's output in cache."""
 
     name = "cpu"
     l2 = "warm"
     host_inclusive = True
 
-    def prepare(self, run: Run) -> None:
+    def prepare(self, run: Run, *more: Run) -> None:
         pass
 
     def samples(self, run: Run, n: int) -> list[float]:
-        taken = []
-        for _ in range(n):
-            start = time.perf_counter_ns()
-            run()
-            taken.append((time.perf_counter_ns() - start) / 1e6)
-        return taken
+        with _uncollected():
+            return [_clocked(run, lambda: None) for _ in range(n)]
 
 
-class _Flush:
-    """Overwrites a buffer larger than the L2 cache, so that the next call finds nothing of the last one there."""
+@lru_cache(maxsize=1)
+def _l2_bytes() -> int:
+    return torch.cuda.get_device_properties(torch.cuda.current_device()).L2_cache_size
 
-    def __init__(self, cold: bool) -> None:
-        self.l2 = "cold" if cold else "warm"
-        self._buffer: torch.Tensor | None = None
-        if cold:
-            size = torch.cuda.get_device_properties(torch.cuda.current_device()).L2_cache_size
-            self._buffer = torch.empty(FLUSH_FACTOR * size, dtype=torch.int8, device="cuda")
+
+@lru_cache(maxsize=1)
+def _buffer() -> torch.Tensor:
+    return torch.empty(FLUSH_FACTOR * _l2_bytes(), dtype=torch.int8, device="cuda")
+
+
+class _OnDevice(_One):
+    """A timer on a GPU. A cold one overwrites a buffer larger than L2 before each call; all share that buffer."""
+
+    def __init__(self, l2: str) -> None:
+        self.l2 = l2
 
     def flush(self) -> None:
-        if self._buffer is not None:
-            self._buffer.zero_()
+        """Leave nothing of the last call in the cache."""
+        if self.l2 == "cold":
+            _buffer().zero_()
 
 
-class EventTimer(_Flush):
-    """CUDA events around each call, recorded behind a flush that hides the host's launch time of short calls."""
+def _stays(run: Run) -> None:
+    """Raises Escaped when the device works on after the end of the stream that the call was made on."""
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize()
+    start.record()
+    run()
+    end.record()
+    end.synchronize()
+    ended = time.perf_counter()
+    torch.cuda.synchronize()
+    more = (time.perf_counter() - ended) * 1e3
+    if more > max(SLACK_MS, SLACK * start.elapsed_time(end)):
+        raise Escaped(
+            f"its work went on for {more:.3g} ms after its stream had ended: "
+            "it runs on another stream, which a timer of this one can not see"
+        )
+
+
+class EventTimer(_OnDevice):
+    """CUDA events around each call: the device's time alone.
+
+    Between two events the device also waits for a host that is slower than it. So `prepare` measures what the host
+    needs for one call, and the device is kept busy for longer than that before the span begins: the whole call is in
+    its queue by then. A call that itself waits for the device can not be hidden so; its wait is in the span.
+    `prepare` raises Escaped for a call whose work is not on its stream.
+    """
 
     name = "events"
     host_inclusive = False
 
-    def prepare(self, run: Run) -> None:
+    def __init__(self, l2: str) -> None:
+        super().__init__(l2)
+        self._lead_cycles = 0
+
+    def prepare(self, run: Run, *more: Run) -> None:
+        _stays(run)
+        start = time.perf_counter()
+        run()
+        lead = LEAD_FACTOR * (time.perf_counter() - start)
         torch.cuda.synchronize()
+        self._lead_cycles = int(min(lead, LONGEST_LEAD_S) * CYCLES_PER_S)
 
     def samples(self, run: Run, n: int) -> list[float]:
         pairs = [(torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)) for _ in range(n)]
-        for start, end in pairs:
-            self.flush()
-            start.record()
-            run()
-            end.record()
-        torch.cuda.synchronize()
+        with _uncollected():
+            for start, end in pairs:
+                self.flush()
+                if self._lead_cycles:
+                    torch.cuda._sleep(self._lead_cycles)
+                start.record()
+                run()
+                end.record()
+            torch.cuda.synchronize()
         return [start.elapsed_time(end) for start, end in pairs]
 
 
+@lru_cache(maxsize=1)
+def _side_stream() -> torch.cuda.Stream:
+    return torch.cuda.Stream()
+
+
 class GraphTimer(EventTimer):
-    """Replays of a CUDA graph of one call, between events."""
+    """Replays of a CUDA graph between events: of one call, or rotated, of as many as there are input sets.
+
+    Calls are warmed up and captured on one side stream, the same for all timers, on which `building` has a backward
+    pass's forward run: autograd works on the streams where the forward and its leaves were first used, and capturing
+    work of another stream is an error. The outputs of a rotation are all kept, so that no call writes where the one
+    before it did.
+    """
 
     name = "graph"
 
-    def __init__(self, cold: bool) -> None:
-        super().__init__(cold)
+    def __init__(self, l2: str) -> None:
+        super().__init__(l2)
+        self._stream = _side_stream()
         self._graph: torch.cuda.CUDAGraph | None = None
+        self._kept: list[object] = []
 
-    def prepare(self, run: Run) -> None:
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(3):
-                run()
-        torch.cuda.current_stream().wait_stream(stream)
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
-            run()
+    def sets(self, input_bytes: int) -> int:
+        """Enough sets that none of one is in L2 when its turn comes again. Raises Unsupported for too many."""
+        if self.l2 != "rotated":
+            return 1
+        wanted = 1 + -(-FLUSH_FACTOR * _l2_bytes() // max(1, input_bytes))
+        if wanted > LARGEST_ROTATION:
+            raise Unsupported(f"{wanted} input sets would be needed to pass through L2; cold-graph flushes it instead")
+        return wanted
+
+    @contextmanager
+    def building(self) -> Iterator[None]:
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
+            yield
+        torch.cuda.current_stream().wait_stream(self._stream)
+
+    def prepare(self, run: Run, *more: Run) -> None:
+        """Raises Unsupported for a call that can not be captured, as one that waits for the device."""
+        if self.l2 == "rotated" and not more:
+            raise ValueError("one input set is no rotation; suite.measuring.readying makes the others")
+        runs = (run, *more)
+        with self.building():
+            for _ in range(WARMUP_CALLS):
+                for each in runs:
+                    each()
+            # What escapes the stream would be missing from the graph, too.
+            _stays(run)
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph, stream=self._stream):
+                self._kept = [each() for each in runs]
+        except RuntimeError as error:
+            if "captur" in str(error):
+                raise Unsupported(f"it can not be captured in a CUDA graph: {error}") from error
+            raise
+        self._graph, self.calls = graph, len(runs)
+        super().prepare(graph.replay)
 
     def samples(self, run: Run, n: int) -> list[float]:
-        assert self._graph is not None, "prepare() captures the graph"
-        return super().samples(self._graph.replay, n)
+        if self._graph is None:
+            raise RuntimeError("prepare() captures the graph, and comes first")
+        return [ms / self.calls for ms in super().samples(self._graph.replay, n)]
 
 
-class WallTimer(_Flush):
+class WallTimer(_OnDevice):
     """The host's clock from the call to the end of the device's work."""
 
     name = "wall"
     host_inclusive = True
 
-    def prepare(self, run: Run) -> None:
+    def prepare(self, run: Run, *more: Run) -> None:
         torch.cuda.synchronize()
 
     def samples(self, run: Run, n: int) -> list[float]:
         taken = []
-        for _ in range(n):
-            self.flush()
-            torch.cuda.synchronize()
-            start = time.perf_counter_ns()
-            run()
-            torch.cuda.synchronize()
-            taken.append((time.perf_counter_ns() - start) / 1e6)
+        with _uncollected():
+            for _ in range(n):
+                self.flush()
+                torch.cuda.synchronize()
+                taken.append(_clocked(run, torch.cuda.synchronize))
         return taken
 
 
-_ON_CUDA = {"events": EventTimer, "graph": GraphTimer, "wall": WallTimer}
+_ON_CUDA: dict[str, Callable[[], Timer]] = {
+    "cold-events": lambda: EventTimer("cold"),
+    "warm-events": lambda: EventTimer("warm"),
+    "cold-graph": lambda: GraphTimer("cold"),
+    "warm-graph": lambda: GraphTimer("warm"),
+    "rotated-graph": lambda: GraphTimer("rotated"),
+    "cold-wall": lambda: WallTimer("cold"),
+    "warm-wall": lambda: WallTimer("warm"),
+}
 
 
 def modes(device: str) -> list[str]:
     """The modes of a device kind."""
-    return ["warm-cpu"] if device == "cpu" else [f"{l2}-{name}" for name in _ON_CUDA for l2 in ("cold", "warm")]
+    return ["warm-cpu"] if device == "cpu" else list(_ON_CUDA)
 
 
 def make_timer(mode: str, device: str) -> Timer:
     """The timer of a mode; UsageError when the device has no such mode."""
     if mode not in modes(device):
         raise unknown(f"mode on {device}", mode, modes(device))
-    l2, _, name = mode.partition("-")
-    return CpuTimer() if name == "cpu" else _ON_CUDA[name](l2 == "cold")
+    return CpuTimer() if device == "cpu" else _ON_CUDA[mode]()

@@ -111,7 +111,19 @@ OPTIONAL: dict[str, Callable[[Any], bool]] = {
     "stop": _string, "compile_s": _number, "warmup_s": _number, "memory_mib": _number, "memory_method": _string,
     "tflops": _number, "gbs": _number, "intensity": _number, "roof_pct": _number, "bound": _string,
     "tokens_per_s": _number, "repeatable": _bool, "check_limit": _number, "naive_ratio": _number,
-    "bytes_state": _number, "special": _number,
+    "bytes_state": _number, "special": _number, "calls": _size, "special_pct": _number,
+    **{f"telemetry.{name}": _number for name in (
+        "readings", "sm_clock_mhz", "sm_clock_min_mhz", "sm_clock_max_mhz", "memory_clock_mhz",
+        "cpu_clock_mhz", "cpu_clock_min_mhz", "cpu_clock_max_mhz", "load", "other_share", "steal_share",
+        "power_w", "power_max_w", "temperature_c", "temperature_max_c", "utilization_pct",
+        "other_processes", "other_memory_mib", "throttled_samples",
+        "energy_j_token", "energy_window_s", "energy_w", "idle_w",
+    )},
+    "telemetry.events": _strings, "telemetry.other_pids": _numbers, "telemetry.retaken_ms": _numbers,
+    "telemetry.throttled_kept": _bool, "telemetry.energy_method": _string, "telemetry.no_energy": _string,
+    "compile.cache": _string, "compile.kernels": _int, "compile.loaded": _int, "compile.seconds": _number,
+    "compile.load_s": _number,
+    "tuning.kernels": _object, "tuning.seconds": _number, "tuning.runner_up": _number,
 }  # fmt: skip
 
 # What a timed record with status `ok` has besides: without it there is nothing to show or to gate.

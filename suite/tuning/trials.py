@@ -16,6 +16,7 @@ from suite.checking import Checker, device_context
 from suite.faults import classify
 from suite.inputs import Inputs, draw_inputs
 from suite.measuring.case import Settings
+from suite.measuring.readying import ready as make_ready
 from suite.measuring.sampling import Sampled, interleave
 from suite.measuring.stopping import Stopping
 from suite.measuring.timers import make_timer
@@ -115,11 +116,11 @@ class CaseTrials:
                 if not check.ok:
                     trial.status, trial.reason = check.status, check.reason
                     return None
-                self.begin(trial.index, "warmup")
-                call.prepare()
+            self.begin(trial.index, "warmup")
             warm_up(run, self.settings)
             timer = make_timer(self.settings.modes[0], self.settings.device)
-            timer.prepare(run)
+            with forcing(launches):
+                make_ready(timer, call)
         except Exception as error:
             trial.status, trial.reason = classify(error)
             return None
