@@ -1,4 +1,4 @@
-"""`subquad export RUN --to csv|parquet|json`: writes a run's records in another format."""
+"""`subquad export RUN --to csv|parquet|json|pytest-benchmark`: writes a run's records in another format."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Flags of `export`."""
     parser.add_argument("run_folder", metavar="RUN", help="a run folder")
-    parser.add_argument("--to", required=True, choices=("csv", "parquet", "json"), help="the format")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="where to write (default: RUN/records.<format>)")
+    parser.add_argument("--to", required=True, choices=("csv", "parquet", "json", "pytest-benchmark"),
+                        help="the format; pytest-benchmark's is for `pytest-benchmark compare`")  # fmt: skip
+    parser.add_argument("--out", type=Path, metavar="FILE", help="where to write; default: in RUN")
 
 
 def run(args: argparse.Namespace) -> Exit:

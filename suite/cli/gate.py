@@ -1,55 +1,200 @@
-"""`subquad gate --baseline A --candidate B`: judges one stored run against another, by exit code. See docs/gate.md."""
+"""`subquad gate`: is this tree, or this run, slower, larger or less exact? The exit code answers. See docs/gate.md.
+
+subquad gate --base REV                       this tree against another revision, measured here and now
+subquad gate --baseline RUN --candidate RUN   one stored run against another
+subquad gate --calibrate                      every case against itself, for its margin
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
+import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from suite.cli.selection import add_selection, selected, selection_of
 from suite.errors import Exit, UsageError
 
 if TYPE_CHECKING:
-    import argparse
+    from suite.gate import Limits, Report
+    from suite.gate.options import Options, Plan
 
-    from suite.gate import Report
+OUTPUTS = ("--json", "--markdown", "--junit", "--html")
+# A round times each revision for this part of the preset's `rep_ms`.
+ROUND_PART = 0.5
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Flags of `gate`."""
-    parser.add_argument("--baseline", required=True, metavar="RUN", help="the stored run to judge against")
-    parser.add_argument("--candidate", required=True, metavar="RUN", help="the stored run to judge")
-    parser.add_argument("--margin", type=float, default=2.0, metavar="PERCENT",
-                        help="slowdown that is allowed, in per cent (default: %(default)g)")  # fmt: skip
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write it as Markdown, for a step summary")
-    parser.add_argument("--junit", type=Path, metavar="FILE", help="write it as JUnit XML")
-    parser.add_argument("--allow-env-mismatch", action="store_true",
-                        help="compare runs of different environments, and say so")  # fmt: skip
+    group = parser.add_argument_group("what to gate: one of")
+    group.add_argument("--base", metavar="REV", help="this tree against a commit, branch or tag, measured now")
+    group.add_argument("--baseline", metavar="RUN", help="the stored run to judge against, with --candidate")
+    group.add_argument("--candidate", metavar="RUN", help="the stored run to judge")
+    group.add_argument("--calibrate", action="store_true", help="measure each case's A/A floor and keep it")
+    _add_judging(parser)
+    _add_measuring(parser)
+    group = parser.add_argument_group("what to write")
+    group.add_argument("--json", type=Path, metavar="FILE", help="the report as JSON")
+    group.add_argument("--markdown", type=Path, metavar="FILE", help="as Markdown, for a step summary")
+    group.add_argument("--junit", type=Path, metavar="FILE", help="as JUnit XML")
+    group.add_argument("--html", type=Path, metavar="FILE", help="as a page with each case's rounds drawn")
+    add_selection(parser)
+
+
+def _add_judging(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("how to judge")
+    group.add_argument("--margin", type=float, default=2.0, metavar="PERCENT",
+                       help="slowdown that is allowed, in per cent (default: %(default)g)")  # fmt: skip
+    group.add_argument("--floor", type=float, default=2.0, metavar="US",
+                       help="difference that is allowed, in microseconds (default: %(default)g)")  # fmt: skip
+    group.add_argument("--allow-env-mismatch", action="store_true",
+                       help="compare runs of different environments, and say so")  # fmt: skip
+
+
+def _add_measuring(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("how to measure, with --base and --calibrate")
+    group.add_argument("--device", choices=("cuda", "cpu"), help="default: cuda where there is one, else cpu")
+    group.add_argument("--all", action="store_true", help="cases whose code is the same too")
+    group.add_argument("--rounds", type=_count, default=32, metavar="N",
+                       help="the most rounds a case may have (default: %(default)d)")  # fmt: skip
+    group.add_argument("--budget", metavar="TIME", help="end after 90s, 8m or 1h30m, and say what was left out")
+    group.add_argument("--mode", metavar="NAME", help="timer, such as cold-events or warm-graph (CUDA)")
+    group.add_argument("--rep", type=float, metavar="MS", help="how long a round times each revision of a case, in ms")
+    group.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the inputs and of the rounds' order")
+    group.add_argument("--timeout", type=float, default=300.0, metavar="S", help="silence after which a case is ended")
+    group.add_argument("--arch", default="sm_90", metavar="NAME", help="without a GPU: architecture to compile for")
+    group.add_argument("--no-static", action="store_true", help="do not compile and compare Triton kernels")
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no count; give an integer of at least 1")
+    return int(text)
 
 
 def run(args: argparse.Namespace) -> Exit:
     """Print the verdicts, write the files asked for, and return the gate's exit code."""
-    from suite.gate import Limits, gate
-
-    if not 0 <= args.margin < 100:
-        raise UsageError(f"--margin {args.margin:g} is no allowance; give per cent from 0 to below 100")
-    limits = Limits(margin=args.margin / 100)
-    report = gate(args.baseline, args.candidate, limits=limits, allow_env_mismatch=args.allow_env_mismatch)
-    _write(args.json, json.dumps(report.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-    _write(args.markdown, report.to_markdown())
-    _write(args.junit, report.to_junit())
+    _refuse_mixtures(args)
+    if args.calibrate:
+        return _calibrate(args)
+    report = replace(_against_revision(args) if args.base is not None else _stored(args), reproduce=_reproduce())
+    _write(args, report)
     _print(report)
     return report.exit
 
 
-def _write(path: Path | None, text: str) -> None:
-    if path is None:
-        return
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}; choose another file") from error
+def _refuse_mixtures(args: argparse.Namespace) -> None:
+    stored = args.baseline is not None or args.candidate is not None
+    if (args.base is not None) + stored + args.calibrate != 1:
+        raise UsageError("gate one thing: --base REV, --baseline RUN with --candidate RUN, or --calibrate")
+    if stored and (args.baseline is None or args.candidate is None):
+        raise UsageError("two stored runs are gated: give both --baseline RUN and --candidate RUN")
+    for given, flag, unit in ((args.margin, "--margin", "per cent"), (args.floor, "--floor", "microseconds")):
+        if not 0 <= given < 100:
+            raise UsageError(f"{flag} {given:g} is no allowance; give {unit} from 0 to below 100")
+
+
+def _limits(args: argparse.Namespace) -> Limits:
+    from suite.gate import Limits
+
+    return Limits(margin=args.margin / 100, floor_us=args.floor)
+
+
+def _stored(args: argparse.Namespace) -> Report:
+    from suite.gate import gate
+
+    return gate(args.baseline, args.candidate, limits=_limits(args), allow_env_mismatch=args.allow_env_mismatch)
+
+
+def _against_revision(args: argparse.Namespace) -> Report:
+    from suite.gate.revision import gate_revision
+    from suite.static.revisions import commit_of
+
+    # A wrong name is told before anything is imported or measured.
+    commit_of(args.base)
+    plan, options = _plan(args)
+    return gate_revision(args.base, plan, options)
+
+
+def _plan(args: argparse.Namespace) -> tuple[Plan, Options]:
+    from suite.cli.sweeping import device_of
+    from suite.discovery import discover
+    from suite.gate.options import Options, Plan
+    from suite.gate.rounds import Terms
+    from suite.gate.trials import looks_up_to
+    from suite.measuring.timers import DEFAULT_MODES, modes
+    from suite.running.budget import Budget, parse_duration
+    from suite.static.pretend import target_of
+    from suite.static.progress import shown
+
+    budget = Budget(parse_duration(args.budget) if args.budget else None)
+    load = tuple(str(Path(path).resolve()) for path in args.load)
+    registry = discover(load=load)
+    device = device_of(args)
+    mode = args.mode or DEFAULT_MODES[device]
+    if mode not in modes(device):
+        raise UsageError(f"unknown mode '{mode}' on {device}; known: {', '.join(modes(device))}")
+    target_of(args.arch)
+    default = "gpu" if device == "cuda" else "cpu"
+    preset, groups = selected(args, registry, default)
+    rep_ms = args.rep if args.rep is not None else preset.rep_ms * ROUND_PART
+    terms = Terms(device, mode, preset.warmup_ms, rep_ms, args.seed)
+    options = Options(terms, _limits(args), looks_up_to(args.rounds), budget, args.timeout, args.all,
+                      not args.no_static, args.arch, progress=shown)  # fmt: skip
+    name = args.preset or default
+    # Workers run in another folder.
+    place = str(Path(name).resolve()) if name.endswith(".toml") else name
+    return Plan(registry, groups, place, selection_of(args), load), options
+
+
+def _reproduce() -> str:
+    """This command without the files that it writes."""
+    words, kept = sys.argv[1:], list[str]()
+    while words:
+        word = words.pop(0)
+        if word in OUTPUTS and words:
+            words.pop(0)
+        elif word.partition("=")[0] not in OUTPUTS:
+            kept.append(word)
+    return shlex.join(["subquad", *kept])
+
+
+def _calibrate(args: argparse.Namespace) -> Exit:
+    from suite.cli.tables import print_table
+    from suite.gate.calibration import calibrate
+    from suite.store.text import one_line
+
+    plan, options = _plan(args)
+    found = calibrate(plan, options)
+    rows = [
+        (each.case_id, f"{each.floor.noise:.2%}", f"{each.floor.floor:.2%}", str(each.floor.rounds), "")
+        if each.floor else (each.case_id, "-", "-", "-", one_line(each.reason))
+        for each in found
+    ]  # fmt: skip
+    print_table(("case", "noise", "floor", "rounds", "reason"), rows)
+    kept = sum(each.floor is not None for each in found)
+    print(f"{kept} floors kept for this machine; `subquad gate --base` widens a case's margin to its floor")
+    return Exit.PASS if kept else Exit.INCONCLUSIVE
+
+
+def _write(args: argparse.Namespace, report: Report) -> None:
+    from suite.gate.junit import junit
+    from suite.gate.markdown import markdown
+    from suite.gate.page import page
+
+    for path, form in ((args.json, _json), (args.markdown, markdown), (args.junit, junit), (args.html, page)):
+        if path is not None:
+            try:
+                path.write_text(form(report), encoding="utf-8")
+            except OSError as error:
+                raise UsageError(f"cannot write {path}: {error.strerror}; choose another file") from error
+
+
+def _json(report: Report) -> str:
+    return json.dumps(report.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _print(report: Report) -> None:
@@ -63,8 +208,9 @@ def _print(report: Report) -> None:
     if refused:
         print(f"subquad: {report.headline}", file=sys.stderr)
         return
-    shown = [each for each in report.sorted_cases if each.decision.verdict != "same"]
-    if shown:
-        rows = [[one_line(cell) for cell in row_of(each)] for each in shown]
+    for note in report.notes:
+        print(f"note: {one_line(note)}", file=sys.stderr)
+    if report.changes:
+        rows = [[one_line(cell) for cell in row_of(each)] for each in report.changes]
         print_table(("verdict", "case", "mode", "metric", "reason"), rows)
     print(report.headline)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from bisect import bisect_left
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from suite.errors import Exit
@@ -19,6 +20,8 @@ JUDGED = frozenset({"faster", "same", "slower"})
 # How sure a `slower` and a `same` have to be; docs/gate.md says why they differ.
 SLOWER_LEVEL = 0.995
 SAME_LEVEL = 0.95
+# More rounds than anyone would wait for.
+MANY = 1000
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class Limits:
     floor_us: difference in time that is allowed, microseconds
     rounds:   launches that a side must have
     memory, memory_mib: relative and absolute growth that is allowed, both
+    own:      whether the margin is the case's own, measured by gating it against itself
     """
 
     margin: float = 0.02
@@ -36,6 +40,11 @@ class Limits:
     rounds: int = 8
     memory: float = 0.01
     memory_mib: float = 1.0
+    own: bool = False
+
+    def widened(self, floor: float) -> Limits:
+        """These limits for a case whose A/A floor is known: the margin is that floor where it is the wider one."""
+        return replace(self, margin=floor, own=True) if floor > self.margin else self
 
 
 @dataclass(frozen=True)
@@ -125,18 +134,45 @@ def smallest_detectable(time: Estimate, margin: float) -> float | None:
     return math.expm1(math.log1p(margin) + time.reach(SLOWER_LEVEL) + time.reach(SAME_LEVEL))
 
 
+def rounds_to_see(time: Estimate, margin: float, change: float) -> int | None:
+    """Rounds, or launches a side, after which the smallest detectable change is `change`; None when MANY do not do.
+
+    The noise is taken to stay as it is.
+    """
+    if time.rounds < 2 or change <= margin:
+        return None
+
+    def sees(rounds: int) -> bool:
+        return (smallest_detectable(time.after(rounds), margin) or 0.0) <= change
+
+    found = 2 + bisect_left(range(2, MANY + 1), True, key=sees)
+    return found if found <= MANY else None
+
+
 def _time_decision(verdict: Verdict, why: str, time: Estimate, low: float, high: float, limits: Limits) -> Decision:
     known = math.isfinite(time.se)
     detectable = smallest_detectable(time, limits.margin)
     interval = f", {_percent(low)} to {_percent(high)}" if known else ""
     reason = f"time {_percent(time.mean)}{interval}" + (f"; {why}" if why else "")
     if verdict == "inconclusive":
-        seen = "unknown" if detectable is None else f"+{detectable:.1%}"
-        reason += f"; smallest change it could have seen: {seen}"
+        reason += f"; smallest change it could have seen: {_detectable(time, detectable, limits)}"
+    if limits.own:
+        reason += f"; margin {limits.margin:.1%}, its own A/A floor"
     return Decision(
         verdict, reason, math.exp(time.mean), math.exp(low) if known else None, math.exp(high) if known else None,
         limits.margin, time.rounds, detectable,
     )  # fmt: skip
+
+
+def _detectable(time: Estimate, detectable: float | None, limits: Limits) -> str:
+    """`+6.1%; 24 rounds would see +4.0%`: twice the margin is what leaves room for both mistakes on either side."""
+    if detectable is None:
+        return "unknown"
+    goal = 2 * limits.margin
+    enough = rounds_to_see(time, limits.margin, goal)
+    if enough is None or enough <= time.rounds:
+        return f"+{detectable:.1%}"
+    return f"+{detectable:.1%}; {enough} rounds would see +{goal:.1%}"
 
 
 def _percent(log_ratio: float) -> str:

@@ -28,6 +28,16 @@ class Estimate:
         """One-sided upper bound of the log-ratio."""
         return self.mean + self.reach(level)
 
+    @property
+    def noise(self) -> float:
+        """Standard deviation of a round's log-ratio."""
+        return self.se * math.sqrt(self.rounds)
+
+    def after(self, rounds: int) -> Estimate:
+        """What the estimate would be after so many rounds of the same noise."""
+        df = self.df * (rounds - 1) / (self.rounds - 1)
+        return Estimate(self.mean, self.se * math.sqrt(self.rounds / rounds), df, rounds)
+
     def reach(self, level: float) -> float:
         """How far a one-sided bound lies from the mean."""
         return self.se * _quantile(level, self.df) if 0 < self.se < math.inf else self.se

@@ -5,13 +5,15 @@ from __future__ import annotations
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from suite.gate import floors
 from suite.gate.decisions import Decision, Limits, judge_error, judge_memory, judge_status, judge_time
 from suite.gate.estimates import Estimate, independent
-from suite.gate.report import CaseVerdict, Metric, Report
+from suite.gate.report import CaseVerdict, Evidence, Metric, Report, machine_line
 from suite.store.pairs import Pair, pair_runs
+from suite.store.reading import read_environment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from suite.store.paths import AnyPath
     from suite.store.reading import Record
@@ -30,23 +32,30 @@ def gate(
     Raises StoreError when either is no run or damaged.
     """
     pairing = pair_runs(baseline, candidate)
+    environment = read_environment(candidate)
+    known = floors.load((environment.get("device") or {}).get("kind", ""), environment["fingerprint"])
     refused = bool(pairing.mismatches) and not allow_env_mismatch
-    cases = () if refused else tuple(each for pair in pairing.pairs for each in judge(pair, limits or Limits()))
-    return Report(pairing.base, pairing.candidate, pairing.mismatches, allow_env_mismatch, cases)
+    cases = [] if refused else [each for pair in pairing.pairs for each in judge(pair, limits or Limits(), known)]
+    return Report(pairing.base, pairing.candidate, pairing.mismatches, allow_env_mismatch, tuple(cases),
+                  machine=machine_line(environment["fingerprint"]))  # fmt: skip
 
 
-def judge(pair: Pair, limits: Limits) -> Iterator[CaseVerdict]:
-    """Every verdict on one case: on its status alone, or on each metric that its kind has."""
-    by_status = judge_status(
-        *([(each["status"], each["reason"]) for each in side] for side in (pair.before, pair.after))
-    )
+def judge(pair: Pair, limits: Limits, known: Mapping[floors.Key, floors.Floor] | None = None) -> Iterator[CaseVerdict]:
+    """Every verdict on one case: on its status alone, or on each metric that its kind has.
+
+    known: A/A floors of this machine, by which a case's margin is widened
+    """
+    by_status = judge_status(statuses(pair.before), statuses(pair.after))
     metric = _METRICS[pair.key.kind]
     if by_status:
         yield CaseVerdict(pair.key.case_id, pair.key.mode, metric, by_status)
         return
     before, after = ([each for each in side if each["status"] == "ok"] for side in (pair.before, pair.after))
+    if floor := (known or {}).get((pair.key.case_id, pair.key.mode)):
+        limits = limits.widened(floor.floor)
     for metric, decision in metrics(pair.key.kind, before, after, limits):
-        yield CaseVerdict(pair.key.case_id, pair.key.mode, metric, decision)
+        evidence = _evidence(before, after) if metric == "time" else None
+        yield CaseVerdict(pair.key.case_id, pair.key.mode, metric, decision, evidence=evidence)
 
 
 def statuses(side: Sequence[Record]) -> list[tuple[str, str]]:
@@ -63,6 +72,10 @@ def metrics(kind: str, before: Sequence[Record], after: Sequence[Record],
             yield "memory", decision
     if kind in ("timed", "check") and (decision := errors(before, after)):
         yield "error", decision
+
+
+def _evidence(before: Sequence[Record], after: Sequence[Record]) -> Evidence:
+    return Evidence(tuple(each["time_ms"] for each in before), tuple(each["time_ms"] for each in after))
 
 
 def _times(before: Sequence[Record], after: Sequence[Record]) -> tuple[Estimate, float]:

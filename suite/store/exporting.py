@@ -1,4 +1,4 @@
-"""A run's records as CSV, Parquet or one JSON array."""
+"""A run's records as CSV, Parquet or one JSON array, or as pytest-benchmark stores its own."""
 
 from __future__ import annotations
 
@@ -9,30 +9,42 @@ from suite.errors import UsageError
 from suite.requirement import Requirement
 from suite.store.frames import frame_of
 from suite.store.paths import AnyPath, run_folder, unwritable
-from suite.store.reading import Record, read_records
+from suite.store.reading import Record, read_environment, read_records
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
-Format = Literal["csv", "parquet", "json"]
-PYARROW = Requirement("pyarrow", "pyarrow", ">=15")
+Format = Literal["csv", "parquet", "json", "pytest-benchmark"]
+NEEDS = {
+    "parquet": Requirement("pyarrow", "pyarrow", ">=15"),
+    "pytest-benchmark": Requirement("pytest_benchmark", "pytest-benchmark", ">=5.0"),
+}
 
 
 def export(run: AnyPath, to: Format, out: Path | None = None) -> Path:
     """Write a run's records and return the file's path.
 
-    out: where to write; `records.<format>` in the run's folder by default
+    out: where to write; `records.<format>` in the run's folder by default, `benchmark.json` for pytest-benchmark
     Lists and objects become JSON strings in CSV and Parquet. Raises StoreError when the run can not be read or the file
-    not written, UsageError when Parquet is asked for and pyarrow is not installed.
+    not written, UsageError when a format needs a library that is not installed.
     """
-    if to == "parquet" and (lacking := PYARROW.missing()):
-        raise UsageError(f"--to parquet: {lacking}")
-    target = out or run_folder(run) / f"records.{to}"
+    if to in NEEDS and (lacking := NEEDS[to].missing()):
+        raise UsageError(f"--to {to}: {lacking}")
+    target = out or run_folder(run) / ("benchmark.json" if to == "pytest-benchmark" else f"records.{to}")
+    if to == "pytest-benchmark":
+        from suite.store.benchmarks import benchmarks_of
+
+        return _written(target, lambda draft: _dump(benchmarks_of(read_environment(run), read_records(run)), draft))
     records = read_records(run)
+    return _written(target, lambda draft: _write(records, to, draft))
+
+
+def _written(target: Path, write: Callable[[Path], None]) -> Path:
+    """The target, written as a draft first, so that a failure leaves what was there."""
     draft = target.with_name(f".{target.name}.new")
     try:
-        _write(records, to, draft)
+        write(draft)
         draft.replace(target)
     except OSError as error:
         draft.unlink(missing_ok=True)
@@ -42,13 +54,17 @@ def export(run: AnyPath, to: Format, out: Path | None = None) -> Path:
 
 def _write(records: Sequence[Record], to: Format, path: Path) -> None:
     if to == "json":
-        path.write_text(json.dumps(records, ensure_ascii=False, allow_nan=False, indent=1) + "\n", encoding="utf-8")
+        _dump(records, path)
         return
     frame = frame_of([flat(record) for record in _uniform(records)])
     if to == "csv":
         frame.to_csv(path, index=False)
     else:
         frame.to_parquet(path, index=False)
+
+
+def _dump(data: Any, path: Path) -> None:
+    path.write_text(json.dumps(data, ensure_ascii=False, allow_nan=False, indent=1) + "\n", encoding="utf-8")
 
 
 def flat(record: Record) -> Record:

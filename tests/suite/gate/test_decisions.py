@@ -8,6 +8,7 @@ import pytest
 
 from suite.errors import Exit
 from suite.gate import Estimate, Limits, judge_error, judge_memory, judge_status, judge_time
+from suite.gate.decisions import rounds_to_see, smallest_detectable
 
 OK = ("ok", "")
 CRASHED = ("crashed", "signal 11")
@@ -103,6 +104,28 @@ def test_slower_in_time_but_not_in_cycles_is_inconclusive():
 def test_the_margin_is_a_parameter():
     assert judge_time(estimate(5.0), 10.0, Limits(margin=0.06)).verdict == "same"
     assert judge_time(estimate(1.0), 10.0, Limits(margin=0.0)).verdict == "slower"
+
+
+@pytest.mark.parametrize("noise", [0.005, 0.01, 0.03, 0.1])
+def test_the_rounds_that_would_do_are_the_fewest_that_would(noise):
+    now = Estimate(0.0, noise / math.sqrt(8), 7.0, 8)
+    enough = rounds_to_see(now, LIMITS.margin, 0.04)
+    assert enough is not None
+    assert (smallest_detectable(now.after(enough), LIMITS.margin) or 1) <= 0.04
+    assert (smallest_detectable(now.after(enough - 1), LIMITS.margin) or 0) > 0.04 or enough == 2
+
+
+def test_rounds_that_nobody_waits_for_are_not_named():
+    assert rounds_to_see(Estimate(0.0, 1.0, 7.0, 8), LIMITS.margin, 0.04) is None
+    assert rounds_to_see(Estimate(0.0, math.inf, 1.0, 1), LIMITS.margin, 0.04) is None
+    assert rounds_to_see(Estimate(0.0, 0.001, 7.0, 8), LIMITS.margin, LIMITS.margin) is None
+
+
+def test_an_inconclusive_reason_says_how_many_rounds_would_do():
+    reason = judge_time(estimate(0.0, se=0.02), 10.0, LIMITS).reason
+    assert "smallest change it could have seen: +12.1%; " in reason
+    assert reason.endswith(f"{rounds_to_see(estimate(0.0, se=0.02), 0.02, 0.04)} rounds would see +4.0%")
+    assert judge_time(estimate(0.0, se=0.001, rounds=4), 10.0, LIMITS).reason.endswith("could have seen: +2.5%")
 
 
 @pytest.mark.parametrize(

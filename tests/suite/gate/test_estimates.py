@@ -34,6 +34,15 @@ def test_paired_rounds_equal_scipys_t_test(rounds):
     assert ours.upper(0.95) == pytest.approx(interval.high, rel=1e-9)
 
 
+@pytest.mark.parametrize("rounds", [2, 8, 32])
+def test_noise_is_a_rounds_own_and_does_not_change_with_more_rounds(rounds):
+    ratios = np.random.default_rng(rounds).normal(0.02, 0.01, 16)
+    now = paired(ratios.tolist())
+    assert now.noise == pytest.approx(np.std(ratios, ddof=1), rel=1e-9)
+    later = now.after(rounds)
+    assert (later.noise, later.df, later.rounds) == (pytest.approx(now.noise), rounds - 1, rounds)
+
+
 def test_one_launch_says_nothing_about_noise():
     for estimate in (independent([1.0], [1.1, 1.2, 1.3]), independent([1.0, 1.1], [2.0]), paired([0.1])):
         assert math.isinf(estimate.se)

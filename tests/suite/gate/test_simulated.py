@@ -9,21 +9,11 @@ import pytest
 
 from suite.gate import Estimate, Limits, independent, judge_time
 from suite.gate.decisions import smallest_detectable
+from tests.suite.gate.noise import KINDS, noise
 
 LIMITS = Limits()
 CASES = 200
 ROUNDS = 8
-KINDS = ("normal", "heavy-tailed", "bimodal")
-
-
-def noise(kind: str, draw: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Noise of standard deviation 1."""
-    if kind == "normal":
-        return draw.standard_normal(shape)
-    if kind == "heavy-tailed":
-        return draw.standard_t(3, shape) / math.sqrt(3)
-    spread = 0.95
-    return np.where(draw.random(shape) < 0.5, -spread, spread) + draw.normal(0, math.sqrt(1 - spread**2), shape)
 
 
 def launches(kind, draw, level, cases, change=0.0, drift=0.0, rounds=ROUNDS):
