@@ -1,0 +1,1 @@
+"""The delta rule: plain PyTorch, and adapters to other libraries."""

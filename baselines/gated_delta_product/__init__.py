@@ -1,0 +1,1 @@
+"""Products of gated delta steps: plain PyTorch, and adapters to other libraries."""

@@ -1,0 +1,215 @@
+"""The backward pass: a sweep of the state's gradient from the last chunk to the first, then all chunks at once.
+
+For a chunk with start state S, gradient dS of the state at its end, r and N of the forward pass, w = b r:
+
+    dw = s P^T do + e^(Gc-G) k dS          P = tril(q k^T . e^(G_i-G_j))      L = tril(k k^T . e^(G_i-G_j), -1)
+    y  = (I + N)^T (b dw) = dv             dS <- e^Gc dS + s (e^G q)^T do - (e^G k)^T y
+    D1 = tril(s do r^T . e^(G_i-G_j)) b_j      D2 = tril(y r^T . e^(G_i-G_j), -1) b_j
+    dq = s e^G do S^T + D1 k
+    dk = -e^G y S^T + D1^T q - (D2 + D2^T) k + b e^(Gc-G) r dS^T
+    db = columns of (P . D1 - L . D2) / b  + e^(Gc-G) k . (dS r)
+
+The gradient of the log decay at step t is what all paths carry across it, every term a sum without cancellation: pairs
+of the chunk (i >= t > j), reads of the start state at i >= t, writes at j < t that reach the end, and e^Gc <S, dS>.
+"""
+
+# Triton types a device function as one that never returns.
+# pyright: reportGeneralTypeIssues=false
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from kernels.common.delta_state.device import (
+    chunk_slot,
+    decays,
+    load_gates,
+    load_tile,
+    locate,
+    normalised,
+    store_tile,
+    tokens,
+    total,
+)
+from kernels.common.linear_state.device import load_state, store_state, times_state
+
+
+@triton.jit(do_not_specialize=["T"])
+def delta_bwd_state_kernel(
+    q, k, do, beta, log_decay, inverse, dv, dstates, local, dS_start, dS_end, cu_seqlens, scale, T, segment, segments,
+    H: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr, STEPS: tl.constexpr, BT: tl.constexpr,
+    BK: tl.constexpr, BV: tl.constexpr, SLICES: tl.constexpr, L2NORM: tl.constexpr, SEGMENTED: tl.constexpr,
+    PRECISION: tl.constexpr,
+):  # fmt: skip
+    """dv = y, the state's gradient at the end of every chunk, and the initial state's gradient.
+
+    Grid:    sequences x segments x HS x slices of V, one axis, slices fastest; chunks from last to first.
+    On chip: dS [K, BV], fp32, starting from the final state's gradient (a segment's if SEGMENTED).
+    Reads:   q, k, a slice of do, the gates, N.
+    Writes:  a slice of dv and of dstates [chunks, HS, K, V]; the initial state's gradient, where wanted, by the first
+             segment. With `local` instead, only what a segment makes of a zero gradient, in its slot, by all
+             segments but the first.
+    Bytes a step and state head over all slices, one step a token: s (2K + 2V + KV / BT + BT) + 8.
+    """
+    part, h, n, order, slot, low, high, _, first = locate(T, segment, segments, cu_seqlens, SLICES, HS, STEPS)
+    if (low >= high) | ((order == 0) & (local is not None)):
+        return
+    rows = tl.arange(0, BT)
+    kk = tl.arange(0, BK)
+    vv = part * BV + tl.arange(0, BV)
+    head = h // (HS // H)
+    later = rows[:, None] <= rows[None, :]
+    GATED: tl.constexpr = log_decay is not None
+
+    dS = tl.zeros([BK, BV], dtype=tl.float32)
+    if dS_start is not None:
+        dS = load_state(dS_start, (slot if SEGMENTED else n) * HS + h, kk[:, None], vv[None, :], K, V, K * V)
+    length = (high - low).to(tl.int32)
+    chunks = tl.cdiv(length, BT)
+    chunk = (chunk_slot(n, first, low, T, cu_seqlens, BT, STEPS) + chunks - 1) * HS + h
+    for done in tl.range(0, chunks, disable_licm=True):
+        start = (chunks - 1 - done) * BT
+        at = low + start
+        keep = rows < length - start
+        token, inside, closes, _opens = tokens(at, rows, STEPS)
+        b_k = load_tile(k + (at * H + head) * K, rows, keep, H * K, 0, K, BK)  # [BT, BK]
+        b_q = load_tile(q + (token * H + head) * K, inside, keep & closes, H * K, 0, K, BK)  # [BT, BK]
+        b_do = load_tile(do + (token * HS + h) * V, inside, keep & closes, HS * V, part * BV, V, BV)  # [BT, BV]
+        b_Nt = tl.load(inverse + chunk * BT * BT + rows[None, :] * BT + rows[:, None])  # [BT, BT]
+        b, G = load_gates(beta, log_decay, at, rows, keep, h, HS, STEPS)
+        if L2NORM:
+            b_k = normalised(b_k, True)[0]
+            b_q = normalised(b_q, True)[0]
+        if dstates is not None:
+            store_state(dstates, chunk, dS, kk[:, None], vv[None, :], K, V, K * V)
+        b_Pt = tl.dot(b_k, tl.trans(b_q), input_precision=PRECISION)  # [BT, BT]
+        b_Pt = b_Pt * decays(G, later, True) if GATED else tl.where(later, b_Pt, 0.0)
+        b_dw = times_state(b_k, dS, PRECISION)  # [BT, BV]
+        last = total(G, BT)
+        if GATED:
+            b_dw *= tl.exp(last - G)[:, None]
+        b_do = (b_do.to(tl.float32) * scale).to(b_do.dtype)
+        b_dw = tl.dot(b_Pt.to(b_do.dtype), b_do, b_dw, input_precision=PRECISION) * b[:, None]
+        b_y = tl.dot(b_Nt, b_dw.to(b_do.dtype), b_dw, input_precision=PRECISION)
+        if dv is not None:
+            store_tile(dv + (at * HS + h) * V, b_y, rows, keep, HS * V, part * BV, V, BV)
+        if GATED:
+            b_do = (b_do.to(tl.float32) * tl.exp(G)[:, None]).to(b_do.dtype)
+            b_y *= tl.exp(G)[:, None]
+            dS *= tl.exp(last)
+        dS = tl.dot(tl.trans(b_q), b_do, dS, input_precision=PRECISION)
+        dS = tl.dot(tl.trans(b_k), -b_y.to(b_do.dtype), dS, input_precision=PRECISION)
+        chunk -= HS
+
+    if local is not None:
+        store_state(local, slot * HS + h, dS, kk[:, None], vv[None, :], K, V, K * V)
+    if dS_end is not None and order == 0:
+        store_state(dS_end, n * HS + h, dS, kk[:, None], vv[None, :], K, V, K * V)
+
+
+@triton.jit(do_not_specialize=["T"])
+def delta_bwd_gradients_kernel(
+    q, k, do, dv, residual, states, dstates, beta, log_decay, dq, dk, dbeta, dlog_decay, cu_seqlens, scale, T,
+    segment, segments, tokens_in_all, H: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
+    STEPS: tl.constexpr, BT: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, SLICES: tl.constexpr,
+    L2NORM: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """dq, dk, dbeta and dlog_decay of one chunk, for all state heads that share a head of q and k.
+
+    Grid:    sequences x chunks x H x slices of K, one axis, slices fastest.
+    On chip: dq and dk [BT, BK] and two [BT, BT] products, fp32; V is walked in tiles of BV.
+    Reads:   a slice of q and k; do, dv (y), r, S and dS of the chunk, the gates, of each state head.
+    Writes:  a slice of dq and dk; dbeta [SLICES, B, T, STEPS, HS] and dlog_decay [SLICES, B, T, HS], fp32, each slice
+             its part of the sum.
+    Bytes a step and state head over all slices, one step a token and HS = H: s (4K + 3V + 2 KV / BT) + 16.
+    """
+    part, head, _, _, slot, low, high, _, _ = locate(T, segment, segments, cu_seqlens, SLICES, H, STEPS)
+    if low >= high:
+        return
+    GROUP: tl.constexpr = HS // H
+    GATED: tl.constexpr = log_decay is not None
+    rows = tl.arange(0, BT)
+    kk = part * BK + tl.arange(0, BK)
+    strict = rows[:, None] > rows[None, :]
+    causal = rows[:, None] >= rows[None, :]
+    keep = rows < (high - low).to(tl.int32)
+    token, inside, closes, opens = tokens(low, rows, STEPS)
+    k += (low * H + head) * K
+    q += (token * H + head) * K
+    b_k = load_tile(k, rows, keep, H * K, part * BK, K, BK)  # [BT, BK]
+    b_q = load_tile(q, inside, keep & closes, H * K, part * BK, K, BK)  # [BT, BK]
+    b_k, k_inverse = normalised(b_k, L2NORM)
+    b_q, q_inverse = normalised(b_q, L2NORM)
+    b_dq = tl.zeros([BT, BK], dtype=tl.float32)
+    b_dk = tl.zeros([BT, BK], dtype=tl.float32)
+    for member in tl.range(0, GROUP, disable_licm=True):
+        h = head * GROUP + member
+        b, G = load_gates(beta, log_decay, low, rows, keep, h, HS, STEPS)
+        last = total(G, BT)
+        before, after = tl.exp(G), tl.exp(last - G)
+        b_D1 = tl.zeros([BT, BT], dtype=tl.float32)
+        b_D2 = tl.zeros([BT, BT], dtype=tl.float32)
+        # q . dq + k . dk, less what the heads before this one added, is what rows read and write of the state.
+        reads = tl.zeros([BT], dtype=tl.float32)
+        if GROUP > 1:
+            reads -= tl.sum(b_dq * b_q.to(tl.float32), 1) + tl.sum(b_dk * b_k.to(tl.float32), 1)
+        writes = tl.zeros([BT], dtype=tl.float32)
+        through = 0.0
+        for start in tl.range(0, V, BV, disable_licm=True):
+            vv = start + tl.arange(0, BV)
+            state = (slot * HS + h) * (K * V) + kk[:, None] * V + vv[None, :]
+            held = (kk < K)[:, None] & (vv < V)[None, :]
+            b_do = load_tile(do + (token * HS + h) * V, inside, keep & closes, HS * V, start, V, BV)  # [BT, BV]
+            b_y = load_tile(dv + (low * HS + h) * V, rows, keep, HS * V, start, V, BV)  # [BT, BV]
+            b_r = load_tile(residual + (low * HS + h) * V, rows, keep, HS * V, start, V, BV)  # [BT, BV]
+            b_S = tl.load(states + state, mask=held, other=0.0)  # [BK, BV]
+            b_dS = tl.load(dstates + state, mask=held, other=0.0)  # [BK, BV]
+            b_D1 = tl.dot(b_do, tl.trans(b_r), b_D1, input_precision=PRECISION)
+            b_D2 = tl.dot(b_y, tl.trans(b_r), b_D2, input_precision=PRECISION)
+            b_dq += times_state(b_do, tl.trans(b_S), PRECISION) * (before * scale)[:, None]  # [BT, BK]
+            b_dk -= times_state(b_y, tl.trans(b_S), PRECISION) * before[:, None]
+            if GATED:
+                through += tl.sum(tl.sum(b_S.to(tl.float32) * b_dS.to(tl.float32), 1), 0)
+            part_dk = times_state(b_r, tl.trans(b_dS), PRECISION) * after[:, None]
+            b_dk += part_dk * b[:, None]
+            writes += tl.sum(part_dk * b_k.to(tl.float32), 1)
+        if GATED:
+            reads += tl.sum(b_dq * b_q.to(tl.float32), 1) + tl.sum(b_dk * b_k.to(tl.float32), 1) - writes * b
+            decay = decays(G, causal, False)
+            b_D1 *= decay * scale
+            b_D2 = tl.where(strict, b_D2 * decay, 0.0)
+        else:
+            b_D1 = tl.where(causal, b_D1 * scale, 0.0)
+            b_D2 = tl.where(strict, b_D2, 0.0)
+        # Pairs (i, j) of the chunk, summed over rows and columns; the diagonal's part of `crossing` cancels.
+        pairs = tl.dot(b_q, tl.trans(b_k), input_precision=PRECISION) * b_D1
+        pairs -= tl.dot(b_k, tl.trans(b_k), input_precision=PRECISION) * b_D2
+        ending = tl.sum(pairs, 0)
+        across = tl.sum(pairs * b[None, :], 1)
+        b_D1 = (b_D1 * b[None, :]).to(b_k.dtype)
+        b_D2 = (b_D2 * b[None, :]).to(b_k.dtype)
+        b_dq = tl.dot(b_D1, b_k, b_dq, input_precision=PRECISION)
+        b_dk = tl.dot(tl.trans(b_D1), b_q, b_dk, input_precision=PRECISION)
+        b_dk -= tl.dot(b_D2, b_k, input_precision=PRECISION)
+        b_dk -= tl.dot(tl.trans(b_D2), b_k, input_precision=PRECISION)
+        at = dbeta + ((part * tokens_in_all).to(tl.int64) * STEPS + low) * HS + h + rows * HS
+        tl.store(at, ending + writes, mask=keep)
+        if GATED:
+            writes *= b
+            crossing = tl.cumsum(across - ending * b + reads, 0, reverse=True)
+            crossing += tl.cumsum(writes, 0) - writes + through * tl.exp(last)
+            at = dlog_decay + ((part * tokens_in_all).to(tl.int64) + token) * HS + h + inside * HS
+            tl.store(at, crossing, mask=keep & opens)
+    if L2NORM:
+        b_dq = _through_norm(b_dq, b_q, q_inverse)
+        b_dk = _through_norm(b_dk, b_k, k_inverse)
+    store_tile(dq + (token * H + head) * K, b_dq, inside, keep & closes, H * K, part * BK, K, BK)
+    store_tile(dk + (low * H + head) * K, b_dk, rows, keep, H * K, part * BK, K, BK)
+
+
+@triton.jit
+def _through_norm(dx, x, inverse):
+    """The gradient of what was normalised to x, for rows that hold all their columns."""
+    x = x.to(tl.float32)
+    return (dx - x * tl.sum(dx * x, 1)[:, None]) * inverse[:, None]

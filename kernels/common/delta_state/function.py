@@ -1,0 +1,104 @@
+"""Chunked delta rules on tensors, differentiable: checks the call, plans it, and gives autograd one function."""
+
+from __future__ import annotations
+
+import torch
+from torch.autograd.function import once_differentiable
+
+from kernels.common.delta_state.chunked import Call, Saved, backward, forward
+from kernels.common.delta_state.plan import MAX_DIM, WIDEST, Shape, plan, variant_of
+from kernels.common.delta_state.spec import unit
+from suite.errors import UsageError
+
+
+def chunk_delta_state(q, k, v, beta, log_decay, *, steps: int, l2norm: bool, scale: float | None, initial_state,
+                      output_final_state: bool, cu_seqlens, cu_seqlens_cpu, chunk: int):  # fmt: skip
+    """q [B,T,H,K], k [B,T,n,H,K], v [B,T,n,HS,V], beta [B,T,n,HS] -> (o [B,T,HS,V] in q's dtype, state or None).
+
+    log_decay [B,T,HS] or None for no decay; the dimension of n = steps may be left out where steps is 1. initial_state
+    is S [N,HS,K,V] or None for zeros; the final state has its dtype (fp32 for None). cu_seqlens [N+1] cuts the tokens
+    of B = 1 into sequences, cu_seqlens_cpu is its copy on the CPU, from which grids are made. Gradients flow to q, k,
+    v, beta, log_decay and the initial state. Raises UsageError on shapes, dtypes or a chunk that can not be served.
+    """
+    if l2norm and q.shape[-1] > WIDEST:
+        # The gradients' kernel cuts such heads, and no slice knows the norm.
+        q, k, l2norm = unit(q.float()).to(q.dtype), unit(k.float()).to(k.dtype), False
+    call = _call(q, k, v, beta, log_decay, steps, l2norm, scale, cu_seqlens, cu_seqlens_cpu, chunk)
+    _check_state(call, initial_state)
+    inputs = (q, k, v, beta, log_decay, initial_state)
+    differentiated = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
+    return _Chunked.apply(*inputs, call, output_final_state, differentiated)
+
+
+class _Chunked(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, q, k, v, beta, log_decay, S, call: Call, output_final_state: bool, differentiated: bool):
+        q, k, v, beta = (x.contiguous() for x in (q, k, v, beta))
+        log_decay, S = (None if x is None else x.contiguous() for x in (log_decay, S))
+        end = _empty_state(call, q, S) if output_final_state else None
+        o, saved = forward(call, q, k, v, beta, log_decay, S, end, differentiated)
+        ctx.save_for_backward(q, k, beta, log_decay, S, saved.residual, saved.inverse, saved.states, saved.maps)
+        ctx.call = call
+        ctx.set_materialize_grads(False)
+        return o, end
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *gradients):  # pyright: ignore[reportIncompatibleMethodOverride] - the decorator hides `ctx`
+        do, d_end = gradients
+        q, k, beta, log_decay, S, *saved = ctx.saved_tensors
+        call = ctx.call
+        if do is None:
+            do = q.new_zeros(*q.shape[:2], call.shape.heads, call.shape.V)
+        do, d_end = (None if x is None else x.contiguous() for x in (do, d_end))
+        d_start = None if S is None else _empty_state(call, q, S)
+        found = backward(call, q, k, beta, log_decay, Saved(*saved), do, d_end, d_start)
+        return *found, d_start, None, None, None
+
+
+def _empty_state(call: Call, like: torch.Tensor, S: torch.Tensor | None) -> torch.Tensor:
+    s = call.shape
+    return like.new_empty(s.sequences, s.heads, s.K, s.V, dtype=torch.float32 if S is None else S.dtype)
+
+
+def _call(q, k, v, beta, log_decay, steps, l2norm, scale, cu_seqlens, cu_seqlens_cpu, chunk) -> Call:
+    if chunk < 16 or chunk & (chunk - 1):
+        raise UsageError(f"chunk = {chunk} can not be served; use a power of 2 of at least 16")
+    B, T, H, K = q.shape
+    heads, V = v.shape[-2:]
+    middle = () if k.ndim == 4 and steps == 1 else (steps,)
+    expected = {"k": (k, (B, T, *middle, H, K)), "v": (v, (B, T, *middle, heads, V)),
+                "beta": (beta, (B, T, *middle, heads)), "log_decay": (log_decay, (B, T, heads))}  # fmt: skip
+    for name, (x, shape) in expected.items():
+        if x is not None and x.shape != shape:
+            raise UsageError(f"{name} is {tuple(x.shape)} where q is {tuple(q.shape)}; it has to be {shape}")
+    for name, x in (("k", k), ("v", v)):
+        if x.dtype != q.dtype:
+            raise UsageError(f"{name} is {x.dtype}, q is {q.dtype}; make them agree")
+    if heads % H:
+        raise UsageError(f"{H} heads of q and k do not divide {heads} value heads; choose heads that do")
+    if max(K, V) > MAX_DIM:
+        raise UsageError(f"head dims K = {K}, V = {V} are too large; use at most {MAX_DIM}")
+    sequences, longest = (B, T) if cu_seqlens is None else _packing(cu_seqlens, cu_seqlens_cpu, B)
+    dtype = str(q.dtype).removeprefix("torch.")
+    variant = variant_of(gated=log_decay is not None, l2norm=l2norm, steps=steps)
+    packed = cu_seqlens is not None
+    shape = Shape(sequences, longest * steps, B * T * steps, heads, H, K, V, chunk, dtype, packed, variant)
+    return Call(shape, plan(shape), T, steps, cu_seqlens, K**-0.5 if scale is None else scale, l2norm)
+
+
+def _packing(cu_seqlens: torch.Tensor, cu_seqlens_cpu: torch.Tensor | None, B: int) -> tuple[int, int]:
+    """Sequences and tokens of the longest, from the CPU's copy: reading the device's would wait for the device."""
+    if cu_seqlens_cpu is None and cu_seqlens.device.type == "cpu":
+        cu_seqlens_cpu = cu_seqlens
+    if cu_seqlens_cpu is None:
+        raise UsageError("cu_seqlens came without its copy on the CPU; pass cu_seqlens_cpu too")
+    if B != 1:
+        raise UsageError(f"cu_seqlens came with B = {B}; pack all sequences into one row")
+    return cu_seqlens.numel() - 1, int(cu_seqlens_cpu.diff().max())
+
+
+def _check_state(call: Call, S) -> None:
+    expected = (call.shape.sequences, call.shape.heads, call.shape.K, call.shape.V)
+    if S is not None and S.shape != expected:
+        raise UsageError(f"initial state S is {tuple(S.shape)}; it has to be {expected}")

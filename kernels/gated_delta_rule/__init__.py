@@ -1,0 +1,1 @@
+"""The gated delta rule (Gated DeltaNet): spec.py says what it is, README.md how ours computes it."""

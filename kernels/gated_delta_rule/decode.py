@@ -1,0 +1,25 @@
+"""The decode step of the gated delta rule in Triton: the operator's face on kernels/common/delta_state/step.py."""
+
+from __future__ import annotations
+
+from kernels.common.delta_state.face import supports
+from kernels.common.delta_state.step import step_configuration, step_delta_state, step_search
+from kernels.gated_delta_rule.spec import gated_delta_rule
+
+
+@gated_delta_rule.implementation(
+    "triton_step",
+    origin="ours",
+    devices={"cuda", "interpret"},
+    passes={"decode"},
+    supports=supports,
+    configuration=step_configuration,
+    search=step_search,
+)
+def step_gated_delta_rule(q, k, v, beta, log_decay, *, state, l2norm: bool = False,
+                          scale: float | None = None):  # fmt: skip
+    """q, k [B,1,H,K], v [B,1,HV,V], beta, log_decay [B,1,HV] -> o [B,1,HV,V], in one launch.
+
+    state [B,HV,K,V], contiguous, is updated in place. Raises UsageError on bad input.
+    """
+    return step_delta_state(q, k, v, beta, log_decay, state=state, steps=1, l2norm=l2norm, scale=scale)

@@ -1,0 +1,87 @@
+"""What the tests of the delta rules' baselines share: the cases, and the adapters' stand-in for the library."""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from suite import Operator, Problem
+from suite.calling import Call
+from suite.checking import check_case
+from suite.inputs import draw_inputs
+from suite.numerics import difference
+
+GRADIENTS = {"o", "dq", "dk", "dv", "dbeta"}
+# name -> (sizes, the operator's axes)
+CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "one_token": ({"T": 1, "initial_state": True}, {}),
+    "ragged": ({"T": 63, "K": 20, "V": 28, "initial_state": True}, {}),
+    "value_heads": ({"T": 130, "B": 2, "HV": 4, "initial_state": True}, {"negative_eigenvalues": True}),
+    "packed": ({"T": 130, "layout": "packed:ragged", "initial_state": True}, {}),
+    "l2norm": ({"T": 70, "H": 1, "HV": 2}, {"l2norm": True}),
+    "half": ({"T": 130, "K": 64, "V": 64, "dtype": "fp16"}, {}),
+    "brain": ({"T": 130, "K": 64, "V": 64, "dtype": "bf16"}, {}),
+}
+
+
+def check_sequence(operator: Operator, implementation: str, case: str, own: dict[str, Any] | None = None) -> None:
+    """Outputs, states and gradients of a case against the oracle."""
+    sizes, axes = CASES[case]
+    at = Problem(**{"H": 2, "K": 16, "V": 24, "dtype": "fp32", "pass_": "fwdbwd", **sizes})
+    at = operator.complete(at, {**axes, **(own or {})})
+    found = check_case(operator, implementation, at)
+    assert found.ok, found.reason
+    assert set(found.errors) >= GRADIENTS | ({"final_state", "dinitial_state"} if at.initial_state else set())
+
+
+def check_step(operator: Operator, own: dict[str, Any] | None = None, **sizes: Any) -> None:
+    """torch_step's output and state against the oracle."""
+    at = Problem(**{"B": 2, "T": 50, "H": 2, "HV": 4, "K": 16, "V": 24, "dtype": "fp32", "pass_": "decode", **sizes})
+    found = check_case(operator, "torch_step", operator.complete(at, own or {}))
+    assert found.ok, found.reason
+    assert set(found.errors) == {"o", "state"}
+
+
+def stand_in(monkeypatch: pytest.MonkeyPatch, module: str, entries: dict[str, Any]) -> None:
+    """Put functions into sys.modules under the name of a library's module."""
+    for name in ("fla", "fla.ops", "flashinfer", module):
+        made = ModuleType(name)
+        if name == module:
+            for entry, function in entries.items():
+                setattr(made, entry, function)
+        monkeypatch.setitem(sys.modules, name, made)
+
+
+def check_adapter(operator: Operator, implementation: str, own: dict[str, Any] | None = None, **sizes: Any) -> None:
+    """An adapter on the stand-in library against the oracle."""
+    at = Problem(**{"T": 20, "H": 2, "HV": 4, "K": 8, "V": 12, "dtype": "fp32", **sizes})
+    at = operator.complete(at, own or {})
+    made = operator.implementations[implementation]
+    inputs = draw_inputs(operator, at, seed=0)
+    wide = {n: x.double() if x.is_floating_point() else x for n, x in inputs.items() if n != "cu_seqlens_cpu"}
+    if at.pass_ == "decode":
+        wide["initial_state"] = wide.pop("state")
+    told = {axis.name: at.axis(axis.name) for axis in operator.axes if not axis.drawn}
+    o, final = operator.oracle(**wide, **told, output_final_state="initial_state" in wide)
+    produced = Call(operator, made, at, made.default_tunables, inputs).forward()
+    assert difference(produced["o"], o).error < 1e-5
+    if final is not None:
+        state = inputs["state"] if at.pass_ == "decode" else produced["final_state"]
+        assert difference(state, final).error < 1e-5
+
+
+def parameters(distribution: str, file: str, entry: str) -> list[str]:
+    """Parameters of a function of an installed library, read from its source; skips where it is not installed."""
+    try:
+        package = importlib.metadata.distribution(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip(f"{distribution} is not installed")
+    tree = ast.parse(Path(str(package.locate_file(file))).read_text())
+    (found,) = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == entry]
+    return [arg.arg for arg in found.args.args]

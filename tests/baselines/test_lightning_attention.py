@@ -1,0 +1,103 @@
+"""Lightning Attention-2 in PyTorch and its adapters, against the oracle on the CPU.
+
+Its forms are those of retention (test_retention.py); what differs are the decays, one of which is none at all.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+
+import pytest
+import torch
+
+import baselines.lightning_attention.lightning_attn
+import baselines.lightning_attention.pytorch  # noqa: F401  (registers)
+from kernels.common.linear_state.recurrence import decayed_recurrence
+from kernels.lightning_attention.spec import LAYERS, lightning_attention, log_decays
+from suite import Problem
+from suite.calling import Call
+from suite.checking import check_case
+from suite.inputs import draw_inputs
+from suite.numerics import difference
+
+SEQUENCES = ("naive", "torch_chunk")
+GRADIENTS = {"o", "dq", "dk", "dv"}
+
+
+def problem(**changes) -> Problem:
+    return Problem(**{"T": 63, "H": 4, "K": 16, "V": 24, "dtype": "fp32"} | changes)
+
+
+def test_decays_grow_with_the_head_and_shrink_with_the_layer() -> None:
+    assert log_decays(4).tolist() == pytest.approx([0, -2, -4, -6])
+    assert log_decays(4, layer=0.5).tolist() == pytest.approx([0, -1, -2, -3])
+    at = lightning_attention.complete(problem(), {"layer": 0.9})
+    drawn = draw_inputs(lightning_attention, at, 0)["log_decay"]
+    assert drawn.tolist() == pytest.approx([0, -0.2, -0.4, -0.6])
+
+
+@pytest.mark.parametrize("implementation", SEQUENCES)
+@pytest.mark.parametrize("layer", LAYERS)
+def test_output_and_gradients_match_the_oracle(implementation: str, layer: float) -> None:
+    at = lightning_attention.complete(problem(T=130, initial_state=True, pass_="fwdbwd"), {"layer": layer})
+    for seed in range(4):
+        check = check_case(lightning_attention, implementation, at, seed=seed)
+        assert check.status == "ok", check.reason
+        assert set(check.errors) == GRADIENTS | {"final_state", "dinitial_state"}
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "fp16"])
+@pytest.mark.parametrize("implementation", SEQUENCES)
+def test_half_precision_stays_within_its_limit(implementation: str, dtype: str) -> None:
+    at = problem(T=130, K=64, V=64, dtype=dtype, pass_="fwdbwd")
+    for seed in range(4):
+        check = check_case(lightning_attention, implementation, at, seed=seed)
+        assert check.status == "ok", check.reason
+
+
+def test_step() -> None:
+    for seed in range(4):
+        check = check_case(lightning_attention, "torch_step", problem(B=2, pass_="decode"), seed=seed)
+        assert check.status == "ok", check.reason
+        assert set(check.errors) == {"o", "state"}
+
+
+def stand_in(q, k, v, s):
+    """lightning_attn's contract: [B,H,T,D], slopes >= 0, no scale."""
+    assert q.shape[1] == k.shape[1] == v.shape[1] == s.shape[0]
+    o, _ = decayed_recurrence(*(x.transpose(1, 2) for x in (q, k, v)), -s, scale=1.0)
+    return o.transpose(1, 2)
+
+
+def test_the_authors_package_gets_slopes_and_scaled_queries(monkeypatch: pytest.MonkeyPatch) -> None:
+    ops = ModuleType("lightning_attn.ops")
+    ops.lightning_attn_func = stand_in  # pyright: ignore[reportAttributeAccessIssue]
+    monkeypatch.setitem(sys.modules, "lightning_attn", ModuleType("lightning_attn"))
+    monkeypatch.setitem(sys.modules, "lightning_attn.ops", ops)
+    at = lightning_attention.complete(problem(H=2, HV=4, T=20))
+    inputs = draw_inputs(lightning_attention, at, 0)
+    made = lightning_attention.implementations["lightning_attn"]
+    expected, _ = decayed_recurrence(**{name: x.double() for name, x in inputs.items()})
+    found = Call(lightning_attention, made, at, {}, inputs).forward()["o"]
+    assert difference(found, expected, 1).error < 1e-5
+
+
+@pytest.mark.parametrize(("dims", "served"), [({"K": 64}, True), ({"K": 64, "V": 96}, False), ({"K": 256}, False)])
+def test_the_authors_package_takes_few_head_dims(dims, served: bool) -> None:
+    made = lightning_attention.implementations["lightning_attn"]
+    assert made.supports is not None
+    assert (made.supports(Problem(T=8, **dims), {}) is None) == served
+
+
+def test_the_authors_package_keeps_no_state_and_packs_nothing() -> None:
+    made = lightning_attention.implementations["lightning_attn"]
+    for sizes, word in (({"initial_state": True}, "initial_state"), ({"layout": "packed:halves"}, "cu_seqlens")):
+        at = lightning_attention.complete(problem(K=64, V=64, dtype="bf16", **sizes))
+        assert word in (made.unsupported(at, {}, lightning_attention.axes) or "")
+
+
+def test_decays_have_no_gradient() -> None:
+    inputs = draw_inputs(lightning_attention, lightning_attention.complete(problem(pass_="bwd")), 0)
+    assert [name for name, x in inputs.items() if x.requires_grad] == ["q", "k", "v"]
+    assert torch.equal(inputs["log_decay"], log_decays(4))

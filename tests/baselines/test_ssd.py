@@ -1,0 +1,221 @@
+"""SSD in PyTorch and its adapters, against the oracle on the CPU."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import baselines.ssd.flash_linear_attention
+import baselines.ssd.mamba_ssm  # noqa: F401  (registers)
+from baselines.ssd.pytorch import naive, torch_chunk
+from kernels.common.linear_state.recurrence import decayed_recurrence
+from kernels.ssd.spec import recurrence, ssd
+from suite import Problem
+from suite.calling import Call
+from suite.checking import check_case
+from suite.errors import Unsupported, UsageError
+from suite.inputs import draw_inputs, flat
+from suite.numerics import difference
+from suite.targets import aim
+
+SEQUENCES = ("naive", "torch_chunk")
+AXES = [{}, {"skip": True}, {"skip": True, "gated": True}]
+IDS = ["core", "skip", "skip-gated"]
+GRADIENTS = {"o", "dq", "dk", "dv", "ddt", "dA"}
+STATES = {"final_state", "dinitial_state"}
+
+
+def problem(own: dict[str, Any] | None = None, **changes) -> Problem:
+    return ssd.complete(Problem(**{"T": 63, "H": 2, "K": 16, "V": 24, "dtype": "fp32"} | changes), own)
+
+
+def names(own: dict[str, Any]) -> set[str]:
+    return GRADIENTS | {f"d{name}" for name, axis in (("D", "skip"), ("z", "gated")) if own.get(axis)}
+
+
+def assert_ok(implementation: str, at: Problem, expected: set[str], seeds: int = 1, **tunables) -> None:
+    for seed in range(seeds):
+        check = check_case(ssd, implementation, at, tunables, seed=seed)
+        assert check.status == "ok", check.reason
+        assert set(check.errors) == expected
+
+
+def mamba_2(x, dt, A, B, C, D=None, z=None, h=None):
+    """Mamba-2's recurrence as its paper writes it, on one head: x [T,P], dt [T], B, C [T,N], h [P,N]."""
+    h = torch.zeros(x.shape[1], B.shape[1], dtype=x.dtype) if h is None else h
+    rows = []
+    for t in range(x.shape[0]):
+        h = torch.exp(dt[t] * A) * h + dt[t] * x[t][:, None] * B[t][None, :]
+        y = h @ C[t]
+        y = y if D is None else y + D * x[t]
+        rows.append(y if z is None else y * F.silu(z[t]))
+    return torch.stack(rows), h
+
+
+def test_the_oracle_is_mamba_2() -> None:
+    x = draw_inputs(ssd, problem({"skip": True, "gated": True}, T=20, H=1, HV=2), 0)
+    q, k, v, dt, A, D, z = (x[name].double() for name in ("q", "k", "v", "dt", "A", "D", "z"))
+    o, S = recurrence(q, k, v, dt, A, D, z, skip=True, gated=True, output_final_state=True)
+    for h in range(2):
+        expected, state = mamba_2(v[0, :, h], dt[0, :, h], A[h], k[0, :, 0], q[0, :, 0], D[h], z[0, :, h])
+        torch.testing.assert_close(o[0, :, h], expected)
+        assert S is not None
+        torch.testing.assert_close(S[0, h], state.T)
+
+
+def test_inputs_are_in_mamba_2s_ranges() -> None:
+    x = draw_inputs(ssd, problem(H=64, T=200), 0)
+    assert (x["A"] <= -1).all()
+    assert (x["A"] >= -16).all()
+    assert (x["dt"] > 0).all()
+    assert 0.005 < x["dt"].median() < 0.03
+
+
+@pytest.mark.parametrize("implementation", SEQUENCES)
+@pytest.mark.parametrize("T", [1, 63, 130])
+@pytest.mark.parametrize("own", AXES, ids=IDS)
+def test_output_and_gradients_match_the_oracle(implementation: str, T: int, own) -> None:
+    assert_ok(implementation, problem(own, T=T, pass_="fwdbwd"), names(own))
+
+
+@pytest.mark.parametrize("implementation", SEQUENCES)
+@pytest.mark.parametrize("own", [AXES[0], AXES[2]], ids=[IDS[0], IDS[2]])
+def test_states_and_value_heads(implementation: str, own) -> None:
+    at = problem(own, T=70, B=2, H=1, HV=4, initial_state=True, pass_="fwdbwd")
+    assert_ok(implementation, at, names(own) | STATES, seeds=2)
+
+
+@pytest.mark.parametrize("implementation", SEQUENCES)
+def test_packed_sequences_are_kept_apart(implementation: str) -> None:
+    at = problem(AXES[2], T=130, H=1, layout="packed:ragged", initial_state=True, pass_="fwdbwd")
+    assert_ok(implementation, at, names(AXES[2]) | STATES)
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "fp16"])
+@pytest.mark.parametrize("implementation", SEQUENCES)
+def test_half_precision_stays_within_its_limit(implementation: str, dtype: str) -> None:
+    assert_ok(implementation, problem(AXES[2], T=130, K=64, V=64, dtype=dtype, pass_="fwdbwd"), names(AXES[2]))
+
+
+@pytest.mark.parametrize("own", AXES, ids=IDS)
+def test_step_updates_its_state_in_place(own) -> None:
+    assert_ok("torch_step", problem(own, B=2, T=50, pass_="decode", HV=4), {"o", "state"}, seeds=4)
+
+
+@pytest.mark.parametrize("fn", [naive, torch_chunk])
+def test_an_axis_that_contradicts_its_tensor_is_refused(fn) -> None:
+    x = draw_inputs(ssd, problem(), 0)
+    with pytest.raises(UsageError, match="skip = True, but D is None"):
+        fn(**x, skip=True)
+    with pytest.raises(UsageError, match="gated = False, but z is given"):
+        fn(**x, z=x["v"], gated=False)
+
+
+def test_more_heads_of_b_and_c_than_of_x_are_no_ssd() -> None:
+    assert ssd.supports is not None
+    assert "as many heads" in (ssd.supports(Problem(H=4, HK=2, HV=4)) or "")
+    assert ssd.supports(Problem(H=1, HV=80)) is None
+
+
+@pytest.mark.parametrize("pass_", ["fwd", "bwd", "decode"])
+@pytest.mark.parametrize("own", AXES, ids=IDS)
+def test_compulsory_bytes_are_inputs_once_and_outputs_once(own, pass_: str) -> None:
+    at = problem(own, B=2, T=7, HV=4, initial_state=pass_ != "decode", pass_=pass_)
+    read = {name: x.numel() * x.element_size() for name, x in flat(draw_inputs(ssd, at, 0)).items()}
+    o = at.tokens * at.HS * at.V * at.itemsize
+    state = read.get("state", 0) + read.get("initial_state", 0)
+    total = sum(read.values()) + o
+    # Backward: outputs' gradients are read, inputs' are written, and the state's gradient flows in.
+    expected = total + {"fwd": state, "bwd": sum(read.values()) + state, "decode": state}[pass_]
+    assert ssd.cost_of(at).bytes_compulsory == expected
+
+
+def simple_gla(q, k, v, g=None, scale=None, initial_state=None, output_final_state=False, cu_seqlens=None,
+               cu_seqlens_cpu=None):  # fmt: skip
+    """fla's contract: equal heads, natural log gates [B,T,H]."""
+    assert q.shape[2] == k.shape[2] == v.shape[2] == g.shape[2]
+    return decayed_recurrence(q, k, v, g, scale=scale, initial_state=initial_state,
+                              output_final_state=output_final_state, cu_seqlens=cu_seqlens)  # fmt: skip
+
+
+def scan(x, dt, A, B, C, chunk_size, D=None, z=None, initial_states=None, return_final_states=False):
+    """mamba_ssm's contract: x [B,T,H,P], B and C [B,T,G,N], states [B,H,P,N]."""
+    start = None if initial_states is None else initial_states.transpose(-1, -2)
+    o, S = recurrence(C, B, x, dt, A, D, z, initial_state=start,
+                      output_final_state=True)  # fmt: skip
+    return (o, S.transpose(-1, -2)) if return_final_states else o
+
+
+def update(state, x, dt, A, B, C, D=None, z=None):
+    """mamba_ssm's contract: state [B,H,P,N], x and dt [B,H,P], A [H,P,N], B and C [B,G,N], D [H,P], z [B,H,P]."""
+    assert dt.shape == x.shape
+    assert A.shape == state.shape[1:]
+    o, S = recurrence(C[:, None], B[:, None], x[:, None], dt[:, None, :, 0], A[:, 0, 0],
+                      None if D is None else D[:, 0], None if z is None else z[:, None], skip=D is not None,
+                      gated=z is not None, initial_state=state.transpose(-1, -2), output_final_state=True)  # fmt: skip
+    state.copy_(S.transpose(-1, -2))
+    return o[:, 0]
+
+
+PEERS = {
+    "fla.ops.simple_gla": {"chunk_simple_gla": simple_gla, "fused_recurrent_simple_gla": simple_gla},
+    "mamba_ssm.ops.triton.ssd_combined": {"mamba_chunk_scan_combined": scan},
+    "mamba_ssm.ops.triton.selective_state_update": {"selective_state_update": update},
+}
+
+
+@pytest.fixture
+def peers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Libraries in sys.modules that compute with the oracle."""
+    for name, entries in PEERS.items():
+        module = ModuleType(name)
+        for entry, function in entries.items():
+            setattr(module, entry, function)
+        parts = name.split(".")
+        for depth in range(1, len(parts)):
+            monkeypatch.setitem(sys.modules, ".".join(parts[:depth]), ModuleType(parts[0]))
+        monkeypatch.setitem(sys.modules, name, module)
+
+
+@pytest.mark.usefixtures("peers")
+@pytest.mark.parametrize("own", [AXES[0], AXES[2]], ids=[IDS[0], IDS[2]])
+@pytest.mark.parametrize("name", ["fla_chunk", "fla_fused_recurrent", "mamba_chunk_scan", "fla_step", "mamba_step"])
+def test_adapters_translate(name: str, own) -> None:
+    decode = name.endswith("step")
+    at = problem(own, B=2, T=20, H=1, HV=3, initial_state=not decode, pass_="decode" if decode else "fwd")
+    made, inputs = ssd.implementations[name], draw_inputs(ssd, at, 0)
+    state = "state" if decode else "initial_state"
+    wide = {n: x.double() for n, x in inputs.items() if n != state}
+    expected, final = recurrence(**wide, **dict(at.axes), initial_state=inputs[state].double(), output_final_state=True)
+    found = Call(ssd, made, at, made.default_tunables, inputs).forward()
+    assert difference(found["o"], expected, 1).error < 1e-5
+    assert difference(inputs["state"] if decode else found["final_state"], final).error < 1e-5
+
+
+@pytest.mark.usefixtures("peers")
+def test_fla_s_backward_is_refused_where_it_would_be_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = sys.modules["baselines.scalar_decay.flash_linear_attention"]
+    inputs = draw_inputs(ssd, problem(pass_="bwd", T=4), 0)
+    fn = ssd.implementations["fla_chunk"].fn
+    for triton, arch, refused in (("3.6.0", "sm_90", True), ("3.7.1", "sm_90", False), ("3.6.0", "sm_100", False)):
+        monkeypatch.setattr(module, "version", lambda name, triton=triton: triton)
+        with aim(arch):
+            if refused:
+                with pytest.raises(Unsupported, match=r"3\.7\.1 or later"):
+                    fn(**inputs)
+                with torch.no_grad():
+                    fn(**inputs)
+            else:
+                fn(**inputs)
+
+
+@pytest.mark.parametrize(("T", "served"), [(61_000, True), (500_000, False)])
+def test_mamba_s_offsets_end(T: int, served: bool) -> None:
+    made = ssd.implementations["mamba_chunk_scan"]
+    assert made.supports is not None
+    assert (made.supports(Problem(T=T, H=1, HV=80, K=128, V=64), {"chunk": 256}) is None) == served
