@@ -1,0 +1,1 @@
+"""What the PyTorch forms of Kimi Delta Attention and RWKV-7 share."""

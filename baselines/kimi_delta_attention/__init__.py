@@ -1,0 +1,1 @@
+"""Baselines of Kimi Delta Attention: naive, chunked and step in PyTorch, adapters to flash-linear-attention."""

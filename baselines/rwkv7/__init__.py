@@ -1,0 +1,1 @@
+"""Baselines of RWKV-7: naive, chunked and step in PyTorch, adapters to flash-linear-attention."""

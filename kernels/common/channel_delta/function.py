@@ -1,0 +1,104 @@
+"""Chunked delta rules with a gate a channel, differentiable: checks and plans a call, gives autograd one function."""
+
+from __future__ import annotations
+
+import torch
+from torch.autograd.function import once_differentiable
+
+from kernels.common.channel_delta.chunked import Call, Inputs, Maybe, Saved, backward, forward
+from kernels.common.channel_delta.plan import MAX_DIM, Shape, plan
+from suite.errors import UsageError
+
+
+def chunk_channel_delta(q, k, v, log_decay, *, beta=None, a=None, b=None, scale: float, initial_state=None,
+                        output_final_state: bool, cu_seqlens, cu_seqlens_cpu, chunk: int):  # fmt: skip
+    """q, k [B,T,H,K], v [B,T,HS,V], log_decay [B,T,HS,K] -> (o [B,T,HS,V] in q's dtype, final state or None).
+
+    Either beta [B,T,HS] (the delta rule), or a and b [B,T,HS,K] (DPLR). initial_state is S [N,HS,K,V] or None for
+    zeros; the final state has its dtype (fp32 for None). cu_seqlens [N+1] cuts the tokens of B = 1 into sequences,
+    cu_seqlens_cpu is its copy on the CPU, from which grids are made. Gradients flow to every float tensor.
+    Raises UsageError on shapes, dtypes or a chunk that can not be served.
+    """
+    inputs = Inputs(q, k, v, log_decay, beta, a, b)
+    call = _call(inputs, scale, cu_seqlens, cu_seqlens_cpu, chunk)
+    expected = (call.shape.sequences, call.shape.heads, call.shape.K, call.shape.V)
+    if initial_state is not None and initial_state.shape != expected:
+        raise UsageError(f"initial state is {tuple(initial_state.shape)}; it has to be {expected}")
+    tensors = (q, k, v, log_decay, beta, a, b, initial_state)
+    differentiated = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
+    return _Chunked.apply(*tensors, call, output_final_state, differentiated)
+
+
+class _Chunked(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, q, k, v, g, beta, a, b, S, call: Call, output_final_state: bool, differentiated: bool):
+        q, k, v, g = (x.contiguous() for x in (q, k, v, g))
+        beta, a, b, S = (None if x is None else x.contiguous() for x in (beta, a, b, S))
+        end = _empty_state(call, q, S) if output_final_state else None
+        o, saved = forward(call, Inputs(q, k, v, g, beta, a, b), S, end, differentiated)
+        if differentiated:
+            ctx.save_for_backward(q, k, v, g, beta, a, b, S, *saved.operands, saved.states, saved.u, saved.maps)
+        ctx.call = call
+        ctx.set_materialize_grads(False)
+        return o, end
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *gradients):  # pyright: ignore[reportIncompatibleMethodOverride] - the decorator hides `ctx`
+        do, d_end = gradients
+        q, k, v, g, beta, a, b, S, *saved = ctx.saved_tensors
+        call = ctx.call
+        do = v.new_zeros(v.shape) if do is None else do.contiguous()
+        d_end = None if d_end is None else d_end.contiguous()
+        d_start = None if S is None else _empty_state(call, q, S)
+        found = backward(call, Inputs(q, k, v, g, beta, a, b), Saved(*saved), do, d_end, d_start)
+        dq, dk, dv, dg, dbeta, da, db = found
+        dbeta = None if dbeta is None else dbeta.to(beta.dtype)
+        return _sum_heads(dq, q), _sum_heads(dk, k), dv, dg, dbeta, da, db, d_start, None, None, None
+
+
+def _empty_state(call: Call, like: torch.Tensor, S: Maybe) -> torch.Tensor:
+    s = call.shape
+    return like.new_empty(s.sequences, s.heads, s.K, s.V, dtype=torch.float32 if S is None else S.dtype)
+
+
+def _sum_heads(dx, x: torch.Tensor) -> torch.Tensor:
+    """[B, T, HS, K] -> the shape of x: gradients of the state heads that share a head of x, summed."""
+    shared = dx.shape[2] // x.shape[2]
+    return dx if shared == 1 else dx.unflatten(2, (x.shape[2], shared)).sum(3)
+
+
+def _call(x: Inputs, scale: float, cu_seqlens, cu_seqlens_cpu, chunk: int) -> Call:
+    if chunk < 16 or chunk & (chunk - 1):
+        raise UsageError(f"chunk = {chunk} can not be served; use a power of 2 of at least 16")
+    B, T, H, K = x.q.shape
+    heads, V = x.v.shape[-2:]
+    channels = (B, T, heads, K)
+    expected = {"k": (x.k, (B, T, H, K)), "v": (x.v, (B, T, heads, V)), "log_decay": (x.g, channels),
+                "beta": (x.beta, (B, T, heads)), "a": (x.a, channels), "b": (x.b, channels)}  # fmt: skip
+    for name, (given, shape) in expected.items():
+        if given is not None and given.shape != shape:
+            raise UsageError(f"{name} is {tuple(given.shape)} where q is {tuple(x.q.shape)}; it has to be {shape}")
+    for name in ("k", "v", "a", "b"):
+        given = getattr(x, name)
+        if given is not None and given.dtype != x.q.dtype:
+            raise UsageError(f"{name} is {given.dtype}, q is {x.q.dtype}; make them agree")
+    if heads % H:
+        raise UsageError(f"{H} heads of q and k do not divide {heads} value heads; choose heads that do")
+    if max(K, V) > MAX_DIM:
+        raise UsageError(f"head dims K = {K}, V = {V} are too large; use at most {MAX_DIM}")
+    sequences, longest = (B, T) if cu_seqlens is None else _packing(cu_seqlens, cu_seqlens_cpu, B)
+    dtype = str(x.q.dtype).removeprefix("torch.")
+    shape = Shape(sequences, longest, B * T, heads, H, K, V, chunk, dtype, cu_seqlens is not None, x.a is not None)
+    return Call(shape, plan(shape), T, cu_seqlens, scale)
+
+
+def _packing(cu_seqlens: torch.Tensor, cu_seqlens_cpu: torch.Tensor | None, B: int) -> tuple[int, int]:
+    """Sequences and tokens of the longest, from the CPU's copy: reading the device's would wait for the device."""
+    if cu_seqlens_cpu is None and cu_seqlens.device.type == "cpu":
+        cu_seqlens_cpu = cu_seqlens
+    if cu_seqlens_cpu is None:
+        raise UsageError("cu_seqlens came without its copy on the CPU; pass cu_seqlens_cpu too")
+    if B != 1:
+        raise UsageError(f"cu_seqlens came with B = {B}; pack all sequences into one row")
+    return cu_seqlens.numel() - 1, int(cu_seqlens_cpu.diff().max())

@@ -1,0 +1,24 @@
+"""The decode step of Kimi Delta Attention in Triton: the operator's face on kernels/common/channel_delta/step.py."""
+
+from __future__ import annotations
+
+from kernels.common.channel_delta.face import step_configuration, supports
+from kernels.common.channel_delta.step import step_channel_delta
+from kernels.kimi_delta_attention.spec import kimi_delta_attention
+
+
+@kimi_delta_attention.implementation(
+    "triton_step",
+    origin="ours",
+    devices={"cuda", "interpret"},
+    passes={"decode"},
+    supports=supports,
+    configuration=step_configuration,
+)
+def step_kimi_delta_attention(q, k, v, log_decay, beta, *, state, l2norm: bool = False, scale: float | None = None):
+    """q, k [B,1,H,K], v [B,1,HV,V], log_decay [B,1,HV,K], beta [B,1,HV] -> o [B,1,HV,V], in one launch.
+
+    state: S [B,HV,K,V], contiguous, updated in place. Raises UsageError on bad input.
+    """
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    return step_channel_delta(q, k, v, log_decay, beta=beta, state=state, scale=scale, l2norm=l2norm)
