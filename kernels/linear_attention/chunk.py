@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
+from kernels.common.linear_state.faces import of_chunk
 from kernels.common.linear_state.function import chunk_linear_state
-from kernels.common.linear_state.plan import MAX_DIM, Shape, executed, of_problem, plan
+from kernels.common.linear_state.shape import Shape, of_problem
 from kernels.linear_attention.spec import EPS, FEATURE_MAPS, linear_attention
 from suite import Problem
 from suite.errors import unknown
 from suite.problem import Value
-
-
-def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
-    """Why a problem can not be served, or None."""
-    if max(problem.K, problem.V) > MAX_DIM:
-        return f"triton_chunk takes head dims up to {MAX_DIM}"
-    return None
 
 
 def shape_of(problem: Problem, tunables: Mapping[str, Value]) -> Shape:
@@ -26,30 +19,7 @@ def shape_of(problem: Problem, tunables: Mapping[str, Value]) -> Shape:
     return of_problem(problem, int(tunables["chunk"]), **own)
 
 
-def configuration(problem: Problem, tunables: Mapping[str, Value]) -> dict[str, Any]:
-    """Regime, slice width, warps and stages of each sweep of the problem's pass, on `suite.target()`."""
-    chosen = plan(shape_of(problem, tunables))
-    forward = {"output": chosen.output}
-    backward = {"dq": chosen.dq, "dk": chosen.dk, "dv": chosen.dv}
-    sweeps = {"fwd": forward, "bwd": backward, "fwdbwd": forward | backward}[problem.pass_]
-    return {kind: sweep.describe() for kind, sweep in sweeps.items()}
-
-
-def flops_exec(problem: Problem, tunables: Mapping[str, Value]) -> float:
-    """Executed FLOPs of the problem's pass, on `suite.target()`."""
-    shape = shape_of(problem, tunables)
-    return executed(shape, plan(shape), problem.pass_)
-
-
-@linear_attention.implementation(
-    "triton_chunk",
-    origin="ours",
-    devices={"cuda", "interpret"},
-    tunables={"chunk": (64, 32, 128)},
-    supports=supports,
-    flops_exec=flops_exec,
-    configuration=configuration,
-)
+@linear_attention.implementation("triton_chunk", **of_chunk(shape_of))
 def chunk_linear_attention(q, k, v, *, feature_map: str = "identity", normalised: bool = False,
                            scale: float | None = None, initial_state=None, output_final_state: bool = False,
                            cu_seqlens=None, cu_seqlens_cpu=None, chunk: int = 64):  # fmt: skip

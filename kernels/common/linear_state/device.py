@@ -1,9 +1,20 @@
-"""What the kernels of this folder call on the device: where a program works, tiles of tokens, tiles of state, phi."""
+"""What the kernels of this folder call on the device: where a program works, tiles of tokens and of state, decay, phi.
+
+Decays are of four kinds, `DECAY`: "none"; "head", log_decay [HS] in `rate`; "token", log_decay [B, T, HS] in `gate`;
+"step", a step size dt [B, T, HS] in `gate` and A [HS] in `rate`: the log decay is dt A, and v is weighted by dt.
+"""
+
+# Triton types a device function, tl.range too, as one that never returns, and constexpr parameters as no plain values.
+# pyright: reportGeneralTypeIssues=false, reportArgumentType=false
 
 from __future__ import annotations
 
 import triton
 import triton.language as tl
+
+LOG2E = tl.constexpr(1.4426950408889634)
+# 2 to the power of this is 0 in fp32. Logarithms below it, infinite ones too, give the same decay and no NaN.
+LOWEST = tl.constexpr(-173.0)
 
 
 @triton.jit
@@ -28,6 +39,12 @@ def locate(T, segment, segments, cu_seqlens, SLICES: tl.constexpr, HS: tl.conste
         slot = first // segment + sequence + order
     low = first + order.to(tl.int64) * segment
     return part, head, sequence, order, slot, low, tl.minimum(low + segment, end), end
+
+
+@triton.jit
+def segments_of(low, high, end, order, segment):
+    """Segments of the sequence that a program's segment belongs to."""
+    return order + 1 + tl.cdiv(end - high, segment).to(tl.int32)
 
 
 @triton.jit
@@ -102,13 +119,127 @@ def slope(x, MAP: tl.constexpr):
 
 
 @triton.jit
-def times_state(x, X, PRECISION: tl.constexpr):
-    """x X in fp32, for rows x [BT, D] and a state X [D, W] that is rounded to x's dtype."""
+def times_state(x, X, PRECISION: tl.constexpr, PRECISE: tl.constexpr = False):
+    """x X in fp32, for rows x [BT, D] and a state X [D, W] that is rounded to x's dtype.
+
+    PRECISE: what the rounding leaves over is rounded and multiplied too, so that X counts with twice as many bits.
+    """
+    unit = 1.0
     if x.dtype == tl.float16:
         # fp16 ends at 65504 and loses digits below 6e-5: a state, or its gradient, can pass both on a long sequence.
-        largest = tl.max(tl.max(tl.abs(X), 1), 0)
-        largest = tl.where(largest > 0.0, largest, 1.0)
-        y = tl.dot(x, (X / largest).to(tl.float16), input_precision=PRECISION) * largest
+        unit = tl.max(tl.max(tl.abs(X), 1), 0)
+        unit = tl.where(unit > 0.0, unit, 1.0)
+        X = X / unit
+    rounded = X.to(x.dtype)
+    y = tl.dot(x, rounded, input_precision=PRECISION)
+    if PRECISE and x.dtype != tl.float32:
+        y = tl.dot(x, (X - rounded.to(tl.float32)).to(x.dtype), y, input_precision=PRECISION)
+    return y * unit
+
+
+@triton.jit
+def head_rate(rate, h, DECAY: tl.constexpr):
+    """A head's log decay or A in fp32; 0 where there is none."""
+    b_rate = 0.0
+    if DECAY == "head" or DECAY == "step":
+        b_rate = tl.load(rate + h).to(tl.float32)
+    return b_rate
+
+
+@triton.jit
+def chunk_decay(gate, b_rate, at, rows, count, BT: tl.constexpr, DECAY: tl.constexpr):
+    """(G, E, total, gate [BT]) of a chunk of `count` tokens: G_i = log2 of the decay of tokens 0 .. i, total of all.
+
+    E_j = G_j - log2 of the weight of v_j: what token j adds reaches token i times 2^(G_i - E_j).
+    at: offsets of the rows in `gate`. Tokens beyond `count` do not decay.
+    """
+    if DECAY == "head":
+        g = tl.maximum(b_rate * LOG2E, LOWEST, propagate_nan=tl.PropagateNan.ALL)
+        b_gate = tl.minimum(rows + 1, count).to(tl.float32)
+        G = b_gate * g
+        E = G
+        total = tl.minimum(BT, count).to(tl.float32) * g
     else:
-        y = tl.dot(x, X.to(x.dtype), input_precision=PRECISION)
-    return y
+        b_gate = tl.load(gate + at, mask=rows < count, other=0.0).to(tl.float32)  # [BT]
+        g = b_gate * LOG2E
+        if DECAY == "step":
+            g *= b_rate
+        g = tl.maximum(g, LOWEST, propagate_nan=tl.PropagateNan.ALL)
+        G = tl.cumsum(g, 0)
+        E = G
+        if DECAY == "step":
+            E -= tl.log2(b_gate)
+        total = tl.sum(g, 0)
+    return G, E, total, b_gate
+
+
+@triton.jit
+def between(later, earlier, valid):
+    """2^(G_i - E_j) for tokens i, `later`, and j, `earlier`, where valid, and 1 elsewhere: no decay is above 1."""
+    return tl.exp2(tl.where(valid, later - earlier, 0.0))
+
+
+@triton.jit
+def summed(x):
+    """The sum of rows [BT] as [1]: a scalar reduced from a product's rows makes Triton 3.6 abort for sm_100."""
+    return tl.sum(x[:, None], 0)
+
+
+@triton.jit
+def rounding(x, factor, y):
+    """Rows' sums of (x factor, rounded to x's dtype, less x factor) y [BT, D]: what a state of rounded rows adds."""
+    exact = x.to(tl.float32) * factor
+    return tl.sum((exact.to(x.dtype).to(tl.float32) - exact) * y, 1)
+
+
+@triton.jit
+def start_state(S, S_start, states, totals, n, h, slot, order, count, k, v, factor, HS: tl.constexpr, K: tl.constexpr,
+                V: tl.constexpr, SIZE: tl.constexpr, DECAY: tl.constexpr, START: tl.constexpr,
+                REVERSE: tl.constexpr):  # fmt: skip
+    """The state that a program starts from: elements (k, v), added to the zeros S.
+
+    START:   "whole": factor times the sequence's own start; "segment": what `states` holds in the segment's slot;
+             "join": the sequence's start and, in `states`, the contributions of all segments before this one (REVERSE:
+             after it), each decayed by the segments between.
+    S_start: [N, HS, K, V] or None; states: [slots, HS, SIZE]; totals: [slots, HS], log2 of each segment's decay
+    count:   segments of this sequence
+    """
+    if START == "segment":
+        S += load_state(states, slot * HS + h, k, v, K, V, SIZE)
+    else:
+        if S_start is not None:
+            S += load_state(S_start, n * HS + h, k, v, K, V, K * V) * factor
+        if START == "join":
+            passed = count - 1 - order if REVERSE else order
+            for i in tl.range(0, passed, num_stages=1):
+                at = (slot - order + (count - 1 - i if REVERSE else i)) * HS + h
+                if DECAY != "none":
+                    S *= tl.exp2(tl.load(totals + at))
+                S += load_state(states, at, k, v, K, V, SIZE)
+    return S
+
+
+@triton.jit
+def start_normaliser(z, z_start, states, n, h, slot, order, count, k, factor, HS: tl.constexpr, K: tl.constexpr,
+                     V: tl.constexpr, SIZE: tl.constexpr, START: tl.constexpr, REVERSE: tl.constexpr):  # fmt: skip
+    """start_state's counterpart for z: elements k, added to the zeros z. It never decays."""
+    if START == "segment":
+        z += load_normaliser(states + K * V, slot * HS + h, k, K, SIZE)
+    else:
+        if z_start is not None:
+            z += load_normaliser(z_start, n * HS + h, k, K, K) * factor
+        if START == "join":
+            passed = count - 1 - order if REVERSE else order
+            for i in tl.range(0, passed, num_stages=1):
+                at = (slot - order + (count - 1 - i if REVERSE else i)) * HS + h
+                z += load_normaliser(states + K * V, at, k, K, SIZE)
+    return z
+
+
+@triton.jit
+def silu(x):
+    """(x sigmoid(x), its derivative) in fp32."""
+    x = x.to(tl.float32)
+    s = 1.0 / (1.0 + tl.exp(-tl.abs(x)))
+    s = tl.where(x < 0.0, 1.0 - s, s)
+    return x * s, s * (1.0 + x * (1.0 - s))

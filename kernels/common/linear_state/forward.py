@@ -9,11 +9,16 @@ import triton
 import triton.language as tl
 
 from kernels.common.linear_state.device import (
+    between,
+    chunk_decay,
     features,
-    load_normaliser,
+    head_rate,
     load_rows,
-    load_state,
     locate,
+    segments_of,
+    silu,
+    start_normaliser,
+    start_state,
     store_normaliser,
     store_rows,
     store_state,
@@ -23,21 +28,26 @@ from kernels.common.linear_state.device import (
 
 @triton.jit(do_not_specialize=["T"])
 def linear_fwd_output_kernel(
-    q, k, v, o, den, S_start, z_start, S_end, z_end, cu_seqlens, scale, eps, T, segment, segments,
+    q, k, v, gate, rate, skip, out_gate, o, y, den, S_start, z_start, states, totals, S_end, z_end, cu_seqlens,
+    scale, eps, T, segment, segments,
     H: tl.constexpr, HK: tl.constexpr, HV: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
     BT: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, SLICES: tl.constexpr, MAP: tl.constexpr,
-    NORMALISED: tl.constexpr, SEGMENTED: tl.constexpr, PRECISION: tl.constexpr,
+    NORMALISED: tl.constexpr, DECAY: tl.constexpr, START: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """o = s (phi(q) S + tril(phi(q) phi(k)^T) v) [ / den ],  den = s (phi(q) . z + rowsum tril(phi(q) phi(k)^T)) + eps.
+    """y = s (e^G phi(q) S + tril(phi(q) phi(k)^T . e^{G_i-G_j} w_j) v) [ / den ] + D v,  o = y silu(out_gate).
+
+    den = s (phi(q) . z + rowsum tril(phi(q) phi(k)^T)) + eps; G is the decay's logarithm since the chunk's start; w is
+    dt where there is one, else 1; D is `skip` [HS].
 
     Grid:    sequences x segments x HS x slices of V, one axis, slices fastest.
     On chip: S [K, BV] and z [K], fp32, over all chunks of the segment.
-    Reads:   q, k, a slice of v; a start state where one is given (a state a sequence, or a segment's if SEGMENTED).
-    Writes:  a slice of o; den [B, T, HS] fp32 by slice 0; the final state, where wanted, by the last segment.
-    Bytes a token and state head over all slices: s (2K + 2V) with s bytes an element, + 4 for den. Each slice loads q
-    and k anew, from L2.
+    Reads:   q, k, a slice of v and of out_gate; gate, rate and skip where given; a start state (see start_state).
+    Writes:  a slice of o, and of y [B, T, HS, V] where wanted; den [B, T, HS] fp32 by slice 0; the final state, where
+             wanted, by the last segment.
+    Bytes a token and state head over all slices: s (2K + 2V) with s bytes an element, + 4 for den, + a gate's element,
+    + s V for out_gate, + s V for y. Each slice loads q and k anew, from L2.
     """
-    part, h, n, _, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES, HS)
+    part, h, n, order, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES, HS)
     if low >= high:
         return
     rows = tl.arange(0, BT)
@@ -46,20 +56,22 @@ def linear_fwd_output_kernel(
     q += (low * H + h // (HS // H)) * K
     k += (low * HK + h // (HS // HK)) * K
     v += (low * HV + h // (HS // HV)) * V
-    o += (low * HS + h) * V
+    own = (low * HS + h) * V
+    b_rate = head_rate(rate, h, DECAY)
 
-    S = tl.zeros([BK, BV], dtype=tl.float32)
     # z is 16 columns, all alike: the fewest that a tensor core takes. Summed from tiles in registers, it spills.
     ones = tl.full([BT, 16], 1.0, q.dtype.element_ty)
     z = tl.zeros([BK, 16], dtype=tl.float32)
     # A segment's S and z lie in one row, so that one launch combines both.
-    SIZE: tl.constexpr = K * V + (K if SEGMENTED and NORMALISED else 0)
-    index = (slot if SEGMENTED else n) * HS + h
-    if S_start is not None:
-        S = load_state(S_start, index, kk[:, None], vv[None, :], K, V, SIZE)
-        if NORMALISED:
-            start = load_normaliser(S_start + K * V if SEGMENTED else z_start, index, kk, K, SIZE if SEGMENTED else K)
-            z += start[:, None]
+    SIZE: tl.constexpr = K * V + (K if NORMALISED else 0)
+    count = segments_of(low, high, end, order, segment)
+    S = tl.zeros([BK, BV], dtype=tl.float32)
+    S = start_state(S, S_start, states, totals, n, h, slot, order, count, kk[:, None], vv[None, :], 1.0, HS, K, V, SIZE,
+                    DECAY, START, False)  # fmt: skip
+    if NORMALISED:
+        z_first = tl.zeros([BK], dtype=tl.float32)
+        z += start_normaliser(z_first, z_start, states, n, h, slot, order, count, kk, 1.0, HS, K, V, SIZE, START,
+                              False)[:, None]  # fmt: skip
 
     causal = rows[:, None] >= rows[None, :]
     length = (high - low).to(tl.int32)
@@ -68,8 +80,16 @@ def linear_fwd_output_kernel(
         b_q = features(load_rows(q, H * K, keep, 0, BT, K, BK), keep, 0, K, BK, MAP)  # [BT, BK]
         b_k = features(load_rows(k, HK * K, keep, 0, BT, K, BK), keep, 0, K, BK, MAP)  # [BT, BK]
         b_v = load_rows(v, HV * V, keep, part * BV, BT, V, BV)  # [BT, BV]
-        b_P = tl.where(causal, tl.dot(b_q, tl.trans(b_k), input_precision=PRECISION), 0.0)  # [BT, BT]
-        b_o = times_state(b_q, S, PRECISION)
+        b_P = tl.dot(b_q, tl.trans(b_k), input_precision=PRECISION)  # [BT, BT]
+        b_o = times_state(b_q, S, PRECISION)  # [BT, BV]
+        if DECAY != "none":
+            at = (low + done + rows) * HS + h
+            G, E, total, _gate = chunk_decay(gate, b_rate, at, rows, length - done, BT, DECAY)
+            b_P *= between(G[:, None], E[None, :], causal)
+            b_o *= tl.exp2(G)[:, None]
+        b_P = tl.where(causal, b_P, 0.0)
+        if skip is not None:
+            b_P += tl.where(rows[:, None] == rows[None, :], tl.load(skip + h).to(tl.float32) / scale, 0.0)
         b_o = tl.dot(b_P.to(b_v.dtype), b_v, b_o, input_precision=PRECISION) * scale  # [BT, BV]
         if NORMALISED:
             b_qz = tl.max(times_state(b_q, z, PRECISION), 1)  # [BT]
@@ -77,12 +97,21 @@ def linear_fwd_output_kernel(
             b_o = b_o / b_den[:, None]
             z = tl.dot(tl.trans(b_k), ones, z, input_precision=PRECISION)
             tl.store(den + (low + done + rows) * HS + h, b_den, mask=rows < tl.where(part == 0, length - done, 0))
-        store_rows(o, b_o, HS * V, keep, part * BV, BT, V, BV)
+        if y is not None:
+            store_rows(y + own, b_o, HS * V, keep, part * BV, BT, V, BV)
+        if out_gate is not None:
+            b_open, _ = silu(load_rows(out_gate + own, HS * V, keep, part * BV, BT, V, BV))
+            b_o *= b_open
+        store_rows(o + own, b_o, HS * V, keep, part * BV, BT, V, BV)
+        if DECAY != "none":
+            S *= tl.exp2(total)
+            b_left = tl.exp2(total - E)
+            b_v = (b_v.to(tl.float32) * b_left[:, None]).to(b_v.dtype)
         S = tl.dot(tl.trans(b_k), b_v, S, input_precision=PRECISION)
         q += BT * H * K
         k += BT * HK * K
         v += BT * HV * V
-        o += BT * HS * V
+        own += BT * HS * V
 
     if S_end is not None and high == end:
         store_state(S_end, n * HS + h, S, kk[:, None], vv[None, :], K, V, K * V)

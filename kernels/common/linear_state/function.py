@@ -2,26 +2,95 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch.autograd.function import once_differentiable
 
-from kernels.common.linear_state.chunked import Call, State, backward, forward
-from kernels.common.linear_state.plan import MAX_DIM, Shape, plan
+from kernels.common.linear_state.chunked import Call, Inputs, Kept, Segments, State, backward, forward
+from kernels.common.linear_state.plan import MAX_DIM, plan
+from kernels.common.linear_state.shape import Shape
 from suite.errors import UsageError
 
 
-def chunk_linear_state(q, k, v, *, feature_map: str, normalised: bool, scale: float | None, eps: float, initial_state,
-                       output_final_state: bool, cu_seqlens, cu_seqlens_cpu, chunk: int):  # fmt: skip
+class Gates(NamedTuple):
+    """Decay, skip and output gate of a recurrence, each None where there is none.
+
+        S_t = exp(g_t) S_{t-1} + w_t k_t v_t^T      o_t = (s q_t^T S_t + skip v_t) silu(out_gate_t)
+
+    log_decay: g <= 0 in natural logarithms, [HS], a constant without gradient, or [B, T, HS]; then w = 1
+    dt, A:     step sizes [B, T, HS] and rates <= 0 [HS]: g = dt A, w = dt; instead of log_decay
+    skip:      [HS]
+    out_gate:  [B, T, HS, V] in v's dtype
+    """
+
+    log_decay: torch.Tensor | None = None
+    dt: torch.Tensor | None = None
+    A: torch.Tensor | None = None
+    skip: torch.Tensor | None = None
+    out_gate: torch.Tensor | None = None
+
+    @property
+    def decay(self) -> str:
+        """The kind of decay, as the kernels name it; see device.py."""
+        if self.dt is not None:
+            return "step"
+        if self.log_decay is None:
+            return "none"
+        return "head" if self.log_decay.ndim == 1 else "token"
+
+    @property
+    def gate(self) -> torch.Tensor | None:
+        """What the kernels load a token."""
+        return self.log_decay if self.decay == "token" else self.dt
+
+    @property
+    def rate(self) -> torch.Tensor | None:
+        """What they load a head."""
+        return self.log_decay if self.decay == "head" else self.A
+
+    def check(self, tokens: tuple[int, int], heads: int, V: int, dtype: torch.dtype) -> None:
+        """UsageError on a shape or dtype that does not belong to [B, T] tokens and these heads."""
+        if (self.dt is None) != (self.A is None) or (self.dt is not None and self.log_decay is not None):
+            raise UsageError("decays are mixed; give log_decay, or dt and A, or none of them")
+        if self.decay == "head" and self.log_decay is not None and self.log_decay.requires_grad:
+            raise UsageError("log_decay [HS] has no gradient here; detach it, or expand it to [B, T, HS]")
+        each = (*tokens, heads)
+        for name, x, shape in (
+            ("gate", self.gate, each), ("rate", self.rate, (heads,)), ("skip", self.skip, (heads,)),
+            ("out_gate", self.out_gate, (*each, V)),
+        ):  # fmt: skip
+            if x is not None and x.shape != shape:
+                label = {
+                    "gate": "log_decay" if self.dt is None else "dt",
+                    "rate": "log_decay" if self.A is None else "A",
+                }
+                raise UsageError(f"{label.get(name, name)} is {tuple(x.shape)}; it has to be {shape}")
+        if self.out_gate is not None and self.out_gate.dtype != dtype:
+            raise UsageError(f"out_gate is {self.out_gate.dtype}, v is {dtype}; make them agree")
+
+
+NO_GATES = Gates()
+
+
+def chunk_linear_state(q, k, v, gates: Gates = NO_GATES, *, feature_map: str = "identity", normalised: bool = False,
+                       scale: float | None = None, eps: float = 0.0, initial_state=None,
+                       output_final_state: bool = False, cu_seqlens=None, cu_seqlens_cpu=None,
+                       chunk: int = 64):  # fmt: skip
     """q [B,T,H,K], k [B,T,HK,K], v [B,T,HV,V] -> (o [B,T,HS,V] in q's dtype, final state or None).
 
     initial_state: S [N,HS,K,V], or the pair (S, z [N,HS,K]) when normalised, or None for zeros; the final state has its
     form and dtype (fp32 for None). cu_seqlens [N+1] cuts the tokens of B = 1 into sequences, cu_seqlens_cpu is its copy
-    on the CPU, from which grids are made. Gradients flow to q, k, v and the initial state.
-    Raises UsageError on shapes, dtypes, a scale or a chunk that can not be served.
+    on the CPU, from which grids are made. Gradients flow to q, k, v, the gates and the initial state.
+    Raises UsageError on shapes, dtypes, a scale or a chunk that can not be served, and on a normaliser beside a decay.
     """
-    call = _call(q, k, v, feature_map, normalised, scale, eps, cu_seqlens, cu_seqlens_cpu, chunk)
+    if normalised and any(x is not None for x in gates):
+        raise UsageError("a normalised recurrence takes no gates; leave the gates or the normaliser out")
+    call = _call(q, k, v, gates, feature_map, normalised, scale, eps, cu_seqlens, cu_seqlens_cpu, chunk)
     S, z = _states(call, initial_state)
-    o, *final = _Chunked.apply(q, k, v, S, z, call, output_final_state)
+    tensors = q, k, v, gates.gate, gates.rate, gates.skip, gates.out_gate
+    training = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in (*tensors, S, z))
+    o, *final = _Chunked.apply(*tensors, S, z, call, output_final_state, training)
     if not output_final_state:
         return o, None
     return o, (tuple(final) if normalised else final[0])
@@ -29,12 +98,14 @@ def chunk_linear_state(q, k, v, *, feature_map: str, normalised: bool, scale: fl
 
 class _Chunked(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, q, k, v, S, z, call: Call, output_final_state: bool):
-        q, k, v = (x.contiguous() for x in (q, k, v))
-        S, z = (None if x is None else x.contiguous() for x in (S, z))
-        end = _empty_state(call, q, S) if output_final_state else (None, None)
-        o, den, states = forward(call, q, k, v, (S, z), end)
-        ctx.save_for_backward(q, k, v, S, z, o if call.shape.normalised else None, den, states)
+    def forward(ctx, *arguments):
+        *tensors, S, z, call, output_final_state, training = arguments
+        q, k, v, *more = (None if each is None else each.contiguous() for each in tensors)
+        x = Inputs(q, k, v, *more)  # pyright: ignore[reportArgumentType] - q, k and v are never None
+        S, z = (None if each is None else each.contiguous() for each in (S, z))
+        end = _empty_state(call, x.q, S) if output_final_state else (None, None)
+        o, kept = forward(call, x, (S, z), end, training)
+        ctx.save_for_backward(*x, S, z, *kept[:-1], *kept.segments)
         ctx.call = call
         ctx.set_materialize_grads(False)
         return o, *end
@@ -43,15 +114,18 @@ class _Chunked(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, *gradients):  # pyright: ignore[reportIncompatibleMethodOverride] - the decorator hides `ctx`
         do, dS_end, dz_end = gradients
-        q, k, v, S, z, o, den, states = ctx.saved_tensors
+        saved = list(ctx.saved_tensors)
+        x, (S, z), rest = Inputs(*saved[:7]), saved[7:9], saved[9:]
         call = ctx.call
+        kept = Kept(*rest[:3], segments=Segments(*rest[3:]))
         if do is None:
-            do = q.new_zeros(*q.shape[:2], call.shape.heads, call.shape.V)
-        do, dS_end, dz_end = (None if x is None else x.contiguous() for x in (do, dS_end, dz_end))
-        d_start = (None, None) if S is None else _empty_state(call, q, S)
-        dq, dk, dv = backward(call, q, k, v, o, den, states, do, (S, z), (dS_end, dz_end), d_start)
-        dq, dk, dv = (_sum_heads(dx, x) for dx, x in ((dq, q), (dk, k), (dv, v)))
-        return dq, dk, dv, *d_start, None, None
+            do = x.q.new_zeros(*x.q.shape[:2], call.shape.heads, call.shape.V)
+        do, dS_end, dz_end = (None if each is None else each.contiguous() for each in (do, dS_end, dz_end))
+        d_start = (None, None) if S is None else _empty_state(call, x.q, S)
+        found = backward(call, x, kept, do, (S, z), (dS_end, dz_end), d_start)
+        shared = (_sum_heads(dx, y) for dx, y in zip(found[:3], x[:3], strict=True))
+        small = (None if dx is None or y is None else dx.to(y.dtype) for dx, y in zip(found[3:], x[3:], strict=True))
+        return *shared, *small, *d_start, None, None, None
 
 
 def _empty_state(call: Call, like: torch.Tensor, S: torch.Tensor | None) -> State:
@@ -67,11 +141,28 @@ def _sum_heads(dx: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     return dx if shared == 1 else dx.unflatten(2, (x.shape[2], shared)).sum(3)
 
 
-def _call(q, k, v, feature_map, normalised, scale, eps, cu_seqlens, cu_seqlens_cpu, chunk) -> Call:
+def _call(q, k, v, gates: Gates, feature_map, normalised, scale, eps, cu_seqlens, cu_seqlens_cpu, chunk) -> Call:
     if chunk < 16 or chunk & (chunk - 1):
         raise UsageError(f"chunk = {chunk} can not be served; use a power of 2 of at least 16")
     if scale == 0:
         raise UsageError("scale = 0 makes every output 0; use another scale, or None for 1/sqrt(K)")
+    heads = check_tensors(q, k, v)
+    B, T, H, K = q.shape
+    V = v.shape[3]
+    gates.check((B, T), heads, V, v.dtype)
+    if cu_seqlens is None:
+        sequences, longest = B, T
+    else:
+        sequences, longest = _packing(cu_seqlens, cu_seqlens_cpu, B)
+    dtype = str(q.dtype).removeprefix("torch.")
+    shape = Shape(sequences, longest, B * T, heads, K, V, chunk, dtype, normalised, feature_map, cu_seqlens is not None,
+                  gates.decay)  # fmt: skip
+    scale = K**-0.5 if scale is None else scale
+    return Call(shape, plan(shape), T, H, k.shape[2], v.shape[2], cu_seqlens, scale, eps)
+
+
+def check_tensors(q, k, v) -> int:
+    """The heads of the state; UsageError on shapes, dtypes or heads that do not go together."""
     B, T, H, K = q.shape
     HK, HV, V = k.shape[2], v.shape[2], v.shape[3]
     for name, x, expected in (("k", k, (B, T, HK, K)), ("v", v, (B, T, HV, V))):
@@ -82,13 +173,7 @@ def _call(q, k, v, feature_map, normalised, scale, eps, cu_seqlens, cu_seqlens_c
         raise UsageError(f"heads H = {H}, HK = {HK}, HV = {HV} do not divide {heads}; choose heads that do")
     if max(K, V) > MAX_DIM:
         raise UsageError(f"head dims K = {K}, V = {V} are too large; use at most {MAX_DIM}")
-    if cu_seqlens is None:
-        sequences, longest = B, T
-    else:
-        sequences, longest = _packing(cu_seqlens, cu_seqlens_cpu, B)
-    dtype = str(q.dtype).removeprefix("torch.")
-    shape = Shape(sequences, longest, B * T, heads, K, V, chunk, dtype, normalised, feature_map, cu_seqlens is not None)
-    return Call(shape, plan(shape), T, H, HK, HV, cu_seqlens, K**-0.5 if scale is None else scale, eps)
+    return heads
 
 
 def _packing(cu_seqlens: torch.Tensor, cu_seqlens_cpu: torch.Tensor | None, B: int) -> tuple[int, int]:

@@ -1,41 +1,33 @@
 """Which regime a sweep runs in, and in which tiles: host code that asks shapes and `suite.target()`, nothing else.
 
 On chip, a program takes a whole sequence. Where sequences x heads x slices leave SMs idle, sequences are cut into
-segments of equal length; their number fills the GPU FILL times.
+segments of equal length; their number fills the GPU FILL times. The sweep of dk and dv is one launch: its slices are
+those of K, then those of V.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from dataclasses import dataclass
 from typing import Any
 
 import suite
-from kernels.common.linear_state.tiles import MAPPED, NORMALISED, PLAIN, SINGLE, WIDE, Tile, tiles
-from suite import Problem
+from kernels.common.linear_state.launches import candidates, key, tuned
+from kernels.common.linear_state.shape import Shape, power_of_2
+from kernels.common.linear_state.tiles import DECAYED, GATED, MAPPED, NORMALISED, PLAIN, SINGLE, WIDE, Tile, tiles
+from suite.tuning import Launch
 
 # Head dims that the tiles are made for.
 MAX_DIM = 256
 FILL = 2
 # A segment costs a state written and read, so it has to be worth a few chunks.
 MIN_CHUNKS = 4
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What a plan depends on: sequences, tokens of the longest and of all, state heads, head dims, chunk, dtype."""
-
-    sequences: int
-    longest: int
-    tokens: int
-    heads: int
-    K: int
-    V: int
-    chunk: int
-    dtype: str
-    normalised: bool
-    feature_map: str
-    packed: bool
+# Up to so many segments, a program sums the contributions before its own by itself; more are combined in a launch.
+MOST_JOINED = 16
+# Decays that have a gradient.
+GATES = ("token", "step")
+# What a program starts from: see start_state in device.py.
+WHOLE, JOINED, COMBINED = "whole", "join", "segment"
+ON_CHIP, SEGMENTS = "on-chip", "segments"
 
 
 @dataclass(frozen=True)
@@ -61,9 +53,15 @@ class Sweep:
     def segmented(self) -> bool:
         return self.segments > 1
 
+    @property
+    def start(self) -> str:
+        if not self.segmented:
+            return WHOLE
+        return JOINED if self.segments <= MOST_JOINED else COMBINED
+
     def describe(self) -> dict[str, Any]:
         """For a record's configuration."""
-        regime = {"regime": "segments", "segment": self.segment} if self.segmented else {"regime": "on-chip"}
+        regime = {"regime": SEGMENTS, "segment": self.segment} if self.segmented else {"regime": ON_CHIP}
         return {
             **regime,
             "chunk": self.chunk,
@@ -73,35 +71,28 @@ class Sweep:
         }
 
 
-def power_of_2(size: int) -> int:
-    """The smallest power of 2 that holds `size`, at least 16: the least that a tensor core takes."""
-    return max(16, 1 << (size - 1).bit_length())
-
-
 @dataclass(frozen=True)
 class Plan:
-    """The sweeps of a call: forward `output`, backward `dq`, `dk`, `dv`.
+    """The sweeps of a call: forward `output`, backward `dq`, then `dk_dv`.
 
-    dq starts from the segment states of the output sweep where there are any, dk and dv from common ones: such sweeps
-    are cut alike.
+    dq starts from the segment states of the output sweep where there are any: such sweeps are cut alike.
     """
 
     output: Sweep
     dq: Sweep
-    dk: Sweep
-    dv: Sweep
+    dk_dv: Sweep
 
 
 def plan(shape: Shape) -> Plan:
     """Regime, tiles and segments of all sweeps, for `suite.target()`."""
-    output = _cut(shape, ("output",))["output"]
-    dq = _cut(shape, ("dq",), output.segment if output.segmented else None)
-    return Plan(output, **dq, **_cut(shape, ("dk", "dv")))
+    output = _cut(shape, "output")
+    dq = _cut(shape, "dq", output.segment if output.segmented else None)
+    return Plan(output, dq, _cut(shape, "dk_dv"))
 
 
 def plan_state(shape: Shape, sweep: Sweep) -> Sweep:
     """The sweep that sums the contributions of another one's segments."""
-    return _cut(shape, ("state",), sweep.segment)["state"]
+    return _cut(shape, "state", sweep.segment)
 
 
 def executed(shape: Shape, chosen: Plan, pass_: str) -> float:
@@ -109,32 +100,32 @@ def executed(shape: Shape, chosen: Plan, pass_: str) -> float:
     K, V = shape.K, shape.V
     flops = 0
     if pass_ in ("fwd", "fwdbwd"):
-        flops += _sweep_flops(chosen.output, K, V) + 2 * K * V * chosen.output.segmented
+        flops += _sweep_flops(chosen.output, K, V, chosen.output.slices) + 2 * K * V * chosen.output.segmented
         # z takes two products with 16 columns in every slice.
         flops += 64 * K * chosen.output.slices * shape.normalised
     if pass_ in ("bwd", "fwdbwd"):
-        flops += _sweep_flops(chosen.dq, V, K) + _sweep_flops(chosen.dk, V, K) + _sweep_flops(chosen.dv, K, V)
-        sums = chosen.dk.segmented + (chosen.dq.segmented and not chosen.output.segmented)
-        flops += 2 * K * V * sums
+        dq, both = chosen.dq, chosen.dk_dv
+        flops += _sweep_flops(dq, V, K, dq.slices)
+        flops += _sweep_flops(both, V, K, _slices(both.tile, K)) + _sweep_flops(both, K, V, _slices(both.tile, V))
+        flops += 2 * K * V * (both.segmented + (dq.segmented and not chosen.output.segmented))
+        # For a gate's gradient, dq and dk read the state with twice as many bits: in two products.
+        flops += 4 * K * V * (shape.decay in GATES)
     return float(shape.tokens * shape.heads * flops)
 
 
-def _sweep_flops(sweep: Sweep, held: int, sliced: int) -> int:
+def _sweep_flops(sweep: Sweep, held: int, sliced: int, slices: int) -> int:
     """A token and head: the state read and updated, a b^T in each slice, its product with c."""
-    return 4 * held * sliced + 2 * sweep.chunk * (held * sweep.slices + sliced)
+    return 4 * held * sliced + 2 * sweep.chunk * (held * slices + sliced)
 
 
-def _cut(shape: Shape, kinds: tuple[str, ...], segment: int | None = None) -> dict[str, Sweep]:
-    """Sweeps with segments of one length: the given one, or the shortest that one of them asks for."""
-    alone = {kind: _plan(shape, kind) for kind in kinds}
-    segment = segment or min(chosen for _, _, chosen in alone.values())
+def _cut(shape: Shape, kind: str, segment: int | None = None) -> Sweep:
+    """A sweep with segments of the given length, or of the length that fills the GPU."""
+    tile, slices, own = _plan(shape, kind)
+    segment = segment or own
     segments = -(-shape.longest // segment)
     # Packed, the slots follow from the sequences' offsets: see `locate` in device.py.
     slots = shape.tokens // segment + shape.sequences if shape.packed else shape.sequences * segments
-    return {
-        kind: Sweep(tile, slices, segment, segments, slots, min(shape.chunk, tile.rows))
-        for kind, (tile, slices, _) in alone.items()
-    }
+    return Sweep(tile, slices, segment, segments, slots, min(shape.chunk, tile.rows))
 
 
 def _plan(shape: Shape, kind: str) -> tuple[Tile, int, int]:
@@ -143,22 +134,34 @@ def _plan(shape: Shape, kind: str) -> tuple[Tile, int, int]:
     The widest slice that gives each SM a program stays on chip, since wide slices load shared tiles fewer times; where
     none does, sequences are cut into segments and swept in the narrowest.
     """
-    held, sliced = (shape.V, shape.K) if kind in ("dq", "dk") else (shape.K, shape.V)
     sms = suite.target().sms
-    choices = [
-        replace(tile, width=min(tile.width, power_of_2(sliced)))
-        for tile in tiles(suite.target().capability, kind, power_of_2(held), _work(shape))
-    ]
+    choices = tiles(suite.target().capability, kind, power_of_2(_held(shape, kind)), _work(shape))
     whole = -(-shape.longest // shape.chunk)
     # Sequences of equal length that would keep the GPU busy as long: a long one among short ones counts as few.
     rows = max(1, shape.tokens // shape.longest) * shape.heads
-    filling = [tile for tile in choices if rows * -(-sliced // tile.width) >= sms]
-    tile = filling[0] if filling else choices[-1]
-    slices = -(-sliced // tile.width)
+    filling = [tile for tile in choices if rows * _parts(shape, kind, tile) >= sms]
+    tile = tuned(shape, kind, ON_CHIP, filling[0]) if filling else tuned(shape, kind, SEGMENTS, choices[-1])
+    slices = _parts(shape, kind, tile)
     if filling:
         return tile, slices, whole * shape.chunk
-    chunks = -(-shape.tokens * shape.heads * slices // (FILL * sms * shape.chunk))
-    return tile, slices, min(whole, max(MIN_CHUNKS, chunks)) * shape.chunk
+    # As many as can be resident FILL times: one more would make a last round that is nearly empty.
+    segments = max(1, FILL * sms // (rows * slices))
+    return tile, slices, min(whole, max(MIN_CHUNKS, -(-whole // segments))) * shape.chunk
+
+
+def _held(shape: Shape, kind: str) -> int:
+    """The dimension of the state that a sweep's programs hold uncut."""
+    return {"dq": shape.V, "dk_dv": max(shape.K, shape.V)}.get(kind, shape.K)
+
+
+def _parts(shape: Shape, kind: str, tile: Tile) -> int:
+    """Programs a head of a sweep."""
+    sliced = {"dq": (shape.K,), "dk_dv": (shape.K, shape.V)}.get(kind, (shape.V,))
+    return sum(_slices(tile, size) for size in sliced)
+
+
+def _slices(tile: Tile, size: int) -> int:
+    return -(-size // min(tile.width, power_of_2(size)))
 
 
 def _work(shape: Shape) -> str:
@@ -168,11 +171,28 @@ def _work(shape: Shape) -> str:
         return WIDE
     if shape.normalised:
         return NORMALISED
+    if shape.decay != "none":
+        return DECAYED if shape.decay == "head" else GATED
     return PLAIN if shape.feature_map == "identity" else MAPPED
 
 
-def of_problem(problem: Problem, chunk: int, *, normalised: bool, feature_map: str) -> Shape:
-    """The shape that a problem's sequence passes are planned for."""
-    p, bounds = problem, problem.cu_seqlens
-    longest = p.T if bounds is None else max(b - a for a, b in pairwise(bounds))
-    return Shape(p.N, longest, p.B * p.T, p.HS, p.K, p.V, chunk, p.dtype, normalised, feature_map, bounds is not None)
+def sweeps(chosen: Plan, pass_: str) -> dict[str, Sweep]:
+    """The sweeps of a pass by name."""
+    found = {"output": chosen.output} if pass_ != "bwd" else {}
+    return found if pass_ == "fwd" else found | {"dq": chosen.dq, "dk_dv": chosen.dk_dv}
+
+
+def describe(chosen: Plan, pass_: str) -> dict[str, Any]:
+    """For a record's configuration: regime, slice width, warps and stages of each sweep of a pass."""
+    return {kind: sweep.describe() for kind, sweep in sweeps(chosen, pass_).items()}
+
+
+def searched(shape: Shape, pass_: str) -> dict[str, list[Launch]]:
+    """The launches that tuning may try for each kernel of a pass, by the key under which `plan` asks."""
+    found = {}
+    for kind, sweep in sweeps(plan(shape), pass_).items():
+        found[key(shape, kind, SEGMENTS if sweep.segmented else ON_CHIP)] = candidates(shape, sweep.tile)
+        if sweep.segmented:
+            own = plan_state(shape, sweep)
+            found[key(shape, "state", SEGMENTS)] = candidates(shape, own.tile)
+    return found

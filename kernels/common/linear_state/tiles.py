@@ -20,7 +20,8 @@ class Tile:
 
 
 Row = tuple[Tile, ...]
-PLAIN, MAPPED, NORMALISED, WIDE, SINGLE = "plain", "mapped", "normalised", "wide", "single"
+PLAIN, MAPPED, NORMALISED = "plain", "mapped", "normalised"
+DECAYED, GATED, WIDE, SINGLE = "decayed", "gated", "wide", "single"
 
 _64x4, _64x8, _32x4, _32x8, _16x4 = (Tile(w, n, 2) for w, n in ((64, 4), (64, 8), (32, 4), (32, 8), (16, 4)))
 _64x4_1, _64x8_1, _32x4_1, _32x8_1 = (Tile(w, n, 1) for w, n in ((64, 4), (64, 8), (32, 4), (32, 8)))
@@ -28,21 +29,30 @@ _64x4_1, _64x8_1, _32x4_1, _32x8_1 = (Tile(w, n, 1) for w, n in ((64, 4), (64, 8
 _32x4_fp32, _32x8_fp32, _16x8_fp32 = Tile(32, 4, 1, rows=32), Tile(32, 8, 1, rows=16), Tile(16, 8, 1, rows=16)
 
 # Architecture -> (height of the state: 64, 128 or 256; work; sweep, or "" for all others) -> tiles.
-# Work: identity map without a normaliser, with a map, with a normaliser, chunk of 128 and more, fp32.
+# Work: identity map without a normaliser, with a map, with a normaliser, with a decay a head,
+# with one a token, chunk of 128 and more, fp32.
 TILES: dict[int, dict[tuple[int, str, str], Row]] = {
     80: {
         (64, PLAIN, ""): (_32x4,),
+        (64, DECAYED, ""): (_32x4,),
+        (64, GATED, ""): (_32x4,),
         (64, MAPPED, ""): (_64x4, _32x4),
         (64, NORMALISED, ""): (_64x4, _32x4),
         (64, NORMALISED, "dq"): (_32x4,),
         (64, WIDE, ""): (_64x8_1,),
         (64, SINGLE, ""): (_32x4_fp32,),
         (128, PLAIN, ""): (_64x8, _32x8),
+        (128, DECAYED, ""): (_64x8, _32x8),
+        (128, GATED, ""): (_64x8, _32x8),
+        (128, GATED, "dq"): (_32x8,),
+        (128, GATED, "dk_dv"): (_32x8,),
         (128, MAPPED, ""): (_64x8, _32x4),
         (128, NORMALISED, ""): (_32x4,),
         (128, WIDE, ""): (_32x8_1,),
         (128, SINGLE, ""): (_32x8_fp32,),
         (256, PLAIN, ""): (_32x8_1, _16x4),
+        (256, DECAYED, ""): (_32x8_1, _16x4),
+        (256, GATED, ""): (_32x8_1, _16x4),
         (256, MAPPED, ""): (_32x8_1,),
         (256, NORMALISED, ""): (_32x8_1,),
         (256, WIDE, ""): (replace(_32x8_1, rows=64),),
@@ -50,41 +60,55 @@ TILES: dict[int, dict[tuple[int, str, str], Row]] = {
     },
     90: {
         (64, PLAIN, ""): (_64x4, _32x4),
+        (64, DECAYED, ""): (_64x4, _32x4),
+        (64, GATED, ""): (_64x4, _32x4),
         (64, MAPPED, ""): (_64x4, _32x4),
         (64, NORMALISED, ""): (_64x4, _32x4),
         (64, WIDE, ""): (_64x8, _32x8),
         (64, SINGLE, ""): (_32x4_fp32,),
         (128, PLAIN, ""): (_64x4, _32x4),
+        (128, DECAYED, ""): (_64x4, _32x4),
+        (128, GATED, ""): (_64x4, _32x4),
+        (128, GATED, "dq"): (_32x4,),
+        (128, GATED, "dk_dv"): (_32x4,),
         (128, MAPPED, ""): (_64x4, _32x4),
         (128, NORMALISED, ""): (_64x8, _32x8),
-        (128, NORMALISED, "dq"): (_32x4,),
-        (128, NORMALISED, "dk"): (_32x4,),
-        (128, NORMALISED, "dv"): (_64x4, _32x4),
+        (128, NORMALISED, "dk_dv"): (_64x8, _32x4),
         (128, WIDE, ""): (_64x8, _32x8),
         (128, SINGLE, ""): (_32x8_fp32,),
         (256, PLAIN, ""): (_32x4,),
+        (256, DECAYED, ""): (_32x8,),
+        (256, GATED, ""): (_32x4,),
+        (256, GATED, "dq"): (_32x8,),
+        (256, GATED, "dk_dv"): (_32x8,),
         (256, MAPPED, ""): (_64x8, _16x4),
         (256, MAPPED, "dq"): (_32x4,),
-        (256, MAPPED, "dk"): (_32x4,),
+        (256, MAPPED, "dk_dv"): (_32x4,),
         (256, NORMALISED, ""): (_64x8,),
         (256, NORMALISED, "dq"): (_16x4,),
-        (256, NORMALISED, "dk"): (_16x4,),
+        (256, NORMALISED, "dk_dv"): (_16x4,),
         (256, WIDE, ""): (_32x8_1,),
         (256, SINGLE, ""): (_16x8_fp32,),
     },
     # Normalised, one stage: with two, Triton 3.6's pipeliner aborts on the output sweep for this architecture.
     100: {
         (64, PLAIN, ""): (_64x4, _32x4),
+        (64, DECAYED, ""): (_64x4, _32x4),
+        (64, GATED, ""): (_64x4, _32x4),
         (64, MAPPED, ""): (_64x4, _32x4),
         (64, NORMALISED, ""): (_64x4_1, _32x4_1),
         (64, WIDE, ""): (_64x8_1,),
         (64, SINGLE, ""): (_32x4_fp32,),
         (128, PLAIN, ""): (_64x8, _32x4),
+        (128, DECAYED, ""): (_64x8, _32x4),
+        (128, GATED, ""): (_64x8, _32x4),
         (128, MAPPED, ""): (_64x8, _32x8),
         (128, NORMALISED, ""): (_64x8_1, _32x8_1),
         (128, WIDE, ""): (_64x8_1,),
         (128, SINGLE, ""): (_32x8_fp32,),
         (256, PLAIN, ""): (_32x8,),
+        (256, DECAYED, ""): (_32x8,),
+        (256, GATED, ""): (_32x8,),
         (256, MAPPED, ""): (_32x8_1,),
         (256, NORMALISED, ""): (_32x8_1,),
         (256, WIDE, ""): (_32x8_1,),

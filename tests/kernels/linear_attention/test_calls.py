@@ -9,12 +9,18 @@ from typing import Any
 import pytest
 import torch
 
-from kernels.common.linear_state.plan import of_problem, plan
-from kernels.linear_attention.chunk import chunk_linear_attention, configuration, flops_exec
+from kernels.common.linear_state.plan import plan
+from kernels.common.linear_state.shape import of_problem
+from kernels.linear_attention.chunk import chunk_linear_attention
 from kernels.linear_attention.spec import cost, linear_attention
 from suite import Problem
 from suite.errors import UsageError
 from suite.targets import REPRESENTATIVES, aim
+from suite.tuning import forcing
+
+MADE = linear_attention.implementations["triton_chunk"]
+assert MADE.configuration
+assert MADE.flops_exec
 
 
 def meta(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -52,7 +58,7 @@ def test_bad_input_is_named(name: str) -> None:
 def configured(sms: int, **sizes: Any) -> dict[str, Any]:
     problem = linear_attention.complete(Problem(**{"H": 16, "K": 128, "pass_": "fwdbwd", **sizes}))
     with aim(replace(REPRESENTATIVES["sm_90"], sms=sms)):
-        return configuration(problem, {"chunk": 64})
+        return dict(MADE.configuration(problem, {"chunk": 64}))
 
 
 def test_regime_follows_from_what_fills_the_gpu() -> None:
@@ -72,14 +78,14 @@ def test_one_long_sequence_among_short_ones_is_cut() -> None:
 
 
 def test_sweeps_that_share_states_are_cut_alike() -> None:
-    """Here K and V would have dk and dv cut differently."""
+    """Here K and V would have the output sweep and dq's cut differently."""
     problem = linear_attention.complete(Problem(B=1, T=8192, H=8, K=32, V=256, pass_="bwd"))
     with aim("sm_90"):
-        chosen = plan(of_problem(problem, 64, normalised=False, feature_map="identity"))
-    assert chosen.dk.slices != chosen.dv.slices
-    for one, other in ((chosen.output, chosen.dq), (chosen.dk, chosen.dv)):
-        assert one.segmented
-        assert (one.segment, one.segments, one.slots) == (other.segment, other.segments, other.slots)
+        chosen = plan(of_problem(problem, 64))
+    one, other = chosen.output, chosen.dq
+    assert one.slices != other.slices
+    assert one.segmented
+    assert (one.segment, one.segments, one.slots) == (other.segment, other.segments, other.slots)
 
 
 @pytest.mark.parametrize("layout", ["dense", "packed:single", "packed:halves", "packed:even8", "packed:ragged"])
@@ -87,7 +93,7 @@ def test_sweeps_that_share_states_are_cut_alike() -> None:
 def test_every_segment_has_a_slot(layout: str, T: int) -> None:
     problem = Problem(T=T, H=1, K=64, layout=layout)
     with aim(replace(REPRESENTATIVES["sm_90"], sms=4096)):
-        sweep = plan(of_problem(problem, 16, normalised=False, feature_map="identity")).output
+        sweep = plan(of_problem(problem, 16)).output
     bounds = problem.cu_seqlens or (0, T)
     longest = max(b - a for a, b in pairwise(bounds))
     assert sweep.segment * (sweep.segments - 1) < longest <= sweep.segment * sweep.segments
@@ -105,7 +111,37 @@ def test_executed_flops_are_the_costs_with_one_slice_and_grow_with_slices_and_se
     found = {}
     for sms in (4, 8, 4096):
         with aim(replace(REPRESENTATIVES["sm_90"], sms=sms)):
-            found[sms] = flops_exec(problem, tunables)
+            found[sms] = MADE.flops_exec(problem, tunables)
     per_token = found[8] - expected, found[4096] - found[8]
     assert found[4] == expected
     assert per_token == (4096 * 4 * 2 * 64 * 64, 4096 * 4 * 2 * 64 * 64)
+
+
+def test_segments_are_balanced_and_fill_the_gpu() -> None:
+    """No segment is a fraction of the others, and their programs fill the GPU twice, not twice and a bit."""
+    for T in (1000, 8192, 10_000):
+        problem = linear_attention.complete(Problem(B=1, T=T, H=16, K=128, pass_="fwdbwd"))
+        with aim("sm_90"):
+            chosen = plan(of_problem(problem, 64))
+        for sweep in (chosen.output, chosen.dk_dv):
+            last = T - sweep.segment * (sweep.segments - 1)
+            assert last >= sweep.segment - 64 * sweep.segments
+            assert sweep.segments * 16 * sweep.slices <= 2 * 132
+
+
+def test_a_tuned_launch_replaces_the_tables() -> None:
+    problem = linear_attention.complete(Problem(B=16, T=4096, H=16, K=128, pass_="fwdbwd"))
+    with aim("sm_90"):
+        assert MADE.search is not None
+        searched = MADE.search(problem, {"chunk": 64})
+        before = configured(132, B=16, T=4096)
+        assert {key.split("/")[1] for key in searched} == {"output", "dq", "dk_dv"}
+        for key, launches in searched.items():
+            own = before[key.split("/")[1]]
+            assert launches[0] == {"width": own["slice"], "warps": own["warps"], "stages": own["stages"]}
+            assert len(launches) == len({tuple(each.items()) for each in launches})
+        (key,) = (key for key in searched if "/dq/" in key)
+        with forcing({key: {"width": 32, "warps": 8, "stages": 1}}):
+            after = configured(132, B=16, T=4096)
+    assert after["dq"] | {"slice": 32, "warps": 8, "stages": 1} == after["dq"] != before["dq"]
+    assert (after["output"], after["dk_dv"]) == (before["output"], before["dk_dv"])

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from kernels.linear_attention.chunk import chunk_linear_attention, configuration
+from kernels.linear_attention.chunk import chunk_linear_attention
 from kernels.linear_attention.spec import FEATURE_MAPS, linear_attention, recurrence
 from suite import Problem
 from suite.checking import Check, check_case
@@ -67,6 +67,8 @@ def problem(own: dict[str, Any], sizes: dict[str, Any]) -> Problem:
 def check(regime: str, chunk: int, own: dict[str, Any], sizes: dict[str, Any]) -> Check:
     case = problem(own, sizes)
     with aim(replace(REPRESENTATIVES["sm_90"], sms=SMS[regime])):
+        configuration = linear_attention.implementations["triton_chunk"].configuration
+        assert configuration is not None
         chosen = configuration(case, {"chunk": chunk})
         assert {each["regime"] for each in chosen.values()} == {regime}
         return check_case(linear_attention, "triton_chunk", case, {"chunk": chunk}, device="interpret")

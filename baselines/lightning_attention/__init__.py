@@ -1,0 +1,1 @@
+"""Baselines of Lightning Attention-2: the naive and the chunkwise form in PyTorch, adapters to libraries."""

@@ -1,0 +1,1 @@
+"""Baselines of retention: the naive and the chunkwise form in PyTorch, adapters to libraries."""

@@ -1,0 +1,1 @@
+"""Baselines of SSD: the naive and the chunkwise form in PyTorch, adapters to flash-linear-attention and mamba_ssm."""

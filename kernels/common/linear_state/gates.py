@@ -1,0 +1,83 @@
+"""What the gradients of gates need beside the sweeps: small launches over [B, T, HS], one over the output's gate."""
+
+# Triton types a device function as one that never returns.
+# pyright: reportGeneralTypeIssues=false
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from kernels.common.linear_state.device import LOG2E, LOWEST, silu
+
+
+@triton.jit(do_not_specialize=["T"])
+def linear_bwd_gate_kernel(
+    d_gate, d_weight, gate, rate, dx, d_rate, cu_seqlens, T, segment, blocks,
+    HS: tl.constexpr, SLICES: tl.constexpr, BT: tl.constexpr, BH: tl.constexpr, DECAY: tl.constexpr,
+):  # fmt: skip
+    """A gate's gradient from the parts that the slices of dk left: dlog_decay_t = sum of the parts of tokens i >= t.
+
+    A part is summed within its segment: what the later segments of the sequence sum to stands in their first tokens.
+    With a step size dt, ddt = A dlog_decay + dweight, and dA = sum of dt dlog_decay.
+
+    Grid:    sequences x blocks of BT tokens x blocks of BH heads, one axis, heads fastest.
+    Reads:   gate [B, T, HS]; d_gate [B, T, HS, SLICES] fp32, those of later segments' first tokens again; d_weight, of
+             the same shape, and rate [HS] where DECAY is "step".
+    Writes:  dx [B, T, HS], the gate's gradient; d_rate [sequences x blocks, HS] fp32, a block's part of dA.
+    Bytes a token and state head: 4 SLICES + 2 elements of a gate; "step": 8 SLICES + 2 elements.
+    """
+    HEADS: tl.constexpr = (HS + BH - 1) // BH
+    pid = tl.program_id(0)
+    h = pid % HEADS * BH + tl.arange(0, BH)
+    block = pid // HEADS % blocks
+    n = (pid // HEADS // blocks).to(tl.int64)
+    if cu_seqlens is None:
+        low = n * T
+        end = low + T
+    else:
+        low = tl.load(cu_seqlens + n).to(tl.int64)
+        end = tl.load(cu_seqlens + n + 1).to(tl.int64)
+    inside = h < HS
+    token = low + block * BT + tl.arange(0, BT)
+    keep = (token < end)[:, None] & inside[None, :]
+    at = token[:, None] * HS + h[None, :]
+    carry = tl.zeros([BH], dtype=tl.float32)
+    # A block lies in one segment: segments are multiples of it.
+    first = low + (block * BT // segment + 1) * segment
+    while first < end:
+        for part in tl.static_range(SLICES):
+            carry += tl.load(d_gate + (first * HS + h) * SLICES + part, mask=inside, other=0.0)
+        first += segment
+    b_decay = tl.zeros([BT, BH], dtype=tl.float32) + carry[None, :]
+    b_weight = tl.zeros([BT, BH], dtype=tl.float32)
+    for part in tl.static_range(SLICES):
+        b_decay += tl.load(d_gate + at * SLICES + part, mask=keep, other=0.0)
+        if DECAY == "step":
+            b_weight += tl.load(d_weight + at * SLICES + part, mask=keep, other=0.0)
+    b_gate = tl.load(gate + at, mask=keep, other=0.0).to(tl.float32)
+    b_rate = tl.full([BH], 1.0, tl.float32)
+    if DECAY == "step":
+        b_rate = tl.load(rate + h, mask=inside, other=0.0).to(tl.float32)
+    # Where a decay is 0, so is its gradient; what the differences leave of it is rounding.
+    b_decay = tl.where(b_gate * b_rate[None, :] * LOG2E <= LOWEST, 0.0, b_decay)
+    if DECAY == "step":
+        tl.store(d_rate + (n * blocks + block) * HS + h, tl.sum(b_gate * b_decay, 0), mask=inside)
+        b_decay = b_decay * b_rate[None, :] + b_weight
+    tl.store(dx + at, b_decay.to(dx.dtype.element_ty), mask=keep)
+
+
+@triton.jit
+def linear_bwd_output_gate_kernel(do, y, out_gate, dy, d_out_gate, size, BLOCK: tl.constexpr):
+    """dy = do silu(out_gate), d_out_gate = do y silu'(out_gate), on `size` elements.
+
+    Grid:   blocks of BLOCK elements.
+    Bytes an element: 3 s read, 2 s written.
+    """
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    keep = at < size
+    b_do = tl.load(do + at, mask=keep, other=0.0).to(tl.float32)
+    b_y = tl.load(y + at, mask=keep, other=0.0).to(tl.float32)
+    b_open, b_slope = silu(tl.load(out_gate + at, mask=keep, other=0.0))
+    tl.store(dy + at, (b_do * b_open).to(dy.dtype.element_ty), mask=keep)
+    tl.store(d_out_gate + at, (b_do * b_y * b_slope).to(d_out_gate.dtype.element_ty), mask=keep)

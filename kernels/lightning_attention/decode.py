@@ -1,0 +1,20 @@
+"""The decode step of lightning_attention in Triton: the operator's face on kernels/common/linear_state/step.py."""
+
+from __future__ import annotations
+
+from kernels.common.linear_state.faces import of_step
+from kernels.common.linear_state.function import Gates
+from kernels.common.linear_state.step import step_linear_state
+from kernels.lightning_attention.spec import lightning_attention, log_decays
+
+
+@lightning_attention.implementation("triton_step", **of_step())
+def step_lightning_attention(q, k, v, log_decay=None, *, state, layer: float = 0.0, scale: float | None = None):
+    """q [B,1,H,K], k [B,1,HK,K], v [B,1,HV,V] -> o [B,1,HS,V]; state S [B,HS,K,V] is updated in place, in one launch.
+
+    log_decay [HS] is g_h; None takes the paper's for layer = l / L.
+    The state has to be contiguous. Raises UsageError on bad input.
+    """
+    if log_decay is None:
+        log_decay = log_decays(max(q.shape[2], v.shape[2]), layer, q.device)
+    return step_linear_state(q, k, v, Gates(log_decay=log_decay.detach()), state=state, scale=scale)

@@ -1,0 +1,20 @@
+"""The decode step of retention in Triton: the operator's face on kernels/common/linear_state/step.py."""
+
+from __future__ import annotations
+
+from kernels.common.linear_state.faces import of_step
+from kernels.common.linear_state.function import Gates
+from kernels.common.linear_state.step import step_linear_state
+from kernels.retention.spec import log_decays, retention
+
+
+@retention.implementation("triton_step", **of_step())
+def step_retention(q, k, v, log_decay=None, *, state, scale: float | None = None):
+    """q [B,1,H,K], k [B,1,HK,K], v [B,1,HV,V] -> o [B,1,HS,V]; state S [B,HS,K,V] is updated in place, in one launch.
+
+    log_decay [HS] is log gamma_h; None takes the paper's.
+    The state has to be contiguous. Raises UsageError on bad input.
+    """
+    if log_decay is None:
+        log_decay = log_decays(max(q.shape[2], v.shape[2]), device=q.device)
+    return step_linear_state(q, k, v, Gates(log_decay=log_decay.detach()), state=state, scale=scale)

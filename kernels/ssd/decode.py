@@ -1,0 +1,19 @@
+"""The decode step of SSD in Triton: the operator's face on kernels/common/linear_state/step.py."""
+
+from __future__ import annotations
+
+from kernels.common.linear_state.faces import of_step
+from kernels.common.linear_state.function import Gates
+from kernels.common.linear_state.step import step_linear_state
+from kernels.ssd.spec import given, ssd
+
+
+@ssd.implementation("triton_step", **of_step())
+def step_ssd(q, k, v, dt, A, D=None, z=None, *, state, skip: bool | None = None, gated: bool | None = None):
+    """q (C), k (B) [B,1,H,K], v (x) [B,1,HV,V] -> o [B,1,HV,V]; state S [B,HV,K,V] is updated in place, in one launch.
+
+    dt [B,1,HV], A, D [HV] and z [B,1,HV,V] are as spec.py has them. The state has to be contiguous. Raises UsageError
+    on bad input.
+    """
+    given(D, z, skip, gated)
+    return step_linear_state(q, k, v, Gates(dt=dt, A=A, skip=D, out_gate=z), state=state, scale=1.0)
