@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-
-
 from suite.errors import UsageError, unknown
 from suite.presets import tomllib
 

@@ -49,7 +49,7 @@ def test_a_line_that_wins_only_between_says_so():
     between = {128: 3.0, 512: 1.0, 2048: 1.0, 8192: 3.0}
     found = verdict(shared(between.get, lambda T: 2.0))
     assert found.last is None
-    assert found.says.startswith("only from T = 237 to ")
+    assert found.says.startswith("only from T = 214 to 4,910")
     only_short = verdict(shared(lambda T: (T / 700) ** 2, lambda T: T / 700))
     assert only_short.says.startswith("only up to T = 700")
 

@@ -1,0 +1,1 @@
+"""Baselines of the GRU: PyTorch, which calls cuDNN on a GPU, a loop over tokens, and a decode step."""

@@ -1,0 +1,1 @@
+"""Baselines of S4D: the recurrence and the convolution by FFT in PyTorch, and a decode step."""

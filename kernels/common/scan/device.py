@@ -1,0 +1,51 @@
+"""What scan kernels call on the device: rows of channels.
+
+A tile of tokens is kept as a tuple of rows, a tensor of channels each: every thread then owns whole columns, and a scan
+over the tile is one multiply-add a token without a word between threads.
+"""
+
+# Triton's tuples are not typed.
+# pyright: reportOperatorIssue=false, reportGeneralTypeIssues=false
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+LOG2E = tl.constexpr(1.4426950408889634)
+
+
+@triton.jit
+def inside(columns, D: tl.constexpr, BD: tl.constexpr):
+    """Which columns are below D: all of them, known to the compiler, where BD divides D."""
+    if D % BD:
+        return columns < D
+    return tl.full([BD], 1, tl.int1)
+
+
+@triton.jit
+def load_tile(base, columns, keep, first, low, high, stride, BT: tl.constexpr):
+    """Rows first .. first + BT of a [tokens, stride] tensor as a tuple of [BD].
+
+    Zeros in columns that are not kept, and for tokens that are not in low .. high. first is 64 bits wide.
+    """
+    rows = ()
+    for i in tl.static_range(BT):
+        valid = (first + i >= low) & (first + i < high)
+        rows = rows + (tl.load(base + (first + i) * stride + columns, mask=keep & valid, other=0.0),)
+    return rows
+
+
+@triton.jit
+def store_tile(base, rows, columns, keep, first, high, stride, BT: tl.constexpr):
+    """The inverse of load_tile, in the pointer's dtype."""
+    for i in tl.static_range(BT):
+        x = rows[i].to(base.dtype.element_ty)
+        tl.store(base + (first + i) * stride + columns, x, mask=keep & (first + i < high))
+
+
+@triton.jit
+def sigmoid(x):
+    """1 / (1 + e^-x) without an exponent above 0."""
+    e = tl.exp2(-tl.abs(x) * LOG2E)
+    return tl.where(x < 0.0, e, 1.0) / (1.0 + e)
