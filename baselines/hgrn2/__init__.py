@@ -1,0 +1,1 @@
+"""Baselines of HGRN-2: the naive and the chunkwise form in PyTorch, adapters to flash-linear-attention."""

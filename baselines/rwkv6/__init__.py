@@ -1,0 +1,1 @@
+"""Baselines of RWKV-6: the naive and the chunkwise form in PyTorch, adapters to flash-linear-attention."""

@@ -1,0 +1,104 @@
+"""Chunked recurrences with channel gates on tensors: checks the call, plans it, and gives autograd one function."""
+
+from __future__ import annotations
+
+import torch
+from torch.autograd.function import once_differentiable
+
+from kernels.common.channel_state.chunked import Call, backward, forward
+from kernels.common.channel_state.plan import MAX_DIM, Shape, plan
+from suite.errors import UsageError
+
+
+def chunk_channel_state(q, k, v, log_decay, *, u=None, scale: float, initial_state=None,
+                        output_final_state: bool = False, cu_seqlens=None, cu_seqlens_cpu=None,
+                        chunk: int):  # fmt: skip
+    """q [B,T,H,K], k [B,T,HK,K], v [B,T,HV,V], log_decay [B,T,HS,K] -> (o [B,T,HS,V] in v's dtype, the state or None).
+
+    k None: 1 - exp(log_decay). u [HS,K]: the bonus of a token's own key, with which the state is read before it decays.
+    initial_state [N,HS,K,V], or None for zeros; the final state has its dtype (fp32 for None). cu_seqlens [N+1] cuts
+    the tokens of B = 1 into sequences, cu_seqlens_cpu is its copy on the CPU, from which grids are made. Gradients flow
+    to every float input. Raises UsageError on shapes, dtypes or a chunk that can not be served.
+    """
+    call = _call(q, k, v, log_decay, u, initial_state, scale, cu_seqlens, cu_seqlens_cpu, chunk)
+    o, final = _Chunked.apply(q, k, v, log_decay, u, initial_state, call, output_final_state)
+    return o, final
+
+
+class _Chunked(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, q, k, v, g, u, S, call: Call, output_final_state: bool):
+        q, v, g = (x.contiguous() for x in (q, v, g))
+        k, u, S = (None if x is None else x.contiguous() for x in (k, u, S))
+        end = _empty_state(call, v, S) if output_final_state else None
+        o, states = forward(call, q, k, v, g, u, S, end)
+        ctx.save_for_backward(q, k, v, g, u, S, states)
+        ctx.call = call
+        ctx.set_materialize_grads(False)
+        return o, end
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *gradients):  # pyright: ignore[reportIncompatibleMethodOverride] - the decorator hides `ctx`
+        do, d_end = gradients
+        q, k, v, g, u, S, states = ctx.saved_tensors
+        call = ctx.call
+        if do is None:
+            do = v.new_zeros(*v.shape[:2], call.shape.heads, call.shape.V)
+        do, d_end = (None if x is None else x.contiguous() for x in (do, d_end))
+        d_start = None if S is None else _empty_state(call, v, S)
+        dq, dk, dv, dg, du = backward(call, q, k, v, g, u, states, do, S, d_end, d_start)
+        dq, dk, dv = (_sum_heads(dx, x) for dx, x in ((dq, q), (dk, k), (dv, v)))
+        return dq, dk, dv, dg, du, d_start, None, None
+
+
+def _empty_state(call: Call, like: torch.Tensor, S: torch.Tensor | None) -> torch.Tensor:
+    s = call.shape
+    return like.new_empty(s.sequences, s.heads, s.K, s.V, dtype=torch.float32 if S is None else S.dtype)
+
+
+def _sum_heads(dx: torch.Tensor | None, x: torch.Tensor | None) -> torch.Tensor | None:
+    """[B, T, HS, D] -> the shape of x: gradients of the state heads that share a head of x, summed."""
+    if dx is None or x is None:
+        return None
+    shared = dx.shape[2] // x.shape[2]
+    return dx if shared == 1 else dx.unflatten(2, (x.shape[2], shared)).sum(3)
+
+
+def _call(q, k, v, log_decay, u, initial_state, scale, cu_seqlens, cu_seqlens_cpu, chunk) -> Call:
+    if chunk < 16 or chunk & (chunk - 1):
+        raise UsageError(f"chunk = {chunk} can not be served; use a power of 2 of at least 16")
+    B, T, H, K = q.shape
+    HV, V = v.shape[2], v.shape[3]
+    heads = max(H, HV)
+    HK = heads if k is None else k.shape[2]
+    if heads % H or heads % HK or heads % HV:
+        raise UsageError(f"heads H = {H}, HK = {HK}, HV = {HV} do not divide {heads}; choose heads that do")
+    if max(K, V) > MAX_DIM:
+        raise UsageError(f"head dims K = {K}, V = {V} are too large; use at most {MAX_DIM}")
+    sequences, longest = (B, T) if cu_seqlens is None else _packing(cu_seqlens, cu_seqlens_cpu, B)
+    for name, x, expected in (
+        ("k", k, (B, T, HK, K)), ("v", v, (B, T, HV, V)), ("log_decay", log_decay, (B, T, heads, K)),
+        ("u", u, (heads, K)), ("initial_state", initial_state, (sequences, heads, K, V)),
+    ):  # fmt: skip
+        if x is not None and tuple(x.shape) != expected:
+            raise UsageError(f"{name} is {tuple(x.shape)}; with q {tuple(q.shape)} it has to be {expected}")
+    for name, x in (("k", k), ("v", v)):
+        if x is not None and x.dtype != q.dtype:
+            raise UsageError(f"{name} is {x.dtype}, q is {q.dtype}; give both the same dtype")
+    dtype = str(q.dtype).removeprefix("torch.")
+    shape = Shape(
+        sequences, longest, B * T, heads, K, V, chunk, dtype, cu_seqlens is not None, k is None, u is not None
+    )
+    return Call(shape, plan(shape), T, H, HK, HV, cu_seqlens, scale)
+
+
+def _packing(cu_seqlens: torch.Tensor, cu_seqlens_cpu: torch.Tensor | None, B: int) -> tuple[int, int]:
+    """Sequences and tokens of the longest, from the CPU's copy: reading the device's would wait for the device."""
+    if cu_seqlens_cpu is None and cu_seqlens.device.type == "cpu":
+        cu_seqlens_cpu = cu_seqlens
+    if cu_seqlens_cpu is None:
+        raise UsageError("cu_seqlens came without its copy on the CPU; pass cu_seqlens_cpu too")
+    if B != 1:
+        raise UsageError(f"cu_seqlens came with B = {B}; pack all sequences into one row")
+    return cu_seqlens.numel() - 1, int(cu_seqlens_cpu.diff().max())

@@ -1,0 +1,65 @@
+"""Tiles of the sweeps as data: slice width, warps and pipeline stages by architecture, size and kind of work.
+
+They follow from what the compiler reports (spills, tensor-core instructions, shared memory), not from timing. A row
+lists widths from wide to narrow: plan.py takes the widest that fills the GPU.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Tile:
+    """width: columns of a state slice; warps of a program; stages of its load pipeline; rows: most tokens at a time."""
+
+    width: int
+    warps: int
+    stages: int
+    rows: int = 64
+
+
+Row = tuple[Tile, ...]
+HALF, BONUS, SINGLE = "half", "bonus", "single"
+
+_64x4, _64x8, _32x4, _32x8, _16x8 = (Tile(w, n, 2) for w, n in ((64, 4), (64, 8), (32, 4), (32, 8), (16, 8)))
+_32x8_1, _16x8_1 = Tile(32, 8, 1), Tile(16, 8, 1)
+# fp32 operands take twice the registers, and their three products more: few tokens at a time.
+_32x4_fp32, _32x8_fp32, _16x8_fp32 = (Tile(w, n, 1, rows=16) for w, n in ((32, 4), (32, 8), (16, 8)))
+
+_ALL: dict[tuple[int, str, str], Row] = {
+    (64, HALF, ""): (_64x4, _32x4),
+    (64, HALF, "dq"): (_64x8, _32x8),
+    (64, HALF, "dk_dv"): (_32x8,),
+    (128, HALF, ""): (_64x8, _32x8),
+    (128, HALF, "dk_dv"): (_32x8,),
+    # The bonus and its gradient are what a slice of 32 has no registers for.
+    (64, BONUS, "dk_dv"): (_16x8,),
+    (128, BONUS, "dk_dv"): (_16x8,),
+    (256, HALF, ""): (_32x8_1, _16x8_1),
+    (64, SINGLE, ""): (_32x4_fp32,),
+    (128, SINGLE, ""): (_32x8_fp32,),
+    (256, SINGLE, ""): (_16x8_fp32,),
+}
+# Architecture -> (height of the state: 64, 128 or 256; work; sweep, or "" for all others) -> tiles.
+# Work: bf16; bf16 with a bonus, where it needs others; wider operands.
+TILES: dict[int, dict[tuple[int, str, str], Row]] = {80: _ALL, 90: _ALL, 100: _ALL}
+
+
+def candidates(wide: bool) -> list[Tile]:
+    """Launches worth timing."""
+    if wide:
+        return [_32x4_fp32, _32x8_fp32, _16x8_fp32, Tile(16, 4, 1, rows=16)]
+    return [Tile(w, n, s) for w in (64, 32, 16) for n in (4, 8) for s in (2, 1)]
+
+
+def tiles(capability: int, kind: str, height: int, work: str) -> Row:
+    """The tiles of a sweep, widest first, for the newest known architecture that is not newer than the device.
+
+    kind: the sweep; height: the state's uncut dimension, a power of 2; work: HALF, BONUS or SINGLE.
+    """
+    known = [each for each in TILES if each <= capability] or [min(TILES)]
+    rows, height = TILES[max(known)], max(64, height)
+    plain = HALF if work == BONUS else work
+    keys = ((height, work, kind), (height, plain, kind), (height, plain, ""))
+    return next(rows[key] for key in keys if key in rows)

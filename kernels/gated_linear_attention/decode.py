@@ -1,0 +1,15 @@
+"""The decode step of gated linear attention in Triton: the operator's face on kernels/common/channel_state/step.py."""
+
+from __future__ import annotations
+
+from kernels.common.channel_state.step import registration, step_channel_state
+from kernels.gated_linear_attention.spec import gated_linear_attention
+
+
+@gated_linear_attention.implementation("triton_step", **registration())
+def step_gated_linear_attention(q, k, v, log_decay, *, state, scale: float | None = None):
+    """q [B,1,H,K], k [B,1,HK,K], v [B,1,HV,V], log_decay [B,1,HS,K] -> o [B,1,HS,V]; S [B,HS,K,V] updated in place.
+
+    One launch. Raises UsageError on bad input.
+    """
+    return step_channel_state(q, k, v, log_decay, state=state, scale=q.shape[-1] ** -0.5 if scale is None else scale)

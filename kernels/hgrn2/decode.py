@@ -1,0 +1,16 @@
+"""The decode step of HGRN-2 in Triton: the operator's face on kernels/common/channel_state/step.py."""
+
+from __future__ import annotations
+
+from kernels.common.channel_state.step import registration, step_channel_state
+from kernels.hgrn2.spec import hgrn2
+
+
+@hgrn2.implementation("triton_step", **registration())
+def step_hgrn2(q, v, log_decay, *, state, scale: float | None = None):
+    """q [B,1,H,K], v [B,1,HV,V], log_decay [B,1,HS,K] -> o [B,1,HS,V]; S [B,HS,K,V] updated in place, in one launch.
+
+    Raises UsageError on bad input.
+    """
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    return step_channel_state(q, None, v, log_decay, state=state, scale=scale)

@@ -1,0 +1,1 @@
+"""RWKV-6 (Peng et al. 2024): spec.py says what it is, README.md how ours computes it."""
