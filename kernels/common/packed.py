@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import torch
 
@@ -15,7 +16,8 @@ def spans(T: int, cu_seqlens: torch.Tensor | None) -> list[tuple[int, int]]:
     return list(pairwise(ends))
 
 
-def per_sequence(oracle, *tokens, cu_seqlens, initial_state=None, output_final_state=False, **options):
+def per_sequence(oracle, *tokens, cu_seqlens, initial_state=None, output_final_state=False,
+                 **options) -> tuple[torch.Tensor, Any]:  # fmt: skip
     """Run a one-sequence oracle on each packed sequence (B = 1) and join outputs and states along their first axes.
 
     tokens: q, k, v and gates, each [1, T, ...]; a state is a tensor or a tuple of tensors whose first dimension counts

@@ -9,6 +9,7 @@ import triton
 import triton.language as tl
 
 from kernels.common.linear_state.device import locate
+from kernels.common.masks import only_if
 from kernels.common.scan.device import load_tile, store_tile
 
 
@@ -126,7 +127,7 @@ def s4d_carry_kernel(
     for i in range(count):
         here = states + (slot + (count - 1 - i if REVERSE else i)) * (2 * SIZE) + at
         # The last segment in this direction adds to nobody's start: the local pass skipped it.
-        valid = keep & (i < count - 1)
+        valid = only_if(keep, i < count - 1)
         added_real = tl.load(here, mask=valid, other=0.0)
         added_imag = tl.load(here + M * V, mask=valid, other=0.0)
         tl.store(here, real, mask=keep)

@@ -9,6 +9,7 @@ import triton
 import triton.language as tl
 
 from kernels.common.linear_state.device import locate
+from kernels.common.masks import only_if
 from kernels.common.scan.device import LOG2E, load_tile, store_tile
 from kernels.selective_scan.device import block_channels, load_modes, load_rate, sigmoids, state_at, steps_of
 
@@ -106,7 +107,7 @@ def selective_scan_bwd_kernel(
         hs = (h,)
         dts = steps_of(raws, b_bias, first, high, BT)
         for i in tl.static_range(BT):
-            own = (modes < K) & (first + i < high)
+            own = only_if(modes < K, first + i < high)
             b_B = tl.load(B + ((first + i) * H + group) * K + modes, mask=own, other=0.0).to(tl.float32)
             h = tl.exp2(dts[i][None, :] * rate) * h + (dts[i] * us[i].to(tl.float32))[None, :] * b_B[:, None]
             hs = hs + (h,)
@@ -116,7 +117,7 @@ def selective_scan_bwd_kernel(
         for i in tl.static_range(BT - 1, -1, -1):
             # What a token needs is loaded and computed again rather than kept: registers are full of states.
             at_row = (first + i) * (HS * V) + channel
-            valid = keep & (first + i < high)
+            valid = only_if(keep, first + i < high)
             b_u = tl.load(u + at_row, mask=valid, other=0.0).to(tl.float32)
             b_z = tl.load(z + at_row, mask=valid, other=0.0).to(tl.float32)
             b_do = tl.load(do + at_row, mask=valid, other=0.0).to(tl.float32)
@@ -124,7 +125,7 @@ def selective_scan_bwd_kernel(
             dt = steps_of((raw,), b_bias, first + i, high, 1)[0]
             slope = sigmoids((raw,), b_bias, 1)[0]
             s = sigmoids((b_z,), 0.0, 1)[0]
-            own = (modes < K) & (first + i < high)
+            own = only_if(modes < K, first + i < high)
             at_token = ((first + i) * H + group) * K + modes
             b_B = tl.load(B + at_token, mask=own, other=0.0).to(tl.float32)
             b_C = tl.load(C + at_token, mask=own, other=0.0).to(tl.float32)

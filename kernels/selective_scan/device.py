@@ -12,6 +12,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from kernels.common.masks import only_if
 from kernels.common.scan.device import LOG2E
 
 
@@ -42,7 +43,7 @@ def load_modes(base, modes, first, low, high, group, HK: tl.constexpr, K: tl.con
     """Rows first .. first + BT of B or C [tokens, HK, K] as a tuple of [BN] fp32, zeros beyond tokens and modes."""
     rows = ()
     for i in tl.static_range(BT):
-        mask = (modes < K) & (first + i >= low) & (first + i < high)
+        mask = only_if(modes < K, (first + i >= low) & (first + i < high))
         at = base + ((first + i) * HK + group) * K + modes
         rows = rows + (tl.load(at, mask=mask, other=0.0).to(tl.float32),)
     return rows

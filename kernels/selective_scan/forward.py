@@ -9,6 +9,7 @@ import triton
 import triton.language as tl
 
 from kernels.common.linear_state.device import locate
+from kernels.common.masks import only_if
 from kernels.common.scan.device import load_tile, store_tile
 from kernels.selective_scan.device import block_channels, load_modes, load_rate, sigmoids, state_at, steps_of
 
@@ -96,7 +97,7 @@ def selective_scan_fwd_kernel(
             if checkpoints is not None and i % INTERVAL == 0:
                 index = origin // INTERVAL + n + (first + i - origin) // INTERVAL
                 b_h = h.to(checkpoints.dtype.element_ty)
-                tl.store(checkpoints + index * SIZE + at, b_h, mask=mask & (first + i < high))
+                tl.store(checkpoints + index * SIZE + at, b_h, mask=only_if(mask, first + i < high))
             dt = dts[i]
             b_u = us[i].to(tl.float32)
             h = tl.exp2(dt[None, :] * rate) * h + (dt * b_u)[None, :] * Bs[i][:, None]

@@ -16,6 +16,7 @@ import triton.language as tl
 from kernels.common.channel_delta.device import chunk_of
 from kernels.common.channel_delta.forward import chunk_values
 from kernels.common.linear_state.device import load_rows, load_state, locate, store_state, times_state
+from kernels.common.masks import only_if
 
 
 @triton.jit(do_not_specialize=["T"])
@@ -57,14 +58,14 @@ def channel_delta_segment_map_kernel(
     for done in range(0, length, BT):
         keep = rows < length - done
         # M has no values: its slices load nothing of them.
-        b_v, b_x = chunk_values(v, scores, keep & of_values, start, HS, V, BT, BV, DPLR, PRECISION)
+        b_v, b_x = chunk_values(v, scores, only_if(keep, of_values), start, HS, V, BT, BV, DPLR, PRECISION)
         b_w = load_rows(w, HS * K, keep, 0, BT, K, BK)  # [BT, BK]
         b_u = (b_x + times_state(b_w, S, PRECISION)).to(b_v.dtype)  # [BT, BV]
         b_b = load_rows(write, HS * K, keep, 0, BT, K, BK)  # [BT, BK]
         S *= tl.load(total + chunk * K + kk, mask=kk < K, other=0.0)[:, None]
         S = tl.dot(tl.trans(b_b), b_u, S, input_precision=PRECISION)
         if DPLR:
-            b_k = load_rows(write_v, HS * K, keep & of_values, 0, BT, K, BK)
+            b_k = load_rows(write_v, HS * K, only_if(keep, of_values), 0, BT, K, BK)
             S = tl.dot(tl.trans(b_k), b_v, S, input_precision=PRECISION)
             write_v += BT * HS * K
         w += BT * HS * K

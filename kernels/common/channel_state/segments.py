@@ -15,6 +15,7 @@ import triton.language as tl
 
 from kernels.common.channel_state.device import LOG2E, load_gates, load_keys, times_add, total_of
 from kernels.common.linear_state.device import load_rows, locate, store_state
+from kernels.common.masks import only_if
 
 
 @triton.jit(do_not_specialize=["T"])
@@ -99,7 +100,7 @@ def channel_segment_combine_kernel(
         order = count - 1 - done if REVERSE else done
         at = states + ((slot + order) * HS + h) * SIZE
         # The last segment in this direction has no contribution: nobody starts from it.
-        wanted = inside & (done < count - 1)
+        wanted = only_if(inside, done < count - 1)
         own = tl.load(at + element, mask=wanted, other=0.0)
         whole = tl.load(at + K * V + element // V, mask=wanted, other=0.0)
         tl.store(at + element, carry, mask=inside)

@@ -25,6 +25,7 @@ from kernels.common.delta_state.device import (
     total,
 )
 from kernels.common.linear_state.device import load_state, store_state, times_state
+from kernels.common.masks import only_if
 
 
 @triton.jit(do_not_specialize=["T"])
@@ -117,14 +118,14 @@ def delta_segment_combine_kernel(
         index = (slot + order) * HS + h
         # The last segment in this direction made nothing of a zero state: nobody starts from what it leaves.
         there = done < count - 1
-        own = tl.load(states + index * (K * V) + kk * V + vv, mask=(kk < K) & (vv < V) & there, other=0.0)
+        own = tl.load(states + index * (K * V) + kk * V + vv, mask=only_if((kk < K) & (vv < V), there), other=0.0)
         tl.debug_barrier()
         store_state(states, index, S, kk, vv, K, V, K * V)
         tl.debug_barrier()
         for block in range(0, K, BLOCK):
             cc = block + tl.arange(0, BLOCK)
             b_S = load_state(states, index, cc[:, None], vv, K, V, K * V)
-            inside = (kk < K) & (cc < K)[None, :] & there
+            inside = only_if((kk < K) & (cc < K)[None, :], there)
             offset = cc[None, :] * K + kk if REVERSE else kk * K + cc[None, :]
             b_M = tl.load(maps + index * (K * K) + offset, mask=inside, other=0.0)
             own = tl.dot(b_M, b_S, own, input_precision=PRECISION)

@@ -31,6 +31,7 @@ from kernels.common.linear_state.device import (
     summed,
     times_state,
 )
+from kernels.common.masks import only_if
 
 
 @triton.jit
@@ -124,7 +125,7 @@ def _sweep_dk(
                 b_k_dk += b_off * scale
             b_less = -b_k_dk
             for other in tl.static_range(DQ_SLICES):
-                b_less += tl.load(q_dq + at * DQ_SLICES + other, mask=keep & (part == 0), other=0.0)
+                b_less += tl.load(q_dq + at * DQ_SLICES + other, mask=only_if(keep, part == 0), other=0.0)
             tl.store(d_gate + at * SLICES + part, carry + tl.cumsum(b_less, 0, reverse=True), mask=keep)
             carry += summed(b_less)
         k -= BT * HK * K

@@ -12,6 +12,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from kernels.common.masks import only_if
+
 LOG2E = tl.constexpr(1.4426950408889634)
 
 
@@ -32,7 +34,7 @@ def load_tile(base, columns, keep, first, low, high, stride, BT: tl.constexpr):
     rows = ()
     for i in tl.static_range(BT):
         valid = (first + i >= low) & (first + i < high)
-        rows = rows + (tl.load(base + (first + i) * stride + columns, mask=keep & valid, other=0.0),)
+        rows = rows + (tl.load(base + (first + i) * stride + columns, mask=only_if(keep, valid), other=0.0),)
     return rows
 
 
@@ -41,7 +43,7 @@ def store_tile(base, rows, columns, keep, first, high, stride, BT: tl.constexpr)
     """The inverse of load_tile, in the pointer's dtype."""
     for i in tl.static_range(BT):
         x = rows[i].to(base.dtype.element_ty)
-        tl.store(base + (first + i) * stride + columns, x, mask=keep & (first + i < high))
+        tl.store(base + (first + i) * stride + columns, x, mask=only_if(keep, first + i < high))
 
 
 @triton.jit

@@ -8,6 +8,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from kernels.common.masks import only_if
 from kernels.common.scan.device import LOG2E
 from kernels.common.scan.plan import Cut, Span, power_of_2
 
@@ -56,12 +57,12 @@ def scan_carry_kernel(
         for i in tl.static_range(GROUP):
             order = count - 1 - done - i if REVERSE else done + i
             # The last segment in this direction adds to nobody's start: the local pass skipped it.
-            valid = keep & (done + i < count - 1)
+            valid = only_if(keep, done + i < count - 1)
             added = added + (tl.load(states + (slot + order) * SIZE + element, mask=valid, other=0.0),)
             kept = kept + (tl.load(totals + (slot + order) * (SIZE // N) + channel, mask=valid, other=0.0),)
         for i in tl.static_range(GROUP):
             order = count - 1 - done - i if REVERSE else done + i
-            tl.store(states + (slot + order) * SIZE + element, carry, mask=keep & (done + i < count))
+            tl.store(states + (slot + order) * SIZE + element, carry, mask=only_if(keep, done + i < count))
             carry = tl.exp2(kept[i] * rate) * carry + added[i]
 
 
