@@ -6,6 +6,7 @@ Triton's interpreter must be on before Triton is imported, so tests marked `inte
 
 from __future__ import annotations
 
+import importlib.util
 import os
 
 # Tests run side by side, a process a core: threads inside each would only fight. Read when torch is imported.
@@ -14,6 +15,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 
 INTERPRETING = os.environ.get("TRITON_INTERPRET") == "1"
+
+
+if importlib.util.find_spec("hypothesis"):
+    from hypothesis import HealthCheck, settings
+
+    # How fast a machine draws examples, and runs them beside other work, is not what these tests are about.
+    settings.register_profile("subquad", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("subquad")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
