@@ -59,7 +59,8 @@ class Meter:
         elif source.power_w() is not None:
             self.method = "power"
         else:
-            said = "; ".join(dict.fromkeys(source.refused.values()))
+            why = (source.refused.get(name) for name in ("energy", "power"))
+            said = "; ".join(dict.fromkeys(each for each in why if each))
             raise NoEnergy(said or "the device tells neither energy nor power")
 
     def joules(self) -> float:
