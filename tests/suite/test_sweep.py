@@ -260,7 +260,8 @@ def test_check_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_check_in_the_interpreter(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "TRITON_INTERPRET" not in os.environ
+    # Triton writes "0" there when a test has turned its switch on and off again.
+    assert os.environ.get("TRITON_INTERPRET", "0") == "0"
     words = ["check", "--device", "interpret", "--op", "linear_attention", "--impl", "triton_chunk", "--json"]
     assert main([*words, "--pass", "fwd", "--seq-len", "40", "--dtype", "fp32,bf16"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
