@@ -15,12 +15,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from suite.ceilings.cache import cache_folder, ceilings
+from suite.ceilings.cache import cache_folder, ceilings, renew
 
 if TYPE_CHECKING:
     from suite.ceilings.measuring import confirm, measure_ceilings
 
-__all__ = ["cache_folder", "ceilings", "confirm", "measure_ceilings"]
+__all__ = ["cache_folder", "ceilings", "confirm", "measure_ceilings", "renew"]
 
 
 def __getattr__(name: str) -> Any:

@@ -239,6 +239,8 @@ class _Bench:
         from suite.store.writing import write_environment
 
         seconds = {phase: round(spent, 3) for phase, spent in sweep.clock.seconds.items()}
+        # What the last records were judged by: a case may have shown that a ceiling had been measured too low.
+        environment["ceilings"] = sweep.settings.ceilings
         environment["plan"] |= {"left_out": sweep.left_out, "seconds": seconds}
         if not self.args.resume:
             write_environment(writer.folder, environment)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from suite.calling import Call
-from suite.ceilings import confirm
+from suite.ceilings import confirm, renew
 from suite.checking import BACKWARD_T, Check, Checker, device_context, refusal
 from suite.cost import Cost
 from suite.faults import classify
@@ -69,6 +69,7 @@ RECHECK_SEED = 1_000_003
 
 Emit = Callable[[dict[str, Any]], None]
 Begin = Callable[[int, str], None]
+Raised = Callable[[Mapping[str, Any]], None]
 
 
 @dataclass
@@ -91,15 +92,16 @@ class ProblemRun:
     """All cases of one problem, measured together.
 
     kind is `timed` or `check`. emit(record) is called once for each case and mode, begin(index, phase) before anything
-    that may kill the process.
+    that may kill the process, raised(ceilings) when a case showed that a ceiling had been measured too low.
     """
 
     def __init__(self, operator: Operator, problem: Problem, cases: Sequence[Case], settings: Settings,
-                 kind: str, emit: Emit, begin: Begin) -> None:  # fmt: skip
+                 kind: str, emit: Emit, begin: Begin, raised: Raised = lambda _: None) -> None:  # fmt: skip
         self.operator, self.problem, self.settings = operator, problem, settings
         self.modes = settings.modes if kind == "timed" else (settings.device,)
         self.kind = kind
-        self.emit, self.begin = emit, begin
+        self.emit, self.begin, self.raised = emit, begin, raised
+        self.ceilings = settings.ceilings
         self.live = [self._start(i, case) for i, case in enumerate(cases)]
 
     def _start(self, index: int, case: Case) -> _Live:
@@ -285,8 +287,13 @@ class ProblemRun:
     def _place(self, cost: Cost, time_ms: float) -> dict[str, Any]:
         """Where the time stands under the roof; a time above it has the roof measured again before it is believed."""
         s, dtype = self.settings, self.problem.dtype
-        placed = place(cost, time_ms, dtype, s.ceilings, s.llc_bytes)
+        placed = place(cost, time_ms, dtype, self.ceilings, s.llc_bytes)
         if placed.get("above"):
-            again = confirm(s.device, dtype, int(cost.bytes_compulsory), s.ceilings)
+            again = confirm(s.device, dtype, int(cost.bytes_compulsory), self.ceilings)
+            if again != self.ceilings:
+                # A roof that was measured too low is too low for all that follows, here and in later runs.
+                self.ceilings = again
+                renew(again)
+                self.raised(again)
             placed = place(cost, time_ms, dtype, again, s.llc_bytes)
         return placed

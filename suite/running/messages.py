@@ -5,6 +5,7 @@ Standard output and error stay free for what implementations print.
     runner -> worker   {"do": "describe" | "ceilings" | "measure" | "check", ...}
     worker -> runner   {"event": "begin", "case": i, "phase": ...}   before anything that may kill the process
                        {"event": "record", "record": {...}}
+                       {"event": "ceilings", "ceilings": {...}}          a ceiling had been measured too low
                        {"event": "done", ...}   or   {"event": "failed", "error": ..., "exit": ...}
 """
 

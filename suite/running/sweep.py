@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from suite.faults import is_sticky
@@ -157,6 +157,8 @@ class Sweep:
                     at, phase = cases[message["case"]], message["phase"]
                     self.clock.enter(phase)
                     self.progress.begin(at, phase)
+                elif message["event"] == "ceilings":
+                    self.settings = replace(self.settings, ceilings=message["ceilings"])
                 elif message["event"] == "record":
                     self._keep(message["record"])
                     if is_sticky(message["record"]["reason"]):

@@ -9,6 +9,7 @@ import os
 import resource
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,10 +69,13 @@ class Worker:
         left = request.pop("left_s", None)
         deadline = None if left is None else time.monotonic() + left
         settings = Settings(**{**request["settings"], "modes": tuple(request["settings"]["modes"])}, deadline=deadline)
-        return ProblemRun(operator, problem, cases, settings, kind, self._emit, self._begin)
+        return ProblemRun(operator, problem, cases, settings, kind, self._emit, self._begin, self._raised)
 
     def _emit(self, record: dict[str, Any]) -> None:
         self.channel.send({"event": "record", "record": record})
+
+    def _raised(self, ceilings: Mapping[str, Any]) -> None:
+        self.channel.send({"event": "ceilings", "ceilings": dict(ceilings)})
 
     def _begin(self, index: int, phase: str) -> None:
         self.channel.send({"event": "begin", "case": index, "phase": phase})

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -306,3 +307,22 @@ def test_a_check_can_be_stored_and_resumed(tmp_path: Path, capsys: pytest.Captur
     assert "already holds a run" in capsys.readouterr().err
     assert main([*words, "--origin", "mine"]) == 2
     assert "unknown origin 'mine'" in capsys.readouterr().err
+
+
+def test_a_ceiling_that_was_too_low_is_raised_for_all_that_follows(tmp_path: Path) -> None:
+    words = ["--op", "linear_attention", "--impl", "naive", "--pass", "fwd", "--seq-len", "64,128"]
+    assert bench(*words, "--out", str(tmp_path / "first")) == 0
+    cached = Path(os.environ["SUBQUAD_CACHE"]) / ceilings_of(tmp_path / "first")["cache"]
+    low = json.loads(cached.read_text())
+    for point in [*low["copy"], low["matmul"]["float32"]]:
+        point |= {name: value / 1e6 for name, value in point.items() if name in ("gbs", "tflops")}
+    cached.write_text(json.dumps(low))
+    assert bench(*words, "--out", str(tmp_path / "second")) == 0
+    raised = ceilings_of(tmp_path / "second")
+    assert raised["matmul"]["float32"]["tflops"] > 1000 * low["matmul"]["float32"]["tflops"]
+    assert json.loads(cached.read_text()) == raised
+    assert {record["status"] for record in read_records(tmp_path / "second")} == {"ok"}
+
+
+def ceilings_of(run: Path) -> dict[str, Any]:
+    return json.loads((run / "environment.json").read_text())["ceilings"]

@@ -65,7 +65,8 @@ def test_outputs_states_and_gradients(name: str) -> None:
 @pytest.mark.parametrize("regime", SMS)
 @pytest.mark.parametrize("size", [64, 128, 256])
 def test_large_heads(regime: str, size: int) -> None:
-    found = check(regime, 64, ALL, {"T": 500, "H": 1, "K": size, "V": size, "dtype": "fp16", **STATE})
+    # Two heads: dA of one is a single sum over all tokens, which may cancel to nothing, and then shows rounding alone.
+    found = check(regime, 64, ALL, {"T": 500, "H": 1, "HV": 2, "K": size, "V": size, "dtype": "fp16", **STATE})
     assert found.ok, found.reason
 
 
