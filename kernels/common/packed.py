@@ -7,6 +7,24 @@ from typing import Any
 
 import torch
 
+from suite.errors import UsageError
+
+
+def packing(cu_seqlens: torch.Tensor | None, cu_seqlens_cpu: torch.Tensor | None, B: int, T: int) -> tuple[int, int]:
+    """Sequences and tokens of the longest, from the CPU's copy: reading the device's would wait for the device.
+
+    Raises UsageError where that copy is missing or B is not 1.
+    """
+    if cu_seqlens is None:
+        return B, T
+    if cu_seqlens_cpu is None and cu_seqlens.device.type == "cpu":
+        cu_seqlens_cpu = cu_seqlens
+    if cu_seqlens_cpu is None:
+        raise UsageError("cu_seqlens came without its copy on the CPU; pass cu_seqlens_cpu too")
+    if B != 1:
+        raise UsageError(f"cu_seqlens came with B = {B}; pack all sequences into one row")
+    return cu_seqlens.numel() - 1, int(cu_seqlens_cpu.diff().max())
+
 
 def spans(T: int, cu_seqlens: torch.Tensor | None) -> list[tuple[int, int]]:
     """(first, end) of each sequence: all of T when cu_seqlens is None. cu_seqlens is read on the CPU."""

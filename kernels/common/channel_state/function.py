@@ -7,6 +7,7 @@ from torch.autograd.function import once_differentiable
 
 from kernels.common.channel_state.chunked import Call, backward, forward
 from kernels.common.channel_state.plan import MAX_DIM, Shape, plan
+from kernels.common.packed import packing
 from suite.errors import UsageError
 
 
@@ -76,7 +77,7 @@ def _call(q, k, v, log_decay, u, initial_state, scale, cu_seqlens, cu_seqlens_cp
         raise UsageError(f"heads H = {H}, HK = {HK}, HV = {HV} do not divide {heads}; choose heads that do")
     if max(K, V) > MAX_DIM:
         raise UsageError(f"head dims K = {K}, V = {V} are too large; use at most {MAX_DIM}")
-    sequences, longest = (B, T) if cu_seqlens is None else _packing(cu_seqlens, cu_seqlens_cpu, B)
+    sequences, longest = packing(cu_seqlens, cu_seqlens_cpu, B, T)
     for name, x, expected in (
         ("k", k, (B, T, HK, K)), ("v", v, (B, T, HV, V)), ("log_decay", log_decay, (B, T, heads, K)),
         ("u", u, (heads, K)), ("initial_state", initial_state, (sequences, heads, K, V)),
@@ -91,14 +92,3 @@ def _call(q, k, v, log_decay, u, initial_state, scale, cu_seqlens, cu_seqlens_cp
         sequences, longest, B * T, heads, K, V, chunk, dtype, cu_seqlens is not None, k is None, u is not None
     )
     return Call(shape, plan(shape), T, H, HK, HV, cu_seqlens, scale)
-
-
-def _packing(cu_seqlens: torch.Tensor, cu_seqlens_cpu: torch.Tensor | None, B: int) -> tuple[int, int]:
-    """Sequences and tokens of the longest, from the CPU's copy: reading the device's would wait for the device."""
-    if cu_seqlens_cpu is None and cu_seqlens.device.type == "cpu":
-        cu_seqlens_cpu = cu_seqlens
-    if cu_seqlens_cpu is None:
-        raise UsageError("cu_seqlens came without its copy on the CPU; pass cu_seqlens_cpu too")
-    if B != 1:
-        raise UsageError(f"cu_seqlens came with B = {B}; pack all sequences into one row")
-    return cu_seqlens.numel() - 1, int(cu_seqlens_cpu.diff().max())

@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 
 from kernels.common.channel_state.device import LOG2E, load_gates, load_keys, times_add, total_of
-from kernels.common.linear_state.device import load_rows, locate, store_state
+from kernels.common.linear_state.device import load_rows, locate, slots_of, store_state
 from kernels.common.masks import only_if
 
 
@@ -84,13 +84,7 @@ def channel_segment_combine_kernel(
     pid = tl.program_id(0)
     h = pid // BLOCKS % HS
     n = (pid // (BLOCKS * HS)).to(tl.int64)
-    if cu_seqlens is None:
-        slot = n * segments
-        count = segments
-    else:
-        first = tl.load(cu_seqlens + n).to(tl.int64)
-        slot = first // segment + n
-        count = tl.cdiv(tl.load(cu_seqlens + n + 1).to(tl.int64) - first, segment).to(tl.int32)
+    slot, count = slots_of(n, segment, segments, cu_seqlens)
     element = pid % BLOCKS * BLOCK + tl.arange(0, BLOCK)
     inside = element < K * V
     carry = tl.zeros([BLOCK], dtype=tl.float32)

@@ -42,6 +42,22 @@ def locate(T, segment, segments, cu_seqlens, SLICES: tl.constexpr, HS: tl.conste
 
 
 @triton.jit
+def slots_of(n, segment, segments, cu_seqlens, STEPS: tl.constexpr = 1):
+    """(slot of the first segment's state, number of segments) of sequence n, 64 bits wide; see `locate`.
+
+    STEPS: rows of q, k, v a token of cu_seqlens
+    """
+    if cu_seqlens is None:
+        slot = n * segments
+        count = segments
+    else:
+        first = tl.load(cu_seqlens + n).to(tl.int64) * STEPS
+        slot = first // segment + n
+        count = tl.cdiv(tl.load(cu_seqlens + n + 1).to(tl.int64) * STEPS - first, segment).to(tl.int32)
+    return slot, count
+
+
+@triton.jit
 def segments_of(low, high, end, order, segment):
     """Segments of the sequence that a program's segment belongs to."""
     return order + 1 + tl.cdiv(end - high, segment).to(tl.int32)

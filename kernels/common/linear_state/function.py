@@ -10,6 +10,7 @@ from torch.autograd.function import once_differentiable
 from kernels.common.linear_state.chunked import Call, Inputs, Kept, Segments, State, backward, forward
 from kernels.common.linear_state.plan import MAX_DIM, plan
 from kernels.common.linear_state.shape import Shape
+from kernels.common.packed import packing
 from suite.errors import UsageError
 
 
@@ -150,10 +151,7 @@ def _call(q, k, v, gates: Gates, feature_map, normalised, scale, eps, cu_seqlens
     B, T, H, K = q.shape
     V = v.shape[3]
     gates.check((B, T), heads, V, v.dtype)
-    if cu_seqlens is None:
-        sequences, longest = B, T
-    else:
-        sequences, longest = _packing(cu_seqlens, cu_seqlens_cpu, B)
+    sequences, longest = packing(cu_seqlens, cu_seqlens_cpu, B, T)
     dtype = str(q.dtype).removeprefix("torch.")
     shape = Shape(sequences, longest, B * T, heads, K, V, chunk, dtype, normalised, feature_map, cu_seqlens is not None,
                   gates.decay)  # fmt: skip
@@ -174,17 +172,6 @@ def check_tensors(q, k, v) -> int:
     if max(K, V) > MAX_DIM:
         raise UsageError(f"head dims K = {K}, V = {V} are too large; use at most {MAX_DIM}")
     return heads
-
-
-def _packing(cu_seqlens: torch.Tensor, cu_seqlens_cpu: torch.Tensor | None, B: int) -> tuple[int, int]:
-    """Sequences and tokens of the longest, from the CPU's copy: reading the device's would wait for the device."""
-    if cu_seqlens_cpu is None and cu_seqlens.device.type == "cpu":
-        cu_seqlens_cpu = cu_seqlens
-    if cu_seqlens_cpu is None:
-        raise UsageError("cu_seqlens came without its copy on the CPU; pass cu_seqlens_cpu too")
-    if B != 1:
-        raise UsageError(f"cu_seqlens came with B = {B}; pack all sequences into one row")
-    return cu_seqlens.numel() - 1, int(cu_seqlens_cpu.diff().max())
 
 
 def _states(call: Call, initial_state) -> State:

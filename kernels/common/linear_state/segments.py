@@ -19,6 +19,7 @@ from kernels.common.linear_state.device import (
     head_rate,
     load_rows,
     locate,
+    slots_of,
     store_normaliser,
     store_state,
 )
@@ -127,13 +128,7 @@ def linear_segment_combine_kernel(
     pid = tl.program_id(0)
     h = pid // BLOCKS % HS
     n = (pid // (BLOCKS * HS)).to(tl.int64)
-    if cu_seqlens is None:
-        slot = n * segments
-        count = segments
-    else:
-        first = tl.load(cu_seqlens + n).to(tl.int64)
-        slot = first // segment + n
-        count = tl.cdiv(tl.load(cu_seqlens + n + 1).to(tl.int64) - first, segment).to(tl.int32)
+    slot, count = slots_of(n, segment, segments, cu_seqlens)
     element = pid % BLOCKS * BLOCK + tl.arange(0, BLOCK)
     inside = element < SIZE
     carry = tl.zeros([BLOCK], dtype=tl.float32)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
+from kernels.common.packed import packing
 from kernels.common.scan.plan import Span
 from suite.errors import UsageError
 
@@ -16,15 +17,7 @@ def span_of_call(x: torch.Tensor, cu_seqlens, cu_seqlens_cpu) -> Span:
     Raises UsageError where that copy is missing or B is not 1.
     """
     B, T = x.shape[:2]
-    if cu_seqlens is None:
-        return Span(B, T, B * T, packed=False)
-    if cu_seqlens_cpu is None and cu_seqlens.device.type == "cpu":
-        cu_seqlens_cpu = cu_seqlens
-    if cu_seqlens_cpu is None:
-        raise UsageError("cu_seqlens came without its copy on the CPU; pass cu_seqlens_cpu too")
-    if B != 1:
-        raise UsageError(f"cu_seqlens came with B = {B}; pack all sequences into one row")
-    return Span(cu_seqlens.numel() - 1, int(cu_seqlens_cpu.diff().max()), T, packed=True)
+    return Span(*packing(cu_seqlens, cu_seqlens_cpu, B, T), B * T, packed=cu_seqlens is not None)
 
 
 def check_shape(name: str, x: torch.Tensor | None, expected: Sequence[int], dtype: torch.dtype | None = None) -> None:

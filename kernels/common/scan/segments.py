@@ -1,13 +1,16 @@
 """The middle pass: what each segment adds to a state of zeros -> the state that each segment starts from."""
 
-# Triton types a launch as a call of the kernel, whose constexpr parameters take plain values.
+# Triton types a launch as a call of the kernel, whose constexpr parameters take plain values, and a device function as
+# one that never returns.
 # pyright: reportArgumentType=false, reportCallIssue=false, reportIndexIssue=false, reportOperatorIssue=false
+# pyright: reportGeneralTypeIssues=false
 
 from __future__ import annotations
 
 import triton
 import triton.language as tl
 
+from kernels.common.linear_state.device import slots_of
 from kernels.common.masks import only_if
 from kernels.common.scan.device import LOG2E
 from kernels.common.scan.plan import Cut, Span, power_of_2
@@ -34,13 +37,7 @@ def scan_carry_kernel(
     BLOCKS: tl.constexpr = (SIZE + BLOCK - 1) // BLOCK
     pid = tl.program_id(0)
     n = (pid // BLOCKS).to(tl.int64)
-    if cu_seqlens is None:
-        slot = n * segments
-        count = segments
-    else:
-        first = tl.load(cu_seqlens + n).to(tl.int64)
-        slot = first // segment + n
-        count = tl.cdiv(tl.load(cu_seqlens + n + 1).to(tl.int64) - first, segment).to(tl.int32)
+    slot, count = slots_of(n, segment, segments, cu_seqlens)
     element = pid % BLOCKS * BLOCK + tl.arange(0, BLOCK)
     keep = element < SIZE
     channel = element

@@ -1,0 +1,172 @@
+"""GLA, HGRN-2 and RWKV-6 in PyTorch against their oracles, and their adapters to the library FLA on a stand-in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+
+import baselines.gated_linear_attention.flash_linear_attention
+import baselines.hgrn2.flash_linear_attention
+import baselines.rwkv6.flash_linear_attention  # noqa: F401  (registers)
+from baselines.gated_linear_attention import torch_forms as gla
+from baselines.hgrn2 import torch_forms as hgrn2
+from baselines.rwkv6 import torch_forms as rwkv6
+from kernels.gated_linear_attention import spec as gla_spec
+from kernels.hgrn2 import spec as hgrn2_spec
+from kernels.rwkv6 import spec as rwkv6_spec
+from suite import Operator, Problem
+from suite.numerics import difference
+from tests.baselines.channel_decay import CASES, SEQUENCES, Library, agrees, checked, extreme, parameters
+
+
+@dataclass(frozen=True)
+class Member:
+    """One operator of the family, its forms in PyTorch, and what its adapters call in the library.
+
+    tokens: inputs of a token before v and the gates; bonus: whether u [HS, K] comes last
+    entries: the library's functions and their name of the gate; adapters: which of them each adapter calls
+    """
+
+    operator: Operator
+    oracle: Callable[..., Any]
+    forms: Any
+    module: str
+    entries: dict[str, str]
+    adapters: dict[str, str]
+    first: dict[str, list[str]]
+    tokens: int = 2
+    bonus: bool = False
+
+    def inputs(self, T: int, heads: int, K: int, V: int, gates: torch.Tensor | None = None) -> list[torch.Tensor]:
+        gates = -draw(1, T, heads, K).abs() if gates is None else gates
+        tokens = [draw(1, T, heads, d) for d in (*[K] * self.tokens, V)]
+        return [*tokens, gates, *([draw(heads, K)] if self.bonus else [])]
+
+
+def draw(*shape: int) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)), dtype=torch.float64)
+
+
+def adapters(suffix: str) -> dict[str, str]:
+    recurrent = f"fused_recurrent_{suffix}"
+    return {"fla_chunk": f"chunk_{suffix}", "fla_fused_recurrent": recurrent, "fla_step": recurrent}
+
+
+GLA = {
+    "module": "fla.ops.gla",
+    "entries": {"chunk_gla": "g", "fused_recurrent_gla": "gk"},
+    "adapters": adapters("gla"),
+    "first": {"chunk_gla": ["q", "k", "v", "g"], "fused_recurrent_gla": ["q", "k", "v", "gk"]},
+}
+RWKV6 = {
+    "module": "fla.ops.rwkv6",
+    "entries": {"chunk_rwkv6": "w", "fused_recurrent_rwkv6": "w"},
+    "adapters": adapters("rwkv6"),
+    "first": {key: ["r", "k", "v", "w", "u"] for key in ("chunk_rwkv6", "fused_recurrent_rwkv6")},
+}
+MEMBERS = {
+    "gated_linear_attention": Member(gla_spec.gated_linear_attention, gla_spec.recurrence, gla, **GLA),
+    "hgrn2": Member(hgrn2_spec.hgrn2, hgrn2_spec.recurrence, hgrn2, **GLA, tokens=1),
+    "rwkv6": Member(rwkv6_spec.rwkv6, rwkv6_spec.recurrence, rwkv6, **RWKV6, bonus=True),
+}
+FORMS = ("naive", "torch_chunk")
+CHUNKS = [(name, c) for name, m in MEMBERS.items() for c in m.operator.implementations["torch_chunk"].tunables["chunk"]]
+
+
+@pytest.fixture(params=MEMBERS)
+def member(request: pytest.FixtureRequest) -> Member:
+    return MEMBERS[request.param]
+
+
+@pytest.mark.parametrize("implementation", SEQUENCES)
+@pytest.mark.parametrize("name", CASES)
+def test_output_states_and_gradients_match_the_oracle(member: Member, name: str, implementation: str) -> None:
+    checked(member.operator, implementation, CASES[name])
+
+
+@pytest.mark.parametrize(("name", "chunk"), CHUNKS)
+def test_every_chunk_gives_the_same(name: str, chunk: int) -> None:
+    checked(MEMBERS[name].operator, "torch_chunk", {"T": 150, "H": 1, "initial_state": True}, chunk=chunk)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_extreme_gates(member: Member, form: str) -> None:
+    inputs = member.inputs(40, 2, 8, 12, gates=extreme((1, 40, 2, 8), torch.float64))
+    o, end = getattr(member.forms, form)(*inputs, output_final_state=True)
+    expected, last = member.oracle(*inputs, output_final_state=True)
+    assert difference(o, expected).error < 1e-9
+    assert difference(end, last).error < 1e-9
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_gradients_are_the_forms_own_derivatives(member: Member, form: str) -> None:
+    fn = getattr(member.forms, form)
+    inputs = [x.requires_grad_() for x in (*member.inputs(20, 1, 2, 2), draw(2, 1, 2, 2))]
+    bounds = torch.tensor([0, 1, 20])
+    assert torch.autograd.gradcheck(
+        lambda *a: fn(*a[:-1], initial_state=a[-1], output_final_state=True, cu_seqlens=bounds), inputs, fast_mode=True
+    )
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_final_state_has_the_dtype_of_the_initial_one(member: Member, form: str) -> None:
+    fn = getattr(member.forms, form)
+    inputs = [x.float() for x in member.inputs(20, 1, 2, 2)]
+    state = torch.randn(1, 1, 2, 2).bfloat16()
+    assert fn(*inputs, initial_state=state, output_final_state=True)[1].dtype == torch.bfloat16
+    assert fn(*inputs, output_final_state=True)[1].dtype == torch.float32
+    assert fn(*inputs)[1] is None
+
+
+@pytest.mark.parametrize("heads", [{"H": 4, "HK": 2, "HV": 2}, {"H": 2, "HV": 4}], ids=["grouped", "value"])
+@pytest.mark.parametrize("state_dtype", ["fp32", "bf16"])
+def test_step_updates_its_state_in_place(member: Member, heads: dict[str, int], state_dtype: str) -> None:
+    sizes = {"B": 2, "T": 50, "pass_": "decode", "state_dtype": state_dtype, **heads}
+    checked(member.operator, "torch_step", sizes)
+
+
+@pytest.mark.parametrize("name", ["fla_chunk", "fla_fused_recurrent"])
+@pytest.mark.parametrize(
+    "sizes",
+    [{"B": 2, "H": 4, "HK": 2, "HV": 2}, {"H": 2, "HV": 4, "initial_state": True}, {"layout": "packed:ragged", "H": 2}],
+    ids=["grouped", "value", "packed"],
+)
+def test_adapters_give_the_library_what_it_takes(
+    member: Member, name: str, sizes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = Library(monkeypatch, member.module, member.entries)
+    agrees(member.operator, name, Problem(T=30, K=8, V=12, dtype="fp32", **sizes))
+    assert library.called == [member.adapters[name]]
+
+
+def test_the_library_s_step_copies_the_new_state_into_the_old(member: Member, monkeypatch: pytest.MonkeyPatch) -> None:
+    library = Library(monkeypatch, member.module, member.entries)
+    at = Problem(B=2, T=20, H=2, HV=4, K=8, V=12, dtype="fp32", pass_="decode")
+    agrees(member.operator, "fla_step", at)
+    assert library.called == [member.adapters["fla_step"]]
+
+
+def test_the_installed_library_has_the_parameters_of_the_stand_in(member: Member) -> None:
+    for entry, first in member.first.items():
+        kind = "chunk" if entry.startswith("chunk") else "fused_recurrent"
+        names = parameters(f"{member.module.replace('.', '/')}/{kind}.py", entry)
+        assert names[: len(first)] == first
+        assert {"scale", "initial_state", "output_final_state", "cu_seqlens"} <= set(names)
+        assert "cu_seqlens_cpu" in names or kind != "chunk"
+
+
+def test_each_adapter_is_a_cuda_peer(member: Member) -> None:
+    for name in member.adapters:
+        made = member.operator.implementations[name]
+        assert (made.origin, made.devices) == ("peer", {"cuda"})
+        assert made.requires is not None
+        assert made.requires.module == member.module
+    chunk = member.operator.implementations["fla_chunk"]
+    assert "float32" not in chunk.dtypes
+    assert chunk.supports is not None
+    assert chunk.supports(Problem(T=8, K=63, V=64, pass_="bwd"), {})
+    assert chunk.supports(Problem(T=8, K=60, V=100, pass_="bwd"), {}) is None
