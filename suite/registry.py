@@ -122,6 +122,8 @@ class Operator:
     stateful: whether it takes an initial state and returns a final one
     limits:   error limits by dtype that differ from the suite's
     supports: (problem) -> why the operator is not defined on a problem, or None
+    io_bound: (problem, bytes of on-chip memory) -> bytes that any algorithm with that memory has to move, where a lower
+              bound is known; with its source and its constant's convention in the function's docstring
     """
 
     name: str
@@ -139,6 +141,7 @@ class Operator:
     stateful: bool = True
     limits: Mapping[str, float] = field(default_factory=dict)
     supports: Callable[[Problem], str | None] | None = None
+    io_bound: Callable[[Problem, float], float] | None = None
     implementations: dict[str, Implementation] = field(default_factory=dict, init=False)
     place: str = field(default="", init=False)
 

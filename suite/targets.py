@@ -44,6 +44,11 @@ class Target:
         """90 for "sm_90", 0 for a CPU."""
         return int(self.arch.removeprefix("sm_")) if self.arch.startswith("sm_") else 0
 
+    @property
+    def on_chip_bytes(self) -> int:
+        """Shared memory and registers of all SMs: what an algorithm can keep without the memory bus."""
+        return self.sms * (self.shared_sm + 4 * self.registers)
+
 
 KiB = 1024
 MiB = 1024 * 1024

@@ -152,6 +152,7 @@ class Profile:
     intermediate_bytes: bytes allocated during the call and not returned by it
     peak_bytes:         rise of live memory over the inputs
     counted_T:          tokens at which a small problem launches the same kernels: where issued traffic is counted; or 0
+    io_bound_bytes:     what any algorithm has to move, given the target's on-chip memory; 0 where no bound is known
     """
 
     case_id: str
@@ -168,6 +169,7 @@ class Profile:
     flops_exec: float = 0.0
     bytes_compulsory: float = 0.0
     counted_T: int = 0
+    io_bound_bytes: float = 0.0
     floor: Floor | None = None
     issued: Issued | None = None
 
@@ -196,6 +198,8 @@ class Profile:
                 "floor_ms": self.floor.ms, "floor_gpu": self.floor.gpu, "floor_source": self.floor.source,
                 "floor_bound": self.floor.bound, "floor_bytes": self.floor.bytes, "traffic_ms": self.floor.traffic_ms,
             }  # fmt: skip
+        if self.io_bound_bytes:
+            values["io_bound_bytes"] = self.io_bound_bytes
         if self.issued:
             values |= _of_issued(self.issued)
         return {f"static.{name}": value for name, value in values.items()}

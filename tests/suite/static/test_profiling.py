@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -57,6 +59,14 @@ def test_the_floor_lets_the_cache_keep_intermediates() -> None:
     size = 1024 * BYTES
     assert large.floor.bytes == 2 * size + (size - L2) + (3 * size - L2) + (size - L2)
     assert large.floor.traffic_ms == pytest.approx(7 * size / large.floor.bytes * large.floor.memory_ms)
+
+
+def test_a_lower_bound_of_the_operator_is_asked_for_the_target_s_memory() -> None:
+    """An H200 has 228 KiB of shared memory and 256 KiB of registers on each of 132 SMs."""
+    assert "static.io_bound_bytes" not in taken("triton").columns()
+    bound = replace(plugin.double, io_bound=lambda problem, on_chip: problem.T * 1e9 / on_chip)
+    found = profile(bound, plugin.double.implementations["triton"], PROBLEM, {}, "sm_90")
+    assert found.columns()["static.io_bound_bytes"] == PROBLEM.T * 1e9 / (132 * (228 + 256) * 1024)
 
 
 def test_a_state_updated_in_place_costs_at_least_its_compulsory_bytes() -> None:
