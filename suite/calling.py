@@ -62,7 +62,7 @@ class Call:
     def __post_init__(self) -> None:
         self._words = keywords(self.operator, self.implementation, self.problem, self.tunables)
         taken = self.implementation.parameters
-        self._tensors = {n: x for n, x in self.inputs.items() if not (n == "cu_seqlens_cpu" and n not in taken)}
+        self._tensors = {n: x for n, x in self.inputs.items() if not (n.endswith("_cpu") and n not in taken)}
         self._leaves = leaves(self.inputs)
 
     def forward(self) -> Tensors:

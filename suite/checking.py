@@ -39,6 +39,7 @@ class Check:
 
     repeatable: whether a second call on the same inputs agreed bit for bit; None when there was none
     first_s:    seconds of the first call, in which kernels are compiled
+    approximation_error: how far the operator is from the one that it approximates, in float64; None where there is none
     """
 
     status: str
@@ -48,6 +49,7 @@ class Check:
     check_T: int | None = None
     repeatable: bool | None = None
     first_s: float = 0.0
+    approximation_error: float | None = None
 
     @property
     def ok(self) -> bool:
@@ -143,7 +145,8 @@ class Checker:
         limits = {name: self._limit(name) for name in found}
         wrong = [d.describe(name, limits[name]) for name, d in found.items() if d.exceeds(limits[name])]
         errors = {name: d.error for name, d in found.items()}
-        return Check("incorrect" if wrong else "ok", "; ".join(wrong), errors, limits["o"], self.check_T)
+        return Check("incorrect" if wrong else "ok", "; ".join(wrong), errors, limits["o"], self.check_T,
+                     approximation_error=expected.approximation)  # fmt: skip
 
     def _whole(self, name: str, out: torch.Tensor | None) -> float:
         """RMS of a parameter's whole gradient: one head's is a single sum over all tokens, which may cancel to nothing.

@@ -16,10 +16,13 @@ from torch.utils.checkpoint import checkpoint
 
 from suite.calling import GRADIENT, Tensors, named_outputs
 from suite.inputs import STATES, Inputs, cut_inputs, each, flat, leaves, slicer
+from suite.numerics import rms
 from suite.problem import Problem
 from suite.registry import Operator
 
 SEGMENT = 128
+# Beyond it, what an operator approximates is not computed: one token at a time, a quadratic oracle would take minutes.
+APPROXIMATION_T = 2048
 OUTPUT_DIMS = {"o": "B T HS V", "final_state": "N HS"}
 
 
@@ -29,10 +32,13 @@ class Reference:
 
     values: float64 tensors by name (`o`, `final_state`, `state`, `dq`, …)
     cut:    (name, tensor) -> the same slice of what an implementation returned under that name
+    approximation: relative RMS error of `o` against the operator that this one approximates, in forward passes that
+            have one
     """
 
     values: Tensors
     cut: Callable[[str, torch.Tensor], torch.Tensor]
+    approximation: float | None = None
 
 
 def reference(operator: Operator, problem: Problem, inputs: Inputs, cotangents: Tensors | None, pick: int) -> Reference:
@@ -53,7 +59,18 @@ def reference(operator: Operator, problem: Problem, inputs: Inputs, cotangents: 
 
     run = _step if problem.pass_ == "decode" else _sequence
     values = run(operator, problem, sliced, cotangents, cut_output)
-    return Reference(values, cut_output)
+    return Reference(values, cut_output, _approximation(operator, problem, sliced, values))
+
+
+def _approximation(operator: Operator, problem: Problem, inputs: Inputs, values: Tensors) -> float | None:
+    target = operator.approximates(problem) if operator.approximates else None
+    if target is None or problem.pass_ != "fwd" or problem.initial_state or problem.T > APPROXIMATION_T:
+        return None
+    axes = {name: value for name, value in problem.axes if name in {axis.name for axis in target.axes}}
+    words = target.words_of(target.complete(problem.replace(axes=()), axes))
+    with torch.no_grad():
+        o, _ = target.oracle(**_accepted(target.oracle, inputs), **words)
+    return rms(values["o"] - o) / rms(o)
 
 
 def _output_dims(operator: Operator, name: str) -> str:
@@ -104,7 +121,8 @@ def _sequence(operator: Operator, problem: Problem, inputs: Inputs, cotangents: 
         words["output_final_state"] = True
     with torch.set_grad_enabled(problem.differentiates):
         # Packed sequences stay together only where they share a parameter: segments would cut through them.
-        whole = not (operator.stateful and problem.differentiates and problem.T > SEGMENT) or "cu_seqlens" in inputs
+        carries = operator.segmented(problem) if operator.segmented else operator.stateful
+        whole = not (carries and problem.differentiates and problem.T > SEGMENT) or "cu_seqlens" in inputs
         result = operator.oracle(**inputs, **words) if whole else _in_segments(operator, inputs, words)
     outputs = named_outputs(result)
     if not problem.differentiates:

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -37,7 +37,7 @@ class Axis:
     """
 
     name: str
-    values: tuple[Value, ...]
+    values: Sequence[Value]
     help: str = ""
     drawn: bool = False
 

@@ -122,6 +122,9 @@ class Operator:
     stateful: whether it takes an initial state and returns a final one
     limits:   error limits by dtype that differ from the suite's
     supports: (problem) -> why the operator is not defined on a problem, or None
+    segmented: (problem) -> whether the oracle may be run in segments that carry a state; None: wherever it has a state
+    approximates: (problem) -> the operator that this one stands for on the same q, k, v, as feature maps do for softmax
+              attention, or None; the record then has how far the two oracles' outputs are apart
     io_bound: (problem, bytes of on-chip memory) -> bytes that any algorithm with that memory has to move, where a lower
               bound is known; with its source and its constant's convention in the function's docstring
     """
@@ -141,6 +144,8 @@ class Operator:
     stateful: bool = True
     limits: Mapping[str, float] = field(default_factory=dict)
     supports: Callable[[Problem], str | None] | None = None
+    segmented: Callable[[Problem], bool] | None = None
+    approximates: Callable[[Problem], Operator | None] | None = None
     io_bound: Callable[[Problem, float], float] | None = None
     implementations: dict[str, Implementation] = field(default_factory=dict, init=False)
     place: str = field(default="", init=False)

@@ -53,14 +53,19 @@ def base_record(operator: Operator, implementation: Implementation, case: Case, 
 
 def with_check(record: dict[str, Any], check: Check) -> dict[str, Any]:
     """The record with a check's status, reason and errors."""
-    return record | {
-        "status": check.status,
-        "reason": check.reason,
-        "check": check.errors,
-        "check_T": check.check_T,
-        "check_limit": check.limit,
-        "repeatable": check.repeatable,
-    }
+    known = {} if check.approximation_error is None else {"approximation_error": check.approximation_error}
+    return (
+        record
+        | known
+        | {
+            "status": check.status,
+            "reason": check.reason,
+            "check": check.errors,
+            "check_T": check.check_T,
+            "check_limit": check.limit,
+            "repeatable": check.repeatable,
+        }
+    )
 
 
 def with_status(record: Mapping[str, Any], status: str, reason: str) -> dict[str, Any]:

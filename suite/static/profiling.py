@@ -42,9 +42,13 @@ def profile(operator: Operator, implementation: Implementation, problem: Problem
     case = Case(operator.name, implementation.name, problem, tuple(tunables.items()), operator.axes)
     cost = operator.cost_of(problem, implementation, tunables)
     start = Profile(
-        case.case_id, arch, flops_alg=cost.flops_alg, flops_exec=cost.flops_exec, bytes_compulsory=cost.bytes_compulsory,
+        case.case_id,
+        arch,
+        flops_alg=cost.flops_alg,
+        flops_exec=cost.flops_exec,
+        bytes_compulsory=cost.bytes_compulsory,
         io_bound_bytes=operator.io_bound(problem, target.on_chip_bytes) if operator.io_bound else 0.0,
-    )  # fmt: skip
+    )
     if reason := _refused(operator, implementation, problem, tunables):
         return replace(start, status="unsupported", reason=reason)
     with pretending(target):

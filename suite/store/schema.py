@@ -111,6 +111,7 @@ OPTIONAL: dict[str, Callable[[Any], bool]] = {
     "stop": _string, "compile_s": _number, "warmup_s": _number, "memory_mib": _number, "memory_method": _string,
     "tflops": _number, "gbs": _number, "intensity": _number, "roof_pct": _number, "bound": _string,
     "tokens_per_s": _number, "repeatable": _bool, "check_limit": _number, "naive_ratio": _number,
+    "approximation_error": _number,
     "bytes_state": _number, "special": _number, "calls": _size, "special_pct": _number,
     **{f"telemetry.{name}": _number for name in (
         "readings", "sm_clock_mhz", "sm_clock_min_mhz", "sm_clock_max_mhz", "memory_clock_mhz",

@@ -23,6 +23,7 @@ from suite.measuring.timers import make_timer
 from suite.problem import Problem, Value
 from suite.registry import Implementation, Operator
 from suite.tuning.choices import Launch, forcing
+from suite.tuning.search import chosen
 
 Emit = Callable[[dict[str, Any]], None]
 Begin = Callable[[int, str], None]
@@ -72,11 +73,11 @@ class CaseTrials:
             for key, candidates in search.items():
                 start = time.perf_counter()
                 trials = self._key(key, candidates, found, checker, inputs)
-                timed = [trial for trial in trials if trial.ms is not None]
-                if timed:
-                    found[key] = min(timed, key=lambda trial: trial.ms or 0.0).launch
-                spent = time.perf_counter() - start
-                self.emit({"key": key, "trials": [vars(trial) for trial in trials], "seconds": spent})
+                told = [vars(trial) for trial in trials]
+                # What the runner will keep is in force from here on, a tie that changes nothing included.
+                if entry := chosen(told):
+                    found[key] = entry["launch"]
+                self.emit({"key": key, "trials": told, "seconds": time.perf_counter() - start})
 
     def _refuse(self, search: Mapping[str, Sequence[Launch]], status: str, reason: str) -> None:
         for key, candidates in search.items():

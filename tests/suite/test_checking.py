@@ -1,5 +1,7 @@
 """The check: what is right passes, and each way to be wrong is told apart."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -147,6 +149,39 @@ def test_checkpointed_segments_agree_with_one_piece(monkeypatch: pytest.MonkeyPa
     assert set(whole) == set(pieces)
     for name, value in whole.items():
         torch.testing.assert_close(pieces[name], value, rtol=1e-9, atol=1e-9)
+
+
+def test_an_operator_that_carries_no_state_through_a_sequence_is_not_cut_into_segments(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import suite.oracle
+
+    op = discover().operator("linear_attention")
+    problem = op.complete(Problem(T=40, K=8, dtype="float64", pass_="bwd"))
+    inputs, cotangents = draw_inputs(op, problem, seed=2), {"o": torch.ones(1, 40, 1, 8, dtype=torch.float64)}
+    monkeypatch.setattr(suite.oracle, "SEGMENT", 16)
+    monkeypatch.setattr(suite.oracle, "_in_segments", None)
+    assert "dq" in reference(replace(op, segmented=lambda p: p.T > 40), problem, inputs, cotangents, 0).values
+    with pytest.raises(TypeError):
+        reference(replace(op, segmented=lambda p: p.T == 40), problem, inputs, cotangents, 0)
+
+
+def test_what_an_operator_approximates_is_computed_beside_it() -> None:
+    registry = discover()
+    linear, softmax = registry.operator("linear_attention"), registry.operator("softmax_attention")
+    problem = linear.complete(Problem(B=2, T=30, H=2, K=8, dtype="fp32"), {"normalised": True, "feature_map": "elu1"})
+    close = replace(linear, approximates=lambda p: softmax if p.axis("normalised") else None)
+    close.implementations.update(linear.implementations)
+    found = check_case(close, "naive", problem).approximation_error
+    q, k, v = (draw_inputs(linear, problem, seed=0)[name][:1, :, :1].double() for name in ("q", "k", "v"))
+    exact = softmax.oracle(q, k, v)[0]
+    mine = linear.oracle(q, k, v, feature_map="elu1", normalised=True)[0]
+    assert found == pytest.approx(float((mine - exact).norm() / exact.norm()))
+    assert 0.1 < found < 2
+    plain = close.complete(problem.replace(axes=()), {"normalised": False})
+    assert check_case(close, "naive", plain).approximation_error is None
+    assert check_case(close, "naive", problem.replace(pass_="fwdbwd")).approximation_error is None
+    assert check_case(linear, "naive", problem).approximation_error is None
 
 
 def test_slicer_takes_the_right_heads() -> None:

@@ -7,6 +7,7 @@ from torch.autograd.function import once_differentiable
 
 from kernels.common.channel_state.chunked import Call, backward, forward
 from kernels.common.channel_state.plan import MAX_DIM, Shape, plan
+from kernels.common.heads import sum_heads
 from kernels.common.packed import packing
 from suite.errors import UsageError
 
@@ -49,21 +50,13 @@ class _Chunked(torch.autograd.Function):
         do, d_end = (None if x is None else x.contiguous() for x in (do, d_end))
         d_start = None if S is None else _empty_state(call, v, S)
         dq, dk, dv, dg, du = backward(call, q, k, v, g, u, states, do, S, d_end, d_start)
-        dq, dk, dv = (_sum_heads(dx, x) for dx, x in ((dq, q), (dk, k), (dv, v)))
+        dq, dk, dv = (sum_heads(dx, x) for dx, x in ((dq, q), (dk, k), (dv, v)))
         return dq, dk, dv, dg, du, d_start, None, None
 
 
 def _empty_state(call: Call, like: torch.Tensor, S: torch.Tensor | None) -> torch.Tensor:
     s = call.shape
     return like.new_empty(s.sequences, s.heads, s.K, s.V, dtype=torch.float32 if S is None else S.dtype)
-
-
-def _sum_heads(dx: torch.Tensor | None, x: torch.Tensor | None) -> torch.Tensor | None:
-    """[B, T, HS, D] -> the shape of x: gradients of the state heads that share a head of x, summed."""
-    if dx is None or x is None:
-        return None
-    shared = dx.shape[2] // x.shape[2]
-    return dx if shared == 1 else dx.unflatten(2, (x.shape[2], shared)).sum(3)
 
 
 def _call(q, k, v, log_decay, u, initial_state, scale, cu_seqlens, cu_seqlens_cpu, chunk) -> Call:

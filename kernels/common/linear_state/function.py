@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch.autograd.function import once_differentiable
 
+from kernels.common.heads import sum_heads
 from kernels.common.linear_state.chunked import Call, Inputs, Kept, Segments, State, backward, forward
 from kernels.common.linear_state.plan import MAX_DIM, plan
 from kernels.common.linear_state.shape import Shape
@@ -124,7 +125,7 @@ class _Chunked(torch.autograd.Function):
         do, dS_end, dz_end = (None if each is None else each.contiguous() for each in (do, dS_end, dz_end))
         d_start = (None, None) if S is None else _empty_state(call, x.q, S)
         found = backward(call, x, kept, do, (S, z), (dS_end, dz_end), d_start)
-        shared = (_sum_heads(dx, y) for dx, y in zip(found[:3], x[:3], strict=True))
+        shared = (sum_heads(dx, y) for dx, y in zip(found[:3], x[:3], strict=True))
         small = (None if dx is None or y is None else dx.to(y.dtype) for dx, y in zip(found[3:], x[3:], strict=True))
         return *shared, *small, *d_start, None, None, None
 
@@ -134,12 +135,6 @@ def _empty_state(call: Call, like: torch.Tensor, S: torch.Tensor | None) -> Stat
     dtype = torch.float32 if S is None else S.dtype
     make = [like.new_empty(s.sequences, s.heads, *dims, dtype=dtype) for dims in ((s.K, s.V), (s.K,))]
     return make[0], make[1] if s.normalised else None
-
-
-def _sum_heads(dx: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """[B, T, HS, D] -> the shape of x: gradients of the state heads that share a head of x, summed."""
-    shared = dx.shape[2] // x.shape[2]
-    return dx if shared == 1 else dx.unflatten(2, (x.shape[2], shared)).sum(3)
 
 
 def _call(q, k, v, gates: Gates, feature_map, normalised, scale, eps, cu_seqlens, cu_seqlens_cpu, chunk) -> Call:
@@ -159,8 +154,8 @@ def _call(q, k, v, gates: Gates, feature_map, normalised, scale, eps, cu_seqlens
     return Call(shape, plan(shape), T, H, k.shape[2], v.shape[2], cu_seqlens, scale, eps)
 
 
-def check_tensors(q, k, v) -> int:
-    """The heads of the state; UsageError on shapes, dtypes or heads that do not go together."""
+def check_tensors(q, k, v, *, largest: int = MAX_DIM) -> int:
+    """The heads of the state; UsageError on shapes, dtypes or heads that do not go together, or on larger head dims."""
     B, T, H, K = q.shape
     HK, HV, V = k.shape[2], v.shape[2], v.shape[3]
     for name, x, expected in (("k", k, (B, T, HK, K)), ("v", v, (B, T, HV, V))):
@@ -169,8 +164,8 @@ def check_tensors(q, k, v) -> int:
     heads = max(H, HV)
     if heads % H or heads % HK or heads % HV:
         raise UsageError(f"heads H = {H}, HK = {HK}, HV = {HV} do not divide {heads}; choose heads that do")
-    if max(K, V) > MAX_DIM:
-        raise UsageError(f"head dims K = {K}, V = {V} are too large; use at most {MAX_DIM}")
+    if max(K, V) > largest:
+        raise UsageError(f"head dims K = {K}, V = {V} are too large; use at most {largest}")
     return heads
 
 
