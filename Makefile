@@ -15,7 +15,7 @@ INTERPRETED := tests/kernels tests/suite/static
 INTERPRET := TRITON_INTERPRET=1 $(PYTEST) -m
 
 .DEFAULT_GOAL := help
-.PHONY: help bench report check test test-all test-triton lint deps new-kernel gpu-check gpu-test gpu-tune gpu-bench
+.PHONY: help bench report check test test-all test-triton lint deps new-kernel gpu-check gpu-test gpu-tune gpu-bench gpu-analysis
 
 help: ## print this
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -49,7 +49,7 @@ test-triton: $(READY) needed-dev ## the tests that depend on the compiler: for a
 GPU ?= results/local/gpu
 DEVICE ?= cuda
 BUDGET ?= 8m
-PRESETS ?= gpu fla-shapes gated-delta decode llama3-8b mamba2-2.7b qwen3-next kimi-linear
+PRESETS ?= gpu fla-shapes gated-delta decode llama3-8b mamba2-2.7b qwen3-next kimi-linear xlstm-7b
 into = $$(test -f $(1)/environment.json && echo --resume || echo --out) $(1)
 
 gpu-check: $(READY) needed ## every kernel of ours against the oracle on the GPU, then gpu-test
@@ -67,6 +67,13 @@ gpu-bench: $(READY) needed ## time PRESETS on the GPU, a run each
 	  $(PYTHON) -m suite bench --device $(DEVICE) --preset $$preset --budget $(BUDGET) --no-report $(FLAGS) \
 	    $(call into,$(GPU)/$$preset) || code=$$?; \
 	done; exit $${code:-0}
+
+# Needs no GPU: profiles are taken by compiling. GPU is the folder of the runs, results/nvidia-h200 for those kept.
+gpu-analysis: $(READY) needed ## static profiles into the runs of GPU, then its README.md: ours against peers and floors
+	@for run in $(dir $(wildcard $(GPU)/*/records.jsonl)); do \
+	  $(PYTHON) -m suite static --run $$run --no-issued || exit; \
+	done
+	$(PYTHON) -m suite analyse $(dir $(wildcard $(GPU)/*/records.jsonl)) --out $(GPU)/README.md $(FLAGS)
 
 lint: $(READY) needed-dev ## style and types
 	$(PYTHON) -m ruff check .

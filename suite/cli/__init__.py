@@ -19,6 +19,7 @@ COMMANDS = {
     "device": "print what this machine is, and its ceilings",
     "report": "render stored runs as HTML and PNG",
     "crossover": "from which length linear is faster, and smaller, than quadratic",
+    "analyse": "ours against each peer, times against floors, and where ours loses",
     "compare": "print what changed between two stored runs",
     "gate": "judge a candidate against a baseline, by exit code",
     "export": "write a run's records in another format",

@@ -12,6 +12,7 @@ from suite.cli.selection import add_selection, selected
 from suite.errors import Exit, UsageError, worst
 
 if TYPE_CHECKING:
+    from suite.problem import Case
     from suite.registry import Registry
     from suite.static.model import Profile
     from suite.static.tasks import Task
@@ -25,6 +26,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("how to profile")
     group.add_argument("--arch", default="sm_90", metavar="NAMES", help="architectures: sm_80,sm_90,sm_100")
     group.add_argument("--gpu", default="", metavar="NAME", help="GPU that stands for the architecture")
+    group.add_argument(
+        "--run",
+        dest="into",
+        type=Path,
+        metavar="RUN",
+        help="profile what a stored run timed on a GPU, and keep the profiles in it",
+    )
     group.add_argument("--all-configs", action="store_true", help="every tunable and autotuner configuration")
     group.add_argument("--base", metavar="REV", help="compare with another revision; the exit code is the gate's")
     group.add_argument("--no-issued", action="store_true", help="do not count issued traffic in the interpreter")
@@ -45,6 +53,8 @@ def run(args: argparse.Namespace) -> Exit:
         target_of(arch, args.gpu)
     args.load = [str(Path(path).resolve()) for path in args.load]
     registry = discover(load=args.load)
+    if args.into:
+        return _into_run(args, registry)
     tasks = _tasks(args, registry, archs)
     return _compare(args, tasks) if args.base else _profile(args, tasks)
 
@@ -97,6 +107,50 @@ def _profile(args: argparse.Namespace, tasks: list[Task]) -> Exit:
         _show(profiles, detail=args.detail or len(profiles) <= FEW)
     failed = {profile.status for profile in profiles} & (FAILURES | {"over_limit"})
     return Exit.REGRESSION if failed else Exit.PASS
+
+
+# Cases that are compiled before their records are written.
+AT_A_TIME = 16
+
+
+def _into_run(args: argparse.Namespace, registry: Registry) -> Exit:
+    """Profile each case of a GPU's run for that GPU; what the run has already is left."""
+    from suite.discovery import ROOT
+    from suite.environment import revision
+    from suite.faults import FAILURES
+    from suite.static.recording import record_of, timed_cases
+    from suite.static.tasks import Task
+    from suite.store import open_for_append, read_environment, read_records
+
+    if args.base or args.all_configs:
+        raise UsageError("--run profiles what was timed: leave --base and --all-configs away")
+    device = read_environment(args.into).get("device") or {}
+    arch, gpu = str(device.get("arch", "")), str(device.get("name", ""))
+    if not arch.startswith("sm_"):
+        raise UsageError(
+            f"{args.into} was measured on {gpu or 'no known device'}: no kernel was launched; name a GPU's run"
+        )
+    rows = read_records(args.into)
+    cases, unknown = timed_cases(registry, rows)
+    for name in unknown:
+        print(f"{name} is not registered here; its cases are left out", file=sys.stderr)
+    done = {row["case_id"] for row in rows if row["kind"] == "static" and row["device"] == arch}
+    wanted = [case for case in cases if case.case_id not in done and _compiles(registry, case)]
+    statuses = set()
+    with open_for_append(args.into) as writer:
+        for start in range(0, len(wanted), AT_A_TIME):
+            tasks = [Task(case, arch, gpu, issued=not args.no_issued) for case in wanted[start : start + AT_A_TIME]]
+            for task, profile in zip(tasks, _take(args, tasks), strict=True):
+                if profile:
+                    writer.append(record_of(registry, task, profile, revision(ROOT)))
+                    statuses.add(profile.status)
+    print(f"{len(wanted)} profiles in {args.into}, {len(done)} were there")
+    return Exit.REGRESSION if statuses & (FAILURES | {"over_limit"}) else Exit.PASS
+
+
+def _compiles(registry: Registry, case: Case) -> bool:
+    made = registry.implementation(case.operator, case.implementation)
+    return made.origin in ("ours", "peer") and "cuda" in made.devices
 
 
 def _show(profiles: list[Profile], detail: bool) -> None:

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from suite.static.model import Profile
@@ -51,6 +51,30 @@ def records(registry: Registry, groups: Iterable[Group], archs: Sequence[str] = 
         return []
     profiles = take_profiles(tasks, load=load, jobs=jobs, progress=progress, timeout_s=timeout_s)
     return [record_of(registry, task, p, commit) for task, p in zip(tasks, profiles, strict=True) if p]
+
+
+def timed_cases(registry: Registry, rows: Iterable[Mapping[str, Any]]) -> tuple[list[Case], list[str]]:
+    """The cases that records of kind `timed` are of, each once, and the names of those that are not registered here."""
+    from suite.gate.surveys import served
+
+    cases: dict[str, Case] = {}
+    unknown: dict[str, None] = {}
+    for row in rows:
+        if row["kind"] != "timed" or row["case_id"] in cases:
+            continue
+        found = served(registry, {
+            "operator": row["operator"], "implementation": row["implementation"], "problem": row,
+            "axes": _part(row, "axis."), "tunables": _part(row, "tunable."),
+        })  # fmt: skip
+        if found is None:
+            unknown[f"{row['operator']}/{row['implementation']}"] = None
+        else:
+            cases[row["case_id"]] = found.case
+    return list(cases.values()), list(unknown)
+
+
+def _part(row: Mapping[str, Any], group: str) -> dict[str, Any]:
+    return {name[len(group) :]: value for name, value in row.items() if name.startswith(group)}
 
 
 def record_of(registry: Registry, task: Task, profile: Profile, commit: str = "") -> dict[str, Any]:

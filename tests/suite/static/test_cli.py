@@ -9,10 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from suite.analysis.entries import entries
 from suite.cli import main
-from suite.discovery import ROOT
+from suite.discovery import ROOT, discover
 from suite.errors import UsageError
+from suite.measuring.records import base_record
+from suite.problem import Case, Problem
 from suite.static.revisions import commit_of, files_of
+from suite.store import read_records
+from tests.suite.reporting.synthetic import H200, stored
 
 PLUGIN = str(Path(__file__).parent / "plugin.py")
 SHAPE = [
@@ -110,3 +115,43 @@ def test_another_revision_lies_in_a_folder_of_its_own(repository: Path) -> None:
 def test_a_folder_outside_of_git_has_no_revisions(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no revision 'HEAD'"):
         commit_of("HEAD", tmp_path)
+
+
+def gpu_run(folder: Path) -> Path:
+    """A run of an H200 in which two implementations of the plug-in were timed, and one that is registered no more."""
+    registry = discover(load=[PLUGIN])
+    operator = registry.operator("double")
+    problem = operator.complete(Problem(T=1024, H=2, K=64))
+    rows = []
+    for name in ("triton", "unfinished", "cpu"):
+        case = Case("double", name, problem, (), operator.axes)
+        made = operator.implementations[name]
+        row = base_record(operator, made, case, kind="timed", mode="cold-events", device="NVIDIA H200")
+        rows.append(row | {"status": "ok", "time_ms": 1.0, "timer": "events", "l2": "cold", "samples": [1.0]})
+    gone = rows[0] | {"implementation": "gone", "case_id": rows[0]["case_id"].replace("triton", "gone")}
+    return stored([*rows, gone], folder, **H200)
+
+
+def test_profiles_of_what_a_run_timed_are_kept_in_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = gpu_run(tmp_path / "h200")
+    words = ["static", "--load", PLUGIN, "--run", str(run), "--no-issued", "--jobs", "1"]
+    assert main(words) == 1, "one of them does not compile"
+    told = capsys.readouterr()
+    assert "double/gone is not registered here" in told.err
+    assert "2 profiles in" in told.out
+    rows = {row["implementation"]: row for row in read_records(run) if row["kind"] == "static"}
+    assert set(rows) == {"triton", "unfinished"}
+    assert (rows["triton"]["device"], rows["triton"]["static.traffic_ratio"]) == ("sm_90", 1.0)
+    assert rows["triton"]["static.floor_gpu"] == "NVIDIA H200"
+    assert rows["unfinished"]["status"] == "compile_error"
+    assert [each.figure("static.launches") for each in entries(read_records(run))][:1] == [1.0]
+    assert main(words) == 0
+    assert "0 profiles in" in capsys.readouterr().out
+
+
+def test_a_run_without_a_gpu_has_nothing_to_compile(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = stored([], tmp_path / "cpu")
+    assert main(["static", "--run", str(run)]) == 2
+    assert "no kernel was launched; name a GPU's run" in capsys.readouterr().err
+    assert main(["static", "--run", str(run), "--base", "HEAD"]) == 2
+    assert "leave --base and --all-configs away" in capsys.readouterr().err
