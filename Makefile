@@ -49,7 +49,7 @@ test-triton: $(READY) needed-dev ## the tests that depend on the compiler: for a
 GPU ?= results/local/gpu
 DEVICE ?= cuda
 BUDGET ?= 8m
-PRESETS ?= gpu fla-shapes gated-delta decode llama3-8b mamba2-2.7b qwen3-next kimi-linear xlstm-7b
+PRESETS ?= gpu fla-shapes gated-delta decode llama3-8b mamba2-2.7b qwen3-next kimi-linear xlstm-7b mamba-2.8b
 into = $$(test -f $(1)/environment.json && echo --resume || echo --out) $(1)
 
 gpu-check: $(READY) needed ## every kernel of ours against the oracle on the GPU, then gpu-test

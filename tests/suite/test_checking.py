@@ -54,6 +54,19 @@ def test_gradients_are_compared_by_name(mean: Operator) -> None:
     assert set(found.errors) == {"o", "dv"}
 
 
+@pytest.mark.parametrize(("left", "status"), [(1e-7, "ok"), (1e-5, "incorrect")])
+def test_a_gradient_that_is_exactly_zero_may_be_rounding_of_the_others(left: float, status: str) -> None:
+    """A token that sees only itself has a weight of 1 whatever q and k are: dq is 0, or what fp32 sums leave."""
+    softmax = replace(discover().operator("softmax_attention"))
+    problem = Problem(T=1, H=2, K=8, dtype="fp32", pass_="fwdbwd")
+
+    @softmax.implementation("rounds", origin="ours", devices={"cpu"})
+    def rounds(q, k, v, *, causal=True):
+        return v + left * (q - q.detach()) + 0 * k, None
+
+    assert check_case(softmax, "rounds", problem).status == status
+
+
 def test_a_wrong_gradient_is_named(mean: Operator) -> None:
     class Halved(torch.autograd.Function):
         @staticmethod
