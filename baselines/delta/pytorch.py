@@ -12,6 +12,8 @@ Sources: Yang et al. 2024, arXiv:2406.06484, section 3; Yang et al. 2024, arXiv:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -21,31 +23,57 @@ from baselines.precision import widen
 from kernels.common.delta_state.spec import unit, with_steps
 from kernels.common.heads import expand_heads
 from kernels.common.packed import per_sequence
+from suite import Problem
+from suite.errors import UsageError
+from suite.problem import Value
 
 Result = tuple[torch.Tensor, torch.Tensor | None]
+CHUNKS = (64, 32, 128)
 # e^-110 is 0 in float32; differences of sums of -inf would be NaN.
 LEAST_LOG = -110.0
 
 
-def chunked(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, beta: torch.Tensor, log_decay: torch.Tensor | None, *,
-            chunk: int | None, l2norm: bool, scale: float | None, initial_state: torch.Tensor | None,
-            output_final_state: bool, cu_seqlens: torch.Tensor | None,
-            cu_seqlens_cpu: torch.Tensor | None, wide: bool = False) -> Result:  # fmt: skip
+def naive(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, beta: torch.Tensor, log_decay: torch.Tensor | None = None, *,
+    steps: int | None = None, l2norm: bool = False, scale: float | None = None,
+    initial_state: torch.Tensor | None = None, output_final_state: bool = False,
+    cu_seqlens: torch.Tensor | None = None, cu_seqlens_cpu: torch.Tensor | None = None,
+) -> Result:  # fmt: skip
+    """torch_chunk with each sequence as one chunk, and all products in float32."""
+    return torch_chunk(q, k, v, beta, log_decay, steps=steps, l2norm=l2norm, scale=scale, initial_state=initial_state,
+                       output_final_state=output_final_state, cu_seqlens=cu_seqlens, cu_seqlens_cpu=cu_seqlens_cpu,
+                       chunk=None, wide=True)  # fmt: skip
+
+
+def torch_chunk(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, beta: torch.Tensor, log_decay: torch.Tensor | None = None, *,
+    steps: int | None = None, l2norm: bool = False, scale: float | None = None,
+    initial_state: torch.Tensor | None = None, output_final_state: bool = False,
+    cu_seqlens: torch.Tensor | None = None, cu_seqlens_cpu: torch.Tensor | None = None,
+    chunk: int | None = CHUNKS[0], wide: bool = False,
+) -> Result:  # fmt: skip
     """q [B,T,H,K], k [B,T,n,H,K], v [B,T,n,HV,V], beta [B,T,n,HV], log_decay [B,T,HV] -> o [B,T,HV,V], S [N,HV,K,V].
 
-    The dimension of steps may be left out. chunk counts steps, None takes the sequence as one; packed sequences are run
-    one after the other. Products are in the inputs' dtype unless `wide`; the solve and states are in float32.
+    The dimension of n = `steps` may be left out where it is 1. chunk counts steps, None takes the sequence as one;
+    packed sequences are run one after the other. Products are in the inputs' dtype unless `wide`; the solve and states
+    are in float32. Raises UsageError where k has another number of steps.
     """
-    if cu_seqlens is not None:
-        bounds = cu_seqlens if cu_seqlens_cpu is None else cu_seqlens_cpu
-        options: dict[str, Any] = {"chunk": chunk, "l2norm": l2norm, "scale": scale, "wide": wide}
-        gates = (beta,) if log_decay is None else (beta, log_decay)
-        o, final = per_sequence(_dense, q, k, v, *gates, cu_seqlens=bounds, initial_state=initial_state,
-                                output_final_state=output_final_state, **options)  # fmt: skip
-        assert not isinstance(final, tuple)
-        return o, final
-    return _dense(q, k, v, beta, log_decay, chunk=chunk, l2norm=l2norm, scale=scale, initial_state=initial_state,
-                  output_final_state=output_final_state, wide=wide)  # fmt: skip
+    _check_steps(k, steps)
+    gates = (beta,) if log_decay is None else (beta, log_decay)
+    options: dict[str, Any] = {"chunk": chunk, "l2norm": l2norm, "scale": scale, "wide": wide,
+                               "initial_state": initial_state, "output_final_state": output_final_state}  # fmt: skip
+    if cu_seqlens is None:
+        return _dense(q, k, v, *gates, **options)
+    bounds = cu_seqlens if cu_seqlens_cpu is None else cu_seqlens_cpu
+    o, final = per_sequence(_dense, q, k, v, *gates, cu_seqlens=bounds, **options)
+    assert not isinstance(final, tuple)
+    return o, final
+
+
+def _check_steps(k: torch.Tensor, steps: int | None) -> None:
+    found = 1 if k.ndim == 4 else k.shape[2]
+    if steps not in (None, found):
+        raise UsageError(f"steps = {steps} where k is {tuple(k.shape)}; give steps = {found}")
 
 
 def _dense(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, beta: torch.Tensor,
@@ -105,9 +133,12 @@ def _split(x: torch.Tensor, C: int) -> torch.Tensor:
     return padded.unflatten(1, (-1, C)).transpose(2, 3).contiguous()
 
 
-def step(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, beta: torch.Tensor, log_decay: torch.Tensor | None, *,
-         state: torch.Tensor, l2norm: bool, scale: float | None) -> torch.Tensor:  # fmt: skip
+def torch_step(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, beta: torch.Tensor, log_decay: torch.Tensor | None = None, *,
+    state: torch.Tensor, steps: int | None = None, l2norm: bool = False, scale: float | None = None,
+) -> torch.Tensor:  # fmt: skip
     """One token with its steps: shapes as above with T = 1 -> o [B,1,HV,V]; `state` [B,HV,K,V] is updated in place."""
+    _check_steps(k, steps)
     dtype, s = v.dtype, q.shape[-1] ** -0.5 if scale is None else scale
     q, k, v, b, g = (x.transpose(1, 2) for x in _rows(q, k, v, beta, log_decay, l2norm, wide=True))
     if log_decay is not None:
@@ -119,12 +150,25 @@ def step(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, beta: torch.Tensor, 
     return (s * (q[:, :, -1:] @ widen(state))).transpose(1, 2).to(dtype)
 
 
-def chunk_flops(rows: list[int], heads: int, K: int, V: int, chunk: int | None, pass_: str) -> float:
+def square_flops(problem: Problem, tunables: Mapping[str, Value]) -> float:
+    """FLOPs with each sequence as one chunk."""
+    return _flops(problem, None)
+
+
+def tile_flops(problem: Problem, tunables: Mapping[str, Value]) -> float:
+    """FLOPs on full chunks."""
+    return _flops(problem, int(tunables["chunk"]))
+
+
+def _flops(problem: Problem, chunk: int | None) -> float:
     """FLOPs on full C x C tiles, the last chunk of each sequence padded; a backward pass is twice a forward one.
 
     A row and head costs 6KV, 4CK for the products of keys and queries, C (K + V) for the solve, 2CV for the scores.
     """
-    factor = {"fwd": 1, "bwd": 2, "fwdbwd": 3}[pass_]
-    sizes = [(n, min(chunk or n, n)) for n in rows]
+    p, steps = problem, int(dict(problem.axes).get("steps", 1))
+    factor = {"fwd": 1, "bwd": 2, "fwdbwd": 3}[p.pass_]
+    bounds = p.cu_seqlens
+    tokens = [p.T] * p.B if bounds is None else [end - first for first, end in pairwise(bounds)]
+    sizes = [(n * steps, min(chunk or n * steps, n * steps)) for n in tokens]
     tiles = [(-(-n // C) * C, C) for n, C in sizes]
-    return factor * heads * sum(n * (6.0 * K * V + C * (5 * K + 3 * V)) for n, C in tiles)
+    return factor * p.HS * sum(n * (6.0 * p.K * p.V + C * (5 * p.K + 3 * p.V)) for n, C in tiles)

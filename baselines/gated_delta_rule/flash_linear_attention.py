@@ -1,115 +1,13 @@
-"""The gated delta rule of flash-linear-attention: adapters to its chunked and recurrent entries of fla-core 0.6.
+"""The gated delta rule of flash-linear-attention: its chunked and recurrent entries of fla-core 0.6.
 
-chunk_gated_delta_rule and fused_recurrent_gated_delta_rule take more value heads than heads of q and k as they are. The
-recurrent one has no backward pass. Source: Yang and Zhang 2024, github.com/fla-org/flash-linear-attention.
+Both take more value heads than heads of q and k as they are. The recurrent one has no backward pass.
 """
-
-# The library's decorators and defaults hide what its entries take.
-# pyright: reportArgumentType=false, reportCallIssue=false
 
 from __future__ import annotations
 
-import torch
-
-from baselines.scalar_decay.flash_linear_attention import HALVES, refuse_gated_backward, requirement, supports_chunk
+from baselines.delta.flash_linear_attention import Entry, register
 from kernels.gated_delta_rule.spec import gated_delta_rule
 
-FLA = requirement("fla.ops.gated_delta_rule")
-
-
-@gated_delta_rule.implementation(
-    "fla_chunk", origin="peer", devices={"cuda"}, dtypes=HALVES, requires=FLA, supports=supports_chunk
-)
-def fla_chunk(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    beta: torch.Tensor,
-    log_decay: torch.Tensor,
-    *,
-    l2norm: bool = False,
-    scale: float | None = None,
-    initial_state: torch.Tensor | None = None,
-    output_final_state: bool = False,
-    cu_seqlens: torch.Tensor | None = None,
-    cu_seqlens_cpu: torch.Tensor | None = None,
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Shapes as in the specification; in chunks of 64."""
-    from fla.ops.gated_delta_rule import chunk_gated_delta_rule  # pyright: ignore[reportMissingImports]
-
-    refuse_gated_backward(q, k, v, beta, log_decay)
-    return chunk_gated_delta_rule(
-        q,
-        k,
-        v,
-        g=log_decay,
-        beta=beta,
-        scale=scale,
-        initial_state=initial_state,
-        output_final_state=output_final_state,
-        use_qk_l2norm_in_kernel=l2norm,
-        cu_seqlens=cu_seqlens,
-        cu_seqlens_cpu=cu_seqlens_cpu,
-    )
-
-
-@gated_delta_rule.implementation("fla_fused_recurrent", origin="peer", devices={"cuda"}, requires=FLA, passes={"fwd"})
-def fla_fused_recurrent(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    beta: torch.Tensor,
-    log_decay: torch.Tensor,
-    *,
-    l2norm: bool = False,
-    scale: float | None = None,
-    initial_state: torch.Tensor | None = None,
-    output_final_state: bool = False,
-    cu_seqlens: torch.Tensor | None = None,
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Shapes as in the specification; one token at a time."""
-    from fla.ops.gated_delta_rule import fused_recurrent_gated_delta_rule  # pyright: ignore[reportMissingImports]
-
-    return fused_recurrent_gated_delta_rule(
-        q,
-        k,
-        v,
-        g=log_decay,
-        beta=beta,
-        scale=scale,
-        initial_state=initial_state,
-        output_final_state=output_final_state,
-        use_qk_l2norm_in_kernel=l2norm,
-        cu_seqlens=cu_seqlens,
-    )
-
-
-@gated_delta_rule.implementation("fla_step", origin="peer", passes={"decode"}, devices={"cuda"}, requires=FLA)
-def fla_step(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    beta: torch.Tensor,
-    log_decay: torch.Tensor,
-    *,
-    state: torch.Tensor,
-    l2norm: bool = False,
-    scale: float | None = None,
-) -> torch.Tensor:
-    """One token -> o [B,1,HV,V] by fused_recurrent_gated_delta_rule; its new state is copied into `state`."""
-    from fla.ops.gated_delta_rule import fused_recurrent_gated_delta_rule  # pyright: ignore[reportMissingImports]
-
-    o, final = fused_recurrent_gated_delta_rule(
-        q,
-        k,
-        v,
-        g=log_decay,
-        beta=beta,
-        scale=scale,
-        initial_state=state,
-        output_final_state=True,
-        use_qk_l2norm_in_kernel=l2norm,
-    )
-    assert final is not None
-    state.copy_(final)
-    return o
+CHUNK = Entry("fla.ops.gated_delta_rule", "chunk_gated_delta_rule")
+RECURRENT = Entry("fla.ops.gated_delta_rule", "fused_recurrent_gated_delta_rule")
+register(gated_delta_rule, CHUNK, RECURRENT, recurrent_passes={"fwd"})

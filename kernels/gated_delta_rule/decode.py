@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from kernels.common.delta_state.face import supports
-from kernels.common.delta_state.step import step_configuration, step_delta_state, step_search
+from kernels.common.delta_state.face import STEP
+from kernels.common.delta_state.step import step_delta_state
 from kernels.gated_delta_rule.spec import gated_delta_rule
 
 
-@gated_delta_rule.implementation(
-    "triton_step",
-    origin="ours",
-    devices={"cuda", "interpret"},
-    passes={"decode"},
-    supports=supports,
-    configuration=step_configuration,
-    search=step_search,
-)
+@gated_delta_rule.implementation("triton_step", **STEP)
 def step_gated_delta_rule(q, k, v, beta, log_decay, *, state, l2norm: bool = False,
                           scale: float | None = None):  # fmt: skip
     """q, k [B,1,H,K], v [B,1,HV,V], beta, log_decay [B,1,HV] -> o [B,1,HV,V], in one launch.

@@ -22,15 +22,16 @@ import triton
 import triton.language as tl
 
 from kernels.common.delta_state.device import (
+    add_times_state,
     chunk_slot,
     decays,
     load_gates,
     load_tile,
     locate,
-    normalised,
     store_tile,
     tokens,
     total,
+    unit_rows,
 )
 from kernels.common.linear_state.device import load_state, store_state, times_state
 
@@ -78,9 +79,8 @@ def delta_bwd_state_kernel(
         b_do = load_tile(do + (token * HS + h) * V, inside, keep & closes, HS * V, part * BV, V, BV)  # [BT, BV]
         b_Nt = tl.load(inverse + chunk * BT * BT + rows[None, :] * BT + rows[:, None])  # [BT, BT]
         b, G = load_gates(beta, log_decay, at, rows, keep, h, HS, STEPS)
-        if L2NORM:
-            b_k = normalised(b_k, True)[0]
-            b_q = normalised(b_q, True)[0]
+        b_k, f_k, _rest = unit_rows(b_k, L2NORM)
+        b_q, f_q, _rest = unit_rows(b_q, L2NORM)
         if dstates is not None:
             store_state(dstates, chunk, dS, kk[:, None], vv[None, :], K, V, K * V)
         b_Pt = tl.dot(b_k, tl.trans(b_q), input_precision=PRECISION)  # [BT, BT]
@@ -89,11 +89,12 @@ def delta_bwd_state_kernel(
         last = total(G, BT)
         if GATED:
             b_dw *= tl.exp(last - G)[:, None]
-        b_do = (b_do.to(tl.float32) * scale).to(b_do.dtype)
-        b_dw = tl.dot(b_Pt.to(b_do.dtype), b_do, b_dw, input_precision=PRECISION) * b[:, None]
+        b_do = (b_do.to(tl.float32) * (f_q * scale)[:, None]).to(b_do.dtype)
+        b_dw = tl.dot(b_Pt.to(b_do.dtype), b_do, b_dw, input_precision=PRECISION) * (b * f_k)[:, None]
         b_y = tl.dot(b_Nt, b_dw.to(b_do.dtype), b_dw, input_precision=PRECISION)
         if dv is not None:
             store_tile(dv + (at * HS + h) * V, b_y, rows, keep, HS * V, part * BV, V, BV)
+        b_y *= f_k[:, None]
         if GATED:
             b_do = (b_do.to(tl.float32) * tl.exp(G)[:, None]).to(b_do.dtype)
             b_y *= tl.exp(G)[:, None]
@@ -118,7 +119,7 @@ def delta_bwd_gradients_kernel(
     """dq, dk, dbeta and dlog_decay of one chunk, for all state heads that share a head of q and k.
 
     Grid:    sequences x chunks x H x slices of K, one axis, slices fastest.
-    On chip: dq and dk [BT, BK] and two [BT, BT] products, fp32; V is walked in tiles of BV.
+    On chip: dq, dk and r dS^T [BT, BK], then two [BT, BT] products, fp32; V is walked twice in tiles of BV.
     Reads:   a slice of q and k; do, dv (y), r, S and dS of the chunk, the gates, of each state head.
     Writes:  a slice of dq and dk; dbeta [SLICES, B, T, STEPS, HS] and dlog_decay [SLICES, B, T, HS], fp32, each slice
              its part of the sum.
@@ -137,25 +138,38 @@ def delta_bwd_gradients_kernel(
     token, inside, closes, opens = tokens(low, rows, STEPS)
     k += (low * H + head) * K
     q += (token * H + head) * K
-    b_k = load_tile(k, rows, keep, H * K, part * BK, K, BK)  # [BT, BK]
-    b_q = load_tile(q, inside, keep & closes, H * K, part * BK, K, BK)  # [BT, BK]
-    b_k, k_inverse = normalised(b_k, L2NORM)
-    b_q, q_inverse = normalised(b_q, L2NORM)
     b_dq = tl.zeros([BT, BK], dtype=tl.float32)
     b_dk = tl.zeros([BT, BK], dtype=tl.float32)
     for member in tl.range(0, GROUP, disable_licm=True):
         h = head * GROUP + member
+        b_k = load_tile(k, rows, keep, H * K, part * BK, K, BK)  # [BT, BK]
+        b_q = load_tile(q, inside, keep & closes, H * K, part * BK, K, BK)  # [BT, BK]
+        b_k, f_k, _rest = unit_rows(b_k, L2NORM)
+        b_q, f_q, _rest = unit_rows(b_q, L2NORM)
         b, G = load_gates(beta, log_decay, low, rows, keep, h, HS, STEPS)
         last = total(G, BT)
-        before, after = tl.exp(G), tl.exp(last - G)
-        b_D1 = tl.zeros([BT, BT], dtype=tl.float32)
-        b_D2 = tl.zeros([BT, BT], dtype=tl.float32)
+        of_q, of_k = tl.exp(G) * f_q * scale, tl.exp(G) * f_k
+        after = tl.exp(last - G) * f_k
         # q . dq + k . dk, less what the heads before this one added, is what rows read and write of the state.
         reads = tl.zeros([BT], dtype=tl.float32)
         if GROUP > 1:
             reads -= tl.sum(b_dq * b_q.to(tl.float32), 1) + tl.sum(b_dk * b_k.to(tl.float32), 1)
-        writes = tl.zeros([BT], dtype=tl.float32)
         through = 0.0
+        b_dw = tl.zeros([BT, BK], dtype=tl.float32)
+        for start in tl.range(0, V, BV, disable_licm=True):
+            vv = start + tl.arange(0, BV)
+            state = (slot * HS + h) * (K * V) + kk[:, None] * V + vv[None, :]
+            held = (kk < K)[:, None] & (vv < V)[None, :]
+            b_r = load_tile(residual + (low * HS + h) * V, rows, keep, HS * V, start, V, BV)  # [BT, BV]
+            b_dS = tl.load(dstates + state, mask=held, other=0.0)  # [BK, BV]
+            b_dw = add_times_state(b_dw, b_r, tl.trans(b_dS), after, PRECISION)  # [BT, BK]
+            if GATED:
+                b_S = tl.load(states + state, mask=held, other=0.0)  # [BK, BV]
+                through += tl.sum(tl.sum(b_S.to(tl.float32) * b_dS.to(tl.float32), 1), 0)
+        writes = tl.sum(b_dw * b_k.to(tl.float32), 1)
+        b_dk += b_dw * b[:, None]
+        b_D1 = tl.zeros([BT, BT], dtype=tl.float32)
+        b_D2 = tl.zeros([BT, BT], dtype=tl.float32)
         for start in tl.range(0, V, BV, disable_licm=True):
             vv = start + tl.arange(0, BV)
             state = (slot * HS + h) * (K * V) + kk[:, None] * V + vv[None, :]
@@ -164,24 +178,24 @@ def delta_bwd_gradients_kernel(
             b_y = load_tile(dv + (low * HS + h) * V, rows, keep, HS * V, start, V, BV)  # [BT, BV]
             b_r = load_tile(residual + (low * HS + h) * V, rows, keep, HS * V, start, V, BV)  # [BT, BV]
             b_S = tl.load(states + state, mask=held, other=0.0)  # [BK, BV]
-            b_dS = tl.load(dstates + state, mask=held, other=0.0)  # [BK, BV]
             b_D1 = tl.dot(b_do, tl.trans(b_r), b_D1, input_precision=PRECISION)
             b_D2 = tl.dot(b_y, tl.trans(b_r), b_D2, input_precision=PRECISION)
-            b_dq += times_state(b_do, tl.trans(b_S), PRECISION) * (before * scale)[:, None]  # [BT, BK]
-            b_dk -= times_state(b_y, tl.trans(b_S), PRECISION) * before[:, None]
-            if GATED:
-                through += tl.sum(tl.sum(b_S.to(tl.float32) * b_dS.to(tl.float32), 1), 0)
-            part_dk = times_state(b_r, tl.trans(b_dS), PRECISION) * after[:, None]
-            b_dk += part_dk * b[:, None]
-            writes += tl.sum(part_dk * b_k.to(tl.float32), 1)
+            b_dq = add_times_state(b_dq, b_do, tl.trans(b_S), of_q, PRECISION)  # [BT, BK]
+            b_dk = add_times_state(b_dk, b_y, tl.trans(b_S), -of_k, PRECISION)
+        # Loaded once more, from L1 or L2, so that no register holds them through the loop.
+        tl.debug_barrier()
+        b_k = unit_rows(load_tile(k, rows, keep, H * K, part * BK, K, BK), L2NORM)[0]
+        b_q = unit_rows(load_tile(q, inside, keep & closes, H * K, part * BK, K, BK), L2NORM)[0]
         if GATED:
             reads += tl.sum(b_dq * b_q.to(tl.float32), 1) + tl.sum(b_dk * b_k.to(tl.float32), 1) - writes * b
             decay = decays(G, causal, False)
-            b_D1 *= decay * scale
+            b_D1 *= decay
             b_D2 = tl.where(strict, b_D2 * decay, 0.0)
         else:
-            b_D1 = tl.where(causal, b_D1 * scale, 0.0)
+            b_D1 = tl.where(causal, b_D1, 0.0)
             b_D2 = tl.where(strict, b_D2, 0.0)
+        b_D1 *= (f_q * scale)[:, None] * f_k[None, :]
+        b_D2 *= f_k[:, None] * f_k[None, :]
         # Pairs (i, j) of the chunk, summed over rows and columns; the diagonal's part of `crossing` cancels.
         pairs = tl.dot(b_q, tl.trans(b_k), input_precision=PRECISION) * b_D1
         pairs -= tl.dot(b_k, tl.trans(b_k), input_precision=PRECISION) * b_D2
@@ -202,14 +216,15 @@ def delta_bwd_gradients_kernel(
             at = dlog_decay + ((part * tokens_in_all).to(tl.int64) + token) * HS + h + inside * HS
             tl.store(at, crossing, mask=keep & opens)
     if L2NORM:
-        b_dq = _through_norm(b_dq, b_q, q_inverse)
-        b_dk = _through_norm(b_dk, b_k, k_inverse)
+        b_dq = _through_norm(b_dq, load_tile(q, inside, keep & closes, H * K, part * BK, K, BK))
+        b_dk = _through_norm(b_dk, load_tile(k, rows, keep, H * K, part * BK, K, BK))
     store_tile(dq + (token * H + head) * K, b_dq, inside, keep & closes, H * K, part * BK, K, BK)
     store_tile(dk + (low * H + head) * K, b_dk, rows, keep, H * K, part * BK, K, BK)
 
 
 @triton.jit
-def _through_norm(dx, x, inverse):
-    """The gradient of what was normalised to x, for rows that hold all their columns."""
-    x = x.to(tl.float32)
-    return (dx - x * tl.sum(dx * x, 1)[:, None]) * inverse[:, None]
+def _through_norm(dx, x):
+    """The gradient of rows x, all columns in x, where dx is f times that of the unit rows f u; see unit_rows."""
+    u, f, g = unit_rows(x, True)
+    u = u.to(tl.float32)
+    return (dx - u * (f * f * tl.sum(dx * u, 1))[:, None]) * g[:, None]

@@ -13,6 +13,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from kernels.common.linear_state.device import times_state
 from kernels.common.triangular import invert_unit_lower
 
 # e^-110 is 0 in fp32. A log decay below it, -inf too, counts as this, so that differences of sums stay finite.
@@ -80,13 +81,23 @@ def tokens(at, rows, STEPS: tl.constexpr):
 
 
 @triton.jit
-def normalised(x, L2NORM: tl.constexpr):
-    """(x / sqrt(|x|^2 + eps) in x's dtype, 1 / sqrt(|x|^2 + eps) fp32) for rows x that hold all their columns."""
-    wide = x.to(tl.float32)
-    inverse = tl.rsqrt(tl.sum(wide * wide, 1) + NORM_EPS)
+def unit_rows(x, L2NORM: tl.constexpr):
+    """(rows u, factors f, g) with x / sqrt(|x|^2 + eps) = f u and f g = 1 / sqrt(|x|^2 + eps), for all columns of x.
+
+    The norm is a factor of a row, so products take x as it is and no tile is written again: u = x, g = 1. In float16
+    what a tiny f or a large one makes of the other operand would leave its range: there u is normalised, f = 1.
+    """
+    f = tl.full([x.shape[0]], 1.0, tl.float32)
+    g = f
     if L2NORM:
-        x = (wide * inverse[:, None]).to(x.dtype)
-    return x, inverse
+        wide = x.to(tl.float32)
+        inverse = tl.rsqrt(tl.sum(wide * wide, 1) + NORM_EPS)
+        if x.dtype == tl.float16:
+            x = (wide * inverse[:, None]).to(x.dtype)
+            g = inverse
+        else:
+            f = inverse
+    return x, f, g
 
 
 @triton.jit
@@ -120,17 +131,27 @@ def total(G, BT: tl.constexpr):
 
 
 @triton.jit
-def chunk_inverse(b_k, b, G, strict, BT: tl.constexpr, GATED: tl.constexpr, PRECISION: tl.constexpr,
+def chunk_inverse(b_k, f, b, G, strict, BT: tl.constexpr, GATED: tl.constexpr, PRECISION: tl.constexpr,
                   INVERT: tl.constexpr):  # fmt: skip
-    """The strictly lower part of (I + L diag(b))^{-1}, fp32 [BT, BT], L = tril(k k^T . e^(G_i - G_j), -1).
+    """The strictly lower part of (I + L diag(b))^{-1}, fp32 [BT, BT], L = tril(k k^T . e^(G_i - G_j), -1), k = f b_k.
 
     L diag(b) and not diag(b) L, so that it maps v - e^G k S to the residual without b, which may be 0.
     """
     A = tl.dot(b_k, tl.trans(b_k), input_precision=PRECISION)
     if GATED:
         A *= decays(G, strict, False)
-    A = tl.where(strict, A * b[None, :], 0.0)
+    A = tl.where(strict, A * f[:, None] * (b * f)[None, :], 0.0)
     return tl.where(strict, invert_unit_lower(A, BT, INVERT), 0.0)
+
+
+@triton.jit
+def add_times_state(y, x, X, factor, PRECISION: tl.constexpr):
+    """y + diag(factor) x X for rows x, X rounded to x's dtype; added in the product, so that none stands beside y."""
+    if x.dtype == tl.float16:
+        # times_state scales such a state by its largest element: see there.
+        return y + times_state(x, X, PRECISION) * factor[:, None]
+    x = (x.to(tl.float32) * factor[:, None]).to(x.dtype)
+    return tl.dot(x, X.to(x.dtype), y, input_precision=PRECISION)
 
 
 @triton.jit

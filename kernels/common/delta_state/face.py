@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kernels.common.delta_state.plan import MAX_DIM, Plan, Shape, executed, of_problem, plan, search
+from kernels.common.delta_state.step import step_configuration, step_search
 from suite import Problem
 from suite.problem import Value
 
@@ -58,3 +59,14 @@ def _kinds(chosen: Plan, pass_: str) -> list[str]:
     forward = ["map", "output"] if chosen.output.segmented else ["output"]
     backward = ["state", "gradients"]
     return {"fwd": forward, "bwd": backward, "fwdbwd": forward + backward}[pass_]
+
+
+# The keywords with which triton_step is registered.
+STEP: dict[str, Any] = {
+    "origin": "ours",
+    "devices": {"cuda", "interpret"},
+    "passes": {"decode"},
+    "supports": supports,
+    "configuration": step_configuration,
+    "search": step_search,
+}

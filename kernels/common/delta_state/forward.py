@@ -16,10 +16,10 @@ from kernels.common.delta_state.device import (
     load_gates,
     load_tile,
     locate,
-    normalised,
     store_tile,
     tokens,
     total,
+    unit_rows,
 )
 from kernels.common.linear_state.device import load_state, store_state, times_state
 
@@ -61,36 +61,36 @@ def delta_fwd_output_kernel(
     for done in tl.range(0, length, BT, disable_licm=True):
         at = low + done
         keep = rows < length - done
-        token, inside, closes, _opens = tokens(at, rows, STEPS)
         b_k = load_tile(k + (at * H + head) * K, rows, keep, H * K, 0, K, BK)  # [BT, BK]
-        b_q = load_tile(q + (token * H + head) * K, inside, keep & closes, H * K, 0, K, BK)  # [BT, BK]
         b_v = load_tile(v + (at * HS + h) * V, rows, keep, HS * V, part * BV, V, BV)  # [BT, BV]
         b, G = load_gates(beta, log_decay, at, rows, keep, h, HS, STEPS)
-        if L2NORM:
-            b_k = normalised(b_k, True)[0]
-            b_q = normalised(b_q, True)[0]
+        b_k, f_k, _rest = unit_rows(b_k, L2NORM)
         if states is not None:
             store_state(states, chunk, S, kk[:, None], vv[None, :], K, V, K * V)
         at_N = chunk * BT * BT + rows[:, None] * BT + rows[None, :]
         if STORED:
             b_N = tl.load(inverse + at_N)
         else:
-            b_N = chunk_inverse(b_k, b, G, strict, BT, GATED, PRECISION, INVERT).to(b_k.dtype)
+            b_N = chunk_inverse(b_k, f_k, b, G, strict, BT, GATED, PRECISION, INVERT).to(b_k.dtype)
             if inverse is not None:
                 tl.store(inverse + at_N, b_N, mask=(rows < tl.where(part == 0, BT, 0))[:, None])
-        b_kS = times_state(b_k, S, PRECISION)  # [BT, BV]
+        b_kS = times_state(b_k, S, PRECISION) * f_k[:, None]  # [BT, BV]
         if GATED:
             b_kS *= tl.exp(G)[:, None]
         b_r = correct(b_v.to(tl.float32) - b_kS, b_N, PRECISION)
         if residual is not None:
             store_tile(residual + (at * HS + h) * V, b_r, rows, keep, HS * V, part * BV, V, BV)
-        b_w = b_r * b[:, None]
+        b_w = b_r * (b * f_k)[:, None]
+        token, inside, closes, _opens = tokens(at, rows, STEPS)
+        b_q = load_tile(q + (token * H + head) * K, inside, keep & closes, H * K, 0, K, BK)  # [BT, BK]
+        b_q, f_q, _rest = unit_rows(b_q, L2NORM)
+        b_P = tl.dot(b_q, tl.trans(b_k), input_precision=PRECISION)  # [BT, BT]
+        b_P = b_P * decays(G, causal, False) if GATED else tl.where(causal, b_P, 0.0)
+        b_P = b_P.to(b_k.dtype)
         b_o = times_state(b_q, S, PRECISION)
         if GATED:
             b_o *= tl.exp(G)[:, None]
-        b_P = tl.dot(b_q, tl.trans(b_k), input_precision=PRECISION)  # [BT, BT]
-        b_P = b_P * decays(G, causal, False) if GATED else tl.where(causal, b_P, 0.0)
-        b_o = tl.dot(b_P.to(b_k.dtype), b_w.to(b_k.dtype), b_o, input_precision=PRECISION) * scale
+        b_o = tl.dot(b_P, b_w.to(b_k.dtype), b_o, input_precision=PRECISION) * (f_q * scale)[:, None]
         store_tile(o + (token * HS + h) * V, b_o, inside, keep & closes, HS * V, part * BV, V, BV)
         if GATED:
             last = total(G, BT)
@@ -122,10 +122,9 @@ def delta_inverse_kernel(
     rows = tl.arange(0, BT)
     keep = rows < (high - low).to(tl.int32)
     b_k = load_tile(k + (low * H + h // (HS // H)) * K, rows, keep, H * K, 0, K, BK)
-    if L2NORM:
-        b_k = normalised(b_k, True)[0]
+    b_k, f_k, _rest = unit_rows(b_k, L2NORM)
     b, G = load_gates(beta, log_decay, low, rows, keep, h, HS, STEPS)
     strict = rows[:, None] > rows[None, :]
-    b_N = chunk_inverse(b_k, b, G, strict, BT, log_decay is not None, PRECISION, INVERT)
+    b_N = chunk_inverse(b_k, f_k, b, G, strict, BT, log_decay is not None, PRECISION, INVERT)
     at = inverse + (slot * HS + h) * BT * BT + rows[:, None] * BT + rows[None, :]
     tl.store(at, b_N.to(inverse.dtype.element_ty))

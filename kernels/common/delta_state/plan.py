@@ -102,14 +102,15 @@ class Plan:
 def plan(shape: Shape) -> Plan:
     """Regime, tiles and segments of all kernels, for `suite.target()`."""
     chunk = min(shape.chunk, ROWS[max(64, power_of_2(max(shape.K, shape.V))), shape.work])
-    output, segment = _choose(shape, "output", chunk)
+    output, segment = _choose(shape, chunk)
     regime = SEGMENTS if segment else ON_CHIP
     tuned = choice(key(shape, chunk, "output", regime)) or {}
     output = _tuned(shape, chunk, "output", regime, output)
-    state = _tuned(shape, chunk, "state", regime, _choose(shape, "state", chunk)[0])
     # The maps of a whole sequence's segments serve both directions, so both are cut alike.
     whole = -(-shape.longest // chunk) * chunk
     cut = _cut(shape, segment or whole)
+    state = _widest(shape, "state", cut.segments, FILL if segment else 1) or _tiles(shape, "state")[-1]
+    state = _tuned(shape, chunk, "state", regime, state)
     mapped = _tuned(shape, chunk, "map", regime, _tiles(shape, "map")[0])
     of_K = _tuned(shape, chunk, "gradients", regime, _tiles(shape, "gradients")[0])
     return Plan(
@@ -175,24 +176,34 @@ def _inverse_flops(C: int) -> float:
     return 2 * 2 * (3 * 16 * 16 + merges * C * C)
 
 
-def _choose(shape: Shape, kind: str, chunk: int) -> tuple[Tile, int]:
-    """The tile of a sweep, and steps a segment, 0 where it stays on chip.
+def _choose(shape: Shape, chunk: int) -> tuple[Tile, int]:
+    """The tile of the output sweep, and steps a segment, 0 where it stays on chip.
 
     The widest slice that gives three SMs of four a program stays on chip, since each slice makes the inverse anew;
-    where none does, sequences are cut into segments and swept in the widest.
+    where none does, sequences are cut into as many segments as fill the GPU at once, and swept in the widest.
     """
-    sms = suite.target().sms
-    choices = _tiles(shape, kind)
-    # Sequences of equal length that would keep the GPU busy as long: a long one among short ones counts as few.
-    rows = max(1, shape.steps // shape.longest) * shape.heads
-    for tile in choices:
-        if rows * -(-shape.V // tile.width) * 4 >= sms * 3:
-            return tile, 0
-    slices = -(-shape.V // choices[0].width)
-    chunks = max(MIN_CHUNKS, -(-shape.steps * shape.heads * slices // (FILL * sms * chunk)))
+    if tile := _widest(shape, "output", 1, 1):
+        return tile, 0
+    choices = _tiles(shape, "output")
+    programs = _rows(shape) * -(-shape.V // choices[0].width)
+    count = max(1, FILL * suite.target().sms // programs)
+    chunks = max(MIN_CHUNKS, -(-shape.longest // (chunk * count)))
     if chunks * chunk >= shape.longest:
         return choices[-1], 0
     return choices[0], chunks * chunk
+
+
+def _widest(shape: Shape, kind: str, segments: int, fill: int) -> Tile | None:
+    """The widest tile whose slices give three SMs of four `fill` programs, or None."""
+    for tile in _tiles(shape, kind):
+        if _rows(shape) * segments * -(-shape.V // tile.width) * 4 >= suite.target().sms * 3 * fill:
+            return tile
+    return None
+
+
+def _rows(shape: Shape) -> int:
+    """State heads of the sequences of equal length that would keep the GPU busy as long: of few, where one is long."""
+    return max(1, shape.steps // shape.longest) * shape.heads
 
 
 def _cut(shape: Shape, segment: int) -> Sweep:

@@ -21,8 +21,8 @@ from kernels.common.delta_state.device import (
     load_gates,
     load_tile,
     locate,
-    normalised,
     total,
+    unit_rows,
 )
 from kernels.common.linear_state.device import load_state, store_state, times_state
 from kernels.common.masks import only_if
@@ -63,16 +63,15 @@ def delta_segment_map_kernel(
         valued = rows < tl.where(mapping, 0, length - done)
         b_v = load_tile(v + (at * HS + h) * V, rows, valued, HS * V, part * BV, V, BV)  # [BT, BV]
         b, G = load_gates(beta, log_decay, at, rows, keep, h, HS, STEPS)
-        if L2NORM:
-            b_k = normalised(b_k, True)[0]
+        b_k, f_k, _rest = unit_rows(b_k, L2NORM)
         if STORED:
             b_N = tl.load(inverse + chunk * BT * BT + rows[:, None] * BT + rows[None, :])
         else:
-            b_N = chunk_inverse(b_k, b, G, strict, BT, GATED, PRECISION, INVERT).to(b_k.dtype)
-        b_kS = times_state(b_k, S, PRECISION)  # [BT, BV]
+            b_N = chunk_inverse(b_k, f_k, b, G, strict, BT, GATED, PRECISION, INVERT).to(b_k.dtype)
+        b_kS = times_state(b_k, S, PRECISION) * f_k[:, None]  # [BT, BV]
         if GATED:
             b_kS *= tl.exp(G)[:, None]
-        b_w = correct(b_v.to(tl.float32) - b_kS, b_N, PRECISION) * b[:, None]
+        b_w = correct(b_v.to(tl.float32) - b_kS, b_N, PRECISION) * (b * f_k)[:, None]
         if GATED:
             last = total(G, BT)
             b_w *= tl.exp(last - G)[:, None]

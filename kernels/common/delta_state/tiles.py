@@ -26,7 +26,7 @@ HALF, SINGLE = "half", "single"
 ROWS = {(64, HALF): 64, (128, HALF): 64, (256, HALF): 64, (64, SINGLE): 32, (128, SINGLE): 16, (256, SINGLE): 16}
 
 _64x4, _64x8, _32x4, _32x8, _16x4 = (Tile(w, n, 2) for w, n in ((64, 4), (64, 8), (32, 4), (32, 8), (16, 4)))
-_64x4_1, _64x8_1, _32x4_1, _32x8_1 = (Tile(w, n, 1) for w, n in ((64, 4), (64, 8), (32, 4), (32, 8)))
+_64x4_1, _32x4_1, _32x8_1 = (Tile(w, n, 1) for w, n in ((64, 4), (32, 4), (32, 8)))
 
 # Architecture -> (head dim: 64, 128 or 256; dtype's kind; kernel, or "" for all others) -> tiles.
 TILES: dict[int, dict[tuple[int, str, str], Row]] = {
@@ -45,9 +45,10 @@ TILES: dict[int, dict[tuple[int, str, str], Row]] = {
         (64, HALF, "output"): (_64x4_1, _32x4_1),
         (64, HALF, "gradients"): (_32x8_1,),
         (128, HALF, ""): (_64x4, _32x4),
-        (128, HALF, "output"): (_64x8_1, _32x4_1),
+        (128, HALF, "output"): (_32x4_1,),
         (128, HALF, "gradients"): (_32x8_1,),
         (256, HALF, ""): (_32x8_1,),
+        (256, HALF, "state"): (_32x4_1,),
         (64, SINGLE, ""): (_32x4_1,),
         (128, SINGLE, ""): (_32x8_1,),
         (256, SINGLE, ""): (_32x8_1,),

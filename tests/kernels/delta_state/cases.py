@@ -1,4 +1,4 @@
-"""What the tests of the delta rules' kernels share: the cases and how one is checked in the interpreter."""
+"""What the tests of the delta rules' kernels share: how a case is checked in the interpreter."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from suite import Operator, Problem
-from suite.checking import Check, check_case
+from suite.checking import check_case
 from suite.targets import REPRESENTATIVES, aim
 
 # One SM is filled by any problem, thousands by none of these: the regime follows.
@@ -14,13 +14,22 @@ SMS = {"on-chip": 1, "segments": 4096}
 STATE = {"initial_state": True}
 PACKED = {"layout": "packed:ragged", **STATE}
 
+# regime, chunk, the operator's axes, sizes
+Case = tuple[str, int, dict[str, Any], dict[str, Any]]
 
-def check(operator: Operator, regime: str, chunk: int, own: dict[str, Any], sizes: dict[str, Any]) -> Check:
-    """triton_chunk on one problem, in the regime that is named."""
+
+def check(operator: Operator, case: Case) -> None:
+    """Output, states and every gradient of triton_chunk against the oracle, in the regime named; two runs agree."""
+    regime, chunk, own, sizes = case
     at = operator.complete(Problem(**{"H": 1, "K": 32, "V": 32, "dtype": "fp32", "pass_": "fwdbwd", **sizes}), own)
     implementation = operator.implementations["triton_chunk"]
     assert implementation.configuration is not None
     with aim(replace(REPRESENTATIVES["sm_90"], sms=SMS[regime])):
         chosen = implementation.configuration(at, {"chunk": chunk})
         assert {each["regime"] for each in chosen.values()} == {regime}
-        return check_case(operator, "triton_chunk", at, {"chunk": chunk}, device="interpret")
+        found = check_case(operator, "triton_chunk", at, {"chunk": chunk}, device="interpret")
+    assert found.ok, found.reason
+    gates = {"dlog_decay"} if "gated" in operator.name else set()
+    states = {"final_state", "dinitial_state"} if at.initial_state else set()
+    assert set(found.errors) == {"o", "dq", "dk", "dv", "dbeta"} | gates | states
+    assert found.repeatable

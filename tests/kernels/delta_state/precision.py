@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-from baselines.delta_rule.pytorch import torch_chunk
+from baselines.delta.pytorch import torch_chunk
 from kernels.delta_rule.spec import recurrence
 from suite.numerics import difference
 
