@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from kernels.common.channel_delta.face import registration
 from kernels.common.channel_delta.function import chunk_channel_delta
-from kernels.common.delta_state.spec import unit
 from kernels.kimi_delta_attention.spec import kimi_delta_attention
 
 
@@ -24,10 +23,8 @@ def chunk_kimi_delta_attention(q, k, v, log_decay, beta, *, l2norm: bool = False
     of at least 16, and 64 tokens (fp32: 32 or 16) at most are taken at a time. Differentiable in every tensor. Raises
     UsageError on bad input.
     """
-    if l2norm:
-        q, k = (unit(x.float()).to(x.dtype) for x in (q, k))
     return chunk_channel_delta(
-        q, k, v, log_decay, beta=beta, scale=q.shape[-1] ** -0.5 if scale is None else scale,
+        q, k, v, log_decay, beta=beta, l2norm=l2norm, scale=q.shape[-1] ** -0.5 if scale is None else scale,
         initial_state=initial_state, output_final_state=output_final_state, cu_seqlens=cu_seqlens,
         cu_seqlens_cpu=cu_seqlens_cpu, chunk=chunk,
     )  # fmt: skip

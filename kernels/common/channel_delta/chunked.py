@@ -11,12 +11,13 @@ from typing import Any
 import torch
 
 from kernels.common.channel_delta.forward import channel_delta_output_kernel
+from kernels.common.channel_delta.fused import channel_delta_fused_map_kernel, channel_delta_fused_output_kernel
 from kernels.common.channel_delta.gradients import channel_delta_gradients_kernel
 from kernels.common.channel_delta.plan import COMBINE_ROWS, COMBINE_WIDTH, Plan, Shape, power_of_2
 from kernels.common.channel_delta.prepare import channel_delta_prepare_kernel
 from kernels.common.channel_delta.reverse import channel_delta_reverse_kernel
 from kernels.common.channel_delta.segments import channel_delta_combine_kernel, channel_delta_segment_map_kernel
-from kernels.common.channel_delta.tiles import Tile
+from kernels.common.channel_delta.tiles import SCORES_WIDTH, Tile
 
 Tensor = torch.Tensor
 Maybe = torch.Tensor | None
@@ -46,7 +47,7 @@ class Call:
     @property
     def span(self) -> dict[str, int]:
         p = self.plan
-        return {"T": self.T, "segment": p.segment, "segments": p.segments, "chunks": p.chunks}
+        return {"T": self.T, "segment": p.segment, "segments": p.segments}
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,10 @@ class Saved:
     read: Tensor
     write: Tensor
     write_v: Maybe
-    scores: Tensor
+    inverse: Tensor
+    qb: Tensor
+    ak: Maybe
+    qk: Maybe
     total: Tensor
     states: Maybe = None
     u: Maybe = None
@@ -78,24 +82,47 @@ class Saved:
 
     @property
     def operands(self) -> tuple[Maybe, ...]:
-        return self.w, self.read, self.write, self.write_v, self.scores, self.total
+        return self.w, self.read, self.write, self.write_v, self.inverse, self.qb, self.ak, self.qk, self.total
 
 
-def forward(call: Call, x: Inputs, start: Maybe, end: Maybe, keep: bool) -> tuple[Tensor, Saved]:
-    """o [B, T, HS, V] and what was saved; `end` receives the final state, where given."""
+def forward(call: Call, x: Inputs, start: Maybe, end: Maybe) -> tuple[Tensor, Saved | None]:
+    """o [B, T, HS, V] and what a backward pass needs of it, if one follows; `end` receives the final state."""
+    if call.plan.fused:
+        return _fused(call, x, start, end), None
     s, p = call.shape, call.plan
     saved = _prepare(call, x)
     states = maps = None
     if p.segmented:
-        states, maps = _segment_states(call, x.v, saved, start, keep)
+        states, maps = _segment_states(call, x.v, saved, start)
     o = x.v.new_empty(x.v.shape)
-    kept_S = _state_store(call, p.numbers, x.v) if keep else None
-    kept_u = torch.empty_like(o) if keep else None
+    kept_S = _state_store(call, p.numbers, x.v) if s.kept else None
+    kept_u = torch.empty_like(o) if s.kept else None
     channel_delta_output_kernel[_grid(call, p.segments, _slices(s.V, p.output))](
         x.v, *saved.operands, o, start if states is None else states, end, kept_S, kept_u, call.cu_seqlens,
-        **call.span, **call.dims, **_sweep(call, p.output), SEGMENTED=p.segmented, **call.options,
+        **call.span, chunks=p.chunks, **call.dims, **_sweep(call, p.output), SEGMENTED=p.segmented, **call.options,
     )  # fmt: skip
     return o, Saved(*saved.operands, kept_S, kept_u, maps)
+
+
+def _fused(call: Call, x: Inputs, start: Maybe, end: Maybe) -> Tensor:
+    """o [B, T, HS, V] straight from the inputs."""
+    s, p = call.shape, call.plan
+    options = {"H": s.shared, **call.dims, "BS": min(SCORES_WIDTH, power_of_2(s.K)), **call.options}
+    states = None
+    if p.segmented:
+        states, maps = _segment_stores(call, x.v)
+        values, slices = _slices(s.V, p.map), _slices(s.V, p.map) + _slices(s.K, p.map)
+        channel_delta_fused_map_kernel[_grid(call, p.segments, slices)](
+            x.k, x.v, x.g, x.beta, x.a, x.b, states, maps, call.cu_seqlens, **call.span, VALUES=values,
+            L2NORM=s.l2norm, **_sweep(call, p.map, slices), **options,
+        )  # fmt: skip
+        _combine(call, states, maps, start, reverse=False)
+    o = x.v.new_empty(x.v.shape)
+    channel_delta_fused_output_kernel[_grid(call, p.segments, _slices(s.V, p.output))](
+        x.q, x.k, x.v, x.g, x.beta, x.a, x.b, o, start if states is None else states, end, call.cu_seqlens, call.scale,
+        **call.span, L2NORM=s.l2norm, SEGMENTED=p.segmented, **_sweep(call, p.output), **options,
+    )  # fmt: skip
+    return o
 
 
 def backward(call: Call, x: Inputs, saved: Saved, do: Tensor, d_end: Maybe, d_start: Maybe) -> tuple[Maybe, ...]:
@@ -107,13 +134,13 @@ def backward(call: Call, x: Inputs, saved: Saved, do: Tensor, d_end: Maybe, d_st
     dz = torch.empty_like(x.v) if s.dplr else None
     kept_dS = _state_store(call, p.numbers, x.v)
     channel_delta_reverse_kernel[_grid(call, p.segments, _slices(s.V, p.reverse))](
-        do, *saved.operands, dv, dz, kept_dS, d_end, d_start, call.cu_seqlens, **call.span, **call.dims,
-        **_sweep(call, p.reverse), SEGMENTED=p.segmented, MAP=False, **call.options,
+        do, *saved.operands, dv, dz, kept_dS, d_end, d_start, call.cu_seqlens, **call.span, chunks=p.chunks,
+        **call.dims, **_sweep(call, p.reverse), SEGMENTED=p.segmented, MAP=False, **call.options,
     )  # fmt: skip
     dq, dk, dg = x.q.new_empty(x.g.shape), x.k.new_empty(x.g.shape), torch.empty_like(x.g)
     dbeta = None if x.beta is None else torch.empty_like(x.beta, dtype=torch.float32)
     da, db = (None if y is None else torch.empty_like(y) for y in (x.a, x.b))
-    dscores = torch.empty_like(saved.scores)
+    dscores = x.q.new_empty(*x.g.shape[:3], 4 if s.dplr else 2, p.chunk)
     tile = p.gradients
     channel_delta_gradients_kernel[_grid(call, p.chunks, 1)](
         x.q, x.k, x.v, x.g, x.beta, x.a, x.b, do, dv if dz is None else dz, saved.u, saved.states, kept_dS,
@@ -128,26 +155,34 @@ def _prepare(call: Call, x: Inputs) -> Saved:
     s, p, tile = call.shape, call.plan, call.plan.prepare
     w, read, write = (x.q.new_empty(x.g.shape) for _ in range(3))
     write_v = torch.empty_like(w) if s.dplr else None
-    scores = x.q.new_empty(*x.g.shape[:3], 4 if s.dplr else 2, p.chunk)
+    inverse, qb = (x.q.new_empty(*x.g.shape[:3], p.chunk) for _ in range(2))
+    ak, qk = (torch.empty_like(qb) if s.dplr else None for _ in range(2))
     total = torch.empty(p.numbers, s.heads, s.K, device=x.q.device, dtype=torch.float32)
     channel_delta_prepare_kernel[_grid(call, p.chunks, 1)](
-        x.q, x.k, x.g, x.beta, x.a, x.b, w, read, write, write_v, scores, total, call.cu_seqlens, call.scale, call.T,
-        p.chunks, H=s.shared, HS=s.heads, K=s.K, BS=tile.width, num_warps=tile.warps, num_stages=tile.stages,
-        **call.options,
+        x.q, x.k, x.g, x.beta, x.a, x.b, w, read, write, write_v, inverse, qb, ak, qk, total, call.cu_seqlens,
+        call.scale, call.T, p.chunks, H=s.shared, HS=s.heads, K=s.K, BS=tile.width, num_warps=tile.warps,
+        num_stages=tile.stages, **call.options,
     )  # fmt: skip
-    return Saved(w, read, write, write_v, scores, total)
+    return Saved(w, read, write, write_v, inverse, qb, ak, qk, total)
 
 
-def _segment_states(call: Call, v: Tensor, saved: Saved, start: Maybe, keep: bool) -> tuple[Tensor, Tensor]:
+def _segment_stores(call: Call, like: Tensor) -> tuple[Tensor, Tensor]:
+    """For each segment's state [K, V] and map [K, K], fp32."""
+    s, slots = call.shape, call.plan.slots
+    N, M = (torch.empty(slots, s.heads, s.K, d, device=like.device, dtype=torch.float32) for d in (s.V, s.K))
+    return N, M
+
+
+def _segment_states(call: Call, v: Tensor, saved: Saved, start: Maybe) -> tuple[Tensor, Tensor]:
     """The state that each segment starts from, and its map, both fp32."""
     s, p = call.shape, call.plan
-    states, maps = (torch.empty(p.slots, s.heads, s.K, d, device=v.device, dtype=torch.float32) for d in (s.V, s.K))
+    states, maps = _segment_stores(call, v)
     values = _slices(s.V, p.map)
     # Backward, the first segment's map is of no use and the last one's is.
     channel_delta_segment_map_kernel[_grid(call, p.segments, values + _slices(s.K, p.map))](
-        v, saved.w, saved.write, saved.write_v, saved.scores, saved.total, states, maps, call.cu_seqlens,
-        **call.span, last=int(keep), VALUES=values, **call.dims, **_sweep(call, p.map, values + _slices(s.K, p.map)),
-        **call.options,
+        v, saved.w, saved.write, saved.write_v, saved.inverse, saved.ak, saved.total, states, maps, call.cu_seqlens,
+        **call.span, chunks=p.chunks, last=int(s.kept), VALUES=values, **call.dims,
+        **_sweep(call, p.map, values + _slices(s.K, p.map)), **call.options,
     )  # fmt: skip
     _combine(call, states, maps, start, reverse=False)
     return states, maps
@@ -158,7 +193,8 @@ def _segment_gradients(call: Call, do: Tensor, saved: Saved, d_end: Maybe) -> Te
     s, p = call.shape, call.plan
     states = torch.empty(p.slots, s.heads, s.K, s.V, device=do.device, dtype=torch.float32)
     channel_delta_reverse_kernel[_grid(call, p.segments, _slices(s.V, p.reverse))](
-        do, *saved.operands, None, None, None, None, states, call.cu_seqlens, **call.span, **call.dims,
+        do, saved.w, saved.read, saved.write, None, None, saved.qb, None, None, saved.total, None, None, None, None,
+        states, call.cu_seqlens, **call.span, chunks=p.chunks, **call.dims,
         **_sweep(call, p.reverse), SEGMENTED=True, MAP=True, **call.options,
     )  # fmt: skip
     assert saved.maps is not None

@@ -1,4 +1,4 @@
-"""What the kernels of this folder call on the device: gates, and the decays between the tokens of a chunk.
+"""What the kernels of this folder call on the device: gates, and the scores of a chunk through the decays in between.
 
 Inside a chunk token i reads token j, j < i, through the decay of the tokens in between, channel by channel:
 
@@ -6,13 +6,18 @@ Inside a chunk token i reads token j, j < i, through the decay of the tokens in 
 
 No factor of that exponent is bounded over a chunk, so pairs are taken by level: at half size h = 1, 2, 4, …, rows in
 the upper half of a block of 2h see columns in its lower half through R, the sum at the end of the lower half. Then
-G_i - R <= 0 and R - G_j <= 0, whatever the gates: z = 2^-|G - R| serves rows and columns alike, and each level is one
-product of x z and y z, of which a mask keeps that level's pairs. Every pair belongs to one level: that of the highest
-bit in which i and j differ.
+G_i - R <= 0 and R - G_j <= 0, whatever the gates, and each level is one product, of which a mask keeps that level's
+pairs: each pair belongs to the level of the highest bit in which i and j differ.
+
+Where the halves of a block keep more than 2^-100, one product takes all pairs in it: 2^(G - R) and 2^(R - G) pass 1 on
+the other side of R, but stay in the range of fp32 and bf16, which hold them with all their digits. `first_level` is the
+highest level at which all blocks do; the levels above it follow as before. fp16 has no such range: it takes all levels.
+
+The loop over levels is not unrolled: unrolled, the compiler keeps the masks of all levels in registers.
 """
 
-# Triton types a device function as one that never returns.
-# pyright: reportGeneralTypeIssues=false
+# Triton types a device function, tl.range too, as one that never returns, and constexpr parameters as no plain values.
+# pyright: reportGeneralTypeIssues=false, reportArgumentType=false
 
 from __future__ import annotations
 
@@ -24,8 +29,13 @@ from kernels.common.linear_state.device import load_rows
 # Gates are held in powers of 2. What decays below 2^-96 in one token is lost in fp32 beside anything else: a gate of
 # -inf is this one, so that no difference of two sums is inf - inf and no sum outgrows fp32's digits.
 SMALLEST = tl.constexpr(-96.0)
-# Levels of the longest chunk, 256 tokens.
-LEVELS = tl.constexpr(8)
+# The largest power of 2 that a block's rows and columns are scaled by: it leaves 2^27 to their own size.
+WIDEST = tl.constexpr(100.0)
+# No block of fewer than 2 << 3 tokens is tried: scaling its pairs saves too little.
+NARROWEST = tl.constexpr(3)
+# Levels of the longest chunk, 64 tokens.
+LEVELS = tl.constexpr(6)
+NORM_EPS = tl.constexpr(1e-6)
 
 
 @triton.jit
@@ -37,31 +47,75 @@ def load_gates(g, stride: tl.constexpr, keep, start, BT: tl.constexpr, K: tl.con
 
 
 @triton.jit
-def decay(x):
-    """2^x, at most 1: a difference of two sums may exceed 0 by rounding."""
-    return tl.exp2(tl.where(x > 0.0, 0.0, x))
+def load_sums(g, stride: tl.constexpr, keep, start, BT: tl.constexpr, K: tl.constexpr, BK: tl.constexpr):
+    """(log decays, their running sums) [BT, BK] in powers of 2."""
+    b_g = load_gates(g, stride, keep, start, BT, K, BK)
+    return b_g, tl.cumsum(b_g, 0)
 
 
 @triton.jit
-def boundary(G, HALF: tl.constexpr, BT: tl.constexpr, BK: tl.constexpr):
-    """R [BT, BK]: G of the last row of the lower half, for every row of a block of 2 HALF."""
-    blocks = tl.reshape(G, [BT // (2 * HALF), 2 * HALF, BK])
-    row = tl.arange(0, 2 * HALF)[None, :, None]
-    R = tl.sum(tl.where(row == HALF - 1, blocks, 0.0), 1)
-    return tl.reshape(tl.broadcast_to(R[:, None, :], [BT // (2 * HALF), 2 * HALF, BK]), [BT, BK])
+def load_beta(beta, keep, HS: tl.constexpr, BT: tl.constexpr):
+    """beta [BT] of one head, fp32."""
+    return tl.load(beta + tl.arange(0, BT) * HS, mask=keep, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def inverse_norm(squares):
+    """1 / |x| of rows whose elements' squares sum to this, as spec.py has it."""
+    return tl.rsqrt(squares + NORM_EPS)
+
+
+@triton.jit
+def decay(x, most=0.0):
+    """2^x, at most 2^most: a difference of sums may exceed 0 by rounding, and what is masked may exceed anything."""
+    return tl.exp2(tl.where(x > most, most, x))
+
+
+@triton.jit
+def since_boundary(G, level, BT: tl.constexpr, BK: tl.constexpr):
+    """G - R [BT, BK], R the sum at the end of the lower half of each block of 2 << level tokens."""
+    i = tl.arange(0, BT)[:, None]
+    last = ((i >> (level + 1)) << (level + 1)) + (1 << level) - 1
+    return G - tl.gather(G, tl.broadcast_to(last, [BT, BK]), 0)
+
+
+@triton.jit
+def depth(BT: tl.constexpr):
+    """Levels of a chunk: log2 of its tokens."""
+    return 4 if BT == 16 else 5 if BT == 32 else 6
+
+
+@triton.jit
+def first_level(G, dtype: tl.constexpr, BT: tl.constexpr, BK: tl.constexpr):
+    """The highest level whose blocks can be taken whole, from NARROWEST on; 0 where none can."""
+    first = 0
+    if dtype != tl.float16:
+        for level in tl.static_range(NARROWEST, LEVELS):
+            if 2 << level <= BT:
+                spread = tl.max(tl.max(tl.abs(since_boundary(G, level, BT, BK)), 1), 0)
+                first = tl.where(spread < WIDEST, level, first)
+    return first
 
 
 @triton.jit
 def pairs_of(g, start, rows, keep, HS: tl.constexpr, K: tl.constexpr, BT: tl.constexpr):
-    """[BT, BT]: i xor j where j < i, else 0; shifted right by a level it is 1 for that level's pairs.
+    """[BT, BT]: i xor j where j < i, else 0.
 
-    It is made anew for each slice, from something that only the slice knows: else the compiler moves the masks of all
-    levels out of the loop over slices, where they take more registers than there are.
+    It is made anew for each slice, from something that only the slice knows: else the compiler moves it out of the loop
+    over slices, where it takes more registers than there are.
     """
     i = tl.arange(0, BT)[:, None]
     j = tl.arange(0, BT)[None, :]
     seen = tl.load(g + rows * HS * K + start, mask=keep, other=0.0).to(tl.float32) < 1.0
     return tl.where((i > j) & (keep & seen)[:, None], i ^ j, 0)
+
+
+@triton.jit
+def pairs_at(order, level, first, G, BT: tl.constexpr, BK: tl.constexpr):
+    """(the pairs of a level [BT, BT], G - R [BT, BK], the largest power of 2 that a row or column is scaled by)."""
+    whole = (level == first) & (level > 0)
+    pairs = (order >= tl.where(whole, 1, 1 << level)) & (order < (2 << level))
+    return pairs, since_boundary(G, level, BT, BK), tl.where(whole, WIDEST, 0.0)
 
 
 @triton.jit
@@ -74,3 +128,58 @@ def chunk_of(n, order, low, segment, chunks, cu_seqlens, BT: tl.constexpr):
     if cu_seqlens is None:
         return n * chunks + within
     return (low - order.to(tl.int64) * segment) // BT + n + within
+
+
+@triton.jit
+def chunk_scores(
+    q, a, y, g, beta, scale, keep, H: tl.constexpr, HY: tl.constexpr, HS: tl.constexpr, K: tl.constexpr,
+    BT: tl.constexpr, BS: tl.constexpr, READ: tl.constexpr, DPLR: tl.constexpr, L2NORM: tl.constexpr,
+    PRECISION: tl.constexpr,
+):  # fmt: skip
+    """tril(a y^T, -1) and s tril(q y^T) [BT, BT] fp32 through the decays in between; the second is 0 if not READ.
+
+    y has HY heads a row. KDA: y is k, and rows a of the product are k and its columns beta k.
+    """
+    rows = tl.arange(0, BT)
+    dtype = y.dtype.element_ty
+    diagonal = tl.zeros([BT], dtype=tl.float32)
+    squares_q = tl.zeros([BT], dtype=tl.float32)
+    squares_k = tl.zeros([BT], dtype=tl.float32)
+    A = tl.zeros([BT, BT], dtype=tl.float32)
+    Q = tl.zeros([BT, BT], dtype=tl.float32)
+    for start in tl.range(0, K, BS, disable_licm=True, num_stages=1):
+        b_g, b_G = load_sums(g, HS * K, keep, start, BT, K, BS)  # [BT, BS]
+        b_y = load_rows(y, HY * K, keep, start, BT, K, BS)
+        b_a = load_rows(a, HS * K, keep, start, BT, K, BS) if DPLR else b_y
+        if L2NORM:
+            squares_k += tl.sum(b_y.to(tl.float32) * b_y, 1)
+        if READ:
+            b_q = load_rows(q, H * K, keep, start, BT, K, BS)
+            diagonal += tl.sum(b_q.to(tl.float32) * b_y, 1)
+            if L2NORM:
+                squares_q += tl.sum(b_q.to(tl.float32) * b_q, 1)
+        order = pairs_of(g, start, rows, keep, HS, K, BT)
+        first = first_level(b_G, dtype, BT, BS)
+        for level in tl.range(first, depth(BT), disable_licm=True, num_stages=1):
+            pairs, since, most = pairs_at(order, level, first, b_G, BT, BS)
+            columns = tl.trans((b_y * decay(-since, most)).to(dtype))
+            before = decay(since, most)
+            if READ:
+                Q += tl.where(pairs, tl.dot((b_q * before).to(dtype), columns, input_precision=PRECISION), 0.0)
+            if DPLR:
+                before = decay(since - b_g, most)
+            A += tl.where(pairs, tl.dot((b_a * before).to(dtype), columns, input_precision=PRECISION), 0.0)
+    if READ:
+        Q = (Q + tl.where(rows[:, None] == rows[None, :], diagonal[:, None], 0.0)) * scale
+    if not DPLR:
+        column = load_beta(beta, keep, HS, BT)
+        if L2NORM:
+            of_k = inverse_norm(squares_k)
+            column *= of_k
+            A *= of_k[:, None]
+            if READ:
+                Q *= inverse_norm(squares_q)[:, None]
+        A *= column[None, :]
+        if READ:
+            Q *= column[None, :]
+    return A, Q

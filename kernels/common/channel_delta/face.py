@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from kernels.common.channel_delta.plan import KERNELS, MAX_DIM, candidates, executed, of_problem, plan
+from kernels.common.channel_delta.plan import MAX_DIM, Shape, candidates, executed, launched, of_problem, plan
 from kernels.common.channel_delta.step import WARPS, plan_step
 from suite import Problem
 from suite.problem import Value
@@ -21,17 +21,20 @@ def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
 def registration(*, dplr: bool) -> dict[str, Any]:
     """The functions of (problem, tunables) that an implementation registers, for `suite.target()`."""
 
+    def shape_of(problem: Problem, tunables: Mapping[str, Value]) -> Shape:
+        l2norm = not dplr and bool(problem.axis("l2norm"))
+        return of_problem(problem, int(tunables["chunk"]), dplr=dplr, l2norm=l2norm)
+
     def configuration(problem: Problem, tunables: Mapping[str, Value]) -> dict[str, Any]:
-        chosen = plan(of_problem(problem, int(tunables["chunk"]), dplr=dplr))
-        kinds = (kind for kind in KERNELS[problem.pass_] if kind != "map" or chosen.segmented)
-        return {kind: chosen.describe(kind) for kind in kinds}
+        chosen = plan(shape_of(problem, tunables))
+        return {kind: chosen.describe(kind) for kind in launched(chosen, problem.pass_)}
 
     def flops_exec(problem: Problem, tunables: Mapping[str, Value]) -> float:
-        shape = of_problem(problem, int(tunables["chunk"]), dplr=dplr)
+        shape = shape_of(problem, tunables)
         return executed(shape, plan(shape), problem.pass_)
 
     def search(problem: Problem, tunables: Mapping[str, Value]) -> dict[str, list[dict[str, int]]]:
-        return candidates(of_problem(problem, int(tunables["chunk"]), dplr=dplr), problem.pass_)
+        return candidates(shape_of(problem, tunables), problem.pass_)
 
     return {"supports": supports, "configuration": configuration, "flops_exec": flops_exec, "search": search}
 

@@ -1,4 +1,4 @@
-"""The output sweep and the map of a segment: chunks one after another, with a slice of the state in registers."""
+"""The output sweep where operands come from memory: chunks in turn, with a slice of the state in registers."""
 
 # Triton types a device function as one that never returns, and a constexpr as an object of its own.
 # pyright: reportGeneralTypeIssues=false, reportAssignmentType=false
@@ -13,23 +13,21 @@ from kernels.common.linear_state.device import load_rows, load_state, locate, st
 
 
 @triton.jit
-def chunk_values(v, scores, keep, start, HS: tl.constexpr, V: tl.constexpr, BT: tl.constexpr, BV: tl.constexpr,
+def chunk_values(v, inverse, ak, keep, start, HS: tl.constexpr, V: tl.constexpr, BT: tl.constexpr, BV: tl.constexpr,
                  DPLR: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
     """(v, what u is of the values alone: inverse v or inverse ak v), a slice [BT, BV] of each."""
-    MATRICES: tl.constexpr = 4 if DPLR else 2
     b_v = load_rows(v, HS * V, keep, start, BT, V, BV)
     x = b_v
     if DPLR:
-        ak = load_rows(scores + 2 * BT, HS * MATRICES * BT, keep, 0, BT, BT, BT)
-        x = tl.dot(ak, b_v, input_precision=PRECISION).to(b_v.dtype)
-    inverse = load_rows(scores, HS * MATRICES * BT, keep, 0, BT, BT, BT)
-    return b_v, tl.dot(inverse, x, input_precision=PRECISION)
+        x = tl.dot(load_rows(ak, HS * BT, keep, 0, BT, BT, BT), b_v, input_precision=PRECISION).to(b_v.dtype)
+    b_inverse = load_rows(inverse, HS * BT, keep, 0, BT, BT, BT)
+    return b_v, tl.dot(b_inverse, x, input_precision=PRECISION)
 
 
 @triton.jit(do_not_specialize=["T"])
 def channel_delta_output_kernel(
-    v, w, read, write, write_v, scores, total, o, S_start, S_end, kept_S, kept_u, cu_seqlens, T, segment, segments,
-    chunks, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr, BT: tl.constexpr, BK: tl.constexpr,
+    v, w, read, write, write_v, inverse, qb, ak, qk, total, o, S_start, S_end, kept_S, kept_u, cu_seqlens, T, segment,
+    segments, chunks, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr, BT: tl.constexpr, BK: tl.constexpr,
     BV: tl.constexpr, SLICES: tl.constexpr, SEGMENTED: tl.constexpr, DPLR: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """u = w S + inverse x;  o = read S + qb u (+ qk v);  S = total S + write^T u (+ write_v^T v).
@@ -38,8 +36,8 @@ def channel_delta_output_kernel(
 
     Grid:    sequences x segments x HS x slices of V, one axis, slices fastest.
     On chip: S [K, BV], fp32, over all chunks of the segment.
-    Reads:   w, read, write (write_v), scores, total, a slice of v; a start state where one is given (a state a
-             sequence, or a segment's if SEGMENTED).
+    Reads:   w, read, write (write_v), inverse, qb (ak, qk), total, a slice of v; a start state where one is given (a
+             state a sequence, or a segment's if SEGMENTED).
     Writes:  a slice of o; the final state, where wanted, by the last segment; where a backward pass follows, the state
              before each chunk, kept_S [chunks, HS, K, V], and kept_u [B, T, HS, V].
     Bytes a token and state head over all slices, s an element: KDA s (3K + 2V + 2 BT), DPLR s (4K + 2V + 4 BT); kept
@@ -51,16 +49,18 @@ def channel_delta_output_kernel(
     rows = tl.arange(0, BT)
     kk = tl.arange(0, BK)
     vv = part * BV + tl.arange(0, BV)
-    MATRICES: tl.constexpr = 4 if DPLR else 2
     at = low * HS + h
     w += at * K
     read += at * K
     write += at * K
     v += at * V
     o += at * V
-    scores += at * MATRICES * BT
+    inverse += at * BT
+    qb += at * BT
     if DPLR:
         write_v += at * K
+        ak += at * BT
+        qk += at * BT
     if kept_u is not None:
         kept_u += at * V
     chunk = chunk_of(n, order, low, segment, chunks, cu_seqlens, BT) * HS + h
@@ -73,21 +73,23 @@ def channel_delta_output_kernel(
         keep = rows < length - done
         if kept_S is not None:
             store_state(kept_S, chunk, S, kk[:, None], vv[None, :], K, V, K * V)
-        b_v, b_x = chunk_values(v, scores, keep, part * BV, HS, V, BT, BV, DPLR, PRECISION)
+        b_v, b_x = chunk_values(v, inverse, ak, keep, part * BV, HS, V, BT, BV, DPLR, PRECISION)
         b_w = load_rows(w, HS * K, keep, 0, BT, K, BK)  # [BT, BK]
         b_u = (b_x + times_state(b_w, S, PRECISION)).to(b_v.dtype)  # [BT, BV]
         b_q = load_rows(read, HS * K, keep, 0, BT, K, BK)  # [BT, BK]
-        qb = load_rows(scores + BT, HS * MATRICES * BT, keep, 0, BT, BT, BT)
-        b_o = tl.dot(qb, b_u, times_state(b_q, S, PRECISION), input_precision=PRECISION)
+        b_qb = load_rows(qb, HS * BT, keep, 0, BT, BT, BT)
+        b_o = tl.dot(b_qb, b_u, times_state(b_q, S, PRECISION), input_precision=PRECISION)
         b_b = load_rows(write, HS * K, keep, 0, BT, K, BK)  # [BT, BK]
         S *= tl.load(total + chunk * K + kk, mask=kk < K, other=0.0)[:, None]
         S = tl.dot(tl.trans(b_b), b_u, S, input_precision=PRECISION)
         if DPLR:
-            qk = load_rows(scores + 3 * BT, HS * MATRICES * BT, keep, 0, BT, BT, BT)
-            b_o = tl.dot(qk, b_v, b_o, input_precision=PRECISION)
+            b_qk = load_rows(qk, HS * BT, keep, 0, BT, BT, BT)
+            b_o = tl.dot(b_qk, b_v, b_o, input_precision=PRECISION)
             b_k = load_rows(write_v, HS * K, keep, 0, BT, K, BK)
             S = tl.dot(tl.trans(b_k), b_v, S, input_precision=PRECISION)
             write_v += BT * HS * K
+            ak += BT * HS * BT
+            qk += BT * HS * BT
         store_rows(o, b_o, HS * V, keep, part * BV, BT, V, BV)
         if kept_u is not None:
             store_rows(kept_u, b_u, HS * V, keep, part * BV, BT, V, BV)
@@ -97,7 +99,8 @@ def channel_delta_output_kernel(
         write += BT * HS * K
         v += BT * HS * V
         o += BT * HS * V
-        scores += BT * HS * MATRICES * BT
+        inverse += BT * HS * BT
+        qb += BT * HS * BT
         chunk += HS
 
     if S_end is not None and high == end:

@@ -6,37 +6,43 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from kernels.common.channel_delta.chunked import Call, Inputs, Maybe, Saved, backward, forward
-from kernels.common.channel_delta.plan import MAX_DIM, Shape, plan
+from kernels.common.channel_delta.plan import MAX_DIM, Shape, fusible, plan
+from kernels.common.delta_state.spec import unit
 from suite.errors import UsageError
 
 
-def chunk_channel_delta(q, k, v, log_decay, *, beta=None, a=None, b=None, scale: float, initial_state=None,
-                        output_final_state: bool, cu_seqlens, cu_seqlens_cpu, chunk: int):  # fmt: skip
+def chunk_channel_delta(q, k, v, log_decay, *, beta=None, a=None, b=None, l2norm: bool = False, scale: float,
+                        initial_state=None, output_final_state: bool, cu_seqlens, cu_seqlens_cpu,
+                        chunk: int):  # fmt: skip
     """q, k [B,T,H,K], v [B,T,HS,V], log_decay [B,T,HS,K] -> (o [B,T,HS,V] in q's dtype, final state or None).
 
-    Either beta [B,T,HS] (the delta rule), or a and b [B,T,HS,K] (DPLR). initial_state is S [N,HS,K,V] or None for
-    zeros; the final state has its dtype (fp32 for None). cu_seqlens [N+1] cuts the tokens of B = 1 into sequences,
-    cu_seqlens_cpu is its copy on the CPU, from which grids are made. Gradients flow to every float tensor.
+    Either beta [B,T,HS] (the delta rule), or a and b [B,T,HS,K] (DPLR). With l2norm q and k are normalised first.
+    initial_state is S [N,HS,K,V] or None for zeros; the final state has its dtype (fp32 for None). cu_seqlens [N+1]
+    cuts the tokens of B = 1 into sequences, cu_seqlens_cpu is its copy on the CPU, from which grids are made.
+    Gradients flow to every float tensor.
     Raises UsageError on shapes, dtypes or a chunk that can not be served.
     """
+    tensors = (q, k, v, log_decay, beta, a, b, initial_state)
+    kept = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
+    if l2norm and (kept or not fusible(q.shape[-1])):
+        # Kernels that cut heads in slices do not know a whole row's norm.
+        q, k, l2norm = unit(q.float()).to(q.dtype), unit(k.float()).to(k.dtype), False
     inputs = Inputs(q, k, v, log_decay, beta, a, b)
-    call = _call(inputs, scale, cu_seqlens, cu_seqlens_cpu, chunk)
+    call = _call(inputs, scale, cu_seqlens, cu_seqlens_cpu, chunk, kept, l2norm)
     expected = (call.shape.sequences, call.shape.heads, call.shape.K, call.shape.V)
     if initial_state is not None and initial_state.shape != expected:
         raise UsageError(f"initial state is {tuple(initial_state.shape)}; it has to be {expected}")
-    tensors = (q, k, v, log_decay, beta, a, b, initial_state)
-    differentiated = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
-    return _Chunked.apply(*tensors, call, output_final_state, differentiated)
+    return _Chunked.apply(q, k, v, log_decay, beta, a, b, initial_state, call, output_final_state)
 
 
 class _Chunked(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, q, k, v, g, beta, a, b, S, call: Call, output_final_state: bool, differentiated: bool):
+    def forward(ctx, q, k, v, g, beta, a, b, S, call: Call, output_final_state: bool):
         q, k, v, g = (x.contiguous() for x in (q, k, v, g))
         beta, a, b, S = (None if x is None else x.contiguous() for x in (beta, a, b, S))
         end = _empty_state(call, q, S) if output_final_state else None
-        o, saved = forward(call, Inputs(q, k, v, g, beta, a, b), S, end, differentiated)
-        if differentiated:
+        o, saved = forward(call, Inputs(q, k, v, g, beta, a, b), S, end)
+        if saved is not None and call.shape.kept:
             ctx.save_for_backward(q, k, v, g, beta, a, b, S, *saved.operands, saved.states, saved.u, saved.maps)
         ctx.call = call
         ctx.set_materialize_grads(False)
@@ -54,7 +60,7 @@ class _Chunked(torch.autograd.Function):
         found = backward(call, Inputs(q, k, v, g, beta, a, b), Saved(*saved), do, d_end, d_start)
         dq, dk, dv, dg, dbeta, da, db = found
         dbeta = None if dbeta is None else dbeta.to(beta.dtype)
-        return _sum_heads(dq, q), _sum_heads(dk, k), dv, dg, dbeta, da, db, d_start, None, None, None
+        return _sum_heads(dq, q), _sum_heads(dk, k), dv, dg, dbeta, da, db, d_start, None, None
 
 
 def _empty_state(call: Call, like: torch.Tensor, S: Maybe) -> torch.Tensor:
@@ -68,7 +74,7 @@ def _sum_heads(dx, x: torch.Tensor) -> torch.Tensor:
     return dx if shared == 1 else dx.unflatten(2, (x.shape[2], shared)).sum(3)
 
 
-def _call(x: Inputs, scale: float, cu_seqlens, cu_seqlens_cpu, chunk: int) -> Call:
+def _call(x: Inputs, scale: float, cu_seqlens, cu_seqlens_cpu, chunk: int, kept: bool, l2norm: bool) -> Call:
     if chunk < 16 or chunk & (chunk - 1):
         raise UsageError(f"chunk = {chunk} can not be served; use a power of 2 of at least 16")
     B, T, H, K = x.q.shape
@@ -89,7 +95,8 @@ def _call(x: Inputs, scale: float, cu_seqlens, cu_seqlens_cpu, chunk: int) -> Ca
         raise UsageError(f"head dims K = {K}, V = {V} are too large; use at most {MAX_DIM}")
     sequences, longest = (B, T) if cu_seqlens is None else _packing(cu_seqlens, cu_seqlens_cpu, B)
     dtype = str(x.q.dtype).removeprefix("torch.")
-    shape = Shape(sequences, longest, B * T, heads, H, K, V, chunk, dtype, cu_seqlens is not None, x.a is not None)
+    packed, dplr = cu_seqlens is not None, x.a is not None
+    shape = Shape(sequences, longest, B * T, heads, H, K, V, chunk, dtype, packed, dplr, kept, l2norm)
     return Call(shape, plan(shape), T, cu_seqlens, scale)
 
 

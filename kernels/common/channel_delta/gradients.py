@@ -8,7 +8,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.common.channel_delta.device import LEVELS, boundary, decay, load_gates, pairs_of
+from kernels.common.channel_delta.device import decay, depth, first_level, load_sums, pairs_at, pairs_of
 from kernels.common.linear_state.device import load_rows, locate, store_rows, times_state
 
 
@@ -64,65 +64,43 @@ def product_of_states(S, dS, first, K: tl.constexpr, V: tl.constexpr, BS: tl.con
 
 @triton.jit
 def through_scores(
-    P, q, a, b, k, b_beta, g, G, keep, order, STRIDE: tl.constexpr, BT: tl.constexpr, BS: tl.constexpr,
+    P, q, a, y, g, G, keep, order, first, STRIDE: tl.constexpr, BT: tl.constexpr, BS: tl.constexpr,
     DPLR: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """What rows and columns receive through the chunk's scores: (dq, da, db, dk, for dg from q, b, k, and from a).
+    """What rows q, a and columns y receive through the chunk's scores: (dq, da, dy, for dg: of q and y, of a).
 
-    P: where the gradients [BT, BT] of the scores lie, qb, ab and, where DPLR, qk, ak; q, a, b, k [BT, BS]. Without DPLR
-    dk is 0, a is k and reads through its own gate, and b is beta k.
+    P: where the gradients [BT, BT] of the scores q y lie, those of a y behind them; q, a, y [BT, BS]. Without DPLR a
+    reads through its own gate.
     """
     dtype = P.dtype.element_ty
     dq = tl.zeros([BT, BS], dtype=tl.float32)
     da = tl.zeros([BT, BS], dtype=tl.float32)
-    db = tl.zeros([BT, BS], dtype=tl.float32)
-    dk = tl.zeros([BT, BS], dtype=tl.float32)
+    dy = tl.zeros([BT, BS], dtype=tl.float32)
     upto = tl.zeros([BT, BS], dtype=tl.float32)
     upto_a = tl.zeros([BT, BS], dtype=tl.float32)
-    for level in tl.static_range(LEVELS):
-        if 2 << level <= BT:
-            # Without it the compiler loads the scores' gradients once and keeps them in registers through all levels.
-            tl.debug_barrier()
-            pairs = (order >> level) == 1
-            R = boundary(G, 1 << level, BT, BS)
-            z = tl.exp2(-tl.abs(G - R))
-            qz = (q * z).to(dtype)
-            # The rounded operands of both products, so that rows and columns cancel in dg where they should.
-            if DPLR:
-                bz = (b * z).to(dtype)
-                kz = (k * z).to(dtype)
-                QK = load_pairs(P + 2 * BT, STRIDE, keep, pairs, BT)
-                x = tl.dot(QK, kz, input_precision=PRECISION)
-                y_k = tl.dot(tl.trans(QK), qz, input_precision=PRECISION)
-            else:
-                bz = (k * (z * b_beta[:, None])).to(dtype)
-                x = tl.zeros([BT, BS], dtype=tl.float32)
-                y_k = x
-            QB = load_pairs(P, STRIDE, keep, pairs, BT)
-            x = tl.dot(QB, bz, x, input_precision=PRECISION)
-            y = tl.dot(tl.trans(QB), qz, input_precision=PRECISION)
-            dq += x * z
-            upto += qz.to(tl.float32) * x
-            AB = load_pairs(P + BT, STRIDE, keep, pairs, BT)
-            x = tl.dot(AB, bz, input_precision=PRECISION)
-            if DPLR:
-                z_a = decay(G - g - R)
-                az = (a * z_a).to(dtype)
-                AK = load_pairs(P + 3 * BT, STRIDE, keep, pairs, BT)
-                x = tl.dot(AK, kz, x, input_precision=PRECISION)
-                y_k = tl.dot(tl.trans(AK), az, y_k, input_precision=PRECISION)
-                dk += y_k * z
-                upto -= kz.to(tl.float32) * y_k
-                da += x * z_a
-                upto_a += az.to(tl.float32) * x
-            else:
-                az = (k * z).to(dtype)
-                da += x * z
-                upto += az.to(tl.float32) * x
-            y = tl.dot(tl.trans(AB), az, y, input_precision=PRECISION)
-            db += y * z
-            upto -= bz.to(tl.float32) * y
-    return dq, da, db, dk, upto, upto_a
+    for level in tl.range(first, depth(BT), disable_licm=True, num_stages=1):
+        pairs, since, most = pairs_at(order, level, first, G, BT, BS)
+        after = decay(-since, most)
+        before = decay(since, most)
+        # The rounded operands of both products, so that rows and columns cancel in dg where they should.
+        yz = (y * after).to(dtype)
+        qz = (q * before).to(dtype)
+        P_q = load_pairs(P, STRIDE, keep, pairs, BT)
+        x = tl.dot(P_q, yz, input_precision=PRECISION)
+        dq += x * before
+        upto += qz.to(tl.float32) * x
+        c = tl.dot(tl.trans(P_q), qz, input_precision=PRECISION)
+        if DPLR:
+            before = decay(since - g, most)
+        az = (a * before).to(dtype)
+        P_a = load_pairs(P + BT, STRIDE, keep, pairs, BT)
+        x = tl.dot(P_a, yz, input_precision=PRECISION)
+        da += x * before
+        upto_a += az.to(tl.float32) * x
+        c = tl.dot(tl.trans(P_a), az, c, input_precision=PRECISION)
+        dy += c * after
+        upto -= yz.to(tl.float32) * c
+    return dq, da, dy, upto, upto_a
 
 
 @triton.jit(do_not_specialize=["T"])
@@ -188,9 +166,8 @@ def channel_delta_gradients_kernel(
     # What one thread stored others load below.
     tl.debug_barrier()
 
-    for start in range(0, K, BS):
-        b_g = load_gates(g, HS * K, keep, start, BT, K, BS)  # [BT, BS]
-        b_G = tl.cumsum(b_g, 0)
+    for start in tl.range(0, K, BS, disable_licm=True):
+        b_g, b_G = load_sums(g, HS * K, keep, start, BT, K, BS)  # [BT, BS]
         b_q = load_rows(q, H * K, keep, start, BT, K, BS)
         b_k = load_rows(k, H * K, keep, start, BT, K, BS)
         if DPLR:
@@ -198,16 +175,24 @@ def channel_delta_gradients_kernel(
             b_b = load_rows(b, HS * K, keep, start, BT, K, BS)
         else:
             b_a = b_k
-            b_b = b_k
+            b_b = b_k * b_beta[:, None]
         order = pairs_of(g, start, rows, keep, HS, K, BT)
-        b_dq, b_da, b_db, b_dk, upto, upto_a = through_scores(
-            dscores, b_q, b_a, b_b, b_k, b_beta, b_g, b_G, keep, order, STRIDE, BT, BS, DPLR, PRECISION
+        first = first_level(b_G, q.dtype.element_ty, BT, BS)
+        b_dq, b_da, b_db, upto, upto_a = through_scores(
+            dscores, b_q, b_a, b_b, b_g, b_G, keep, order, first, STRIDE, BT, BS, DPLR, PRECISION
         )
         if DPLR:
+            x_dq, x_da, b_dk, x_upto, x_upto_a = through_scores(
+                dscores + 2 * BT, b_q, b_a, b_k, b_g, b_G, keep, order, first, STRIDE, BT, BS, DPLR, PRECISION
+            )
+            b_dq += x_dq
+            b_da += x_da
+            upto += x_upto
+            upto_a += x_upto_a
             b_dq += d_qb[:, None] * b_b + d_qk[:, None] * b_k
             b_dk += d_qk[:, None] * b_q
         else:
-            b_dq += (d_qb * b_beta)[:, None] * b_k
+            b_dq += d_qb[:, None] * b_b
         b_db += d_qb[:, None] * b_q
 
         # Rows read from before the chunk, columns are read after it: gates up to a row, gates after a column.
@@ -231,7 +216,7 @@ def channel_delta_gradients_kernel(
             store_rows(da, b_da, HS * K, keep, start, BT, K, BS)
             store_rows(db, b_db, HS * K, keep, start, BT, K, BS)
         else:
-            beyond = b_k * (more_b * b_beta[:, None])
+            beyond = b_b * more_b
             b_dbeta += tl.sum(b_k * b_db, 1)
             b_dk = b_beta[:, None] * b_db + b_da
         store_rows(dq, b_dq, HS * K, keep, start, BT, K, BS)

@@ -14,8 +14,8 @@ from kernels.common.linear_state.device import load_rows, load_state, locate, st
 
 @triton.jit(do_not_specialize=["T"])
 def channel_delta_reverse_kernel(
-    do, w, read, write, write_v, scores, total, dv, dz, kept_dS, dS_start, dS_end, cu_seqlens, T, segment, segments,
-    chunks, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr, BT: tl.constexpr, BK: tl.constexpr,
+    do, w, read, write, write_v, inverse, qb, ak, qk, total, dv, dz, kept_dS, dS_start, dS_end, cu_seqlens, T, segment,
+    segments, chunks, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr, BT: tl.constexpr, BK: tl.constexpr,
     BV: tl.constexpr, SLICES: tl.constexpr, SEGMENTED: tl.constexpr, MAP: tl.constexpr, DPLR: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -26,7 +26,8 @@ def channel_delta_reverse_kernel(
 
     Grid:    sequences x segments x HS x slices of V, one axis, slices fastest. MAP leaves out each first segment.
     On chip: dS [K, BV], fp32, over all chunks of the segment, starting from the gradient of the state after it.
-    Reads:   w, read, write (write_v), scores, total, a slice of do; dS_start, one a sequence (SEGMENTED: a segment).
+    Reads:   w, read, write (write_v), inverse, qb (ak, qk), total, a slice of do; dS_start, one a sequence (SEGMENTED:
+             a segment).
     Writes:  a slice of dv (and dz); the gradient of the state after each chunk, kept_dS [chunks, HS, K, V]; dS_end,
              that of the initial state, where wanted, by the first segment. MAP: dS_end [slots, HS, K, V] fp32 alone.
     Bytes a token and state head over all slices, s an element: KDA s (3K + 2V + 2 BT + KV / BT), DPLR s (4K + 3V +
@@ -41,7 +42,6 @@ def channel_delta_reverse_kernel(
     rows = tl.arange(0, BT)
     kk = tl.arange(0, BK)
     vv = part * BV + tl.arange(0, BV)
-    MATRICES: tl.constexpr = 4 if DPLR else 2
     length = (high - low).to(tl.int32)
     last = (length - 1) // BT
     at = (low + last * BT) * HS + h
@@ -49,11 +49,14 @@ def channel_delta_reverse_kernel(
     read += at * K
     write += at * K
     do += at * V
-    scores += at * MATRICES * BT
+    qb += at * BT
     if not MAP:
         dv += at * V
+        inverse += at * BT
         if DPLR:
             write_v += at * K
+            ak += at * BT
+            qk += at * BT
             dz += at * V
     chunk = (chunk_of(n, order, low, segment, chunks, cu_seqlens, BT) + last) * HS + h
     dS = tl.zeros([BK, BV], dtype=tl.float32)
@@ -65,26 +68,29 @@ def channel_delta_reverse_kernel(
         if not MAP:
             store_state(kept_dS, chunk, dS, kk[:, None], vv[None, :], K, V, K * V)
         b_do = load_rows(do, HS * V, keep, part * BV, BT, V, BV)  # [BT, BV]
-        qb = load_rows(scores + BT, HS * MATRICES * BT, keep, 0, BT, BT, BT)
+        b_qb = load_rows(qb, HS * BT, keep, 0, BT, BT, BT)
         b_b = load_rows(write, HS * K, keep, 0, BT, K, BK)  # [BT, BK]
-        b_du = tl.dot(tl.trans(qb), b_do, times_state(b_b, dS, PRECISION), input_precision=PRECISION)
+        b_du = tl.dot(tl.trans(b_qb), b_do, times_state(b_b, dS, PRECISION), input_precision=PRECISION)
         b_du = b_du.to(b_do.dtype)  # [BT, BV]
         if not MAP:
-            inverse = load_rows(scores, HS * MATRICES * BT, keep, 0, BT, BT, BT)
-            b_dz = tl.dot(tl.trans(inverse), b_du, input_precision=PRECISION)  # [BT, BV]
+            b_inverse = load_rows(inverse, HS * BT, keep, 0, BT, BT, BT)
+            b_dz = tl.dot(tl.trans(b_inverse), b_du, input_precision=PRECISION)  # [BT, BV]
             b_dv = b_dz
             if DPLR:
                 store_rows(dz, b_dz, HS * V, keep, part * BV, BT, V, BV)
-                ak = load_rows(scores + 2 * BT, HS * MATRICES * BT, keep, 0, BT, BT, BT)
-                qk = load_rows(scores + 3 * BT, HS * MATRICES * BT, keep, 0, BT, BT, BT)
+                b_ak = load_rows(ak, HS * BT, keep, 0, BT, BT, BT)
+                b_qk = load_rows(qk, HS * BT, keep, 0, BT, BT, BT)
                 b_k = load_rows(write_v, HS * K, keep, 0, BT, K, BK)
-                b_dv = tl.dot(tl.trans(ak), b_dz.to(b_do.dtype), times_state(b_k, dS, PRECISION),
+                b_dv = tl.dot(tl.trans(b_ak), b_dz.to(b_do.dtype), times_state(b_k, dS, PRECISION),
                               input_precision=PRECISION)  # fmt: skip
-                b_dv = tl.dot(tl.trans(qk), b_do, b_dv, input_precision=PRECISION)
+                b_dv = tl.dot(tl.trans(b_qk), b_do, b_dv, input_precision=PRECISION)
                 write_v -= BT * HS * K
+                ak -= BT * HS * BT
+                qk -= BT * HS * BT
                 dz -= BT * HS * V
             store_rows(dv, b_dv, HS * V, keep, part * BV, BT, V, BV)
             dv -= BT * HS * V
+            inverse -= BT * HS * BT
         dS *= tl.load(total + chunk * K + kk, mask=kk < K, other=0.0)[:, None]
         b_q = load_rows(read, HS * K, keep, 0, BT, K, BK)  # [BT, BK]
         dS = tl.dot(tl.trans(b_q), b_do, dS, input_precision=PRECISION)
@@ -94,7 +100,7 @@ def channel_delta_reverse_kernel(
         read -= BT * HS * K
         write -= BT * HS * K
         do -= BT * HS * V
-        scores -= BT * HS * MATRICES * BT
+        qb -= BT * HS * BT
         chunk -= HS
 
     if MAP:

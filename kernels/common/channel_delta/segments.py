@@ -21,7 +21,7 @@ from kernels.common.masks import only_if
 
 @triton.jit(do_not_specialize=["T"])
 def channel_delta_segment_map_kernel(
-    v, w, write, write_v, scores, total, states, maps, cu_seqlens, T, segment, segments, chunks, last,
+    v, w, write, write_v, inverse, ak, total, states, maps, cu_seqlens, T, segment, segments, chunks, last,
     HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr, BT: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr,
     SLICES: tl.constexpr, VALUES: tl.constexpr, DPLR: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -30,7 +30,7 @@ def channel_delta_segment_map_kernel(
     Grid:    sequences x segments x HS x slices, one axis, slices fastest: VALUES slices of N, the others of M. A
              sequence's last segment is left out unless `last` is 1.
     On chip: S [K, BV], fp32, over all chunks of the segment.
-    Reads:   w, write, total; scores and a slice of v for N (and write_v).
+    Reads:   w, write, total; inverse (ak, write_v) and a slice of v for N.
     Writes:  states [slots, HS, K, V] and maps [slots, HS, K, K], fp32.
     Bytes a token and state head over all slices, s an element: KDA s (2K + V + BT), DPLR s (3K + V + 2 BT).
     """
@@ -42,14 +42,14 @@ def channel_delta_segment_map_kernel(
     of_values = part < VALUES
     start = tl.where(of_values, part, part - VALUES) * BV
     columns = start + tl.arange(0, BV)
-    MATRICES: tl.constexpr = 4 if DPLR else 2
     at = low * HS + h
     w += at * K
     write += at * K
     v += at * V
-    scores += at * MATRICES * BT
+    inverse += at * BT
     if DPLR:
         write_v += at * K
+        ak += at * BT
     chunk = chunk_of(n, order, low, segment, chunks, cu_seqlens, BT) * HS + h
     unit = (kk[:, None] == columns[None, :]) & (part >= VALUES)
     S = tl.where(unit, 1.0, 0.0)
@@ -58,7 +58,7 @@ def channel_delta_segment_map_kernel(
     for done in range(0, length, BT):
         keep = rows < length - done
         # M has no values: its slices load nothing of them.
-        b_v, b_x = chunk_values(v, scores, only_if(keep, of_values), start, HS, V, BT, BV, DPLR, PRECISION)
+        b_v, b_x = chunk_values(v, inverse, ak, only_if(keep, of_values), start, HS, V, BT, BV, DPLR, PRECISION)
         b_w = load_rows(w, HS * K, keep, 0, BT, K, BK)  # [BT, BK]
         b_u = (b_x + times_state(b_w, S, PRECISION)).to(b_v.dtype)  # [BT, BV]
         b_b = load_rows(write, HS * K, keep, 0, BT, K, BK)  # [BT, BK]
@@ -68,10 +68,11 @@ def channel_delta_segment_map_kernel(
             b_k = load_rows(write_v, HS * K, only_if(keep, of_values), 0, BT, K, BK)
             S = tl.dot(tl.trans(b_k), b_v, S, input_precision=PRECISION)
             write_v += BT * HS * K
+            ak += BT * HS * BT
         w += BT * HS * K
         write += BT * HS * K
         v += BT * HS * V
-        scores += BT * HS * MATRICES * BT
+        inverse += BT * HS * BT
         chunk += HS
 
     if of_values:

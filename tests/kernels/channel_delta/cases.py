@@ -40,6 +40,8 @@ CASES: dict[str, tuple[str, int, dict[str, Any]]] = {
 # The others say more of the same, in minutes.
 QUICK = ("one_token", "odd", "values", "chunk", "segments", "segments_packed")
 NAMES = [pytest.param(name, marks=() if name in QUICK else pytest.mark.long) for name in CASES]
+# Without a backward pass other kernels run.
+FORWARD = [pytest.param(name, marks=() if name in ("chunk", "segments") else pytest.mark.long) for name in CASES]
 
 
 @contextmanager
@@ -62,7 +64,7 @@ def checked(operator: Operator, name: str, own: dict[str, Any] | None = None, **
         return check_case(operator, "triton_chunk", problem, {"chunk": chunk}, device="interpret")
 
 
-def halves_are_the_whole(run: Callable[..., Any], inputs: dict[str, torch.Tensor], cut: int, regime: str) -> None:
+def halves_agree(run: Callable[..., Any], inputs: dict[str, torch.Tensor], cut: int, regime: str) -> None:
     """Two calls with the state carried between them give what one call gives."""
     with aimed(regime):
         whole, end = run(**inputs, output_final_state=True, chunk=16)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from kernels.common.channel_delta.plan import candidates, executed, key, of_problem, plan
+from kernels.common.channel_delta.plan import candidates, executed, key, launched, of_problem, plan
 from kernels.kimi_delta_attention.chunk import chunk_kimi_delta_attention
 from kernels.kimi_delta_attention.decode import step_kimi_delta_attention
 from kernels.rwkv7.chunk import chunk_rwkv7
@@ -108,7 +108,7 @@ def test_a_tuned_launch_is_taken() -> None:
 @pytest.mark.parametrize("dplr", [False, True])
 def test_candidates_start_with_the_tables_choice(dplr: bool) -> None:
     with aim("sm_90"):
-        _, found, chosen = shape(B=1, T=8192, dplr=dplr)
+        _, found, chosen = shape(B=1, T=8192, dplr=dplr, pass_="fwdbwd")
         listed = candidates(found, "fwdbwd")
         assert len(listed) == 5
         for kind in ("prepare", "map", "output", "reverse", "gradients"):
@@ -116,17 +116,41 @@ def test_candidates_start_with_the_tables_choice(dplr: bool) -> None:
             tile = getattr(chosen, kind)
             assert tried[0] == {"width": tile.width, "warps": tile.warps, "stages": tile.stages}
             assert 4 <= len(tried) == len({tuple(each.items()) for each in tried}) <= 9
-        assert len(candidates(found, "fwd")) == 3
+
+
+@pytest.mark.parametrize("dplr", [False, True])
+def test_nothing_is_prepared_where_no_backward_pass_follows(dplr: bool) -> None:
+    """But wide heads are: a fused sweep has no registers for their state."""
+    with aim("sm_90"):
+        _, found, chosen = shape(B=1, T=8192, dplr=dplr)
+        assert launched(chosen, "fwd") == ["map", "output"]
+        listed = candidates(found, "fwd")
+        assert [name.split("/")[1] for name in listed] == ["fused-map", "fused-output"]
+        assert all(len(tried) >= 4 for tried in listed.values())
+        assert launched(shape(B=64, T=4096)[2], "fwd") == ["output"]
+        assert launched(shape(B=64, T=4096, K=256, dplr=dplr)[2], "fwd") == ["prepare", "output"]
+
+
+def test_a_norm_changes_the_fused_kernels_alone() -> None:
+    _, plain, _ = shape(B=1, T=8192)
+    normed = replace(plain, l2norm=True)
+    assert key(plain, "map", True) != key(normed, "map", True)
+    assert key(replace(plain, kept=True), "map", True) == key(replace(normed, kept=True), "map", True)
 
 
 def test_executed_flops_grow_with_what_is_done() -> None:
-    _, few, on_chip = shape(B=64, T=4096)
-    _, _, dplr = shape(B=64, T=4096, dplr=True)
-    _, many, cut = shape(B=1, T=8192)
+    _, few, on_chip = shape(B=64, T=4096, pass_="fwdbwd")
+    _, alone, fused = shape(B=64, T=4096)
+    _, _, dplr = shape(B=64, T=4096, dplr=True, pass_="fwdbwd")
+    _, many, cut = shape(B=1, T=8192, pass_="fwdbwd")
     token = {
         "on-chip": executed(few, on_chip, "fwd") / few.tokens,
         "segments": executed(many, cut, "fwd") / many.tokens,
     }
     assert token["segments"] > token["on-chip"] > 16 * 6 * 128 * 128
+    # In one slice of V, fused kernels do the same, but multiply the state by rows instead of by the inverse times rows.
+    assert executed(alone, fused, "fwd") == executed(few, on_chip, "fwd") - few.tokens * few.heads * 2 * 64 * 128
+    narrow = replace(fused, output=replace(fused.output, width=64))
+    assert executed(alone, narrow, "fwd") > 1.3 * executed(alone, fused, "fwd")
     assert executed(replace(few, dplr=True), dplr, "fwd") > executed(few, on_chip, "fwd")
     assert executed(few, on_chip, "fwdbwd") == executed(few, on_chip, "fwd") + executed(few, on_chip, "bwd")

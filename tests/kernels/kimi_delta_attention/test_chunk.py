@@ -13,7 +13,7 @@ from kernels.kimi_delta_attention.spec import kimi_delta_attention, recurrence
 from suite import Problem
 from suite.inputs import draw_inputs
 from suite.numerics import difference
-from tests.kernels.channel_delta.cases import CASES, NAMES, SMS, aimed, checked, gradients, halves_are_the_whole
+from tests.kernels.channel_delta.cases import CASES, FORWARD, NAMES, SMS, aimed, checked, gradients, halves_agree
 
 pytestmark = pytest.mark.interpret
 
@@ -28,6 +28,25 @@ def test_outputs_states_and_gradients(name: str) -> None:
     assert set(found.errors) >= WHOLE
     assert ("dinitial_state" in found.errors) == bool(CASES[name][2].get("initial_state"))
     assert found.repeatable
+
+
+@pytest.mark.parametrize("name", FORWARD)
+def test_forward_alone(name: str) -> None:
+    found = checked(kimi_delta_attention, name, OWN.get(name), pass_="fwd")
+    assert found.ok, found.reason
+    assert ("final_state" in found.errors) == bool(CASES[name][2].get("initial_state"))
+    assert found.repeatable
+
+
+def test_norms_are_taken_in_the_kernel() -> None:
+    """Of rows that are far from normalised: in both kernels of the forward pass, where none follows."""
+    inputs = draw(40)
+    inputs["q"], inputs["k"] = inputs["q"] * 3.0, inputs["k"] * torch.linspace(0.2, 5.0, 40)[:, None, None]
+    expected, _ = recurrence(*(x.double() for x in inputs.values()), l2norm=True)
+    for regime in SMS:
+        with aimed(regime):
+            o, _ = chunk_kimi_delta_attention(**inputs, l2norm=True, chunk=16)
+        assert difference(o, expected, 1).error < 1e-5, regime
 
 
 @pytest.mark.long
@@ -46,7 +65,7 @@ def draw(T: int, **sizes: Any) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("regime", SMS)
 def test_two_halves_with_the_carried_state_are_the_whole(regime: str) -> None:
-    halves_are_the_whole(chunk_kimi_delta_attention, draw(80), 37, regime)
+    halves_agree(chunk_kimi_delta_attention, draw(80), 37, regime)
 
 
 def test_gradients_are_those_of_the_parallel_form() -> None:
@@ -70,6 +89,9 @@ def test_extreme_gates(gate: float, every: int) -> None:
     largest = max(float(x.square().mean().sqrt()) for x in expected.values())
     for name, ours in found.items():
         assert difference(ours, expected[name], 1, 1e-4 * largest).error < 1e-4, name
+    with aimed("on-chip"):
+        alone, _ = chunk_kimi_delta_attention(**inputs, chunk=32)
+    assert difference(alone, expected["o"], 1, 1e-4 * largest).error < 1e-4
 
 
 @pytest.mark.long

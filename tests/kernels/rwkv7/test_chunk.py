@@ -14,7 +14,7 @@ from kernels.rwkv7.spec import recurrence, rwkv7
 from suite import Problem
 from suite.inputs import draw_inputs
 from suite.numerics import difference
-from tests.kernels.channel_delta.cases import CASES, NAMES, SMS, aimed, checked, gradients, halves_are_the_whole
+from tests.kernels.channel_delta.cases import CASES, FORWARD, NAMES, SMS, aimed, checked, gradients, halves_agree
 
 pytestmark = pytest.mark.interpret
 
@@ -27,6 +27,14 @@ def test_outputs_states_and_gradients(name: str) -> None:
     assert found.ok, found.reason
     assert set(found.errors) >= WHOLE
     assert ("dinitial_state" in found.errors) == bool(CASES[name][2].get("initial_state"))
+    assert found.repeatable
+
+
+@pytest.mark.parametrize("name", FORWARD)
+def test_forward_alone(name: str) -> None:
+    found = checked(rwkv7, name, pass_="fwd")
+    assert found.ok, found.reason
+    assert ("final_state" in found.errors) == bool(CASES[name][2].get("initial_state"))
     assert found.repeatable
 
 
@@ -46,7 +54,7 @@ def draw(T: int, **sizes: Any) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("regime", SMS)
 def test_two_halves_with_the_carried_state_are_the_whole(regime: str) -> None:
-    halves_are_the_whole(chunk_rwkv7, draw(80), 37, regime)
+    halves_agree(chunk_rwkv7, draw(80), 37, regime)
 
 
 def test_gradients_are_those_of_the_parallel_form() -> None:
@@ -68,6 +76,9 @@ def test_extreme_gates(gate: float, every: int) -> None:
     largest = max(float(x.square().mean().sqrt()) for x in expected.values())
     for name, ours in found.items():
         assert difference(ours, expected[name], 1, 1e-4 * largest).error < 1e-4, name
+    with aimed("on-chip"):
+        alone, _ = chunk_rwkv7(**inputs, chunk=32)
+    assert difference(alone, expected["o"], 1, 1e-4 * largest).error < 1e-4
 
 
 def test_scale_is_the_callers_and_1_by_default() -> None:
