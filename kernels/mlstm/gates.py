@@ -1,0 +1,72 @@
+"""What the gates' gradients need beside the sweeps: one small launch over [B, T, HS]."""
+
+# Triton types a device function as one that never returns.
+# pyright: reportGeneralTypeIssues=false
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from kernels.common.linear_state.device import LOG2E, LOWEST
+from kernels.mlstm.device import known
+
+
+@triton.jit
+def _closed(x):
+    """sigmoid(-x), the slope of log sigmoid(x), in fp32."""
+    return 1.0 / (1.0 + tl.exp2(x.to(tl.float32) * LOG2E))
+
+
+@triton.jit(do_not_specialize=["T"])
+def mlstm_bwd_gates_kernel(
+    d_forget, d_input, decay, weight, forget_gate, input_gate, dx_forget, dx_input, cu_seqlens, T, segment, blocks,
+    HS: tl.constexpr, SLICES: tl.constexpr, BT: tl.constexpr, BH: tl.constexpr, EXP: tl.constexpr,
+):  # fmt: skip
+    """Gradients of both gates from the parts that the slices of dk left.
+
+    A part of d_forget is summed within its segment: what later segments of the sequence sum to stands in their first
+    tokens. The gradient of log f times sigmoid(-forget_gate) is that of the gate; log i is the gate itself, or, with
+    the sigmoid gate, has such a slope too.
+
+    Grid:    sequences x blocks of BT tokens x blocks of BH heads, one axis, heads fastest.
+    Reads:   d_forget, d_input [B, T, HS, SLICES] fp32, those of later segments' first tokens again; forget_gate; with
+             the exponential gate decay, with the sigmoid one input_gate, [B, T, HS].
+    Writes:  dx_forget, dx_input [B, T, HS].
+    Bytes a token and state head: 8 SLICES + 16.
+    """
+    HEADS: tl.constexpr = (HS + BH - 1) // BH
+    pid = tl.program_id(0)
+    h = pid % HEADS * BH + tl.arange(0, BH)
+    block = pid // HEADS % blocks
+    n = (pid // HEADS // blocks).to(tl.int64)
+    if cu_seqlens is None:
+        low = n * T
+        end = low + T
+    else:
+        low = tl.load(cu_seqlens + n).to(tl.int64)
+        end = tl.load(cu_seqlens + n + 1).to(tl.int64)
+    inside = h < HS
+    token = low + block * BT + tl.arange(0, BT)
+    keep = (token < end)[:, None] & inside[None, :]
+    at = token[:, None] * HS + h[None, :]
+    carry = tl.zeros([BH], dtype=tl.float32)
+    # A block lies in one segment: segments are multiples of it.
+    first = low + (block * BT // segment + 1) * segment
+    while first < end:
+        for part in tl.static_range(SLICES):
+            carry += tl.load(d_forget + (first * HS + h) * SLICES + part, mask=inside, other=0.0)
+        first += segment
+    b_forget = tl.zeros([BT, BH], dtype=tl.float32) + carry[None, :]
+    b_input = tl.zeros([BT, BH], dtype=tl.float32)
+    for part in tl.static_range(SLICES):
+        b_forget += tl.load(d_forget + at * SLICES + part, mask=keep, other=0.0)
+        b_input += tl.load(d_input + at * SLICES + part, mask=keep, other=0.0)
+    b_gate = tl.load(forget_gate + at, mask=keep, other=0.0)
+    g, _w = known(weight, decay, at, keep, EXP)
+    # Where a decay is 0, so is its gradient; what the differences leave of it is rounding.
+    b_forget = tl.where(g <= LOWEST, 0.0, b_forget * _closed(b_gate))
+    if not EXP:
+        b_input *= _closed(tl.load(input_gate + at, mask=keep, other=0.0))
+    tl.store(dx_forget + at, b_forget.to(dx_forget.dtype.element_ty), mask=keep)
+    tl.store(dx_input + at, b_input.to(dx_input.dtype.element_ty), mask=keep)
