@@ -6,17 +6,15 @@ Tiles follow from what the compiler reports, not from timing: 16 bytes a thread 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from functools import partial
 
 import suite
-from kernels.common.scan.plan import Cut, Span, cut, power_of_2, span_of
+from kernels.common.scan.plan import Cut, Plan, Span, chosen, cut, power_of_2, span_of
 from suite import Problem
 from suite.dtypes import BYTES
-from suite.tuning import choice
 
 KERNELS = {"fwd": ("local", "output"), "bwd": ("local_reverse", "gradients")}
-SEGMENTS_ONLY = ("local", "local_reverse")
 
 
 @dataclass(frozen=True)
@@ -46,44 +44,25 @@ ROWS, STAGES = 8, 2
 SCALED_ROWS = {"gradients": 4}
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How a call is cut, and each kernel's tile."""
+def plan(shape: Shape) -> Plan[Tile]:
+    """The widest tile with which whole sequences keep the GPU busy: segments move five elements a token, not three.
 
-    cut: Cut
-    tiles: Mapping[str, Tile]
-
-    def launched(self, pass_: str) -> list[str]:
-        """The kernels of a pass that have tiles, in order."""
-        passes = ("fwd", "bwd") if pass_ == "fwdbwd" else (pass_,)
-        names = [name for each in passes for name in KERNELS[each]]
-        return [name for name in names if self.cut.segmented or name not in SEGMENTS_ONLY]
-
-    def describe(self, pass_: str) -> dict[str, Any]:
-        """For a record's configuration."""
-        return {name: {**self.cut.describe(), **asdict(self.tiles[name])} for name in self.launched(pass_)}
-
-
-def plan(shape: Shape) -> Plan:
-    """The widest tile whose programs fill the GPU, cut into segments where whole sequences do not."""
+    Where none does, the widest whose segments fill the GPU.
+    """
     widths = [min(width, power_of_2(shape.channels)) for width in WIDTHS[BYTES[shape.dtype]]]
     cuts = [(width, cut(shape.span, -(-shape.channels // width))) for width in widths]
-    filling = [(w, c) for w, c in cuts if _programs(shape, w, c) >= suite.target().sms]
+    whole = [(w, c) for w, c in cuts if not c.segmented]
+    filling = whole or [(w, c) for w, c in cuts if _programs(shape, w, c) >= suite.target().sms]
     width, made = filling[0] if filling else cuts[-1]
     tiles = {}
     for name in (name for names in KERNELS.values() for name in names):
         rows = SCALED_ROWS.get(name, ROWS) if shape.scaled else ROWS
-        tiles[name] = _chosen(key(shape, made, name), Tile(width, rows, 1, STAGES))
-    return Plan(made, tiles)
+        tiles[name] = chosen(key(shape, made, name), Tile(width, rows, 1, STAGES))
+    return Plan(made, tiles, KERNELS)
 
 
 def _programs(shape: Shape, width: int, made: Cut) -> int:
     return shape.span.rows * -(-shape.channels // width) * made.segments
-
-
-def _chosen(name: str, own: Tile) -> Tile:
-    launch = choice(name)
-    return own if launch is None else Tile(**launch)
 
 
 def key(shape: Shape, made: Cut, name: str) -> str:
@@ -96,16 +75,16 @@ def key(shape: Shape, made: Cut, name: str) -> str:
 def search(shape: Shape, pass_: str) -> dict[str, Sequence[Mapping[str, int]]]:
     """Launches worth trying for each kernel of a pass, the table's own first."""
     made = plan(shape)
-    found: dict[str, Sequence[Mapping[str, int]]] = {}
-    for name in made.launched(pass_):
-        own = made.tiles[name]
-        more = [Tile(own.width, rows, 1, stages) for rows in (own.rows, 2 * own.rows) for stages in (1, 2, 3)]
+
+    def more(name: str, own: Tile) -> list[Tile]:
+        found = [Tile(own.width, rows, 1, stages) for rows in (own.rows, 2 * own.rows) for stages in (1, 2, 3)]
         if shape.channels >= 4 * own.width:
-            more += [Tile(4 * own.width, 8, 4, stages) for stages in (1, 2)]
+            found += [Tile(4 * own.width, 8, 4, stages) for stages in (1, 2)]
         if own.width >= 128:
-            more.append(Tile(own.width // 2, 16, 1, 2))
-        found[key(shape, made.cut, name)] = [asdict(tile) for tile in dict.fromkeys([own, *more])]
-    return found
+            found.append(Tile(own.width // 2, 16, 1, 2))
+        return found
+
+    return made.search(pass_, partial(key, shape, made.cut), more)
 
 
 def of_problem(problem: Problem) -> Shape:

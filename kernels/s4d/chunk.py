@@ -1,4 +1,4 @@
-"""S4D in Triton, as a recurrence: one pass on chip, or three passes over segments (local, carry, apply)."""
+"""S4D in Triton, as matrix products over chunks: one pass on chip, or three over segments (local, carry, apply)."""
 
 # Triton types a launch as a call of the kernel, whose constexpr parameters take plain values.
 # pyright: reportArgumentType=false, reportCallIssue=false
@@ -14,26 +14,22 @@ import triton
 from torch.autograd.function import once_differentiable
 
 from kernels.common.scan.packing import check_shape, span_of_call
-from kernels.common.scan.plan import power_of_2
-from kernels.s4d.backward import s4d_bwd_kernel
-from kernels.s4d.forward import s4d_carry_kernel, s4d_fwd_kernel, s4d_local_kernel
-from kernels.s4d.plan import MAX_MODES, Plan, Shape, of_problem, plan
+from kernels.common.scan.plan import MAX_MODES, few_modes, power_of_2
+from kernels.s4d.backward import s4d_parameters_kernel, s4d_sums_kernel
+from kernels.s4d.forward import s4d_prepare_kernel, s4d_scan_kernel
+from kernels.s4d.plan import CHUNK, Plan, Shape, of_problem, plan
 from kernels.s4d.plan import search as search_launches
-from kernels.s4d.spec import PAIR_FLOPS, cost, discretised, s4d
+from kernels.s4d.segments import s4d_carry_kernel
+from kernels.s4d.spec import s4d
 from suite import Problem
 from suite.errors import UsageError
 from suite.problem import Value
 
 CARRY_BLOCK = 64
-# Executed a pair and token: the forward again with its sensitivities (8) and sums (8), and the gradient's sweep (15).
-BACKWARD_FLOPS = 7 + 8 + 8 + 15
-
-
-def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
-    """Why a problem can not be served, or None."""
-    if problem.K > MAX_MODES:
-        return f"triton_chunk takes at most {MAX_MODES} modes (K)"
-    return None
+# Rows of the table of transitions.
+ROWS = 8
+# FLOPs a mode pair and chunk of the states before each chunk: a state twice over, complex.
+STATE_FLOPS = 16
 
 
 def configuration(problem: Problem, tunables: Mapping[str, Value]) -> dict[str, Any]:
@@ -47,20 +43,20 @@ def search(problem: Problem, tunables: Mapping[str, Value]) -> dict[str, Sequenc
 
 
 def flops_exec(problem: Problem, tunables: Mapping[str, Value]) -> float:
-    """Executed FLOPs: in segments the states, or their gradients, are computed twice."""
-    p = problem
-    forward = cost(p.replace(pass_="fwd"), tunables).flops_alg
-    n = float(p.tokens * p.HS * p.V * (p.K // 2))
-    again = plan(of_problem(p)).cut.segmented
-    flops = {"fwd": forward + 7 * n * again, "bwd": n * (BACKWARD_FLOPS + (PAIR_FLOPS["fwd"] + 1) * again)}
-    return sum(flops.values()) if p.pass_ == "fwdbwd" else flops[p.pass_]
+    """Executed FLOPs of matrix products, pairs padded, and of the chunks' states; in segments the states twice."""
+    shape = of_problem(problem)
+    n = float(problem.tokens * shape.channels)
+    states = 4 * shape.size + STATE_FLOPS * shape.size / CHUNK
+    flops = {"local": states, "output": states + 4 * shape.size + 2 * CHUNK}
+    flops |= {"local_reverse": states, "inputs": flops["output"], "sums": 2 * states + 8 * shape.size + 2 * CHUNK}
+    return n * sum(flops[name] for name in plan(shape).launched(problem.pass_))
 
 
 @s4d.implementation(
     "triton_chunk",
     origin="ours",
     devices={"cuda", "interpret"},
-    supports=supports,
+    supports=few_modes,
     flops_exec=flops_exec,
     configuration=configuration,
     search=search,
@@ -76,19 +72,9 @@ def chunk_s4d(u, log_dt, A_real, A_imag, C, D, *, initial_state=None, output_fin
     check_parameters(u, log_dt, A_real, A_imag, C, D)
     HS, V, M = A_real.shape
     check_shape("initial_state", initial_state, (span.sequences, HS, 2 * M, V))
-    # Transitions are as few as the parameters: discretised in PyTorch in float64, differentiated by autograd.
-    size, phase, c_real, c_imag = discretised(log_dt, A_real, A_imag, C)
-    a_real, a_imag = size.exp() * phase.cos(), size.exp() * phase.sin()
-    constants = [x.float() for x in (a_real, a_imag, c_real, c_imag)]
-    dtype = str(u.dtype).removeprefix("torch.")
-    shape = Shape(span, HS * V, M, dtype)
-    chosen = plan(shape)
-    power = None
-    if chosen.cut.segmented:
-        length, turned = ((x.detach() * chosen.cut.segment) for x in (size, phase))
-        power = ((length.exp() * turned.cos()).float(), (length.exp() * turned.sin()).float())
-    call = _Call(shape, chosen, u.shape[1], HS, V, cu_seqlens, power)
-    return _Scan.apply(u, *constants, D, initial_state, call, output_final_state)
+    shape = Shape(span, HS * V, M, str(u.dtype).removeprefix("torch."))
+    call = _Call(shape, plan(shape), u.shape[1], HS, V, cu_seqlens)
+    return _Scan.apply(u, log_dt, A_real, A_imag, C, D, initial_state, call, output_final_state)
 
 
 def check_parameters(u, log_dt, A_real, A_imag, C, D) -> None:
@@ -104,20 +90,19 @@ def check_parameters(u, log_dt, A_real, A_imag, C, D) -> None:
         raise UsageError(f"A has {M} pairs of modes; use at most {MAX_MODES // 2}")
 
 
-class _Inputs(NamedTuple):
-    """Contiguous inputs of the kernels: u, a and c [HS, V, M] fp32, D."""
+class _Parameters(NamedTuple):
+    """Contiguous parameters."""
 
-    u: torch.Tensor
-    a_real: torch.Tensor
-    a_imag: torch.Tensor
-    c_real: torch.Tensor
-    c_imag: torch.Tensor
+    log_dt: torch.Tensor
+    A_real: torch.Tensor
+    A_imag: torch.Tensor
+    C: torch.Tensor
     D: torch.Tensor
 
 
 @dataclass(frozen=True)
 class _Call:
-    """One call's shapes. T: tokens of a row; cu_seqlens lies on the device, or is None; power: a^segment, or None."""
+    """One call's shapes. T: tokens of a row; cu_seqlens lies on the device, or is None."""
 
     shape: Shape
     plan: Plan
@@ -125,61 +110,64 @@ class _Call:
     HS: int
     V: int
     cu_seqlens: torch.Tensor | None
-    power: tuple[torch.Tensor, torch.Tensor] | None
 
     def state(self, rows: int, like: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         """Room for so many states."""
         return like.new_empty(rows, self.HS, 2 * self.shape.pairs, self.V, dtype=dtype)
+
+    def prepare(self, p: _Parameters) -> tuple[torch.Tensor, torch.Tensor]:
+        """The table of transitions [8, HS V, M] and the first taps [HS V, CHUNK]; see device.py."""
+        s = self.shape
+        table = p.D.new_empty(ROWS, s.channels, s.pairs, dtype=torch.float32)
+        taps = p.D.new_empty(s.channels, CHUNK, dtype=torch.float32)
+        s4d_prepare_kernel[(s.channels,)](
+            *p[:4], p.D, table, taps, self.plan.cut.segment, CHANNELS=s.channels, M=s.pairs, L=CHUNK, BM=s.size,
+            num_warps=1,
+        )  # fmt: skip
+        return table, taps
 
     def launch(self, kernel: Any, name: str, *tensors: Any, **options: Any) -> None:
         """Run a kernel over all segments, with its tile."""
         tile, cut, s = self.plan.tiles[name], self.plan.cut, self.shape
         blocks = -(-s.channels // tile.width)
         kernel[(s.span.sequences * cut.segments * blocks,)](
-            *tensors, self.cu_seqlens, self.T, cut.segment, cut.segments, HS=self.HS, M=s.pairs, V=self.V, BT=tile.rows,
-            BM=power_of_2(s.pairs), BD=tile.width, BLOCKS=blocks, num_warps=tile.warps, **options,
+            *tensors, self.cu_seqlens, self.T, cut.segment, cut.segments, HS=self.HS, M=s.pairs, V=self.V, L=CHUNK,
+            R=tile.rows, BM=tile.modes, PARTS=s.size // tile.modes, BD=tile.width, BLOCKS=blocks,
+            PRECISION="tf32x3" if s.dtype == "float32" else "tf32", num_warps=tile.warps, num_stages=1, **options,
         )  # fmt: skip
 
-    def starts(self, x: _Inputs, start):
-        """What each segment starts from [slots, HS, N, V] fp32, or None on chip."""
-        if self.power is None:
-            return None
-        states = self.state(self.plan.cut.slots, x.u)
-        own = (x.u, x.a_real, x.a_imag, None, None, None)
-        self.launch(s4d_local_kernel, "local", *own, states, REVERSE=False)
-        self._carry(states, *self.power, start, reverse=False)
-        return states
+    def scan(self, x, p: _Parameters, table, taps, start, end, *, reverse: bool):
+        """(y, what enters each segment but the first in this direction [slots, HS, N, V] fp32, or None on chip)."""
+        local, name = ("local_reverse", "inputs") if reverse else ("local", "output")
+        enters = None
+        if self.plan.cut.segmented:
+            enters = self.state(self.plan.cut.slots, x)
+            self.launch(s4d_scan_kernel, local, x, None, p.log_dt, table, taps, start, None, enters, REVERSE=reverse)
+            self._carry(enters, table, reverse)
+        y = torch.empty_like(x)
+        self.launch(s4d_scan_kernel, name, x, y, p.log_dt, table, taps, start, enters, end, REVERSE=reverse)
+        return y, enters
 
-    def enters(self, x: _Inputs, do, d_end):
-        """What enters each segment but the last of its sequence from behind, or None on chip."""
-        if self.power is None:
-            return None
-        states = self.state(self.plan.cut.slots, x.u)
-        own = (do, x.a_real, x.a_imag, x.c_real, x.c_imag, d_end)
-        self.launch(s4d_local_kernel, "local_reverse", *own, states, REVERSE=True)
-        self._carry(states, self.power[0], -self.power[1], None, reverse=True)
-        return states
-
-    def _carry(self, states, p_real, p_imag, start, reverse: bool) -> None:
+    def _carry(self, states, table, reverse: bool) -> None:
         size, cut = self.shape.channels * self.shape.pairs, self.plan.cut
         s4d_carry_kernel[(self.shape.span.sequences * triton.cdiv(size, CARRY_BLOCK),)](
-            states, p_real, p_imag, start, self.cu_seqlens, self.T, cut.segment, cut.segments, SIZE=size,
-            M=self.shape.pairs, V=self.V, BLOCK=CARRY_BLOCK, REVERSE=reverse, num_warps=2,
+            states, table, self.cu_seqlens, self.T, cut.segment, cut.segments, SIZE=size, M=self.shape.pairs, V=self.V,
+            BLOCK=CARRY_BLOCK, REVERSE=reverse, num_warps=2,
         )  # fmt: skip
 
 
 class _Scan(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, u, a_real, a_imag, c_real, c_imag, D, start, call: _Call, output_final_state: bool):
-        x = _Inputs(*(each.contiguous() for each in (u, a_real, a_imag, c_real, c_imag, D)))
+    def forward(ctx, u, log_dt, A_real, A_imag, C, D, start, call: _Call, output_final_state: bool):
+        p = _Parameters(*(each.contiguous() for each in (log_dt, A_real, A_imag, C, D)))
+        u = u.contiguous()
         start = None if start is None else start.contiguous()
-        o = torch.empty_like(x.u)
         end = None
         if output_final_state:
-            end = call.state(call.shape.span.sequences, o, torch.float32 if start is None else start.dtype)
-        states = call.starts(x, start)
-        call.launch(s4d_fwd_kernel, "output", *x, o, start, states, end)
-        ctx.save_for_backward(*x, start, states)
+            end = call.state(call.shape.span.sequences, u, torch.float32 if start is None else start.dtype)
+        table, taps = call.prepare(p)
+        o, enters = call.scan(u, p, table, taps, start, end, reverse=False)
+        ctx.save_for_backward(u, *p, table, taps, start, enters)
         ctx.call = call
         ctx.set_materialize_grads(False)
         return o, end
@@ -187,19 +175,23 @@ class _Scan(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, *gradients):  # pyright: ignore[reportIncompatibleMethodOverride] - the decorator hides `ctx`
-        *saved, start, states = ctx.saved_tensors
-        x, call = _Inputs(*saved), ctx.call
+        u, *parameters, table, taps, start, enters = ctx.saved_tensors
+        p, call = _Parameters(*parameters), ctx.call
         do, d_end = (None if each is None else each.contiguous() for each in gradients)
-        do = torch.zeros_like(x.u) if do is None else do
-        du = torch.empty_like(x.u)
+        do = torch.zeros_like(u) if do is None else do
+        d_start = None if start is None else torch.empty_like(start)
+        du, d_enters = call.scan(do, p, table, taps, d_end, d_start, reverse=True)
         rows = call.shape.span.sequences * call.plan.cut.segments
         # Packed, some programs of a short sequence have no tokens and write nothing.
         make = torch.zeros if call.shape.span.packed else torch.empty
-        parts = make(rows, 4, *x.a_real.shape, device=do.device, dtype=torch.float32)
-        dD = make(rows, *x.D.shape, device=do.device, dtype=torch.float32)
-        d_start = None if start is None else torch.empty_like(start)
+        sums = make(rows, 4, *p.A_real.shape, device=do.device, dtype=torch.float32)
+        parts_D = make(rows, *p.D.shape, device=do.device, dtype=torch.float32)
         call.launch(
-            s4d_bwd_kernel, "gradients",
-            *x, do, du, parts, dD, start, states, d_end, call.enters(x, do, d_end), d_start,
+            s4d_sums_kernel, "sums", u, do, p.log_dt, table, start, enters, d_end, d_enters, sums, parts_D
         )  # fmt: skip
-        return du, *parts.sum(0), dD.sum(0).to(x.D.dtype), d_start, None, None
+        found = _Parameters(*(torch.empty_like(each) for each in p))
+        s4d_parameters_kernel[(call.shape.channels,)](
+            sums, parts_D, *p[:4], *found, rows, CHANNELS=call.shape.channels, M=call.shape.pairs,
+            BM=power_of_2(call.shape.pairs), num_warps=1,
+        )  # fmt: skip
+        return du, *found, d_start, None, None

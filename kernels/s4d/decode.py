@@ -13,10 +13,11 @@ import triton
 import triton.language as tl
 
 from kernels.common.scan.packing import check_in_place
-from kernels.common.scan.plan import power_of_2
-from kernels.s4d.chunk import check_parameters, supports
-from kernels.s4d.forward import mode_pairs
-from kernels.s4d.spec import discretised, s4d
+from kernels.common.scan.plan import few_modes, power_of_2
+from kernels.s4d.chunk import check_parameters
+from kernels.s4d.device import mul, power, transition
+from kernels.s4d.forward import load_parameters
+from kernels.s4d.spec import s4d
 from suite import Problem
 from suite.errors import UsageError
 from suite.problem import Value
@@ -27,14 +28,14 @@ TILE, WARPS = 1024, 4
 
 @triton.jit
 def s4d_step_kernel(
-    u, a_real, a_imag, c_real, c_imag, D, o, state,
+    u, log_dt, A_real, A_imag, C, D, o, state,
     HS: tl.constexpr, M: tl.constexpr, V: tl.constexpr, BM: tl.constexpr, BD: tl.constexpr, BLOCKS: tl.constexpr,
 ):  # fmt: skip
     """h <- a h + u,  o = Re sum c h + D u, for one token of each sequence.
 
     Grid:    sequences x blocks of channels, one axis, blocks fastest.
-    On chip: h [M, BD], complex fp32.
-    Reads and writes: state [sequences, HS, 2 M, V] once each, in its dtype; u, a, c and D are read, o is written.
+    On chip: h, and a and c from the parameters [M, BD], complex fp32.
+    Reads and writes: state [sequences, HS, 2 M, V] once each, in its dtype. Reads u and parameters, writes o.
     """
     pid = tl.program_id(0)
     n = (pid // BLOCKS).to(tl.int64)
@@ -42,21 +43,20 @@ def s4d_step_kernel(
     keep = channel < HS * V
     pairs = tl.arange(0, BM)
     mask = keep[None, :] & (pairs < M)[:, None]
-    ar = mode_pairs(a_real, channel, mask, pairs, M)
-    ai = mode_pairs(a_imag, channel, mask, pairs, M)
-    cr = mode_pairs(c_real, channel, mask, pairs, M)
-    ci = mode_pairs(c_imag, channel, mask, pairs, M)
+    A_r, A_i, C_r, C_i = load_parameters(A_real, A_imag, C, channel[None, :] * M + pairs[:, None], mask)
+    step = tl.load(log_dt + channel, mask=keep, other=0.0).to(tl.float32)
+    _dt, log2a, turns, c_real, c_imag = transition(step[None, :], A_r, A_i, C_r, C_i)
+    a_real, a_imag = power(log2a, turns, 1.0)
     b_D = tl.load(D + channel, mask=keep, other=0.0).to(tl.float32)
     b_u = tl.load(u + n * (HS * V) + channel, mask=keep, other=0.0).to(tl.float32)
     at = state + n * (2 * HS * M * V) + (channel // V * (2 * M * V) + channel % V)[None, :] + pairs[:, None] * V
     real = tl.load(at, mask=mask, other=0.0).to(tl.float32)
     imag = tl.load(at + M * V, mask=mask, other=0.0).to(tl.float32)
-    before = real
-    real = ar * real - ai * imag + b_u[None, :]
-    imag = ar * imag + ai * before
+    real, imag = mul(a_real, a_imag, real, imag)
+    real += b_u[None, :]
     tl.store(at, real.to(state.dtype.element_ty), mask=mask)
     tl.store(at + M * V, imag.to(state.dtype.element_ty), mask=mask)
-    y = tl.sum(cr * real - ci * imag, 0) + b_D * b_u
+    y = tl.sum(c_real * real - c_imag * imag, 0) + b_D * b_u
     tl.store(o + n * (HS * V) + channel, y.to(o.dtype.element_ty), mask=keep)
 
 
@@ -77,26 +77,22 @@ def configuration(problem: Problem, tunables: Mapping[str, Value]) -> dict[str, 
     origin="ours",
     devices={"cuda", "interpret"},
     passes={"decode"},
-    supports=supports,
+    supports=few_modes,
     configuration=configuration,
 )
 def step_s4d(u, log_dt, A_real, A_imag, C, D, *, state):
-    """u [B,1,HS,V] -> o [B,1,HS,V]; state [B,HS,N,V], contiguous, is updated in place in one launch.
-
-    The parameters are discretised in each call, by PyTorch: a model would keep a and c.
-    """
+    """u [B,1,HS,V] -> o [B,1,HS,V]; state [B,HS,N,V], contiguous, is updated in place in one launch."""
     if u.shape[1] != 1:
         raise UsageError(f"u holds {u.shape[1]} tokens; a decode step takes 1")
     check_parameters(u, log_dt, A_real, A_imag, C, D)
     HS, V, M = A_real.shape
     check_in_place("state", state, (u.shape[0], HS, 2 * M, V))
-    size, phase, c_real, c_imag = discretised(log_dt, A_real, A_imag, C)
-    constants = [x.float().contiguous() for x in (size.exp() * phase.cos(), size.exp() * phase.sin(), c_real, c_imag)]
+    parameters = [each.contiguous() for each in (log_dt, A_real, A_imag, C, D)]
     u = u.contiguous()
     o = torch.empty_like(u)
     pairs, width = _tile(M, HS * V)
     blocks = -(-HS * V // width)
     s4d_step_kernel[(u.shape[0] * blocks,)](
-        u, *constants, D.contiguous(), o, state, HS=HS, M=M, V=V, BM=pairs, BD=width, BLOCKS=blocks, num_warps=WARPS
+        u, *parameters, o, state, HS=HS, M=M, V=V, BM=pairs, BD=width, BLOCKS=blocks, num_warps=WARPS
     )
     return o

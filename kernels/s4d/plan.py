@@ -1,34 +1,40 @@
 """Regime and tiles of S4D's scan: host code that asks shapes and `suite.target()`, nothing else.
 
-A program is one warp with a block of channels and all pairs of modes of each. Tiles follow from what the compiler
+A program takes a block of channels and walks over tokens, `rows` chunks at a time. Tiles follow from what the compiler
 reports, not from timing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import partial
 
-from kernels.common.scan.plan import Cut, Span, cut, power_of_2, span_of
+import suite
+from kernels.common.scan.plan import BUSY, Cut, Plan, Span, chosen, cut, power_of_2, span_of
 from suite import Problem
-from suite.tuning import choice
 
-KERNELS = {"fwd": ("local", "output"), "bwd": ("local_reverse", "gradients")}
-SEGMENTS_ONLY = ("local", "local_reverse")
-MAX_MODES = 256
-# Elements of a complex tile: 16 a thread forward, 8 where there are as many again for sensitivities and sums.
-ELEMENTS = {"local": 512, "output": 512, "local_reverse": 512, "gradients": 256}
-MOST_CHANNELS, ROWS = 64, 8
+KERNELS = {"fwd": ("local", "output"), "bwd": ("local_reverse", "inputs", "sums")}
+# Tokens of a chunk, and of the shortest segment: a segment's state is as large as 2 N tokens of a channel.
+CHUNK, LEAST = 32, 512
+# The fewest rows and columns that a matrix product takes, and the most by architecture: for sm_100 Triton 3.6 compiles
+# no product of 64 rows in these kernels.
+SMALLEST, MOST = 16, {"sm_100": 32}
 
 
 @dataclass(frozen=True)
 class Tile:
-    """width: channels of a program; rows: tokens of a step; warps of a program."""
+    """width: channels of a program; rows: chunks of a step; modes: pairs at a time; warps of a program."""
 
     width: int
     rows: int
+    modes: int
     warps: int
+
+
+# By pairs of modes: of the scan, and of the sums, which hold two inputs and twice the states.
+SCAN = {16: Tile(4, 64, 16, 8), 32: Tile(4, 64, 32, 8), 64: Tile(2, 64, 32, 8), 128: Tile(1, 64, 32, 8)}
+SUMS = {16: Tile(1, 64, 16, 8), 32: Tile(1, 64, 32, 8), 64: Tile(1, 64, 32, 8), 128: Tile(1, 64, 32, 8)}
 
 
 @dataclass(frozen=True)
@@ -40,40 +46,26 @@ class Shape:
     pairs: int
     dtype: str
 
-
-@dataclass(frozen=True)
-class Plan:
-    """How a call is cut, and each kernel's tile."""
-
-    cut: Cut
-    tiles: Mapping[str, Tile]
-
-    def launched(self, pass_: str) -> list[str]:
-        """The kernels of a pass that have tiles, in order."""
-        passes = ("fwd", "bwd") if pass_ == "fwdbwd" else (pass_,)
-        names = [name for each in passes for name in KERNELS[each]]
-        return [name for name in names if self.cut.segmented or name not in SEGMENTS_ONLY]
-
-    def describe(self, pass_: str) -> dict[str, Any]:
-        """For a record's configuration."""
-        return {name: {**self.cut.describe(), **asdict(self.tiles[name])} for name in self.launched(pass_)}
+    @property
+    def size(self) -> int:
+        """Pairs as the kernels have them."""
+        return max(SMALLEST, power_of_2(self.pairs))
 
 
-def plan(shape: Shape) -> Plan:
-    """One block of channels a warp; segments where blocks do not keep the GPU busy."""
-    own = {name: Tile(_width(shape, size), ROWS, 1) for name, size in ELEMENTS.items()}
-    made = cut(shape.span, -(-shape.channels // own["output"].width))
-    return Plan(made, {name: _chosen(key(shape, made, name), tile) for name, tile in own.items()})
+def plan(shape: Shape) -> Plan[Tile]:
+    """Segments where blocks of channels do not keep the GPU busy."""
+    scan, sums = SCAN[shape.size], SUMS[shape.size]
+    # A program an SM keeps it busy: its warps take turns at one channel after the other.
+    made = cut(shape.span, BUSY * -(-shape.channels // scan.width), LEAST)
+    own = dict.fromkeys(("local", "output", "local_reverse", "inputs"), scan) | {"sums": sums}
+    tiles = {name: chosen(key(shape, made, name), _fitting(tile, made)) for name, tile in own.items()}
+    return Plan(made, tiles, KERNELS)
 
 
-def _width(shape: Shape, elements: int) -> int:
-    most = min(MOST_CHANNELS, power_of_2(shape.channels))
-    return max(1, min(most, elements // power_of_2(shape.pairs)))
-
-
-def _chosen(name: str, own: Tile) -> Tile:
-    launch = choice(name)
-    return own if launch is None else Tile(**launch)
+def _fitting(tile: Tile, made: Cut) -> Tile:
+    """No more rows than a segment has chunks, nor than the architecture takes."""
+    rows = min(power_of_2(-(-made.segment // CHUNK)), MOST.get(suite.target().arch, tile.rows))
+    return replace(tile, rows=max(SMALLEST, min(tile.rows, rows)))
 
 
 def key(shape: Shape, made: Cut, name: str) -> str:
@@ -85,13 +77,16 @@ def key(shape: Shape, made: Cut, name: str) -> str:
 def search(shape: Shape, pass_: str) -> dict[str, Sequence[Mapping[str, int]]]:
     """Launches worth trying for each kernel of a pass, the table's own first."""
     made = plan(shape)
-    found: dict[str, Sequence[Mapping[str, int]]] = {}
-    for name in made.launched(pass_):
-        own = made.tiles[name]
-        widths = dict.fromkeys(max(1, width) for width in (own.width, own.width // 2, 2 * own.width))
-        more = [Tile(width, rows, 1) for width in widths for rows in (4, 8, 16)]
-        found[key(shape, made.cut, name)] = [asdict(tile) for tile in dict.fromkeys([own, *more])]
-    return found
+
+    def more(name: str, own: Tile) -> list[Tile]:
+        return [
+            replace(own, width=width, modes=modes, warps=warps)
+            for width in (own.width, max(1, own.width // 2), 2 * own.width if name == "sums" else own.width)
+            for modes in (SMALLEST, min(2 * SMALLEST, shape.size))
+            for warps in (4, 8)
+        ]
+
+    return made.search(pass_, partial(key, shape, made.cut), more)
 
 
 def of_problem(problem: Problem) -> Shape:

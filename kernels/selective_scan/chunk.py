@@ -13,22 +13,16 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from kernels.common.scan.packing import check_shape, span_of_call
+from kernels.common.scan.plan import MAX_MODES, few_modes
 from kernels.common.scan.segments import carry
 from kernels.selective_scan.backward import selective_scan_bwd_kernel, selective_scan_bwd_local_kernel
 from kernels.selective_scan.forward import selective_scan_fwd_kernel, selective_scan_local_kernel
-from kernels.selective_scan.plan import MAX_MODES, Plan, Shape, blocks_of, of_problem, plan
+from kernels.selective_scan.plan import Plan, Shape, blocks_of, of_problem, plan
 from kernels.selective_scan.plan import search as search_launches
 from kernels.selective_scan.spec import MODE_FLOPS, cost, selective_scan
 from suite import Problem
 from suite.errors import UsageError
 from suite.problem import Value
-
-
-def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
-    """Why a problem can not be served, or None."""
-    if problem.K > MAX_MODES:
-        return f"triton_chunk takes at most {MAX_MODES} modes (K)"
-    return None
 
 
 def configuration(problem: Problem, tunables: Mapping[str, Value]) -> dict[str, Any]:
@@ -54,7 +48,7 @@ def flops_exec(problem: Problem, tunables: Mapping[str, Value]) -> float:
     "triton_chunk",
     origin="ours",
     devices={"cuda", "interpret"},
-    supports=supports,
+    supports=few_modes,
     flops_exec=flops_exec,
     configuration=configuration,
     search=search,

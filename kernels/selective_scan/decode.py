@@ -13,8 +13,8 @@ import triton
 import triton.language as tl
 
 from kernels.common.scan.packing import check_in_place
-from kernels.common.scan.plan import power_of_2
-from kernels.selective_scan.chunk import check_inputs, supports
+from kernels.common.scan.plan import few_modes, power_of_2
+from kernels.selective_scan.chunk import check_inputs
 from kernels.selective_scan.device import block_channels, load_rate, sigmoids, steps_of
 from kernels.selective_scan.spec import selective_scan
 from suite import Problem
@@ -78,7 +78,7 @@ def configuration(problem: Problem, tunables: Mapping[str, Value]) -> dict[str, 
     origin="ours",
     devices={"cuda", "interpret"},
     passes={"decode"},
-    supports=supports,
+    supports=few_modes,
     configuration=configuration,
 )
 def step_selective_scan(u, delta, A, B, C, D, z, delta_bias, *, state):

@@ -7,17 +7,15 @@ programs there are. Tiles follow from what the compiler reports, not from timing
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from functools import partial
 
 import suite
-from kernels.common.scan.plan import BUSY, Cut, Span, cut, power_of_2, span_of
+from kernels.common.scan import plan as scan
+from kernels.common.scan.plan import BUSY, Cut, Span, chosen, cut, power_of_2, span_of
 from suite import Problem
-from suite.tuning import choice
 
-FORWARD, BACKWARD = ("local", "output"), ("local_reverse", "gradients")
-SEGMENTS_ONLY = ("local", "local_reverse")
-MAX_MODES = 256
+KERNELS = {"fwd": ("local", "output"), "bwd": ("local_reverse", "gradients")}
 
 
 @dataclass(frozen=True)
@@ -53,26 +51,13 @@ class Shape:
         return max(16, power_of_2(self.modes))
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How a call is cut, and each kernel's tile."""
-
-    cut: Cut
-    tiles: Mapping[str, Tile]
+class Plan(scan.Plan[Tile]):
+    """The tokens of a step of the gradients are also what lies between two checkpoints of the forward pass."""
 
     @property
     def interval(self) -> int:
         """Tokens between checkpoints."""
         return self.tiles["gradients"].rows
-
-    def launched(self, pass_: str) -> list[str]:
-        """The kernels of a pass that have tiles, in order."""
-        names = {"fwd": FORWARD, "bwd": BACKWARD, "fwdbwd": FORWARD + BACKWARD}[pass_]
-        return [name for name in names if self.cut.segmented or name not in SEGMENTS_ONLY]
-
-    def describe(self, pass_: str) -> dict[str, Any]:
-        """For a record's configuration."""
-        return {name: {**self.cut.describe(), **asdict(self.tiles[name])} for name in self.launched(pass_)}
 
 
 def blocks_of(shape: Shape, tile: Tile) -> int:
@@ -92,12 +77,7 @@ def plan(shape: Shape) -> Plan:
     own = busy[0] if busy else tiles[-1]
     made = cut(shape.span, shape.groups * blocks_of(shape, own))
     table = dict.fromkeys(("local", "output", "local_reverse"), own) | {"gradients": GRADIENT_TILES[shape.size]}
-    return Plan(made, {name: _chosen(key(shape, made, name), tile) for name, tile in table.items()})
-
-
-def _chosen(name: str, own: Tile) -> Tile:
-    launch = choice(name)
-    return own if launch is None else Tile(**launch)
+    return Plan(made, {name: chosen(key(shape, made, name), tile) for name, tile in table.items()}, KERNELS)
 
 
 def key(shape: Shape, made: Cut, name: str) -> str:
@@ -112,15 +92,13 @@ def search(shape: Shape, pass_: str) -> dict[str, Sequence[Mapping[str, int]]]:
     Of the gradients only the width is free: their tokens are the distance of the checkpoints.
     """
     made = plan(shape)
-    found: dict[str, Sequence[Mapping[str, int]]] = {}
-    for name in made.launched(pass_):
-        own = made.tiles[name]
+
+    def more(name: str, own: Tile) -> list[Tile]:
         if name == "gradients":
-            more = [Tile(width, own.rows, 1) for width in (own.width // 2, 2 * own.width)]
-        else:
-            more = [Tile(width, rows, 1) for width in WIDTHS[shape.size] for rows in (4, 8)]
-        found[key(shape, made.cut, name)] = [asdict(tile) for tile in dict.fromkeys([own, *more])]
-    return found
+            return [Tile(width, own.rows, 1) for width in (own.width // 2, 2 * own.width)]
+        return [Tile(width, rows, 1) for width in WIDTHS[shape.size] for rows in (4, 8)]
+
+    return made.search(pass_, partial(key, shape, made.cut), more)
 
 
 def of_problem(problem: Problem) -> Shape:

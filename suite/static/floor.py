@@ -2,19 +2,21 @@
 
 What the call was given, and what it returns, crosses the memory bus once. All else that a launch touches may have
 stayed in the last-level cache, but no more than the cache holds; the rest crosses the bus too. Executed FLOPs run at
-the matrix throughput of the dtype. Ceilings are those of a stored run on that GPU where there is one, else those of the
-datasheet.
+the matrix throughput of the dtype, or at that of the float32 units where no launch uses tensor cores. Special
+functions, as many as the operator counts, run at the GPU's rate for them. Ceilings are those of a stored run on that
+GPU where there is one, else those of the datasheet.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from suite.discovery import ROOT
-from suite.gpus import known
+from suite.gpus import Gpu, known
+from suite.roof import special_ms
 from suite.static.model import Floor
 
 RESULTS = ROOT / "results"
@@ -22,12 +24,16 @@ RESULTS = ROOT / "results"
 
 @dataclass(frozen=True)
 class Ceilings:
-    """Memory bandwidth in GB/s and matrix throughput in TFLOP/s by dtype of one GPU; source as in Floor."""
+    """Memory bandwidth in GB/s, matrix throughput in TFLOP/s by dtype, special functions in 10^9 a second of a GPU.
+
+    source: as in Floor; special: the `special` entry of a run's ceilings, {"gops": …}; empty where it is not known
+    """
 
     gpu: str
     source: str
     gbs: float
     tflops: Mapping[str, float]
+    special: Mapping[str, float] = field(default_factory=dict)
 
 
 def ceilings_of(gpu: str, results: Path = RESULTS) -> Ceilings | None:
@@ -35,9 +41,14 @@ def ceilings_of(gpu: str, results: Path = RESULTS) -> Ceilings | None:
     sheet = known(gpu)
     measured = _measured(gpu, results)
     if measured is None:
-        return sheet and Ceilings(gpu, "datasheet", sheet.gbs, sheet.tflops)
-    # A dtype that was not measured keeps its datasheet peak: a floor may be too low, never too high.
-    return Ceilings(gpu, "measured", measured.gbs, {**(sheet.tflops if sheet else {}), **measured.tflops})
+        return sheet and Ceilings(gpu, "datasheet", sheet.gbs, sheet.tflops, _special(sheet))
+    # What was not measured keeps its datasheet peak: a floor may be too low, never too high.
+    tflops = {**(sheet.tflops if sheet else {}), **measured.tflops}
+    return Ceilings(gpu, "measured", measured.gbs, tflops, measured.special or (_special(sheet) if sheet else {}))
+
+
+def _special(sheet: Gpu) -> dict[str, float]:
+    return {"gops": sheet.special_gops} if sheet.special_gops else {}
 
 
 def _measured(gpu: str, results: Path) -> Ceilings | None:
@@ -51,7 +62,8 @@ def _measured(gpu: str, results: Path) -> Ceilings | None:
         matmul = {dtype: each["tflops"] for dtype, each in ceilings.get("matmul", {}).items()}
         # The fastest run stands for the device: a disturbed one must not raise the floor.
         if found is None or copy > found.gbs:
-            found = Ceilings(gpu, "measured", copy, matmul)
+            gops = (ceilings.get("special") or {}).get("gops")
+            found = Ceilings(gpu, "measured", copy, matmul, {"gops": gops} if gops else {})
     return found
 
 
@@ -78,9 +90,14 @@ def forced_bytes(touches: Iterable[Mapping[int, int]], lasting: Iterable[int], s
     return total
 
 
-def floor_of(ceilings: Ceilings, *, forced: int, traffic: int, flops: float, dtype: str, tensor_cores: bool) -> Floor:
-    """The floor of a call: float32 products run at the tf32 peak where the kernels use tensor cores for them."""
-    peak = ceilings.tflops.get("tf32" if dtype == "float32" and tensor_cores else dtype)
+def floor_of(ceilings: Ceilings, *, forced: int, traffic: int, flops: float, dtype: str, tensor_cores: bool,
+             special: float = 0.0) -> Floor:  # fmt: skip
+    """The floor of a call: float32 products run at the tf32 peak where the kernels use tensor cores for them.
+
+    Without tensor cores FLOPs of any dtype run on the float32 units.
+    """
+    dtype = "float32" if not tensor_cores else "tf32" if dtype == "float32" else dtype
+    peak = ceilings.tflops.get(dtype)
     return Floor(
         gpu=ceilings.gpu,
         source=ceilings.source,
@@ -88,4 +105,5 @@ def floor_of(ceilings: Ceilings, *, forced: int, traffic: int, flops: float, dty
         memory_ms=forced / ceilings.gbs / 1e6,
         compute_ms=flops / peak / 1e9 if peak else 0.0,
         traffic_ms=traffic / ceilings.gbs / 1e6,
+        special_ms=special_ms(special, {"special": ceilings.special}) or 0.0,
     )

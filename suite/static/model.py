@@ -99,6 +99,7 @@ class Floor:
     bytes:      what has to cross the memory bus even if the last-level cache kept all it can between launches
     memory_ms:  those bytes at the GPU's bandwidth
     compute_ms: executed FLOPs at its matrix throughput
+    special_ms: the operator's special functions at its rate for them; 0 where it counts none, or the rate is not known
     traffic_ms: launch and eager traffic at its bandwidth: what it takes when caches keep nothing between launches
     source:     "measured" or "datasheet"
     """
@@ -109,15 +110,21 @@ class Floor:
     memory_ms: float
     compute_ms: float
     traffic_ms: float
+    special_ms: float = 0.0
 
     @property
     def ms(self) -> float:
-        return max(self.memory_ms, self.compute_ms)
+        return max(self.parts.values())
+
+    @property
+    def parts(self) -> dict[str, float]:
+        """Milliseconds by what takes them."""
+        return {"memory": self.memory_ms, "compute": self.compute_ms, "special": self.special_ms}
 
     @property
     def bound(self) -> str:
-        """`memory` or `compute`."""
-        return "memory" if self.memory_ms >= self.compute_ms else "compute"
+        """What sets it: `memory`, `compute` or `special`."""
+        return max(self.parts, key=lambda name: self.parts[name])
 
 
 @dataclass(frozen=True)
@@ -167,6 +174,7 @@ class Profile:
     peak_bytes: int = 0
     flops_alg: float = 0.0
     flops_exec: float = 0.0
+    special: float = 0.0
     bytes_compulsory: float = 0.0
     counted_T: int = 0
     io_bound_bytes: float = 0.0
@@ -197,6 +205,7 @@ class Profile:
             values |= {
                 "floor_ms": self.floor.ms, "floor_gpu": self.floor.gpu, "floor_source": self.floor.source,
                 "floor_bound": self.floor.bound, "floor_bytes": self.floor.bytes, "traffic_ms": self.floor.traffic_ms,
+                **{f"floor_{name}_ms": value for name, value in self.floor.parts.items()},
             }  # fmt: skip
         if self.io_bound_bytes:
             values["io_bound_bytes"] = self.io_bound_bytes

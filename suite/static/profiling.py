@@ -46,6 +46,7 @@ def profile(operator: Operator, implementation: Implementation, problem: Problem
         arch,
         flops_alg=cost.flops_alg,
         flops_exec=cost.flops_exec,
+        special=cost.special,
         bytes_compulsory=cost.bytes_compulsory,
         io_bound_bytes=operator.io_bound(problem, target.on_chip_bytes) if operator.io_bound else 0.0,
     )
@@ -177,6 +178,7 @@ def _floor(start: Profile, recorder: Recorder, returned: set[int], problem: Prob
         forced=max(forced, int(start.bytes_compulsory)),
         traffic=sum(launch.traffic_bytes for launch in launches) + ledger.eager_bytes,
         flops=start.flops_exec,
+        special=start.special,
         dtype=problem.dtype,
         tensor_cores=any(launch.binary and launch.binary.tensor_path != "none" for launch in launches),
     )

@@ -11,7 +11,10 @@ from baselines.s4d.recurrent import fft_size
 from kernels.s4d.spec import s4d
 from suite import Problem
 from suite.checking import check_case
+from suite.discovery import ROOT
 from suite.inputs import draw_inputs
+from suite.targets import aim
+from tests.kernels.s4d.forms import forms, problem_of, table, times
 
 GRADIENTS = {"o", "du", "dlog_dt", "dA_real", "dA_imag", "dC", "dD"}
 STATE = {"final_state", "dinitial_state"}
@@ -75,3 +78,20 @@ def test_flops_are_the_recurrences() -> None:
             flops += 2 + 2  # Re(c h), and its sum
         flops += 2  # y + D u
     assert s4d.cost_of(at).flops_alg == flops
+
+
+@pytest.mark.parametrize("B", [1, 16])
+@pytest.mark.parametrize("N", [64, 128])
+def test_products_with_chunks_have_the_lowest_floor(B: int, N: int) -> None:
+    """Which is why they are our kernels' form: by the datasheet they are bound by memory, and no other form is."""
+    with aim("sm_90"):
+        parts = {form.name: times(form, "NVIDIA H200") for form in forms(problem_of(B, 8192, N))}
+    floors = {name: max(each.values()) for name, each in parts.items()}
+    own = floors.pop("products with chunks")
+    assert own == parts["products with chunks"]["memory"]
+    assert own < min(floors.values())
+
+
+def test_the_readme_has_the_forms_as_the_command_prints_them() -> None:
+    with aim("sm_90"):
+        assert table("NVIDIA H200", 8192, 64) in (ROOT / "kernels/s4d/README.md").read_text(encoding="utf-8")
