@@ -1,6 +1,6 @@
 """FlashAttention 2 and 4: adapters to the packages flash-attn and flash-attn-4. Both run on CUDA only.
 
-FlashAttention 2: flash_attn.flash_attn_func, flash_attn_varlen_func and flash_attn_with_kvcache, versions 2.7 to 2.8.
+FlashAttention 2: flash_attn.flash_attn_func and flash_attn_varlen_func, versions 2.7 to 2.8.
 FlashAttention 4: flash_attn.cute.flash_attn_func, the 4.0 betas, kernels for sm_90 and sm_100 in CuTe DSL.
 Tensors are [B,T,H,D] as everywhere here. Sources: Dao 2023, arXiv:2307.08691; github.com/Dao-AILab/flash-attention.
 """
@@ -8,10 +8,11 @@ Tensors are [B,T,H,D] as everywhere here. Sources: Dao 2023, arXiv:2307.08691; g
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 
-from baselines.softmax_attention.shapes import Cache, same_dims
+from baselines.softmax_attention.shapes import same_dims
 from kernels.softmax_attention.spec import softmax_attention
 from suite import Problem, Requirement
 from suite.errors import Unsupported
@@ -56,30 +57,22 @@ def flash_attn_2(
 
     Its backward pass adds dq atomically, so gradients differ between runs in their last bits.
     """
+    return call_2(q, k, v, cu_seqlens, cu_seqlens_cpu, softmax_scale=scale, causal=causal), None
+
+
+def call_2(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, cu_seqlens: torch.Tensor | None,
+           cu_seqlens_cpu: torch.Tensor | None, **options: Any) -> torch.Tensor:  # fmt: skip
+    """o [B,T,H,K] by flash_attn_func, or by flash_attn_varlen_func where sequences are packed."""
     from flash_attn import flash_attn_func, flash_attn_varlen_func  # pyright: ignore[reportMissingImports]
 
     if cu_seqlens is None:
-        return flash_attn_func(q, k, v, softmax_scale=scale, causal=causal), None
+        return flash_attn_func(q, k, v, **options)
     longest = int((cu_seqlens if cu_seqlens_cpu is None else cu_seqlens_cpu).diff().max())
     o = flash_attn_varlen_func(
         q[0], k[0], v[0], cu_seqlens_q=cu_seqlens, cu_seqlens_k=cu_seqlens, max_seqlen_q=longest,
-        max_seqlen_k=longest, softmax_scale=scale, causal=causal,
+        max_seqlen_k=longest, **options,
     )  # fmt: skip
-    return o[None], None
-
-
-@softmax_attention.implementation(
-    "flash_attn_2_step", origin="peer", passes={"decode"}, devices={"cuda"}, dtypes=HALVES, requires=FLASH_2,
-    supports=supports_2,
-)  # fmt: skip
-def flash_attn_2_step(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, state: Cache,
-                      scale: float | None = None) -> torch.Tensor:  # fmt: skip
-    """One query over the cache, q [B,1,H,K] -> o [B,1,H,K]; the kernel writes k and v into the cache's last row."""
-    from flash_attn import flash_attn_with_kvcache  # pyright: ignore[reportMissingImports]
-
-    k_cache, v_cache = state
-    last = k_cache.shape[1] - 1
-    return flash_attn_with_kvcache(q, k_cache, v_cache, k=k, v=v, cache_seqlens=last, softmax_scale=scale, causal=False)
+    return o[None]
 
 
 @softmax_attention.implementation(
@@ -92,13 +85,18 @@ def flash_attn_4(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, causal: b
 
     Raises Unsupported for head dimensions that it has no kernel for on this GPU. Its backward pass adds dq atomically.
     """
+    return call_4(q, k, v, softmax_scale=scale, causal=causal), None
+
+
+def call_4(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **options: Any) -> torch.Tensor:
+    """o [B,T,H,V] by flash_attn.cute; Unsupported where it says that it has no kernel."""
     from flash_attn.cute import flash_attn_func  # pyright: ignore[reportMissingImports]
 
     try:
-        o, _ = flash_attn_func(q, k, v, softmax_scale=scale, causal=causal)
+        o, _ = flash_attn_func(q, k, v, **options)
     except AssertionError as error:
         # It states what it has no kernel for by assertions; any other one is a fault.
         if "not supported" not in str(error):
             raise
         raise Unsupported(f"flash-attn-4: {error}") from error
-    return o, None
+    return o

@@ -41,14 +41,19 @@ def flex(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, causal: bool = Tr
 
     Raises Unsupported on a CPU when gradients are wanted or no C++ compiler is found.
     """
+    return attend(q, k, v, _causal_mask(q.shape[1], q.device) if causal else None, scale), None
+
+
+def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: BlockMask | None,
+           scale: float | None) -> torch.Tensor:  # fmt: skip
+    """o [B,T,H,V] by the compiled kernel under a block mask, or None for the whole square. Raises as `flex` does."""
     if q.device.type == "cpu":
         _require_cpu(any(x.requires_grad for x in (q, k, v)) and torch.is_grad_enabled())
-    mask = _causal_mask(q.shape[1], q.device) if causal else None
     qh, kh, vh = (x.transpose(1, 2) for x in (q, k, v))
     # Under a dispatch mode torch.compile would run the uncompiled form and not say so.
     with _disable_current_modes():
         o = _compiled()(qh, kh, vh, block_mask=mask, scale=scale, enable_gqa=q.shape[2] != k.shape[2])
-    return o.transpose(1, 2), None
+    return o.transpose(1, 2)
 
 
 def _require_cpu(differentiates: bool) -> None:

@@ -2,7 +2,7 @@
 
 `sdpa_kernel` with a single backend makes PyTorch raise where that backend can not serve a call; it never takes another
 one. What only PyTorch knows (the GPU, its dtypes and head dimensions) so surfaces as `unsupported` in PyTorch's words.
-Each backend is registered as a sequence function and as a decode step. Entry:
+Entry:
 torch.nn.functional.scaled_dot_product_attention inside torch.nn.attention.sdpa_kernel, torch 2.9 and later.
 """
 
@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from baselines.softmax_attention.naive import square_flops
-from baselines.softmax_attention.shapes import Cache, append, same_dims
+from baselines.softmax_attention.shapes import same_dims
 from kernels.softmax_attention.spec import softmax_attention
 from suite import Problem
 from suite.errors import Unsupported
@@ -51,9 +51,10 @@ BACKENDS = {
 
 
 def attend(choice: SDPBackend, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, causal: bool,
-           scale: float | None) -> torch.Tensor:  # fmt: skip
+           scale: float | None, mask: torch.Tensor | None = None) -> torch.Tensor:  # fmt: skip
     """Attention by one backend on transposed views: q [B,T,H,K], k [B,S,HK,K], v [B,S,HK,V] -> o [B,T,H,V].
 
+    mask [T,S] is true where a query sees a key; with one, causal is False.
     Raises Unsupported with PyTorch's reason when that backend can not serve the call.
     """
     qh, kh, vh = (x.transpose(1, 2) for x in (q, k, v))
@@ -61,7 +62,9 @@ def attend(choice: SDPBackend, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor
 
     def call() -> torch.Tensor:
         with sdpa_kernel(choice):
-            return F.scaled_dot_product_attention(qh, kh, vh, is_causal=causal, scale=scale, enable_gqa=grouped)
+            return F.scaled_dot_product_attention(
+                qh, kh, vh, attn_mask=mask, is_causal=causal, scale=scale, enable_gqa=grouped
+            )
 
     try:
         return call().transpose(1, 2)
@@ -88,14 +91,6 @@ def _register(name: str, backend: Backend) -> None:
     def sequence(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, causal: bool = True,
                  scale: float | None = None) -> tuple[torch.Tensor, None]:  # fmt: skip
         return attend(backend.choice, q, k, v, causal=causal, scale=scale), None
-
-    @softmax_attention.implementation(
-        f"sdpa_{name}_step", origin="baseline", passes={"decode"}, devices=backend.devices, dtypes=backend.dtypes,
-        supports=backend.supports,
-    )  # fmt: skip
-    def step(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, state: Cache,
-             scale: float | None = None) -> torch.Tensor:  # fmt: skip
-        return attend(backend.choice, q, *append(state, k, v), causal=False, scale=scale)
 
 
 for _name, _backend in BACKENDS.items():

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from baselines.softmax_attention.flash_attention import FLASH_2, FLASH_4
-from kernels.softmax_attention.spec import attention, attention_step, softmax_attention
+from kernels.softmax_attention.spec import attention, softmax_attention
 from suite import Problem
 from suite.errors import Unsupported
 from suite.inputs import draw_inputs
 from suite.numerics import difference
 
-NAMES = ("flash_attn_2", "flash_attn_2_step", "flash_attn_4")
+NAMES = ("flash_attn_2", "flash_attn_4")
 
 
 def flash_attn_func(q, k, v, softmax_scale=None, causal=False):
@@ -32,17 +32,11 @@ def flash_attn_varlen_func(
     return attention(q[None], k[None], v[None], causal=causal, scale=softmax_scale, cu_seqlens=cu_seqlens_q)[0][0]
 
 
-def flash_attn_with_kvcache(q, k_cache, v_cache, k=None, v=None, cache_seqlens=None, softmax_scale=None, causal=False):
-    k_cache[:, cache_seqlens], v_cache[:, cache_seqlens] = k[:, 0], v[:, 0]
-    kept = k_cache[:, : cache_seqlens + 1], v_cache[:, : cache_seqlens + 1]
-    return attention_step(q, k, v, state=kept, scale=softmax_scale)
-
-
 @pytest.fixture
 def library(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """A flash_attn and a flash_attn.cute in sys.modules, with the keywords that the real entries have."""
     root, cute = ModuleType("flash_attn"), ModuleType("flash_attn.cute")
-    for entry in (flash_attn_func, flash_attn_varlen_func, flash_attn_with_kvcache):
+    for entry in (flash_attn_func, flash_attn_varlen_func):
         setattr(root, entry.__name__, entry)
     cute.flash_attn_func = lambda *args, **words: (flash_attn_func(*args, **words), None)
     monkeypatch.setitem(sys.modules, "flash_attn", root)
@@ -74,17 +68,6 @@ def test_dense_calls(name: str, causal: bool) -> None:
 def test_packed_calls_of_flash_attn_2(causal: bool) -> None:
     at = Problem(T=40, H=4, HK=2, HV=2, K=16, dtype="fp32", layout="packed:ragged", axes=(("causal", causal),))
     assert error_of("flash_attn_2", at) < 1e-5
-
-
-@pytest.mark.usefixtures("library")
-def test_step_of_flash_attn_2_writes_the_caches_last_row() -> None:
-    q, k, v = torch.randn(2, 1, 4, 16), torch.randn(2, 1, 2, 16), torch.randn(2, 1, 2, 16)
-    cache = torch.randn(2, 9, 2, 16), torch.randn(2, 9, 2, 16)
-    expected_cache = tuple(x.clone() for x in cache)
-    expected = attention_step(q, k, v, state=expected_cache)
-    o = softmax_attention.implementations["flash_attn_2_step"].fn(q, k, v, state=cache)
-    assert torch.allclose(o, expected, atol=1e-6)
-    assert all(torch.equal(x, y) for x, y in zip(cache, expected_cache, strict=True))
 
 
 def test_a_head_dim_without_a_kernel_is_unsupported_and_another_assertion_is_not(library: ModuleType) -> None:

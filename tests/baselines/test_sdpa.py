@@ -22,19 +22,16 @@ MATH = "aten::_scaled_dot_product_attention_math"
 def called(implementation: str) -> set[str]:
     q, k, v = (torch.randn(1, 16, 2, 32) for _ in range(3))
     made = softmax_attention.implementations[implementation]
-    words = {"state": (torch.randn(1, 8, 2, 32), torch.randn(1, 8, 2, 32))} if "decode" in made.passes else {}
-    tensors = [x[:, :1] for x in (q, k, v)] if words else [q, k, v]
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
-        made.fn(*tensors, **words)
+        made.fn(q, k, v)
     return {event.key for event in profile.key_averages()}
 
 
-@pytest.mark.parametrize("suffix", ["", "_step"])
-def test_each_backend_is_the_one_that_runs(suffix: str) -> None:
-    assert FLASH in called(f"sdpa_flash{suffix}")
-    assert MATH not in called(f"sdpa_flash{suffix}")
-    assert MATH in called(f"sdpa_math{suffix}")
-    assert FLASH not in called(f"sdpa_math{suffix}")
+def test_each_backend_is_the_one_that_runs() -> None:
+    assert FLASH in called("sdpa_flash")
+    assert MATH not in called("sdpa_flash")
+    assert MATH in called("sdpa_math")
+    assert FLASH not in called("sdpa_math")
 
 
 def test_a_backend_that_refuses_a_call_is_not_replaced() -> None:
@@ -60,11 +57,10 @@ def test_an_error_that_is_no_refusal_stays_an_error() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(BACKENDS))
-@pytest.mark.parametrize("suffix", ["", "_step"])
-def test_every_backend_has_a_sequence_function_and_a_step(name: str, suffix: str) -> None:
-    made = softmax_attention.implementations[f"sdpa_{name}{suffix}"]
+def test_every_backend_is_registered(name: str) -> None:
+    made = softmax_attention.implementations[f"sdpa_{name}"]
     assert made.origin == "baseline"
-    assert made.passes == ({"decode"} if suffix else {"fwd", "bwd", "fwdbwd"})
+    assert made.passes == {"fwd", "bwd", "fwdbwd"}
     assert made.devices == ({"cuda"} if name in ("cudnn", "efficient") else {"cuda", "cpu"})
 
 

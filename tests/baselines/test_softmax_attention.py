@@ -12,7 +12,6 @@ from suite import Problem
 from suite.checking import check_case
 
 SEQUENCES = ("naive", "sdpa_flash", "sdpa_math")
-STEPS = ("naive_step", "sdpa_flash_step", "sdpa_math_step")
 FULL = (("causal", False),)
 
 
@@ -57,37 +56,13 @@ def test_half_precision_stays_within_its_limit(implementation: str, dtype: str) 
     assert_ok(implementation, problem(T=130, dtype=dtype, pass_="fwdbwd"), {"o", "dq", "dk", "dv"})
 
 
-@pytest.mark.parametrize("implementation", STEPS)
-@pytest.mark.parametrize("heads", [{}, {"B": 2, "H": 6, "HK": 2, "HV": 2}], ids=["equal", "grouped"])
-@pytest.mark.parametrize("T", [1, 130])
-def test_step_appends_to_the_cache_and_attends_to_all_of_it(implementation: str, heads, T: int) -> None:
-    assert_ok(implementation, problem(T=T, pass_="decode", **heads), {"o", "state[0]", "state[1]"}, seeds=4)
-
-
-@pytest.mark.parametrize("implementation", STEPS)
-def test_step_writes_the_last_row_in_place_and_nothing_else(implementation: str) -> None:
-    q, k, v = torch.randn(2, 1, 4, 16), torch.randn(2, 1, 2, 16), torch.randn(2, 1, 2, 16)
-    cache = torch.randn(2, 9, 2, 16), torch.randn(2, 9, 2, 16)
-    before = [x.clone() for x in cache]
-    softmax_attention.implementations[implementation].fn(q, k, v, state=cache)
-    for x, old, new in zip(cache, before, (k, v), strict=True):
-        assert torch.equal(x[:, :-1], old[:, :-1])
-        assert torch.equal(x[:, -1:], new)
-
-
-@pytest.mark.parametrize("implementation", [*SEQUENCES, *STEPS])
+@pytest.mark.parametrize("implementation", SEQUENCES)
 def test_scale_is_the_callers(implementation: str) -> None:
-    made = softmax_attention.implementations[implementation]
-    q, k, v = (torch.randn(1, 1, 2, 16) for _ in range(3))
-    cache = torch.randn(1, 5, 2, 16), torch.randn(1, 5, 2, 16)
-    if "decode" in made.passes:
-        halved = made.fn(q / 2, k, v, state=cache, scale=1.0)
-        assert torch.allclose(halved, made.fn(q, k, v, state=cache, scale=0.5), atol=1e-6)
-        assert not torch.allclose(halved, made.fn(q, k, v, state=cache), atol=1e-3)
-    else:
-        halved = made.fn(q.expand(1, 5, 2, 16) / 2, *cache, scale=1.0)[0]
-        assert torch.allclose(halved, made.fn(q.expand(1, 5, 2, 16), *cache, scale=0.5)[0], atol=1e-6)
-        assert not torch.allclose(halved, made.fn(q.expand(1, 5, 2, 16), *cache)[0], atol=1e-3)
+    fn = softmax_attention.implementations[implementation].fn
+    q, k, v = (torch.randn(1, 5, 2, 16) for _ in range(3))
+    halved = fn(q / 2, k, v, scale=1.0)[0]
+    assert torch.allclose(halved, fn(q, k, v, scale=0.5)[0], atol=1e-6)
+    assert not torch.allclose(halved, fn(q, k, v)[0], atol=1e-3)
 
 
 @pytest.mark.parametrize("causal", [True, False])

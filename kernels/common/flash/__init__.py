@@ -1,0 +1,13 @@
+"""Softmax attention on chip: the kernels that softmax attention and sliding-window attention share.
+
+    o_i = sum_j p_ij v_j      p_ij = exp(s q_i . k_j - lse_i)      lse_i = log sum_j exp(s q_i . k_j)
+
+over the j that i sees: j <= i where causal, |i - j| < w in a window of w. Tokens that are `dilation` apart see each
+other and no others: a dilated sequence is that many interleaved ones, each with its own programs. No score ever leaves
+the chip (Dao 2023, arXiv:2307.08691).
+
+`device.py` holds what kernels call, `forward.py`, `backward_dq.py` and `backward_dk_dv.py` the three kernels and
+`shape.py` what a plan depends on; `plan.py` chooses tiles from `tiles.py` or what `launches.py` finds tuned,
+`attend.py` launches, `function.py` is differentiable. `faces.py` is what operators register beside their functions,
+`spec.py` what their specifications share.
+"""

@@ -1,0 +1,120 @@
+"""What the kernels of this folder call on the device: where a program works, which tiles it sees, loads and stores.
+
+Positions count within one sequence; the token of position i is first + i * DILATION. CAUSAL: a query sees no key ahead
+of itself. WINDOWED: it sees none that is `window` positions or more away.
+"""
+
+# Triton types a device function, tl.range too, as one that never returns, and constexpr parameters as no plain values.
+# pyright: reportGeneralTypeIssues=false, reportArgumentType=false
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def locate(T, blocks, rows, section, cu_seqlens, HEADS: tl.constexpr, DILATION: tl.constexpr, LAST_FIRST: tl.constexpr):
+    """A program's (head, sequence, its first token, its length in positions, block).
+
+    Rows (sequence, residue, head) come in sections whose keys and values fit in the L2 cache together. Within one, the
+    blocks with most work come first: the last ones where LAST_FIRST, so that no long one is left for the end.
+    """
+    pid = tl.program_id(0)
+    chosen = pid // (section * blocks) * section
+    within = pid % (section * blocks)
+    size = tl.minimum(section, rows - chosen)
+    row = chosen + within % size
+    block = within // size
+    if LAST_FIRST:
+        block = blocks - 1 - block
+    head = row % HEADS
+    residue = row // HEADS % DILATION
+    sequence = (row // (HEADS * DILATION)).to(tl.int64)
+    if cu_seqlens is None:
+        start = sequence * T
+        tokens = T
+    else:
+        start = tl.load(cu_seqlens + sequence).to(tl.int64)
+        tokens = (tl.load(cu_seqlens + sequence + 1).to(tl.int64) - start).to(tl.int32)
+    return head, sequence, start + residue, tl.cdiv(tokens - residue, DILATION), block
+
+
+@triton.jit
+def scalar_row(x, sequence, first, head, T, HEADS: tl.constexpr, cu_seqlens):
+    """Where a sequence's scalars of one head begin in x [B, HEADS, T]; packed sequences lie in B = 1 of T tokens."""
+    skipped = head.to(tl.int64) * T
+    if cu_seqlens is None:
+        skipped += sequence * T * (HEADS - 1)
+    return x + skipped + first
+
+
+@triton.jit
+def spans(start, SIZE: tl.constexpr, STEP: tl.constexpr, length, back, fore, LEFT: tl.constexpr, RIGHT: tl.constexpr):
+    """What SIZE rows from `start` meet that are limited to `back` behind (where LEFT) and `fore` ahead (where RIGHT).
+
+    (low, full, partial, high), in steps of STEP: [full, partial) is met by all rows, [low, full) and [partial, high) by
+    some.
+    """
+    low = start * 0
+    full = start * 0
+    high = length
+    partial = length // STEP * STEP
+    if LEFT:
+        low = tl.maximum(start - back, 0) // STEP * STEP
+        full = tl.cdiv(tl.maximum(start + SIZE - 1 - back, 0), STEP) * STEP
+    if RIGHT:
+        high = tl.minimum(high, start + SIZE + fore)
+        partial = tl.minimum(partial, (start + fore + 1) // STEP * STEP)
+    full = tl.minimum(full, tl.cdiv(high, STEP) * STEP)
+    return low, full, tl.maximum(partial, full), high
+
+
+@triton.jit
+def hidden(b_s, queries, keys, length, window, CAUSAL: tl.constexpr, WINDOWED: tl.constexpr):
+    """Scores, -inf where a query does not see a key; queries and keys are positions, broadcast against each other."""
+    outside = float("-inf")
+    ahead = keys - queries
+    # Where causal, a key beyond the end is ahead of every query.
+    b_s = tl.where(ahead <= 0 if CAUSAL else keys < length, b_s, outside)
+    if WINDOWED:
+        b_s = tl.where(ahead > -window, b_s, outside)
+    if WINDOWED and not CAUSAL:
+        b_s = tl.where(ahead < window, b_s, outside)
+    return b_s
+
+
+@triton.jit
+def load_tile(x, sequence, head, start, length, STRIDE: tl.constexpr, SIZE: tl.constexpr, D: tl.constexpr,
+              BD: tl.constexpr, RAGGED: tl.constexpr, LOADS: tl.constexpr):  # fmt: skip
+    """Positions start .. start + SIZE of one head [SIZE, BD]; zero beyond D columns and, where RAGGED, beyond `length`.
+
+    x: the head's first element, or a descriptor of [sequences, heads, T, D]
+    """
+    if LOADS == "descriptors":
+        tile = x.load([sequence.to(tl.int32), head, start, 0]).reshape([SIZE, BD])
+    else:
+        rows = tl.arange(0, SIZE)
+        columns = tl.arange(0, BD)
+        at = x + tl.cast(start, tl.int64) * STRIDE + rows[:, None] * STRIDE + columns[None, :]
+        if RAGGED and D < BD:
+            tile = tl.load(at, mask=(rows < length - start)[:, None] & (columns < D)[None, :], other=0.0)
+        elif RAGGED:
+            tile = tl.load(at, mask=(rows < length - start)[:, None], other=0.0)
+        elif D < BD:
+            tile = tl.load(at, mask=(columns < D)[None, :], other=0.0)
+        else:
+            tile = tl.load(at)
+    return tile
+
+
+@triton.jit
+def store_tile(x, tile, start, length, STRIDE: tl.constexpr, SIZE: tl.constexpr, D: tl.constexpr, BD: tl.constexpr):
+    """The inverse of load_tile, in the pointer's dtype."""
+    rows = tl.arange(0, SIZE)
+    columns = tl.arange(0, BD)
+    at = x + tl.cast(start, tl.int64) * STRIDE + rows[:, None] * STRIDE + columns[None, :]
+    mask = (rows < length - start)[:, None]
+    if D < BD:
+        mask = mask & (columns < D)[None, :]
+    tl.store(at, tile.to(x.dtype.element_ty), mask=mask)

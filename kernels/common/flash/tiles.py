@@ -1,0 +1,73 @@
+"""Tiles of the kernels as data: block sizes, warps and stages by architecture, head dim and kernel.
+
+They follow from what the compiler reports (spills, tensor-core instructions, shared memory), not from timing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Tile:
+    """rows: a program's own queries (keys in dk_dv); columns: keys (queries) it takes at a time; warps; stages of its
+    load pipeline; special: 1 where loads and products have warps of their own."""
+
+    rows: int
+    columns: int
+    warps: int
+    stages: int
+    special: int = 0
+
+
+FORWARD, DQ, DK_DV = "forward", "dq", "dk_dv"
+HALF, SINGLE = "half", "single"
+
+# (head dim: 64, 128 or 256; precision; kernel) -> tile.
+Table = dict[tuple[int, str, str], Tile]
+# fp32 operands take twice the registers, and their three products more: few rows at a time.
+_SINGLE: Table = {
+    (64, SINGLE, FORWARD): Tile(64, 32, 4, 2),
+    (64, SINGLE, DQ): Tile(64, 32, 4, 1),
+    (64, SINGLE, DK_DV): Tile(64, 32, 8, 1),
+    (128, SINGLE, FORWARD): Tile(64, 32, 8, 1),
+    (128, SINGLE, DQ): Tile(64, 32, 8, 1),
+    (128, SINGLE, DK_DV): Tile(32, 32, 8, 1),
+    (256, SINGLE, FORWARD): Tile(32, 16, 8, 1),
+    (256, SINGLE, DQ): Tile(32, 16, 8, 1),
+    (256, SINGLE, DK_DV): Tile(16, 16, 8, 1),
+}
+_HOPPER: Table = _SINGLE | {
+    (64, HALF, FORWARD): Tile(128, 64, 8, 3),
+    (64, HALF, DQ): Tile(128, 64, 8, 3),
+    (64, HALF, DK_DV): Tile(128, 64, 8, 2),
+    (128, HALF, FORWARD): Tile(128, 64, 8, 3),
+    (128, HALF, DQ): Tile(128, 64, 8, 2),
+    (128, HALF, DK_DV): Tile(128, 32, 8, 2),
+    (256, HALF, FORWARD): Tile(128, 64, 8, 2),
+    (256, HALF, DQ): Tile(128, 32, 8, 2),
+    (256, HALF, DK_DV): Tile(64, 16, 8, 2),
+}
+_AMPERE: Table = _SINGLE | {
+    (64, HALF, FORWARD): Tile(128, 64, 4, 3),
+    (64, HALF, DQ): Tile(64, 64, 4, 2),
+    (64, HALF, DK_DV): Tile(64, 32, 4, 2),
+    (128, HALF, FORWARD): Tile(64, 64, 4, 2),
+    (128, HALF, DQ): Tile(64, 32, 4, 2),
+    (128, HALF, DK_DV): Tile(64, 32, 8, 2),
+    (256, HALF, FORWARD): Tile(64, 32, 8, 2),
+    (256, HALF, DQ): Tile(64, 32, 8, 1),
+    (256, HALF, DK_DV): Tile(32, 32, 8, 1),
+}
+_BLACKWELL: Table = _HOPPER | {
+    (64, HALF, DQ): Tile(128, 64, 8, 2),
+    (64, HALF, DK_DV): Tile(128, 32, 8, 2),
+    (128, HALF, DK_DV): Tile(64, 64, 8, 2),
+}
+TILES: dict[int, Table] = {80: _AMPERE, 90: _HOPPER, 100: _BLACKWELL}
+
+
+def tile(capability: int, kernel: str, size: int, dtype: str) -> Tile:
+    """The tile for a GPU, a kernel and the larger head dim, a power of 2; other families of GPUs have sm_80's."""
+    table = TILES.get(capability // 10 * 10, TILES[80])
+    return table[max(64, size), SINGLE if dtype == "float32" else HALF, kernel]
