@@ -3,6 +3,8 @@
     KV_c = phi(K_c)^T V_c        S_c = S_0 + sum_{i<c} KV_i
     O_c = s (phi(Q_c) S_c + tril(phi(Q_c) phi(K_c)^T) V_c)
 
+Without causality the whole sequence is one chunk, and every token reads the state after it.
+
 Products are in the dtype of the inputs, as tensor cores want them; states and normalisers are summed in float32. Where
 a normalised form is differentiated, products are in float32 too: the two parts of a quotient's gradient cancel, and
 what is left of dq misses bfloat16's error limit.
@@ -20,7 +22,7 @@ from baselines.linear_attention.inputs import State, features, pack, unpack
 from baselines.linear_attention.naive import lengths
 from baselines.precision import widen
 from kernels.common.packed import per_sequence
-from kernels.linear_attention.spec import EPS, linear_attention
+from kernels.linear_attention.spec import EPS, features_of, linear_attention
 from suite import Problem
 from suite.problem import Value
 
@@ -28,29 +30,33 @@ from suite.problem import Value
 def chunk_flops(problem: Problem, tunables: Mapping[str, Value]) -> float:
     """FLOPs on full C x C tiles, the last chunk of each sequence padded.
 
-    A token and head costs 4KV + 2C (K + V) forward; backward each product becomes two, and none is done again.
+    A token and head costs 4FV + 2C (F + V) forward, for F features and C = 0 without causality; backward each product
+    becomes two, and none is done again.
     """
-    p, chunk = problem, int(tunables["chunk"])
+    p, chunk, F = problem, int(tunables["chunk"]), features_of(problem)
     factor = {"fwd": 1, "bwd": 2, "fwdbwd": 3}[p.pass_]
+    if not p.axis("causal"):
+        return factor * 4.0 * p.tokens * p.HS * F * p.V
     sizes = [(T, min(chunk, T)) for T in lengths(p)]
     tiles = [(-(-T // C) * C, C) for T, C in sizes]
-    return factor * sum(tokens * p.HS * (4.0 * p.K * p.V + 2.0 * C * (p.K + p.V)) for tokens, C in tiles)
+    return factor * sum(tokens * p.HS * (4.0 * F * p.V + 2.0 * C * (F + p.V)) for tokens, C in tiles)
 
 
 @linear_attention.implementation(
     "torch_chunk", origin="baseline", tunables={"chunk": (64, 32, 128, 256)}, flops_exec=chunk_flops
 )
 def torch_chunk(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, chunk: int = 64, feature_map: str = "identity",
-    normalised: bool = False, scale: float | None = None, initial_state: State | None = None,
-    output_final_state: bool = False, cu_seqlens: torch.Tensor | None = None,
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, projection: torch.Tensor | None = None, chunk: int = 64,
+    feature_map: str = "identity", normalised: bool = False, causal: bool = True, scale: float | None = None,
+    initial_state: State | None = None, output_final_state: bool = False, cu_seqlens: torch.Tensor | None = None,
     cu_seqlens_cpu: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, State | None]:  # fmt: skip
-    """q [B,T,H,K], k [B,T,HK,K], v [B,T,HV,V] -> (o [B,T,HS,V], S [N,HS,K,V], with z [N,HS,K] where normalised).
+    """q [B,T,H,K], k [B,T,HK,K], v [B,T,HV,V] -> (o [B,T,HS,V], S [N,HS,F,V], with z [N,HS,F] where normalised).
 
     A sequence shorter than a chunk is one chunk of its length; packed sequences are run one after the other.
     """
-    options = {"feature_map": feature_map, "normalised": normalised, "scale": scale}
+    options = {"projection": projection, "feature_map": feature_map, "normalised": normalised, "causal": causal,
+               "scale": scale}  # fmt: skip
     if cu_seqlens is not None:
         bounds = cu_seqlens if cu_seqlens_cpu is None else cu_seqlens_cpu
         return per_sequence(torch_chunk, q, k, v, cu_seqlens=bounds, initial_state=initial_state,
@@ -58,17 +64,23 @@ def torch_chunk(
     dtype = v.dtype
     if normalised and torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v)):
         q, k, v = widen(q), widen(k), widen(v)
-    T, C = q.shape[1], min(chunk, q.shape[1])
+    T = q.shape[1]
+    C = min(chunk, T) if causal else T
     s = q.shape[-1] ** -0.5 if scale is None else scale
-    qc, kc, vc = (_split(x, C) for x in features(q, k, v, feature_map))
+    qc, kc, vc = (_split(x, C) for x in features(q, k, v, feature_map, projection))
     S0, z0 = unpack(initial_state, normalised)
     S, final_S = _running(kc.transpose(-1, -2) @ vc, S0)
-    scores = (qc @ kc.transpose(-1, -2)).tril()
-    o = s * (widen(qc @ S.to(qc.dtype)) + widen(scores @ vc))
-    final_z = None
+    S = S if causal else final_S[:, None]
+    o = widen(qc @ S.to(qc.dtype))
+    scores = (qc @ kc.transpose(-1, -2)).tril() if causal else None
+    if scores is not None:
+        o = o + widen(scores @ vc)
+    o, final_z = s * o, None
     if normalised:
         z, final_z = _running(widen(kc).sum(-2), z0)
-        total = widen(scores).sum(-1) + (widen(qc) @ z[..., None]).squeeze(-1)
+        total = (widen(qc) @ (z if causal else final_z[:, None])[..., None]).squeeze(-1)
+        if scores is not None:
+            total = total + widen(scores).sum(-1)
         o = o / (s * total + EPS)[..., None]
     final = pack(final_S, final_z, initial_state) if output_final_state else None
     return o.to(dtype).transpose(2, 3).flatten(1, 2)[:, :T], final

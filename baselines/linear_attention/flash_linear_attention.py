@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from baselines.linear_attention.inputs import State, features, unpack
-from kernels.linear_attention.spec import linear_attention
+from kernels.linear_attention.spec import features_of, linear_attention
 from suite import Problem, Requirement
 from suite.problem import Value
 
@@ -24,18 +24,21 @@ HALVES = ("bfloat16", "float16")
 
 def supports_chunk(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
     """Why chunk_linear_attn can not serve a problem, or None."""
-    odd = [f"{name}{dim}" for name, dim in (("K", problem.K), ("V", problem.V)) if dim % 2]
+    odd = [f"{name}{dim}" for name, dim in (("K", features_of(problem)), ("V", problem.V)) if dim % 2]
     if problem.differentiates and odd:
         return f"the backward pass of fla's chunk_linear_attn takes even head dimensions, not {' '.join(odd)}"
     return None
 
 
 def _call(entry: Callable[..., Any], q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, state: State | None,
-          feature_map: str, normalised: bool, **options: Any) -> tuple[torch.Tensor, State | None]:  # fmt: skip
-    qf, kf, vf = features(q, k, v, feature_map)
+          projection: torch.Tensor | None, feature_map: str, normalised: bool, scale: float | None,
+          **options: Any) -> tuple[torch.Tensor, State | None]:  # fmt: skip
+    qf, kf, vf = features(q, k, v, feature_map, projection)
+    # Its default would be one over the root of the features.
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
     S, z = unpack(state, normalised)
     initial = S if z is None else (S, z[:, None])
-    o, final = entry(qf, kf, vf, initial_state=initial, normalize=normalised, **options)
+    o, final = entry(qf, kf, vf, initial_state=initial, normalize=normalised, scale=scale, **options)
     if normalised:
         S, z = final
         final = None if S is None else (S, z.squeeze(1))
@@ -47,9 +50,9 @@ def _call(entry: Callable[..., Any], q: torch.Tensor, k: torch.Tensor, v: torch.
     "fla_chunk", origin="peer", devices={"cuda"}, dtypes=HALVES, requires=FLA, supports=supports_chunk
 )
 def fla_chunk(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, feature_map: str = "identity", normalised: bool = False,
-    scale: float | None = None, initial_state: State | None = None, output_final_state: bool = False,
-    cu_seqlens: torch.Tensor | None = None,
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, projection: torch.Tensor | None = None,
+    feature_map: str = "identity", normalised: bool = False, scale: float | None = None,
+    initial_state: State | None = None, output_final_state: bool = False, cu_seqlens: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, State | None]:  # fmt: skip
     """q [B,T,H,K], k [B,T,HK,K], v [B,T,HV,V] -> (o [B,T,HS,V], final state or None), in chunks of 64 tokens.
 
@@ -57,27 +60,27 @@ def fla_chunk(
     """
     from fla.ops.linear_attn import chunk_linear_attn  # pyright: ignore[reportMissingImports]
 
-    return _call(chunk_linear_attn, q, k, v, initial_state, feature_map, normalised, scale=scale,
+    return _call(chunk_linear_attn, q, k, v, initial_state, projection, feature_map, normalised, scale,
                  output_final_state=output_final_state, cu_seqlens=cu_seqlens)  # fmt: skip
 
 
 @linear_attention.implementation("fla_fused_recurrent", origin="peer", devices={"cuda"}, requires=FLA)
 def fla_fused_recurrent(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, feature_map: str = "identity", normalised: bool = False,
-    scale: float | None = None, initial_state: State | None = None, output_final_state: bool = False,
-    cu_seqlens: torch.Tensor | None = None,
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, projection: torch.Tensor | None = None,
+    feature_map: str = "identity", normalised: bool = False, scale: float | None = None,
+    initial_state: State | None = None, output_final_state: bool = False, cu_seqlens: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, State | None]:  # fmt: skip
     """q [B,T,H,K], k [B,T,HK,K], v [B,T,HV,V] -> (o [B,T,HS,V], final state or None), one token at a time."""
     from fla.ops.linear_attn import fused_recurrent_linear_attn  # pyright: ignore[reportMissingImports]
 
-    return _call(fused_recurrent_linear_attn, q, k, v, initial_state, feature_map, normalised, scale=scale,
+    return _call(fused_recurrent_linear_attn, q, k, v, initial_state, projection, feature_map, normalised, scale,
                  output_final_state=output_final_state, cu_seqlens=cu_seqlens)  # fmt: skip
 
 
 @linear_attention.implementation("fla_step", origin="peer", passes={"decode"}, devices={"cuda"}, requires=FLA)
 def fla_step(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, state: State, feature_map: str = "identity",
-    normalised: bool = False, scale: float | None = None,
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, state: State, projection: torch.Tensor | None = None,
+    feature_map: str = "identity", normalised: bool = False, scale: float | None = None,
 ) -> torch.Tensor:  # fmt: skip
     """q [B,1,H,K], k [B,1,HK,K], v [B,1,HV,V] -> o [B,1,HS,V] by fused_recurrent_linear_attn.
 
@@ -85,7 +88,7 @@ def fla_step(
     """
     from fla.ops.linear_attn import fused_recurrent_linear_attn  # pyright: ignore[reportMissingImports]
 
-    o, final = _call(fused_recurrent_linear_attn, q, k, v, state, feature_map, normalised, scale=scale,
+    o, final = _call(fused_recurrent_linear_attn, q, k, v, state, projection, feature_map, normalised, scale,
                      output_final_state=True)  # fmt: skip
     for mine, new in zip(unpack(state, normalised), unpack(final, normalised), strict=True):
         if mine is not None and new is not None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import torch
 
 from kernels.common.heads import expand_heads
-from kernels.linear_attention.spec import FEATURE_MAPS
+from kernels.linear_attention.spec import map_named
 
 State = torch.Tensor | tuple[torch.Tensor, ...]
 
 
-def features(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, feature_map: str) -> tuple[torch.Tensor, ...]:
-    """phi(q), phi(k) and v with max(H, HV) heads each: [B,T,HS,K], [B,T,HS,K], [B,T,HS,V]."""
-    phi, heads = FEATURE_MAPS[feature_map], max(q.shape[2], v.shape[2])
-    return expand_heads(phi(q), heads), expand_heads(phi(k), heads), expand_heads(v, heads)
+def features(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, feature_map: str,
+             projection: torch.Tensor | None = None) -> tuple[torch.Tensor, ...]:  # fmt: skip
+    """phi(q), phi(k) and v with max(H, HV) heads each: [B,T,HS,F], [B,T,HS,F], [B,T,HS,V]."""
+    phi, heads = map_named(feature_map), max(q.shape[2], v.shape[2])
+    mapped = phi(q, projection, query=True), phi(k, projection), v
+    return tuple(expand_heads(x, heads) for x in mapped)
 
 
 def unpack(state: State | None, normalised: bool) -> tuple[torch.Tensor | None, torch.Tensor | None]:

@@ -2,7 +2,8 @@
 
     A = tril(s phi(Q) phi(K)^T)        O = (A V + s phi(Q) S_0) / (A 1 + s phi(Q) z_0 + eps)
 
-The quotient is taken where normalised. The T x T scores of every head lie in memory, masked ones too.
+The quotient is taken where normalised, the lower triangle where causal. The T x T scores of every head lie in memory,
+masked ones too.
 Source: Katharopoulos et al. 2020, arXiv:2006.16236, section 3.
 """
 
@@ -16,7 +17,7 @@ import torch
 from baselines.linear_attention.inputs import State, features, pack, unpack
 from baselines.precision import widen
 from kernels.common.packed import per_sequence
-from kernels.linear_attention.spec import EPS, linear_attention
+from kernels.linear_attention.spec import EPS, features_of, linear_attention
 from suite import Problem
 from suite.problem import Value
 
@@ -30,31 +31,34 @@ def lengths(problem: Problem) -> list[int]:
 def square_flops(problem: Problem, tunables: Mapping[str, Value]) -> float:
     """FLOPs of the full square, masked scores included.
 
-    A pair and head costs 2 (K + V) forward and 2 (2K + 2V) backward; a token and head costs 4KV more where a state goes
-    in and comes out, and twice that backward.
+    A pair and head costs 2 (F + V) forward and 2 (2F + 2V) backward, for F features; a token and head costs 4FV more
+    where a state goes in and comes out, and twice that backward.
     """
-    p = problem
+    p, F = problem, features_of(problem)
     factor = {"fwd": 1, "bwd": 2, "fwdbwd": 3}[p.pass_]
     pairs = sum(T * T for T in lengths(p)) * p.HS
-    return factor * (2.0 * pairs * (p.K + p.V) + 4.0 * p.tokens * p.HS * p.K * p.V * p.initial_state)
+    return factor * (2.0 * pairs * (F + p.V) + 4.0 * p.tokens * p.HS * F * p.V * p.initial_state)
 
 
 @linear_attention.implementation("naive", origin="baseline", flops_exec=square_flops)
 def naive(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, feature_map: str = "identity", normalised: bool = False,
-    scale: float | None = None, initial_state: State | None = None, output_final_state: bool = False,
-    cu_seqlens: torch.Tensor | None = None, cu_seqlens_cpu: torch.Tensor | None = None,
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, projection: torch.Tensor | None = None,
+    feature_map: str = "identity", normalised: bool = False, causal: bool = True, scale: float | None = None,
+    initial_state: State | None = None, output_final_state: bool = False, cu_seqlens: torch.Tensor | None = None,
+    cu_seqlens_cpu: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, State | None]:  # fmt: skip
-    """q [B,T,H,K], k [B,T,HK,K], v [B,T,HV,V] -> (o [B,T,HS,V], S [N,HS,K,V], with z [N,HS,K] where normalised)."""
-    options = {"feature_map": feature_map, "normalised": normalised, "scale": scale}
+    """q [B,T,H,K], k [B,T,HK,K], v [B,T,HV,V] -> (o [B,T,HS,V], S [N,HS,F,V], with z [N,HS,F] where normalised)."""
+    options = {"projection": projection, "feature_map": feature_map, "normalised": normalised, "causal": causal,
+               "scale": scale}  # fmt: skip
     if cu_seqlens is not None:
         bounds = cu_seqlens if cu_seqlens_cpu is None else cu_seqlens_cpu
         return per_sequence(naive, q, k, v, cu_seqlens=bounds, initial_state=initial_state,
                             output_final_state=output_final_state, **options)  # fmt: skip
     # [B, HS, T, D]
-    qf, kf, vf = (x.transpose(1, 2) for x in features(widen(q), widen(k), widen(v), feature_map))
+    qf, kf, vf = (x.transpose(1, 2) for x in features(widen(q), widen(k), widen(v), feature_map, projection))
     qf = qf * (q.shape[-1] ** -0.5 if scale is None else scale)
-    scores = (qf @ kf.transpose(-1, -2)).tril()
+    scores = qf @ kf.transpose(-1, -2)
+    scores = scores.tril() if causal else scores
     o, total = scores @ vf, scores.sum(-1)
     S, z = unpack(initial_state, normalised)
     if S is not None:

@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from kernels.common.linear_state.faces import of_step
 from kernels.common.linear_state.step import step_linear_state
-from kernels.linear_attention.spec import EPS, FEATURE_MAPS, linear_attention
-from suite.errors import unknown
+from kernels.feature_maps.function import mapped
+from kernels.feature_maps.registry import map_named
+from kernels.linear_attention.chunk import on_chip, supports
+from kernels.linear_attention.spec import EPS, features_of, linear_attention
+from suite import Problem
+from suite.problem import Value
 
 
-@linear_attention.implementation("triton_step", **of_step(lambda problem: bool(problem.axis("normalised"))))
-def step_linear_attention(q, k, v, *, state, feature_map: str = "identity", normalised: bool = False,
+def _face() -> dict[str, Any]:
+    face = of_step(lambda problem: bool(problem.axis("normalised")))
+
+    def configuration(problem: Problem, tunables: Mapping[str, Value]) -> dict[str, Any]:
+        return face["configuration"](problem.replace(K=features_of(problem)), tunables)
+
+    return {**face, "supports": supports, "configuration": configuration}
+
+
+@linear_attention.implementation("triton_step", **_face())
+def step_linear_attention(q, k, v, *, state, projection=None, feature_map: str = "identity", normalised: bool = False,
                           scale: float | None = None):  # fmt: skip
     """q [B,1,H,K], k [B,1,HK,K], v [B,1,HV,V] -> o [B,1,HS,V]; the state is updated in place, in one launch.
 
-    state: S [B,HS,K,V], normalised the pair (S, z [B,HS,K]), contiguous. Raises UsageError on bad input.
+    state: S [B,HS,F,V], normalised the pair (S, z [B,HS,F]), contiguous, for F features. Maps that are not made on chip
+    take a launch, or PyTorch, before. Raises UsageError on bad input.
     """
-    if feature_map not in FEATURE_MAPS:
-        raise unknown("feature map", feature_map, FEATURE_MAPS)
+    phi = map_named(feature_map)
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    if not on_chip(feature_map, differentiated=False):
+        q, k = mapped(phi, q, k, projection)
+        feature_map = "identity"
     return step_linear_state(q, k, v, state=state, feature_map=feature_map, normalised=normalised, scale=scale, eps=EPS)

@@ -45,8 +45,11 @@ def linear_bwd_dq_kernel(
     H: tl.constexpr, HK: tl.constexpr, HV: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
     BT: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, SLICES: tl.constexpr, MAP: tl.constexpr,
     NORMALISED: tl.constexpr, DECAY: tl.constexpr, START: tl.constexpr, PRECISION: tl.constexpr,
+    CAUSAL: tl.constexpr,
 ):  # fmt: skip
     """dq = w phi'(q) (e^G do S^T - delta z + tril((do v^T - delta) . e^{G_i-G_j} x_j) phi(k)), and delta.
+
+    Not CAUSAL, dq = w phi'(q) (do S^T - delta z) with the whole sequence's S and z; k and v are None.
 
     Grid:    sequences x segments x HS x slices of K, one axis, slices fastest.
     On chip: S^T [V, BK] and z [BK], fp32.
@@ -66,8 +69,9 @@ def linear_bwd_dq_kernel(
     vv = tl.arange(0, BV)
     if q is not None:
         q += (low * H + h // (HS // H)) * K
-    k += (low * HK + h // (HS // HK)) * K
-    v += (low * HV + h // (HS // HV)) * V
+    if CAUSAL:
+        k += (low * HK + h // (HS // HK)) * K
+        v += (low * HV + h // (HS // HV)) * V
     do += (low * HS + h) * V
     dq += (low * HS + h) * K
     if NORMALISED:
@@ -92,9 +96,10 @@ def linear_bwd_dq_kernel(
     for done in range(0, length, BT):
         keep = rows < length - done
         b_do = load_rows(do, HS * V, keep, 0, BT, V, BV)  # [BT, BV]
-        b_v = load_rows(v, HV * V, keep, 0, BT, V, BV)  # [BT, BV]
-        b_k = features(load_rows(k, HK * K, keep, part * BK, BT, K, BK), keep, part * BK, K, BK, MAP)  # [BT, BK]
-        b_P = tl.dot(b_do, tl.trans(b_v), input_precision=PRECISION)  # [BT, BT]
+        if CAUSAL:
+            b_v = load_rows(v, HV * V, keep, 0, BT, V, BV)  # [BT, BV]
+            b_k = features(load_rows(k, HK * K, keep, part * BK, BT, K, BK), keep, part * BK, K, BK, MAP)  # [BT, BK]
+            b_P = tl.dot(b_do, tl.trans(b_v), input_precision=PRECISION)  # [BT, BT]
         b_dq = times_state(b_do, S, PRECISION, PRECISE)  # [BT, BK]
         if d_skip is not None:
             b_skip += summed(tl.sum(tl.where(rows[:, None] == rows[None, :], b_P, 0.0), 1))
@@ -110,11 +115,14 @@ def linear_bwd_dq_kernel(
         if NORMALISED:
             b_o = load_rows(o, HS * V, keep, 0, BT, V, BV)
             b_delta = tl.sum(b_do.to(tl.float32) * b_o.to(tl.float32), 1)
-            b_P -= b_delta[:, None]
             b_dq -= b_delta[:, None] * z[None, :]
-            z += tl.sum(b_k.to(tl.float32), 0)
-        b_P = tl.where(causal, b_P, 0.0)
-        b_dq = tl.dot(b_P.to(b_k.dtype), b_k, b_dq, input_precision=PRECISION) * scale
+            if CAUSAL:
+                b_P -= b_delta[:, None]
+                z += tl.sum(b_k.to(tl.float32), 0)
+        if CAUSAL:
+            b_P = tl.where(causal, b_P, 0.0)
+            b_dq = tl.dot(b_P.to(b_k.dtype), b_k, b_dq, input_precision=PRECISION)
+        b_dq *= scale
         if NORMALISED:
             at = (low + done + rows) * HS + h
             b_dq = b_dq / tl.load(den + at, mask=keep, other=1.0)[:, None]
@@ -132,9 +140,11 @@ def linear_bwd_dq_kernel(
             S *= tl.exp2(total)
             b_left = tl.exp2(total - E)
             b_k = (b_k.to(tl.float32) * b_left[:, None]).to(b_k.dtype)
-        S = tl.dot(tl.trans(b_v), b_k, S, input_precision=PRECISION)
-        k += BT * HK * K
-        v += BT * HV * V
+        if CAUSAL:
+            S = tl.dot(tl.trans(b_v), b_k, S, input_precision=PRECISION)
+        if CAUSAL:
+            k += BT * HK * K
+            v += BT * HV * V
         do += BT * HS * V
         dq += BT * HS * K
 

@@ -41,6 +41,7 @@ def _sweep_dk(
     H: tl.constexpr, HK: tl.constexpr, HV: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
     BT: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, SLICES: tl.constexpr, DQ_SLICES: tl.constexpr,
     MAP: tl.constexpr, NORMALISED: tl.constexpr, DECAY: tl.constexpr, START: tl.constexpr, PRECISION: tl.constexpr,
+    CAUSAL: tl.constexpr,
 ):  # fmt: skip
     """dk = s x phi'(k) (e^{G_C-G} v dS^T + dz + triu((v do^T - delta) . e^{G_i-G_j}) phi(q) / den); gates' gradients.
 
@@ -51,10 +52,11 @@ def _sweep_dk(
     vv = tl.arange(0, BV)
     length = (high - low).to(tl.int32)
     last = low + (length - 1) // BT * BT
-    q += (last * H + h // (HS // H)) * K
+    if CAUSAL:
+        q += (last * H + h // (HS // H)) * K
+        do += (last * HS + h) * V
     k += (last * HK + h // (HS // HK)) * K
     v += (last * HV + h // (HS // HV)) * V
-    do += (last * HS + h) * V
     dk += (last * HS + h) * K
     b_rate = head_rate(rate, h, DECAY)
 
@@ -81,10 +83,11 @@ def _sweep_dk(
         keep = rows < length - first
         at = (low + first + rows) * HS + h
         b_v = load_rows(v, HV * V, keep, 0, BT, V, BV)  # [BT, BV]
-        b_do = load_rows(do, HS * V, keep, 0, BT, V, BV)  # [BT, BV]
-        b_q = features(load_rows(q, H * K, keep, part * BK, BT, K, BK), keep, part * BK, K, BK, MAP)  # [BT, BK]
-        b_P = tl.dot(b_v, tl.trans(b_do), input_precision=PRECISION)  # [BT, BT]
-        if NORMALISED:
+        if CAUSAL:
+            b_do = load_rows(do, HS * V, keep, 0, BT, V, BV)  # [BT, BV]
+            b_q = features(load_rows(q, H * K, keep, part * BK, BT, K, BK), keep, part * BK, K, BK, MAP)  # [BT, BK]
+            b_P = tl.dot(b_v, tl.trans(b_do), input_precision=PRECISION)  # [BT, BT]
+        if NORMALISED and CAUSAL:
             b_den = tl.load(den + at, mask=keep, other=0.0)
             b_delta = tl.load(delta + at, mask=keep, other=0.0)
             largest = tl.max(tl.abs(b_den), 0)
@@ -107,11 +110,13 @@ def _sweep_dk(
                 b_k = load_rows(k, HK * K, keep, part * BK, BT, K, BK)
                 b_off = rounding(b_k, b_left[:, None], b_dk)
             b_dk *= b_left[:, None]
-        b_P = tl.where(later, b_P, 0.0)
-        b_dk = tl.dot(b_P.to(b_q.dtype), b_q, b_dk, input_precision=PRECISION)
+        if CAUSAL:
+            b_P = tl.where(later, b_P, 0.0)
+            b_dk = tl.dot(b_P.to(b_q.dtype), b_q, b_dk, input_precision=PRECISION)
         if NORMALISED:
             b_dk += dz[None, :]
-            dz -= tl.sum(b_w * b_delta[:, None], 0)
+            if CAUSAL:
+                dz -= tl.sum(b_w * b_delta[:, None], 0)
         b_dk *= scale / unit
         if MAP != "identity":
             b_dk *= slope(load_rows(k, HK * K, keep, part * BK, BT, K, BK), MAP)
@@ -133,10 +138,12 @@ def _sweep_dk(
         if DECAY != "none":
             dS *= tl.exp2(total)
             b_q = (b_q.to(tl.float32) * tl.exp2(G)[:, None]).to(b_q.dtype)
-        dS = tl.dot(tl.trans(b_do), b_q, dS, input_precision=PRECISION)
-        q -= BT * H * K
+        if CAUSAL:
+            dS = tl.dot(tl.trans(b_do), b_q, dS, input_precision=PRECISION)
+        if CAUSAL:
+            q -= BT * H * K
+            do -= BT * HS * V
         v -= BT * HV * V
-        do -= BT * HS * V
         dk -= BT * HS * K
 
     if dS_end is not None and order == 0:
@@ -150,7 +157,7 @@ def _sweep_dv(
     part, q, k, gate, rate, skip, do, den, dv, dS_start, states, totals, scale, n, h, order, slot, low, high, count,
     H: tl.constexpr, HK: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
     BT: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, MAP: tl.constexpr, NORMALISED: tl.constexpr,
-    DECAY: tl.constexpr, START: tl.constexpr, PRECISION: tl.constexpr,
+    DECAY: tl.constexpr, START: tl.constexpr, PRECISION: tl.constexpr, CAUSAL: tl.constexpr,
 ):  # fmt: skip
     """dv = s x (e^{G_C-G} phi(k) dS + triu(phi(k) phi(q)^T . e^{G_i-G_j}) do / den) + D do.
 
@@ -161,9 +168,10 @@ def _sweep_dv(
     vv = part * BV + tl.arange(0, BV)
     length = (high - low).to(tl.int32)
     last = low + (length - 1) // BT * BT
-    q += (last * H + h // (HS // H)) * K
+    if CAUSAL:
+        q += (last * H + h // (HS // H)) * K
+        do += (last * HS + h) * V
     k += (last * HK + h // (HS // HK)) * K
-    do += (last * HS + h) * V
     dv += (last * HS + h) * V
     b_rate = head_rate(rate, h, DECAY)
 
@@ -178,33 +186,38 @@ def _sweep_dv(
         first = (length - 1) // BT * BT - done
         keep = rows < length - first
         b_k = features(load_rows(k, HK * K, keep, 0, BT, K, BK), keep, 0, K, BK, MAP)  # [BT, BK]
-        b_q = features(load_rows(q, H * K, keep, 0, BT, K, BK), keep, 0, K, BK, MAP)  # [BT, BK]
-        b_do = load_rows(do, HS * V, keep, part * BV, BT, V, BV)  # [BT, BV]
-        if NORMALISED:
+        if CAUSAL:
+            b_q = features(load_rows(q, H * K, keep, 0, BT, K, BK), keep, 0, K, BK, MAP)  # [BT, BK]
+            b_do = load_rows(do, HS * V, keep, part * BV, BT, V, BV)  # [BT, BV]
+        if NORMALISED and CAUSAL:
             b_den = tl.load(den + (low + first + rows) * HS + h, mask=keep, other=0.0)
             largest = tl.max(tl.abs(b_den), 0)
             dS *= largest / unit
             unit = largest
             b_do = (b_do.to(tl.float32) * (unit / tl.where(keep, b_den, 1.0))[:, None]).to(b_do.dtype)
-        b_P = tl.dot(b_k, tl.trans(b_q), input_precision=PRECISION)  # [BT, BT]
+        if CAUSAL:
+            b_P = tl.dot(b_k, tl.trans(b_q), input_precision=PRECISION)  # [BT, BT]
         b_dv = times_state(b_k, dS, PRECISION)
         if DECAY != "none":
             at = (low + first + rows) * HS + h
             G, E, total, _gate = chunk_decay(gate, b_rate, at, rows, length - first, BT, DECAY)
             b_P *= between(G[None, :], E[:, None], later)
             b_dv *= tl.exp2(total - E)[:, None]
-        b_P = tl.where(later, b_P, 0.0)
-        if skip is not None:
-            b_P += tl.where(rows[:, None] == rows[None, :], tl.load(skip + h).to(tl.float32) / scale, 0.0)
-        b_dv = tl.dot(b_P.to(b_do.dtype), b_do, b_dv, input_precision=PRECISION)  # [BT, BV]
+        if CAUSAL:
+            b_P = tl.where(later, b_P, 0.0)
+            if skip is not None:
+                b_P += tl.where(rows[:, None] == rows[None, :], tl.load(skip + h).to(tl.float32) / scale, 0.0)
+            b_dv = tl.dot(b_P.to(b_do.dtype), b_do, b_dv, input_precision=PRECISION)  # [BT, BV]
         store_rows(dv, b_dv * (scale / unit), HS * V, keep, part * BV, BT, V, BV)
         if DECAY != "none":
             dS *= tl.exp2(total)
             b_do = (b_do.to(tl.float32) * tl.exp2(G)[:, None]).to(b_do.dtype)
-        dS = tl.dot(tl.trans(b_q), b_do, dS, input_precision=PRECISION)
-        q -= BT * H * K
+        if CAUSAL:
+            dS = tl.dot(tl.trans(b_q), b_do, dS, input_precision=PRECISION)
+        if CAUSAL:
+            q -= BT * H * K
+            do -= BT * HS * V
         k -= BT * HK * K
-        do -= BT * HS * V
         dv -= BT * HS * V
 
 
@@ -215,13 +228,15 @@ def linear_bwd_dk_dv_kernel(
     H: tl.constexpr, HK: tl.constexpr, HV: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
     BT: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, WK: tl.constexpr, WV: tl.constexpr, SLICES: tl.constexpr,
     DQ_SLICES: tl.constexpr, MAP: tl.constexpr, NORMALISED: tl.constexpr, DECAY: tl.constexpr, START: tl.constexpr,
-    PRECISION: tl.constexpr,
+    PRECISION: tl.constexpr, CAUSAL: tl.constexpr,
 ):  # fmt: skip
     """dk, dv, the initial state's gradient, and what the gates' gradients are summed from.
 
     Grid:    sequences x segments x HS x (slices of K, then slices of V), one axis, slices fastest; chunks from last to
              first.
     On chip: dS^T / s [V, WK] and dz / s [WK], or dS / s [K, WV], fp32, starting from the final state's gradient.
+    Not CAUSAL, dk = s phi'(k) (v dS^T + dz) and dv = s phi(k) dS with the whole sequence's dS and dz: slices of K read
+    v, those of V read k; q, do, den and delta are None.
     Reads:   slices of K: v, do and a slice of q; a slice of k where phi has a slope or a gate its gradient; delta.
              Slices of V: q, k and a slice of do. Both: den where normalised; gate and rate where given.
     Writes:  a slice of dk [B, T, HS, K] or dv [B, T, HS, V]; the initial state's gradient, where wanted, by the first
@@ -239,11 +254,11 @@ def linear_bwd_dk_dv_kernel(
         _sweep_dk(
             part, q, k, v, gate, rate, do, den, delta, q_dq, dk, d_gate, d_weight, dS_start, dz_start, states, totals,
             d_last, dS_end, dz_end, scale, n, h, order, slot, low, high, count, H, HK, HV, HS, K, V, BT, WK, BV,
-            DK_SLICES, DQ_SLICES, MAP, NORMALISED, DECAY, START, PRECISION,
+            DK_SLICES, DQ_SLICES, MAP, NORMALISED, DECAY, START, PRECISION, CAUSAL,
         )  # fmt: skip
     # Not else: Triton 3.6 would give each branch shared memory of its own, and fewer programs would fit.
     if part >= DK_SLICES:
         _sweep_dv(
             part - DK_SLICES, q, k, gate, rate, skip, do, den, dv, dS_start, states, totals, scale, n, h, order, slot,
-            low, high, count, H, HK, HS, K, V, BT, BK, WV, MAP, NORMALISED, DECAY, START, PRECISION,
+            low, high, count, H, HK, HS, K, V, BT, BK, WV, MAP, NORMALISED, DECAY, START, PRECISION, CAUSAL,
         )  # fmt: skip

@@ -15,7 +15,7 @@ from kernels.common.linear_state.backward import linear_bwd_dq_kernel
 from kernels.common.linear_state.backward_dk_dv import linear_bwd_dk_dv_kernel
 from kernels.common.linear_state.forward import linear_fwd_output_kernel
 from kernels.common.linear_state.gates import linear_bwd_gate_kernel, linear_bwd_output_gate_kernel
-from kernels.common.linear_state.plan import GATES, JOINED, Plan, Sweep, plan_state
+from kernels.common.linear_state.plan import COMBINED, GATES, Plan, Sweep, plan_state
 from kernels.common.linear_state.segments import linear_segment_combine_kernel, linear_segment_state_kernel
 from kernels.common.linear_state.shape import Shape, power_of_2
 
@@ -87,6 +87,10 @@ class Call:
         """Whether phi has a slope: only then, or for a gate's gradient, do dq and dk need q and k as they came."""
         return self.shape.feature_map != "identity"
 
+    def unless_full(self, *tensors: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
+        """The tensors where a token reads the state up to itself; Nones where all read what a state pass left."""
+        return tensors if self.shape.causal else (None,) * len(tensors)
+
     @property
     def gated(self) -> bool:
         return self.shape.decay in GATES
@@ -96,7 +100,8 @@ class Call:
         # Three TF32 products hold 1e-4 on tensor cores; one would not (2e-3), and IEEE runs outside of them.
         s = self.shape
         precision = "tf32x3" if s.dtype == "float32" else "tf32"
-        return {"MAP": s.feature_map, "NORMALISED": s.normalised, "DECAY": s.decay, "PRECISION": precision}
+        return {"MAP": s.feature_map, "NORMALISED": s.normalised, "DECAY": s.decay, "PRECISION": precision,
+                "CAUSAL": s.causal}  # fmt: skip
 
 
 def forward(call: Call, x: Inputs, start: State, end: State, training: bool) -> tuple[torch.Tensor, Kept]:
@@ -108,10 +113,10 @@ def forward(call: Call, x: Inputs, start: State, end: State, training: bool) -> 
     o = x.q.new_empty(*x.q.shape[:2], s.heads, s.V)
     den = torch.empty(o.shape[:3], device=o.device, dtype=torch.float32) if s.normalised else None
     y = torch.empty_like(o) if training and x.out_gate is not None else None
-    segments = _segments(call, sweep, x, x.k, x.v, start) if sweep.segmented else Segments()
+    segments = _segments(call, sweep, x, x.k, x.v, start) if sweep.from_states else Segments()
     linear_fwd_output_kernel[_grid(call, sweep)](
-        x.q, x.k, x.v, x.gate, x.rate, x.skip, x.out_gate, o, y, den, *start, *segments, *end, call.cu_seqlens,
-        call.scale, call.eps, **_span(call, sweep), **call.heads, **call.dims,
+        x.q, *call.unless_full(x.k, x.v), x.gate, x.rate, x.skip, x.out_gate, o, y, den, *start, *segments, *end,
+        call.cu_seqlens, call.scale, call.eps, **_span(call, sweep), **call.heads, **call.dims,
         **_tile(sweep, BK=power_of_2(s.K), BV=_width(sweep, s.V), SLICES=sweep.slices), **call.options,
     )  # fmt: skip
     return o, Kept(o if s.normalised else None, den, y, segments)
@@ -165,12 +170,12 @@ def _backward_dq(call: Call, x: Inputs, kept: Kept, do, start: State, d_end: Sta
         make = dq.new_zeros if s.packed else dq.new_empty
         d_skip = make(s.sequences * sweep.segments, s.heads, dtype=torch.float32)
     segments = kept.segments
-    if sweep.segmented and segments.states is None:
+    if sweep.from_states and segments.states is None:
         segments = _segments(call, sweep, x, x.k, x.v, start)
     linear_bwd_dq_kernel[_grid(call, sweep)](
-        x.q if call.sloped or call.gated else None, x.k, x.v, x.gate, x.rate, kept.o, do, kept.den, delta, dq, q_dq,
-        d_skip, dS_end, d_last, *start, *(segments if sweep.segmented else Segments()), call.cu_seqlens, call.scale,
-        **_span(call, sweep), **call.heads, **call.dims,
+        x.q if call.sloped or call.gated else None, *call.unless_full(x.k, x.v), x.gate, x.rate, kept.o, do, kept.den,
+        delta, dq, q_dq, d_skip, dS_end, d_last, *start, *(segments if sweep.from_states else Segments()),
+        call.cu_seqlens, call.scale, **_span(call, sweep), **call.heads, **call.dims,
         **_tile(sweep, BK=_width(sweep, s.K), BV=power_of_2(s.V), SLICES=sweep.slices), **call.options,
     )  # fmt: skip
     return dq, delta, None if d_skip is None else d_skip.sum(0), q_dq, d_last
@@ -186,11 +191,11 @@ def _backward_dk_dv(call: Call, x: Inputs, kept: Kept, do, delta, sums, d_end: S
     d_gate = _parts(call, dk, slices)
     d_weight = _parts(call, dk, slices) if s.decay == "step" else None
     segments = Segments()
-    if sweep.segmented:
+    if sweep.from_states:
         segments = _segments(call, sweep, x, x.q, do, d_end, weights=(kept.den, delta), reverse=True)
     linear_bwd_dk_dv_kernel[_grid(call, sweep)](
-        x.q, x.k, x.v, x.gate, x.rate, x.skip, do, kept.den, delta, q_dq, dk, dv, d_gate, d_weight, *d_end, *segments,
-        d_last, *d_start, call.cu_seqlens, call.scale,
+        *call.unless_full(x.q), x.k, x.v, x.gate, x.rate, x.skip, *call.unless_full(do, kept.den, delta), q_dq, dk, dv,
+        d_gate, d_weight, *d_end, *segments, d_last, *d_start, call.cu_seqlens, call.scale,
         **_span(call, sweep), **call.heads, **call.dims, **widths,
         **_tile(sweep, BK=power_of_2(s.K), BV=power_of_2(s.V), SLICES=sweep.slices),
         DQ_SLICES=call.plan.dq.slices, **call.options,
@@ -222,7 +227,7 @@ def _parts(call: Call, like, slices: int):
 
 def _segments(call: Call, sweep: Sweep, inputs: Inputs, x, y, start: State, weights: State = NO_STATE,
               reverse: bool = False) -> Segments:  # fmt: skip
-    """What each segment contributes, in one launch, or, where they are not joined, starts from, in two."""
+    """What each segment contributes, in one launch, or, where these are many, starts from, in two."""
     s, own = call.shape, plan_state(call.shape, sweep)
     size = s.K * s.V + (s.K if s.normalised else 0)
     states = torch.empty(sweep.slots, s.heads, size, device=x.device, dtype=torch.float32)
@@ -232,7 +237,7 @@ def _segments(call: Call, sweep: Sweep, inputs: Inputs, x, y, start: State, weig
         segments=sweep.segments, HX=x.shape[2], HY=y.shape[2], **call.dims,
         **_tile(own, BK=power_of_2(s.K), BV=_width(own, s.V), SLICES=own.slices), **call.options, REVERSE=reverse,
     )  # fmt: skip
-    if sweep.start != JOINED:
+    if sweep.start == COMBINED:
         linear_segment_combine_kernel[(s.sequences * s.heads * triton.cdiv(size, COMBINE_BLOCK),)](
             states, totals, *start, call.cu_seqlens, 1.0 / call.scale if reverse else 1.0, call.T, sweep.segment,
             sweep.segments, SIZE=size, S_SIZE=s.K * s.V, HS=s.heads, BLOCK=COMBINE_BLOCK, GROUP=COMBINE_GROUP,

@@ -115,6 +115,11 @@ def features(x, keep, start, D: tl.constexpr, BD: tl.constexpr, MAP: tl.constexp
     if MAP == "relu":
         # Not maximum: it would turn a NaN into 0.
         x = tl.where(wide < 0.0, 0.0, wide).to(x.dtype)
+    if MAP == "softmax":
+        # The whole row: BD holds D. Rows that are not kept, of zeros, would not stay so.
+        wide = tl.where((tl.arange(0, BD) < D)[None, :], wide, float("-inf"))
+        wide = tl.exp(wide - tl.max(wide, 1)[:, None])
+        x = tl.where(keep[:, None], wide / tl.sum(wide, 1)[:, None], 0.0).to(x.dtype)
     if MAP == "elu1":
         wide = tl.where(wide > 0.0, wide + 1.0, tl.exp(wide))
         # phi(0) is 1 here, so what a masked load filled with zeros has to be cleared.
@@ -216,12 +221,15 @@ def start_state(S, S_start, states, totals, n, h, slot, order, count, k, v, fact
 
     START:   "whole": factor times the sequence's own start; "segment": what `states` holds in the segment's slot;
              "join": the sequence's start and, in `states`, the contributions of all segments before this one (REVERSE:
-             after it), each decayed by the segments between.
+             after it), each decayed by the segments between; "all": the contributions of all its segments.
     S_start: [N, HS, K, V] or None; states: [slots, HS, SIZE]; totals: [slots, HS], log2 of each segment's decay
     count:   segments of this sequence
     """
     if START == "segment":
         S += load_state(states, slot * HS + h, k, v, K, V, SIZE)
+    elif START == "all":
+        for i in tl.range(0, count, num_stages=1):
+            S += load_state(states, (slot - order + i) * HS + h, k, v, K, V, SIZE)
     else:
         if S_start is not None:
             S += load_state(S_start, n * HS + h, k, v, K, V, K * V) * factor
@@ -241,6 +249,9 @@ def start_normaliser(z, z_start, states, n, h, slot, order, count, k, factor, HS
     """start_state's counterpart for z: elements k, added to the zeros z. It never decays."""
     if START == "segment":
         z += load_normaliser(states + K * V, slot * HS + h, k, K, SIZE)
+    elif START == "all":
+        for i in tl.range(0, count, num_stages=1):
+            z += load_normaliser(states + K * V, (slot - order + i) * HS + h, k, K, SIZE)
     else:
         if z_start is not None:
             z += load_normaliser(z_start, n * HS + h, k, K, K) * factor

@@ -33,11 +33,13 @@ def linear_fwd_output_kernel(
     H: tl.constexpr, HK: tl.constexpr, HV: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
     BT: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, SLICES: tl.constexpr, MAP: tl.constexpr,
     NORMALISED: tl.constexpr, DECAY: tl.constexpr, START: tl.constexpr, PRECISION: tl.constexpr,
+    CAUSAL: tl.constexpr,
 ):  # fmt: skip
     """y = s (e^G phi(q) S + tril(phi(q) phi(k)^T . e^{G_i-G_j} w_j) v) [ / den ] + D v,  o = y silu(out_gate).
 
     den = s (phi(q) . z + rowsum tril(phi(q) phi(k)^T)) + eps; G is the decay's logarithm since the chunk's start; w is
-    dt where there is one, else 1; D is `skip` [HS].
+    dt where there is one, else 1; D is `skip` [HS]. Not CAUSAL, y = s phi(q) S [ / den ] with the whole sequence's S: q
+    and what the state pass left in `states` is all that is read; k and v are None.
 
     Grid:    sequences x segments x HS x slices of V, one axis, slices fastest.
     On chip: S [K, BV] and z [K], fp32, over all chunks of the segment.
@@ -54,8 +56,9 @@ def linear_fwd_output_kernel(
     kk = tl.arange(0, BK)
     vv = part * BV + tl.arange(0, BV)
     q += (low * H + h // (HS // H)) * K
-    k += (low * HK + h // (HS // HK)) * K
-    v += (low * HV + h // (HS // HV)) * V
+    if CAUSAL:
+        k += (low * HK + h // (HS // HK)) * K
+        v += (low * HV + h // (HS // HV)) * V
     own = (low * HS + h) * V
     b_rate = head_rate(rate, h, DECAY)
 
@@ -78,24 +81,29 @@ def linear_fwd_output_kernel(
     for done in range(0, length, BT):
         keep = rows < length - done
         b_q = features(load_rows(q, H * K, keep, 0, BT, K, BK), keep, 0, K, BK, MAP)  # [BT, BK]
-        b_k = features(load_rows(k, HK * K, keep, 0, BT, K, BK), keep, 0, K, BK, MAP)  # [BT, BK]
-        b_v = load_rows(v, HV * V, keep, part * BV, BT, V, BV)  # [BT, BV]
-        b_P = tl.dot(b_q, tl.trans(b_k), input_precision=PRECISION)  # [BT, BT]
         b_o = times_state(b_q, S, PRECISION)  # [BT, BV]
+        if CAUSAL:
+            b_k = features(load_rows(k, HK * K, keep, 0, BT, K, BK), keep, 0, K, BK, MAP)  # [BT, BK]
+            b_v = load_rows(v, HV * V, keep, part * BV, BT, V, BV)  # [BT, BV]
+            b_P = tl.dot(b_q, tl.trans(b_k), input_precision=PRECISION)  # [BT, BT]
         if DECAY != "none":
             at = (low + done + rows) * HS + h
             G, E, total, _gate = chunk_decay(gate, b_rate, at, rows, length - done, BT, DECAY)
             b_P *= between(G[:, None], E[None, :], causal)
             b_o *= tl.exp2(G)[:, None]
-        b_P = tl.where(causal, b_P, 0.0)
-        if skip is not None:
-            b_P += tl.where(rows[:, None] == rows[None, :], tl.load(skip + h).to(tl.float32) / scale, 0.0)
-        b_o = tl.dot(b_P.to(b_v.dtype), b_v, b_o, input_precision=PRECISION) * scale  # [BT, BV]
+        if CAUSAL:
+            b_P = tl.where(causal, b_P, 0.0)
+            if skip is not None:
+                b_P += tl.where(rows[:, None] == rows[None, :], tl.load(skip + h).to(tl.float32) / scale, 0.0)
+            b_o = tl.dot(b_P.to(b_v.dtype), b_v, b_o, input_precision=PRECISION)  # [BT, BV]
+        b_o *= scale
         if NORMALISED:
             b_qz = tl.max(times_state(b_q, z, PRECISION), 1)  # [BT]
-            b_den = (b_qz + tl.sum(b_P, 1)) * scale + eps
+            if CAUSAL:
+                b_qz += tl.sum(b_P, 1)
+                z = tl.dot(tl.trans(b_k), ones, z, input_precision=PRECISION)
+            b_den = b_qz * scale + eps
             b_o = b_o / b_den[:, None]
-            z = tl.dot(tl.trans(b_k), ones, z, input_precision=PRECISION)
             tl.store(den + (low + done + rows) * HS + h, b_den, mask=rows < tl.where(part == 0, length - done, 0))
         if y is not None:
             store_rows(y + own, b_o, HS * V, keep, part * BV, BT, V, BV)
@@ -107,10 +115,12 @@ def linear_fwd_output_kernel(
             S *= tl.exp2(total)
             b_left = tl.exp2(total - E)
             b_v = (b_v.to(tl.float32) * b_left[:, None]).to(b_v.dtype)
-        S = tl.dot(tl.trans(b_k), b_v, S, input_precision=PRECISION)
+        if CAUSAL:
+            S = tl.dot(tl.trans(b_k), b_v, S, input_precision=PRECISION)
         q += BT * H * K
-        k += BT * HK * K
-        v += BT * HV * V
+        if CAUSAL:
+            k += BT * HK * K
+            v += BT * HV * V
         own += BT * HS * V
 
     if S_end is not None and high == end:

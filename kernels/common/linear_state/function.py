@@ -76,19 +76,22 @@ NO_GATES = Gates()
 
 
 def chunk_linear_state(q, k, v, gates: Gates = NO_GATES, *, feature_map: str = "identity", normalised: bool = False,
-                       scale: float | None = None, eps: float = 0.0, initial_state=None,
+                       causal: bool = True, scale: float | None = None, eps: float = 0.0, initial_state=None,
                        output_final_state: bool = False, cu_seqlens=None, cu_seqlens_cpu=None,
                        chunk: int = 64):  # fmt: skip
     """q [B,T,H,K], k [B,T,HK,K], v [B,T,HV,V] -> (o [B,T,HS,V] in q's dtype, final state or None).
 
     initial_state: S [N,HS,K,V], or the pair (S, z [N,HS,K]) when normalised, or None for zeros; the final state has its
     form and dtype (fp32 for None). cu_seqlens [N+1] cuts the tokens of B = 1 into sequences, cu_seqlens_cpu is its copy
-    on the CPU, from which grids are made. Gradients flow to q, k, v, the gates and the initial state.
-    Raises UsageError on shapes, dtypes, a scale or a chunk that can not be served, and on a normaliser beside a decay.
+    on the CPU, from which grids are made. Not causal, every token reads the sum over its whole sequence, and there are
+    no states. Gradients flow to q, k, v, the gates and the initial state. Raises UsageError on shapes, dtypes, a scale
+    or a chunk that can not be served, on a normaliser beside a decay, and on gates or states without causality.
     """
     if normalised and any(x is not None for x in gates):
         raise UsageError("a normalised recurrence takes no gates; leave the gates or the normaliser out")
-    call = _call(q, k, v, gates, feature_map, normalised, scale, eps, cu_seqlens, cu_seqlens_cpu, chunk)
+    if not causal and (initial_state is not None or output_final_state or any(x is not None for x in gates)):
+        raise UsageError("without causality there are no gates and no states; leave them out, or set causal")
+    call = _call(q, k, v, gates, feature_map, normalised, causal, scale, eps, cu_seqlens, cu_seqlens_cpu, chunk)
     S, z = _states(call, initial_state)
     tensors = q, k, v, gates.gate, gates.rate, gates.skip, gates.out_gate
     training = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in (*tensors, S, z))
@@ -137,7 +140,8 @@ def _empty_state(call: Call, like: torch.Tensor, S: torch.Tensor | None) -> Stat
     return make[0], make[1] if s.normalised else None
 
 
-def _call(q, k, v, gates: Gates, feature_map, normalised, scale, eps, cu_seqlens, cu_seqlens_cpu, chunk) -> Call:
+def _call(q, k, v, gates: Gates, feature_map, normalised, causal, scale, eps, cu_seqlens, cu_seqlens_cpu,
+          chunk) -> Call:  # fmt: skip
     if chunk < 16 or chunk & (chunk - 1):
         raise UsageError(f"chunk = {chunk} can not be served; use a power of 2 of at least 16")
     if scale == 0:
@@ -149,7 +153,7 @@ def _call(q, k, v, gates: Gates, feature_map, normalised, scale, eps, cu_seqlens
     sequences, longest = packing(cu_seqlens, cu_seqlens_cpu, B, T)
     dtype = str(q.dtype).removeprefix("torch.")
     shape = Shape(sequences, longest, B * T, heads, K, V, chunk, dtype, normalised, feature_map, cu_seqlens is not None,
-                  gates.decay)  # fmt: skip
+                  gates.decay, causal)  # fmt: skip
     scale = K**-0.5 if scale is None else scale
     return Call(shape, plan(shape), T, H, k.shape[2], v.shape[2], cu_seqlens, scale, eps)
 

@@ -20,7 +20,8 @@ WIDTHS = {128: (64, 32), 256: (32, 16)}
 def key(shape: Shape, sweep: str, regime: str) -> str:
     """What names a launch: the sweep, and all that changes which one is fastest on a GPU."""
     s = shape
-    kind = "-".join([s.decay, s.feature_map, *(["normalised"] if s.normalised else [])])
+    flags = ("normalised" * s.normalised, "full" * (not s.causal))
+    kind = "-".join([s.decay, s.feature_map, *filter(None, flags)])
     return f"linear_state/{sweep}/{kind}/K{s.K}/V{s.V}/{s.dtype}/C{s.chunk}/{regime}"
 
 

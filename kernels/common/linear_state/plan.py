@@ -26,7 +26,7 @@ MOST_JOINED = 16
 # Decays that have a gradient.
 GATES = ("token", "step")
 # What a program starts from: see start_state in device.py.
-WHOLE, JOINED, COMBINED = "whole", "join", "segment"
+WHOLE, JOINED, COMBINED, ALL = "whole", "join", "segment", "all"
 ON_CHIP, SEGMENTS = "on-chip", "segments"
 
 
@@ -40,6 +40,7 @@ class Sweep:
     segments: segments of the longest sequence; 1 on chip
     slots:    states of all segments
     chunk:    tokens of a step: the call's chunk, or fewer where the tile takes no more
+    causal:   whether a token reads the state up to itself, or that of all segments
     """
 
     tile: Tile
@@ -48,13 +49,21 @@ class Sweep:
     segments: int
     slots: int
     chunk: int
+    causal: bool = True
 
     @property
     def segmented(self) -> bool:
         return self.segments > 1
 
     @property
+    def from_states(self) -> bool:
+        """Whether a launch before it leaves states to start from."""
+        return self.segmented or not self.causal
+
+    @property
     def start(self) -> str:
+        if not self.causal:
+            return ALL
         if not self.segmented:
             return WHOLE
         return JOINED if self.segments <= MOST_JOINED else COMBINED
@@ -100,21 +109,23 @@ def executed(shape: Shape, chosen: Plan, pass_: str) -> float:
     K, V = shape.K, shape.V
     flops = 0
     if pass_ in ("fwd", "fwdbwd"):
-        flops += _sweep_flops(chosen.output, K, V, chosen.output.slices) + 2 * K * V * chosen.output.segmented
+        flops += _sweep_flops(chosen.output, K, V, chosen.output.slices) + 2 * K * V * chosen.output.from_states
         # z takes two products with 16 columns in every slice.
         flops += 64 * K * chosen.output.slices * shape.normalised
     if pass_ in ("bwd", "fwdbwd"):
         dq, both = chosen.dq, chosen.dk_dv
         flops += _sweep_flops(dq, V, K, dq.slices)
         flops += _sweep_flops(both, V, K, _slices(both.tile, K)) + _sweep_flops(both, K, V, _slices(both.tile, V))
-        flops += 2 * K * V * (both.segmented + (dq.segmented and not chosen.output.segmented))
+        flops += 2 * K * V * (both.from_states + (dq.from_states and not chosen.output.from_states))
         # For a gate's gradient, dq and dk read the state with twice as many bits: in two products.
         flops += 4 * K * V * (shape.decay in GATES)
     return float(shape.tokens * shape.heads * flops)
 
 
 def _sweep_flops(sweep: Sweep, held: int, sliced: int, slices: int) -> int:
-    """A token and head: the state read and updated, a b^T in each slice, its product with c."""
+    """A token and head: the state read and, causal, updated, a b^T in each slice, its product with c."""
+    if not sweep.causal:
+        return 2 * held * sliced
     return 4 * held * sliced + 2 * sweep.chunk * (held * slices + sliced)
 
 
@@ -125,7 +136,7 @@ def _cut(shape: Shape, kind: str, segment: int | None = None) -> Sweep:
     segments = -(-shape.longest // segment)
     # Packed, the slots follow from the sequences' offsets: see `locate` in device.py.
     slots = shape.tokens // segment + shape.sequences if shape.packed else shape.sequences * segments
-    return Sweep(tile, slices, segment, segments, slots, min(shape.chunk, tile.rows))
+    return Sweep(tile, slices, segment, segments, slots, min(shape.chunk, tile.rows), shape.causal)
 
 
 def _plan(shape: Shape, kind: str) -> tuple[Tile, int, int]:
@@ -146,6 +157,9 @@ def _plan(shape: Shape, kind: str) -> tuple[Tile, int, int]:
         return tile, slices, whole * shape.chunk
     # As many as can be resident FILL times: one more would make a last round that is nearly empty.
     segments = max(1, FILL * sms // (rows * slices))
+    if not shape.causal:
+        # Every program reads the contributions of all of them.
+        segments = min(segments, MOST_JOINED)
     return tile, slices, min(whole, max(MIN_CHUNKS, -(-whole // segments))) * shape.chunk
 
 
@@ -192,7 +206,7 @@ def searched(shape: Shape, pass_: str) -> dict[str, list[Launch]]:
     found = {}
     for kind, sweep in sweeps(plan(shape), pass_).items():
         found[key(shape, kind, SEGMENTS if sweep.segmented else ON_CHIP)] = candidates(shape, sweep.tile)
-        if sweep.segmented:
+        if sweep.from_states:
             own = plan_state(shape, sweep)
             found[key(shape, "state", SEGMENTS)] = candidates(shape, own.tile)
     return found

@@ -31,6 +31,7 @@ def linear_segment_state_kernel(
     HX: tl.constexpr, HY: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
     BT: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, SLICES: tl.constexpr, MAP: tl.constexpr,
     NORMALISED: tl.constexpr, DECAY: tl.constexpr, REVERSE: tl.constexpr, PRECISION: tl.constexpr,
+    CAUSAL: tl.constexpr,
 ):  # fmt: skip
     """A segment's contribution: the decayed phi(x)^T y and, normalised, the sum of phi(x).
 
@@ -39,15 +40,19 @@ def linear_segment_state_kernel(
 
     Grid:    sequences x segments x HS x slices of V, one axis, slices fastest; REVERSE, chunks from last to first.
     On chip: the contribution [K, BV] and [K], fp32.
-    Reads:   x and a slice of y, of all segments but the last (REVERSE: the first); gate and rate where they decay; den
-             and delta where REVERSE and normalised.
+    Reads:   x and a slice of y, of all segments, CAUSAL but the last (REVERSE: the first); gate and rate where they
+             decay; den and delta where REVERSE and normalised.
     Writes:  states [slots, HS, KV (+ K)] fp32, in the segment's slot: the [K, V] part, then, normalised, the [K] part;
              totals [slots, HS] fp32, log2 of the segment's decay, by slice 0.
     Bytes a token and state head over all slices: s (K + V), + 8 normalised in REVERSE, + a gate's element; 4 (KV + K) a
     segment.
     """
     part, h, _, order, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES, HS)
-    if (low >= high) | ((order == 0) if REVERSE else (high == end)):
+    idle = low >= high
+    if CAUSAL:
+        # Nobody starts from what the last segment in this direction contributes.
+        idle = idle | ((order == 0) if REVERSE else (high == end))
+    if idle:
         return
     rows = tl.arange(0, BT)
     kk = tl.arange(0, BK)

@@ -12,7 +12,8 @@ from suite import Problem
 class Shape:
     """Sequences, tokens of the longest and of all, state heads, head dims, chunk, dtype, and the kind of recurrence.
 
-    decay: "none", "head", "token" or "step"; see device.py
+    decay:  "none", "head", "token" or "step"; see device.py
+    causal: whether a token reads the state up to itself, or that of its whole sequence
     """
 
     sequences: int
@@ -27,15 +28,17 @@ class Shape:
     feature_map: str
     packed: bool
     decay: str = "none"
+    causal: bool = True
 
 
 def of_problem(problem: Problem, chunk: int, *, normalised: bool = False, feature_map: str = "identity",
-               decay: str = "none") -> Shape:  # fmt: skip
+               decay: str = "none", causal: bool = True) -> Shape:  # fmt: skip
     """The shape that a problem's sequence passes are planned for."""
     p, bounds = problem, problem.cu_seqlens
     longest = p.T if bounds is None else max(b - a for a, b in pairwise(bounds))
     packed = bounds is not None
-    return Shape(p.N, longest, p.B * p.T, p.HS, p.K, p.V, chunk, p.dtype, normalised, feature_map, packed, decay)
+    return Shape(p.N, longest, p.B * p.T, p.HS, p.K, p.V, chunk, p.dtype, normalised, feature_map, packed, decay,
+                 causal)  # fmt: skip
 
 
 def power_of_2(size: int) -> int:

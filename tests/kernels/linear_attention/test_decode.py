@@ -23,6 +23,9 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "turns": ({"normalised": True}, {"K": 256, "V": 256, "H": 1}),
     "relu": ({"feature_map": "relu", "normalised": True}, {"K": 128, "V": 32}),
     "half": ({}, {"dtype": "fp16", "B": 2}),
+    "softmax": ({"feature_map": "softmax", "normalised": True}, {"K": 60, "B": 2}),
+    "favor": ({"feature_map": "favor", "normalised": True, "features": 64}, {"H": 4, "HK": 2, "HV": 2}),
+    "taylor": ({"feature_map": "taylor"}, {"K": 16, "dtype": "fp16"}),
     "half_state": (POSITIVE, {"dtype": "fp16", "state_dtype": "fp16", "K": 64}),
 }
 

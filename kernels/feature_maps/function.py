@@ -1,0 +1,72 @@
+"""Features in memory, differentiable: by a Triton kernel where a map has one, by its own definition elsewhere."""
+
+# Triton types a launch as a call of the kernel, whose constexpr parameters take plain values.
+# pyright: reportArgumentType=false, reportCallIssue=false
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.autograd.function import once_differentiable
+
+from kernels.common.linear_state.shape import power_of_2
+from kernels.feature_maps.registry import FeatureMap
+from kernels.feature_maps.rows import feature_rows_bwd_kernel, feature_rows_fwd_kernel
+
+# Maps that rows.py knows, and the widest row, of elements or features, that it holds.
+IN_TRITON = ("softmax", "favor")
+WIDEST = 256
+
+
+def mapped(phi: FeatureMap, q, k, projection=None):
+    """phi(q) and phi(k) [..., F] in their dtype, q and k [..., K]. Raises UsageError as the map does."""
+    K = q.shape[-1]
+    if phi.name not in IN_TRITON or max(K, phi.count(K, projection)) > WIDEST:
+        return phi(q, projection, query=True), phi(k, projection)
+    phi.check(K, projection)
+    return _Rows.apply(q, k, None if projection is None else projection.to(q.dtype), phi.name)
+
+
+class _Rows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, q, k, W, name):
+        q, k = q.contiguous(), k.contiguous()
+        W = None if W is None else W.contiguous()
+        F = q.shape[-1] if W is None else W.shape[0]
+        phi_q, phi_k = (x.new_empty(*x.shape[:-1], F) for x in (q, k))
+        launch = _launch(q, F, name)
+        feature_rows_fwd_kernel[_grid(q, k, launch)](q, k, W, phi_q, phi_k, _rows(q), _rows(k), **launch)
+        ctx.save_for_backward(q, k, W, phi_q, phi_k)
+        ctx.launch = launch
+        return phi_q, phi_k
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *gradients):  # pyright: ignore[reportIncompatibleMethodOverride] - the decorator hides `ctx`
+        q, k, W, phi_q, phi_k = ctx.saved_tensors
+        dq, dk = torch.empty_like(q), torch.empty_like(k)
+        d_phi_q, d_phi_k = (x.contiguous() for x in gradients)
+        feature_rows_bwd_kernel[_grid(q, k, ctx.launch)](
+            q, k, W, phi_q, phi_k, d_phi_q, d_phi_k, dq, dk, _rows(q), _rows(k), **ctx.launch
+        )
+        return dq, dk, None, None
+
+
+def _rows(x: torch.Tensor) -> int:
+    return x.numel() // x.shape[-1]
+
+
+def _grid(q: torch.Tensor, k: torch.Tensor, launch: dict[str, Any]) -> tuple[int]:
+    return (sum(-(-_rows(x) // launch["BT"]) for x in (q, k)),)
+
+
+def _launch(q: torch.Tensor, F: int, name: str) -> dict[str, Any]:
+    """Tiles by the size of a block: 64 rows, fewer in fp32, whose products take three operands more."""
+    K, single = q.shape[-1], q.dtype == torch.float32
+    BK, BF = power_of_2(K), power_of_2(F)
+    large = max(BK, BF) > 64
+    return {
+        "K": K, "F": F, "BT": 32 if single and large else 64, "BK": BK, "BF": BF, "MAP": name,
+        "PRECISION": "tf32x3" if single else "tf32", "num_warps": 8 if large else 4, "num_stages": 1,
+    }  # fmt: skip

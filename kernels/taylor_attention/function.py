@@ -1,0 +1,124 @@
+"""Both orders on tensors, the direct one differentiable: checks the call and launches the kernels."""
+
+# Triton types a launch as a call of the kernel, whose constexpr parameters take plain values.
+# pyright: reportArgumentType=false, reportCallIssue=false
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.autograd.function import once_differentiable
+
+from kernels.common.heads import sum_heads
+from kernels.common.linear_state.function import check_tensors
+from kernels.common.linear_state.shape import power_of_2
+from kernels.common.packed import packing
+from kernels.taylor_attention.direct import taylor_fwd_direct_kernel
+from kernels.taylor_attention.direct_backward import taylor_bwd_dk_dv_kernel, taylor_bwd_dq_kernel
+from kernels.taylor_attention.efficient import taylor_fwd_product_kernel, taylor_fwd_state_kernel
+from kernels.taylor_attention.plan import tile
+from suite.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call's shapes, as every launch needs them; cu_seqlens [N + 1] lies on q's device, or is None."""
+
+    sequences: int
+    longest: int
+    T: int
+    H: int
+    HK: int
+    K: int
+    V: int
+    dtype: str
+    causal: bool
+    cu_seqlens: torch.Tensor | None
+
+    def blocks(self, kernel: str) -> int:
+        """Blocks of the longest sequence that a kernel's programs hold."""
+        return -(-self.longest // tile(kernel, self.K, self.V, self.dtype, self.causal).held)
+
+    def grid(self, kernel: str) -> tuple[int]:
+        return (self.sequences * self.H * self.blocks(kernel),)
+
+    def options(self, kernel: str) -> dict[str, Any]:
+        """Sizes, tile and precision of a launch; dk_dv holds keys, the others queries."""
+        t = tile(kernel, self.K, self.V, self.dtype, self.causal)
+        rows = {"BT": t.walked, "BS": t.held} if kernel == "dk_dv" else {"BT": t.held, "BS": t.walked}
+        return {
+            "T": self.T, "blocks": self.blocks(kernel), "H": self.H, "HK": self.HK, "K": self.K, "V": self.V, **rows,
+            "BK": power_of_2(self.K), "BV": power_of_2(self.V), "CAUSAL": self.causal,
+            "PRECISION": "tf32x3" if self.dtype == "float32" else "tf32", "num_warps": t.warps,
+            "num_stages": t.stages,
+        }  # fmt: skip
+
+
+def call_of(q, k, v, temperature, causal: bool, cu_seqlens, cu_seqlens_cpu) -> Call:
+    """The call that these tensors make; UsageError on shapes or dtypes that do not go together."""
+    B, T, H, K = q.shape
+    HK, V = k.shape[2], v.shape[3]
+    if check_tensors(q, k, v) != H or v.shape[2] != HK:
+        raise UsageError(f"heads H = {H}, HK = {HK}, HV = {v.shape[2]}: give k and v the same, at most H")
+    if temperature.shape != (H,):
+        raise UsageError(f"temperature is {tuple(temperature.shape)}; it has to be {(H,)}")
+    sequences, longest = packing(cu_seqlens, cu_seqlens_cpu, B, T)
+    dtype = str(q.dtype).removeprefix("torch.")
+    return Call(sequences, longest, T, H, HK, K, V, dtype, causal, cu_seqlens)
+
+
+def taylor_direct(q, k, v, temperature, call: Call):
+    """q [B,T,H,K], k [B,T,HK,K], v [B,T,HK,V], temperature [H] -> o [B,T,H,V] in q's dtype."""
+    return _Direct.apply(q, k, v, temperature, call)
+
+
+def taylor_efficient(q, k, v, temperature, call: Call):
+    """The same by one state of all keys. Raises UsageError where causality or a gradient is asked for."""
+    wanted = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v, temperature))
+    if call.causal or wanted:
+        raise UsageError("the efficient order is full and has no backward pass here; use the direct one")
+    q, k, v, temperature = (x.contiguous() for x in (q, k, v, temperature))
+    blocks = call.K + 1
+    S = q.new_empty(call.sequences, call.HK, blocks + 1, call.K, call.V, dtype=torch.float32)
+    z = q.new_empty(S.shape[:-1], dtype=torch.float32)
+    own = {key: each for key, each in call.options("efficient").items() if key not in ("H", "HK", "CAUSAL", "BS")}
+    state = own | {"blocks": blocks, "BT": tile("efficient", call.K, call.V, call.dtype, False).walked}
+    taylor_fwd_state_kernel[(call.sequences * call.HK * blocks,)](k, v, S, z, call.cu_seqlens, H=call.HK, **state)
+    o = q.new_empty(*q.shape[:3], call.V)
+    taylor_fwd_product_kernel[call.grid("efficient")](
+        q, temperature, S, z, o, call.cu_seqlens, H=call.H, HK=call.HK, **own
+    )
+    return o
+
+
+class _Direct(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, q, k, v, temperature, call):
+        q, k, v, temperature = (x.contiguous() for x in (q, k, v, temperature))
+        o = q.new_empty(*q.shape[:3], call.V)
+        den = q.new_empty(q.shape[:3], dtype=torch.float32)
+        taylor_fwd_direct_kernel[call.grid("direct")](
+            q, k, v, temperature, o, den, call.cu_seqlens, **call.options("direct")
+        )
+        ctx.save_for_backward(q, k, v, temperature, o, den)
+        ctx.call = call
+        return o
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *gradients):  # pyright: ignore[reportIncompatibleMethodOverride] - the decorator hides `ctx`
+        q, k, v, temperature, o, den = ctx.saved_tensors
+        call, do = ctx.call, gradients[0].contiguous()
+        dq, delta = torch.empty_like(q), torch.empty_like(den)
+        # Packed, the blocks of a short sequence that lie beyond its end write nothing.
+        parts = q.new_zeros(call.sequences * call.blocks("dq"), call.H, dtype=torch.float32)
+        taylor_bwd_dq_kernel[call.grid("dq")](
+            q, k, v, temperature, o, do, den, delta, dq, parts, call.cu_seqlens, **call.options("dq")
+        )
+        dk, dv = (q.new_empty(*q.shape[:3], size) for size in (call.K, call.V))
+        taylor_bwd_dk_dv_kernel[call.grid("dk_dv")](
+            q, k, v, temperature, do, den, delta, dk, dv, call.cu_seqlens, **call.options("dk_dv")
+        )
+        return dq, sum_heads(dk, k), sum_heads(dv, v), parts.sum(0).to(temperature.dtype), None
