@@ -71,16 +71,9 @@ def _asked(args: argparse.Namespace, each: Crossing) -> bool:
 
 def _print(found: Sequence[tuple[Group, Crossing]]) -> None:
     from suite.cli.tables import print_table
-    from suite.reporting.summary import CROSSINGS
+    from suite.reporting.summary import CROSSINGS, crossing_row
 
-    print_table(CROSSINGS, [
-        (group.setting.title, each.linear, each.quadratic, each.time.says, _says(each.predicted), _says(each.memory))
-        for group, each in found
-    ])  # fmt: skip
-
-
-def _says(verdict: Verdict | None) -> str:
-    return verdict.says if verdict else "not known"
+    print_table(CROSSINGS, [crossing_row(group, each) for group, each in found])
 
 
 def _as_json(group: Group, each: Crossing) -> dict[str, Any]:
@@ -109,11 +102,9 @@ def _measured(args: argparse.Namespace, found: Iterable[tuple[Group, Crossing]])
 def _bench(args: argparse.Namespace, group: Group, each: Crossing, T: int) -> None:
     """The two implementations of a pair at one more length, by `bench --resume`: same worker, checks and rules."""
     from suite.cli import main
+    from suite.reporting.reproducing import problem_words
 
-    s = group.setting
-    shape = f"B={s.B},T={T},H={s.H},HK={s.HK},HV={s.HV},K={s.K},V={s.V}"
-    words = ["--preset", "smoke", "--shape", shape, "--dtype", s.dtype, "--pass", s.pass_, "--layout", s.layout]
-    words += ["--state-dtype", s.state_dtype, "--initial-state", "yes" if s.initial_state else "no", "--mode", s.mode]
+    words = ["--preset", "smoke", *problem_words(group.setting, T), "--mode", group.setting.mode]
     loads = [word for path in args.load for word in ("--load", str(path))]
     names = [label.partition(" · ")[0] for label in (each.linear, each.quadratic)]
     operators = ",".join(name.partition("/")[0] for name in names)

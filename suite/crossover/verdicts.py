@@ -88,8 +88,8 @@ def _finding(shared: Sequence[Shared], told: Sequence[Shared], meetings: Sequenc
         spans = f"up to T = {_size(last.T)}"
         if len(meetings) > 1:
             spans = f"from T = {_size(meetings[-2].T)} to {_size(last.T)}"
-        return f"only {spans}, {_interval(last)}{_several(meetings)}{tied}"
-    return f"from T = {_size(last.T)}, {_interval(last)}{_several(meetings)}{tied}"
+        return f"only {spans}{_interval(last)}{_several(meetings)}{tied}"
+    return f"from T = {_size(last.T)}{_interval(last)}{_several(meetings)}{tied}"
 
 
 def _several(meetings: Sequence[Meeting]) -> str:
@@ -97,7 +97,9 @@ def _several(meetings: Sequence[Meeting]) -> str:
 
 
 def _interval(meeting: Meeting) -> str:
-    return f"95 % interval {_size(meeting.low)} to {_size(meeting.high)}"
+    """The interval in words; figures without noise have none."""
+    low, high = _size(meeting.low), _size(meeting.high)
+    return "" if meeting.low == meeting.high else f", 95 % interval {low} to {high}"
 
 
 def _size(T: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,8 @@ SIZES = ("B", "T", "H", "HK", "HV", "K", "V", "launch")
 FIGURES = (
     "time_ms", "p20_ms", "p80_ms", "ci_low_ms", "ci_high_ms", "memory_mib", "tflops", "gbs", "intensity", "roof_pct",
     "tokens_per_s", "flops_alg", "flops_exec", "bytes_compulsory", "check_T", "static.floor_ms", "profile.dram_bytes",
-    "profile.dram_ratio",
+    "profile.dram_ratio", "static.io_bound_bytes", "telemetry.energy_j_token",
+    "compile_s", "tuning.seconds",
 )  # fmt: skip
 
 
@@ -79,7 +80,10 @@ def _digest(path: Path) -> str:
 
 def clean(value: object, limit: int = NAME) -> str:
     """One printable line of at most `limit` characters; the middle of a longer one is left out."""
-    text = "".join(c if c.isprintable() else " " for c in str(value)[: 4 * limit]).strip()
+    text = str(value)[: 4 * limit]
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else " " for c in text)
+    text = text.strip()
     if len(text) <= limit:
         return text
     return f"{text[: limit - limit // 3 - 1]}…{text[-(limit // 3) :]}"
@@ -90,14 +94,16 @@ def tidy(runs: Sequence[Run]) -> list[Row]:
 
     sizes as Problem defaults them, 0 where a record has none;
     run: the run's index; name: operator/implementation; tunables: `chunk 64`; axes: own axes off their default;
-    variant: what sets a line apart from others of its implementation; linear, quadratic: by tags.
+    variant: what sets a line apart from others of its implementation; linear, quadratic: by tags; machine: the device's
+    name; settings: tunables by name; error: the worst of `check`; record: the record as it was read.
     """
     rows: list[Row] = []
     for i, run in enumerate(runs):
         for row in map(_tidy, _records(run.frame)):
             variant = [row["axes"], clean(run.name) if len(runs) > 1 else ""]
             name = f"{row['operator']}/{row['implementation']}"
-            rows.append(row | {"run": i, "name": name, "variant": " · ".join(part for part in variant if part)})
+            own = {"run": i, "machine": run.device, "name": name}
+            rows.append(row | own | {"variant": " · ".join(part for part in variant if part)})
     return rows
 
 
@@ -122,15 +128,23 @@ def _tidy(record: Row) -> Row:
     row |= {name: 0 if math.isnan(size) else int(size) for name, size in sizes.items()}
     tags = record.get("tags")
     words = tags if isinstance(tags, list | tuple) else ()
-    check = record.get("check")
+    tunables = _named(record, "tunable.")
     return row | {
-        "check": check if isinstance(check, dict) else {},
+        "record": record,
+        "error": _worst(record.get("check")),
         "initial_state": record.get("initial_state") is True,
         "linear": "linear" in words,
         "quadratic": "quadratic" in words,
-        "tunables": clean(", ".join(f"{name} {value}" for name, value in _named(record, "tunable."))),
+        "settings": tuple(tunables),
+        "tunables": clean(", ".join(f"{name} {value}" for name, value in tunables)),
         "axes": clean(", ".join(_off_default(record, row["case_id"]))),
     }
+
+
+def _worst(check: Any) -> float:
+    """The largest error of a check's outputs and gradients; NaN where there is none."""
+    values = check.values() if isinstance(check, dict) else ()
+    return max((error for value in values if (error := _number(value)) == error), default=math.nan)
 
 
 def _number(value: Any) -> float:
@@ -156,3 +170,11 @@ def _off_default(record: Row, case_id: str) -> list[str]:
         for name, value in _named(record, "axis.")
     ]
     return [token for token in tokens if f"_{token}_" in parts]
+
+
+def by(rows: Iterable[Row], *columns: str) -> dict[tuple[Any, ...], list[Row]]:
+    """Rows by their values in some columns, in the order of first appearance."""
+    found: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        found.setdefault(tuple(row[column] for column in columns), []).append(row)
+    return found

@@ -1,30 +1,27 @@
-"""Points and groups: which measurements share a chart, and how several records become one point.
+"""Groups: which measurements share a chart.
 
-A group is everything of a problem but its operator and its T, and how it was timed: cases that do the same job. A point
-is one implementation at one T: the median over launches, of the fastest tunables.
+A group is everything of a problem but its operator and its T, and how it was timed: cases that do the same job.
 """
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass
-from statistics import median
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from suite.dtypes import SHORT
-from suite.reporting.frame import Row, clean
+from suite.reporting.frame import Row, by, clean
+from suite.reporting.points import Failure, Floor, Point, failures_of, fastest, floors_of, points_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Sequence
 
 SETTING = (
     "pass", "dtype", "K", "V", "B", "H", "HK", "HV", "layout", "state_dtype", "initial_state",
 )  # fmt: skip
 PASS_NAMES = {"fwd": "forward", "bwd": "backward", "fwdbwd": "forward and backward", "decode": "decode"}
-_MEDIANS = ("time_ms", "memory_mib", "tflops", "gbs", "intensity", "roof_pct", "tokens_per_s", "flops_alg",
-            "flops_exec")  # fmt: skip
-_FIRSTS = ("name", "variant", "run", "T", "tunables", "bound", "origin", "linear", "quadratic")
+MOST_LINES = 12
 
 
 @dataclass(frozen=True)
@@ -81,74 +78,22 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Point:
-    """One implementation at one T. Figures that were not recorded are NaN.
+class Group:
+    """The cases of one setting, a point for each T and tunables, and what could not be measured or was only computed.
 
-    low_ms, high_ms: the 95 % interval of the median, the widest of its launches; the median itself where none was kept
+    points: of each implementation, variant, run and T the fastest tunables
     """
 
-    name: str
-    variant: str
-    run: int
-    T: int
-    tunables: str
-    origin: str
-    linear: bool
-    quadratic: bool
-    bound: str
-    time_ms: float
-    p20_ms: float
-    p80_ms: float
-    low_ms: float
-    high_ms: float
-    memory_mib: float
-    tflops: float
-    gbs: float
-    intensity: float
-    roof_pct: float
-    tokens_per_s: float
-    flops_alg: float
-    flops_exec: float
-    dram_bytes: float
-
-    @property
-    def label(self) -> str:
-        """What a legend says: operator/implementation, and the variant where there is one."""
-        return f"{clean(self.name)}{' · ' if self.variant else ''}{clean(self.variant)}"
-
-
-@dataclass(frozen=True)
-class Floor:
-    """The least time that a static profile allows a case: computed, never measured."""
-
-    name: str
-    T: int
-    arch: str
-    gpu: str
-    time_ms: float
-    tflops: float
-    intensity: float
-    bound: str
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A timed case without a time."""
-
-    name: str
-    T: int
-    status: str
-
-
-@dataclass(frozen=True)
-class Group:
-    """The points of one setting, and what could not be measured or was only computed there."""
-
     setting: Setting
-    points: tuple[Point, ...] = ()
+    cases: tuple[Point, ...] = ()
     floors: tuple[Floor, ...] = ()
     failures: tuple[Failure, ...] = ()
 
+    @cached_property
+    def points(self) -> tuple[Point, ...]:
+        return fastest(self.cases)
+
+    @cached_property
     def lines(self) -> dict[str, list[Point]]:
         """Points by label, in the order of T."""
         found: dict[str, list[Point]] = {}
@@ -156,15 +101,37 @@ class Group:
             found.setdefault(point.label, []).append(point)
         return found
 
+    @cached_property
+    def shown(self) -> frozenset[str]:
+        """The labels drawn before a reader selects: all, or of more than MOST_LINES the fastest of each operator.
+
+        Of several runs the same implementations are drawn, so that they can be compared.
+        """
+        if len(self.lines) <= MOST_LINES:
+            return frozenset(self.lines)
+        best: dict[str, list[Point]] = {}
+        for points in sorted(self.lines.values(), key=_reach):
+            best.setdefault(points[0].operator, points)
+        quadratic = [points for points in best.values() if points[0].quadratic][:1]
+        most = max(MOST_LINES // len({point.run for point in self.points}), 1)
+        ranked = dict.fromkeys((points[0].name, points[0].axes) for points in [*quadratic, *best.values()])
+        kept = set(list(ranked)[:most])
+        return frozenset(label for label, points in self.lines.items() if (points[0].name, points[0].axes) in kept)
+
+
+def _reach(points: list[Point]) -> tuple[int, float]:
+    """Sorts lines by how far they reach, then by their time there."""
+    return -points[-1].T, points[-1].time_ms
+
 
 def gather(rows: Sequence[Row]) -> list[Group]:
     """The groups of those records that can be drawn, sequence passes first."""
     known = [row for row in rows if row["T"] >= 1]
     timed = by((row for row in known if row["kind"] == "timed"), *SETTING, "mode")
     static = by((row for row in known if row["kind"] == "static"), *SETTING)
-    floors = {key: found for key, each in static.items() if (found := _floors(each))}
+    floors = {key: found for key, each in static.items() if (found := floors_of(each))}
     groups = [
-        Group(Setting(*key), tuple(_points(each)), floors.get(key[:-1], ()), _failures(each))
+        Group(Setting(*key), tuple(points_of(each)), floors.get(key[:-1], ()), failures_of(each))
         for key, each in timed.items()
     ]
     covered = {key[:-1] for key in timed}
@@ -172,63 +139,7 @@ def gather(rows: Sequence[Row]) -> list[Group]:
     return sorted(groups, key=lambda group: _rank(group.setting))
 
 
-def by(rows: Iterable[Row], *columns: str) -> dict[tuple[Any, ...], list[Row]]:
-    """Rows by their values in some columns, in the order of first appearance."""
-    found: dict[tuple[Any, ...], list[Row]] = {}
-    for row in rows:
-        found.setdefault(tuple(row[column] for column in columns), []).append(row)
-    return found
-
-
 def _rank(setting: Setting) -> tuple[Any, ...]:
     passes = list(PASS_NAMES)
     order = passes.index(setting.pass_) if setting.pass_ in passes else len(passes)
     return (order, setting.mode == "static", setting.dtype, setting.K, setting.V, setting.B, setting.H, setting.title)
-
-
-def _points(rows: Iterable[Row]) -> Iterator[Point]:
-    timed = [row for row in rows if row["status"] == "ok" and row["time_ms"] > 0]
-    for lengths in by(timed, "name", "variant", "run", "T").values():
-        cases = [_point(launches) for launches in by(lengths, "tunables").values()]
-        yield min(cases, key=lambda point: point.time_ms)
-
-
-def _point(launches: Sequence[Row]) -> Point:
-    """The median over launches; the band is the widest of theirs."""
-    first = launches[0]
-    figures: dict[str, Any] = {name: first[name] for name in _FIRSTS}
-    figures |= {name: _of(median, launches, name) for name in _MEDIANS}
-    figures["dram_bytes"] = _of(median, launches, "profile.dram_bytes")
-    figures |= {"p20_ms": _of(min, launches, "p20_ms"), "p80_ms": _of(max, launches, "p80_ms")}
-    low, high = _of(min, launches, "ci_low_ms"), _of(max, launches, "ci_high_ms")
-    # Launches differ by more than samples of one do.
-    ends = [row["time_ms"] for row in launches]
-    known = low > 0 and high > 0
-    return Point(**figures, low_ms=min([low, *ends] if known else ends), high_ms=max([high, *ends] if known else ends))
-
-
-def _of(how: Callable[[list[float]], float], rows: Sequence[Row], name: str) -> float:
-    known = [row[name] for row in rows if row[name] == row[name]]
-    return how(known) if known else math.nan
-
-
-def _floors(rows: Iterable[Row]) -> tuple[Floor, ...]:
-    return tuple(
-        Floor(
-            name=row["name"],
-            T=row["T"],
-            arch=clean(row["static.arch"] or row["device"]),
-            gpu=clean(row["static.floor_gpu"]),
-            time_ms=row["static.floor_ms"],
-            tflops=row["flops_alg"] / row["static.floor_ms"] / 1e9,
-            intensity=row["flops_alg"] / row["bytes_compulsory"],
-            bound=clean(row["static.floor_bound"]),
-        )
-        for row in rows
-        if all(row[name] > 0 for name in ("static.floor_ms", "flops_alg", "bytes_compulsory"))
-    )
-
-
-def _failures(rows: Iterable[Row]) -> tuple[Failure, ...]:
-    found = {(clean(row["name"]), row["T"], clean(row["status"])) for row in rows if row["status"] != "ok"}
-    return tuple(Failure(*each) for each in sorted(found))

@@ -8,32 +8,51 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from suite.errors import StoreError, UsageError, unknown
+from suite.reporting import documents, picture, selfcheck, summary
 from suite.reporting import page as pages
-from suite.reporting import png, summary
-from suite.reporting.against_length import QUANTITIES, Styles, against_length, speedup
+from suite.reporting.against_length import QUANTITIES, Quantity, against_length
+from suite.reporting.bounds import io_bounds
+from suite.reporting.crossings import crossings
+from suite.reporting.differences import changes, differences
+from suite.reporting.durations import durations
 from suite.reporting.frame import Row, Run, clean, read, tidy
 from suite.reporting.groups import Group, gather
+from suite.reporting.meetings import crossover
 from suite.reporting.palette import assign
 from suite.reporting.roofline import floors, roofline
+from suite.reporting.series import Styles
+from suite.reporting.speedups import heatmap, speedup
+from suite.reporting.sweeps import sweeps
+from suite.reporting.tradeoffs import pareto
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from suite.reporting.charts import Chart
-
 FORMATS = ("html", "png")
-MOST_PNGS = 48
-# Which charts are drawn first when there are more than MOST_PNGS.
-PNG_ORDER = ("time", "roofline", "speedup", "gbs", "tflops", "memory", "tokens", "floors")
+# format -> the file that it is written to; pictures have a folder a format
+FILES = {"html": "index.html", "md": "report.md", "latex": "report.tex"}
+KNOWN = (*FILES, *picture.FORMATS)
+MOST_PICTURES = 48
+# Which charts are drawn first when there are more than MOST_PICTURES.
+ORDER = (
+    "time", "roofline", "crossover", "change", "heatmap", "gbs", "memory", "pareto", "energy", "sweep", "speedup",
+    "tflops", "tokens", "durations", "floors",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Rendered:
-    """What was written, and what a reader should be told: doubtful figures, charts without data, PNGs left out."""
+    """What was written, and what a reader should be told: doubtful figures, charts without data, pictures left out.
+
+    texts:  Markdown and LaTeX
+    faults: what the report's check of itself found; a report that has one is not to be believed
+    """
 
     page: Path | None
-    pngs: tuple[Path, ...]
+    pictures: tuple[Path, ...]
+    texts: tuple[Path, ...]
     notes: tuple[str, ...]
+    faults: tuple[str, ...]
 
 
 def report(
@@ -43,14 +62,15 @@ def report(
     formats: Sequence[str] = FORMATS,
     title: str | None = None,
 ) -> Path:
-    """Render stored runs into the folder `out`; returns the page's path, or the PNGs' folder when no page is wanted.
+    """Render stored runs into the folder `out`; returns the page's path, or the folder when no page is wanted.
 
-    baseline is `operator/implementation`; by default one is chosen from the data. Raises StoreError for a run that can
-    not be read and UsageError for an unknown baseline or format.
+    formats: html, png, svg, pdf, md, latex
+    baseline: `operator/implementation`; by default one is chosen from the data
+    Raises StoreError for a run that can not be read and UsageError for an unknown baseline or format.
     """
     paths = [runs] if isinstance(runs, str | Path) else list(runs)
     rendered = render(read(paths), out, baseline, formats, title)
-    return rendered.page or Path(out) / "png"
+    return rendered.page or Path(out)
 
 
 def render(
@@ -62,33 +82,54 @@ def render(
 ) -> Rendered:
     """Like `report`, for runs that are already read; returns every path and note."""
     _check(runs, formats)
+    content = prepare(runs, baseline, title)
+    notes = [*content.doubts, *_without_data(content.panels, baseline)]
+    folder = _folder(Path(out))
+    pictures, left_out = draw(content, folder, [name for name in formats if name in picture.FORMATS])
+    if left_out:
+        notes.append(
+            f"{len(left_out)} charts have no picture, the page has them all; left out: "
+            f"{', '.join(left_out[:4])}{', …' if len(left_out) > 4 else ''}"
+        )
+    written = {name: _write(folder / FILES[name], name, content) for name in formats if name in FILES}
+    texts = tuple(path for name, path in written.items() if name != "html")
+    found = selfcheck.faults(content.rows, content.panels)
+    return Rendered(written.get("html"), pictures, texts, tuple(notes), tuple(found))
+
+
+def prepare(runs: Sequence[Run], baseline: str | None = None, title: str | None = None) -> pages.Content:
+    """What a report shows, before any of it is drawn. UsageError for a baseline that no run has a time of."""
     rows = tidy(runs)
     groups = gather(rows)
     _check_baseline(baseline, groups)
     styles = assign((row["name"] for row in rows), (row["variant"] for row in rows))
-    panels = _distinct([pages.Panel(group, charts_of(group, runs, styles, baseline)) for group in groups])
-    notes = [*summary.doubts(rows, runs), *_without_data(panels, baseline)]
-    folder = _folder(Path(out))
-    pngs, left_out = _draw(panels, runs, rows, folder / "png") if "png" in formats else ([], [])
-    if left_out:
-        notes.append(
-            f"{len(left_out)} of {len(left_out) + len(pngs)} charts have no PNG, the page has them all; left out: "
-            f"{', '.join(left_out[:4])}{', …' if len(left_out) > 4 else ''}"
-        )
-    path = None
-    if "html" in formats:
-        path = folder / "index.html"
-        text = pages.page(title or _title(runs), runs, rows, panels, summary.doubts(rows, runs))
-        path.write_text(text, encoding="utf-8")
-    return Rendered(path, tuple(pngs), tuple(notes))
+    panels = _distinct([panel_of(group, runs, styles, baseline) for group in groups])
+    changed = differences(rows, runs) if len(runs) > 1 else []
+    return pages.Content(title or _title(runs), runs, rows, panels, summary.doubts(rows, runs), changed)
 
 
-def charts_of(group: Group, runs: Sequence[Run], styles: Styles, baseline: str | None) -> tuple[Chart, ...]:
+def panel_of(group: Group, runs: Sequence[Run], styles: Styles, baseline: str | None) -> pages.Panel:
     """A group's charts, time against T first; those without data are left out."""
-    quantities = [quantity for quantity in QUANTITIES if quantity.serves(group.setting.pass_)]
-    over_T = [against_length(group, quantity, styles) for quantity in quantities]
-    found = [over_T[0], speedup(group, baseline, styles), *over_T[1:], roofline(group, runs, styles)]
-    return tuple(chart for chart in [*found, *floors(group, runs, styles)] if chart)
+    met, bounds = crossings(group, runs), io_bounds(group, runs, styles)
+    over_T = [
+        against_length(group, quantity, styles, met, bounds) for quantity in QUANTITIES if _serves(group, quantity)
+    ]
+    found = [over_T[0], *changes(group, runs, styles), crossover(group, met, styles), over_T[1]]
+    found += [speedup(group, baseline, styles), heatmap(group, baseline), roofline(group, runs, styles)]
+    found += [pareto(group, styles), *over_T[2:], *sweeps(group, runs, styles), durations(group, styles)]
+    charts = [chart for chart in [*found, *floors(group, runs, styles)] if chart]
+    return pages.Panel(group, tuple(charts), tuple(met))
+
+
+def _serves(group: Group, quantity: Quantity) -> bool:
+    return quantity.serves(group.setting.pass_)
+
+
+def _write(path: Path, name: str, content: pages.Content) -> Path:
+    """The page or the tables, as a file."""
+    text = pages.page(content) if name == "html" else documents.WRITERS[name](content)
+    path.write_text(text, encoding="utf-8")
+    return path
 
 
 def _distinct(panels: Sequence[pages.Panel]) -> list[pages.Panel]:
@@ -101,7 +142,7 @@ def _distinct(panels: Sequence[pages.Panel]) -> list[pages.Panel]:
             seen[chart.slug] += 1
             again = f"-{seen[chart.slug]}" if seen[chart.slug] > 1 else ""
             charts.append(replace(chart, slug=chart.slug + again))
-        found.append(pages.Panel(panel.group, tuple(charts)))
+        found.append(replace(panel, charts=tuple(charts)))
     return found
 
 
@@ -109,10 +150,10 @@ def _check(runs: Sequence[Run], formats: Sequence[str]) -> None:
     if not runs:
         raise UsageError("no run to report on; name at least one run folder")
     for name in formats:
-        if name not in FORMATS:
-            raise unknown("format", name, FORMATS)
+        if name not in KNOWN:
+            raise unknown("format", name, KNOWN)
     if not formats:
-        raise UsageError(f"no format to write; choose from {', '.join(FORMATS)}")
+        raise UsageError(f"no format to write; choose from {', '.join(KNOWN)}")
 
 
 def _check_baseline(baseline: str | None, groups: Sequence[Group]) -> None:
@@ -141,7 +182,7 @@ def _without_data(panels: Sequence[pages.Panel], baseline: str | None) -> list[s
     """Which kinds of chart some groups lack, in words."""
     timed = [panel for panel in panels if panel.group.points]
     notes = []
-    kinds = {quantity.kind: quantity for quantity in QUANTITIES}
+    kinds = {quantity.kind: quantity for quantity in QUANTITIES if quantity.due}
     for kind in (*kinds, "roofline"):
         due = [p for p in timed if kind not in kinds or kinds[kind].serves(p.group.setting.pass_)]
         lacking = [p for p in due if all(chart.kind != kind for chart in p.charts)]
@@ -159,22 +200,24 @@ def _without_data(panels: Sequence[pages.Panel], baseline: str | None) -> list[s
     return notes
 
 
-def _draw(
-    panels: Sequence[pages.Panel], runs: Sequence[Run], rows: Sequence[Row], folder: Path
-) -> tuple[list[Path], list[str]]:
-    """Draws the first MOST_PNGS charts; returns the paths and the titles of those left out."""
-    charts = [(chart, panel.group.setting.mode) for panel in panels for chart in panel.charts]
-    ranked = sorted(charts, key=lambda pair: PNG_ORDER.index(pair[0].kind))
-    folder.mkdir(exist_ok=True)
+def draw(
+    content: pages.Content, folder: Path, formats: Sequence[str], most: int = MOST_PICTURES
+) -> tuple[tuple[Path, ...], list[str]]:
+    """Draws the first `most` charts, a folder a format; returns the paths and the titles of those left out."""
+    charts = [(chart, panel.group.setting.mode) for panel in content.panels for chart in panel.charts]
+    ranked = sorted(charts, key=lambda pair: ORDER.index(pair[0].kind))
     paths = []
-    for chart, mode in ranked[:MOST_PNGS]:
-        paths.append(folder / f"{chart.slug}.png")
-        png.draw(chart, paths[-1], footer(runs, rows, mode))
-    return paths, [f"{chart.title} ({chart.subtitle})" for chart, _ in ranked[MOST_PNGS:]]
+    for name in formats:
+        (folder / name).mkdir(exist_ok=True)
+        for chart, mode in ranked[:most]:
+            paths.append(folder / name / f"{chart.slug}.{name}")
+            picture.draw(chart, paths[-1], footer(content.runs, content.rows, mode))
+    left_out = ranked[most:] if formats else []
+    return tuple(paths), [f"{chart.title} ({chart.subtitle})" for chart, _ in left_out]
 
 
 def footer(runs: Sequence[Run], rows: Sequence[Row], mode: str, most: int = 3) -> list[str]:
-    """Where a PNG's figures come from, a line a run: machine, date, commit, timer, L2 policy, the records' hash."""
+    """Where a picture's figures come from, a line a run: machine, date, commit, timer, L2 policy, the records' hash."""
     lines = []
     for i, run in enumerate(runs[:most]):
         timed = [row for row in rows if row["run"] == i and row["mode"] == mode and row["timer"]]

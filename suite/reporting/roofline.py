@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from suite.reporting.against_length import Styles, along, by_last, hover
 from suite.reporting.charts import Annotation, Axis, Ceiling, Chart, Series
 from suite.reporting.frame import clean
 from suite.reporting.roofs import Roof, covered, roofs_of, segments
 from suite.reporting.scales import figure, length, log_axis, place
+from suite.reporting.series import Styles, along, by_last, floor_owner, hover, line, listed, named
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from suite.reporting.frame import Run
-    from suite.reporting.groups import Floor, Group, Point
+    from suite.reporting.groups import Group
+    from suite.reporting.points import Floor, Point
 
 X_LABEL, Y_LABEL = "intensity, FLOP per compulsory byte", "TFLOP/s"
 X_COUNTED = "intensity, FLOP per byte: compulsory, or counted"
@@ -22,21 +23,21 @@ X_COUNTED = "intensity, FLOP per byte: compulsory, or counted"
 
 def roofline(group: Group, runs: Sequence[Run], styles: Styles) -> Chart | None:
     """Points of one group under the ceilings of their runs' devices; None when no point has an intensity."""
-    drawn = {label: [p for p in points if p.intensity > 0 and p.tflops > 0] for label, points in group.lines().items()}
-    series = [_series(label, points, styles) for label, points in drawn.items() if points]
+    drawn = {label: [p for p in points if p.intensity > 0 and p.tflops > 0] for label, points in group.lines.items()}
+    series = [_series(group, points, styles) for points in drawn.values() if points]
     if not series:
         return None
     used = sorted({point.run for point in group.points})
     arches = {runs[run].part("device").get("arch") for run in used}
-    counted = [found for label, points in drawn.items() if (found := _counted_series(label, points, styles))]
-    computed = _floor_series([floor for floor in group.floors if floor.arch in arches], styles)
+    counted = [found for points in drawn.values() if (found := _counted_series(group, points, styles))]
+    computed = _floor_series(group, [floor for floor in group.floors if floor.arch in arches], styles)
     roofs = {run: roofs_of(runs[run], group.setting.dtype) for run in used}
     everything = [*series, *counted, *computed]
     known = [roof for found in roofs.values() for roof in found]
     x, y = _axes(everything, known, X_COUNTED if counted else X_LABEL)
     names = {run: clean(runs[run].name) if len(used) > 1 else "" for run in used}
     ceilings = [each for run, found in roofs.items() for each in segments(found, x, y, names[run])]
-    notes = [*_ends(series), *_floor_notes(computed)]
+    notes = [*_ends([each for each in series if each.owner.shown]), *_floor_notes(computed)]
     return Chart(
         kind="roofline",
         slug=f"roofline_{group.setting.slug}",
@@ -58,7 +59,7 @@ def floors(group: Group, runs: Sequence[Run], styles: Styles) -> list[Chart]:
     charts = []
     for arch, gpu in sorted({(floor.arch, floor.gpu) for floor in group.floors if floor.arch not in measured}):
         found = [floor for floor in group.floors if (floor.arch, floor.gpu) == (arch, gpu)]
-        series = _floor_series(found, styles)
+        series = _floor_series(group, found, styles)
         x, y = _axes(series, [])
         machine = f"{arch}, {gpu}" if gpu else arch
         charts.append(
@@ -74,22 +75,17 @@ def floors(group: Group, runs: Sequence[Run], styles: Styles) -> list[Chart]:
                 caption=f"Computed from compiled code for {machine}: no kernel ran. A floor is the least time that the "
                 "executed FLOPs and the traffic of the launches allow.",
                 alt=f"Floors computed for {machine}, not measured: "
-                + "; ".join(f"{each.name} up to {figure(max(each.y))} TFLOP/s" for each in series),
+                + listed([f"{each.name} up to {figure(max(each.y))} TFLOP/s" for each in series]),
             )
         )
     return charts
 
 
-def _series(label: str, points: list[Point], styles: Styles) -> Series:
-    return Series(
-        name=label,
-        x=tuple(p.intensity for p in points),
-        y=tuple(p.tflops for p in points),
-        style=styles[points[0].name, points[0].variant],
-        text=tuple(hover(p, *_facts(p)) for p in points),
-        T=tuple(p.T for p in points),
-        hollow=True,
-    )
+def _series(group: Group, points: list[Point], styles: Styles) -> Series:
+    return line(
+        group, points, styles, lambda p: p.intensity, lambda p: p.tflops, lambda p: hover(p, *_facts(p)),
+        T=tuple(p.T for p in points), hollow=True,
+    )  # fmt: skip
 
 
 def _facts(point: Point) -> list[str]:
@@ -113,44 +109,40 @@ def _wasted_text(point: Point) -> str:
     return f"{figure(point.dram_bytes / 1e6)} MB counted at the memory bus, {figure(ratio)} times the compulsory bytes"
 
 
-def _counted_series(label: str, points: list[Point], styles: Styles) -> Series | None:
+def _counted_series(group: Group, points: list[Point], styles: Styles) -> Series | None:
     """The same points at the intensity of the DRAM bytes that a profiler counted; None when none has them."""
     known = [point for point in points if _is_counted(point)]
     if not known:
         return None
-    return Series(
-        name=f"{label}: DRAM bytes counted",
-        x=tuple(_counted_intensity(p) for p in known),
-        y=tuple(p.tflops for p in known),
-        style=styles[known[0].name, known[0].variant],
-        text=tuple(hover(p, f"{figure(_counted_intensity(p))} FLOP per counted byte", _wasted_text(p)) for p in known),
-        T=tuple(p.T for p in known),
-        line=False,
-    )
+    return line(
+        group, known, styles, _counted_intensity, lambda p: p.tflops,
+        lambda p: hover(p, f"{figure(_counted_intensity(p))} FLOP per counted byte", _wasted_text(p)),
+        name=f"{known[0].label}: DRAM bytes counted", T=tuple(p.T for p in known), line=False,
+    )  # fmt: skip
 
 
 def _wasted(drawn: Mapping[str, list[Point]]) -> list[Ceiling]:
     """A segment from each point to where its counted bytes put it: its length is traffic that was not compulsory."""
     return [
-        Ceiling("", (_counted_intensity(p), p.intensity), (p.tflops, p.tflops), "reference")
-        for points in drawn.values()
+        Ceiling("", (_counted_intensity(p), p.intensity), (p.tflops, p.tflops), "reference", of=label)
+        for label, points in drawn.items()
         for p in points
         if _is_counted(p)
     ]
 
 
-def _floor_series(found: Sequence[Floor], styles: Styles) -> list[Series]:
+def _floor_series(group: Group, found: Sequence[Floor], styles: Styles) -> list[Series]:
     names: dict[str, list[Floor]] = {}
     for floor in sorted(found, key=lambda floor: (floor.name, floor.T)):
         names.setdefault(floor.name, []).append(floor)
-    looks = {name: style for (name, _), style in reversed(list(styles.items()))}
     return [
         Series(
             name=f"{name}: floor, not measured",
             x=tuple(each.intensity for each in floors_),
             y=tuple(each.tflops for each in floors_),
-            style=looks[name],
+            style=named(styles, name),
             text=tuple(_floor_text(each) for each in floors_),
+            owner=floor_owner(group, floors_[0]),
             T=tuple(each.T for each in floors_),
             line=False,
             hollow=True,
@@ -161,7 +153,11 @@ def _floor_series(found: Sequence[Floor], styles: Styles) -> list[Series]:
 
 def _floor_notes(series: Sequence[Series]) -> list[Annotation]:
     """A label on the last floor of each implementation, so that none is taken for a measurement."""
-    return [Annotation(s.x[-1], s.y[-1], "floor, not measured", style=s.style) for s in series]
+    return [
+        Annotation(s.x[-1], s.y[-1], "floor, not measured", style=s.style, of=(s.owner.label,))
+        for s in series
+        if s.owner.shown
+    ]
 
 
 def _floor_text(floor: Floor) -> str:
@@ -174,7 +170,7 @@ def _floor_text(floor: Floor) -> str:
 def _ends(series: Sequence[Series]) -> list[Annotation]:
     """T at the first and the last point of every implementation."""
     return [
-        Annotation(each.x[i], each.y[i], f"T={length(each.T[i])}", style=each.style)
+        Annotation(each.x[i], each.y[i], f"T={length(each.T[i])}", style=each.style, of=(each.owner.label,))
         for each in series
         for i in sorted({len(each.x) - 1, 0}, reverse=True)
     ]
@@ -207,9 +203,8 @@ def _caption(ceilings: Sequence[Ceiling], has_counts: bool, has_floors: bool) ->
     return " ".join(parts)
 
 
-def _alt(drawn: Mapping[str, list[Point]], ceilings: Sequence[Ceiling], most: int = 12) -> str:
+def _alt(drawn: Mapping[str, list[Point]], ceilings: Sequence[Ceiling]) -> str:
     best = [(label, max(points, key=lambda p: p.tflops)) for label, points in drawn.items() if points]
     parts = [f"{label} reaches {figure(p.tflops)} TFLOP/s at {figure(p.intensity)} FLOP per byte" for label, p in best]
     roofs = f" Ceilings: {'; '.join(each.label for each in ceilings)}." if ceilings else ""
-    more = f"; and {len(parts) - most} more" if len(parts) > most else ""
-    return f"TFLOP/s over arithmetic intensity, logarithmic axes. {'; '.join(parts[:most])}{more}.{roofs}"
+    return f"TFLOP/s over arithmetic intensity, logarithmic axes. {listed(parts)}{roofs}"

@@ -6,6 +6,8 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from suite.reporting.charts import Anchor, Annotation, Axis
 
 if TYPE_CHECKING:
@@ -64,6 +66,11 @@ def length_axis(label: str, lengths: Iterable[float]) -> Axis:
     return Axis(label, axis.low, axis.high, tuple((T, length(T)) for T in kept))
 
 
+def rows_axis(label: str, names: Sequence[str]) -> Axis:
+    """Rows with a name each, the first at the top."""
+    return Axis(label, len(names) - 0.5, -0.5, tuple(enumerate(names)), log=False, names=True)
+
+
 def ticks(low: float, high: float) -> list[float]:
     """1-2-5 ticks over a short range, decades over a long one, fewer than ten in all."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
@@ -95,7 +102,7 @@ def place(wanted: Iterable[Annotation], x: Axis, y: Axis, obstacles: Iterable[tu
     Earlier ones have the first choice. A label that would cover another one everywhere is left out; one with `ring`
     keeps its ring.
     """
-    points = [(position(x, px), position(y, py)) for px, py in obstacles]
+    points = np.array([(position(x, px), position(y, py)) for px, py in obstacles]).reshape(-1, 2)
     wanted = list(wanted)
     taken = [_ring(position(x, note.x), position(y, note.y)) for note in wanted if note.ring]
     placed: list[Annotation] = []
@@ -104,7 +111,7 @@ def place(wanted: Iterable[Annotation], x: Axis, y: Axis, obstacles: Iterable[tu
         boxes: dict[Anchor, Box] = {anchor: _box(px, py, note.text, anchor) for anchor in ANCHORS}
         free: list[Anchor] = [anchor for anchor in ANCHORS if _free(boxes[anchor], taken)]
         if free:
-            anchor = min(free, key=lambda each, boxes=boxes: sum(_inside(point, boxes[each]) for point in points))
+            anchor = min(free, key=lambda each, boxes=boxes: _covered(points, boxes[each]))
             taken.append(boxes[anchor])
             placed.append(replace(note, anchor=anchor))
         elif note.ring:
@@ -131,5 +138,7 @@ def _free(box: Box, taken: Iterable[Box]) -> bool:
     )
 
 
-def _inside(point: tuple[float, float], box: Box) -> bool:
-    return box[0] <= point[0] <= box[2] and box[1] <= point[1] <= box[3]
+def _covered(points: np.ndarray, box: Box) -> int:
+    """How many of the points [n, 2] lie in a box."""
+    px, py = points[:, 0], points[:, 1]
+    return int(np.count_nonzero((px >= box[0]) & (px <= box[2]) & (py >= box[1]) & (py <= box[3])))

@@ -1,4 +1,4 @@
-"""The page's tables: every case, the static profile, ceilings beside the datasheet, the environment."""
+"""The page's tables that are written out: static profile, ceilings beside the datasheet, environment."""
 
 from __future__ import annotations
 
@@ -30,53 +30,26 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
 
 
-CASES = {
-    "operator": "operator", "implementation": "implementation", "axes": "axes", "pass": "pass", "dtype": "dtype",
-    "B": "B", "T": "T", "H": "H", "K": "K", "V": "V", "tunables": "tunables", "mode": "timing", "launch": "launch",
-    "status": "status", "time_ms": "ms", "p20_ms": "p20", "p80_ms": "p80", "memory_mib": "MiB", "tflops": "TFLOP/s",
-    "gbs": "GB/s", "roof_pct": "% of roof", "bound": "bound",
-    "profile.dram_bytes": "DRAM counted, bytes", "profile.dram_ratio": "counted / compulsory", "error": "worst error",
-    "reason": "reason",
-}  # fmt: skip
-COUNTS = ("B", "T", "H", "K", "V", "launch", "static.launches", "static.registers", "static.spill_bytes",
-          "static.shared_bytes", "profile.dram_bytes")  # fmt: skip
+COUNTS = ("T", "K", "V", "static.launches", "static.registers", "static.spill_bytes", "static.shared_bytes")
 STATIC = {
     "static.arch": "arch", "name": "case", "pass": "pass", "dtype": "dtype", "T": "T", "K": "K", "V": "V",
     "tunables": "tunables", "status": "status", "static.launches": "launches",
     "static.registers": "registers", "static.spill_bytes": "spills, bytes", "static.shared_bytes": "shared, bytes",
     "static.occupancy": "occupancy", "static.hgmma": "HGMMA", "static.hmma": "HMMA",
     "static.traffic_bytes": "traffic, bytes", "static.traffic_ratio": "traffic / compulsory",
-    "static.intermediate_bytes": "intermediates, bytes", "static.floor_ms": "floor, ms",
+    "static.intermediate_bytes": "intermediates, bytes", "static.io_bound_bytes": "I/O lower bound, bytes",
+    "static.floor_ms": "floor, ms",     "static.floor_memory_ms": "by memory", "static.floor_compute_ms": "by compute",
+    "static.floor_special_ms": "by functions",
     "static.floor_bound": "floor bound", "static.floor_gpu": "floor for", "static.floor_source": "from",
     "static.hash": "binary", "reason": "reason",
 }  # fmt: skip
-
-
-def cases(rows: Sequence[Row], runs: Sequence[Run]) -> Table:
-    """Every record but the static ones, with its status and reason; columns that nothing fills are left out."""
-    columns = ({"run name": "run"} if len(runs) > 1 else {}) | CASES
-    shown = [
-        row
-        | {
-            "error": _worst(row["check"]),
-            "dtype": SHORT.get(row["dtype"], row["dtype"]),
-            "run name": runs[row["run"]].name,
-        }
-        for row in rows
-        if row["kind"] != "static"
-    ]
-    return _table(shown, columns, keep=("operator", "implementation", "T", "status", "time_ms", "reason"))
-
-
-def _worst(check: Mapping[str, Any]) -> float:
-    return max((value for value in check.values() if isinstance(value, int | float)), default=math.nan)
 
 
 def static(rows: Sequence[Row]) -> Table:
     """The static profile, by architecture; empty where there is none."""
     found = [_static_row(row) for row in rows if row["kind"] == "static"]
     shown = sorted(found, key=_static_order)
-    return _table(shown, STATIC, keep=("name", "status"))
+    return table(shown, STATIC, keep=("name", "status"))
 
 
 def _static_row(row: Row) -> Row:
@@ -88,7 +61,8 @@ def _static_order(row: Row) -> tuple[str, str, str, int]:
     return str(row["static.arch"]), row["name"], row["pass"], row["T"]
 
 
-def _table(rows: Sequence[Row], columns: Mapping[str, str], keep: Sequence[str]) -> Table:
+def table(rows: Sequence[Row], columns: Mapping[str, str], keep: Sequence[str]) -> Table:
+    """Rows under their columns; those that nothing fills are left out, but for the ones to keep."""
     cells = {name: [_cell(name, row.get(name)) for row in rows] for name in columns}
     filled = [name for name in columns if name in keep or any(cell.text for cell in cells[name])]
     numeric = tuple(any(isinstance(cell.value, float) for cell in cells[name]) for name in filled)

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from suite.reporting.frame import Run
+from suite.reporting.frame import Run, tidy
+from suite.reporting.groups import Group, gather
+from suite.reporting.palette import assign
+from suite.reporting.series import Styles
 from suite.store.frames import frame_of
 
 if TYPE_CHECKING:
@@ -143,9 +146,40 @@ def _one(rng: np.random.Generator, operator: str, name: str, given: Any, T: int,
     return record(operator, name, T, time_ms=time, memory_mib=memory + 0.01 * T, **where)
 
 
+def many_records(count: int, seed: int = 0) -> list[dict[str, Any]]:
+    """`count` records as a long sweep has them: 20 implementations, settings of 10 lengths, samples, telemetry."""
+    rng = np.random.default_rng(seed)
+    noise = np.exp(rng.normal(0, 0.02, size=(count, 60))).round(5)
+    rows = []
+    for i in range(count):
+        setting, rest = divmod(i, 200)
+        name, step = divmod(rest, 10)
+        linear = name % 2
+        operator, T = "linear_attention" if linear else "softmax_attention", 128 * 2**step
+        time = (0.1 + name / 20) * (2.0**step if linear else 4.0**step / 8) / 10
+        more = {"B": setting + 1, "samples": (noise[i] * time).tolist(), "time_ms": float(time * noise[i][0])}
+        row = record(operator, f"implementation_{name:02}", T, **more)
+        row["case_id"] += f"_B{setting + 1}"
+        row |= {f"telemetry.{each}": float(1000 * noise[i][j]) for j, each in enumerate(TELEMETRY)}
+        if i % 7 == 0:
+            row = {key: value for key, value in row.items() if key not in OF_OK}
+            row |= {"status": "oom", "reason": f"reason {i % 50}"}
+        rows.append(row)
+    return rows
+
+
+TELEMETRY = ("sm_clock_mhz", "sm_clock_min_mhz", "memory_clock_mhz", "power_w", "power_max_w", "temperature_c")
+
+
 def run_of(rows: list[dict[str, Any]], name: str = "example", **environment: Any) -> Run:
     """Rows as a run that needs no folder."""
     return Run(name, frame_of(rows), ENVIRONMENT | environment, "0123456789ab")
+
+
+def prepared(*runs: Run) -> tuple[list[Group], Styles]:
+    """The groups of some runs, and the looks of all that is in them."""
+    rows = tidy(runs)
+    return gather(rows), assign((row["name"] for row in rows), (row["variant"] for row in rows))
 
 
 def stored(rows: list[dict[str, Any]], folder: Path, **environment: Any) -> Path:

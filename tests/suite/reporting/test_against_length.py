@@ -1,37 +1,36 @@
 import pytest
 
-from suite.reporting.against_length import QUANTITIES, against_length, baseline_of, speedup
+from suite.reporting.against_length import QUANTITIES, against_length
+from suite.reporting.bounds import io_bounds
 from suite.reporting.charts import DASHES
-from suite.reporting.frame import tidy
-from suite.reporting.groups import gather
+from suite.reporting.crossings import crossings
 from suite.reporting.palette import assign
-from suite.reporting.rendering import charts_of
-from tests.suite.reporting.synthetic import failed, record, records, run_of
+from suite.reporting.rendering import panel_of
+from tests.suite.reporting.synthetic import failed, prepared, record, records, run_of, static
 
 TIME = next(quantity for quantity in QUANTITIES if quantity.kind == "time")
 MEMORY = next(quantity for quantity in QUANTITIES if quantity.kind == "memory")
 
 
-def prepared(*rows):
-    rows = tidy([run_of(list(rows))])
-    return gather(rows), assign((row["name"] for row in rows), (row["variant"] for row in rows))
+ENERGY = next(quantity for quantity in QUANTITIES if quantity.kind == "energy")
 
 
 def test_linear_and_quadratic_lines_share_the_chart_and_their_crossing_is_ringed():
     rows = [record("linear_attention", "x", T, time_ms=T / 1000) for T in (500, 2000)]
     rows += [record("softmax_attention", "y", T, time_ms=(T / 1000) ** 2) for T in (500, 2000)]
-    (group,), styles = prepared(*rows)
-    chart = against_length(group, TIME, styles)
+    (group,), styles = prepared(run_of(rows))
+    chart = against_length(group, TIME, styles, crossings(group))
     assert {series.name for series in chart.series} == {"linear_attention/x", "softmax_attention/y"}
     (ring,) = chart.annotations
     assert ring.ring
+    assert set(ring.of) == {"linear_attention/x", "softmax_attention/y"}
     assert (ring.x, ring.y) == (pytest.approx(1000), pytest.approx(1.0))
     assert "1,000" in ring.text
 
 
 def test_time_has_its_band_and_what_failed_is_in_the_caption():
     rows = [failed("a", "y", T, "oom", "no memory") for T in (256, 512)] + [failed("a", "z", 128, "unsupported", "no")]
-    (group,), styles = prepared(record("a", "x", 128, time_ms=2.0), *rows)
+    (group,), styles = prepared(run_of([record("a", "x", 128, time_ms=2.0), *rows]))
     chart = against_length(group, TIME, styles)
     (series,) = chart.series
     assert (series.low, series.y, series.high) == ((1.96,), (2.0,), (2.1,))
@@ -39,18 +38,54 @@ def test_time_has_its_band_and_what_failed_is_in_the_caption():
     assert "2.00 ms at T = 128" in chart.alt
 
 
+@pytest.mark.parametrize("quantity", [TIME, MEMORY], ids=["time", "memory"])
+def test_a_line_that_ends_in_want_of_memory_shows_the_frontier(quantity):
+    rows = [record("a", "x", T, time_ms=T / 100) for T in (128, 256)]
+    rows += [failed("a", "x", T, "oom", "no memory") for T in (512, 1024)]
+    rows += [failed("a", "x", 64, "error", "broke")]
+    rows += [record("a", "z", 128, time_ms=0.5), failed("a", "z", 256, "unsupported", "no")]
+    (group,), styles = prepared(run_of(rows))
+    chart = against_length(group, quantity, styles)
+    (line,) = [series for series in chart.series if series.name == "a/x"]
+    (end,) = [series for series in chart.series if not series.listed]
+    assert (end.name, end.listed, end.last_only, end.owner) == ("OOM", False, True, line.owner)
+    assert end.x == (256.0, 512.0)
+    assert end.y == (line.y[-1], line.y[-1])
+    assert "no time from T = 512 on: oom" in end.text[-1]
+    assert [(note.text, note.x, note.of) for note in chart.annotations] == [("OOM", 512.0, ("a/x",))]
+    assert chart.x.low < 128 < 512 < chart.x.high
+    assert "a/x ends before T = 512: OOM" in chart.alt
+
+
+def test_energy_is_drawn_where_it_was_measured():
+    (group,), styles = prepared(run_of([record("a", "x", 128) | {"telemetry.energy_j_token": 2e-4}]))
+    assert against_length(group, ENERGY, styles).series[0].y == (2e-4,)
+    (group,), styles = prepared(run_of([record("a", "x", 128)]))
+    assert against_length(group, ENERGY, styles) is None
+
+
+def test_a_crowded_chart_draws_the_fastest_of_each_operator_until_one_is_chosen():
+    rows = [record(f"op{i}", f"x{j}", 128, time_ms=1 + i + j / 10) for i in range(7) for j in range(3)]
+    rows += [record("softmax_attention", "y", 128, time_ms=1000.0)]
+    (group,), styles = prepared(run_of([row | {"tags": ["linear"]} for row in rows[:-1]] + rows[-1:]))
+    chart = against_length(group, TIME, styles)
+    shown = {series.name for series in chart.series if series.owner.shown}
+    assert shown == {f"op{i}/x0" for i in range(7)} | {"softmax_attention/y"}
+    assert len(chart.series) == 22
+
+
 def test_a_rise_of_zero_is_left_out_of_the_logarithmic_memory_chart():
-    (group,), styles = prepared(record("a", "x", 128, memory_mib=0.0), record("a", "x", 256, memory_mib=3.0))
+    (group,), styles = prepared(run_of([record("a", "x", 128, memory_mib=0.0), record("a", "x", 256, memory_mib=3.0)]))
     assert against_length(group, MEMORY, styles).series[0].x == (256.0,)
-    (group,), styles = prepared(record("a", "x", 128, memory_mib=0.0))
+    (group,), styles = prepared(run_of([record("a", "x", 128, memory_mib=0.0)]))
     assert against_length(group, MEMORY, styles) is None
 
 
 def test_decode_has_bandwidth_and_sequence_passes_have_throughput():
-    groups, styles = prepared(*records())
+    groups, styles = prepared(run_of(records()))
     kinds = {}
     for group in groups:
-        charts = charts_of(group, [run_of([])], styles, None)
+        charts = panel_of(group, [run_of([])], styles, None).charts
         kinds.setdefault(group.setting.pass_, [chart.kind for chart in charts])
         assert charts[0].kind == "time"
     assert "gbs" in kinds["decode"]
@@ -59,39 +94,14 @@ def test_decode_has_bandwidth_and_sequence_passes_have_throughput():
     assert "gbs" not in kinds["fwd"]
 
 
-def test_speedup_is_the_baselines_time_over_the_others():
-    rows = [record("a", "x", T, time_ms=1.0) for T in (128, 256)] + [record("a", "y", 256, time_ms=4.0)]
-    (group,), styles = prepared(*rows)
-    chart = speedup(group, "a/y", styles)
-    (series,) = chart.series
-    assert (series.name, series.x, series.y) == ("a/x", (256.0,), (4.0,))
-    assert "a/y" in chart.caption
-    assert "chosen from the data" not in chart.caption
-
-
-def test_the_default_baseline_is_quadratic_then_not_ours_then_complete_then_fast():
-    quadratic = "softmax_attention"
-    rows = [
-        record("linear_attention", "fast", 128, time_ms=0.1),
-        record(quadratic, "ours", 128, time_ms=0.2, origin="ours"),
-        record(quadratic, "ours", 256, time_ms=0.4, origin="ours"),
-        record(quadratic, "short", 128, time_ms=0.3), record(quadratic, "slow", 128, time_ms=9.0),
-        record(quadratic, "slow", 256, time_ms=9.0), record(quadratic, "good", 128, time_ms=1.0),
-        record(quadratic, "good", 256, time_ms=2.0),
-    ]  # fmt: skip
-    (group,), styles = prepared(*rows)
-    assert baseline_of(group, None) == "softmax_attention/good"
-    assert "softmax_attention/good (chosen from the data" in speedup(group, None, styles).caption
-    assert baseline_of(group, "a/unknown") is None
-
-
 def test_colour_and_marker_belong_to_the_implementation_in_every_chart():
-    groups, styles = prepared(*records())
+    groups, styles = prepared(run_of(records()))
     looks = {}
     for group in groups:
-        for chart in charts_of(group, [run_of([])], styles, None):
+        for chart in panel_of(group, [run_of([])], styles, None).charts:
             for series in chart.series:
-                looks.setdefault(series.name, set()).add((series.style.colour, series.style.marker))
+                if series.listed:
+                    looks.setdefault(series.name, set()).add((series.style.colour, series.style.marker))
     assert len(looks) == 5
     assert all(len(found) == 1 for found in looks.values())
     assert len(set.union(*looks.values())) == 5
@@ -105,7 +115,22 @@ def test_a_hundred_implementations_have_a_hundred_looks_and_runs_differ_in_dash(
 
 
 def test_a_line_without_tags_is_drawn_and_not_compared():
-    (group,), styles = prepared(record("a", "x", 128) | {"tags": []})
-    chart = against_length(group, TIME, styles)
+    (group,), styles = prepared(run_of([record("a", "x", 128) | {"tags": []}]))
+    chart = against_length(group, TIME, styles, crossings(group))
     assert len(chart.series) == 1
     assert chart.annotations == ()
+
+
+def test_an_operators_io_bound_is_a_dashed_line_at_the_copy_bandwidth_of_the_device_alone():
+    gpu = {"arch": "sm_90", "name": "GPU"}
+    rows = [record("a", "x", T, time_ms=T / 100) for T in (256, 512)]
+    rows += [static("a", "x", T) | {"static.io_bound_bytes": 4e6 * T} for T in (256, 512)]
+    rows += [static("a", "x", 256, "sm_80") | {"static.io_bound_bytes": 1.0}, static("b", "y", 256)]
+    run = run_of(rows, device=gpu, ceilings={"copy": [{"bytes": 2**30, "gbs": 4000.0}]})
+    (group,), styles = prepared(run)
+    (bound,) = io_bounds(group, [run], styles)
+    assert (bound.x, bound.y, bound.style.dash) == ((256.0, 512.0), (0.256, 0.512), "dash")
+    chart = panel_of(group, [run], styles, None).charts[0]
+    assert bound in chart.series
+    assert chart.y.low < 0.256
+    assert io_bounds(group, [run_of([], device={"arch": "sm_100"})], styles) == []

@@ -53,12 +53,12 @@ def test_an_own_axis_off_its_default_makes_a_line_of_its_own():
     full = record("a", "x", 128) | {"axis.causal": False}
     full["case_id"] += "_no-causal"
     (group,) = groups_of(default, full)
-    assert sorted(group.lines()) == ["a/x", "a/x · no-causal"]
+    assert sorted(group.lines) == ["a/x", "a/x · no-causal"]
 
 
 def test_several_runs_lie_over_each_other_by_name():
     (group,) = groups_of(record("a", "x", 128), runs=2)
-    assert sorted(group.lines()) == ["a/x · run0", "a/x · run1"]
+    assert sorted(group.lines) == ["a/x · run0", "a/x · run1"]
 
 
 def test_failures_are_kept_and_static_floors_join_the_group_of_their_problem():

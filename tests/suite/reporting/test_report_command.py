@@ -17,7 +17,7 @@ def test_it_writes_beside_other_local_reports_and_prints_every_path(run, tmp_pat
     assert main(["report", str(run)]) == 0
     paths = capsys.readouterr().out.split()
     assert paths[0] == "reports/local/tonight/index.html"
-    assert len(paths) == 6
+    assert len(paths) == 5
     assert all((tmp_path / path).is_file() for path in paths)
 
 
@@ -29,16 +29,38 @@ def test_out_format_title_and_baseline_are_obeyed(run, tmp_path, capsys):
 
 
 def test_doubts_go_to_stderr(tmp_path, capsys):
-    run = stored([record("op", "x", 128, roof_pct=250.0)], tmp_path / "run")
+    run = stored([record("op", "x", 128)], tmp_path / "run", commit="0123456789ab-dirty")
     assert main(["report", str(run), "--out", str(tmp_path / "out"), "--format", "html"]) == 0
-    assert "250 % of the attainable roof" in capsys.readouterr().err
+    assert "uncommitted changes" in capsys.readouterr().err
+
+
+def test_a_report_that_fails_its_own_check_is_written_and_exits_1_with_one_line(tmp_path, capsys):
+    run = stored([record("op", "x", T, roof_pct=250.0) for T in (128, 256)], tmp_path / "run")
+    assert main(["report", str(run), "--out", str(tmp_path / "out"), "--format", "html"]) == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("subquad: ")]
+    assert "fails its own check" in line
+    assert "250 % of the attainable roof" in line
+    assert line.endswith("(and 1 more)")
+    assert (tmp_path / "out" / "index.html").is_file()
+
+
+@pytest.mark.parametrize(("name", "start"), [("md", "## subquad: Example CPU"), ("latex", "% subquad: Example CPU")])
+def test_tables_alone_go_to_stdout_and_with_out_to_a_file(run, tmp_path, monkeypatch, capsys, name, start):
+    monkeypatch.chdir(tmp_path)
+    assert main(["report", str(run), "--format", name]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith(start)
+    assert not (tmp_path / "reports").exists()
+    assert main(["report", str(run), "--format", name, "--out", "out"]) == 0
+    assert (tmp_path / capsys.readouterr().out.strip()).read_text() == text
 
 
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
         (["nowhere"], "no run at nowhere"),
-        (["--format", "pdf"], "unknown format 'pdf'"),
+        (["--format", "pfd"], "unknown format 'pfd'"),
+        (["--gallery"], "leave the run folders away"),
         (["--baseline", "op/z"], "op/z"),
     ],
 )
@@ -48,6 +70,11 @@ def test_a_mistake_is_one_line_and_exit_2(run, tmp_path, capsys, flags, words):
     said = capsys.readouterr().err
     assert words in said
     assert said.count("\n") == 1
+
+
+def test_no_run_at_all_is_a_mistake_too(capsys):
+    assert main(["report"]) == 2
+    assert "name a run folder" in capsys.readouterr().err
 
 
 def test_help_imports_nothing_heavy():

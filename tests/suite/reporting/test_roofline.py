@@ -1,16 +1,8 @@
 import pytest
 
-from suite.reporting.frame import tidy
-from suite.reporting.groups import gather
 from suite.reporting.interactive import figure
-from suite.reporting.palette import assign
 from suite.reporting.roofline import floors, roofline
-from tests.suite.reporting.synthetic import CEILINGS, H200, on_h200, record, run_of, static
-
-
-def prepared(run):
-    rows = tidy([run])
-    return gather(rows), assign((row["name"] for row in rows), (row["variant"] for row in rows))
+from tests.suite.reporting.synthetic import CEILINGS, H200, on_h200, prepared, record, run_of, static
 
 
 def drawn(run):
@@ -130,7 +122,7 @@ def test_counted_bytes_fill_a_marker_and_its_segment_is_what_was_not_compulsory(
 
 
 def test_the_renderers_take_the_counted_markers(tmp_path):
-    from suite.reporting.png import draw
+    from suite.reporting.picture import draw
 
     chart = drawn(run_of([counted(128, 2.0), counted(256, 4.0)]))
     draw(chart, tmp_path / "chart.png", ["footer"])
@@ -155,7 +147,9 @@ def test_without_counts_nothing_is_said_of_them():
 
 
 def test_the_tables_have_counted_bytes_and_all_ceilings():
-    from suite.reporting.tables import cases, ceilings
+    from suite.reporting.casedata import columns
+    from suite.reporting.frame import tidy
+    from suite.reporting.tables import ceilings
 
     more = CEILINGS | {
         "l2": {"bytes": 2**24, "gbs": 5500.0, "low": 5400.0, "high": 5600.0},
@@ -163,25 +157,24 @@ def test_the_tables_have_counted_bytes_and_all_ceilings():
         "launch": {"graph": {"us": 0.9}},
     }
     run = run_of([counted(128, 2.0), counted(256, None)], ceilings=more)
-    table = cases(tidy([run]), [run])
-    column = table.columns.index("counted / compulsory")
-    assert [row[column].text for row in table.rows] == ["2.00", ""]
-    assert table.rows[0][table.columns.index("DRAM counted, bytes")].text == "400,000,000"
+    table = {column["label"]: column for column in columns(tidy([run]), [run])}
+    assert table["counted / compulsory"]["values"] == [2.0, None]
+    assert table["DRAM counted, bytes"]["values"] == [4e8, None]
+    assert table["DRAM counted, bytes"]["kind"] == "count"
     found = {what: measured for what, measured, _ in ceilings(run)}
     assert found["reads of 16 MiB in the last-level cache"] == "5,500 GB/s (5,400 to 5,600)"
     assert found["special function, exp2"] == "3,900 10^9/s"
     assert found["launch, graph"] == "0.900 us"
     earlier = run_of([counted(128, None)])
     assert len(ceilings(earlier)) == len(CEILINGS["copy"]) + len(CEILINGS["matmul"])
-    assert "counted / compulsory" not in cases(tidy([earlier]), [earlier]).columns
+    assert "counted / compulsory" not in [column["label"] for column in columns(tidy([earlier]), [earlier])]
 
 
 def test_two_runs_each_bring_their_named_roof():
     row = record("a", "x", 128, dtype="bfloat16") | {"tflops": 100.0}
     slower = H200["ceilings"] | {"matmul": {"bfloat16": {"tflops": 500.0}}}
     runs = [run_of([row], "one", **H200), run_of([row], "two", ceilings=slower)]
-    rows = tidy(runs)
-    (group,) = gather(rows)
-    chart = roofline(group, runs, assign((r["name"] for r in rows), (r["variant"] for r in rows)))
+    (group,), styles = prepared(*runs)
+    chart = roofline(group, runs, styles)
     flat = {each.label for each in chart.ceilings if each.label.startswith("matrix")}
     assert flat == {"matrix product: 720 TFLOP/s (one)", "matrix product: 500 TFLOP/s (two)"}

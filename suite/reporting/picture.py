@@ -1,4 +1,4 @@
-"""Draws a chart as PNG, with matplotlib."""
+"""Draws a chart as PNG, SVG or PDF, with matplotlib: what a crowded chart shows before a reader selects."""
 
 from __future__ import annotations
 
@@ -6,17 +6,23 @@ import math
 import textwrap
 from typing import TYPE_CHECKING, Any
 
+import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+
+from suite.reporting.charts import as_shown
+from suite.reporting.interactive import FULL, ratio
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from suite.reporting.charts import Annotation, Axis, Ceiling, Chart, Series
+    from suite.reporting.charts import Annotation, Axis, Ceiling, Chart, Heat, Series
 
+FORMATS = ("png", "svg", "pdf")
 MARKERS = {
     "circle": "o", "square": "s", "diamond": "D", "triangle-up": "^", "triangle-down": "v", "star": "*", "hexagon": "h",
     "pentagon": "p", "x": "X", "cross": "P",
@@ -33,21 +39,33 @@ ANCHORS = {
     "above left": ((-5, 5), "right", "bottom"),
     "below left": ((-5, -5), "right", "top"),
 }
+# 2000 pixels across: 300 dots an inch on the 17 cm between the margins of a page of A4.
+SIZE, DPI = (10, 6), 200
 # The axes' place in the figure, with room for the legend at the right and caption and footer at the bottom.
 PLACE = (0.085, 0.255, 0.60, 0.60)
+# The same where rows have names: those stand at the left and no legend is needed.
+WITH_NAMES = (0.34, 0.255, 0.62, 0.60)
 MOST_IN_LEGEND = 30
+# Slower, as fast, faster: orange against blue is told apart by all kinds of colour vision.
+HEAT = LinearSegmentedColormap.from_list("speed", ["#b35806", "#f7f7f7", "#2166ac"])
 
 
 def draw(chart: Chart, path: Path, footer: Sequence[str]) -> None:
-    """Write one chart to `path`; `footer` says where its figures come from, a line each."""
-    compose(chart, footer).savefig(path)
+    """Write one chart to `path`, as its suffix says; `footer` says where its figures come from, a line each.
+
+    The same chart gives the same bytes: no date goes into the file.
+    """
+    undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix)
+    with matplotlib.rc_context({"svg.hashsalt": chart.slug, "svg.fonttype": "none", "pdf.fonttype": 42}):
+        compose(chart, footer).savefig(path, metadata=undated)
 
 
 def compose(chart: Chart, footer: Sequence[str]) -> Figure:
-    """The chart as a matplotlib figure."""
-    figure = Figure(figsize=(10, 6), dpi=120, facecolor="white")
+    """What the chart shows before a reader selects, as a matplotlib figure."""
+    chart = as_shown(chart)
+    figure = Figure(figsize=SIZE, dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
-    axes = figure.add_axes(PLACE)
+    axes = figure.add_axes(WITH_NAMES if chart.y.names else PLACE)
     _axis(axes.xaxis, axes.set_xscale, axes.set_xlim, chart.x)
     _axis(axes.yaxis, axes.set_yscale, axes.set_ylim, chart.y)
     axes.grid(color="#e4e4e4", linewidth=0.7)
@@ -58,7 +76,10 @@ def compose(chart: Chart, footer: Sequence[str]) -> Figure:
     handles = [_series(axes, series) for series in chart.series]
     for note in chart.annotations:
         _annotation(axes, note)
-    _legend(figure, handles, [series.name for series in chart.series])
+    if chart.heat:
+        _heat(axes, chart.heat)
+    listed = [(handle, each.name) for handle, each in zip(handles, chart.series, strict=True) if each.listed]
+    _legend(figure, [handle for handle, _ in listed], [name for _, name in listed])
     _words(figure, chart, footer)
     return figure
 
@@ -72,9 +93,12 @@ def _axis(axis: Any, set_scale: Any, set_limits: Any, wanted: Axis) -> None:
     set_scale("log" if wanted.log else "linear")
     set_limits(wanted.low, wanted.high)
     axis.set_major_locator(FixedLocator([tick for tick, _ in wanted.ticks]))
-    axis.set_major_formatter(FixedFormatter([text for _, text in wanted.ticks]))
+    axis.set_major_formatter(FixedFormatter([plain(text) for _, text in wanted.ticks]))
     axis.set_minor_locator(NullLocator())
     axis.set_label_text(plain(wanted.label))
+    if wanted.names:
+        lines = sum(text.count("\n") + 1 for _, text in wanted.ticks)
+        axis.set_tick_params(labelsize=max(3.0, min(8.5, 250 / max(1, lines))))
 
 
 def _series(axes: Any, series: Series) -> Line2D:
@@ -90,11 +114,14 @@ def _series(axes: Any, series: Series) -> Line2D:
         markerfacecolor="white" if series.hollow else style.colour,
         markeredgecolor=style.colour,
         markeredgewidth=1.3 if series.hollow else 0.4,
+        markevery=[len(series.x) - 1] if series.last_only else None,
     )
     if len(series.low) > 1:
         axes.fill_between(series.x, series.low, series.high, color=style.colour, alpha=0.18, linewidth=0)
     elif series.low:
         axes.vlines(series.x, series.low, series.high, color=style.colour, linewidth=1.2)
+    if series.left:
+        axes.hlines(series.y, series.left, series.right, color=style.colour, linewidth=1.2)
     return line
 
 
@@ -135,6 +162,19 @@ def _annotation(axes: Any, note: Annotation) -> None:
     )  # fmt: skip
 
 
+def _heat(axes: Any, heat: Heat) -> None:
+    values = [[math.log2(v) if v == v else math.nan for v in row.values] for row in heat.rows]
+    scale = Normalize(-math.log2(FULL), math.log2(FULL))
+    axes.grid(visible=False)
+    axes.imshow(values, cmap=HEAT, norm=scale, aspect="auto", interpolation="nearest")
+    size = max(4.0, min(8.0, 110 / max(1, len(heat.rows)), 90 / max(1, len(heat.columns))))
+    for i, row in enumerate(values):
+        for j, value in enumerate(row):
+            if value == value:
+                ink = "white" if abs(value) > 0.65 * math.log2(FULL) else "#222222"
+                axes.text(j, i, ratio(2**value), ha="center", va="center", fontsize=size, color=ink)
+
+
 def _legend(figure: Figure, handles: list[Line2D], names: list[str]) -> None:
     labels = ["\n".join(textwrap.wrap(plain(name), 38)) for name in names]
     if len(labels) > MOST_IN_LEGEND:
@@ -145,8 +185,9 @@ def _legend(figure: Figure, handles: list[Line2D], names: list[str]) -> None:
 
 
 def _words(figure: Figure, chart: Chart, footer: Sequence[str]) -> None:
-    figure.text(PLACE[0], 0.945, plain(chart.title), fontsize=13, fontweight="bold")
-    figure.text(PLACE[0], 0.905, plain(chart.subtitle), fontsize=9, color="#444444")
+    left = PLACE[0] if not chart.y.names else 0.03
+    figure.text(left, 0.945, plain(chart.title), fontsize=13, fontweight="bold")
+    figure.text(left, 0.905, plain(chart.subtitle), fontsize=9, color="#444444")
     caption = textwrap.wrap(plain(chart.caption), 165)[:3]
-    figure.text(PLACE[0], 0.155, "\n".join(caption), fontsize=7.5, color="#444444", va="top")
-    figure.text(PLACE[0], 0.02, plain("\n".join(footer)), fontsize=6.5, color="#777777", va="bottom")
+    figure.text(left, 0.155, "\n".join(caption), fontsize=7.5, color="#444444", va="top")
+    figure.text(left, 0.02, plain("\n".join(footer)), fontsize=6.5, color="#777777", va="bottom")
