@@ -72,4 +72,5 @@ def rank_correlation(group: Sequence[Entry]) -> float:
     from scipy.stats import spearmanr
 
     floors, times = zip(*pairs, strict=True)
-    return float(spearmanr(floors, times).statistic)
+    # scipy has no types: its result is a tuple with names.
+    return float(spearmanr(floors, times)[0])  # pyright: ignore[reportArgumentType]
