@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from baselines.precision import widen
-from kernels.lstm.cells import Cell, State, as_tuple
+from kernels.common.cells import Cell, State, as_tuple
 from suite import Operator
 
 Sequence = tuple[torch.Tensor, State | None]

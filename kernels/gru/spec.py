@@ -3,13 +3,13 @@
     r, z = sigmoid(W x_t + b + U h_{t-1} + b')       n = tanh(W x_t + b + r (U h_{t-1} + b'))
     h_t = (1 - z) n + z h_{t-1}
 
-Signature and shapes: kernels/lstm/cells.py. The gates are r, z, n in this order; the state is h [N, HS, V].
+Signature and shapes: kernels/common/cells.py. The gates are r, z, n in this order; the state is h [N, HS, V].
 Source: Cho et al. 2014, arXiv:1406.1078, with the reset gate after the product as cuDNN has it.
 """
 
 from __future__ import annotations
 
-from kernels.lstm.cells import DIMS, Cell, defined_on
+from kernels.common.cells import DIMS, Cell, defined_on
 from suite import Operator
 
 GATES = 3

@@ -9,7 +9,7 @@ Sources: Hochreiter and Schmidhuber 1997; Gers, Schmidhuber and Cummins 2000.
 
 from __future__ import annotations
 
-from kernels.lstm.cells import DIMS, Cell, defined_on
+from kernels.common.cells import DIMS, Cell, defined_on
 from suite import Operator
 
 GATES = 4

@@ -72,6 +72,11 @@ class Point:
         """What a legend says: operator/implementation, and the variant where there is one."""
         return label(self.name, self.variant)
 
+    @cached_property
+    def bytes_token(self) -> float:
+        """Compulsory bytes of one token."""
+        return self.gbs * 1e9 / self.tokens_per_s if self.tokens_per_s > 0 else math.nan
+
 
 @dataclass(frozen=True)
 class Floor:

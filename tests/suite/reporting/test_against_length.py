@@ -94,6 +94,21 @@ def test_decode_has_bandwidth_and_sequence_passes_have_throughput():
     assert "gbs" not in kinds["fwd"]
 
 
+def test_bytes_a_token_are_flat_for_a_state_and_grow_for_a_cache():
+    (quantity,) = (each for each in QUANTITIES if each.kind == "bytes")
+    rows = [
+        record("linear_attention", "x", T, **{"pass": "decode", "gbs": 4.0, "tokens_per_s": 2e6}) for T in (512, 1024)
+    ]
+    rows += [
+        record("attention_decode", "y", T, **{"pass": "decode", "gbs": T / 1e3, "tokens_per_s": 1e6})
+        for T in (512, 1024)
+    ]
+    (group,), styles = prepared(run_of(rows))
+    lines = {series.name: series.y for series in against_length(group, quantity, styles).series}
+    assert lines["linear_attention/x"] == pytest.approx((2000, 2000))
+    assert lines["attention_decode/y"] == pytest.approx((512, 1024))
+
+
 def test_colour_and_marker_belong_to_the_implementation_in_every_chart():
     groups, styles = prepared(run_of(records()))
     looks = {}
