@@ -12,6 +12,7 @@ import triton
 import triton.language as tl
 
 from kernels.common.linear_state.device import locate
+from kernels.common.masks import only_if
 from kernels.s4d.device import (
     CHUNK_ROW,
     LOG2E,
@@ -98,11 +99,11 @@ def s4d_sums_kernel(
         real = tl.zeros([BM], tl.float32)
         imag = tl.zeros([BM], tl.float32)
         if states is not None:
-            more = load_state(states + slot * SIZE, channel, modes, mask & (order > 0), M, V)
+            more = load_state(states + slot * SIZE, channel, modes, only_if(mask, order > 0), M, V)
             real += more[0]
             imag += more[1]
         if start is not None:
-            more = load_state(start + n * SIZE, channel, modes, mask & (order == 0), M, V)
+            more = load_state(start + n * SIZE, channel, modes, only_if(mask, order == 0), M, V)
             real += more[0]
             imag += more[1]
         dt = tl.exp2(tl.load(log_dt + channel) * LOG2E)
@@ -182,7 +183,7 @@ def s4d_sums_kernel(
         channel = existing(part * BD + i // PARTS, CHANNELS, BD)
         exists = part * BD + i // PARTS < CHANNELS
         modes = i % PARTS * BM + tl.arange(0, BM)
-        mask = (modes < M) & exists
+        mask = only_if(modes < M, exists)
         dt = tl.exp2(tl.load(log_dt + channel) * LOG2E)
         log2a, turns = mode_row(table, 0, channel, modes, CHANNELS, M, BM)
         c_real, c_imag = mode_row(table, 2, channel, modes, CHANNELS, M, BM)
@@ -199,11 +200,11 @@ def s4d_sums_kernel(
             e_real = tl.zeros([BM], tl.float32)
             e_imag = tl.zeros([BM], tl.float32)
             if d_end is not None:
-                more = load_state(d_end + n * SIZE, channel, modes, mask & (high == end), M, V)
+                more = load_state(d_end + n * SIZE, channel, modes, only_if(mask, high == end), M, V)
                 e_real += more[0]
                 e_imag += more[1]
             if d_states is not None:
-                more = load_state(d_states + slot * SIZE, channel, modes, mask & (high < end), M, V)
+                more = load_state(d_states + slot * SIZE, channel, modes, only_if(mask, high < end), M, V)
                 e_real += more[0]
                 e_imag += more[1]
             token = low + full * L + column

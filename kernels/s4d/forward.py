@@ -9,6 +9,7 @@ import triton
 import triton.language as tl
 
 from kernels.common.linear_state.device import locate
+from kernels.common.masks import only_if
 from kernels.s4d.device import (
     CHUNK_ROW,
     LOG2E,
@@ -169,11 +170,11 @@ def s4d_scan_kernel(
         imag = tl.zeros([BM], tl.float32)
         ends = ends + (real, imag)
         if start is not None:
-            more = load_state(start + n * SIZE, channel, modes, mask & begins, M, V)
+            more = load_state(start + n * SIZE, channel, modes, only_if(mask, begins), M, V)
             real += more[0]
             imag += more[1]
         if enters is not None:
-            more = load_state(enters + slot * SIZE, channel, modes, mask & (not begins), M, V)
+            more = load_state(enters + slot * SIZE, channel, modes, only_if(mask, begins == 0), M, V)
             real += more[0]
             imag += more[1]
         scale = 1.0 if REVERSE else tl.exp2(tl.load(log_dt + channel) * LOG2E)
@@ -238,8 +239,10 @@ def s4d_scan_kernel(
                 ends[2 * i], ends[2 * i + 1], b_x, table, dt, channel, modes, rest, CHANNELS, M, L, BM, REVERSE
             )
             scale = 1.0 if REVERSE else 1.0 / dt
-            mask = (modes < M) & exists
+            mask = only_if(modes < M, exists)
             if y is None:
                 store_state(leaves + slot * SIZE, real * scale, FLIP * imag * scale, channel, modes, mask, M, V)
             else:
-                store_state(leaves + n * SIZE, real * scale, FLIP * imag * scale, channel, modes, mask & finishes, M, V)
+                store_state(
+                    leaves + n * SIZE, real * scale, FLIP * imag * scale, channel, modes, only_if(mask, finishes), M, V
+                )
