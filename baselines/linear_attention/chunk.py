@@ -28,14 +28,14 @@ from suite.problem import Value
 
 
 def chunk_flops(problem: Problem, tunables: Mapping[str, Value]) -> float:
-    """FLOPs on full C x C tiles, the last chunk of each sequence padded.
+    """FLOPs on full C x C tiles, the last chunk of each sequence padded; of operators that are always causal, too.
 
     A token and head costs 4FV + 2C (F + V) forward, for F features and C = 0 without causality; backward each product
     becomes two, and none is done again.
     """
     p, chunk, F = problem, int(tunables["chunk"]), features_of(problem)
     factor = {"fwd": 1, "bwd": 2, "fwdbwd": 3}[p.pass_]
-    if not p.axis("causal"):
+    if not dict(p.axes).get("causal", True):
         return factor * 4.0 * p.tokens * p.HS * F * p.V
     sizes = [(T, min(chunk, T)) for T in lengths(p)]
     tiles = [(-(-T // C) * C, C) for T, C in sizes]

@@ -86,6 +86,16 @@ def test_decode_reads_and_writes_its_state() -> None:
     assert cost.bytes_state == cost.bytes_compulsory - tokens
 
 
+@pytest.mark.parametrize("operator", sorted(discover().operators))
+def test_every_implementation_has_a_cost_in_each_of_its_passes(operator: str) -> None:
+    op = discover().operator(operator)
+    for made in op.implementations.values():
+        for pass_ in sorted(made.passes & set(op.passes)):
+            problem = op.complete(Problem(T=64, H=2, K=32, dtype="fp32", pass_=pass_))
+            cost = op.cost_of(problem, made, made.default_tunables)
+            assert min(cost.flops_alg, cost.flops_exec, cost.bytes_compulsory) > 0, f"{made.name} {pass_}"
+
+
 def test_fwdbwd_is_the_sum() -> None:
     op = discover().operator("linear_attention")
     problem = op.complete(Problem(T=64, K=8))
