@@ -36,7 +36,7 @@ MOST_PICTURES = 48
 # Which charts are drawn first when there are more than MOST_PICTURES.
 ORDER = (
     "time", "roofline", "crossover", "change", "heatmap", "gbs", "memory", "pareto", "energy", "sweep", "speedup",
-    "tflops", "tokens", "durations", "floors",
+    "tflops", "tokens", "bytes", "durations", "floors",
 )  # fmt: skip
 
 

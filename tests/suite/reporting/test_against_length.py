@@ -5,7 +5,7 @@ from suite.reporting.bounds import io_bounds
 from suite.reporting.charts import DASHES
 from suite.reporting.crossings import crossings
 from suite.reporting.palette import assign
-from suite.reporting.rendering import panel_of
+from suite.reporting.rendering import ORDER, panel_of
 from tests.suite.reporting.synthetic import failed, prepared, record, records, run_of, static
 
 TIME = next(quantity for quantity in QUANTITIES if quantity.kind == "time")
@@ -92,6 +92,10 @@ def test_decode_has_bandwidth_and_sequence_passes_have_throughput():
     assert "tflops" not in kinds["decode"]
     assert "tflops" in kinds["fwd"]
     assert "gbs" not in kinds["fwd"]
+
+
+def test_every_chart_has_its_place_among_the_pictures():
+    assert {quantity.kind for quantity in QUANTITIES} <= set(ORDER)
 
 
 def test_bytes_a_token_are_flat_for_a_state_and_grow_for_a_cache():
