@@ -22,7 +22,8 @@ PARTS = (("faster, measured", 0.0), ("faster, predicted at the roof", 0.22), ("s
 
 
 def crossover(group: Group, met: Sequence[Crossing], styles: Styles) -> Chart | None:
-    """Each linear implementation against the quadratic one that is fastest at the longest T; None without a pair.
+    """Each linear implementation against the quadratic one that is fastest at the longest T; None without a pair,
+    and where nothing meets in the range measured: the table of crossings says that.
 
     met: the group's crossings, fastest pair first
     """
@@ -35,6 +36,8 @@ def crossover(group: Group, met: Sequence[Crossing], styles: Styles) -> Chart | 
         for (words, shift), verdict in zip(PARTS, (each.time, each.predicted, each.memory), strict=True):
             series += _dots(group, point, words, row + shift, verdict, styles)
         notes += _notes(each, row)
+    if not series:
+        return None
     return Chart(
         kind="crossover",
         slug=f"crossover_{group.setting.slug}",

@@ -176,3 +176,15 @@ def test_the_chart_of_changes_has_the_ratio_and_a_band_from_both_intervals():
     assert found["a/slower · new"] == ((2.0,), (2.0,), (2.0,))
     assert "a/own · new" not in found
     assert changes(group, runs[:1], styles) == []
+
+
+def test_a_crossover_chart_is_drawn_only_where_something_meets():
+    def chart(quadratic):
+        rows = [record("linear_attention", "x", T, time_ms=T / 1000, memory_mib=T) for T in (512, 1024)]
+        rows += [record("softmax_attention", "y", T, time_ms=quadratic(T), memory_mib=2 * T) for T in (512, 1024)]
+        run = run_of(rows, ceilings={})
+        (group,), styles = prepared(run)
+        return crossover(group, crossings(group, [run]), styles)
+
+    assert chart(lambda T: (T / 700) ** 4) is not None
+    assert chart(lambda T: T / 100) is None
