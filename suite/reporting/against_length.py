@@ -45,7 +45,7 @@ QUANTITIES = (
              "Rise of peak memory over the inputs. A rise of 0 has no place on a logarithmic axis.", ends=True),
     Quantity("gbs", "gbs", "Bandwidth", "GB/s", "GB/s",
              "Compulsory bytes over the median time: each input read once, each output written once.", decode=True),
-    Quantity("bytes", "bytes_token", "Bytes a token", "compulsory bytes a token", "B",
+    Quantity("bytes", "kib_token", "Bytes a token", "compulsory KiB a token", "KiB",
              "What one token's step has to move: a recurrent state is read and written, a cache is read.", decode=True),
     Quantity("tflops", "tflops", "Throughput", "TFLOP/s", "TFLOP/s",
              "Algorithm FLOPs over the median time: they depend on the problem, not on the code.", decode=False),

@@ -73,9 +73,9 @@ class Point:
         return label(self.name, self.variant)
 
     @cached_property
-    def bytes_token(self) -> float:
-        """Compulsory bytes of one token."""
-        return self.gbs * 1e9 / self.tokens_per_s if self.tokens_per_s > 0 else math.nan
+    def kib_token(self) -> float:
+        """Compulsory KiB of one token."""
+        return self.gbs * 1e9 / 1024 / self.tokens_per_s if self.tokens_per_s > 0 else math.nan
 
 
 @dataclass(frozen=True)

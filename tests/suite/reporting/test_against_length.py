@@ -109,8 +109,8 @@ def test_bytes_a_token_are_flat_for_a_state_and_grow_for_a_cache():
     ]
     (group,), styles = prepared(run_of(rows))
     lines = {series.name: series.y for series in against_length(group, quantity, styles).series}
-    assert lines["linear_attention/x"] == pytest.approx((2000, 2000))
-    assert lines["attention_decode/y"] == pytest.approx((512, 1024))
+    assert lines["linear_attention/x"] == pytest.approx((2000 / 1024, 2000 / 1024))
+    assert lines["attention_decode/y"] == pytest.approx((0.5, 1.0))
 
 
 def test_colour_and_marker_belong_to_the_implementation_in_every_chart():
