@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from suite.crossover import Verdict
     from suite.reporting.crossings import Crossing
     from suite.reporting.groups import Group
+    from suite.reporting.points import Point
 
 # Each round halves every bracket in log T: after this many, lengths that were twice apart are 1.5 % apart.
 ROUNDS = 6
@@ -99,12 +100,30 @@ def _measured(args: argparse.Namespace, found: Iterable[tuple[Group, Crossing]])
     return done
 
 
+def _axis_words(args: argparse.Namespace, points: Sequence[Point]) -> list[str]:
+    """`--axis NAME=V,…` for the own axes at which the lines were measured, where these are not the defaults."""
+    from suite.discovery import discover
+    from suite.reporting.reproducing import listed_words
+
+    registry = discover(load=args.load)
+    values: dict[str, dict[Any, None]] = {}
+    told = set()
+    for point in points:
+        tokens = point.axes.split(", ")
+        for axis in registry.operator(point.operator).axes:
+            value = next((each for each in axis.values if axis.token(each) in tokens), axis.default)
+            values.setdefault(axis.name, {})[value] = None
+            told |= {axis.name} if value != axis.default else set()
+    return [word for name in sorted(told) for word in listed_words("--axis", name, values[name])]
+
+
 def _bench(args: argparse.Namespace, group: Group, each: Crossing, T: int) -> None:
     """The two implementations of a pair at one more length, by `bench --resume`: same worker, checks and rules."""
     from suite.cli import main
     from suite.reporting.reproducing import problem_words
 
     words = ["--preset", "smoke", *problem_words(group.setting, T), "--mode", group.setting.mode]
+    words += _axis_words(args, [group.lines[label][0] for label in (each.linear, each.quadratic)])
     loads = [word for path in args.load for word in ("--load", str(path))]
     names = [label.partition(" · ")[0] for label in (each.linear, each.quadratic)]
     operators = ",".join(name.partition("/")[0] for name in names)

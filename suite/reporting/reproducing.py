@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from suite.reporting.groups import SETTING, Setting
@@ -26,7 +26,12 @@ def problem_words(setting: Setting, T: int) -> list[str]:
 
 def named_words(flag: str, values: Mapping[str, Any]) -> list[str]:
     """`--axis NAME=VALUE` or `--tunable NAME=VALUE` for each."""
-    return [word for name, value in values.items() for word in (flag, f"{name}={_value(value)}")]
+    return [word for name, value in values.items() for word in listed_words(flag, name, [value])]
+
+
+def listed_words(flag: str, name: str, values: Iterable[Any]) -> list[str]:
+    """`--axis NAME=VALUE,…`."""
+    return [flag, f"{name}={','.join(map(_value, values))}"]
 
 
 def _value(value: Any) -> str:

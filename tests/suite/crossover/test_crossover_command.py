@@ -1,11 +1,15 @@
 """`subquad crossover` on a real run of two implementations that sleep for known times."""
 
 import json
+from argparse import Namespace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from suite.cli import main
+from suite.cli.crossover import _axis_words
 from suite.store import load
 from tests.suite.plugins import RUNNING_MEAN, write
 
@@ -66,3 +70,13 @@ def test_the_meeting_is_found_and_refined(run: Path, tmp_path: Path, capsys: pyt
 def test_a_run_without_a_pair_says_so(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["crossover", str(run), "--linear", "no/such"]) == 2
     assert "has no linear and quadratic implementation" in capsys.readouterr().err
+
+
+def test_refining_measures_lines_at_the_axes_that_they_have() -> None:
+    def line(operator: str, axes: str) -> Any:
+        return SimpleNamespace(operator=operator, axes=axes)
+
+    args = Namespace(load=[])
+    lines = [line("linear_attention", "feature_map-relu, no-causal"), line("softmax_attention", "")]
+    assert _axis_words(args, lines) == ["--axis", "causal=no,yes", "--axis", "feature_map=relu"]
+    assert _axis_words(args, [line("linear_attention", ""), line("softmax_attention", "")]) == []
