@@ -229,14 +229,19 @@ class Operator:
 
     def cost_of(self, problem: Problem, implementation: Implementation | None = None,
                 tunables: Mapping[str, Value] | None = None) -> Cost:  # fmt: skip
-        """Cost of one call of the problem's pass, with an implementation's executed FLOPs when one is given."""
+        """Cost of one call of the problem's pass, with an implementation's executed FLOPs where it serves the problem."""
         tunables = tunables or {}
         if problem.pass_ == "fwdbwd":
             parts = [self.cost(problem.replace(pass_=each), tunables) for each in ("fwd", "bwd")]
             cost = Cost(**{f.name: sum(getattr(part, f.name) for part in parts) for f in fields(Cost)})
         else:
             cost = self.cost(problem, tunables)
-        if implementation and implementation.flops_exec:
+        # What it does not serve, it has no plan for: to ask would raise.
+        if (
+            implementation
+            and implementation.flops_exec
+            and not implementation.unsupported(problem, tunables, self.axes)
+        ):
             cost = cost.executing(implementation.flops_exec(problem, tunables))
         return cost
 

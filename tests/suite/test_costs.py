@@ -96,6 +96,16 @@ def test_every_implementation_has_a_cost_in_each_of_its_passes(operator: str) ->
             assert min(cost.flops_alg, cost.flops_exec, cost.bytes_compulsory) > 0, f"{made.name} {pass_}"
 
 
+def test_what_an_implementation_does_not_serve_costs_what_the_operator_says() -> None:
+    """Such a case becomes a record with its reason, so its cost must not raise."""
+    op = discover().operator("linear_attention")
+    made = op.implementations["triton_chunk"]
+    for sizes, axes in (({"K": 512}, {}), ({"K": 32}, {"feature_map": "taylor", "normalised": True})):
+        problem = op.complete(Problem(**{"T": 64, "dtype": "fp32", **sizes}), axes)
+        assert made.unsupported(problem, made.default_tunables, op.axes)
+        assert op.cost_of(problem, made, made.default_tunables) == op.cost_of(problem, None, made.default_tunables)
+
+
 def test_fwdbwd_is_the_sum() -> None:
     op = discover().operator("linear_attention")
     problem = op.complete(Problem(T=64, K=8))
