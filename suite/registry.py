@@ -229,7 +229,7 @@ class Operator:
 
     def cost_of(self, problem: Problem, implementation: Implementation | None = None,
                 tunables: Mapping[str, Value] | None = None) -> Cost:  # fmt: skip
-        """Cost of one call of the problem's pass, with an implementation's executed FLOPs where it serves the problem."""
+        """Cost of one call of the problem's pass, with an implementation's executed FLOPs where it serves it."""
         tunables = tunables or {}
         if problem.pass_ == "fwdbwd":
             parts = [self.cost(problem.replace(pass_=each), tunables) for each in ("fwd", "bwd")]
@@ -237,12 +237,9 @@ class Operator:
         else:
             cost = self.cost(problem, tunables)
         # What it does not serve, it has no plan for: to ask would raise.
-        if (
-            implementation
-            and implementation.flops_exec
-            and not implementation.unsupported(problem, tunables, self.axes)
-        ):
-            cost = cost.executing(implementation.flops_exec(problem, tunables))
+        made = implementation
+        if made and made.flops_exec and not made.unsupported(problem, tunables, self.axes):
+            cost = cost.executing(made.flops_exec(problem, tunables))
         return cost
 
     def dims_of(self, name: str) -> str | tuple[str, ...]:
