@@ -9,6 +9,7 @@ from suite.errors import UsageError
 from suite.plan import Selection, make_plan, shuffled
 from suite.presets import load_preset, names
 from suite.registry import Registry
+from suite.targets import aim
 
 GOOD = """
 operators = ["linear_attention"]
@@ -39,6 +40,21 @@ def test_presets_that_come_with_the_suite_load(name: str, registry: Registry) ->
     tags = {tag for op in registry.operators.values() for tag in op.tags}
     if not preset.tags or set(preset.tags) & tags:
         assert make_plan(registry, preset, Selection())
+
+
+@pytest.mark.parametrize("name", sorted(set(names()) - {"full", "numerics"}))
+def test_all_cases_of_a_preset_have_a_cost_a_configuration_and_launches_to_try(name: str) -> None:
+    """On a GPU each is asked for in the middle of a sweep: a plan that raises there would cost the run."""
+    registry = discover()
+    with aim("sm_90"):
+        for group in make_plan(registry, load_preset(name), Selection()):
+            operator = registry.operator(group.operator)
+            for case in group.cases:
+                made, tunables = operator.implementations[case.implementation], dict(case.tunables)
+                assert operator.cost_of(case.problem, made, tunables).flops_exec > 0, case.case_id
+                if made.unsupported(case.problem, tunables, operator.axes) is None:
+                    asked = [each for each in (made.configuration, made.search) if each]
+                    assert all(each(case.problem, tunables) is not None for each in asked), case.case_id
 
 
 def test_the_set_of_presets() -> None:

@@ -33,7 +33,8 @@ def tuned(shape: Shape, sweep: str, regime: str, tile: Tile) -> Tile:
 
 def candidates(shape: Shape, tile: Tile) -> list[Launch]:
     """Launches worth a try, the given one first."""
-    widths = next(widths for most, widths in WIDTHS.items() if max(shape.K, shape.V) <= most)
+    largest = min(max(shape.K, shape.V), max(WIDTHS))
+    widths = next(widths for most, widths in WIDTHS.items() if largest <= most)
     first = _launch(tile)
     others = [_launch(Tile(w, n, stages)) for w in widths for n in (4, 8) for stages in (2, 1)]
     return [first, *_without(others, first)]
