@@ -19,7 +19,7 @@ def test_each_kind_of_chart_becomes_an_image_with_something_on_it(tmp_path, monk
     rendered = render([run_of(rows)], tmp_path, formats=["png"])
     assert rendered.page is None
     kinds = {path.name.partition("_")[0] for path in rendered.pictures}
-    every = "time memory tflops tokens speedup heatmap crossover pareto roofline gbs"
+    every = "time memory tflops tokens bytes speedup heatmap crossover pareto roofline gbs"
     assert kinds == set(every.split())
     for path in rendered.pictures:
         with Image.open(path) as image:
