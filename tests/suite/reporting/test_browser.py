@@ -231,7 +231,7 @@ def test_the_rows_shown_are_copied_as_markdown_and_downloaded_with_all_that_is_k
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.fill("#filter", "sdpa_flash decode 512")
     page.click("#copy")
-    page.wait_for_function("document.getElementById('said').textContent.includes('2 rows copied')")
+    page.locator("#said", has_text="2 rows copied").wait_for(state="attached")
     head, rule, *rows = page.evaluate("navigator.clipboard.readText()").splitlines()
     assert head.startswith("| operator | implementation |")
     assert rule.count("|") == head.count("|")
@@ -272,7 +272,7 @@ def test_a_case_opens_with_all_that_is_known_and_has_an_address(opened, tmp_path
     other.wait_for_selector("dialog[open]")
     assert other.inner_text("#case-title") == "op/x: ok"
     other.evaluate("location.hash = '#case=nothing'")
-    other.wait_for_function("document.getElementById('said').textContent.includes('No case here is called nothing')")
+    other.locator("#said", has_text="No case here is called nothing").wait_for(state="attached")
     assert page.wrong == other.wrong == []
 
 
