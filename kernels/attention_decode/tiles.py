@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kernels.common.tiles import newest
+
 
 @dataclass(frozen=True)
 class Tile:
@@ -71,5 +73,4 @@ def tile_of(capability: int, dim: int, itemsize: int, rows: int) -> Tile:
 
     dim: the larger head dim; itemsize: bytes of an element; rows: query rows of a program
     """
-    known = [each for each in TILES if each <= capability] or [min(TILES)]
-    return TILES[max(known)][class_of(dim), itemsize, 16 if rows <= 16 else 64]
+    return newest(TILES, capability)[class_of(dim), itemsize, 16 if rows <= 16 else 64]

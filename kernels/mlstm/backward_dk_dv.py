@@ -15,6 +15,7 @@ import triton.language as tl
 
 from kernels.common.linear_state.device import (
     between,
+    from_the_end,
     load_rows,
     locate,
     rounding,
@@ -65,11 +66,7 @@ def _sweep_dk(
         dn = start_state(dn, dn_start, column, totals, n_th, h, slot, order, count, kk[None, :], only, 1.0 / scale, HS,
                          K, 1, SIZE, "token", START, True)  # fmt: skip
     # The gradient of the log decay of the token after this one: of a sequence's last, through the final state alone.
-    carry = tl.zeros([1], tl.float32)
-    if d_last is not None:
-        for other in tl.static_range(DQ_SLICES):
-            mine = (order + 1 == count) & (part == 0)
-            carry += tl.load(d_last + (n_th * HS + h) * DQ_SLICES + other, mask=mine, other=0.0)
+    carry = from_the_end(d_last, n_th, h, order, count, part, HS, DQ_SLICES)
 
     unit = 0.0
     later = rows[:, None] <= rows[None, :]

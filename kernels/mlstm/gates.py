@@ -9,6 +9,7 @@ import triton
 import triton.language as tl
 
 from kernels.common.linear_state.device import LOG2E, LOWEST
+from kernels.common.linear_state.gates import gate_block
 from kernels.mlstm.device import known
 
 
@@ -35,28 +36,7 @@ def mlstm_bwd_gates_kernel(
     Writes:  dx_forget, dx_input [B, T, HS].
     Bytes a token and state head: 8 SLICES + 16.
     """
-    HEADS: tl.constexpr = (HS + BH - 1) // BH
-    pid = tl.program_id(0)
-    h = pid % HEADS * BH + tl.arange(0, BH)
-    block = pid // HEADS % blocks
-    n = (pid // HEADS // blocks).to(tl.int64)
-    if cu_seqlens is None:
-        low = n * T
-        end = low + T
-    else:
-        low = tl.load(cu_seqlens + n).to(tl.int64)
-        end = tl.load(cu_seqlens + n + 1).to(tl.int64)
-    inside = h < HS
-    token = low + block * BT + tl.arange(0, BT)
-    keep = (token < end)[:, None] & inside[None, :]
-    at = token[:, None] * HS + h[None, :]
-    carry = tl.zeros([BH], dtype=tl.float32)
-    # A block lies in one segment: segments are multiples of it.
-    first = low + (block * BT // segment + 1) * segment
-    while first < end:
-        for part in tl.static_range(SLICES):
-            carry += tl.load(d_forget + (first * HS + h) * SLICES + part, mask=inside, other=0.0)
-        first += segment
+    _n, _block, _h, _inside, at, keep, carry = gate_block(d_forget, T, segment, blocks, cu_seqlens, HS, SLICES, BT, BH)
     b_forget = tl.zeros([BT, BH], dtype=tl.float32) + carry[None, :]
     b_input = tl.zeros([BT, BH], dtype=tl.float32)
     for part in tl.static_range(SLICES):

@@ -23,6 +23,7 @@ from kernels.common.linear_state.plan import (
     Sweep,
     describe,
     executed,
+    sweep_of,
     sweeps,
 )
 from kernels.common.linear_state.shape import Shape, of_problem, power_of_2
@@ -56,11 +57,7 @@ def plan_state(shape: Shape, sweep: Sweep) -> Sweep:
 def _cut(shape: Shape, kind: str, segment: int | None = None) -> Sweep:
     """A sweep with segments of the given length, or of the length that fills the GPU."""
     tile, slices, own = _plan(shape, kind)
-    segment = segment or own
-    segments = -(-shape.longest // segment)
-    # Packed, the slots follow from the sequences' offsets: see `locate` in linear_state/device.py.
-    slots = shape.tokens // segment + shape.sequences if shape.packed else shape.sequences * segments
-    return Sweep(tile, slices, segment, segments, slots, min(shape.chunk, tile.rows))
+    return sweep_of(shape, tile, slices, segment or own)
 
 
 def _plan(shape: Shape, kind: str) -> tuple[Tile, int, int]:

@@ -7,6 +7,7 @@ lists widths from wide to narrow: plan.py takes the widest that fills the GPU.
 from __future__ import annotations
 
 from kernels.common.linear_state.tiles import Row, Tile
+from kernels.common.tiles import row
 
 EXP, SIGMOID, WIDE, SINGLE = "exp", "sigmoid", "wide", "single"
 
@@ -90,7 +91,4 @@ def tiles(capability: int, kind: str, height: int, work: str) -> Row:
 
     kind: the sweep; height: the state's uncut dimension, a power of 2; work: one of the kinds of work above.
     """
-    known = [each for each in TILES if each <= capability] or [min(TILES)]
-    rows = TILES[max(known)]
-    height = max(64, height)
-    return rows.get((height, work, kind)) or rows[height, work, ""]
+    return row(TILES, capability, height, work, kind)

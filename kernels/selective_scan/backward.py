@@ -11,7 +11,15 @@ import triton.language as tl
 from kernels.common.linear_state.device import locate
 from kernels.common.masks import only_if
 from kernels.common.scan.device import LOG2E, load_tile, store_tile
-from kernels.selective_scan.device import block_channels, load_modes, load_rate, sigmoids, state_at, steps_of
+from kernels.selective_scan.device import (
+    entering,
+    load_block,
+    load_channels,
+    load_modes,
+    sigmoids,
+    state_at,
+    steps_of,
+)
 
 
 @triton.jit(do_not_specialize=["T"])
@@ -32,11 +40,7 @@ def selective_scan_bwd_local_kernel(
         return
     if order == 0:
         return
-    channel, keep = block_channels(part, group, HS // H * V, BD)
-    modes = tl.arange(0, BN)
-    mask = keep[None, :] & (modes < K)[:, None]
-    rate = load_rate(A, channel, mask, modes, K)
-    b_bias = tl.load(bias + channel, mask=keep, other=0.0).to(tl.float32)
+    channel, keep, modes, mask, rate, b_bias = load_block(A, bias, part, group, HS // H * V, K, BN, BD)
     e = tl.zeros([BN, BD], tl.float32)
     total = tl.zeros([BD], tl.float32)
     steps = tl.cdiv(high - low, BT).to(tl.int32)
@@ -79,19 +83,11 @@ def selective_scan_bwd_kernel(
     part, group, n, order, slot, low, high, _ = locate(T, segment, segments, cu_seqlens, BLOCKS, H)
     if low >= high:
         return
-    channel, keep = block_channels(part, group, HS // H * V, BD)
-    modes = tl.arange(0, BN)
-    mask = keep[None, :] & (modes < K)[:, None]
-    rate = load_rate(A, channel, mask, modes, K)
-    b_bias = tl.load(bias + channel, mask=keep, other=0.0).to(tl.float32)
-    b_D = tl.load(D + channel, mask=keep, other=0.0).to(tl.float32)
+    channel, keep, modes, mask, rate, b_bias = load_block(A, bias, part, group, HS // H * V, K, BN, BD)
+    b_D = load_channels(D, channel, keep)
     at = state_at(channel, mask, modes, K, V)
     SIZE: tl.constexpr = HS * K * V
-    e = tl.zeros([BN, BD], tl.float32)
-    if states is not None:
-        e += tl.load(states + slot * SIZE + at, mask=mask, other=0.0)
-    elif d_end is not None:
-        e += tl.load(d_end + n * SIZE + at, mask=mask, other=0.0).to(tl.float32)
+    e = entering(states, d_end, slot, n, at, mask, SIZE, BN, BD)
     b_dA = tl.zeros([BN, BD], tl.float32)
     b_dD = tl.zeros([BD], tl.float32)
     b_dbias = tl.zeros([BD], tl.float32)

@@ -39,6 +39,33 @@ def load_rate(A, channel, mask, modes, K: tl.constexpr):
 
 
 @triton.jit
+def load_block(A, bias, part, group, GROUP: tl.constexpr, K: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr):
+    """(channels [BD], which exist, modes [BN], which of both exist [BN, BD], A in base 2, step bias) of a block."""
+    channel, keep = block_channels(part, group, GROUP, BD)
+    modes = tl.arange(0, BN)
+    mask = keep[None, :] & (modes < K)[:, None]
+    rate = load_rate(A, channel, mask, modes, K)
+    return channel, keep, modes, mask, rate, load_channels(bias, channel, keep)
+
+
+@triton.jit
+def load_channels(base, channel, keep):
+    """A parameter of channels [BD], fp32."""
+    return tl.load(base + channel, mask=keep, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def entering(states, start, slot, n, at, mask, SIZE: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr):
+    """What a sweep starts from [BN, BD], fp32: the segment's of `states`, else the sequence's of `start`, else 0."""
+    x = tl.zeros([BN, BD], tl.float32)
+    if states is not None:
+        x += tl.load(states + slot * SIZE + at, mask=mask, other=0.0)
+    elif start is not None:
+        x += tl.load(start + n * SIZE + at, mask=mask, other=0.0).to(tl.float32)
+    return x
+
+
+@triton.jit
 def load_modes(base, modes, first, low, high, group, HK: tl.constexpr, K: tl.constexpr, BT: tl.constexpr):
     """Rows first .. first + BT of B or C [tokens, HK, K] as a tuple of [BN] fp32, zeros beyond tokens and modes."""
     rows = ()

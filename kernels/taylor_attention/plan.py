@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 
 import suite
 from kernels.common.linear_state.shape import power_of_2
+from kernels.common.tiles import newest
 from suite.tuning import Launch, choice
 
 
@@ -53,8 +54,7 @@ def table_tile(kernel: str, K: int, V: int, dtype: str) -> Tile:
     size = max(64, power_of_2(max(K, V)))
     if dtype == "float32":
         return SINGLE[size]
-    known = [each for each in TILES if each <= suite.target().capability] or [min(TILES)]
-    return TILES[max(known)][size, kernel]
+    return newest(TILES, suite.target().capability)[size, kernel]
 
 
 def tile(kernel: str, K: int, V: int, dtype: str, causal: bool) -> Tile:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kernels.common.tiles import LEAST, newest
+
 
 @dataclass(frozen=True)
 class Tile:
@@ -94,6 +96,5 @@ def tiles(capability: int, kind: str, height: int, work: str, *, dplr: bool, swe
     if kind in ("prepare", "gradients"):
         return _CHUNKS[kind, work]
     table = _FUSED if sweep == FUSED else _SWEEPS
-    known = [each for each in table if each <= capability] or [min(table)]
-    rows, height = table[max(known)], max(64, height)
+    rows, height = newest(table, capability), max(LEAST, height)
     return (rows.get((height, DPLR)) if dplr and work == HALF else None) or rows[height, work]

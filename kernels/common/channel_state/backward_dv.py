@@ -16,10 +16,8 @@ from kernels.common.channel_state.device import (
     load_keys,
     load_token,
     store_token,
-    times,
-    times_add,
+    swept,
     total_of,
-    with_own,
 )
 from kernels.common.linear_state.device import load_rows, load_state, store_rows
 
@@ -30,13 +28,7 @@ def step(dS, q, k, g, do, u, bonus, scale, BT: tl.constexpr, WIDE: tl.constexpr,
     total = total_of(g)
     to_q, to_k = around_middle(g, total, u is not None)
     q = q.to(tl.float32) * scale
-    scores = times(k * to_k, tl.trans(q * to_q), WIDE, PRECISION)
-    scores = with_own(scores, q, k, u, bonus, BT, True)
-    factor = tl.exp2(total * 0.5)[:, None]
-    dS *= factor
-    dv = times(k * to_k, dS, WIDE, PRECISION)
-    dv = times_add(scores, do, dv, WIDE, PRECISION)
-    return dv, times_add(tl.trans(q * to_q), do, dS, WIDE, PRECISION) * factor
+    return swept(dS, k * to_k, q * to_q, q, k, u, bonus, do, total, BT, True, WIDE, PRECISION)
 
 
 @triton.jit

@@ -101,6 +101,23 @@ def with_own(scores, q, k, u, bonus, BT: tl.constexpr, TRANSPOSED: tl.constexpr)
 
 
 @triton.jit
+def swept(X, reads, writes, q, k, u, bonus, y, total, BT: tl.constexpr, TRANSPOSED: tl.constexpr, WIDE: tl.constexpr,
+          PRECISION: tl.constexpr):  # fmt: skip
+    """(what a tile reads out [BT, BV], the state after it) of the state X [BK, BV] before it, in the sweep's direction.
+
+    reads, writes: q and k, or k and q, around the midpoint [BT, BK]; y: what is written [BT, BV]
+    q, k:          as they are, for a token's own score; TRANSPOSED: keys by queries, from last to first
+    """
+    scores = times(reads, tl.trans(writes), WIDE, PRECISION)
+    scores = with_own(scores, q, k, u, bonus, BT, TRANSPOSED)
+    factor = tl.exp2(total * 0.5)[:, None]
+    X *= factor
+    out = times(reads, X, WIDE, PRECISION)
+    out = times_add(scores, y, out, WIDE, PRECISION)
+    return out, times_add(tl.trans(writes), y, X, WIDE, PRECISION) * factor
+
+
+@triton.jit
 def block_of(low, order, n, segment, interval, T, cu_seqlens):
     """Slot of the checkpoint after the first block of `interval` tokens of segment `order`.
 

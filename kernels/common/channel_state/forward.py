@@ -16,10 +16,8 @@ from kernels.common.channel_state.device import (
     load_keys,
     load_token,
     store_token,
-    times,
-    times_add,
+    swept,
     total_of,
-    with_own,
 )
 from kernels.common.linear_state.device import load_rows, load_state, locate, store_rows, store_state
 
@@ -30,13 +28,7 @@ def step(S, q, k, g, v, u, bonus, scale, BT: tl.constexpr, WIDE: tl.constexpr, P
     total = total_of(g)
     to_q, to_k = around_middle(g, total, u is not None)
     q = q.to(tl.float32) * scale
-    scores = times(q * to_q, tl.trans(k * to_k), WIDE, PRECISION)
-    scores = with_own(scores, q, k, u, bonus, BT, False)
-    factor = tl.exp2(total * 0.5)[:, None]
-    S *= factor
-    o = times(q * to_q, S, WIDE, PRECISION)
-    o = times_add(scores, v, o, WIDE, PRECISION)
-    return o, times_add(tl.trans(k * to_k), v, S, WIDE, PRECISION) * factor
+    return swept(S, q * to_q, k * to_k, q, k, u, bonus, v, total, BT, False, WIDE, PRECISION)
 
 
 @triton.jit

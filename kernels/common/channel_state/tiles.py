@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kernels.common.tiles import LEAST, newest
+
 
 @dataclass(frozen=True)
 class Tile:
@@ -58,8 +60,7 @@ def tiles(capability: int, kind: str, height: int, work: str) -> Row:
 
     kind: the sweep; height: the state's uncut dimension, a power of 2; work: HALF, BONUS or SINGLE.
     """
-    known = [each for each in TILES if each <= capability] or [min(TILES)]
-    rows, height = TILES[max(known)], max(64, height)
+    rows, height = newest(TILES, capability), max(LEAST, height)
     plain = HALF if work == BONUS else work
     keys = ((height, work, kind), (height, plain, kind), (height, plain, ""))
     return next(rows[key] for key in keys if key in rows)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kernels.common.tiles import row
+
 
 @dataclass(frozen=True)
 class Tile:
@@ -71,7 +73,4 @@ def tiles(capability: int, kind: str, height: int, work: str) -> Row:
 
     height: the larger head dim, a power of 2; work: HALF or SINGLE.
     """
-    known = [each for each in TILES if each <= capability] or [min(TILES)]
-    rows = TILES[max(known)]
-    height = max(64, height)
-    return rows.get((height, work, kind)) or rows[height, work, ""]
+    return row(TILES, capability, height, work, kind)

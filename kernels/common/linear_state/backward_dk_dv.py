@@ -17,6 +17,7 @@ from kernels.common.linear_state.device import (
     between,
     chunk_decay,
     features,
+    from_the_end,
     head_rate,
     load_rows,
     locate,
@@ -70,11 +71,7 @@ def _sweep_dk(
                               True)  # fmt: skip
     PRECISE: tl.constexpr = d_gate is not None
     # The gradient of the log decay of the token after this one: of a sequence's last, through the final state alone.
-    carry = tl.zeros([1], tl.float32)
-    if d_last is not None:
-        for other in tl.static_range(DQ_SLICES):
-            mine = (order + 1 == count) & (part == 0)
-            carry += tl.load(d_last + (n * HS + h) * DQ_SLICES + other, mask=mine, other=0.0)
+    carry = from_the_end(d_last, n, h, order, count, part, HS, DQ_SLICES)
 
     unit = 1.0
     later = rows[:, None] <= rows[None, :]

@@ -58,6 +58,20 @@ def slots_of(n, segment, segments, cu_seqlens, STEPS: tl.constexpr = 1):
 
 
 @triton.jit
+def from_the_end(d_last, n, h, order, count, part, HS: tl.constexpr, PARTS: tl.constexpr):
+    """[1], what the gradient of a sequence's last log decay has from the final state; 0 but in slice 0 of its segment.
+
+    d_last [N, HS, PARTS] fp32, a part of each slice of another sweep, or None.
+    """
+    found = tl.zeros([1], tl.float32)
+    if d_last is not None:
+        for other in tl.static_range(PARTS):
+            mine = (order + 1 == count) & (part == 0)
+            found += tl.load(d_last + (n * HS + h) * PARTS + other, mask=mine, other=0.0)
+    return found
+
+
+@triton.jit
 def segments_of(low, high, end, order, segment):
     """Segments of the sequence that a program's segment belongs to."""
     return order + 1 + tl.cdiv(end - high, segment).to(tl.int32)

@@ -11,21 +11,13 @@ import triton.language as tl
 from kernels.common.linear_state.device import LOG2E, LOWEST, silu
 
 
-@triton.jit(do_not_specialize=["T"])
-def linear_bwd_gate_kernel(
-    d_gate, d_weight, gate, rate, dx, d_rate, cu_seqlens, T, segment, blocks,
-    HS: tl.constexpr, SLICES: tl.constexpr, BT: tl.constexpr, BH: tl.constexpr, DECAY: tl.constexpr,
-):  # fmt: skip
-    """A gate's gradient from the parts that the slices of dk left: dlog_decay_t = sum of the parts of tokens i >= t.
+@triton.jit
+def gate_block(parts, T, segment, blocks, cu_seqlens, HS: tl.constexpr, SLICES: tl.constexpr, BT: tl.constexpr,
+               BH: tl.constexpr):  # fmt: skip
+    """A program's (sequence, block, heads [BH], which exist, offsets in [B, T, HS] [BT, BH], which exist, carry [BH]).
 
-    A part is summed within its segment: what the later segments of the sequence sum to stands in their first tokens.
-    With a step size dt, ddt = A dlog_decay + dweight, and dA = sum of dt dlog_decay.
-
-    Grid:    sequences x blocks of BT tokens x blocks of BH heads, one axis, heads fastest.
-    Reads:   gate [B, T, HS]; d_gate [B, T, HS, SLICES] fp32, those of later segments' first tokens again; d_weight, of
-             the same shape, and rate [HS] where DECAY is "step".
-    Writes:  dx [B, T, HS], the gate's gradient; d_rate [sequences x blocks, HS] fp32, a block's part of dA.
-    Bytes a token and state head: 4 SLICES + 2 elements of a gate; "step": 8 SLICES + 2 elements.
+    parts [B, T, HS, SLICES] fp32 are sums from a token to its segment's end, one a slice: the carry is what the later
+    segments of the sequence sum to, which stands in their first tokens.
     """
     HEADS: tl.constexpr = (HS + BH - 1) // BH
     pid = tl.program_id(0)
@@ -47,8 +39,28 @@ def linear_bwd_gate_kernel(
     first = low + (block * BT // segment + 1) * segment
     while first < end:
         for part in tl.static_range(SLICES):
-            carry += tl.load(d_gate + (first * HS + h) * SLICES + part, mask=inside, other=0.0)
+            carry += tl.load(parts + (first * HS + h) * SLICES + part, mask=inside, other=0.0)
         first += segment
+    return n, block, h, inside, at, keep, carry
+
+
+@triton.jit(do_not_specialize=["T"])
+def linear_bwd_gate_kernel(
+    d_gate, d_weight, gate, rate, dx, d_rate, cu_seqlens, T, segment, blocks,
+    HS: tl.constexpr, SLICES: tl.constexpr, BT: tl.constexpr, BH: tl.constexpr, DECAY: tl.constexpr,
+):  # fmt: skip
+    """A gate's gradient from the parts that the slices of dk left: dlog_decay_t = sum of the parts of tokens i >= t.
+
+    A part is summed within its segment: what the later segments of the sequence sum to stands in their first tokens.
+    With a step size dt, ddt = A dlog_decay + dweight, and dA = sum of dt dlog_decay.
+
+    Grid:    sequences x blocks of BT tokens x blocks of BH heads, one axis, heads fastest.
+    Reads:   gate [B, T, HS]; d_gate [B, T, HS, SLICES] fp32, those of later segments' first tokens again; d_weight, of
+             the same shape, and rate [HS] where DECAY is "step".
+    Writes:  dx [B, T, HS], the gate's gradient; d_rate [sequences x blocks, HS] fp32, a block's part of dA.
+    Bytes a token and state head: 4 SLICES + 2 elements of a gate; "step": 8 SLICES + 2 elements.
+    """
+    n, block, h, inside, at, keep, carry = gate_block(d_gate, T, segment, blocks, cu_seqlens, HS, SLICES, BT, BH)
     b_decay = tl.zeros([BT, BH], dtype=tl.float32) + carry[None, :]
     b_weight = tl.zeros([BT, BH], dtype=tl.float32)
     for part in tl.static_range(SLICES):

@@ -132,7 +132,11 @@ def _sweep_flops(sweep: Sweep, held: int, sliced: int, slices: int) -> int:
 def _cut(shape: Shape, kind: str, segment: int | None = None) -> Sweep:
     """A sweep with segments of the given length, or of the length that fills the GPU."""
     tile, slices, own = _plan(shape, kind)
-    segment = segment or own
+    return sweep_of(shape, tile, slices, segment or own)
+
+
+def sweep_of(shape: Shape, tile: Tile, slices: int, segment: int) -> Sweep:
+    """A sweep in a tile, with segments of so many tokens."""
     segments = -(-shape.longest // segment)
     # Packed, the slots follow from the sequences' offsets: see `locate` in device.py.
     slots = shape.tokens // segment + shape.sequences if shape.packed else shape.sequences * segments

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from kernels.common.tiles import row
+
 
 @dataclass(frozen=True)
 class Tile:
@@ -122,7 +124,4 @@ def tiles(capability: int, kind: str, height: int, work: str) -> Row:
 
     kind: the sweep; height: the state's uncut dimension, a power of 2; work: one of the kinds of work above.
     """
-    known = [each for each in TILES if each <= capability] or [min(TILES)]
-    rows = TILES[max(known)]
-    height = max(64, height)
-    return rows.get((height, work, kind)) or rows[height, work, ""]
+    return row(TILES, capability, height, work, kind)

@@ -12,15 +12,12 @@ from kernels.gated_scan.chunk import chunk_gated_scan, configuration, search
 from kernels.gated_scan.decode import step_gated_scan
 from kernels.gated_scan.spec import gated_scan, recurrence
 from suite import Problem
-from suite.checking import check_case
 from suite.errors import UsageError
 from suite.numerics import difference
 from suite.targets import REPRESENTATIVES, aim
+from tests.kernels.scan.cases import SMS, STATE, checked, short_segments, stepped
 
-# One SM is filled by any problem, thousands by none of these: the regime follows.
-SMS = {"on-chip": 1, "segments": 4096}
 SQRT = {"input_scaling": "sqrt"}
-STATE = {"initial_state": True}
 
 # regime, the operator's axes, sizes. Between them, every pair of regime and feature occurs.
 CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
@@ -35,11 +32,7 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 }
 
 
-@pytest.fixture(autouse=True)
-def short_segments(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    """In the interpreter, segments of 32 tokens: 128 and more would take it minutes."""
-    if request.node.get_closest_marker("interpret"):
-        monkeypatch.setattr("kernels.common.scan.plan.LEAST", 32)
+segments_of_32_tokens = short_segments("kernels.common.scan.plan.LEAST")
 
 
 def problem(own: dict[str, Any], sizes: dict[str, Any]) -> Problem:
@@ -51,22 +44,14 @@ def problem(own: dict[str, Any], sizes: dict[str, Any]) -> Problem:
 @pytest.mark.parametrize("name", CASES)
 def test_outputs_states_and_gradients(name: str) -> None:
     regime, own, sizes = CASES[name]
-    case = problem(own, sizes)
-    with aim(replace(REPRESENTATIVES["sm_90"], sms=SMS[regime])):
-        assert {each["regime"] for each in configuration(case, {}).values()} == {regime}
-        found = check_case(gated_scan, "triton_chunk", case, device="interpret")
-    assert found.ok, found.reason
-    assert {"o", "dx", "dlog_decay"} <= set(found.errors)
-    assert found.repeatable
+    checked(gated_scan, problem(own, sizes), regime, {"o", "dx", "dlog_decay"})
 
 
 @pytest.mark.interpret
 @pytest.mark.parametrize("own", [{}, SQRT], ids=["plain", "scaled"])
 def test_step(own: dict[str, Any]) -> None:
     case = problem(own, {"B": 3, "V": 300, "pass_": "decode"})
-    found = check_case(gated_scan, "triton_step", case, device="interpret")
-    assert found.ok, found.reason
-    assert "state" in found.errors
+    stepped(gated_scan, case)
 
 
 def draw(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:

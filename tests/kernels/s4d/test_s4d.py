@@ -18,9 +18,8 @@ from suite.errors import UsageError
 from suite.inputs import draw_inputs
 from suite.numerics import difference
 from suite.targets import REPRESENTATIVES, aim
+from tests.kernels.scan.cases import SMS, STATE, checked, short_segments, stepped
 
-SMS = {"on-chip": 1, "segments": 4096}
-STATE = {"initial_state": True}
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "one_token": ("on-chip", {"T": 1, "B": 2, **STATE}),
     "tail": ("on-chip", {"T": 43, **STATE}),
@@ -33,11 +32,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-@pytest.fixture(autouse=True)
-def short_segments(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    """In the interpreter, segments of 32 tokens: 128 and more would take it minutes."""
-    if request.node.get_closest_marker("interpret"):
-        monkeypatch.setattr("kernels.s4d.plan.LEAST", 32)
+segments_of_32_tokens = short_segments("kernels.s4d.plan.LEAST")
 
 
 def problem(**sizes: Any) -> Problem:
@@ -48,20 +43,12 @@ def problem(**sizes: Any) -> Problem:
 @pytest.mark.parametrize("name", CASES)
 def test_outputs_states_and_gradients(name: str) -> None:
     regime, sizes = CASES[name]
-    case = problem(**sizes)
-    with aim(replace(REPRESENTATIVES["sm_90"], sms=SMS[regime])):
-        assert {each["regime"] for each in configuration(case, {}).values()} == {regime}
-        found = check_case(s4d, "triton_chunk", case, device="interpret")
-    assert found.ok, found.reason
-    assert {"o", "du", "dlog_dt", "dA_real", "dA_imag", "dC", "dD"} <= set(found.errors)
-    assert found.repeatable
+    checked(s4d, problem(**sizes), regime, {"o", "du", "dlog_dt", "dA_real", "dA_imag", "dC", "dD"})
 
 
 @pytest.mark.interpret
 def test_step() -> None:
-    found = check_case(s4d, "triton_step", problem(B=2, K=20, V=100, pass_="decode"), device="interpret")
-    assert found.ok, found.reason
-    assert "state" in found.errors
+    stepped(s4d, problem(B=2, K=20, V=100, pass_="decode"))
 
 
 @pytest.mark.interpret

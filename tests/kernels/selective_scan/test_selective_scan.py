@@ -12,14 +12,12 @@ from kernels.selective_scan.chunk import chunk_selective_scan, configuration, se
 from kernels.selective_scan.decode import step_selective_scan
 from kernels.selective_scan.spec import recurrence, selective_scan
 from suite import Problem
-from suite.checking import check_case
 from suite.errors import UsageError
 from suite.inputs import draw_inputs
 from suite.numerics import difference
 from suite.targets import REPRESENTATIVES, aim
+from tests.kernels.scan.cases import SMS, STATE, checked, short_segments, stepped
 
-SMS = {"on-chip": 1, "segments": 4096}
-STATE = {"initial_state": True}
 # The seed chooses the group that is compared: of one sequence's two groups, the second.
 SEED = 1
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -33,11 +31,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-@pytest.fixture(autouse=True)
-def short_segments(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    """In the interpreter, segments of 32 tokens: 128 and more would take it minutes."""
-    if request.node.get_closest_marker("interpret"):
-        monkeypatch.setattr("kernels.common.scan.plan.LEAST", 32)
+segments_of_32_tokens = short_segments("kernels.common.scan.plan.LEAST")
 
 
 def problem(**sizes: Any) -> Problem:
@@ -48,22 +42,15 @@ def problem(**sizes: Any) -> Problem:
 @pytest.mark.parametrize("name", CASES)
 def test_outputs_states_and_gradients(name: str) -> None:
     regime, sizes = CASES[name]
-    case = problem(**sizes)
-    with aim(replace(REPRESENTATIVES["sm_90"], sms=SMS[regime])):
-        assert {each["regime"] for each in configuration(case, {}).values()} == {regime}
-        found = check_case(selective_scan, "triton_chunk", case, device="interpret", seed=SEED)
-    assert found.ok, found.reason
-    assert {"o", "du", "ddelta", "dA", "dB", "dC", "dD", "dz", "ddelta_bias"} <= set(found.errors)
-    assert found.repeatable
+    names = {"o", "du", "ddelta", "dA", "dB", "dC", "dD", "dz", "ddelta_bias"}
+    checked(selective_scan, problem(**sizes), regime, names, seed=SEED)
 
 
 @pytest.mark.interpret
 @pytest.mark.parametrize("sizes", [{"B": 2, "V": 24}, {"H": 2, "HV": 4, "K": 60, "V": 10}], ids=["one", "groups"])
 def test_step(sizes: dict[str, Any]) -> None:
     case = problem(**sizes, pass_="decode")
-    found = check_case(selective_scan, "triton_step", case, device="interpret", seed=SEED)
-    assert found.ok, found.reason
-    assert "state" in found.errors
+    stepped(selective_scan, case, seed=SEED)
 
 
 def run(inputs: dict[str, torch.Tensor], first: int = 0, end: int | None = None, **words: Any) -> Any:
