@@ -118,7 +118,7 @@ def test_a_folder_outside_of_git_has_no_revisions(tmp_path: Path) -> None:
 
 
 def gpu_run(folder: Path) -> Path:
-    """A run of an H200 in which two implementations of the plug-in were timed, and one that is registered no more."""
+    """A run of an H200: three implementations of the plug-in were timed, and one that is gone; one was only checked."""
     registry = discover(load=[PLUGIN])
     operator = registry.operator("double")
     problem = operator.complete(Problem(T=1024, H=2, K=64))
@@ -129,7 +129,8 @@ def gpu_run(folder: Path) -> Path:
         row = base_record(operator, made, case, kind="timed", mode="cold-events", device="NVIDIA H200")
         rows.append(row | {"status": "ok", "time_ms": 1.0, "timer": "events", "l2": "cold", "samples": [1.0]})
     gone = rows[0] | {"implementation": "gone", "case_id": rows[0]["case_id"].replace("triton", "gone")}
-    return stored([*rows, gone], folder, **H200)
+    alone = rows[0] | {"implementation": "wasteful", "case_id": rows[0]["case_id"].replace("triton", "wasteful")}
+    return stored([*rows, gone, alone | {"kind": "check", "mode": "cuda"}], folder, **H200)
 
 
 def test_profiles_of_what_a_run_timed_are_kept_in_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

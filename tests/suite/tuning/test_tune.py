@@ -5,12 +5,16 @@ from pathlib import Path
 
 import pytest
 
+from suite import Problem
 from suite.cli import main
+from suite.discovery import discover
 from suite.errors import StoreError
+from suite.measuring.case import Settings
 from suite.targets import Target, aim
 from suite.tuning import choice, forcing, use_root
 from suite.tuning.search import chosen
 from suite.tuning.tables import Table, Tuned, path_of, read_table, write_table
+from suite.tuning.trials import CaseTrials, Trial
 from tests.suite.plugins import RUNNING_MEAN, write
 
 # A launch spins for `spin` tens of microseconds; some are wrong, raise, or end the process.
@@ -149,3 +153,20 @@ def test_a_tie_keeps_the_tables_launch():
     assert (tie["launch"], tie["runner_up_ms"]) == ({"warps": 0}, 0.99)
     assert clear["launch"] == {"warps": 1}
     assert chosen([]) is None
+
+
+def test_what_a_tie_keeps_is_in_force_while_the_next_kernel_is_tried():
+    """The runner keeps the table's launch: another one, faster by chance, must not be what the rest is tuned with."""
+    seen, launches = {}, [{"width": 32}, {"width": 64}]
+
+    class Tied(CaseTrials):
+        def _key(self, key, candidates, found, checker, inputs):
+            seen[key] = dict(found)
+            return [Trial(i, launches[i], ms=1 - i / 100, low=0.9, high=1.1) for i in range(2)]
+
+    operator = discover().operator("linear_attention")
+    problem = operator.complete(Problem(T=8, K=8, dtype="fp32"))
+    settings = Settings("cpu", "CPU", ("warm-cpu",))
+    trials = Tied(operator, operator.implementations["naive"], problem, {}, settings, set(), [].append, print)
+    trials.run({"first": launches, "second": launches}, {})
+    assert seen == {"first": {}, "second": {"first": launches[0]}}
