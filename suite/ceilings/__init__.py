@@ -16,11 +16,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from suite.ceilings.cache import cache_folder, ceilings, renew
+from suite.ceilings.steadiness import disturbed, warning
 
 if TYPE_CHECKING:
     from suite.ceilings.measuring import confirm, measure_ceilings
 
-__all__ = ["cache_folder", "ceilings", "confirm", "measure_ceilings", "renew"]
+__all__ = ["cache_folder", "ceilings", "confirm", "disturbed", "measure_ceilings", "renew", "warning"]
 
 
 def __getattr__(name: str) -> Any:

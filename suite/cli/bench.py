@@ -173,9 +173,13 @@ class _Bench:
         return measuring_worker(self.device, plugins, environment=self.variables)
 
     def _describe(self, worker: WorkerProcess, found: dict[str, Any]) -> dict[str, Any]:
+        from suite.ceilings import warning
+
         environment = environment_of(found, self.preset, self.groups, self.args.seed)
         identity = {**found["fingerprint"], "arch": found["device"]["arch"]}
         answer = worker.ask(do="ceilings", device=self.device, identity=identity, refresh=False)
+        if said := warning(answer["ceilings"]):
+            print(f"note: {said}", file=sys.stderr)
         return environment | {"ceilings": answer["ceilings"]}
 
     def _settings(self, environment: dict[str, Any]) -> Settings:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -48,6 +49,7 @@ def run(args: argparse.Namespace) -> Exit:
 
 
 def _print(facts: Mapping[str, Any]) -> None:
+    from suite.ceilings import warning
     from suite.cli.tables import print_table
 
     ceilings = facts["ceilings"]
@@ -57,6 +59,8 @@ def _print(facts: Mapping[str, Any]) -> None:
     print()
     columns = ("ceiling", "measured", "from", "to", "samples", "unit", "datasheet")
     print_table(columns, ceiling_rows(ceilings, facts["datasheet"] or {}))
+    if said := warning(ceilings):
+        print(f"note: {said}", file=sys.stderr)
 
 
 def ceiling_rows(ceilings: Mapping[str, Any], sheet: Mapping[str, Any]) -> list[tuple[str, ...]]:

@@ -12,9 +12,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from suite.ceilings import warning
 from suite.reporting import casedata, summary, tables
 from suite.reporting.differences import difference_table
-from suite.reporting.frame import clean
+from suite.reporting.frame import TEXT, clean
 from suite.reporting.interactive import figure
 from suite.reporting.packing import packed
 from suite.reporting.sentences import sentences
@@ -80,7 +81,13 @@ def page(content: Content) -> str:
         details=[packed(block) for block in casedata.details(cases, runs)],
         static=tables.static(rows),
         runs=[
-            {"name": run.name, "ceilings": tables.ceilings(run), "environment": tables.environment(run)} for run in runs
+            {
+                "name": run.name,
+                "ceilings": tables.ceilings(run),
+                "warning": clean(warning(run.part("ceilings")), TEXT),
+                "environment": tables.environment(run),
+            }
+            for run in runs
         ],
         source=_source(runs),
         style=Markup(_asset("page.css")),

@@ -7,10 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from suite.ceilings import cache, ceilings, clocks, confirm, measuring, timing
+from suite.ceilings import cache, ceilings, clocks, confirm, disturbed, measuring, timing, warning
+from suite.ceilings.steadiness import better
 from suite.ceilings.timing import Span, span
 from suite.cli.device import ceiling_rows
 from suite.cost import Cost
@@ -61,6 +63,52 @@ def test_ceilings_are_measured_again_when_a_gpu_spins_at_another_clock(
     assert seen == [1, 1, 2, 2, 3, 4]
     monkeypatch.setattr(clocks, "uuid_of", lambda device: "GPU-2")
     assert ceilings("cuda", {})["n"] == 5
+
+
+def ceiling(value: float, low: float, high: float, unit: str = "gbs") -> dict[str, float]:
+    return {unit: value, "low": low, "high": high, "samples": 7}
+
+
+def with_copy(**each: dict[str, float]) -> dict[str, Any]:
+    """Ceilings of two copies and one launch, all steady but for what is given."""
+    small, large = each.get("small", ceiling(90, 89, 91)), each.get("large", ceiling(50, 49, 51))
+    return {
+        "copy": [{"bytes": 2**18, **small}, {"bytes": 2**26, **large}],
+        "launch": {"torch": each.get("torch", ceiling(1, 0.9, 1.1, "us"))},
+        "measured": "now",
+    }
+
+
+def test_disturbed_ceilings_are_named_with_the_remedy() -> None:
+    assert disturbed(with_copy()) == []
+    assert warning(with_copy()) == ""
+    found = with_copy(large=ceiling(2.5, 2.0, 3.1), torch=ceiling(1, 0.9, 35, "us"))
+    assert disturbed(found) == ["copy 64 MiB", "launch torch"]
+    assert "copy 64 MiB, launch torch" in warning(found)
+    assert "subquad device --refresh" in warning(found)
+
+
+def test_of_two_measurements_the_better_one_is_kept() -> None:
+    before = with_copy(small=ceiling(95, 94, 96), large=ceiling(10, 5, 60), torch=ceiling(0.8, 0.7, 0.9, "us"))
+    found = better(before, with_copy() | {"measured": "later"})
+    assert [each["gbs"] for each in found["copy"]] == [95, 50]
+    assert found["launch"]["torch"]["us"] == 0.8
+    assert found["measured"] == "later"
+    # A wide interval that holds a narrow one says nothing against it; one that lies above it does.
+    assert better(with_copy(large=ceiling(52, 5, 60)), with_copy())["copy"][1]["gbs"] == 50
+    assert better(with_copy(large=ceiling(80, 60, 100)), with_copy())["copy"][1]["gbs"] == 80
+
+
+def test_what_other_work_disturbed_is_measured_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    busy, steady = with_copy(large=ceiling(2, 1, 60)), with_copy()
+    told = iter([busy, busy, busy, steady])
+    monkeypatch.setenv("SUBQUAD_CACHE", str(tmp_path))
+    monkeypatch.setattr(measuring, "measure_ceilings", lambda device: next(told))
+    seen = [ceilings("cpu", {})["copy"][1]["gbs"] for _ in range(4)]
+    # Twice at first, once more for the second call and for the third; the fourth finds nothing to mend.
+    assert seen == [2, 2, 50, 50]
+    assert next(told, None) is None
+    assert ceilings("cpu", {})["cache"] in {path.name for path in tmp_path.iterdir()}
 
 
 def test_the_cache_folder_is_known_without_torch() -> None:
