@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ VERSION = 3
 # The clock of an idle GPU's spin repeats within this part; locked clocks are steps of at least 15 MHz apart and are
 # seen from here on.
 CLOCK_TOLERANCE = 0.02
+# Work beside a measurement seldom ends within seconds, and a run should not start with another try each time.
+RETRY_S = 600.0
 
 
 def cache_folder() -> Path:
@@ -26,8 +29,8 @@ def cache_folder() -> Path:
 def ceilings(device: str, identity: Mapping[str, Any], *, refresh: bool = False) -> dict[str, Any]:
     """The ceilings of this device: from the cache when nothing that decides them has changed, else measured now.
 
-    What other work disturbed is measured a second time at once, and again whenever it is asked for, the better of all
-    kept: a busy hour must not lower the roof of later runs.
+    What other work disturbed is measured again when it is asked for RETRY_S later, the better of both kept: a busy hour
+    must not lower the roof of later runs.
 
     device:   `cuda` or `cpu`
     identity: driver, versions, threads, power limit; the clocks that are set are read here and added to it
@@ -45,11 +48,9 @@ def ceilings(device: str, identity: Mapping[str, Any], *, refresh: bool = False)
     spin = spin_mhz(device)
     path = _path(device, {**identity, "clocks": clocks, "uuid": uuid_of(device)})
     kept = None if refresh else _kept(path, spin)
-    if kept is not None and not disturbed(kept):
+    if kept is not None and not (disturbed(kept) and _age_s(kept) > RETRY_S):
         return kept
     found = measure_ceilings(device)
-    if kept is None and disturbed(found):
-        kept, found = found, measure_ceilings(device)
     spun = {} if spin is None else {"spin_mhz": spin}
     found = (better(kept, found) if kept else found) | {"clocks": clocks | spun, "cache": path.name}
     _keep(path, found)
@@ -71,6 +72,10 @@ def _kept(path: Path, spin: float | None) -> dict[str, Any] | None:
     """What a file of the cache holds, unless it is of another clock."""
     found = json.loads(path.read_text()) if path.is_file() else None
     return found if found and _same_clock(found.get("clocks", {}).get("spin_mhz"), spin) else None
+
+
+def _age_s(found: Mapping[str, Any]) -> float:
+    return (datetime.now(timezone.utc) - datetime.fromisoformat(found["measured"])).total_seconds()
 
 
 def _same_clock(before: float | None, now: float | None) -> bool:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from suite import Problem
 from suite.ceilings import cache, ceilings, clocks, confirm, disturbed, measuring, timing, warning
 from suite.ceilings.steadiness import better
 from suite.ceilings.timing import Span, span
 from suite.cli.device import ceiling_rows
 from suite.cost import Cost
-from suite.discovery import ROOT
+from suite.discovery import ROOT, discover
 from suite.gpus import known
+from suite.measuring import case
 from suite.roof import place, special_ms
 
 OLD = json.loads((ROOT / "results/amd-epyc-2c/cpu/environment.json").read_text())["ceilings"]
@@ -101,14 +104,19 @@ def test_of_two_measurements_the_better_one_is_kept() -> None:
 
 def test_what_other_work_disturbed_is_measured_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     busy, steady = with_copy(large=ceiling(2, 1, 60)), with_copy()
-    told = iter([busy, busy, busy, steady])
+    told = iter([busy, steady])
+    now = datetime.now(timezone.utc)
     monkeypatch.setenv("SUBQUAD_CACHE", str(tmp_path))
-    monkeypatch.setattr(measuring, "measure_ceilings", lambda device: next(told))
-    seen = [ceilings("cpu", {})["copy"][1]["gbs"] for _ in range(4)]
-    # Twice at first, once more for the second call and for the third; the fourth finds nothing to mend.
-    assert seen == [2, 2, 50, 50]
+    monkeypatch.setattr(measuring, "measure_ceilings", lambda device: next(told) | {"measured": now.isoformat()})
+    seen = []
+    for ago in (0, 60, 660, 60_000):
+        seen.append(ceilings("cpu", {})["copy"][1]["gbs"])
+        (path,) = tmp_path.iterdir()
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"measured": str(now - timedelta(seconds=ago))}))
+    # Not again within ten minutes, then once more; then there is nothing to mend.
+    assert seen == [2, 2, 2, 50]
     assert next(told, None) is None
-    assert ceilings("cpu", {})["cache"] in {path.name for path in tmp_path.iterdir()}
+    assert ceilings("cpu", {})["cache"] == path.name
 
 
 def test_the_cache_folder_is_known_without_torch() -> None:
@@ -298,6 +306,27 @@ def test_all_ceilings_are_printed_beside_the_datasheet() -> None:
     assert rows["special function, exp2"][4:] == ("10^9/s", "3864.96")
     assert rows["an empty kernel as a node of a CUDA graph"][0] == "0.9"
     assert len(rows) == 8
+
+
+def test_a_roof_that_was_too_low_is_measured_again_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cases after the one that showed it are judged by what was found, and so is the rest of the sweep."""
+    asked, renewed, told = [], [], []
+
+    def again(device: str, dtype: str, size: int, found: dict[str, Any]) -> dict[str, Any]:
+        asked.append((device, dtype, size))
+        return ROOF
+
+    monkeypatch.setattr(case, "confirm", again)
+    monkeypatch.setattr(case, "renew", renewed.append)
+    low = {"copy": [{"bytes": 2**31, "gbs": 4e-3}], "matmul": {"float32": {"tflops": 5e-5}}}
+    operator = discover().operator("linear_attention")
+    problem = operator.complete(Problem(T=64, K=32, dtype="fp32"))
+    settings = case.Settings("cpu", "cpu", ("warm-cpu",), ceilings=low)
+    run = case.ProblemRun(operator, problem, [], settings, "timed", told.append, print, told.append)
+    for _ in range(3):
+        assert not run._place(Cost(1e9, 1e9, 1e6), 1.0)["above"]
+    assert asked == [("cpu", "float32", 1_000_000)]
+    assert renewed == told == [ROOF]
 
 
 def test_the_kernels_do_what_their_rates_count() -> None:
