@@ -7,6 +7,7 @@ the time. Source: Ye et al. 2025, arXiv:2501.01005; docs.flashinfer.ai.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from baselines.softmax_attention.flash_attention import HALVES
 from baselines.softmax_attention.shapes import same_dims
 from kernels.attention_decode.spec import attention_decode
 from suite import Problem, Requirement
+from suite.measuring.timers import LARGEST_ROTATION
 from suite.problem import Value
 
 FLASHINFER = Requirement(
@@ -25,8 +27,8 @@ FLASHINFER = Requirement(
 )
 HEAD_DIMS = (64, 128, 256)
 WORKSPACE = 128 * 2**20
-# Plans that are kept: a timer may call with several sets of inputs in turns.
-KEPT = 4
+# Plans that are kept: a timer may call with so many sets of inputs in turns.
+KEPT = LARGEST_ROTATION
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,12 @@ def flashinfer(
     return wrapper.run(q[:, 0], state)[:, None]
 
 
+@functools.cache
+def _workspace(device: torch.device) -> torch.Tensor:
+    """What the calls of all plans write in turn: partial results of split sequences."""
+    return torch.empty(WORKSPACE, dtype=torch.uint8, device=device)
+
+
 def _plan(q: torch.Tensor, pool: torch.Tensor, table: torch.Tensor, lengths: torch.Tensor, scale: float | None,
           tensor_cores: bool) -> Any:  # fmt: skip
     from flashinfer.decode import BatchDecodeWithPagedKVCacheWrapper  # pyright: ignore[reportMissingImports]
@@ -83,8 +91,7 @@ def _plan(q: torch.Tensor, pool: torch.Tensor, table: torch.Tensor, lengths: tor
     starts[1:] = counts.cumsum(0)
     used = known_rows(counts, table.shape[1])
     last = lengths - (counts - 1) * page
-    workspace = torch.empty(WORKSPACE, dtype=torch.uint8, device=q.device)
-    wrapper = BatchDecodeWithPagedKVCacheWrapper(workspace, "NHD", use_tensor_cores=tensor_cores)
+    wrapper = BatchDecodeWithPagedKVCacheWrapper(_workspace(q.device), "NHD", use_tensor_cores=tensor_cores)
     wrapper.plan(
         starts, table[used], last.int(), q.shape[2], heads, q.shape[3], page, q_data_type=q.dtype,
         sm_scale=scale,

@@ -46,11 +46,16 @@ class Gallery:
 
 
 def rebuild(results: str | Path, reports: str | Path) -> Gallery:
-    """Draw every run below `results/MACHINE/` anew; pictures of runs that are gone go too. UsageError without a run."""
+    """Draw every run below `results/MACHINE/` anew; what the last gallery drew of runs that are gone goes.
+
+    UsageError without a run.
+    """
     folders = list(stored(Path(results)))
     if not folders:
         raise UsageError(f"no run lies below {results}/MACHINE/; move one there, or name a run to report on")
     target = Path(reports)
+    readme = target / "README.md"
+    before = _shown(readme)
     pictures: list[Path] = []
     parts = [HEAD]
     for folder in folders:
@@ -59,8 +64,8 @@ def rebuild(results: str | Path, reports: str | Path) -> Gallery:
         drawn = _draw(content, place)
         pictures += drawn
         parts.append(_section(content, folder, [path.relative_to(target) for path in drawn]))
-    _remove(target, pictures)
-    readme = target / "README.md"
+    for name in before - {path.relative_to(target).as_posix() for path in pictures}:
+        (target / name).unlink(missing_ok=True)
     readme.write_text("\n".join(parts), encoding="utf-8")
     return Gallery(readme, tuple(pictures), tuple(_lost(target, pictures)))
 
@@ -102,12 +107,10 @@ def _section(content: Content, folder: Path, pictures: Sequence[Path]) -> str:
     return "\n".join(lines)
 
 
-def _remove(target: Path, kept: Iterable[Path]) -> None:
-    """Pictures of earlier galleries that no run has any more."""
-    wanted = set(kept)
-    for path in target.glob("*/**/*.png"):
-        if path.relative_to(target).parts[0] != LOCAL and path not in wanted:
-            path.unlink()
+def _shown(readme: Path) -> set[str]:
+    """The pictures of the gallery that wrote the page, as it names them; what others put beside them is theirs."""
+    text = readme.read_text(encoding="utf-8") if readme.is_file() else ""
+    return {name for name in re.findall(r"\]\(([^)\s]+\.png)\)", text) if not name.startswith(("/", "../"))}
 
 
 def _lost(target: Path, written: Iterable[Path]) -> Iterator[str]:

@@ -216,6 +216,15 @@ def test_flashinfer_plans_again_when_table_lengths_or_shapes_change_and_not_befo
     assert planned.planned == 4
 
 
+def test_flashinfer_plans_once_for_each_input_set_that_a_timer_rotates(planned: type[Wrapper]) -> None:
+    at = problem({"page": 16}, **GROUPED, K=64)
+    first = {name: x for name, x in draw_inputs(attention_decode, at, 0).items() if name != "lengths_cpu"}
+    sets = [first | {"lengths": first["lengths"].clone()} for _ in range(10)]
+    for inputs in sets * 2:
+        flashinfer(**inputs, page=16)
+    assert planned.planned == len(sets)
+
+
 def attn_decoding_one_step(q, k, v, g=None, scale=None, *, cu_seqlens):
     """fla's contract: q [1,B,H,K], caches end to end [1,B T,HK,D], their boundaries in cu_seqlens."""
     assert q.shape[0] == k.shape[0] == v.shape[0] == 1

@@ -43,14 +43,15 @@ def test_each_kept_run_has_its_pictures_and_a_part_of_the_page(root):
 def test_it_is_the_same_each_time_and_what_no_run_has_any_more_goes(root):
     first = rebuild("results", "reports")
     before = {path: path.read_bytes() for path in (*first.pictures, first.readme)}
-    stale = root / "reports" / "cpu_one" / "gone" / "old.png"
-    own = root / "reports" / "local" / "mine.png"
-    for path in (stale, own):
-        path.parent.mkdir(parents=True)
-        path.touch()
+    own = root / "reports" / "mine" / "time.png"
+    own.parent.mkdir(parents=True)
+    own.touch()
     rebuild("results", "reports")
     assert {path: path.read_bytes() for path in before} == before
-    assert not stale.exists()
+    gone = root / "results" / "cpu_one" / "second"
+    gone.rename(root / "second")
+    left = rebuild("results", "reports").pictures
+    assert {path for path in before if path.suffix == ".png" and path.exists()} == set(left)
     assert own.exists()
 
 
