@@ -14,29 +14,39 @@ from suite import Problem
 from suite.problem import Value
 from suite.tuning import Launch
 
-KERNELS = {"fwd": ("direct",), "bwd": ("dq", "dk_dv"), "fwdbwd": ("direct", "dq", "dk_dv")}
+DIRECT = {"fwd": ("direct",), "bwd": ("dq", "dk_dv"), "fwdbwd": ("direct", "dq", "dk_dv")}
+BACKWARD = ("efficient_dq", "efficient_dk_dv")
+EFFICIENT = {"fwd": ("efficient",), "bwd": BACKWARD, "fwdbwd": ("efficient", *BACKWARD)}
 
 
 def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
     """Why a problem can not be served, or None."""
+    if problem.HK != problem.HV or problem.HK > problem.H:
+        heads = f"H = {problem.H}, HK = {problem.HK}, HV = {problem.HV}"
+        return f"the kernels take as many heads of v as of k, at most those of q, not {heads}"
     return f"the kernels take head dims up to {MAX_DIM}" if max(problem.K, problem.V) > MAX_DIM else None
 
 
-def configuration(problem: Problem, tunables: Mapping[str, Value]) -> dict[str, Any]:
-    """Tile, warps and stages of each kernel of the pass."""
-    p, causal = problem, bool(problem.axis("causal"))
-    return {each: asdict(tile(each, p.K, p.V, p.dtype, causal)) for each in KERNELS[p.pass_]}
+def launches_of(kernels: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
+    """What registers the kernels of each pass: their tile, warps and stages, and what tuning may try instead.
 
+    A state of the efficient order is launched as the kernel beside it, with its walked rows at a time.
+    """
 
-def search(problem: Problem, tunables: Mapping[str, Value]) -> dict[str, list[Launch]]:
-    """The launches that tuning may try, by the key under which the plan asks."""
-    p, causal = problem, bool(problem.axis("causal"))
-    return {key(each, p.K, p.V, p.dtype, causal): candidates(each, p.K, p.V, p.dtype) for each in KERNELS[p.pass_]}
+    def configuration(problem: Problem, tunables: Mapping[str, Value]) -> dict[str, Any]:
+        p, causal = problem, bool(problem.axis("causal"))
+        return {each: asdict(tile(each, p.K, p.V, p.dtype, causal)) for each in kernels[p.pass_]}
+
+    def search(problem: Problem, tunables: Mapping[str, Value]) -> dict[str, list[Launch]]:
+        p, causal = problem, bool(problem.axis("causal"))
+        return {key(each, p.K, p.V, p.dtype, causal): candidates(each, p.K, p.V, p.dtype) for each in kernels[p.pass_]}
+
+    return {"configuration": configuration, "search": search}
 
 
 @taylor_attention.implementation(
-    "triton_direct", origin="ours", devices={"cuda", "interpret"}, supports=supports, configuration=configuration,
-    search=search, flops_exec=fused_exec,
+    "triton_direct", origin="ours", devices={"cuda", "interpret"}, supports=supports, flops_exec=fused_exec,
+    **launches_of(DIRECT),
 )  # fmt: skip
 def direct_taylor_attention(q, k, v, *, temperature, causal: bool = True, cu_seqlens=None, cu_seqlens_cpu=None):
     """q [B,T,H,K], k [B,T,HK,K], v [B,T,HK,V], temperature [H] -> (o [B,T,H,V], None), as spec.py defines it.
@@ -54,23 +64,11 @@ def supports_efficient(problem: Problem, tunables: Mapping[str, Value]) -> str |
     return supports(problem, tunables)
 
 
-def configuration_efficient(problem: Problem, tunables: Mapping[str, Value]) -> dict[str, Any]:
-    """Tile, warps and stages of the product; the state takes the walked rows at a time."""
-    p = problem
-    return {"efficient": asdict(tile("efficient", p.K, p.V, p.dtype, False))}
-
-
-def search_efficient(problem: Problem, tunables: Mapping[str, Value]) -> dict[str, list[Launch]]:
-    """The launches that tuning may try, by the key under which the plan asks."""
-    p = problem
-    return {key("efficient", p.K, p.V, p.dtype, False): candidates("efficient", p.K, p.V, p.dtype)}
-
-
 @taylor_attention.implementation(
-    "triton_efficient", origin="ours", devices={"cuda", "interpret"}, passes={"fwd"}, supports=supports_efficient,
-    configuration=configuration_efficient, search=search_efficient, flops_exec=full_features_exec,
+    "triton_efficient", origin="ours", devices={"cuda", "interpret"}, supports=supports_efficient,
+    flops_exec=full_features_exec, **launches_of(EFFICIENT),
 )  # fmt: skip
 def efficient_taylor_attention(q, k, v, *, temperature, causal: bool = True, cu_seqlens=None, cu_seqlens_cpu=None):
-    """The same for causal = False and without gradients, linear in T: a state of all keys, then one product a query."""
+    """The same for causal = False, linear in T: a state of all keys, then one product a query."""
     call = call_of(q, k, v, temperature, causal, cu_seqlens, cu_seqlens_cpu)
     return taylor_efficient(q, k, v, temperature, call), None

@@ -1,4 +1,4 @@
-"""Both orders on tensors, the direct one differentiable: checks the call and launches the kernels."""
+"""Both orders on tensors, differentiable: checks the call and launches the kernels."""
 
 # Triton types a launch as a call of the kernel, whose constexpr parameters take plain values.
 # pyright: reportArgumentType=false, reportCallIssue=false
@@ -18,6 +18,11 @@ from kernels.common.packed import packing
 from kernels.taylor_attention.direct import taylor_fwd_direct_kernel
 from kernels.taylor_attention.direct_backward import taylor_bwd_dk_dv_kernel, taylor_bwd_dq_kernel
 from kernels.taylor_attention.efficient import taylor_fwd_product_kernel, taylor_fwd_state_kernel
+from kernels.taylor_attention.efficient_backward import (
+    taylor_bwd_efficient_dk_dv_kernel,
+    taylor_bwd_efficient_dq_kernel,
+    taylor_bwd_efficient_state_kernel,
+)
 from kernels.taylor_attention.plan import tile
 from suite.errors import UsageError
 
@@ -55,6 +60,19 @@ class Call:
             "num_stages": t.stages,
         }  # fmt: skip
 
+    @property
+    def features(self) -> tuple[int]:
+        """The grid of a state of the efficient order: a block of features of a head of keys."""
+        return (self.sequences * self.HK * (self.K + 1),)
+
+    def rowwise(self, kernel: str) -> dict[str, Any]:
+        """Options of a kernel of the efficient order that holds rows, without the heads."""
+        return {key: each for key, each in self.options(kernel).items() if key not in ("H", "HK", "CAUSAL", "BS")}
+
+    def blockwise(self, kernel: str) -> dict[str, Any]:
+        """Options of one that holds a block of features and walks over rows, without the heads."""
+        return self.rowwise(kernel) | {"blocks": self.K + 1, "BT": self.options(kernel)["BS"]}
+
 
 def call_of(q, k, v, temperature, causal: bool, cu_seqlens, cu_seqlens_cpu) -> Call:
     """The call that these tensors make; UsageError on shapes or dtypes that do not go together."""
@@ -75,22 +93,11 @@ def taylor_direct(q, k, v, temperature, call: Call):
 
 
 def taylor_efficient(q, k, v, temperature, call: Call):
-    """The same by one state of all keys. Raises UsageError where causality or a gradient is asked for."""
-    wanted = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v, temperature))
-    if call.causal or wanted:
-        raise UsageError("the efficient order is full and has no backward pass here; use the direct one")
-    q, k, v, temperature = (x.contiguous() for x in (q, k, v, temperature))
-    blocks = call.K + 1
-    S = q.new_empty(call.sequences, call.HK, blocks + 1, call.K, call.V, dtype=torch.float32)
-    z = q.new_empty(S.shape[:-1], dtype=torch.float32)
-    own = {key: each for key, each in call.options("efficient").items() if key not in ("H", "HK", "CAUSAL", "BS")}
-    state = own | {"blocks": blocks, "BT": tile("efficient", call.K, call.V, call.dtype, False).walked}
-    taylor_fwd_state_kernel[(call.sequences * call.HK * blocks,)](k, v, S, z, call.cu_seqlens, H=call.HK, **state)
-    o = q.new_empty(*q.shape[:3], call.V)
-    taylor_fwd_product_kernel[call.grid("efficient")](
-        q, temperature, S, z, o, call.cu_seqlens, H=call.H, HK=call.HK, **own
-    )
-    return o
+    """The same by one state of all keys. Raises UsageError where causality is asked for."""
+    if call.causal:
+        raise UsageError("the efficient order keeps one state of all keys, so it is full; use the direct one")
+    training = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v, temperature))
+    return _Efficient.apply(q, k, v, temperature, call, training)
 
 
 class _Direct(torch.autograd.Function):
@@ -122,3 +129,48 @@ class _Direct(torch.autograd.Function):
             q, k, v, temperature, do, den, delta, dk, dv, call.cu_seqlens, **call.options("dk_dv")
         )
         return dq, sum_heads(dk, k), sum_heads(dv, v), parts.sum(0).to(temperature.dtype), None
+
+
+class _Efficient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, q, k, v, temperature, call, training):
+        q, k, v, temperature = (x.contiguous() for x in (q, k, v, temperature))
+        S, z = _states(call, q)
+        taylor_fwd_state_kernel[call.features](k, v, S, z, call.cu_seqlens, H=call.HK, **call.blockwise("efficient"))
+        o = q.new_empty(*q.shape[:3], call.V)
+        den = q.new_empty(q.shape[:3], dtype=torch.float32) if training else None
+        taylor_fwd_product_kernel[call.grid("efficient")](
+            q, temperature, S, z, o, den, call.cu_seqlens, H=call.H, HK=call.HK, **call.rowwise("efficient")
+        )
+        ctx.save_for_backward(q, k, v, temperature, o, den, S, z)
+        ctx.call = call
+        return o
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *gradients):  # pyright: ignore[reportIncompatibleMethodOverride] - the decorator hides `ctx`
+        q, k, v, temperature, o, den, S, z = ctx.saved_tensors
+        call, do = ctx.call, gradients[0].contiguous()
+        dq, delta = torch.empty_like(q), torch.empty_like(den)
+        # Packed, the blocks of a short sequence that lie beyond its end write nothing.
+        parts = q.new_zeros(call.sequences * call.blocks("efficient_dq"), call.H, dtype=torch.float32)
+        heads = {"H": call.H, "HK": call.HK}
+        taylor_bwd_efficient_dq_kernel[call.grid("efficient_dq")](
+            q, temperature, S, z, o, do, den, delta, dq, parts, call.cu_seqlens, **heads,
+            **call.rowwise("efficient_dq"),
+        )  # fmt: skip
+        G, g = _states(call, q)
+        taylor_bwd_efficient_state_kernel[call.features](
+            q, temperature, do, den, delta, G, g, call.cu_seqlens, **heads, **call.blockwise("efficient_dq")
+        )
+        dk, dv = torch.empty_like(k), torch.empty_like(v)
+        taylor_bwd_efficient_dk_dv_kernel[(call.sequences * call.HK * call.blocks("efficient_dk_dv"),)](
+            k, v, G, g, dk, dv, call.cu_seqlens, H=call.HK, **call.rowwise("efficient_dk_dv")
+        )
+        return dq, dk, dv, parts.sum(0).to(temperature.dtype), None, None
+
+
+def _states(call: Call, like):
+    """Room for a state and its normaliser of every head of keys, fp32; the entry after the last block is of values."""
+    S = like.new_empty(call.sequences, call.HK, call.K + 2, call.K, call.V, dtype=torch.float32)
+    return S, like.new_empty(S.shape[:-1], dtype=torch.float32)

@@ -62,9 +62,13 @@ def fused_exec(problem: Problem, tunables: Mapping[str, Value]) -> float:
 
 
 def full_features_exec(problem: Problem, tunables: Mapping[str, Value]) -> float:
-    """FLOPs of a fused efficient order that keeps both orders of a product: K + 1 blocks of K features, in and out."""
+    """FLOPs of a fused efficient order that keeps both orders of a product: K + 1 blocks of K features, in and out.
+
+    Backward, keys and queries are in two products each.
+    """
     p = problem
-    return float(2 * p.tokens * (p.HK + p.H) * (p.K + 1) * p.K * p.V)
+    products = {"fwd": 1, "bwd": 2, "fwdbwd": 3}[p.pass_]
+    return float(products * 2 * p.tokens * (p.HK + p.H) * (p.K + 1) * p.K * p.V)
 
 
 def features_exec(problem: Problem, chunk: int) -> float:

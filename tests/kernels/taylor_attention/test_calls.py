@@ -11,10 +11,11 @@ from kernels.taylor_attention.faces import direct_taylor_attention, efficient_ta
 from kernels.taylor_attention.spec import taylor_attention
 from suite import Problem
 from suite.errors import UsageError
+from suite.registry import Implementation
 from suite.targets import aim
 from suite.tuning import forcing
 
-MADE = taylor_attention.implementations["triton_direct"]
+DIRECT, EFFICIENT = (taylor_attention.implementations[f"triton_{order}"] for order in ("direct", "efficient"))
 
 
 def meta(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -40,28 +41,35 @@ def test_bad_input_is_named(name: str) -> None:
         direct_taylor_attention(**{**arguments, **changes})
 
 
-def test_the_efficient_order_refuses_causality_and_gradients() -> None:
-    made = taylor_attention.implementations["triton_efficient"]
+def test_the_efficient_order_refuses_causality() -> None:
     problem = taylor_attention.complete(Problem(T=64, K=16))
-    assert "only no-causal" in (made.unsupported(problem, {}, taylor_attention.axes) or "")
-    assert "has no bwd pass" in (made.unsupported(problem.replace(pass_="bwd"), {}, taylor_attention.axes) or "")
+    assert "only no-causal" in (EFFICIENT.unsupported(problem, {}, taylor_attention.axes) or "")
     inputs: dict[str, Any] = {each: meta(1, 40, 2, 32) for each in ("q", "k", "v")} | {"temperature": meta(2)}
-    with aim("sm_90"):
-        for words in ({"causal": True}, {"causal": False, "q": meta(1, 40, 2, 32).requires_grad_()}):
-            with pytest.raises(UsageError, match="no backward pass"):
-                efficient_taylor_attention(**{**inputs, **words})
+    with aim("sm_90"), pytest.raises(UsageError, match="so it is full"):
+        efficient_taylor_attention(**inputs, causal=True)
 
 
-def test_a_tuned_launch_replaces_the_table_s() -> None:
-    assert MADE.search
-    assert MADE.configuration
-    problem = taylor_attention.complete(Problem(T=4096, H=16, K=128, pass_="fwdbwd"))
+@pytest.mark.parametrize("made", [DIRECT, EFFICIENT], ids=["direct", "efficient"])
+def test_values_with_heads_of_their_own_are_refused_with_the_reason(made: Implementation) -> None:
+    problem = taylor_attention.complete(Problem(T=64, H=4, HV=2, K=16), {"causal": False})
+    assert "as many heads of v as of k" in (made.unsupported(problem, {}, taylor_attention.axes) or "")
+
+
+@pytest.mark.parametrize(
+    ("made", "kernels"),
+    [(DIRECT, ("direct", "dq", "dk_dv")), (EFFICIENT, ("efficient", "efficient_dq", "efficient_dk_dv"))],
+    ids=["direct", "efficient"],
+)
+def test_a_tuned_launch_replaces_the_table_s(made: Implementation, kernels: tuple[str, ...]) -> None:
+    assert made.search
+    assert made.configuration
+    problem = taylor_attention.complete(Problem(T=4096, H=16, K=128, pass_="fwdbwd"), {"causal": False})
     with aim("sm_90"):
-        searched, before = MADE.search(problem, {}), MADE.configuration(problem, {})
-        assert [launches[0] for launches in searched.values()] == [before[each] for each in ("direct", "dq", "dk_dv")]
+        searched, before = made.search(problem, {}), made.configuration(problem, {})
+        assert [launches[0] for launches in searched.values()] == [before[each] for each in kernels]
         assert all(len(launches) == len({tuple(x.items()) for x in launches}) for launches in searched.values())
-        (key,) = (each for each in searched if "/dq/" in each)
+        (key,) = (each for each in searched if f"/{kernels[1]}/" in each)
         launch = searched[key][-1]
         with forcing({key: launch}):
-            after = MADE.configuration(problem, {})
-    assert after == {**before, "dq": launch} != before
+            after = made.configuration(problem, {})
+    assert after == {**before, kernels[1]: launch} != before
