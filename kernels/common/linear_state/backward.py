@@ -29,6 +29,7 @@ from kernels.common.linear_state.device import (
     locate,
     rounding,
     segments_of,
+    silu,
     slope,
     start_normaliser,
     start_state,
@@ -38,10 +39,27 @@ from kernels.common.linear_state.device import (
 )
 
 
+@triton.jit
+def close_gate(do, y, out_gate, dy, d_out_gate, stride, length, BT: tl.constexpr, V: tl.constexpr, BV: tl.constexpr,
+               ROWS: tl.constexpr):  # fmt: skip
+    """dy = do silu(out_gate) and d_out_gate = do y silu'(out_gate) of `length` rows of V, at most BT, in memory.
+
+    ROWS at a time: the state and a chunk's tiles leave no registers for more.
+    """
+    for first in range(0, BT, ROWS):
+        keep = first + tl.arange(0, ROWS) < length
+        at = first * stride
+        b_open, b_slope = silu(load_rows(out_gate + at, stride, keep, 0, ROWS, V, BV))
+        b_do = load_rows(do + at, stride, keep, 0, ROWS, V, BV).to(tl.float32)
+        b_y = load_rows(y + at, stride, keep, 0, ROWS, V, BV).to(tl.float32)
+        store_rows(dy + at, b_do * b_open, stride, keep, 0, ROWS, V, BV)
+        store_rows(d_out_gate + at, b_do * b_y * b_slope, stride, keep, 0, ROWS, V, BV)
+
+
 @triton.jit(do_not_specialize=["T"])
 def linear_bwd_dq_kernel(
-    q, k, v, gate, rate, o, do, den, delta, dq, q_dq, d_skip, dS_end, d_last, S_start, z_start, states, totals,
-    cu_seqlens, scale, T, segment, segments,
+    q, k, v, gate, rate, o, do, y, out_gate, den, delta, dq, dy, d_out_gate, q_dq, d_skip, dS_end, d_last, S_start,
+    z_start, states, totals, cu_seqlens, scale, T, segment, segments,
     H: tl.constexpr, HK: tl.constexpr, HV: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
     BT: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, SLICES: tl.constexpr, MAP: tl.constexpr,
     NORMALISED: tl.constexpr, DECAY: tl.constexpr, START: tl.constexpr, PRECISION: tl.constexpr,
@@ -49,17 +67,18 @@ def linear_bwd_dq_kernel(
 ):  # fmt: skip
     """dq = w phi'(q) (e^G do S^T - delta z + tril((do v^T - delta) . e^{G_i-G_j} x_j) phi(k)), and delta.
 
-    Not CAUSAL, dq = w phi'(q) (do S^T - delta z) with the whole sequence's S and z; k and v are None.
+    Where the output has a gate, dy = do silu(out_gate) stands for do, and d_out_gate = do y silu'(out_gate). Not
+    CAUSAL, dq = w phi'(q) (do S^T - delta z) with the whole sequence's S and z; k and v are None.
 
     Grid:    sequences x segments x HS x slices of K, one axis, slices fastest.
     On chip: S^T [V, BK] and z [BK], fp32.
     Reads:   v, do and a slice of k; a slice of q where phi has a slope or a gate its gradient; gate and rate where
-             given; o and den where normalised.
+             given; o and den where normalised; out_gate where given, and y by slice 0.
     Writes:  a slice of dq [B, T, HS, K]; delta [B, T, HS] fp32 by slice 0; q_dq [B, T, HS, SLICES] fp32, the slice's
              part of q . dq; d_last [N, HS, SLICES] fp32, its part of <S, dS_end> at the sequence's end; d_skip
-             [sequences x segments, HS] fp32, sum of do . v, by slice 0.
-    Bytes a token and state head over all slices: s (2K + 2V); + s K where it reads q; + s V + 8 normalised; + 4 SLICES
-    and a gate's element for a gate's gradient.
+             [sequences x segments, HS] fp32, sum of do . v, by slice 0; dy and d_out_gate [B, T, HS, V] by slice 0.
+    Bytes a token and state head over all slices: s (2K + 2V); + s K where it reads q; + s V + 8 normalised; + 4 s V
+    where the output has a gate; + 4 SLICES and a gate's element for a gate's gradient.
     """
     part, h, n, order, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES, HS)
     if low >= high:
@@ -95,7 +114,13 @@ def linear_bwd_dq_kernel(
     length = (high - low).to(tl.int32)
     for done in range(0, length, BT):
         keep = rows < length - done
-        b_do = load_rows(do, HS * V, keep, 0, BT, V, BV)  # [BT, BV]
+        if out_gate is not None:
+            first = ((low + done) * HS + h) * V
+            b_open, _slope = silu(load_rows(out_gate + first, HS * V, keep, 0, BT, V, BV))
+            b_do = load_rows(do, HS * V, keep, 0, BT, V, BV)
+            b_do = (b_do.to(tl.float32) * b_open).to(b_do.dtype)
+        else:
+            b_do = load_rows(do, HS * V, keep, 0, BT, V, BV)  # [BT, BV]
         if CAUSAL:
             b_v = load_rows(v, HV * V, keep, 0, BT, V, BV)  # [BT, BV]
             b_k = features(load_rows(k, HK * K, keep, part * BK, BT, K, BK), keep, part * BK, K, BK, MAP)  # [BT, BK]
@@ -142,6 +167,11 @@ def linear_bwd_dq_kernel(
             b_k = (b_k.to(tl.float32) * b_left[:, None]).to(b_k.dtype)
         if CAUSAL:
             S = tl.dot(tl.trans(b_v), b_k, S, input_precision=PRECISION)
+        if out_gate is not None:  # noqa: SIM102 - joined, the condition is no longer the compiler's
+            if part == 0:
+                first = ((low + done) * HS + h) * V
+                close_gate(do, y + first, out_gate + first, dy + first, d_out_gate + first, HS * V, length - done,
+                           BT, V, BV, 16)  # fmt: skip
         if CAUSAL:
             k += BT * HK * K
             v += BT * HV * V

@@ -14,7 +14,7 @@ import triton
 from kernels.common.linear_state.backward import linear_bwd_dq_kernel
 from kernels.common.linear_state.backward_dk_dv import linear_bwd_dk_dv_kernel
 from kernels.common.linear_state.forward import linear_fwd_output_kernel
-from kernels.common.linear_state.gates import linear_bwd_gate_kernel, linear_bwd_output_gate_kernel
+from kernels.common.linear_state.gates import linear_bwd_gate_kernel
 from kernels.common.linear_state.plan import COMBINED, GATES, Plan, Sweep, plan_state
 from kernels.common.linear_state.segments import linear_segment_combine_kernel, linear_segment_state_kernel
 from kernels.common.linear_state.shape import Shape, power_of_2
@@ -23,7 +23,7 @@ from kernels.common.linear_state.shape import Shape, power_of_2
 State = tuple[torch.Tensor | None, torch.Tensor | None]
 NO_STATE: State = (None, None)
 COMBINE_BLOCK, COMBINE_GROUP = 512, 8
-GATE_TILE, ELEMENTWISE_BLOCK = 2048, 2048
+GATE_TILE = 2048
 
 
 class Inputs(NamedTuple):
@@ -140,24 +140,16 @@ def backward(call: Call, x: Inputs, kept: Kept, do, start: State, d_end: State, 
     kept: what `forward` returned; d_end: gradient of the final state, or Nones; d_start: receives that of the initial
     state, where given.
     """
-    d_out_gate = None
-    if x.out_gate is not None:
-        do, d_out_gate = _backward_output_gate(do, kept.y, x.out_gate)
-    dq, delta, d_skip, *sums = _backward_dq(call, x, kept, do, start, d_end)
+    dy, d_out_gate = (None, None) if x.out_gate is None else (torch.empty_like(do), torch.empty_like(x.out_gate))
+    dq, delta, d_skip, *sums = _backward_dq(call, x, kept, do, (dy, d_out_gate), start, d_end)
+    do = do if dy is None else dy
     dk, dv, *parts = _backward_dk_dv(call, x, kept, do, delta, sums, d_end, d_start)
     d_gate, d_rate = _backward_gate(call, x, *parts) if call.gated else (None, None)
     return Gradients(dq, dk, dv, d_gate, d_rate, d_skip, d_out_gate)
 
 
-def _backward_output_gate(do, y, out_gate):
-    dy, d_out_gate = torch.empty_like(do), torch.empty_like(out_gate)
-    linear_bwd_output_gate_kernel[(triton.cdiv(do.numel(), ELEMENTWISE_BLOCK),)](
-        do, y, out_gate, dy, d_out_gate, do.numel(), BLOCK=ELEMENTWISE_BLOCK, num_warps=8
-    )
-    return dy, d_out_gate
-
-
-def _backward_dq(call: Call, x: Inputs, kept: Kept, do, start: State, d_end: State):
+def _backward_dq(call: Call, x: Inputs, kept: Kept, do, ungated, start: State, d_end: State):
+    """ungated: what receives dy and d_out_gate, or Nones."""
     s, sweep = call.shape, call.plan.dq
     dq = x.q.new_empty(*x.q.shape[:2], s.heads, s.K)
     delta = None if kept.den is None else torch.empty_like(kept.den)
@@ -173,9 +165,10 @@ def _backward_dq(call: Call, x: Inputs, kept: Kept, do, start: State, d_end: Sta
     if sweep.from_states and segments.states is None:
         segments = _segments(call, sweep, x, x.k, x.v, start)
     linear_bwd_dq_kernel[_grid(call, sweep)](
-        x.q if call.sloped or call.gated else None, *call.unless_full(x.k, x.v), x.gate, x.rate, kept.o, do, kept.den,
-        delta, dq, q_dq, d_skip, dS_end, d_last, *start, *(segments if sweep.from_states else Segments()),
-        call.cu_seqlens, call.scale, **_span(call, sweep), **call.heads, **call.dims,
+        x.q if call.sloped or call.gated else None, *call.unless_full(x.k, x.v), x.gate, x.rate, kept.o, do, kept.y,
+        x.out_gate, kept.den, delta, dq, *ungated, q_dq, d_skip, dS_end, d_last, *start,
+        *(segments if sweep.from_states else Segments()), call.cu_seqlens, call.scale, **_span(call, sweep),
+        **call.heads, **call.dims,
         **_tile(sweep, BK=_width(sweep, s.K), BV=power_of_2(s.V), SLICES=sweep.slices), **call.options,
     )  # fmt: skip
     return dq, delta, None if d_skip is None else d_skip.sum(0), q_dq, d_last

@@ -1,4 +1,4 @@
-"""What the gradients of gates need beside the sweeps: small launches over [B, T, HS], one over the output's gate."""
+"""What the gradients of decay gates need beside the sweeps: a small launch over [B, T, HS]."""
 
 # Triton types a device function as one that never returns.
 # pyright: reportGeneralTypeIssues=false
@@ -8,7 +8,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.common.linear_state.device import LOG2E, LOWEST, silu
+from kernels.common.linear_state.device import LOG2E, LOWEST
 
 
 @triton.jit
@@ -77,19 +77,3 @@ def linear_bwd_gate_kernel(
         tl.store(d_rate + (n * blocks + block) * HS + h, tl.sum(b_gate * b_decay, 0), mask=inside)
         b_decay = b_decay * b_rate[None, :] + b_weight
     tl.store(dx + at, b_decay.to(dx.dtype.element_ty), mask=keep)
-
-
-@triton.jit
-def linear_bwd_output_gate_kernel(do, y, out_gate, dy, d_out_gate, size, BLOCK: tl.constexpr):
-    """dy = do silu(out_gate), d_out_gate = do y silu'(out_gate), on `size` elements.
-
-    Grid:   blocks of BLOCK elements.
-    Bytes an element: 3 s read, 2 s written.
-    """
-    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    keep = at < size
-    b_do = tl.load(do + at, mask=keep, other=0.0).to(tl.float32)
-    b_y = tl.load(y + at, mask=keep, other=0.0).to(tl.float32)
-    b_open, b_slope = silu(tl.load(out_gate + at, mask=keep, other=0.0))
-    tl.store(dy + at, (b_do * b_open).to(dy.dtype.element_ty), mask=keep)
-    tl.store(d_out_gate + at, (b_do * b_y * b_slope).to(d_out_gate.dtype.element_ty), mask=keep)

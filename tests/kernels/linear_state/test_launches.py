@@ -14,6 +14,7 @@ from suite.static.profiling import meta_inputs
 
 SEGMENTS, ON_CHIP = {"B": 1, "T": 8192}, {"B": 16, "T": 8192}
 SKIP = {"skip": True}
+GATED = {"skip": True, "gated": True}
 # operator, axes, shape, pass, most launches, most bytes over the compulsory ones
 AIMS: list[tuple[str, dict[str, Any], dict[str, int], str, int, float]] = [
     ("linear_attention", {}, ON_CHIP, "fwd", 1, 1.1),
@@ -27,7 +28,9 @@ AIMS: list[tuple[str, dict[str, Any], dict[str, int], str, int, float]] = [
     ("ssd", {}, ON_CHIP, "fwd", 1, 1.1),
     ("ssd", SKIP, ON_CHIP, "bwd", 3, 1.7),
     ("ssd", SKIP, SEGMENTS, "fwd", 2, 1.6),
-    ("ssd", {}, SEGMENTS, "bwd", 4, 2.1),
+    ("ssd", {}, SEGMENTS, "bwd", 4, 2.0),
+    ("ssd", GATED, ON_CHIP, "bwd", 3, 1.75),
+    ("ssd", GATED, SEGMENTS, "bwd", 4, 2.0),
 ]
 
 
