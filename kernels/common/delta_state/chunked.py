@@ -62,8 +62,9 @@ class Call:
 class Saved:
     """What the forward pass leaves for the backward one.
 
-    residual: r [B,T,n,HS,V] in v's dtype; inverse: N [chunks, HS, BT, BT] in k's; states [chunks, HS, K, V], bfloat16
-    for bfloat16, else fp32; maps: M of each segment [slots, HS, K, K] fp32, or None on chip.
+    residual: r [B,T,n,HS,V] in v's dtype; inverse: N [chunks, HS, BT, BT] in k's; states [kept, HS, K, V], the
+    one before every `plan.keep` chunks, bfloat16 for bfloat16, else fp32; maps: M of each segment [slots, HS, K, K]
+    fp32, or None on chip.
     """
 
     residual: torch.Tensor | None = None
@@ -80,7 +81,7 @@ def forward(call: Call, q, k, v, beta, log_decay, start, end, differentiated: bo
     s, sweep = call.shape, call.plan.output
     o = q.new_empty(*q.shape[:2], s.heads, s.V)
     residual = torch.empty_like(v) if differentiated else None
-    states = _chunk_states(call, q) if differentiated else None
+    states = _kept_states(call, q) if differentiated else None
     inverse = None
     if differentiated or call.stored:
         inverse = q.new_empty(call.plan.chunks.slots, s.heads, call.plan.chunk, call.plan.chunk)
@@ -91,7 +92,7 @@ def forward(call: Call, q, k, v, beta, log_decay, start, end, differentiated: bo
         starts, maps = _segment_maps(call, k, v, beta, log_decay, inverse, start, differentiated)
     delta_fwd_output_kernel[_grid(call, sweep)](
         q, k, v, beta, log_decay, o, residual, inverse, states, starts, end, call.cu_seqlens, call.scale,
-        **_span(call, sweep), **call.dims, **_tile(sweep, s.K), **call.options, **call.inversion,
+        **_span(call, sweep), **call.dims, **_tile(sweep, s.K), **call.options, **call.inversion, KEEP=call.plan.keep,
         SEGMENTED=sweep.segmented,
     )  # fmt: skip
     return o, Saved(residual, inverse, states, maps)
@@ -105,10 +106,11 @@ def backward(call: Call, q, k, beta, log_decay, saved: Saved, do, d_end, d_start
     s, sweep = call.shape, call.plan.state
     if sweep.segmented:
         d_end = _segment_gradients(call, q, k, beta, log_decay, saved, do, d_end)
-    dv, dstates = torch.empty_like(saved.residual), _chunk_states(call, q)
+    dv, dstates = torch.empty_like(saved.residual), _kept_states(call, q)
     delta_bwd_state_kernel[_grid(call, sweep)](
         q, k, do, beta, log_decay, saved.inverse, dv, dstates, None, d_end, d_start, call.cu_seqlens, call.scale,
-        **_span(call, sweep), **call.dims, **_tile(sweep, s.K), **call.options, SEGMENTED=sweep.segmented,
+        **_span(call, sweep), **call.dims, **_tile(sweep, s.K), **call.options, KEEP=call.plan.keep,
+        SEGMENTED=sweep.segmented,
     )  # fmt: skip
     dq, dk = torch.empty_like(q), torch.empty_like(k)
     chunks = call.plan.chunks
@@ -119,7 +121,7 @@ def backward(call: Call, q, k, beta, log_decay, saved: Saved, do, d_end, d_start
         q, k, do, dv, saved.residual, saved.states, dstates, beta, log_decay, dq, dk, dbeta, dlog_decay,
         call.cu_seqlens, call.scale, **_span(call, chunks), tokens_in_all=s.steps // call.steps, **call.dims,
         BK=min(WIDEST, power_of_2(s.K)), BV=chunks.tile.width, SLICES=chunks.slices, **call.options,
-        num_warps=chunks.tile.warps, num_stages=chunks.tile.stages,
+        KEEP=call.plan.keep, num_warps=chunks.tile.warps, num_stages=chunks.tile.stages,
     )  # fmt: skip
     return dq, dk, dv, _summed(dbeta, beta), None if dlog_decay is None else _summed(dlog_decay, log_decay)
 
@@ -129,10 +131,10 @@ def _summed(parts: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     return (parts[0] if parts.shape[0] == 1 else parts.sum(0)).to(like.dtype)
 
 
-def _chunk_states(call: Call, like: torch.Tensor) -> torch.Tensor:
+def _kept_states(call: Call, like: torch.Tensor) -> torch.Tensor:
     # A float16 state could overflow, and bfloat16 would cost the others their digits.
     s, dtype = call.shape, torch.bfloat16 if call.shape.dtype == "bfloat16" else torch.float32
-    return like.new_empty(call.plan.chunks.slots, s.heads, s.K, s.V, dtype=dtype)
+    return like.new_empty(call.plan.kept, s.heads, s.K, s.V, dtype=dtype)
 
 
 def _invert(call: Call, k, beta, log_decay, inverse) -> None:
@@ -164,7 +166,8 @@ def _segment_gradients(call: Call, q, k, beta, log_decay, saved: Saved, do, d_en
     local = torch.empty(sweep.slots, s.heads, s.K, s.V, device=k.device, dtype=torch.float32)
     delta_bwd_state_kernel[_grid(call, sweep)](
         q, k, do, beta, log_decay, saved.inverse, None, None, local, None, None, call.cu_seqlens, call.scale,
-        **_span(call, sweep), **call.dims, **_tile(sweep, s.K), **call.options, SEGMENTED=True,
+        **_span(call, sweep), **call.dims, **_tile(sweep, s.K), **call.options, KEEP=call.plan.keep,
+        SEGMENTED=True,
     )  # fmt: skip
     _combine(call, local, saved.maps, d_end, reverse=True)
     return local

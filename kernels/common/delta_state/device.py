@@ -13,7 +13,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.common.linear_state.device import times_state
+from kernels.common.linear_state.device import load_state, store_state, times_state
 from kernels.common.triangular import invert_unit_lower
 
 # e^-110 is 0 in fp32. A log decay below it, -inf too, counts as this, so that differences of sums stay finite.
@@ -22,14 +22,18 @@ NORM_EPS = tl.constexpr(1e-6)
 
 
 @triton.jit
-def locate(T, segment, segments, cu_seqlens, SLICES: tl.constexpr, HEADS: tl.constexpr, STEPS: tl.constexpr):
+def locate(T, segment, segments, cu_seqlens, SLICES: tl.constexpr, HEADS: tl.constexpr, STEPS: tl.constexpr,
+           late=0):  # fmt: skip
     """A program's (slice, head, sequence, segment, its slot, first step, end, end of the sequence, sequence's start).
 
     T counts tokens, segment steps. Slices are neighbours in the grid, so that the tiles they share come from L2. Packed
     sequences differ in length, and their slots follow from their offsets: segments of all sequences fit in
     ceil(T STEPS / segment) + N slots.
+
+    late: 0, in a form that the compiler does not know for it. What is located so after a loop is computed there, and
+    not before the loop and held in registers through it.
     """
-    pid = tl.program_id(0)
+    pid, T, segment, segments = tl.program_id(0) + late, T + late, segment + late, segments + late
     part = pid % SLICES
     head = pid // SLICES % HEADS
     order = pid // (SLICES * HEADS) % segments
@@ -158,3 +162,29 @@ def add_times_state(y, x, X, factor, PRECISION: tl.constexpr):
 def correct(x, b_N, PRECISION: tl.constexpr):
     """(I + N) x for fp32 rows x: the unit diagonal is not multiplied, so it is exact."""
     return tl.dot(b_N, x.to(b_N.dtype), x, input_precision=PRECISION)
+
+
+@triton.jit
+def load_start(base, index, start, K: tl.constexpr, V: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr):
+    """Columns start .. start + BV of state number `index`, fp32 [BK, BV]."""
+    k, v = folded(start, 0, BK, BV)
+    return tl.reshape(load_state(base, index, k, v, K, V, K * V), [BK, BV])
+
+
+@triton.jit
+def store_end(base, index, x, start, late, K: tl.constexpr, V: tl.constexpr, BK: tl.constexpr,
+              BV: tl.constexpr):  # fmt: skip
+    """The inverse of load_start, in the pointer's dtype; late: see `locate`."""
+    k, v = folded(start, late, BK, BV)
+    store_state(base, index, tl.reshape(x, [BK // 2, 2 * BV]), k, v, K, V, K * V)
+
+
+@triton.jit
+def folded(start, late, BK: tl.constexpr, BV: tl.constexpr):
+    """(k, v) of a slice of a state with two rows side by side, [BK / 2, 2 BV].
+
+    In this shape it shares no address of memory or shared memory with the tiles of a loop before or after it: those
+    would be computed once and held through the loop.
+    """
+    column = tl.arange(0, 2 * BV)[None, :]
+    return 2 * tl.arange(0, BK // 2)[:, None] + column // BV + late, start + column % BV

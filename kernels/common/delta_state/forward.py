@@ -14,22 +14,25 @@ from kernels.common.delta_state.device import (
     correct,
     decays,
     load_gates,
+    load_start,
     load_tile,
     locate,
+    store_end,
     store_tile,
     tokens,
     total,
     unit_rows,
 )
-from kernels.common.linear_state.device import load_state, store_state, times_state
+from kernels.common.delta_state.pairs import keep_state
+from kernels.common.linear_state.device import times_state
 
 
 @triton.jit(do_not_specialize=["T"])
 def delta_fwd_output_kernel(
     q, k, v, beta, log_decay, o, residual, inverse, states, S_start, S_end, cu_seqlens, scale, T, segment, segments,
     H: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr, STEPS: tl.constexpr, BT: tl.constexpr,
-    BK: tl.constexpr, BV: tl.constexpr, SLICES: tl.constexpr, L2NORM: tl.constexpr, STORED: tl.constexpr,
-    SEGMENTED: tl.constexpr, PRECISION: tl.constexpr, INVERT: tl.constexpr,
+    BK: tl.constexpr, BV: tl.constexpr, SLICES: tl.constexpr, KEEP: tl.constexpr, L2NORM: tl.constexpr,
+    STORED: tl.constexpr, SEGMENTED: tl.constexpr, PRECISION: tl.constexpr, INVERT: tl.constexpr,
 ):  # fmt: skip
     """r = (I + N)(v - e^G k S), w = b r, o = s (e^G q S + tril(q k^T . e^(G_i-G_j)) w), S = e^Gc S + (e^(Gc-G) k)^T w.
 
@@ -38,9 +41,9 @@ def delta_fwd_output_kernel(
     Reads:   q, k, a slice of v, the gates; a start state where one is given (a sequence's, or a segment's if
              SEGMENTED); N where STORED.
     Writes:  a slice of o; the final state, where wanted, by the last segment. Where they are given, for the backward
-             pass: a slice of r and of the state at the start of every chunk, and N by slice 0.
+             pass: a slice of r and of the state before every KEEP chunks, and N by slice 0.
     Bytes a step and state head over all slices, one step a token: s (2K + 2V) + 8 with s bytes an element; for the
-    backward pass + s (V + KV / BT + BT).
+    backward pass + s (V + KV / (KEEP BT) + BT).
     """
     part, h, n, _, slot, low, high, end, first = locate(T, segment, segments, cu_seqlens, SLICES, HS, STEPS)
     if low >= high:
@@ -55,7 +58,7 @@ def delta_fwd_output_kernel(
 
     S = tl.zeros([BK, BV], dtype=tl.float32)
     if S_start is not None:
-        S = load_state(S_start, (slot if SEGMENTED else n) * HS + h, kk[:, None], vv[None, :], K, V, K * V)
+        S = load_start(S_start, (slot if SEGMENTED else n) * HS + h, part * BV, K, V, BK, BV)
     chunk = chunk_slot(n, first, low, T, cu_seqlens, BT, STEPS) * HS + h
     length = (high - low).to(tl.int32)
     for done in tl.range(0, length, BT, disable_licm=True):
@@ -66,7 +69,8 @@ def delta_fwd_output_kernel(
         b, G = load_gates(beta, log_decay, at, rows, keep, h, HS, STEPS)
         b_k, f_k, _rest = unit_rows(b_k, L2NORM)
         if states is not None:
-            store_state(states, chunk, S, kk[:, None], vv[None, :], K, V, K * V)
+            kept = chunk_slot(n, first, at, T, cu_seqlens, KEEP * BT, STEPS) * HS + h
+            keep_state(states, kept, S, kk[:, None], vv[None, :], K * (1 - done // BT % KEEP), K, V)
         at_N = chunk * BT * BT + rows[:, None] * BT + rows[None, :]
         if STORED:
             b_N = tl.load(inverse + at_N)
@@ -99,8 +103,11 @@ def delta_fwd_output_kernel(
         S = tl.dot(tl.trans(b_k), b_w.to(b_k.dtype), S, input_precision=PRECISION)
         chunk += HS
 
-    if S_end is not None and high == end:
-        store_state(S_end, n * HS + h, S, kk[:, None], vv[None, :], K, V, K * V)
+    if S_end is not None:
+        late = tl.minimum(length, 0)
+        part, h, n, _, _, _, high, end, _ = locate(T, segment, segments, cu_seqlens, SLICES, HS, STEPS, late)
+        if high == end:
+            store_end(S_end, n * HS + h, S, part * BV, late, K, V, BK, BV)
 
 
 @triton.jit(do_not_specialize=["T"])

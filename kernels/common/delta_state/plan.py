@@ -11,8 +11,9 @@ from itertools import pairwise
 from typing import Any
 
 import suite
-from kernels.common.delta_state.tiles import HALF, ROWS, SINGLE, Tile, tiles
+from kernels.common.delta_state.tiles import HALF, KEEP, ROWS, SINGLE, Tile, tiles
 from kernels.common.linear_state.plan import MAX_DIM, power_of_2
+from kernels.common.tiles import newest
 from suite import Problem
 from suite.tuning import choice
 
@@ -56,7 +57,7 @@ class Sweep:
 
     tile:     width of a slice, warps, stages
     slices:   slices of the state, or of K in the gradients' kernel
-    segment:  steps of a segment, a multiple of the chunk
+    segment:  steps of a segment, a multiple of what is kept together where there are several
     segments: segments of the longest sequence; 1 on chip
     slots:    segments of all sequences
     """
@@ -78,6 +79,8 @@ class Plan:
 
     chunk:  steps of a chunk, in all of them
     chunks: how the gradients' kernel finds them
+    keep:   chunks between two states that are kept for the backward pass, 1 or 2
+    kept:   how many are kept of each head
     stored: whether a launch of its own makes every chunk's inverse, to be read by each slice
     """
 
@@ -87,6 +90,8 @@ class Plan:
     map: Sweep
     state: Sweep
     chunks: Sweep
+    keep: int
+    kept: int
     inverse: Tile
 
     def describe(self, kind: str) -> dict[str, Any]:
@@ -102,7 +107,8 @@ class Plan:
 def plan(shape: Shape) -> Plan:
     """Regime, tiles and segments of all kernels, for `suite.target()`."""
     chunk = min(shape.chunk, ROWS[max(64, power_of_2(max(shape.K, shape.V))), shape.work])
-    output, segment = _choose(shape, chunk)
+    keep = newest(KEEP, suite.target().capability)
+    output, segment = _choose(shape, chunk, keep)
     regime = SEGMENTS if segment else ON_CHIP
     tuned = choice(key(shape, chunk, "output", regime)) or {}
     output = _tuned(shape, chunk, "output", regime, output)
@@ -112,7 +118,8 @@ def plan(shape: Shape) -> Plan:
     state = _widest(shape, "state", cut.segments, FILL if segment else 1) or _tiles(shape, "state")[-1]
     state = _tuned(shape, chunk, "state", regime, state)
     mapped = _tuned(shape, chunk, "map", regime, _tiles(shape, "map")[0])
-    of_K = _tuned(shape, chunk, "gradients", regime, _tiles(shape, "gradients")[0])
+    summed = "shared" if shape.heads > shape.shared else "gradients"
+    of_K = _tuned(shape, chunk, "gradients", regime, _tiles(shape, summed)[0])
     return Plan(
         chunk=chunk,
         stored=bool(tuned.get("stored", 0)),
@@ -120,13 +127,17 @@ def plan(shape: Shape) -> Plan:
         map=replace(cut, tile=mapped, slices=-(-shape.V // mapped.width) - (-shape.K // mapped.width)),
         state=replace(cut, tile=state, slices=-(-shape.V // state.width)),
         chunks=replace(_cut(shape, chunk), tile=of_K, slices=-(-shape.K // min(WIDEST, power_of_2(shape.K)))),
+        keep=keep,
+        kept=_cut(shape, keep * chunk).slots,
         inverse=_tuned(shape, chunk, "inverse", regime, _tiles(shape, "inverse")[0]),
     )
 
 
 def key(shape: Shape, chunk: int, kind: str, regime: str) -> str:
     """What a tuned kernel is known by."""
-    return f"delta_state/{kind}/K{shape.K}/V{shape.V}/{shape.dtype}/C{chunk}/{shape.variant}/{regime}"
+    group = shape.heads // shape.shared
+    variant = shape.variant + f"-g{group}" * (group > 1)
+    return f"delta_state/{kind}/K{shape.K}/V{shape.V}/{shape.dtype}/C{chunk}/{variant}/{regime}"
 
 
 def search(shape: Shape, kinds: list[str]) -> dict[str, list[dict[str, int]]]:
@@ -167,6 +178,8 @@ def executed(shape: Shape, chosen: Plan, pass_: str) -> float:
         sweep = 6 * K * V + 4 * C * V + chosen.state.slices * 2 * C * K
         flops += sweep * (1 + chosen.output.segmented)
         flops += 6 * K * V + 4 * C * V * chosen.chunks.slices + 12 * C * K
+        # Both products that find dS again are made in either chunk of a pair, the one that finds S twice in the second.
+        flops += 5 * K * V if chosen.keep == 2 else 0
     return shape.steps * shape.heads * flops
 
 
@@ -176,7 +189,7 @@ def _inverse_flops(C: int) -> float:
     return 2 * 2 * (3 * 16 * 16 + merges * C * C)
 
 
-def _choose(shape: Shape, chunk: int) -> tuple[Tile, int]:
+def _choose(shape: Shape, chunk: int, keep: int) -> tuple[Tile, int]:
     """The tile of the output sweep, and steps a segment, 0 where it stays on chip.
 
     The widest slice that gives three SMs of four a program stays on chip, since each slice makes the inverse anew;
@@ -187,10 +200,10 @@ def _choose(shape: Shape, chunk: int) -> tuple[Tile, int]:
     choices = _tiles(shape, "output")
     programs = _rows(shape) * -(-shape.V // choices[0].width)
     count = max(1, FILL * suite.target().sms // programs)
-    chunks = max(MIN_CHUNKS, -(-shape.longest // (chunk * count)))
-    if chunks * chunk >= shape.longest:
-        return choices[-1], 0
-    return choices[0], chunks * chunk
+    # No segment cuts chunks between which no state is kept.
+    step = keep * chunk
+    segment = max(-(-MIN_CHUNKS // keep), -(-shape.longest // (step * count))) * step
+    return (choices[-1], 0) if segment >= shape.longest else (choices[0], segment)
 
 
 def _widest(shape: Shape, kind: str, segments: int, fill: int) -> Tile | None:

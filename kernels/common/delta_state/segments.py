@@ -21,6 +21,7 @@ from kernels.common.delta_state.device import (
     load_gates,
     load_tile,
     locate,
+    store_end,
     total,
     unit_rows,
 )
@@ -78,10 +79,12 @@ def delta_segment_map_kernel(
             S *= tl.exp(last)
         S = tl.dot(tl.trans(b_k), b_w.to(b_k.dtype), S, input_precision=PRECISION)
         chunk += HS
-    if mapping:
-        store_state(maps, slot * HS + h, S, kk[:, None], cc[None, :], K, K, K * K)
+    late = tl.minimum(length, 0)
+    part, h, _, _, slot, _, _, _, _ = locate(T, segment, segments, cu_seqlens, SLICES, HS, STEPS, late)
+    if part >= OF_V:
+        store_end(maps, slot * HS + h, S, (part - OF_V) * BV, late, K, K, BK, BV)
     else:
-        store_state(states, slot * HS + h, S, kk[:, None], cc[None, :], K, V, K * V)
+        store_end(states, slot * HS + h, S, part * BV, late, K, V, BK, BV)
 
 
 @triton.jit(do_not_specialize=["T"])

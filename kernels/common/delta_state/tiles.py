@@ -21,22 +21,29 @@ class Tile:
 
 
 Row = tuple[Tile, ...]
-KINDS = ("output", "map", "state", "gradients", "inverse")
 HALF, SINGLE = "half", "single"
 
 # Steps of a chunk: longer chunks need more registers than a block has for the inverse, fp32 operands twice as many.
 ROWS = {(64, HALF): 64, (128, HALF): 64, (256, HALF): 64, (64, SINGLE): 32, (128, SINGLE): 16, (256, SINGLE): 16}
 
-_64x4, _64x8, _32x4, _32x8, _16x4 = (Tile(w, n, 2) for w, n in ((64, 4), (64, 8), (32, 4), (32, 8), (16, 4)))
-_64x4_1, _32x4_1, _32x8_1 = (Tile(w, n, 1) for w, n in ((64, 4), (32, 4), (32, 8)))
+# Chunks from one state kept for the backward pass to the next: with 2 the gradients' kernel finds those between, for
+# which Ampere, whose products take their operands from registers, has too few.
+KEEP = {80: 1, 90: 2}
 
-# Architecture -> (head dim: 64, 128 or 256; dtype's kind; kernel, or "" for all others) -> tiles.
+_64x4, _64x8, _32x4, _32x8, _16x4 = (Tile(w, n, 2) for w, n in ((64, 4), (64, 8), (32, 4), (32, 8), (16, 4)))
+_64x4_1, _32x4_1, _32x8_1, _16x8_1 = (Tile(w, n, 1) for w, n in ((64, 4), (32, 4), (32, 8), (16, 8)))
+
+# Architecture -> (head dim: 64, 128 or 256; dtype's kind; kernel, or "" for all others) -> tiles. "shared" is the
+# gradients' kernel where several state heads share a head of q and k, whose sums it holds from one to the next.
 TILES: dict[int, dict[tuple[int, str, str], Row]] = {
     80: {
         (64, HALF, ""): (_64x4, _32x4),
         (64, HALF, "gradients"): (_32x8_1,),
+        (64, HALF, "shared"): (_32x8_1,),
         (128, HALF, ""): (_32x8, _32x4),
+        (128, HALF, "output"): (_32x4_1,),
         (128, HALF, "gradients"): (_32x8_1,),
+        (128, HALF, "shared"): (_16x8_1,),
         (256, HALF, ""): (_32x8_1,),
         (64, SINGLE, ""): (_32x4_1,),
         (128, SINGLE, ""): (_32x8_1,),
@@ -46,9 +53,11 @@ TILES: dict[int, dict[tuple[int, str, str], Row]] = {
         (64, HALF, ""): (_64x4, _32x4),
         (64, HALF, "output"): (_64x4_1, _32x4_1),
         (64, HALF, "gradients"): (_32x8_1,),
+        (64, HALF, "shared"): (_32x8_1,),
         (128, HALF, ""): (_64x4, _32x4),
         (128, HALF, "output"): (_32x4_1,),
         (128, HALF, "gradients"): (_32x8_1,),
+        (128, HALF, "shared"): (_16x8_1,),
         (256, HALF, ""): (_32x8_1,),
         (256, HALF, "state"): (_32x4_1,),
         (64, SINGLE, ""): (_32x4_1,),
@@ -58,8 +67,10 @@ TILES: dict[int, dict[tuple[int, str, str], Row]] = {
     100: {
         (64, HALF, ""): (_64x4, _32x4),
         (64, HALF, "gradients"): (_32x8_1,),
+        (64, HALF, "shared"): (_32x8_1,),
         (128, HALF, ""): (_64x4, _32x4),
         (128, HALF, "gradients"): (_32x8_1,),
+        (128, HALF, "shared"): (_16x8_1,),
         (256, HALF, ""): (_32x8_1,),
         (64, SINGLE, ""): (_32x4_1,),
         (128, SINGLE, ""): (_32x8_1,),

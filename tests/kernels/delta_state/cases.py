@@ -18,13 +18,13 @@ PACKED = {"layout": "packed:ragged", **STATE}
 Case = tuple[str, int, dict[str, Any], dict[str, Any]]
 
 
-def check(operator: Operator, case: Case) -> None:
+def check(operator: Operator, case: Case, arch: str = "sm_90") -> None:
     """Output, states and every gradient of triton_chunk against the oracle, in the regime named; two runs agree."""
     regime, chunk, own, sizes = case
     at = operator.complete(Problem(**{"H": 1, "K": 32, "V": 32, "dtype": "fp32", "pass_": "fwdbwd", **sizes}), own)
     implementation = operator.implementations["triton_chunk"]
     assert implementation.configuration is not None
-    with aim(replace(REPRESENTATIVES["sm_90"], sms=SMS[regime])):
+    with aim(replace(REPRESENTATIVES[arch], sms=SMS[regime])):
         chosen = implementation.configuration(at, {"chunk": chunk})
         assert {each["regime"] for each in chosen.values()} == {regime}
         found = check_case(operator, "triton_chunk", at, {"chunk": chunk}, device="interpret")

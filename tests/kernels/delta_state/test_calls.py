@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 import kernels.delta_rule.decode
 import kernels.gated_delta_product.decode
 import kernels.gated_delta_rule.decode  # noqa: F401  (registers)
+from kernels.common.delta_state.face import shape_of
+from kernels.common.delta_state.plan import plan
 from kernels.delta_rule.chunk import chunk_delta_rule
 from kernels.delta_rule.decode import step_delta_rule
 from kernels.delta_rule.spec import delta_rule
@@ -121,6 +124,21 @@ def test_a_tuned_launch_is_taken(operator: Operator, B: int) -> None:
             assert (forced["slice"], forced["warps"], forced["stages"]) == (16, 2, 3)
 
 
+@pytest.mark.parametrize(("arch", "keep"), [("sm_90", 2), ("sm_80", 1)])
+@pytest.mark.parametrize("layout", ["dense", "packed:ragged"])
+@pytest.mark.parametrize("T", [9000, 64])
+def test_states_are_kept_between_pairs_of_chunks(arch: str, keep: int, layout: str, T: int) -> None:
+    problem = gated_delta_rule.complete(Problem(T=T, H=16, K=64, layout=layout))
+    with aim(arch):
+        chosen = plan(shape_of(problem, {"chunk": 64}, gated=True))
+    assert chosen.keep == keep
+    if chosen.output.segmented:
+        assert chosen.output.segment % (keep * 64) == 0
+    bounds = problem.cu_seqlens or (0, T)
+    needed = sum(-(-(end - first) // (keep * 64)) for first, end in pairwise(bounds))
+    assert needed <= chosen.kept <= needed + (0 if layout == "dense" else problem.N)
+
+
 def counted(operator: Operator, problem: Problem) -> int:
     """Multiply-adds x 2 of the oracle's einsums."""
     inputs = draw_inputs(operator, problem, 0)
@@ -196,3 +214,18 @@ def test_executed_flops_count_the_inverse_in_every_slice() -> None:
         assert made.flops_exec(problem, {"chunk": C}) == problem.tokens * problem.HS // C * (rest + 4 * inverse)
         short = made.flops_exec(problem.replace(B=1), {"chunk": C}) * 16
         assert short > 1.5 * made.flops_exec(problem, {"chunk": C})
+
+
+def test_executed_flops_of_a_backward_pass_count_what_is_found_again() -> None:
+    """Two more products in either chunk of a pair, and in the second one a third."""
+    problem = gated_delta_rule.complete(Problem(B=16, T=4096, H=16, K=128, pass_="bwd"))
+    made = gated_delta_rule.implementations["triton_chunk"]
+    assert made.flops_exec is not None
+    C, K, V = 64, 128, 128
+    # The sweep: k dS, q^T dO, k^T y; P dO and N^T; queries by keys in each of two slices.
+    sweep = 3 * 2 * C * K * V + 2 * 2 * C * C * V + 2 * 2 * C * C * K
+    # dq, dk and r dS^T; dO and y by r; pairs of q and k with k, and what they give to dq and dk.
+    gradients = 3 * 2 * C * K * V + 2 * 2 * C * C * V + 6 * 2 * C * C * K
+    found = (2 + 1 / 2) * 2 * C * K * V
+    with aim("sm_90"):
+        assert made.flops_exec(problem, {"chunk": C}) == problem.tokens * problem.HS // C * (sweep + gradients + found)

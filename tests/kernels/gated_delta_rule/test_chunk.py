@@ -39,6 +39,7 @@ CASES: dict[str, Case] = {
     "segments": ("segments", 16, NEGATIVE, {"T": 258, **STATE, "K": 16, "V": 16}),
 }
 LONG_CASES: dict[str, Case] = {
+    "pairs": ("on-chip", 16, NORM, {"T": 112, "HV": 2, **STATE}),
     "more_value_heads": ("on-chip", 32, NORM, {"T": 70, "H": 2, "HV": 8}),
     "segments_two": ("segments", 16, NORM, {"T": 270, "layout": "packed:halves", "K": 16}),
     "segments_odd": ("segments", 16, {}, {"T": 270, "K": 60, "V": 20, **STATE}),
@@ -50,6 +51,11 @@ LONG_CASES: dict[str, Case] = {
 @pytest.mark.parametrize("name", [*CASES, *(pytest.param(name, marks=pytest.mark.long) for name in LONG_CASES)])
 def test_outputs_states_and_gradients(name: str) -> None:
     check(gated_delta_rule, (CASES | LONG_CASES)[name])
+
+
+@pytest.mark.parametrize("name", ["half_norm", pytest.param("segments", marks=pytest.mark.long)])
+def test_the_state_of_every_chunk_may_be_kept(name: str) -> None:
+    check(gated_delta_rule, (CASES | LONG_CASES)[name], arch="sm_80")
 
 
 @pytest.mark.parametrize("name", ["value_heads", pytest.param("segments", marks=pytest.mark.long)])
