@@ -76,6 +76,7 @@ class Saved:
     ak: Maybe
     qk: Maybe
     total: Tensor
+    norms: Maybe = None
     states: Maybe = None
     u: Maybe = None
     maps: Maybe = None
@@ -101,7 +102,7 @@ def forward(call: Call, x: Inputs, start: Maybe, end: Maybe) -> tuple[Tensor, Sa
         x.v, *saved.operands, o, start if states is None else states, end, kept_S, kept_u, call.cu_seqlens,
         **call.span, chunks=p.chunks, **call.dims, **_sweep(call, p.output), SEGMENTED=p.segmented, **call.options,
     )  # fmt: skip
-    return o, Saved(*saved.operands, kept_S, kept_u, maps)
+    return o, Saved(*saved.operands, saved.norms, kept_S, kept_u, maps)
 
 
 def _fused(call: Call, x: Inputs, start: Maybe, end: Maybe) -> Tensor:
@@ -143,7 +144,7 @@ def backward(call: Call, x: Inputs, saved: Saved, do: Tensor, d_end: Maybe, d_st
     dscores = x.q.new_empty(*x.g.shape[:3], 4 if s.dplr else 2, p.chunk)
     tile = p.gradients
     channel_delta_gradients_kernel[_grid(call, p.chunks, 1)](
-        x.q, x.k, x.v, x.g, x.beta, x.a, x.b, do, dv if dz is None else dz, saved.u, saved.states, kept_dS,
+        x.q, x.k, x.v, x.g, x.beta, x.a, x.b, saved.norms, do, dv if dz is None else dz, saved.u, saved.states, kept_dS,
         dscores, dq, dk, dg, dbeta, da, db, call.cu_seqlens, call.scale, call.T, p.chunks, H=s.shared, **call.dims,
         BS=tile.width, BV=min(64, max(16, power_of_2(s.V) // 2)), num_warps=tile.warps, num_stages=tile.stages,
         **call.options,
@@ -158,12 +159,13 @@ def _prepare(call: Call, x: Inputs) -> Saved:
     inverse, qb = (x.q.new_empty(*x.g.shape[:3], p.chunk) for _ in range(2))
     ak, qk = (torch.empty_like(qb) if s.dplr else None for _ in range(2))
     total = torch.empty(p.numbers, s.heads, s.K, device=x.q.device, dtype=torch.float32)
+    norms = torch.empty(*x.g.shape[:3], 2, device=x.q.device, dtype=torch.float32) if s.l2norm else None
     channel_delta_prepare_kernel[_grid(call, p.chunks, 1)](
-        x.q, x.k, x.g, x.beta, x.a, x.b, w, read, write, write_v, inverse, qb, ak, qk, total, call.cu_seqlens,
-        call.scale, call.T, p.chunks, H=s.shared, HS=s.heads, K=s.K, BS=tile.width, num_warps=tile.warps,
-        num_stages=tile.stages, **call.options,
+        x.q, x.k, x.g, x.beta, x.a, x.b, w, read, write, write_v, inverse, qb, ak, qk, total, norms,
+        call.cu_seqlens, call.scale, call.T, p.chunks, H=s.shared, HS=s.heads, K=s.K, BS=tile.width,
+        num_warps=tile.warps, num_stages=tile.stages, **call.options,
     )  # fmt: skip
-    return Saved(w, read, write, write_v, inverse, qb, ak, qk, total)
+    return Saved(w, read, write, write_v, inverse, qb, ak, qk, total, norms)
 
 
 def _segment_stores(call: Call, like: Tensor) -> tuple[Tensor, Tensor]:

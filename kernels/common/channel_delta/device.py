@@ -24,7 +24,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.common.linear_state.device import load_rows
+from kernels.common.linear_state.device import load_rows, slots_of
 
 # Gates are held in powers of 2. What decays below 2^-96 in one token is lost in fp32 beside anything else: a gate of
 # -inf is this one, so that no difference of two sums is inf - inf and no sum outgrows fp32's digits.
@@ -98,23 +98,18 @@ def first_level(G, dtype: tl.constexpr, BT: tl.constexpr, BK: tl.constexpr):
 
 
 @triton.jit
-def pairs_of(g, start, rows, keep, HS: tl.constexpr, K: tl.constexpr, BT: tl.constexpr):
-    """[BT, BT]: i xor j where j < i, else 0.
+def pairs_at(level, first, G, BT: tl.constexpr, BK: tl.constexpr):
+    """(the pairs of a level [BT, BT], G - R [BT, BK], the largest power of 2 that a row or column is scaled by).
 
-    It is made anew for each slice, from something that only the slice knows: else the compiler moves it out of the loop
-    over slices, where it takes more registers than there are.
+    Pairs lie in one block of 2 << level tokens, the row in its upper half and the column in its lower one; j < i alone
+    where the block is taken whole. They are made of row and column numbers in each turn: held over the loop, as
+    i xor j, they would take more registers than there are.
     """
     i = tl.arange(0, BT)[:, None]
     j = tl.arange(0, BT)[None, :]
-    seen = tl.load(g + rows * HS * K + start, mask=keep, other=0.0).to(tl.float32) < 1.0
-    return tl.where((i > j) & (keep & seen)[:, None], i ^ j, 0)
-
-
-@triton.jit
-def pairs_at(order, level, first, G, BT: tl.constexpr, BK: tl.constexpr):
-    """(the pairs of a level [BT, BT], G - R [BT, BK], the largest power of 2 that a row or column is scaled by)."""
     whole = (level == first) & (level > 0)
-    pairs = (order >= tl.where(whole, 1, 1 << level)) & (order < (2 << level))
+    half = tl.where(whole, 0, level)
+    pairs = (i >> (level + 1) == j >> (level + 1)) & (i >> half > j >> half)
     return pairs, since_boundary(G, level, BT, BK), tl.where(whole, WIDEST, 0.0)
 
 
@@ -131,6 +126,21 @@ def chunk_of(n, order, low, segment, chunks, cu_seqlens, BT: tl.constexpr):
 
 
 @triton.jit
+def place_of(left, segment, segments, cu_seqlens, SLICES: tl.constexpr, HS: tl.constexpr):
+    """After a sweep: (its slice, its sequence's state, its segment's, whether that is the sequence's last), numbers.
+
+    left: tokens that the sweep's loop left over, 0 or less, of which the compiler knows nothing. So it finds all this
+    after the loop, which has no registers to hold it.
+    """
+    pid = tl.program_id(0) + tl.maximum(left, 0)
+    h = pid // SLICES % HS
+    order = pid // (SLICES * HS) % segments
+    n = (pid // (SLICES * HS) // segments).to(tl.int64)
+    slot, count = slots_of(n, segment, segments, cu_seqlens)
+    return pid % SLICES, n * HS + h, (slot + order) * HS + h, order + 1 == count
+
+
+@triton.jit
 def chunk_scores(
     q, a, y, g, beta, scale, keep, H: tl.constexpr, HY: tl.constexpr, HS: tl.constexpr, K: tl.constexpr,
     BT: tl.constexpr, BS: tl.constexpr, READ: tl.constexpr, DPLR: tl.constexpr, L2NORM: tl.constexpr,
@@ -138,13 +148,15 @@ def chunk_scores(
 ):  # fmt: skip
     """tril(a y^T, -1) and s tril(q y^T) [BT, BT] fp32 through the decays in between; the second is 0 if not READ.
 
-    y has HY heads a row. KDA: y is k, and rows a of the product are k and its columns beta k.
+    y has HY heads a row. KDA: y is k, and rows a of the product are k and its columns beta k. With L2NORM 1 / |q| and
+    1 / |y| [BT] follow, by which both are multiplied, else zeros.
     """
     rows = tl.arange(0, BT)
     dtype = y.dtype.element_ty
     diagonal = tl.zeros([BT], dtype=tl.float32)
-    squares_q = tl.zeros([BT], dtype=tl.float32)
-    squares_k = tl.zeros([BT], dtype=tl.float32)
+    # Squares first, then what rows are divided by.
+    of_q = tl.zeros([BT], dtype=tl.float32)
+    of_k = tl.zeros([BT], dtype=tl.float32)
     A = tl.zeros([BT, BT], dtype=tl.float32)
     Q = tl.zeros([BT, BT], dtype=tl.float32)
     for start in tl.range(0, K, BS, disable_licm=True, num_stages=1):
@@ -152,16 +164,15 @@ def chunk_scores(
         b_y = load_rows(y, HY * K, keep, start, BT, K, BS)
         b_a = load_rows(a, HS * K, keep, start, BT, K, BS) if DPLR else b_y
         if L2NORM:
-            squares_k += tl.sum(b_y.to(tl.float32) * b_y, 1)
+            of_k += tl.sum(b_y.to(tl.float32) * b_y, 1)
         if READ:
             b_q = load_rows(q, H * K, keep, start, BT, K, BS)
             diagonal += tl.sum(b_q.to(tl.float32) * b_y, 1)
             if L2NORM:
-                squares_q += tl.sum(b_q.to(tl.float32) * b_q, 1)
-        order = pairs_of(g, start, rows, keep, HS, K, BT)
+                of_q += tl.sum(b_q.to(tl.float32) * b_q, 1)
         first = first_level(b_G, dtype, BT, BS)
         for level in tl.range(first, depth(BT), disable_licm=True, num_stages=1):
-            pairs, since, most = pairs_at(order, level, first, b_G, BT, BS)
+            pairs, since, most = pairs_at(level, first, b_G, BT, BS)
             columns = tl.trans((b_y * decay(-since, most)).to(dtype))
             before = decay(since, most)
             if READ:
@@ -174,12 +185,13 @@ def chunk_scores(
     if not DPLR:
         column = load_beta(beta, keep, HS, BT)
         if L2NORM:
-            of_k = inverse_norm(squares_k)
+            of_k = inverse_norm(of_k)
             column *= of_k
             A *= of_k[:, None]
             if READ:
-                Q *= inverse_norm(squares_q)[:, None]
+                of_q = inverse_norm(of_q)
+                Q *= of_q[:, None]
         A *= column[None, :]
         if READ:
             Q *= column[None, :]
-    return A, Q
+    return A, Q, of_q, of_k

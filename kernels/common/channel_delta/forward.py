@@ -8,7 +8,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.common.channel_delta.device import chunk_of
+from kernels.common.channel_delta.device import chunk_of, place_of
 from kernels.common.linear_state.device import load_rows, load_state, locate, store_rows, store_state, times_state
 
 
@@ -43,7 +43,7 @@ def channel_delta_output_kernel(
     Bytes a token and state head over all slices, s an element: KDA s (3K + 2V + 2 BT), DPLR s (4K + 2V + 4 BT); kept
     s (KV / BT + V).
     """
-    part, h, n, order, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES, HS)
+    part, h, n, order, slot, low, high, _ = locate(T, segment, segments, cu_seqlens, SLICES, HS)
     if low >= high:
         return
     rows = tl.arange(0, BT)
@@ -68,14 +68,18 @@ def channel_delta_output_kernel(
     if S_start is not None:
         S = load_state(S_start, (slot if SEGMENTED else n) * HS + h, kk[:, None], vv[None, :], K, V, K * V)
 
-    length = (high - low).to(tl.int32)
-    for done in range(0, length, BT):
-        keep = rows < length - done
+    left = (high - low).to(tl.int32)
+    for _done in range(0, left, BT):
+        keep = rows < left
         if kept_S is not None:
             store_state(kept_S, chunk, S, kk[:, None], vv[None, :], K, V, K * V)
         b_v, b_x = chunk_values(v, inverse, ak, keep, part * BV, HS, V, BT, BV, DPLR, PRECISION)
         b_w = load_rows(w, HS * K, keep, 0, BT, K, BK)  # [BT, BK]
         b_u = (b_x + times_state(b_w, S, PRECISION)).to(b_v.dtype)  # [BT, BV]
+        if DPLR and BK < 256:
+            # Keeps these loads behind the products above: both together need more registers than there are. Of 256 keys
+            # the barrier itself costs some.
+            tl.debug_barrier()
         b_q = load_rows(read, HS * K, keep, 0, BT, K, BK)  # [BT, BK]
         b_qb = load_rows(qb, HS * BT, keep, 0, BT, BT, BT)
         b_o = tl.dot(b_qb, b_u, times_state(b_q, S, PRECISION), input_precision=PRECISION)
@@ -102,6 +106,10 @@ def channel_delta_output_kernel(
         inverse += BT * HS * BT
         qb += BT * HS * BT
         chunk += HS
+        left -= BT
 
-    if S_end is not None and high == end:
-        store_state(S_end, n * HS + h, S, kk[:, None], vv[None, :], K, V, K * V)
+    if S_end is not None:
+        part, number, _, last = place_of(left, segment, segments, cu_seqlens, SLICES, HS)
+        vv = part * BV + tl.arange(0, BV)
+        if last:
+            store_state(S_end, number, S, kk[:, None], vv[None, :], K, V, K * V)

@@ -6,8 +6,7 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from kernels.common.channel_delta.chunked import Call, Inputs, Maybe, Saved, backward, forward
-from kernels.common.channel_delta.plan import MAX_DIM, Shape, fusible, plan
-from kernels.common.delta_state.spec import unit
+from kernels.common.channel_delta.plan import MAX_DIM, Shape, plan
 from suite.errors import UsageError
 
 
@@ -24,9 +23,6 @@ def chunk_channel_delta(q, k, v, log_decay, *, beta=None, a=None, b=None, l2norm
     """
     tensors = (q, k, v, log_decay, beta, a, b, initial_state)
     kept = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
-    if l2norm and (kept or not fusible(q.shape[-1])):
-        # Kernels that cut heads in slices do not know a whole row's norm.
-        q, k, l2norm = unit(q.float()).to(q.dtype), unit(k.float()).to(k.dtype), False
     inputs = Inputs(q, k, v, log_decay, beta, a, b)
     call = _call(inputs, scale, cu_seqlens, cu_seqlens_cpu, chunk, kept, l2norm)
     expected = (call.shape.sequences, call.shape.heads, call.shape.K, call.shape.V)
@@ -43,7 +39,8 @@ class _Chunked(torch.autograd.Function):
         end = _empty_state(call, q, S) if output_final_state else None
         o, saved = forward(call, Inputs(q, k, v, g, beta, a, b), S, end)
         if saved is not None and call.shape.kept:
-            ctx.save_for_backward(q, k, v, g, beta, a, b, S, *saved.operands, saved.states, saved.u, saved.maps)
+            ctx.save_for_backward(q, k, v, g, beta, a, b, S, *saved.operands, saved.norms, saved.states, saved.u,
+                                  saved.maps)  # fmt: skip
         ctx.call = call
         ctx.set_materialize_grads(False)
         return o, end

@@ -8,7 +8,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.common.channel_delta.device import decay, depth, first_level, load_sums, pairs_at, pairs_of
+from kernels.common.channel_delta.device import decay, depth, first_level, load_sums, pairs_at
 from kernels.common.linear_state.device import load_rows, locate, store_rows, times_state
 
 
@@ -63,8 +63,17 @@ def product_of_states(S, dS, first, K: tl.constexpr, V: tl.constexpr, BS: tl.con
 
 
 @triton.jit
+def across(x, dx, factor, along, H: tl.constexpr, HS: tl.constexpr, keep, start, K: tl.constexpr, BT: tl.constexpr,
+           BS: tl.constexpr):  # fmt: skip
+    """In place, of a slice: dx of x' = factor x, factor 1 / |x|, -> dx of x; along: x' . dx of whole rows [BT]."""
+    b_x = load_rows(x, H * K, keep, start, BT, K, BS) * factor[:, None]
+    b_dx = load_rows(dx, HS * K, keep, start, BT, K, BS).to(tl.float32) - b_x * along[:, None]
+    store_rows(dx, b_dx * factor[:, None], HS * K, keep, start, BT, K, BS)
+
+
+@triton.jit
 def through_scores(
-    P, q, a, y, g, G, keep, order, first, STRIDE: tl.constexpr, BT: tl.constexpr, BS: tl.constexpr,
+    P, q, a, y, g, G, keep, first, STRIDE: tl.constexpr, BT: tl.constexpr, BS: tl.constexpr,
     DPLR: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """What rows q, a and columns y receive through the chunk's scores: (dq, da, dy, for dg: of q and y, of a).
@@ -79,7 +88,7 @@ def through_scores(
     upto = tl.zeros([BT, BS], dtype=tl.float32)
     upto_a = tl.zeros([BT, BS], dtype=tl.float32)
     for level in tl.range(first, depth(BT), disable_licm=True, num_stages=1):
-        pairs, since, most = pairs_at(order, level, first, G, BT, BS)
+        pairs, since, most = pairs_at(level, first, G, BT, BS)
         after = decay(-since, most)
         before = decay(since, most)
         # The rounded operands of both products, so that rows and columns cancel in dg where they should.
@@ -105,7 +114,7 @@ def through_scores(
 
 @triton.jit(do_not_specialize=["T"])
 def channel_delta_gradients_kernel(
-    q, k, v, g, beta, a, b, do, dz, u, kept_S, kept_dS, dscores, dq, dk, dg, dbeta, da, db, cu_seqlens, scale, T,
+    q, k, v, g, beta, a, b, norms, do, dz, u, kept_S, kept_dS, dscores, dq, dk, dg, dbeta, da, db, cu_seqlens, scale, T,
     chunks, H: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr, BT: tl.constexpr, BS: tl.constexpr,
     BV: tl.constexpr, DPLR: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -119,6 +128,8 @@ def channel_delta_gradients_kernel(
 
     KDA: a is -k and reads through G, b is beta k, there is no fourth column: dk = beta db - da, dbeta = k . db.
     A row that reads through token t's gate and a column that is read through it add to dg_t what they multiply.
+    Where `norms` is given, all this is of x' = x / |x|, and dx = (dx' - x' (x' . dx')) / |x| follows in a second turn
+    over dq and dk.
 
     Grid:    sequences x chunks x HS, one axis.
     On chip: two or four P [BT, BT], and slices [BT, BS] of all else, one after another.
@@ -163,6 +174,10 @@ def channel_delta_gradients_kernel(
     else:
         b_beta = tl.load(beta + at + rows * HS, mask=keep, other=0.0).to(tl.float32)
     b_dbeta = tl.zeros([BT], dtype=tl.float32)
+    if norms is not None:
+        norms += at * 2 + rows * HS * 2
+        along_q = tl.zeros([BT], dtype=tl.float32)
+        along_k = tl.zeros([BT], dtype=tl.float32)
     # What one thread stored others load below.
     tl.debug_barrier()
 
@@ -170,20 +185,22 @@ def channel_delta_gradients_kernel(
         b_g, b_G = load_sums(g, HS * K, keep, start, BT, K, BS)  # [BT, BS]
         b_q = load_rows(q, H * K, keep, start, BT, K, BS)
         b_k = load_rows(k, H * K, keep, start, BT, K, BS)
+        if norms is not None:
+            b_q *= tl.load(norms, mask=keep, other=0.0)[:, None]
+            b_k *= tl.load(norms + 1, mask=keep, other=0.0)[:, None]
         if DPLR:
             b_a = load_rows(a, HS * K, keep, start, BT, K, BS)
             b_b = load_rows(b, HS * K, keep, start, BT, K, BS)
         else:
             b_a = b_k
             b_b = b_k * b_beta[:, None]
-        order = pairs_of(g, start, rows, keep, HS, K, BT)
         first = first_level(b_G, q.dtype.element_ty, BT, BS)
         b_dq, b_da, b_db, upto, upto_a = through_scores(
-            dscores, b_q, b_a, b_b, b_g, b_G, keep, order, first, STRIDE, BT, BS, DPLR, PRECISION
+            dscores, b_q, b_a, b_b, b_g, b_G, keep, first, STRIDE, BT, BS, DPLR, PRECISION
         )
         if DPLR:
             x_dq, x_da, b_dk, x_upto, x_upto_a = through_scores(
-                dscores + 2 * BT, b_q, b_a, b_k, b_g, b_G, keep, order, first, STRIDE, BT, BS, DPLR, PRECISION
+                dscores + 2 * BT, b_q, b_a, b_k, b_g, b_G, keep, first, STRIDE, BT, BS, DPLR, PRECISION
             )
             b_dq += x_dq
             b_da += x_da
@@ -221,6 +238,9 @@ def channel_delta_gradients_kernel(
             b_dk = b_beta[:, None] * b_db + b_da
         store_rows(dq, b_dq, HS * K, keep, start, BT, K, BS)
         store_rows(dk, b_dk, HS * K, keep, start, BT, K, BS)
+        if norms is not None:
+            along_q += tl.sum(b_q * b_dq, 1)
+            along_k += tl.sum(b_k * b_dk, 1)
         b_dg = tl.cumsum(upto + upto_a, 0, reverse=True) + tl.cumsum(beyond, 0) - beyond
         if DPLR:
             # a reads through the gates before its own token.
@@ -229,3 +249,10 @@ def channel_delta_gradients_kernel(
         store_rows(dg, b_dg, HS * K, keep, start, BT, K, BS)
     if not DPLR:
         tl.store(dbeta + at + rows * HS, b_dbeta, mask=keep)
+    if norms is not None:
+        tl.debug_barrier()
+        of_q = tl.load(norms, mask=keep, other=0.0)
+        of_k = tl.load(norms + 1, mask=keep, other=0.0)
+        for start in tl.range(0, K, BS, disable_licm=True):
+            across(q, dq, of_q, along_q, H, HS, keep, start, K, BT, BS)
+            across(k, dk, of_k, along_k, H, HS, keep, start, K, BT, BS)

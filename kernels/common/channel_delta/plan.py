@@ -132,8 +132,11 @@ def key(shape: Shape, kind: str, segmented: bool) -> str:
     family = "dplr" if shape.dplr else "kda"
     regime = "segments" if segmented else "on-chip"
     sizes = f"K{shape.K}/V{shape.V}/{shape.dtype}/C{chunk_of(shape)}"
-    if shape.fused and kind in FORWARD:
-        kind, family = f"fused-{kind}", family + "-norm" * shape.l2norm
+    fused = shape.fused and kind in FORWARD
+    if shape.l2norm and (fused or kind in ("prepare", "gradients")):
+        family += "-norm"
+    if fused:
+        kind = f"fused-{kind}"
     return f"channel_delta/{kind}/{family}/{sizes}/{regime}"
 
 

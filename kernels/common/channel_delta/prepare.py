@@ -15,7 +15,7 @@ from kernels.common.triangular import invert_unit_lower
 
 @triton.jit(do_not_specialize=["T"])
 def channel_delta_prepare_kernel(
-    q, k, g, beta, a, b, w, read, write, write_v, inverse, qb, ak, qk, total, cu_seqlens, scale, T, chunks,
+    q, k, g, beta, a, b, w, read, write, write_v, inverse, qb, ak, qk, total, norms, cu_seqlens, scale, T, chunks,
     H: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, BT: tl.constexpr, BS: tl.constexpr, DPLR: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -28,11 +28,13 @@ def channel_delta_prepare_kernel(
         KDA   inverse = (I + A)^-1    w = -inverse k 2^G
         DPLR  inverse = (I - A)^-1    w = inverse a 2^(G-g)
 
+    Where `norms` is given (KDA), q and k are divided by their norms first.
+
     Grid:    sequences x chunks x HS, one axis.
     On chip: scores [BT, BT] fp32, and slices [BT, BS] of the operands, one after another.
     Reads:   q, k, g, beta or a, b: twice, DPLR q, a, g three times.
     Writes:  w, read, write (and write_v) [B, T, HS, K]; inverse, qb (and ak, qk) [B, T, HS, BT]; total [chunks, HS, K]
-             fp32.
+             fp32; norms [B, T, HS, 2] fp32, what rows of q and k were multiplied by.
     Bytes a token and state head: KDA (5 s + c) K + 4 s BT, DPLR (8 s + c) K + 8 s BT, with s and c bytes an element of
     q and g; what is read again comes from L2.
     """
@@ -56,14 +58,21 @@ def channel_delta_prepare_kernel(
         a += at * K
         b += at * K
         write_v += at * K
-        AK, QK = chunk_scores(q, a, k, g, beta, scale, keep, H, H, HS, K, BT, BS, True, DPLR, False, PRECISION)
+        AK, QK, _, _ = chunk_scores(q, a, k, g, beta, scale, keep, H, H, HS, K, BT, BS, True, DPLR, False, PRECISION)
         store_rows(ak + at * BT, AK, HS * BT, keep, 0, BT, BT, BT)
         store_rows(qk + at * BT, QK, HS * BT, keep, 0, BT, BT, BT)
-        A, QB = chunk_scores(q, a, b, g, beta, scale, keep, H, HS, HS, K, BT, BS, True, DPLR, False, PRECISION)
+        A, QB, _, _ = chunk_scores(q, a, b, g, beta, scale, keep, H, HS, HS, K, BT, BS, True, DPLR, False, PRECISION)
         A = -A
     else:
         beta += at
-        A, QB = chunk_scores(q, k, k, g, beta, scale, keep, H, H, HS, K, BT, BS, True, DPLR, False, PRECISION)
+        L2NORM: tl.constexpr = norms is not None
+        A, QB, of_q, of_k = chunk_scores(
+            q, k, k, g, beta, scale, keep, H, H, HS, K, BT, BS, True, DPLR, L2NORM, PRECISION
+        )
+        if norms is not None:
+            norms += at * 2 + rows * HS * 2
+            tl.store(norms, of_q, mask=keep)
+            tl.store(norms + 1, of_k, mask=keep)
     store_rows(qb, QB, HS * BT, keep, 0, BT, BT, BT)
     T_inverse = invert_unit_lower(A, BT, HALF).to(q.dtype.element_ty)
     store_rows(inverse, T_inverse, HS * BT, keep, 0, BT, BT, BT)
@@ -73,6 +82,9 @@ def channel_delta_prepare_kernel(
         end = tl.sum(b_g, 0)
         b_q = load_rows(q, H * K, keep, start, BT, K, BS).to(tl.float32) * scale
         b_k = load_rows(k, H * K, keep, start, BT, K, BS).to(tl.float32)
+        if norms is not None:
+            b_q *= of_q[:, None]
+            b_k *= of_k[:, None]
         after = decay(end[None, :] - b_G)
         before = tl.exp2(b_G)
         store_rows(read, b_q * before, HS * K, keep, start, BT, K, BS)

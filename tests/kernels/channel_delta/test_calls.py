@@ -131,11 +131,12 @@ def test_nothing_is_prepared_where_no_backward_pass_follows(dplr: bool) -> None:
         assert launched(shape(B=64, T=4096, K=256, dplr=dplr)[2], "fwd") == ["prepare", "output"]
 
 
-def test_a_norm_changes_the_fused_kernels_alone() -> None:
-    _, plain, _ = shape(B=1, T=8192)
+@pytest.mark.parametrize(("pass_", "taking"), [("fwd", {"map", "output"}), ("fwdbwd", {"prepare", "gradients"})])
+def test_a_norm_changes_the_kernels_that_take_it(pass_: str, taking: set[str]) -> None:
+    _, plain, chosen = shape(B=1, T=8192, pass_=pass_)
     normed = replace(plain, l2norm=True)
-    assert key(plain, "map", True) != key(normed, "map", True)
-    assert key(replace(plain, kept=True), "map", True) == key(replace(normed, kept=True), "map", True)
+    kinds = launched(chosen, pass_)
+    assert {kind for kind in kinds if key(plain, kind, True) != key(normed, kind, True)} == taking
 
 
 def test_executed_flops_grow_with_what_is_done() -> None:

@@ -5,15 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import torch
 
-from kernels.kimi_delta_attention.chunk import chunk_kimi_delta_attention
 from kernels.kimi_delta_attention.decode import step_kimi_delta_attention
-from kernels.kimi_delta_attention.spec import kimi_delta_attention
-from suite import Problem
-from suite.checking import check_case
-from suite.inputs import draw_inputs
-from suite.targets import aim
+from tests.kernels.channel_delta.cases import KIMI, stepped, steps_continue
 
 pytestmark = pytest.mark.interpret
 
@@ -30,21 +24,8 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 @pytest.mark.parametrize("name", CASES)
 def test_output_and_state(name: str) -> None:
     own, sizes = CASES[name]
-    problem = Problem(**{"T": 100, "H": 2, "K": 32, "dtype": "fp32", "pass_": "decode", **sizes})
-    found = check_case(
-        kimi_delta_attention, "triton_step", kimi_delta_attention.complete(problem, own), device="interpret"
-    )
-    assert found.ok, found.reason
-    assert set(found.errors) == {"o", "state"}
+    stepped(KIMI, sizes, own)
 
 
 def test_steps_continue_a_chunked_pass() -> None:
-    at = kimi_delta_attention.complete(Problem(B=2, T=40, H=1, HV=2, K=16, dtype="fp32"))
-    inputs = draw_inputs(kimi_delta_attention, at, seed=0)
-    with aim("sm_90"):
-        whole, _ = chunk_kimi_delta_attention(**inputs, chunk=16)
-        before = {name: x[:, :37] for name, x in inputs.items()}
-        _, state = chunk_kimi_delta_attention(**before, output_final_state=True, chunk=16)
-        for t in range(37, 40):
-            o = step_kimi_delta_attention(**{name: x[:, t : t + 1] for name, x in inputs.items()}, state=state)
-            torch.testing.assert_close(o, whole[:, t : t + 1], rtol=1e-4, atol=1e-5)
+    steps_continue(KIMI, step_kimi_delta_attention)

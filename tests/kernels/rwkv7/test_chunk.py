@@ -2,87 +2,63 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 
-from baselines.rwkv7.pytorch import naive
 from kernels.kimi_delta_attention.chunk import chunk_kimi_delta_attention
 from kernels.rwkv7.chunk import chunk_rwkv7
-from kernels.rwkv7.spec import recurrence, rwkv7
-from suite import Problem
-from suite.inputs import draw_inputs
+from kernels.rwkv7.spec import recurrence
 from suite.numerics import difference
-from tests.kernels.channel_delta.cases import CASES, FORWARD, NAMES, SMS, aimed, checked, gradients, halves_agree
+from tests.kernels.channel_delta.cases import (
+    FORWARD,
+    LARGE,
+    NAMES,
+    RWKV7,
+    SMS,
+    aimed,
+    checked,
+    extreme_gates_match,
+    halves_match,
+    large_heads_match,
+    parallel_form_agrees,
+)
 
 pytestmark = pytest.mark.interpret
-
-WHOLE = {"o", "dq", "dk", "dv", "dlog_decay", "da", "db"}
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_outputs_states_and_gradients(name: str) -> None:
-    found = checked(rwkv7, name)
-    assert found.ok, found.reason
-    assert set(found.errors) >= WHOLE
-    assert ("dinitial_state" in found.errors) == bool(CASES[name][2].get("initial_state"))
-    assert found.repeatable
+    checked(RWKV7, name)
 
 
 @pytest.mark.parametrize("name", FORWARD)
 def test_forward_alone(name: str) -> None:
-    found = checked(rwkv7, name, pass_="fwd")
-    assert found.ok, found.reason
-    assert ("final_state" in found.errors) == bool(CASES[name][2].get("initial_state"))
-    assert found.repeatable
+    checked(RWKV7, name, "fwd")
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("regime", SMS)
-@pytest.mark.parametrize("size", [64, 128, 256])
-def test_large_heads(regime: str, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(CASES, "large", (regime, 64, {"T": 600, "H": 1, "K": size, "dtype": "fp16"}))
-    found = checked(rwkv7, "large", initial_state=True)
-    assert found.ok, found.reason
-
-
-def draw(T: int, **sizes: Any) -> dict[str, torch.Tensor]:
-    at = {"H": 1, "K": 16, "V": 20, "dtype": "fp32", **sizes}
-    return draw_inputs(rwkv7, rwkv7.complete(Problem(T=T, **at)), seed=2)
+@LARGE
+def test_large_heads(regime: str, size: int) -> None:
+    large_heads_match(RWKV7, regime, size)
 
 
 @pytest.mark.parametrize("regime", SMS)
 def test_two_halves_with_the_carried_state_are_the_whole(regime: str) -> None:
-    halves_agree(chunk_rwkv7, draw(80), 37, regime)
+    halves_match(RWKV7, regime)
 
 
 def test_gradients_are_those_of_the_parallel_form() -> None:
-    inputs = draw(40, HV=2)
-    with aimed("on-chip"):
-        found = gradients(chunk_rwkv7, inputs, chunk=16)
-    expected = gradients(naive, {name: x.double() for name, x in inputs.items()})
-    for name, ours in found.items():
-        assert difference(ours, expected[name], 1).error < 1e-5, name
+    parallel_form_agrees(RWKV7)
 
 
 @pytest.mark.parametrize(("gate", "every"), [(0.0, 1), (-20.0, 1), (-1e4, 3), (float("-inf"), 3)])
 def test_extreme_gates(gate: float, every: int) -> None:
-    inputs = draw(50)
-    inputs["log_decay"][:, ::every, :, ::2] = gate
-    with aimed("on-chip"):
-        found = gradients(chunk_rwkv7, inputs, chunk=32)
-    expected = gradients(recurrence, {name: x.double() for name, x in inputs.items()})
-    largest = max(float(x.square().mean().sqrt()) for x in expected.values())
-    for name, ours in found.items():
-        assert difference(ours, expected[name], 1, 1e-4 * largest).error < 1e-4, name
-    with aimed("on-chip"):
-        alone, _ = chunk_rwkv7(**inputs, chunk=32)
-    assert difference(alone, expected["o"], 1, 1e-4 * largest).error < 1e-4
+    extreme_gates_match(RWKV7, gate, every)
 
 
 def test_scale_is_the_callers_and_1_by_default() -> None:
-    inputs = draw(30)
+    inputs = RWKV7.draw(30)
     with aimed("on-chip"):
         plain, _ = chunk_rwkv7(**inputs, chunk=16)
         half, _ = chunk_rwkv7(**inputs, scale=0.5, chunk=16)
@@ -92,7 +68,7 @@ def test_scale_is_the_callers_and_1_by_default() -> None:
 
 def test_it_holds_kimi_delta_attention() -> None:
     """S = diag(a) S + b k (v - k^T diag(a) S)^T is this recurrence with a = -k e^g, b = beta k and values beta v."""
-    inputs = draw(40)
+    inputs = RWKV7.draw(40)
     k = torch.nn.functional.normalize(inputs["k"], dim=-1)
     beta = torch.linspace(0.1, 1.0, 40).reshape(1, 40, 1)
     g = inputs["log_decay"]
