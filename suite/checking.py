@@ -6,6 +6,7 @@ writes beside a tensor is seen. Its inputs must be as they were, but for a step'
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -20,7 +21,7 @@ from suite.errors import UsageError
 from suite.faults import classify
 from suite.guarding import Guard
 from suite.inputs import Inputs, draw_inputs, each, flat
-from suite.numerics import FLOOR, Difference, difference, limit_of, rms
+from suite.numerics import FLOOR, Difference, difference, limit_of, not_finite, rms
 from suite.oracle import Reference, reference
 from suite.problem import Problem, Value
 from suite.registry import Implementation, Operator
@@ -143,6 +144,9 @@ class Checker:
             floor = max(GRADIENT_FLOOR, ROUNDING / self._limit(name)) * largest
             least = max(floor, self._whole(name, out)) if name.startswith(GRADIENT) else FLOOR
             found[name] = difference(cut, value, token_dim, least)
+            # A cache that a step is given may hold anything where no token is.
+            if not found[name].why and out is not None and not name.startswith("state") and (why := not_finite(out)):
+                found[name] = Difference(math.inf, why=f"{why}, beside the sequence and heads that are compared")
         limits = {name: self._limit(name) for name in found}
         wrong = [d.describe(name, limits[name]) for name, d in found.items() if d.exceeds(limits[name])]
         errors = {name: d.error for name, d in found.items()}

@@ -58,7 +58,7 @@ def difference(
     if out.shape != oracle.shape:
         return Difference(math.inf, why=f"shape {list(out.shape)}, not {list(oracle.shape)}")
     out, oracle = out.detach().double(), oracle.detach().double()
-    if why := _not_finite(out):
+    if why := not_finite(out):
         return Difference(math.inf, why=why)
     scale = max(rms(oracle), FLOOR, floor)
     error = rms(out - oracle) / scale
@@ -81,11 +81,12 @@ def limit_of(dtype: str, name: str, limits: Mapping[str, float] | None = None) -
     return max(own, GATE_LIMITS.get(dtype, own)) if gate else own
 
 
-def _not_finite(out: torch.Tensor) -> str:
+def not_finite(out: torch.Tensor) -> str:
+    """How many values are NaN or infinite, and where the first is; "" when none is."""
     bad = ~torch.isfinite(out)
     if not bad.any():
         return ""
-    first = tuple(int(i) for i in bad.nonzero()[0])
+    first = tuple(int(i) for i in torch.unravel_index(bad.flatten().byte().argmax(), bad.shape))
     return f"{int(bad.sum())} of {out.numel()} values not finite, first at {first}"
 
 

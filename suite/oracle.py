@@ -45,10 +45,11 @@ def reference(operator: Operator, problem: Problem, inputs: Inputs, cotangents: 
     """Run the oracle on the sequence and head group that `pick` selects.
 
     cotangents: gradients of the full outputs, needed in passes that differentiate
-    pick:       any integer; sequences and groups are chosen by it
+    pick:       any integer; 0 is the last of both, where a wrong stride or an offset that ran over shows; the next
+                ones count down
     """
-    sequence = None if _shares_inputs(operator, problem, inputs) else pick % problem.N
-    group = (pick // problem.N) % problem.groups
+    sequence = None if _shares_inputs(operator, problem, inputs) else (-1 - pick) % problem.N
+    group = (-1 - pick // problem.N) % problem.groups
     cut = slicer(problem, sequence, group)
     sliced = each(_to_double, cut_inputs(operator, inputs, cut))
     if sequence is None and problem.cu_seqlens is not None:

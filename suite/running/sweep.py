@@ -26,6 +26,8 @@ from suite.store import Key, record_key
 # Beyond its budget a problem that does not stop by itself is ended: this part of the whole budget is the grace.
 GRACE = 0.05
 STDERR_LENGTH = 1500
+# Of the last line that a worker wrote before it ended, in its reason.
+LAST_WORDS = 200
 # The phase that is none of a case's: planning, storing, talking to workers.
 HARNESS = "harness"
 COOLING = "cooling"
@@ -209,7 +211,7 @@ class Sweep:
         tail = worker.tail()
         worker.kill()
         why = ", as the kernel does when memory is gone" if status == "oom" else ""
-        last = f": {tail.splitlines()[-1]}" if tail else ""
+        last = f": {tail.splitlines()[-1][-LAST_WORDS:]}" if tail else ""
         self._fail(at, launch, status, f"the worker ended by {how} during {phase}{why}{last}", tail)
         return at
 

@@ -35,7 +35,7 @@ CASES: dict[str, dict[str, Any]] = {
 def checked(operator: Operator, implementation: str, sizes: dict[str, Any], **tunables: Any) -> None:
     """An implementation agrees with the oracle, gradients included."""
     at = operator.complete(Problem(**{"H": 2, "K": 16, "V": 24, "dtype": "fp32", "pass_": "fwdbwd", **sizes}))
-    found = check_case(operator, implementation, at, tunables, seed=at.N - 1)
+    found = check_case(operator, implementation, at, tunables)
     assert found.status == "ok", found.reason
     assert {"o"} < set(found.errors) or at.pass_ == "fwd"
 

@@ -47,6 +47,37 @@ def test_statuses(mean: Operator, name: str, status: str, words: str) -> None:
     assert (found.status, words in found.reason) == (status, True), found
 
 
+@pytest.mark.parametrize("left_out", [(0, 1), (1, 0), (0, 0)], ids=["sequence", "head", "both"])
+def test_what_is_left_unwritten_beside_the_part_that_is_compared_is_seen(left_out: tuple[int, int]) -> None:
+    """A seed compares one sequence and head: the last of both here."""
+    linear = replace(discover().operator("linear_attention"))
+    oracle = linear.oracle
+
+    @linear.implementation("partly", origin="ours", devices={"cpu"})
+    def partly(q, k, v, **words):
+        o = torch.empty_like(v)
+        wanted, (sequence, head) = oracle(q, k, v, **words)[0], left_out
+        for n, h in {(n, h) for n in range(2) for h in range(2)} - {(sequence, head)}:
+            o[n, :, h] = wanted[n, :, h]
+        return o, None
+
+    problem = linear.complete(Problem(B=2, T=20, H=2, K=8, dtype="fp32"))
+    found = check_case(linear, "partly", problem)
+    assert found.status == "incorrect"
+    assert "160 of 640 values not finite" in found.reason
+    assert "beside the sequence and heads that are compared" in found.reason
+
+
+@pytest.mark.parametrize(("pick", "compared"), [(0, (1, 1)), (1, (0, 1)), (2, (1, 0)), (3, (0, 0))])
+def test_the_part_that_is_compared_is_the_last_at_first(pick: int, compared: tuple[int, int]) -> None:
+    linear = discover().operator("linear_attention")
+    problem = linear.complete(Problem(B=2, T=20, H=2, K=8, dtype="fp32"))
+    inputs = draw_inputs(linear, problem, seed=0)
+    found = reference(linear, problem, inputs, None, pick)
+    n, h = compared
+    assert torch.equal(found.cut("q", inputs["q"]), inputs["q"][n : n + 1, :, h : h + 1])
+
+
 def test_gradients_are_compared_by_name(mean: Operator) -> None:
     found = check_case(mean, "torch", PROBLEM.replace(pass_="fwdbwd"))
     # q and k do not enter: they have no gradient, and so nothing to compare with.
@@ -186,7 +217,7 @@ def test_what_an_operator_approximates_is_computed_beside_it() -> None:
     close = replace(linear, approximates=lambda p: softmax if p.axis("normalised") else None)
     close.implementations.update(linear.implementations)
     found = check_case(close, "naive", problem).approximation_error
-    q, k, v = (draw_inputs(linear, problem, seed=0)[name][:1, :, :1].double() for name in ("q", "k", "v"))
+    q, k, v = (draw_inputs(linear, problem, seed=0)[name][-1:, :, -1:].double() for name in ("q", "k", "v"))
     exact = softmax.oracle(q, k, v)[0]
     mine = linear.oracle(q, k, v, feature_map="elu1", normalised=True)[0]
     assert found == pytest.approx(float((mine - exact).norm() / exact.norm()))

@@ -39,7 +39,7 @@ def statuses(run: Path) -> dict[str, str]:
 def test_faults_cost_one_record_each(tmp_path: Path) -> None:
     plugin, run = write(tmp_path, FAULTS, "sweep_faults.py"), tmp_path / "run"
     assert (
-        bench("--load", str(plugin), "--op", "running_mean", "--pass", "fwd", "--timeout", "4", "--out", str(run)) == 1
+        bench("--load", str(plugin), "--op", "running_mean", "--pass", "fwd", "--timeout", "7", "--out", str(run)) == 1
     )
     assert statuses(run) == {
         "torch": "ok", "segfault": "crashed", "exits": "crashed", "hangs": "timeout", "hungry": "oom", "prints": "ok",
@@ -54,9 +54,10 @@ def test_faults_cost_one_record_each(tmp_path: Path) -> None:
     assert by_name["overruns"]["reason"].startswith("it writes past a tensor of shape [")
     assert by_name["scribbles"]["reason"] == "it changes its input q"
     assert "exit code 0" in by_name["exits"]["reason"]
-    assert "nothing happened for 4 s" in by_name["hangs"]["reason"]
+    assert "nothing happened for 7 s" in by_name["hangs"]["reason"]
     for name, record in by_name.items():
         assert ("time_ms" in record) == (record["status"] == "ok"), name
+        assert len(record["reason"]) < 300, name
 
 
 def test_a_hung_process_group_is_gone_within_5_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,9 +81,7 @@ CASES = [
 @pytest.mark.parametrize(("operator", "axes", "sizes", "loads"), CASES)
 def test_outputs_and_gradients(operator: Operator, axes: dict[str, Any], sizes: dict[str, Any], loads: str) -> None:
     at = Problem(**{"H": 2, "K": 64, "dtype": "fp32", "pass_": "fwdbwd"} | sizes, axes=tuple(axes.items()))
-    # A seed looks at one sequence and group of heads, this one at the last.
-    seed = at.N * at.groups - 1
-    check = check_case(operator, "triton_flash", at, {"loads": loads}, device="interpret", seed=seed)
+    check = check_case(operator, "triton_flash", at, {"loads": loads}, device="interpret")
     assert check.status == "ok", check.reason
     assert set(check.errors) == {"o", "dq", "dk", "dv"}
     assert check.repeatable

@@ -32,20 +32,20 @@ def short_segments(least: str) -> Callable[..., Any]:
     return shortened
 
 
-def checked(operator: Operator, case: Problem, regime: str, names: set[str], seed: int = 0) -> None:
+def checked(operator: Operator, case: Problem, regime: str, names: set[str]) -> None:
     """triton_chunk runs in a regime and gives the oracle's `names`, the same in two calls."""
     configuration = operator.implementations["triton_chunk"].configuration
     assert configuration is not None
     with aim(replace(REPRESENTATIVES["sm_90"], sms=SMS[regime])):
         assert {each["regime"] for each in configuration(case, {}).values()} == {regime}
-        found = check_case(operator, "triton_chunk", case, device="interpret", seed=seed)
+        found = check_case(operator, "triton_chunk", case, device="interpret")
     assert found.ok, found.reason
     assert names <= set(found.errors)
     assert found.repeatable
 
 
-def stepped(operator: Operator, case: Problem, seed: int = 0) -> None:
+def stepped(operator: Operator, case: Problem) -> None:
     """triton_step gives the oracle's output and state."""
-    found = check_case(operator, "triton_step", case, device="interpret", seed=seed)
+    found = check_case(operator, "triton_step", case, device="interpret")
     assert found.ok, found.reason
     assert "state" in found.errors
