@@ -12,7 +12,7 @@ import torch
 
 from kernels.common.delta_state.backward import delta_bwd_gradients_kernel, delta_bwd_state_kernel
 from kernels.common.delta_state.forward import delta_fwd_output_kernel, delta_inverse_kernel
-from kernels.common.delta_state.plan import WIDEST, Plan, Shape, Sweep, power_of_2
+from kernels.common.delta_state.plan import Plan, Shape, Sweep, power_of_2
 from kernels.common.delta_state.segments import delta_segment_combine_kernel, delta_segment_map_kernel
 
 COMBINE_WIDTH, COMBINE_BLOCK, COMBINE_WARPS = 16, 32, 4
@@ -120,7 +120,7 @@ def backward(call: Call, q, k, beta, log_decay, saved: Saved, do, d_end, d_start
     delta_bwd_gradients_kernel[(s.sequences * chunks.segments * s.shared * chunks.slices,)](
         q, k, do, dv, saved.residual, saved.states, dstates, beta, log_decay, dq, dk, dbeta, dlog_decay,
         call.cu_seqlens, call.scale, **_span(call, chunks), tokens_in_all=s.steps // call.steps, **call.dims,
-        BK=min(WIDEST, power_of_2(s.K)), BV=chunks.tile.width, SLICES=chunks.slices, **call.options,
+        BK=call.plan.columns, BV=chunks.tile.width, SLICES=chunks.slices, **call.options,
         KEEP=call.plan.keep, num_warps=chunks.tile.warps, num_stages=chunks.tile.stages,
     )  # fmt: skip
     return dq, dk, dv, _summed(dbeta, beta), None if dlog_decay is None else _summed(dlog_decay, log_decay)

@@ -6,7 +6,7 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from kernels.common.delta_state.chunked import Call, Saved, backward, forward
-from kernels.common.delta_state.plan import MAX_DIM, WIDEST, Shape, plan, variant_of
+from kernels.common.delta_state.plan import MAX_DIM, Shape, held_columns, plan, variant_of
 from kernels.common.delta_state.spec import unit
 from suite.errors import UsageError
 
@@ -20,7 +20,7 @@ def chunk_delta_state(q, k, v, beta, log_decay, *, steps: int, l2norm: bool, sca
     of B = 1 into sequences, cu_seqlens_cpu is its copy on the CPU, from which grids are made. Gradients flow to q, k,
     v, beta, log_decay and the initial state. Raises UsageError on shapes, dtypes or a chunk that can not be served.
     """
-    if l2norm and q.shape[-1] > WIDEST:
+    if l2norm and q.shape[-1] > held_columns(v.shape[-2], q.shape[2]):
         # The gradients' kernel cuts such heads, and no slice knows the norm.
         q, k, l2norm = unit(q.float()).to(q.dtype), unit(k.float()).to(k.dtype), False
     call = _call(q, k, v, beta, log_decay, steps, l2norm, scale, cu_seqlens, cu_seqlens_cpu, chunk)

@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 import suite
-from kernels.common.delta_state.tiles import HALF, KEEP, ROWS, SINGLE, Tile, tiles
+from kernels.common.delta_state.tiles import HALF, HELD, KEEP, ROWS, SINGLE, Tile, tiles
 from kernels.common.linear_state.plan import MAX_DIM, power_of_2
 from kernels.common.tiles import newest
 from suite import Problem
@@ -23,7 +23,7 @@ ON_CHIP, SEGMENTS = "on-chip", "segments"
 FILL = 2
 # A segment costs a [K, K] map beside its state, so it has to be worth some chunks.
 MIN_CHUNKS = 8
-# The gradients' kernel holds dq and dk [chunk, K] at once: wider heads are cut.
+# Wider heads take narrower slices.
 WIDEST = 128
 
 
@@ -81,6 +81,7 @@ class Plan:
     chunks: how the gradients' kernel finds them
     keep:   chunks between two states that are kept for the backward pass, 1 or 2
     kept:   how many are kept of each head
+    columns: columns of dq and dk that a program of the gradients' kernel holds
     stored: whether a launch of its own makes every chunk's inverse, to be read by each slice
     """
 
@@ -90,6 +91,7 @@ class Plan:
     map: Sweep
     state: Sweep
     chunks: Sweep
+    columns: int
     keep: int
     kept: int
     inverse: Tile
@@ -118,6 +120,7 @@ def plan(shape: Shape) -> Plan:
     state = _widest(shape, "state", cut.segments, FILL if segment else 1) or _tiles(shape, "state")[-1]
     state = _tuned(shape, chunk, "state", regime, state)
     mapped = _tuned(shape, chunk, "map", regime, _tiles(shape, "map")[0])
+    columns = min(held_columns(shape.heads, shape.shared), power_of_2(shape.K))
     summed = "shared" if shape.heads > shape.shared else "gradients"
     of_K = _tuned(shape, chunk, "gradients", regime, _tiles(shape, summed)[0])
     return Plan(
@@ -126,11 +129,20 @@ def plan(shape: Shape) -> Plan:
         output=replace(cut, tile=output, slices=-(-shape.V // output.width)),
         map=replace(cut, tile=mapped, slices=-(-shape.V // mapped.width) - (-shape.K // mapped.width)),
         state=replace(cut, tile=state, slices=-(-shape.V // state.width)),
-        chunks=replace(_cut(shape, chunk), tile=of_K, slices=-(-shape.K // min(WIDEST, power_of_2(shape.K)))),
+        chunks=replace(_cut(shape, chunk), tile=of_K, slices=-(-shape.K // columns)),
+        columns=columns,
         keep=keep,
         kept=_cut(shape, keep * chunk).slots,
         inverse=_tuned(shape, chunk, "inverse", regime, _tiles(shape, "inverse")[0]),
     )
+
+
+def held_columns(heads: int, shared: int) -> int:
+    """How many columns of dq and dk the gradients' kernel holds; heads of more are cut, and know no norm of a row.
+
+    heads: state heads; shared: heads of q and k
+    """
+    return newest(HELD, suite.target().capability)[heads > shared]
 
 
 def key(shape: Shape, chunk: int, kind: str, regime: str) -> str:
@@ -242,7 +254,7 @@ def of_problem(problem: Problem, chunk: int, *, gated: bool, steps: int) -> Shap
     """The shape that a problem's sequence passes are planned for; steps: delta steps a token."""
     p, bounds = problem, problem.cu_seqlens
     longest = p.T if bounds is None else max(b - a for a, b in pairwise(bounds))
-    l2norm = bool(p.axis("l2norm")) and p.K <= WIDEST
+    l2norm = bool(p.axis("l2norm")) and held_columns(p.HS, p.H) >= p.K
     variant = variant_of(gated=gated, l2norm=l2norm, steps=steps)
     packed = bounds is not None
     return Shape(p.N, longest * steps, p.B * p.T * steps, p.HS, p.H, p.K, p.V, chunk, p.dtype, packed, variant)

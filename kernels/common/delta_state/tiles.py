@@ -30,6 +30,10 @@ ROWS = {(64, HALF): 64, (128, HALF): 64, (256, HALF): 64, (64, SINGLE): 32, (128
 # which Ampere, whose products take their operands from registers, has too few.
 KEEP = {80: 1, 90: 2}
 
+# Columns of dq and dk that the gradients' kernel holds: of a head of q and k alone, and of one that value heads share,
+# whose sums last through all of them. Blackwell keeps sums in tensor memory, which has no room for 128 columns then.
+HELD = {80: (128, 128), 100: (128, 64)}
+
 _64x4, _64x8, _32x4, _32x8, _16x4 = (Tile(w, n, 2) for w, n in ((64, 4), (64, 8), (32, 4), (32, 8), (16, 4)))
 _64x4_1, _32x4_1, _32x8_1, _16x8_1 = (Tile(w, n, 1) for w, n in ((64, 4), (32, 4), (32, 8), (16, 8)))
 

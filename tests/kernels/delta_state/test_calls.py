@@ -14,7 +14,7 @@ import kernels.delta_rule.decode
 import kernels.gated_delta_product.decode
 import kernels.gated_delta_rule.decode  # noqa: F401  (registers)
 from kernels.common.delta_state.face import shape_of
-from kernels.common.delta_state.plan import plan
+from kernels.common.delta_state.plan import of_problem, plan
 from kernels.delta_rule.chunk import chunk_delta_rule
 from kernels.delta_rule.decode import step_delta_rule
 from kernels.delta_rule.spec import delta_rule
@@ -229,3 +229,17 @@ def test_executed_flops_of_a_backward_pass_count_what_is_found_again() -> None:
     found = (2 + 1 / 2) * 2 * C * K * V
     with aim("sm_90"):
         assert made.flops_exec(problem, {"chunk": C}) == problem.tokens * problem.HS // C * (sweep + gradients + found)
+
+
+@pytest.mark.parametrize(
+    ("arch", "value_heads", "columns", "normalised"), [("sm_90", 32, 128, True), ("sm_100", 16, 128, True),
+                                                       ("sm_100", 32, 64, False)],
+)  # fmt: skip
+def test_blackwell_cuts_shared_keys(arch: str, value_heads: int, columns: int, normalised: bool) -> None:
+    problem = gated_delta_rule.complete(Problem(T=1024, H=16, HV=value_heads, K=128), {"l2norm": True})
+    with aim(arch):
+        shape = of_problem(problem, 64, gated=True, steps=1)
+        chosen = plan(shape)
+    assert chosen.columns == columns
+    assert chosen.chunks.slices == 128 // columns
+    assert ("norm" in shape.variant) == normalised

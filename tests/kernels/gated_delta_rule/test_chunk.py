@@ -58,6 +58,11 @@ def test_the_state_of_every_chunk_may_be_kept(name: str) -> None:
     check(gated_delta_rule, (CASES | LONG_CASES)[name], arch="sm_80")
 
 
+def test_keys_that_value_heads_share_may_be_cut() -> None:
+    """Blackwell has no room for whole rows of dq and dk that last through all value heads."""
+    check(gated_delta_rule, CASES["odd_norm"], arch="sm_100")
+
+
 @pytest.mark.parametrize("name", ["value_heads", pytest.param("segments", marks=pytest.mark.long)])
 def test_the_inverse_may_have_a_launch_of_its_own(name: str) -> None:
     regime, chunk, own, sizes = CASES[name]
