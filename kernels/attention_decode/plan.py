@@ -12,6 +12,7 @@ from typing import Any
 
 import suite
 from kernels.attention_decode.tiles import DIMS, ROWS, Tile, class_of, tile_of
+from kernels.common.heads import unpaired
 from suite import Problem, dtypes
 from suite.problem import Value
 from suite.tuning import Launch, choice
@@ -143,4 +144,4 @@ def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
         return f"the kernels take head dims up to {MAX_DIM}"
     if problem.B > MAX_SEQUENCES:
         return f"the kernels take up to {MAX_SEQUENCES} sequences"
-    return None
+    return unpaired(problem)

@@ -4,6 +4,16 @@ from __future__ import annotations
 
 import torch
 
+from suite import Problem
+
+
+def unpaired(problem: Problem) -> str | None:
+    """Why attention with a head of v for each of k, and queries grouped over both, can not serve a problem, or None."""
+    if problem.HK == problem.HV <= problem.H:
+        return None
+    heads = f"H = {problem.H}, HK = {problem.HK}, HV = {problem.HV}"
+    return f"the kernels take as many heads of v as of k, at most those of q, not {heads}"
+
 
 def expand_heads(x: torch.Tensor, heads: int) -> torch.Tensor:
     """[B, T, H, D] -> [B, T, heads, D], each head repeated heads / H times in place."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from kernels.common.heads import unpaired
 from kernels.common.linear_state.plan import MAX_DIM
 from kernels.taylor_attention.function import call_of, taylor_direct, taylor_efficient
 from kernels.taylor_attention.plan import candidates, key, tile
@@ -21,10 +22,9 @@ EFFICIENT = {"fwd": ("efficient",), "bwd": BACKWARD, "fwdbwd": ("efficient", *BA
 
 def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
     """Why a problem can not be served, or None."""
-    if problem.HK != problem.HV or problem.HK > problem.H:
-        heads = f"H = {problem.H}, HK = {problem.HK}, HV = {problem.HV}"
-        return f"the kernels take as many heads of v as of k, at most those of q, not {heads}"
-    return f"the kernels take head dims up to {MAX_DIM}" if max(problem.K, problem.V) > MAX_DIM else None
+    if max(problem.K, problem.V) > MAX_DIM:
+        return f"the kernels take head dims up to {MAX_DIM}"
+    return unpaired(problem)
 
 
 def launches_of(kernels: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:

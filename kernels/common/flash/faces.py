@@ -8,6 +8,7 @@ from typing import Any
 from kernels.common.flash.plan import MAX_DIM, describe, executed, searched
 from kernels.common.flash.shape import WAYS, Shape, refuse_descriptors
 from kernels.common.flash.spec import lengths
+from kernels.common.heads import unpaired
 from suite import Problem
 from suite.problem import Value
 from suite.tuning import Launch
@@ -21,6 +22,8 @@ def of_flash(shape_of: ShapeOf) -> dict[str, Any]:
     def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
         if max(problem.K, problem.V) > MAX_DIM:
             return f"the kernels take head dims up to {MAX_DIM}"
+        if reason := unpaired(problem):
+            return reason
         return refuse_descriptors(shape_of(problem, tunables)) if tunables["loads"] == "descriptors" else None
 
     def configuration(problem: Problem, tunables: Mapping[str, Value]) -> dict[str, Any]:

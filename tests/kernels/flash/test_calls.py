@@ -162,3 +162,17 @@ def test_on_hopper_nothing_spills_and_every_product_is_a_group_s(name: str, load
         assert launch.binary.mix["hgmma"]
         assert not launch.binary.mix.get("hmma")
         assert launch.binary.mix.get("tma" if loads == "descriptors" else "ldgsts")
+
+
+@pytest.mark.parametrize("heads", [{"H": 4, "HV": 2}, {"H": 2, "HV": 4}, {"H": 2, "HK": 4, "HV": 4}], ids=str)
+@pytest.mark.parametrize(
+    "name", ["softmax_attention", "sliding_window_attention", "taylor_attention", "attention_decode"]
+)
+def test_values_with_heads_of_their_own_are_unsupported_by_every_attention_of_ours(name: str, heads) -> None:
+    operator = discover().operator(name)
+    problem = operator.complete(Problem(T=64, K=32, **heads, pass_=operator.passes[0]))
+    ours = [each for each in operator.implementations.values() if each.origin == "ours"]
+    assert ours
+    for made in ours:
+        reason = made.unsupported(problem, made.default_tunables, operator.axes) or ""
+        assert "as many heads of v as of k" in reason or "only no-causal" in reason, made.name
