@@ -23,7 +23,15 @@ from suite.gpus import known
 from suite.measuring import case
 from suite.roof import place, special_ms
 
-OLD = json.loads((ROOT / "results/amd-epyc-2c/cpu/environment.json").read_text())["ceilings"]
+# As runs had them before intervals had counts of samples, and without launches and special functions.
+OLD = {
+    "copy": [{"bytes": 2**18, "gbs": 110.6, "low": 110.2, "high": 111.7},
+             {"bytes": 2**29, "gbs": 33.6, "low": 31.2, "high": 36.1}],
+    "matmul": {"bfloat16": {"tflops": 0.764, "low": 0.746, "high": 0.769},
+               "float16": {"tflops": 0.00238, "low": 0.00228, "high": 0.00251},
+               "float32": {"tflops": 0.173, "low": 0.168, "high": 0.175}},
+    "measured": "2026-01-02T03:04:05+00:00",
+}  # fmt: skip
 
 
 @pytest.fixture
