@@ -45,6 +45,17 @@ def store_tile(base, x, first, row, length, head, heads: tl.constexpr, D: tl.con
 
 
 @triton.jit
+def load_output(o, do, den, delta, first, row, length, head, heads: tl.constexpr, V: tl.constexpr, BV: tl.constexpr):
+    """(do [rows, BV], delta = do . o [rows], which it stores, den [rows]) of a head; 0, 0, 1 beyond the sequence."""
+    b_do = load_tile(do, first, row, length, head, heads, V, BV)
+    b_o = load_tile(o, first, row, length, head, heads, V, BV)
+    b_delta = tl.sum(b_do.to(tl.float32) * b_o.to(tl.float32), 1)
+    at = (first + row) * heads + head
+    tl.store(delta + at, b_delta, mask=row < length)
+    return b_do, b_delta, tl.load(den + at, mask=row < length, other=1.0)
+
+
+@triton.jit
 def inverse_norm(x):
     """1 / |x| of each row in fp32, and 0 for a row of zeros."""
     wide = x.to(tl.float32)

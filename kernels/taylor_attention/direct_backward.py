@@ -16,7 +16,15 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.taylor_attention.device import inverse_norm, load_tile, locate, output_scale, series, store_tile
+from kernels.taylor_attention.device import (
+    inverse_norm,
+    load_output,
+    load_tile,
+    locate,
+    output_scale,
+    series,
+    store_tile,
+)
 
 
 @triton.jit(do_not_specialize=["T"])
@@ -39,11 +47,7 @@ def taylor_bwd_dq_kernel(
     row = low + tl.arange(0, BT)
     keep = row < length
     b_q = load_tile(q, first, row, length, h, H, K, BK)
-    b_do = load_tile(do, first, row, length, h, H, V, BV)
-    b_o = load_tile(o, first, row, length, h, H, V, BV)
-    b_delta = tl.sum(b_do.to(tl.float32) * b_o.to(tl.float32), 1)
-    tl.store(delta + (first + row) * H + h, b_delta, mask=keep)
-    b_den = tl.load(den + (first + row) * H + h, mask=keep, other=1.0)
+    b_do, b_delta, b_den = load_output(o, do, den, delta, first, row, length, h, H, V, BV)
     b_c = output_scale(row, length, K, CAUSAL)
     b_tau = tl.load(temperature + h).to(tl.float32)
     b_rq = inverse_norm(b_q)

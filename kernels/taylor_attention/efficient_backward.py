@@ -22,7 +22,14 @@ import triton
 import triton.language as tl
 
 from kernels.common.linear_state.device import summed
-from kernels.taylor_attention.device import inverse_norm, load_tile, locate, output_scale, store_tile
+from kernels.taylor_attention.device import (
+    inverse_norm,
+    load_output,
+    load_tile,
+    locate,
+    output_scale,
+    store_tile,
+)
 from kernels.taylor_attention.efficient import element, feature_block, load_block, store_block
 
 
@@ -54,13 +61,8 @@ def taylor_bwd_efficient_dq_kernel(
     if low >= length:
         return
     row = low + tl.arange(0, BT)
-    keep = row < length
     b_q = load_tile(q, first, row, length, h, H, K, BK)
-    b_do = load_tile(do, first, row, length, h, H, V, BV)
-    b_o = load_tile(o, first, row, length, h, H, V, BV)
-    b_delta = tl.sum(b_do.to(tl.float32) * b_o.to(tl.float32), 1)
-    tl.store(delta + (first + row) * H + h, b_delta, mask=keep)
-    b_den = tl.load(den + (first + row) * H + h, mask=keep, other=1.0)
+    b_do, b_delta, b_den = load_output(o, do, den, delta, first, row, length, h, H, V, BV)
     b_w = output_scale(row, length, K, False) / b_den
     b_inverse = inverse_norm(b_q)
     b_scale = b_inverse * tl.load(temperature + h).to(tl.float32)
