@@ -219,10 +219,13 @@ def delta_bwd_gradients_kernel(
             b_D2 = tl.dot(b_y, tl.trans(b_r), b_D2, input_precision=PRECISION)
             b_dq = add_times_state(b_dq, b_do, tl.trans(b_S), of_q, PRECISION)  # [BT, BK]
             b_dk = add_times_state(b_dk, b_y, tl.trans(b_S), -of_k, PRECISION)
-        # Loaded once more, from L1 or L2, so that no register holds them through the loop.
+        # Loaded once more, from L1 or L2, so that no register holds them through the loop; where dq and dk stay from head to
+        # head, nor their factors.
         tl.debug_barrier()
-        b_k = unit_rows(load_tile(at_k, rows, keep, H * K, part * BK, K, BK), L2NORM)[0]
-        b_q = unit_rows(load_tile(at_q, inside, keep & closes, H * K, part * BK, K, BK), L2NORM)[0]
+        b_k, f_k_again, _rest = unit_rows(load_tile(at_k, rows, keep, H * K, part * BK, K, BK), L2NORM)
+        b_q, f_q_again, _rest = unit_rows(load_tile(at_q, inside, keep & closes, H * K, part * BK, K, BK), L2NORM)
+        if GROUP > 1:
+            f_k, f_q = f_k_again, f_q_again
         if GATED:
             reads += tl.sum(b_dq * b_q.to(tl.float32), 1) + tl.sum(b_dk * b_k.to(tl.float32), 1) - writes * b
             decay = decays(G, causal, False)
