@@ -219,8 +219,8 @@ def delta_bwd_gradients_kernel(
             b_D2 = tl.dot(b_y, tl.trans(b_r), b_D2, input_precision=PRECISION)
             b_dq = add_times_state(b_dq, b_do, tl.trans(b_S), of_q, PRECISION)  # [BT, BK]
             b_dk = add_times_state(b_dk, b_y, tl.trans(b_S), -of_k, PRECISION)
-        # Loaded once more, from L1 or L2, so that no register holds them through the loop; where dq and dk stay from head to
-        # head, nor their factors.
+        # Loaded once more, from L1 or L2, so that no register holds them through the loop. Where dq and dk stay from
+        # head to head, their factors are made again too.
         tl.debug_barrier()
         b_k, f_k_again, _rest = unit_rows(load_tile(at_k, rows, keep, H * K, part * BK, K, BK), L2NORM)
         b_q, f_q_again, _rest = unit_rows(load_tile(at_q, inside, keep & closes, H * K, part * BK, K, BK), L2NORM)
