@@ -23,6 +23,7 @@ LIBRARIES = (
     "mamba-ssm",
     "mlstm-kernels",
     "flashinfer-python",
+    "flash-qla",
 )
 
 
