@@ -144,14 +144,18 @@ class Checker:
             floor = max(GRADIENT_FLOOR, ROUNDING / self._limit(name)) * largest
             least = max(floor, self._whole(name, out)) if name.startswith(GRADIENT) else FLOOR
             found[name] = difference(cut, value, token_dim, least)
-            # A cache that a step is given may hold anything where no token is.
-            if not found[name].why and out is not None and not name.startswith("state") and (why := not_finite(out)):
+            if not found[name].why and out is not None and self._filled(name) and (why := not_finite(out)):
                 found[name] = Difference(math.inf, why=f"{why}, beside the sequence and heads that are compared")
         limits = {name: self._limit(name) for name in found}
         wrong = [d.describe(name, limits[name]) for name, d in found.items() if d.exceeds(limits[name])]
         errors = {name: d.error for name, d in found.items()}
         return Check("incorrect" if wrong else "ok", "; ".join(wrong), errors, limits["o"], self.check_T,
                      approximation_error=expected.approximation)  # fmt: skip
+
+    def _filled(self, name: str) -> bool:
+        """Whether all of an output has to be finite: a cache given to a step may hold anything beyond its tokens."""
+        given = flat(self.inputs).get(name)
+        return given is None or bool(given.isfinite().all())
 
     def _whole(self, name: str, out: torch.Tensor | None) -> float:
         """RMS of a parameter's whole gradient: one head's is a single sum over all tokens, which may cancel to nothing.

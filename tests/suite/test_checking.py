@@ -68,6 +68,33 @@ def test_what_is_left_unwritten_beside_the_part_that_is_compared_is_seen(left_ou
     assert "beside the sequence and heads that are compared" in found.reason
 
 
+@pytest.mark.parametrize("cache", [False, True], ids=["state", "cache"])
+def test_a_state_left_unwritten_beside_the_part_that_is_compared_is_seen(cache: bool) -> None:
+    """Unless it was given so: rows of a cache that no token has may hold anything."""
+    linear = replace(discover().operator("linear_attention"))
+    made = linear.inputs
+
+    def with_nan(problem, generator):
+        inputs = made(problem, generator)
+        if cache:
+            inputs["state"][0, 0] = torch.nan
+        return inputs
+
+    linear = replace(linear, inputs=with_nan)
+
+    @linear.implementation("forgets", origin="ours", devices={"cpu"}, passes={"decode"})
+    def forgets(q, k, v, *, state, **words):
+        o, new = linear.oracle(q, k, v, initial_state=state, output_final_state=True, **words)
+        state.copy_(new)
+        state[0, 0] = torch.nan
+        return o.nan_to_num()
+
+    problem = linear.complete(Problem(B=2, T=20, H=2, K=8, dtype="fp32", pass_="decode"))
+    found = check_case(linear, "forgets", problem)
+    assert found.status == ("ok" if cache else "incorrect")
+    assert cache or "64 of 256 values not finite" in found.reason
+
+
 @pytest.mark.parametrize(("pick", "compared"), [(0, (1, 1)), (1, (0, 1)), (2, (1, 0)), (3, (0, 0))])
 def test_the_part_that_is_compared_is_the_last_at_first(pick: int, compared: tuple[int, int]) -> None:
     linear = discover().operator("linear_attention")

@@ -64,9 +64,15 @@ EFFICIENT: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", EFFICIENT)
+LONG_EFFICIENT: dict[str, dict[str, Any]] = {
+    "wide": {"T": 150, "K": 64, "V": 48, "HK": 1, "HV": 1, "dtype": "fp16"},
+    "odd": {"T": 90, "K": 100, "V": 60, "H": 1},
+}
+
+
+@pytest.mark.parametrize("name", [*EFFICIENT, *(pytest.param(name, marks=pytest.mark.long) for name in LONG_EFFICIENT)])
 def test_the_efficient_order_without_causality(name: str) -> None:
-    problem = Problem(**{"H": 2, "dtype": "fp32", "pass_": "fwdbwd", **EFFICIENT[name]})
+    problem = Problem(**{"H": 2, "dtype": "fp32", "pass_": "fwdbwd", **(EFFICIENT | LONG_EFFICIENT)[name]})
     problem = taylor_attention.complete(problem, FULL)
     for seed in {0, problem.N - 1} if problem.layout != "dense" else {0}:
         found = check_case(taylor_attention, "triton_efficient", problem, device="interpret", seed=seed)
