@@ -16,6 +16,7 @@ from suite import Problem
 from suite.ceilings import cache, ceilings, clocks, confirm, disturbed, measuring, timing, warning
 from suite.ceilings.steadiness import better
 from suite.ceilings.timing import Span, span
+from suite.cli import device
 from suite.cli.device import ceiling_rows
 from suite.cost import Cost
 from suite.discovery import ROOT, discover
@@ -99,6 +100,14 @@ def test_disturbed_ceilings_are_named_with_the_remedy() -> None:
     assert "subquad device --refresh" in warning(found)
 
 
+def test_device_says_which_ceilings_were_disturbed(capsys: pytest.CaptureFixture[str]) -> None:
+    facts = {"device": {"name": "CPU"}, "fingerprint": {}, "datasheet": None}
+    for found in (with_copy(), with_copy(large=ceiling(2.5, 2.0, 3.1))):
+        device._print(facts | {"ceilings": found})
+        said = capsys.readouterr().err
+        assert said == (f"note: {warning(found)}\n" if disturbed(found) else "")
+
+
 def test_of_two_measurements_the_better_one_is_kept() -> None:
     before = with_copy(small=ceiling(95, 94, 96), large=ceiling(10, 5, 60), torch=ceiling(0.8, 0.7, 0.9, "us"))
     found = better(before, with_copy() | {"measured": "later"})
@@ -111,7 +120,7 @@ def test_of_two_measurements_the_better_one_is_kept() -> None:
 
 
 def test_what_other_work_disturbed_is_measured_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    busy, steady = with_copy(large=ceiling(2, 1, 60)), with_copy()
+    busy, steady = with_copy(small=ceiling(95, 94, 96), large=ceiling(2, 1, 60)), with_copy()
     told = iter([busy, steady])
     now = datetime.now(timezone.utc)
     monkeypatch.setenv("SUBQUAD_CACHE", str(tmp_path))
@@ -124,7 +133,10 @@ def test_what_other_work_disturbed_is_measured_again(monkeypatch: pytest.MonkeyP
     # Not again within ten minutes, then once more; then there is nothing to mend.
     assert seen == [2, 2, 2, 50]
     assert next(told, None) is None
-    assert ceilings("cpu", {})["cache"] == path.name
+    found = ceilings("cpu", {})
+    assert found["cache"] == path.name
+    # What the busy hour did not touch was the better one.
+    assert found["copy"][0]["gbs"] == 95
 
 
 def test_the_cache_folder_is_known_without_torch() -> None:
