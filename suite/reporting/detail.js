@@ -84,8 +84,10 @@ function copyButton(text, words) {
   return button;
 }
 
-async function openCase(row) {
+async function openCase(row, named) {
   const detail = await detailOf(row);
+  // Who has gone on while the data was unpacked is not brought back.
+  if (namedByHash() !== named) return;
   const column = (name) => textOf(cases.columns.find((each) => each.name === name), row);
   const filled = visibleColumns().map((each) => [each.label, textOf(each, row)]).filter(([, text]) => text !== "");
   const dialog = find("case");
@@ -103,8 +105,10 @@ async function openCase(row) {
   find("case-body").scrollTop = 0;
 }
 
+const namedByHash = () => (location.hash.startsWith("#case=") ? decodeURIComponent(location.hash.slice(6)) : "");
+
 function openFromHash() {
-  const wantedKey = location.hash.startsWith("#case=") ? decodeURIComponent(location.hash.slice(6)) : "";
+  const wantedKey = namedByHash();
   if (!wantedKey) {
     find("case").close();
     return;
@@ -112,7 +116,7 @@ function openFromHash() {
   const rows = [...Array(cases.rows).keys()];
   const found = rows.find((row) => keyOf(row) === wantedKey) ?? rows.find((row) => keyOf(row).startsWith(`${wantedKey} `));
   if (found === undefined) find("said").textContent = `No case here is called ${wantedKey}`;
-  else openCase(found);
+  else openCase(found, wantedKey);
 }
 
 window.addEventListener("hashchange", openFromHash);
