@@ -126,9 +126,11 @@ function asMarkdown() {
   return [line(columns.map((column) => cell(column.label))), line(rule), ...rows, ""].join("\n");
 }
 
+// A text that a spreadsheet would take for a formula begins with an apostrophe.
 function asCsv() {
-  const quoted = (value) => (/[",\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value);
-  const line = (values) => values.map((value) => quoted(String(value ?? ""))).join(",");
+  const quoted = (text) => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
+  const cell = (value) => (typeof value === "string" && /^[=+\-@\t\r]/.test(value) ? `'${value}` : String(value ?? ""));
+  const line = (values) => values.map((value) => quoted(cell(value))).join(",");
   const rows = cases.order.map((row) => line(cases.columns.map((column) => valueOf(column, row))));
   return [line(cases.columns.map((column) => column.name)), ...rows, ""].join("\r\n");
 }
