@@ -77,12 +77,12 @@ function label(layout, size, ceiling, note) {
   return { ...note, ...shift, xanchor: "center", yanchor: "middle", textangle: (-angle * 180) / Math.PI };
 }
 
-function slopes(node, data, layout) {
+async function slopes(node, data, layout) {
   const size = node.querySelector(".nsewdrag")?.getBoundingClientRect();
   if (!size || !layout.annotations.some((note) => note.name.startsWith("slope"))) return;
   const ceilings = data.filter((trace) => trace.meta?.labelled);
   const turned = (note, i) => (note.name.startsWith("slope") ? label(layout, size, ceilings[i], note) : note);
-  Plotly.relayout(node, { annotations: layout.annotations.map(turned) });
+  await Plotly.relayout(node, { annotations: layout.annotations.map(turned) });
 }
 
 // The height of the legend and of the plot, which the width and the names decide.
@@ -128,7 +128,7 @@ async function draw(node, figures) {
   await Plotly.react(node, data, layout, options);
   // The label tells what is drawn; only the drawing's buttons are left to reach.
   for (const svg of node.querySelectorAll(".main-svg")) svg.setAttribute("aria-hidden", "true");
-  slopes(node, data, layout);
+  await slopes(node, data, layout);
 }
 
 // Figures whose hover texts are lines of one list (suite/reporting/page.py).
@@ -157,7 +157,7 @@ async function drawShown(all = false) {
     await draw(node, figures);
     await new Promise(requestAnimationFrame);
   }
-  panel.node.dataset.drawn = turn;
+  if (mine === turn) panel.node.dataset.drawn = turn;
 }
 
 function show(panel) {
