@@ -1,11 +1,11 @@
 """subquad: benchmarks and profiles of sequence operators.
 
-What the command line does can be done from Python:
+What the command line does can be done from Python::
 
-    >>> import suite
-    >>> frame = suite.load("results/local/latest")          # a pandas DataFrame, one row a record
-    >>> record = suite.measure(fn, {"q": q, "k": k, "v": v})
-    >>> suite.report(["results/local/latest"], "reports/local")
+    import suite
+    frame = suite.load("results/local/latest")          # a pandas DataFrame, one row a record
+    record = suite.measure(fn, {"q": q, "k": k, "v": v})
+    suite.report(["results/local/latest"], "reports/local")
 """
 
 from __future__ import annotations

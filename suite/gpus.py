@@ -1,7 +1,7 @@
 """Datasheet figures of GPUs that people have: shown beside measured ceilings, never instead of them.
 
     >>> known("NVIDIA H200").gbs
-    4800.0
+    4800
 
 A GPU that is not listed has no figures: none are guessed. Peaks are dense, with float32 accumulation.
 """

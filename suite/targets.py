@@ -1,6 +1,8 @@
 """Target: what the device is that host code writes kernels for. The one place host code may ask.
 
-    >>> blocks = suite.target().sms
+Example::
+
+    blocks = suite.target().sms
 
 On a GPU the driver answers. Under the static profile and in Triton's interpreter the answer is set by `aim`, so that
 the same host code runs on meta tensors, in the interpreter and on a device.

@@ -1,7 +1,9 @@
 """The gate: is a candidate slower, larger or less exact than a baseline? docs/gate.md is the decision tree.
 
->>> report = gate("results/local/before", "results/local/after")
->>> report.exit, report.headline
+Example::
+
+    report = gate("results/local/before", "results/local/after")
+    report.exit, report.headline
 """
 
 from suite.gate.decisions import Decision, Limits, judge_error, judge_memory, judge_status, judge_time

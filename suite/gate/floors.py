@@ -1,8 +1,9 @@
 """A/A floors: how far a case lies from itself when it is gated against itself, kept a machine beside the ceilings.
 
->>> keep("cuda", fingerprint, {("retention/…", "cold-events"): Floor(noise=0.004, floor=0.006, rounds=16)})
->>> load("cuda", fingerprint)["retention/…", "cold-events"].floor
-0.006
+Example::
+
+    keep("cuda", fingerprint, {("retention/…", "cold-events"): Floor(noise=0.004, floor=0.006, rounds=16)})
+    load("cuda", fingerprint)["retention/…", "cold-events"].floor   # 0.006
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
 """What compiling and tuning did for a case: kernels compiled or found in Triton's cache, what autotuners chose.
 
->>> with Watch() as watch:
-...     run()
->>> watch.columns()      # compile.* and tuning.*, as in docs/records.md
+Example::
+
+    with Watch() as watch:
+        run()
+    watch.columns()      # compile.* and tuning.*, as in docs/records.md
 
 Triton tells of every kernel that it compiles or loads. Of its autotuners, which peers use, it tells nothing before 3.9,
 so their `run` is looked over while the block lasts, and is as it was when samples are taken.

@@ -1,8 +1,10 @@
 """Profiles of one case by torch.profiler, Triton's proton or NVIDIA's ncu. See docs/profiling.md.
 
->>> from suite.profiling import Options, profile
->>> found = profile(case, Options(tool="torch", device="cpu"), out="results/local/profiles/one")
->>> [(kernel.name, kernel.share) for kernel in found.kernels]
+Example::
+
+    from suite.profiling import Options, profile
+    found = profile(case, Options(tool="torch", device="cpu"), out="results/local/profiles/one")
+    [(kernel.name, kernel.share) for kernel in found.kernels]
 
 Nothing is timed under a profiler: a profile's times say which part of a call a kernel is, never how long a call takes.
 """

@@ -1,7 +1,8 @@
 """Reports: stored runs as one self-contained HTML page and as PNG files.
 
->>> report(["results/local/tonight"], "reports/local/tonight")
-PosixPath('reports/local/tonight/index.html')
+Example::
+
+    report(["results/local/tonight"], "reports/local/tonight")   # PosixPath('reports/local/tonight/index.html')
 
 The way of the data: records -> groups -> charts (descriptions) -> page and PNG.
 """

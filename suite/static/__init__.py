@@ -1,9 +1,10 @@
 """The static profile: what a kernel will cost, read off its machine code without a GPU. See docs/static.md.
 
->>> from suite.static import capture
->>> launches = capture(lambda: my_host_code(q, k, v), "sm_90")      # q, k, v on the meta device
->>> launches[0].binary.registers, launches[0].binary.spill_bytes
-(168, 0)
+Example::
+
+    from suite.static import capture
+    launches = capture(lambda: my_host_code(q, k, v), "sm_90")      # q, k, v on the meta device
+    launches[0].binary.registers, launches[0].binary.spill_bytes   # (168, 0)
 """
 
 from __future__ import annotations

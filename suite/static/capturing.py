@@ -1,9 +1,10 @@
 """Capturing launches: host code runs on meta tensors, every Triton launch is compiled instead of run, and noted.
 
-    >>> with pretending(target_of("sm_90")) as target, Recorder(target) as recorder:
-    ...     o, _ = chunk_retention(q, k, v)          # q, k, v on the meta device
-    >>> [launch.kernel for launch in recorder.launches]
-    ['chunk_fwd_kernel_h', 'chunk_fwd_kernel_o']
+Example::
+
+    with pretending(target_of("sm_90")) as target, Recorder(target) as recorder:
+        o, _ = chunk_retention(q, k, v)          # q, k, v on the meta device
+    [launch.kernel for launch in recorder.launches]   # ['chunk_fwd_kernel_h', 'chunk_fwd_kernel_o']
 
 The specialisation is that of a real launch: arguments pass through Triton's own binder, and a meta tensor's address is
 its offset, so that alignment is what it would be. An autotuner takes the configuration it has tuned, or its first.

@@ -1,6 +1,8 @@
 """The pool: profiles many tasks in a few worker processes, each of one architecture, and outlives what kills one.
 
->>> profiles = take_profiles(tasks, jobs=2)       # in the order of the tasks
+Example::
+
+    profiles = take_profiles(tasks, jobs=2)       # in the order of the tasks
 """
 
 from __future__ import annotations

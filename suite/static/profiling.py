@@ -1,8 +1,9 @@
 """The profile of one implementation on one problem: its host code on meta tensors, its launches compiled and read.
 
->>> with pretending(target_of("sm_90")):
-...     profile(operator, implementation, problem, {"chunk": 64}, "sm_90").columns()["static.launches"]
-2
+Example::
+
+    with pretending(target_of("sm_90")):
+        profile(operator, implementation, problem, {"chunk": 64}, "sm_90").columns()["static.launches"]   # 2
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """Records of kind `static`: a profile as a row of a run. See docs/records.md and docs/static.md.
 
->>> for record in records(registry, groups, archs=("sm_90",)):
-...     writer.append(record)
+Example::
+
+    for record in records(registry, groups, archs=("sm_90",)):
+        writer.append(record)
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
 """The store: a run is a folder with `environment.json` and an append-only `records.jsonl`. See docs/records.md.
 
->>> with create("results/local/tonight", environment) as writer:
-...     writer.append(record)
->>> frame = load("results/local/tonight")
+Example::
+
+    with create("results/local/tonight", environment) as writer:
+        writer.append(record)
+    frame = load("results/local/tonight")
 """
 
 from suite.store.frames import load

@@ -1,7 +1,9 @@
 """Reading a run: every intact row, and file and line of what is not.
 
->>> records = read_records("results/local/latest")
->>> records, errors = read_records("results/local/latest", strict=False)
+Example::
+
+    records = read_records("results/local/latest")
+    records, errors = read_records("results/local/latest", strict=False)
 """
 
 from __future__ import annotations

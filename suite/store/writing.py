@@ -1,7 +1,9 @@
 """Writing a run: an environment written once, and records appended one write each.
 
->>> with create("results/local/tonight", environment) as writer:
-...     writer.append(record)
+Example::
+
+    with create("results/local/tonight", environment) as writer:
+        writer.append(record)
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """One lock a GPU, machine wide: two sweeps on one GPU would measure each other.
 
->>> with gpu_lock(uuid):      # for the life of the sweep
-...     ...
+Example::
+
+    with gpu_lock(uuid):      # for the life of the sweep
+        ...
 
 The lock is the kernel's (flock), on a file in /tmp named after the GPU, so it is gone when its holder is, however that
 ended. The file stays: removing it would let two processes hold two locks of one name.

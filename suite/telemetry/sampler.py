@@ -1,10 +1,12 @@
 """The sampler: a thread that reads a source every period, on the clock of the samples, while cases are timed.
 
->>> with Sampler(source) as sampler:
-...     ...                                     # what is timed
-...     if sampler.spoiled(start_ns, end_ns):   # was this span under throttle?
-...         ...
->>> columns = sampler.columns([(start_ns, end_ns)])
+Example::
+
+    with Sampler(source) as sampler:
+        ...                                     # what is timed
+        if sampler.spoiled(start_ns, end_ns):   # was this span under throttle?
+            ...
+    columns = sampler.columns([(start_ns, end_ns)])
 
 A reading costs some driver calls, which release the interpreter's lock, so that the timed thread goes on.
 """
