@@ -135,6 +135,8 @@ def test_copy_ceiling_by_working_set(size: int, gbs: float) -> None:
         (Cost(1e9, 1e9, 1e6), 1.25, "compute", 80.0),
         (Cost(1e6, 1e6, 2**29), 2**29 / 50e9 * 1e3 / 0.9, "memory", 90.0),
         (Cost(1e9, 1e9, 1e6), 10.0, "latency", 10.0),
+        (Cost(1e9, 1e9, 1e6), 1 / 0.45, "latency", 45.0),
+        (Cost(1e9, 1e9, 1e6), 1 / 0.55, "compute", 55.0),
     ],
 )
 def test_place_under_the_roof(cost: Cost, ms: float, bound: str, percent: float) -> None:

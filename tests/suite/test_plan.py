@@ -108,6 +108,13 @@ def test_order_is_short_to_long_with_operators_side_by_side(registry: Registry) 
         assert at == list(range(at[0], at[-1] + 1)), f"{shape} is not measured in one go"
 
 
+def test_of_one_length_the_problem_with_less_work_comes_first(registry: Registry, tmp_path: Path) -> None:
+    text = GOOD.replace("{H = 1, K = 32}, {H = 2, K = 64, V = 32}", "{B = 4, H = 8}, {B = 2, H = 1}, {B = 1, H = 4}")
+    plan = make_plan(registry, preset_of(tmp_path, text), Selection())
+    order = [(g.problem.T, g.problem.B, g.problem.H) for g in plan]
+    assert order == [(T, *shape) for T in (64, 128) for shape in ((2, 1), (1, 4), (4, 8))]
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
