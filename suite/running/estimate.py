@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,14 +67,15 @@ def _newest_first(runs: Path) -> Iterable[Path]:
 def _seconds_per_work(run: Path, fingerprint: Mapping[str, Any]) -> float | None:
     """Seconds a unit of work in a run of the same environment; None for another one, or one that is damaged."""
     from suite.errors import StoreError
-    from suite.store import read_records
+    from suite.store import read_environment, read_records
 
     try:
-        environment = json.loads((run / "environment.json").read_text())
+        environment = read_environment(run)
         if environment["fingerprint"] != dict(fingerprint):
             return None
-        seconds = sum(environment["plan"]["seconds"].values())
-        work = sum(work_of(record) for record in read_records(run) if record["kind"] == "timed")
-    except (StoreError, OSError, ValueError, KeyError):
+        seconds = sum(((environment.get("plan") or {}).get("seconds") or {}).values())
+        timed = [record for record in read_records(run) if record["kind"] == "timed"]
+        work = sum(work_of(record) for record in timed if record.get("flops_exec") is not None)
+    except StoreError:
         return None
     return seconds / work if work else None

@@ -9,7 +9,6 @@ GPU where there is one, else those of the datasheet.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ from suite.discovery import ROOT
 from suite.gpus import Gpu, known
 from suite.roof import special_ms
 from suite.static.model import Floor
+from suite.store.reading import read_environment_file
 
 RESULTS = ROOT / "results"
 
@@ -54,7 +54,7 @@ def _special(sheet: Gpu) -> dict[str, float]:
 def _measured(gpu: str, results: Path) -> Ceilings | None:
     found: Ceilings | None = None
     for path in sorted(results.glob("*/*/environment.json")):
-        environment = json.loads(path.read_text(encoding="utf-8"))
+        environment = read_environment_file(path)
         ceilings = environment.get("ceilings") or {}
         if (environment.get("device") or {}).get("name") != gpu or not ceilings.get("copy"):
             continue

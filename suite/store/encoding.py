@@ -1,14 +1,25 @@
-"""Strict JSON, both ways: no NaN or infinity is written or accepted, and no text that is not Unicode."""
+"""Strict JSON, both ways: no NaN or infinity is written or accepted, and no text that is not Unicode.
+
+What is stored is sealed: its last field, `crc`, is the CRC-32 of all bytes before it, in eight hexadecimal digits.
+
+>>> sealed({"schema": "1.1"})
+b'{"schema":"1.1","crc":"12962ef3"}\\n'
+"""
 
 from __future__ import annotations
 
 import json
 import math
+import re
+import zlib
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from suite.errors import StoreError
 
+CRC = "crc"
+_SEAL = re.compile(rb',"crc":"([0-9a-f]{8})"}\Z')
+_SEAL_BYTES = 18
 # Integers beyond 64 bits fit no column of a table: written as floats, refused when read.
 _INT64 = 2**63
 
@@ -37,6 +48,18 @@ def encode(value: Any) -> bytes:
     """One line of UTF-8 JSON, newline included. Half surrogate pairs, as in undecodable stderr, become '?'."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.encode("utf-8", errors="replace") + b"\n"
+
+
+def sealed(value: Mapping[str, Any]) -> bytes:
+    """A plain object that is not empty as the line that stores it: JSON, its checksum last, newline included."""
+    body = encode({name: each for name, each in value.items() if name != CRC})[:-2]
+    return b'%b,"crc":"%08x"}\n' % (body, zlib.crc32(body))
+
+
+def seal_of(line: bytes) -> bool | None:
+    """Whether the checksum at the end of a line without its newline fits what stands before; None without one."""
+    found = _SEAL.search(line, max(0, len(line) - _SEAL_BYTES))
+    return found and int(found[1], 16) == zlib.crc32(line[: found.start()])
 
 
 def decode(line: bytes) -> Any:
@@ -69,6 +92,15 @@ def _bounded(text: str) -> int:
 
 def _refuse(token: str) -> NoReturn:
     raise ValueError(f"{token} is not JSON")
+
+
+def begins(line: bytes) -> bool:
+    """Whether a line is the beginning of a JSON value that its end is missing from, as a killed writer leaves one."""
+    try:
+        _DECODER.raw_decode(line.decode(errors="replace"))
+    except (ValueError, RecursionError):
+        return b"\r" not in line
+    return False
 
 
 _DECODER = json.JSONDecoder(parse_float=_finite, parse_int=_bounded, parse_constant=_refuse)

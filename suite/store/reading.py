@@ -11,15 +11,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from suite.errors import StoreError
-from suite.store.encoding import decode
+from suite.store.encoding import CRC, begins, decode, seal_of
+from suite.store.environments import environment_fault
 from suite.store.paths import ENVIRONMENT, RECORDS, AnyPath, run_folder, unreadable
-from suite.store.schema import Key, fault, record_key, version_fault
+from suite.store.schema import SEALED, Key, fault, is_newer, record_key, version_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
 Record = dict[str, Any]
+CONVERTED = "ends in CR: another program converted the file; make each CR an LF again, as `tr '\\r' '\\n'` does"
+CHANGED = "was changed after it was written: its checksum does not fit"
+MEND_LINE = "restore it from a copy, or delete the line and measure that case again with --resume"
+MEND_FILE = "restore it from a copy, or measure again"
+UPGRADE = "upgrade subquad to read it"
 
 
 @overload
@@ -50,15 +56,45 @@ def read_records(run: AnyPath, *, strict: bool = True) -> list[Record] | tuple[l
 def scan(path: Path) -> Iterator[Record | StoreError]:
     """Each line of a results file as its record, or as the error that it is, named by file and line."""
     for number, line, complete in _lines(path):
-        try:
-            row = decode(line)
-            wrong = fault(row)
-        except ValueError as error:
-            row, wrong = {}, f"is not JSON ({error})"
+        row, wrong = opened(line, fault)
         if wrong is None:
             yield row
-        elif complete:
-            yield StoreError(f"{path}:{number}: the line {wrong}; restore or delete it")
+        elif b"}\r" in line.strip():
+            yield StoreError(f"{path}:{number}: the line {CONVERTED}")
+        elif complete or not begins(line):
+            yield StoreError(f"{path}:{number}: the line {remedied(row, wrong, MEND_LINE)}")
+
+
+def opened(line: bytes, faults: Callable[[Any], str | None]) -> tuple[Record, str | None]:
+    """The object that a stored line holds, without its checksum, and what is wrong with it.
+
+    faults: what is wrong with the parsed object, by its schema
+    """
+    text = line.strip()
+    seal = seal_of(text)
+    if seal is False:
+        return {}, CHANGED
+    try:
+        row = decode(text)
+    except ValueError as error:
+        return {}, f"is not JSON ({error})"
+    if type(row) is dict and seal is None and _lacks_seal(row):
+        return {}, f"has no checksum at its end, which schema {row['schema']} has: it was changed after it was written"
+    wrong = faults(row)
+    if wrong is None:
+        row.pop(CRC, None)
+    return row, wrong
+
+
+def _lacks_seal(row: Record) -> bool:
+    version = version_of(row.get("schema"))
+    return version is not None and not is_newer(row["schema"]) and (CRC in row or version >= SEALED)
+
+
+def remedied(row: Any, wrong: str, mend: str) -> str:
+    """What is wrong, and what to do about it; what a later version wrote is good data, which stays."""
+    newer = type(row) is dict and is_newer(row.get("schema"))
+    return f"{wrong}; {UPGRADE if newer else mend}"
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes, bool]]:
@@ -84,20 +120,16 @@ def done_keys(run: AnyPath) -> set[Key]:
 
 def read_environment(run: AnyPath) -> dict[str, Any]:
     """A run's environment.json; StoreError when it is damaged or of a newer major schema."""
-    path = run_folder(run) / ENVIRONMENT
+    return read_environment_file(run_folder(run) / ENVIRONMENT)
+
+
+def read_environment_file(path: Path) -> dict[str, Any]:
+    """The environment.json at a path, whether records lie beside it or not. StoreError as of `read_environment`."""
     try:
-        environment = decode(path.read_bytes())
+        data = path.read_bytes()
     except OSError as error:
         raise unreadable(path, error) from error
-    except ValueError as error:
-        raise StoreError(f"{path} is not JSON ({error}); restore it, or measure again") from error
-    if not isinstance(environment, dict):
-        raise StoreError(f"{path} is no JSON object; restore it, or measure again")
-    if wrong := version_fault(environment.get("schema")) or _fingerprint_fault(environment):
-        raise StoreError(f"{path} {wrong}")
-    return environment
-
-
-def _fingerprint_fault(environment: dict[str, Any]) -> str | None:
-    fits = isinstance(environment.get("fingerprint"), dict)
-    return None if fits else "has no object 'fingerprint'; restore it, or measure again"
+    values, wrong = opened(data, environment_fault)
+    if wrong is not None:
+        raise StoreError(f"{path} {remedied(values, wrong, MEND_FILE)}")
+    return values

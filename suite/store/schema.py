@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
+from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from suite.registry import ORIGINS
+from suite.store import rules
+from suite.store.rules import (
+    AMOUNT, ANY_OBJECT, COUNT, ERRORS, FLAG, MHZ, MIB, RATE, SCALAR, SECONDS, SIZE, TEXT, TEXTS, TIME, WATTS, WHOLE,
+    List, Object, Rule, Spec, choice, number, numbers, short,
+)  # fmt: skip
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Iterator, Mapping
 
-SCHEMA = "1.0"
+SCHEMA = "1.1"
 MAJOR = 1
+# The first minor version whose lines end with a checksum.
+SEALED = (1, 1)
 KINDS = ("timed", "check", "static")
 STATUSES = (
     "ok", "unsupported", "oom", "incorrect", "implausible", "over_limit",
     "compile_error", "crashed", "timeout", "error",
 )  # fmt: skip
 # Four digits bound what int() is given.
-_VERSION = re.compile(r"([0-9]{1,4})\.[0-9]{1,4}")
+_VERSION = re.compile(r"([0-9]{1,4})\.([0-9]{1,4})")
+# Figures that follow from one another agree to this part; median and percentiles to the rounding of floats.
+DERIVED, ROUNDING = 1e-3, 1e-9
 
 
 class Key(NamedTuple):
@@ -36,101 +47,87 @@ def record_key(record: Mapping[str, Any]) -> Key:
     return Key(record["case_id"], record["kind"], record["mode"], record["device"], record["launch"])
 
 
-def _string(value: Any) -> bool:
-    return type(value) is str
-
-
-def _bool(value: Any) -> bool:
-    return type(value) is bool
-
-
-def _int(value: Any) -> bool:
-    return type(value) is int
-
-
-def _size(value: Any) -> bool:
-    return type(value) is int and value >= 1
-
-
-# Neither `decode` nor `plain` lets a NaN or an infinity through, so a float is a number here.
-_NUMERIC = {int, float}
-
-
-def _number(value: Any) -> bool:
-    return type(value) in _NUMERIC
-
-
-def _positive(value: Any) -> bool:
-    return _number(value) and value > 0
-
-
-def _object(value: Any) -> bool:
-    return type(value) is dict
-
-
-def _strings(value: Any) -> bool:
-    return type(value) is list and set(map(type, value)) <= {str}
-
-
-def _numbers(value: Any) -> bool:
-    return type(value) is list and set(map(type, value)) <= _NUMERIC
-
-
-def _errors(value: Any) -> bool:
-    return type(value) is dict and set(map(type, value.values())) <= {int, float, type(None)}
-
-
-_WORDS: dict[Callable[[Any], bool], str] = {
-    _string: "a string",
-    _bool: "true or false",
-    _int: "an integer",
-    _size: "an integer of at least 1",
-    _number: "a number",
-    _positive: "a number above 0",
-    _object: "an object",
-    _strings: "a list of strings",
-    _numbers: "a list of numbers",
-    _errors: "an object of numbers",
-}
-
 # Every record has these, never null.
-REQUIRED: dict[str, Callable[[Any], bool]] = {
-    "case_id": _string, "kind": _string, "mode": _string, "device": _string, "launch": _int,
-    "operator": _string, "implementation": _string, "origin": _string, "tags": _strings,
-    "B": _size, "T": _size, "H": _size, "HK": _size, "HV": _size, "K": _size, "V": _size,
-    "dtype": _string, "state_dtype": _string, "pass": _string, "layout": _string, "initial_state": _bool,
-    "status": _string, "reason": _string, "commit": _string, "created": _string,
+REQUIRED: dict[str, Rule] = {
+    "case_id": TEXT, "kind": choice(KINDS), "mode": TEXT, "device": TEXT, "launch": COUNT,
+    "operator": TEXT, "implementation": TEXT, "origin": choice(ORIGINS), "tags": TEXTS,
+    "B": SIZE, "T": SIZE, "H": SIZE, "HK": SIZE, "HV": SIZE, "K": SIZE, "V": SIZE,
+    "dtype": TEXT, "state_dtype": TEXT, "pass": TEXT, "layout": TEXT, "initial_state": FLAG,
+    "status": choice(STATUSES), "reason": TEXT, "commit": TEXT, "created": TEXT,
+}  # fmt: skip
+
+_SHARE = number(0, 1e6)
+_TELEMETRY: dict[str, Spec] = {
+    "readings": COUNT, "other_processes": COUNT, "throttled_samples": COUNT,
+    **{f"{clock}_mhz": MHZ for clock in (
+        "sm_clock", "sm_clock_min", "sm_clock_max", "memory_clock", "cpu_clock", "cpu_clock_min", "cpu_clock_max",
+    )},
+    **{name: WATTS for name in ("power_w", "power_max_w", "energy_w", "idle_w")},
+    **{name: number(-300, 1e4, "degrees") for name in ("temperature_c", "temperature_max_c")},
+    **{name: _SHARE for name in ("load", "other_share", "steal_share", "utilization_pct")},
+    "other_memory_mib": MIB, "energy_j_token": AMOUNT, "energy_window_s": SECONDS,
+    "events": TEXTS, "other_pids": numbers(COUNT), "retaken_ms": numbers(TIME), "throttled_kept": FLAG,
+    "energy_method": TEXT, "no_energy": TEXT,
+}  # fmt: skip
+_STATIC: dict[str, Spec] = {
+    **{name: COUNT for name in (
+        "launches", "registers", "spill_bytes", "stack_bytes", "shared_bytes", "instructions", "hgmma", "utchmma", "hmma",
+        "eager_ops",
+    )},
+    **{name: AMOUNT for name in (
+        "traffic_bytes", "traffic_ratio", "eager_bytes", "intermediate_bytes", "peak_bytes", "flops_exec", "occupancy",
+        "issued_bytes", "issued_ratio", "issued_reread", "issued_dot_flops", "floor_bytes", "io_bound_bytes",
+    )},
+    **{name: number(0, 1e9, "ms") for name in (
+        "floor_ms", "floor_memory_ms", "floor_compute_ms", "floor_special_ms", "traffic_ms",
+    )},
+    **{name: TEXT for name in (
+        "arch", "hash", "issued_shape", "issued_reason", "floor_bound", "floor_gpu", "floor_source",
+    )},
+    "kernels": TEXTS,
+}  # fmt: skip
+_PROFILE: dict[str, Spec] = {
+    "kernels": List(Object({"name": TEXT, "calls": AMOUNT, "share": AMOUNT}, required=("name",))),
+    **{name: TEXT for name in (
+        "kernels_from", "torch_version", "proton_version", "ncu_version", "commit", "created", "replay",
+    )},
+    **{name: AMOUNT for name in (
+        "launches", "dram_read_bytes", "dram_write_bytes", "dram_bytes", "dram_ratio", "l2_bytes", "flops_tensor",
+        "flops_fma", "flops", "special", "occupancy",
+    )},
+    "missing": TEXTS,
 }  # fmt: skip
 
 # Absent or null where they do not apply, as a static record's samples.
-OPTIONAL: dict[str, Callable[[Any], bool]] = {
-    "configuration": _object, "timer": _string, "l2": _string, "host_inclusive": _bool, "seed": _int,
-    "samples": _numbers, "check": _errors, "check_T": _size,
-    "flops_alg": _number, "flops_exec": _number, "bytes_compulsory": _number,
-    "time_ms": _positive, "p20_ms": _number, "p80_ms": _number, "ci_low_ms": _number, "ci_high_ms": _number,
-    "stop": _string, "compile_s": _number, "warmup_s": _number, "memory_mib": _number, "memory_method": _string,
-    "tflops": _number, "gbs": _number, "intensity": _number, "roof_pct": _number, "bound": _string,
-    "tokens_per_s": _number, "repeatable": _bool, "check_limit": _number, "naive_ratio": _number,
-    "approximation_error": _number,
-    "bytes_state": _number, "special": _number, "calls": _size, "special_pct": _number,
-    **{f"telemetry.{name}": _number for name in (
-        "readings", "sm_clock_mhz", "sm_clock_min_mhz", "sm_clock_max_mhz", "memory_clock_mhz",
-        "cpu_clock_mhz", "cpu_clock_min_mhz", "cpu_clock_max_mhz", "load", "other_share", "steal_share",
-        "power_w", "power_max_w", "temperature_c", "temperature_max_c", "utilization_pct",
-        "other_processes", "other_memory_mib", "throttled_samples",
-        "energy_j_token", "energy_window_s", "energy_w", "idle_w",
-    )},
-    "telemetry.events": _strings, "telemetry.other_pids": _numbers, "telemetry.retaken_ms": _numbers,
-    "telemetry.throttled_kept": _bool, "telemetry.energy_method": _string, "telemetry.no_energy": _string,
-    "compile.cache": _string, "compile.kernels": _int, "compile.loaded": _int, "compile.seconds": _number,
-    "compile.load_s": _number,
-    "tuning.kernels": _object, "tuning.seconds": _number, "tuning.runner_up": _number,
+OPTIONAL: dict[str, Spec] = {
+    "configuration": ANY_OBJECT, "timer": TEXT, "l2": TEXT, "host_inclusive": FLAG, "seed": WHOLE,
+    "samples": numbers(TIME), "check": ERRORS, "check_T": SIZE, "stderr": TEXT,
+    "flops_alg": AMOUNT, "flops_exec": AMOUNT, "bytes_compulsory": AMOUNT, "bytes_state": AMOUNT, "special": AMOUNT,
+    **{f"{name}_ms": TIME for name in ("time", "p20", "p80", "ci_low", "ci_high")},
+    "stop": TEXT, "compile_s": SECONDS, "warmup_s": SECONDS, "memory_mib": MIB, "memory_method": TEXT,
+    "tflops": RATE, "gbs": RATE, "intensity": AMOUNT, "roof_pct": RATE, "bound": TEXT, "tokens_per_s": RATE,
+    "repeatable": FLAG, "check_limit": AMOUNT, "naive_ratio": AMOUNT, "approximation_error": AMOUNT, "calls": SIZE,
+    "special_pct": RATE,
+    **{f"telemetry.{name}": rule for name, rule in _TELEMETRY.items()},
+    "compile.cache": TEXT, "compile.kernels": COUNT, "compile.loaded": COUNT, "compile.seconds": SECONDS,
+    "compile.load_s": SECONDS,
+    "tuning.kernels": Object(others=ANY_OBJECT), "tuning.seconds": SECONDS, "tuning.runner_up": AMOUNT,
+    **{f"static.{name}": rule for name, rule in _STATIC.items()},
+    **{f"profile.{name}": rule for name, rule in _PROFILE.items()},
 }  # fmt: skip
+
+# Fields whose names an operator, an implementation or a counter gives, by how they begin.
+GROUPS: dict[str, Spec] = {"axis.": SCALAR, "tunable.": SCALAR, "profile.stall_": AMOUNT}
 
 # What a timed record with status `ok` has besides: without it there is nothing to show or to gate.
 TIMED = ("time_ms", "timer", "l2", "samples")
 
-_CHOICES = {"kind": KINDS, "origin": ORIGINS, "status": STATUSES}
+
+@lru_cache(maxsize=4096)
+def _spec_of(name: str) -> Spec | None:
+    """What a field's value has to be; None for a field that this version does not know."""
+    found = REQUIRED.get(name) or OPTIONAL.get(name)
+    return found or next((spec for start, spec in GROUPS.items() if name.startswith(start)), None)
 
 
 def fault(record: Any) -> str | None:
@@ -139,50 +136,72 @@ def fault(record: Any) -> str | None:
         return "is no JSON object"
     if problem := version_fault(record.get("schema")):
         return problem
-    for name, fits in REQUIRED.items():
+    for name in REQUIRED:
         if record.get(name) is None:
             return f"has no '{name}'"
-        if not fits(record[name]):
-            return _misfit(name, record[name], fits)
-    for name, fits in OPTIONAL.items():
-        value = record.get(name)
-        if value is not None and not fits(value):
-            return _misfit(name, value, fits)
-    return _choice_fault(record) or _timed_fault(record)
+    for name, value in record.items():
+        if value is None or (spec := _spec_of(name)) is None:
+            continue
+        # Most fields are plain and fit: a run has millions of them.
+        if not (type(spec) is Rule and spec.fits(value)) and (wrong := rules.fault(spec, value)):
+            return f"has {name}{wrong}"
+    return _case_fault(record) or _timed_fault(record)
 
 
 def version_fault(version: Any) -> str | None:
     """Why a schema version can not be read here, or None when it can: an older or equal major."""
     if version is None:
         return "has no 'schema'"
+    parsed = version_of(version)
+    if parsed is None:
+        return f"has schema {short(version)}, which is no 'major.minor'"
+    if parsed[0] > MAJOR:
+        return f"has schema {version}, newer than this reader's {SCHEMA}"
+    return None
+
+
+def version_of(version: Any) -> tuple[int, int] | None:
+    """Major and minor of "1.1"; None when it is no version."""
     matched = _VERSION.fullmatch(version) if type(version) is str else None
-    if matched is None:
-        return f"has schema {_short(version)}, which is no 'major.minor'"
-    if int(matched[1]) > MAJOR:
-        return f"has schema {version}, newer than this reader's {SCHEMA}; upgrade subquad"
-    return None
+    return (int(matched[1]), int(matched[2])) if matched else None
 
 
-def _choice_fault(record: dict[str, Any]) -> str | None:
-    for name, known in _CHOICES.items():
-        if record[name] not in known:
-            return f"has {name} {_short(record[name])}, which is none of {', '.join(known)}"
-    if record["launch"] < 0:
-        return f"has launch {record['launch']}, which is below 0"
-    return None
+def is_newer(version: Any) -> bool:
+    """Whether a schema version is of a later major than this reader's."""
+    parsed = version_of(version)
+    return parsed is not None and parsed[0] > MAJOR
 
 
-def _timed_fault(record: dict[str, Any]) -> str | None:
+def _case_fault(record: Mapping[str, Any]) -> str | None:
+    name = f"{record['operator']}/{record['implementation']}/"
+    if record["case_id"].startswith(name) and len(record["case_id"]) > len(name):
+        return None
+    return f"has case_id{rules.misfit(record['case_id'], f'{short(name)[1:-1]} and a problem')}"
+
+
+def _timed_fault(record: Mapping[str, Any]) -> str | None:
     if record["kind"] != "timed" or record["status"] != "ok":
         return None
     lacking = next((name for name in TIMED if record.get(name) is None), None)
-    return f"is timed and ok, but has no '{lacking}'" if lacking else None
+    if lacking:
+        return f"is timed and ok, but has no '{lacking}'"
+    if not record["samples"]:
+        return "is timed and ok, but its samples are empty"
+    return next(_disagreements(record), None)
 
 
-def _misfit(name: str, value: Any, fits: Callable[[Any], bool]) -> str:
-    return f"has {name} = {_short(value)}, which is not {_WORDS[fits]}"
-
-
-def _short(value: Any) -> str:
-    text = ascii(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+def _disagreements(record: Mapping[str, Any]) -> Iterator[str]:
+    """Figures of a timed record that do not follow from its samples, as those of another unit do not."""
+    time, middle = record["time_ms"], median(record["samples"])
+    if abs(time - middle) > ROUNDING * middle:
+        yield f"has time_ms = {time:g}, but the median of its samples is {middle:g}"
+    for low, high in (("p20_ms", "p80_ms"), ("ci_low_ms", "ci_high_ms")):
+        least, most = record.get(low), record.get(high)
+        if least is not None and least > time * (1 + ROUNDING):
+            yield f"has {low} = {least:g}, above its time_ms of {time:g}"
+        if most is not None and most < time * (1 - ROUNDING):
+            yield f"has {high} = {most:g}, below its time_ms of {time:g}"
+    for name, done, unit in (("tflops", "flops_alg", 1e9), ("gbs", "bytes_compulsory", 1e6)):
+        rate, work = record.get(name), record.get(done)
+        if rate is not None and work and abs(rate * time * unit - work) > DERIVED * work:
+            yield f"has {name} = {rate:g}, but {done} over time_ms is {work / time / unit:g}"

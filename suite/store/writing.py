@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from suite.errors import StoreError
-from suite.store.encoding import decode, encode, plain
+from suite.store.encoding import begins, plain, sealed
+from suite.store.environments import environment_fault
 from suite.store.paths import ENVIRONMENT, LOCK, RECORDS, AnyPath, run_folder, unwritable
-from suite.store.reading import read_environment
+from suite.store.reading import MEND_LINE, opened, read_environment
 from suite.store.schema import SCHEMA, fault
 
 if TYPE_CHECKING:
@@ -41,14 +42,15 @@ class Writer:
         _open.add(self)
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Store a record by a single write. `schema` is added when absent; NaN and infinities become null.
+        """Store a record by a single write. Its schema is this writer's; NaN and infinities become null.
 
-        Raises StoreError, and leaves the file as it was, when the record lacks a field or the disk does not take it.
+        Raises StoreError, and leaves the file as it was, when the record does not fit the schema or the disk does not
+        take it.
         """
         row = plain({"schema": SCHEMA, **record}, "record")
         if wrong := fault(row):
             raise StoreError(f"the record of {row.get('case_id')} {wrong}; nothing was written to {self.path}")
-        line = encode(row)
+        line = sealed(row | {"schema": SCHEMA})
         if self._file < 0:
             raise StoreError(f"{self.path} is closed; open it again with --resume")
         size = os.fstat(self._file).st_size
@@ -92,7 +94,7 @@ class Writer:
             raise unwritable(self.path, error) from error
 
     def _mend(self) -> None:
-        """Remove a torn last line; a whole one that lacks only its newline gets it."""
+        """Remove a torn last line; a whole one that lacks only its newline gets it. StoreError for anything else."""
         end = os.fstat(self._file).st_size
         tail = b""
         while end > 0 and b"\n" not in tail:
@@ -102,10 +104,12 @@ class Writer:
         torn = tail[tail.rfind(b"\n") + 1 :]
         if not torn:
             return
-        if _whole(torn):
+        if opened(torn, fault)[1] is None:
             os.write(self._file, b"\n")
-        else:
+        elif begins(torn):
             os.ftruncate(self._file, os.fstat(self._file).st_size - len(torn))
+        else:
+            raise StoreError(f"{self.path} ends in a line that was changed after it was written; {MEND_LINE}")
 
 
 def create(path: AnyPath, environment: Mapping[str, Any]) -> Writer:
@@ -142,12 +146,17 @@ def open_for_append(path: AnyPath) -> Writer:
 
 
 def write_environment(folder: Path, environment: Mapping[str, Any]) -> None:
-    """Write environment.json so that it is there whole or not at all; `schema` is added when absent."""
+    """Write environment.json so that it is there whole or not at all. Its schema is this writer's.
+
+    Raises StoreError, and leaves what was there, when it does not fit the schema or can not be written.
+    """
     values = plain({"schema": SCHEMA, **environment}, ENVIRONMENT)
     target, draft = folder / ENVIRONMENT, folder / f".{ENVIRONMENT}.new"
+    if wrong := environment_fault(values):
+        raise StoreError(f"the environment {wrong}; nothing was written to {target}")
     try:
         with draft.open("wb") as file:
-            file.write(encode(values))
+            file.write(sealed(values | {"schema": SCHEMA}))
             file.flush()
             os.fsync(file.fileno())
         draft.replace(target)
@@ -174,13 +183,6 @@ def _locked(folder: Path) -> int:
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
-
-
-def _whole(line: bytes) -> bool:
-    try:
-        return fault(decode(line)) is None
-    except ValueError:
-        return False
 
 
 _open: weakref.WeakSet[Writer] = weakref.WeakSet()

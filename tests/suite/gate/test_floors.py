@@ -10,7 +10,7 @@ from suite.cli import main
 from suite.errors import Exit, StoreError
 from suite.gate import Limits, floors, paired
 from suite.gate.floors import Floor
-from tests.suite.store.runs import environment, record, write_run
+from tests.suite.store.runs import change_environment, environment, record, write_run
 
 FINGERPRINT = {"device": "Test CPU", "threads": 2}
 KEY = ("op/x/B1_T64", "warm-cpu")
@@ -63,8 +63,7 @@ def test_a_stored_run_of_this_machine_is_judged_by_its_cases_own_margins(tmp_pat
         tmp_path / "after", [record(name, launch=i, time_ms=1.06) for name in ("C1", "C2") for i in range(8)]
     )
     for run in (before, after):
-        text = (run / "environment.json").read_text()
-        (run / "environment.json").write_text(text.replace('"fingerprint"', '"device": {"kind": "cpu"}, "fingerprint"'))
+        change_environment(run, device={"kind": "cpu"})
     noisy = (record("C1")["case_id"], "warm-cpu")
     floors.keep("cpu", environment()["fingerprint"], {noisy: Floor(0.05, 0.07, 8)})
     assert main(["gate", "--baseline", str(before), "--candidate", str(after)]) == Exit.REGRESSION

@@ -38,7 +38,7 @@ def test_counters_stand_beside_the_time(tmp_path: Path) -> None:
     assert len(after) == 4
     for row, old in zip(after[:3], before[:3], strict=True):
         assert {name: value for name, value in row.items() if not name.startswith("profile.")} == {
-            "schema": "1.0", **old,
+            "schema": "1.1", **old,
         }  # fmt: skip
         assert (row["profile.dram_bytes"], row["profile.dram_ratio"]) == (6e5, 2.0)
         assert (row["profile.launches"], row["profile.kernels_from"]) == (2, "ncu")

@@ -6,7 +6,6 @@ where lines cross; nothing here was measured.
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from suite.reporting.frame import Run, tidy
 from suite.reporting.groups import Group, gather
 from suite.reporting.palette import assign
 from suite.reporting.series import Styles
+from suite.store import create
 from suite.store.frames import frame_of
 
 if TYPE_CHECKING:
@@ -184,9 +184,9 @@ def prepared(*runs: Run) -> tuple[list[Group], Styles]:
 
 def stored(rows: list[dict[str, Any]], folder: Path, **environment: Any) -> Path:
     """Rows as a run's folder."""
-    folder.mkdir(parents=True)
-    (folder / "environment.json").write_text(json.dumps(ENVIRONMENT | environment))
-    (folder / "records.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with create(folder, ENVIRONMENT | environment) as writer:
+        for row in rows:
+            writer.append(row)
     return folder
 
 

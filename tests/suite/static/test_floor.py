@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ from hypothesis import strategies as st
 
 from suite.gpus import Gpu, known
 from suite.static.floor import Ceilings, ceilings_of, floor_of, forced_bytes
+from suite.store.writing import write_environment
 
 
 def sheet() -> Gpu:
@@ -93,8 +93,7 @@ def stored(folder: Path, name: str, gbs: float, device: str = "NVIDIA H200", spe
     ceilings = {"copy": copy, "matmul": {"bfloat16": {"tflops": 700.0}}}
     if special:
         ceilings["special"] = {"function": "exp2", "gops": special}
-    environment = {"device": {"name": device}, "ceilings": ceilings}
-    (run / "environment.json").write_text(json.dumps(environment))
+    write_environment(run, {"device": {"name": device}, "fingerprint": {}, "ceilings": ceilings})
 
 
 def test_measured_ceilings_come_first_and_the_fastest_run_stands(tmp_path: Path) -> None:

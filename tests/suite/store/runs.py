@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from suite.store import create
+from suite.store.encoding import sealed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,7 +22,13 @@ def environment(**changes: Any) -> dict[str, Any]:
 
 
 def record(name: str = "C64", **changes: Any) -> dict[str, Any]:
-    """A valid timed record of the case that ends in `name`, with the changes."""
+    """A valid timed record of the case that ends in `name`, with the changes.
+
+    Its samples follow from `time_ms`, or its time from the `samples`, where only one of them is changed.
+    """
+    samples = changes.get("samples")
+    time = changes.get("time_ms", median(samples) if samples else 1.01) or 1.01
+    low, high = (changes.get(name, time * part) for name, part in (("ci_low_ms", 1 / 1.01), ("ci_high_ms", 1.02 / 1.01)))
     return {
         "case_id": f"retention/triton_chunk/B1_T64_H2_K8_V8_fp32_fwd_{name}",
         "kind": "timed", "mode": "warm-cpu", "device": "cpu", "launch": 0,
@@ -29,9 +38,9 @@ def record(name: str = "C64", **changes: Any) -> dict[str, Any]:
         "tunable.chunk": 64, "axis.causal": True,
         "status": "ok", "reason": "", "commit": "0123abc", "created": "2020-01-01T00:00:00+00:00",
         "configuration": {"warps": 4}, "timer": "cpu", "l2": "warm", "host_inclusive": True, "seed": 0,
-        "samples": [1.0, 1.01, 1.02], "check": {"o": 1e-6, "dq": 2e-6}, "check_limit": 1e-4,
+        "samples": [low, time, high], "check": {"o": 1e-6, "dq": 2e-6}, "check_limit": 1e-4,
         "flops_alg": 1e6, "flops_exec": 2e6, "bytes_compulsory": 3e5,
-        "time_ms": 1.01, "ci_low_ms": 1.0, "ci_high_ms": 1.02, "memory_mib": 10.0, "memory_method": "allocator",
+        "time_ms": time, "ci_low_ms": low, "ci_high_ms": high, "memory_mib": 10.0, "memory_method": "allocator",
         **changes,
     }  # fmt: skip
 
@@ -48,3 +57,24 @@ def write_run(path: Path, records: Iterable[dict[str, Any]], **fingerprint: Any)
         for each in records:
             writer.append(each)
     return path
+
+
+def change_line(run: Path, number: int, line: bytes | None = None, **changes: Any) -> None:
+    """Put a line, or the line that is there with changed fields and a checksum that fits, in place of a run's n-th."""
+    path = run / "records.jsonl"
+    lines = path.read_bytes().split(b"\n")
+    lines[number - 1] = line if line is not None else sealed(json.loads(lines[number - 1]) | changes)[:-1]
+    path.write_bytes(b"\n".join(lines))
+
+
+def change_environment(run: Path, **changes: Any) -> None:
+    """Change fields of a run's environment.json, with a checksum that fits. `a__b` is field b of object a."""
+    path = run / "environment.json"
+    values = json.loads(path.read_bytes())
+    for name, value in changes.items():
+        *outer, last = name.split("__")
+        inside = values
+        for each in outer:
+            inside = inside.setdefault(each, {})
+        inside[last] = value
+    path.write_bytes(sealed(values))
