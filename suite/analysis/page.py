@@ -11,6 +11,7 @@ from suite.analysis.contests import Contest, contests
 from suite.analysis.entries import Entry
 from suite.analysis.floors import Standing, rank_correlation, standings
 from suite.analysis.losses import Loss, losses
+from suite.store.text import in_plain_cell, one_line
 
 UNKNOWN = "-"
 # Losses that are listed; the rest is counted.
@@ -40,7 +41,7 @@ def _section(title: str, text: str) -> str:
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table."""
     lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join(f"| {' | '.join(str(cell).replace('|', '/') for cell in line)} |" for line in lines)
+    return "\n".join(f"| {' | '.join(map(in_plain_cell, line))} |" for line in lines)
 
 
 def _machines(environments: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
@@ -48,7 +49,7 @@ def _machines(environments: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
         told = environment.get("fingerprint") or {}
         software = ", ".join(f"{key} {told[key]}" for key in ("driver", "cuda", "torch", "triton") if told.get(key))
         commit, day = str(environment.get("commit") or "unknown")[:12], str(environment.get("created") or "")[:10]
-        return f"- `{name}`: {told.get('device', 'unknown device')}, {software}; commit {commit}, {day}"
+        return one_line(f"- `{name}`: {told.get('device', 'unknown device')}, {software}; commit {commit}, {day}")
 
     return "\n".join(line(name, environment) for name, environment in environments)
 

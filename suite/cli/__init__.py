@@ -10,6 +10,8 @@ import sys
 from importlib import import_module
 
 from suite.errors import Exit, SubquadError
+from suite.store.text import one_line
+from suite.terminal import guarded
 
 # command -> what `--help` says of it
 COMMANDS = {
@@ -55,13 +57,18 @@ def parser(command: str | None = None) -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command and return its exit code; an error the user can mend is one line on stderr."""
+    with guarded():
+        return _main(argv)
+
+
+def _main(argv: list[str] | None) -> int:
     words = sys.argv[1:] if argv is None else argv
     command = next((word for word in words if not word.startswith("-")), None)
     try:
         args = parser(command if command in COMMANDS else None).parse_args(words)
         return int(args.run(args))
     except SubquadError as error:
-        print(f"subquad: {error}", file=sys.stderr)
+        print(f"subquad: {one_line(str(error))}", file=sys.stderr)
         return int(error.exit_code)
     except BrokenPipeError:
         sys.stderr.close()

@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> Exit:
         args.base, args.candidate, threshold=args.threshold / 100, allow_env_mismatch=args.allow_env_mismatch
     )
     if args.json:
-        print(json.dumps(comparison.to_json(), indent=2, ensure_ascii=False, allow_nan=False))
+        print(json.dumps(comparison.to_json(), indent=2, allow_nan=False))
     else:
         _print(comparison)
     return comparison.exit if args.fail else Exit.PASS
@@ -54,7 +54,7 @@ def _print(comparison: Comparison) -> None:
         print(one_line(f"environments differ: {each}"))
     changed = [each for each in comparison.changes if each.changed]
     if changed:
-        print_table(COLUMNS, [[one_line(cell) for cell in _row(each)] for each in changed])
+        print_table(COLUMNS, [_row(each) for each in changed])
     count = len(comparison.changes) - len(changed)
     print(f"{len(changed)} changed, {count} the same (time within {100 * comparison.threshold:g} %)")
     if any(min(each.launches) < 2 and each.time for each in comparison.changes):

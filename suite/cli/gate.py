@@ -165,13 +165,12 @@ def _reproduce() -> str:
 def _calibrate(args: argparse.Namespace) -> Exit:
     from suite.cli.tables import print_table
     from suite.gate.calibration import calibrate
-    from suite.store.text import one_line
 
     plan, options = _plan(args)
     found = calibrate(plan, options)
     rows = [
         (each.case_id, f"{each.floor.noise:.2%}", f"{each.floor.floor:.2%}", str(each.floor.rounds), "")
-        if each.floor else (each.case_id, "-", "-", "-", one_line(each.reason))
+        if each.floor else (each.case_id, "-", "-", "-", each.reason)
         for each in found
     ]  # fmt: skip
     print_table(("case", "noise", "floor", "rounds", "reason"), rows)
@@ -211,6 +210,5 @@ def _print(report: Report) -> None:
     for note in report.notes:
         print(f"note: {one_line(note)}", file=sys.stderr)
     if report.changes:
-        rows = [[one_line(cell) for cell in row_of(each)] for each in report.changes]
-        print_table(("verdict", "case", "mode", "metric", "reason"), rows)
+        print_table(("verdict", "case", "mode", "metric", "reason"), map(row_of, report.changes))
     print(report.headline)

@@ -5,19 +5,24 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 
+from suite.store.text import one_line
+
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print rows under their columns. What goes to a pipe can be cut with `cut -f`."""
+    """Print rows under their columns, each cell on one line. What goes to a pipe can be cut with `cut -f`."""
+    lines = [[one_line(cell) for cell in line] for line in (columns, *rows)]
     if not sys.stdout.isatty():
-        print("\t".join(columns))
-        for row in rows:
-            print("\t".join(row))
+        for line in lines:
+            print("\t".join(line))
         return
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+    from rich.table import Column, Table
+    from rich.text import Text
 
-    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
-    for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
-    Console().print(table)
+    from suite.terminal import console
+
+    # Text has no markup: brackets in a name stay brackets.
+    header = [Column(header=Text(cell)) for cell in lines[0]]
+    table = Table(*header, box=None, pad_edge=False, header_style="bold")
+    for line in lines[1:]:
+        table.add_row(*map(Text, line))
+    console(sys.stdout).print(table)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from suite.gate.report import row_of, told_source
+from suite.store.text import in_markdown
 
 if TYPE_CHECKING:
     from suite.gate.report import Report
@@ -45,4 +45,4 @@ def _cell(text: str) -> str:
     """Untrusted text for one cell of a Markdown table: no line break, no markup."""
     flat = " ".join(text.split())
     cut = flat if len(flat) <= LONGEST_CELL else f"{flat[:LONGEST_CELL]}…"
-    return re.sub(r"([\\`*_|\[\]<>&#~])", r"\\\1", cut)
+    return in_markdown(cut)

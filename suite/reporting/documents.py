@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from suite.reporting.frame import clean
 from suite.reporting.page import machine
 from suite.reporting.scales import figure, length
 from suite.reporting.sentences import sentences
+from suite.store.text import in_markdown as escape
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -93,11 +93,6 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], first: str = "-
     """A Markdown table's lines. Cells are escaped already; first, rest: how columns align."""
     rule = [first] + [rest] * (len(columns) - 1)
     return [f"| {' | '.join(row)} |" for row in (columns, rule, *rows)]
-
-
-def escape(text: str) -> str:
-    """Untrusted text in Markdown: no line break, no markup, no HTML."""
-    return re.sub(r"([\\`*_|\[\]<>&#~])", r"\\\1", " ".join(text.split()))
 
 
 def latex(content: Content) -> str:

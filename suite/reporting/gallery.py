@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from suite.errors import UsageError
 from suite.reporting import picture
-from suite.reporting.documents import escape
 from suite.reporting.frame import read
 from suite.reporting.page import machine
 from suite.reporting.rendering import footer, prepare
 from suite.reporting.sentences import main_panels, sentences
+from suite.store.text import in_markdown as escape
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -7,6 +7,8 @@ import time
 from typing import Any, Protocol, TextIO
 
 from suite.problem import Case
+from suite.store.text import harmless, one_line
+from suite.terminal import console
 
 PLAIN_EVERY_S = 10.0
 
@@ -64,19 +66,18 @@ class BarProgress:
     """A bar of the work done, with the case at hand and the time left."""
 
     def __init__(self, total: int, work: float) -> None:
-        from rich.console import Console
         from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
 
         self._bar = Bar(
             BarColumn(bar_width=24), TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn(), TimeRemainingColumn(),
-            TextColumn("{task.description}", markup=False), console=Console(stderr=True), transient=True,
+            TextColumn("{task.description}", markup=False), console=console(sys.stderr), transient=True,
         )  # fmt: skip
         self._bar.start()
         self._task = self._bar.add_task(f"{total} cases", total=work)
 
     def begin(self, case: Case, phase: str) -> None:
-        self._bar.update(self._task, description=f"{case.case_id} {phase}")
+        self._bar.update(self._task, description=one_line(f"{case.case_id} {phase}"))
 
     def record(self, record: dict[str, Any]) -> None:
         if record["status"] not in ("ok", "unsupported"):
@@ -90,7 +91,7 @@ class BarProgress:
 def describe(record: dict[str, Any]) -> str:
     """`incorrect  softmax_attention/…: o: error 2e-02, limit 1e-04`."""
     first = record["reason"].splitlines()[0] if record["reason"] else ""
-    return f"{record['status']:<13} {record['case_id']}: {first}"
+    return harmless(f"{record['status']:<13} {record['case_id']}: {first}")
 
 
 def make_progress(total: int, work: float) -> Progress:

@@ -7,6 +7,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
+from suite.store.text import one_line
+from suite.terminal import console
+
 PLAIN_EVERY_S = 10.0
 
 
@@ -31,15 +34,14 @@ def shown(work: str, total: int) -> Iterator[Step]:
 
 @contextmanager
 def _bar(work: str, total: int) -> Iterator[Step]:
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bar
 
     described = TextColumn("{task.description}", markup=False)
     columns = (BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn(), described)
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Bar(*columns, console=console(sys.stderr), transient=True) as bar:
         task = bar.add_task(work, total=total)
-        yield lambda what: bar.update(task, advance=1, description=f"{work} {what}")
+        yield lambda what: bar.update(task, advance=1, description=one_line(f"{work} {what}"))
 
 
 @contextmanager

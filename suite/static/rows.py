@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from suite.static.model import Floor, Launch, Profile
+from suite.store.text import in_plain_cell, one_line
 
 CASE_COLUMNS = (
     "case", "arch", "status", "launches", "registers", "spills B", "shared KiB", "occupancy", "tensor", "traffic MB",
@@ -41,8 +42,8 @@ def case_row(profile: Profile) -> list[str]:
 def markdown(profiles: Sequence[Profile]) -> str:
     """All profiles as one Markdown table, and below it why any of them is not ok."""
     rows = [MARKDOWN_COLUMNS, ("---",) * len(MARKDOWN_COLUMNS), *map(_markdown_row, profiles)]
-    table = "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in rows)
-    told = "\n".join(f"- {note}" for note in notes(profiles))
+    table = "\n".join(f"| {' | '.join(map(in_plain_cell, row))} |" for row in rows)
+    told = "\n".join(f"- {one_line(note)}" for note in notes(profiles))
     return f"{table}\n\n{told}" if told else table
 
 

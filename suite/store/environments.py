@@ -5,8 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 from suite.store import rules
-from suite.store.rules import ABOVE_0, AMOUNT, ANY_OBJECT, COUNT, MHZ, MIB, RATE, SECONDS, SIZE, TEXT, TEXTS, WATTS, WHOLE
-from suite.store.rules import List, Object, number
+from suite.store.rules import (
+    ABOVE_0,
+    AMOUNT,
+    ANY_OBJECT,
+    COUNT,
+    MHZ,
+    MIB,
+    RATE,
+    SECONDS,
+    SIZE,
+    TEXT,
+    TEXTS,
+    WATTS,
+    WHOLE,
+    List,
+    Object,
+    number,
+)
 from suite.store.schema import version_fault
 
 _THREADS = number(0, 1e6)

@@ -10,6 +10,7 @@ from suite.requirement import Requirement
 from suite.store.frames import frame_of
 from suite.store.paths import AnyPath, run_folder, unwritable
 from suite.store.reading import Record, read_environment, read_records
+from suite.store.text import in_spreadsheet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,7 +27,8 @@ def export(run: AnyPath, to: Format, out: Path | None = None) -> Path:
     """Write a run's records and return the file's path.
 
     out: where to write; `records.<format>` in the run's folder by default, `benchmark.json` for pytest-benchmark
-    Lists and objects become JSON strings in CSV and Parquet. Raises StoreError when the run can not be read or the file
+    Lists and objects become JSON strings in CSV and Parquet; text that a spreadsheet would take for a formula gets an
+    apostrophe before it in CSV. Raises StoreError when the run can not be read or the file
     not written, UsageError when a format needs a library that is not installed.
     """
     if to in NEEDS and (lacking := NEEDS[to].missing()):
@@ -56,11 +58,16 @@ def _write(records: Sequence[Record], to: Format, path: Path) -> None:
     if to == "json":
         _dump(records, path)
         return
-    frame = frame_of([flat(record) for record in _uniform(records)])
     if to == "csv":
-        frame.to_csv(path, index=False)
+        safe = [{in_spreadsheet(name): _cell(value) for name, value in record.items()} for record in records]
+        frame_of([flat(record) for record in _uniform(safe)]).to_csv(path, index=False)
     else:
-        frame.to_parquet(path, index=False)
+        frame_of([flat(record) for record in _uniform(records)]).to_parquet(path, index=False)
+
+
+def _cell(value: Any) -> Any:
+    """The value for a spreadsheet: text is no formula, and a number stays one, whatever else its column holds."""
+    return in_spreadsheet(value) if isinstance(value, str) else value
 
 
 def _dump(data: Any, path: Path) -> None:

@@ -81,7 +81,9 @@ def _first(found: Any) -> str | None:
 def number(low: float, high: float, unit: str = "") -> Rule:
     """A number, no bool, from low to high."""
     of = f" of {unit}" if unit else ""
-    return Rule(lambda value: type(value) in _NUMERIC and low <= value <= high, f"a number{of} from {low:g} to {high:g}")
+    return Rule(
+        lambda value: type(value) in _NUMERIC and low <= value <= high, f"a number{of} from {low:g} to {high:g}"
+    )
 
 
 def numbers(rule: Rule) -> Rule:

@@ -10,8 +10,30 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from suite.registry import ORIGINS
 from suite.store import rules
 from suite.store.rules import (
-    AMOUNT, ANY_OBJECT, COUNT, ERRORS, FLAG, MHZ, MIB, RATE, SCALAR, SECONDS, SIZE, TEXT, TEXTS, TIME, WATTS, WHOLE,
-    List, Object, Rule, Spec, choice, number, numbers, short,
+    AMOUNT,
+    ANY_OBJECT,
+    COUNT,
+    ERRORS,
+    FLAG,
+    MHZ,
+    MIB,
+    RATE,
+    SCALAR,
+    SECONDS,
+    SIZE,
+    TEXT,
+    TEXTS,
+    TIME,
+    WATTS,
+    WHOLE,
+    List,
+    Object,
+    Rule,
+    Spec,
+    choice,
+    number,
+    numbers,
+    short,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -56,47 +78,37 @@ REQUIRED: dict[str, Rule] = {
     "status": choice(STATUSES), "reason": TEXT, "commit": TEXT, "created": TEXT,
 }  # fmt: skip
 
-_SHARE = number(0, 1e6)
+
+def _each(names: str, spec: Spec) -> dict[str, Spec]:
+    return dict.fromkeys(names.split(), spec)
+
+
 _TELEMETRY: dict[str, Spec] = {
-    "readings": COUNT, "other_processes": COUNT, "throttled_samples": COUNT,
-    **{f"{clock}_mhz": MHZ for clock in (
-        "sm_clock", "sm_clock_min", "sm_clock_max", "memory_clock", "cpu_clock", "cpu_clock_min", "cpu_clock_max",
-    )},
-    **{name: WATTS for name in ("power_w", "power_max_w", "energy_w", "idle_w")},
-    **{name: number(-300, 1e4, "degrees") for name in ("temperature_c", "temperature_max_c")},
-    **{name: _SHARE for name in ("load", "other_share", "steal_share", "utilization_pct")},
+    **_each("readings other_processes throttled_samples", COUNT),
+    **_each("sm_clock_mhz sm_clock_min_mhz sm_clock_max_mhz memory_clock_mhz", MHZ),
+    **_each("cpu_clock_mhz cpu_clock_min_mhz cpu_clock_max_mhz", MHZ),
+    **_each("power_w power_max_w energy_w idle_w", WATTS),
+    **_each("temperature_c temperature_max_c", number(-300, 1e4, "degrees")),
+    **_each("load other_share steal_share utilization_pct", number(0, 1e6)),
     "other_memory_mib": MIB, "energy_j_token": AMOUNT, "energy_window_s": SECONDS,
     "events": TEXTS, "other_pids": numbers(COUNT), "retaken_ms": numbers(TIME), "throttled_kept": FLAG,
-    "energy_method": TEXT, "no_energy": TEXT,
+    **_each("energy_method no_energy", TEXT),
 }  # fmt: skip
 _STATIC: dict[str, Spec] = {
-    **{name: COUNT for name in (
-        "launches", "registers", "spill_bytes", "stack_bytes", "shared_bytes", "instructions", "hgmma", "utchmma", "hmma",
-        "eager_ops",
-    )},
-    **{name: AMOUNT for name in (
-        "traffic_bytes", "traffic_ratio", "eager_bytes", "intermediate_bytes", "peak_bytes", "flops_exec", "occupancy",
-        "issued_bytes", "issued_ratio", "issued_reread", "issued_dot_flops", "floor_bytes", "io_bound_bytes",
-    )},
-    **{name: number(0, 1e9, "ms") for name in (
-        "floor_ms", "floor_memory_ms", "floor_compute_ms", "floor_special_ms", "traffic_ms",
-    )},
-    **{name: TEXT for name in (
-        "arch", "hash", "issued_shape", "issued_reason", "floor_bound", "floor_gpu", "floor_source",
-    )},
+    **_each("launches registers spill_bytes stack_bytes shared_bytes instructions hgmma utchmma hmma eager_ops", COUNT),
+    **_each("traffic_bytes traffic_ratio eager_bytes intermediate_bytes peak_bytes flops_exec occupancy", AMOUNT),
+    **_each("issued_bytes issued_ratio issued_reread issued_dot_flops floor_bytes io_bound_bytes", AMOUNT),
+    **_each("floor_ms floor_memory_ms floor_compute_ms floor_special_ms traffic_ms", number(0, 1e9, "ms")),
+    **_each("arch hash issued_shape issued_reason floor_bound floor_gpu floor_source", TEXT),
     "kernels": TEXTS,
-}  # fmt: skip
+}
 _PROFILE: dict[str, Spec] = {
     "kernels": List(Object({"name": TEXT, "calls": AMOUNT, "share": AMOUNT}, required=("name",))),
-    **{name: TEXT for name in (
-        "kernels_from", "torch_version", "proton_version", "ncu_version", "commit", "created", "replay",
-    )},
-    **{name: AMOUNT for name in (
-        "launches", "dram_read_bytes", "dram_write_bytes", "dram_bytes", "dram_ratio", "l2_bytes", "flops_tensor",
-        "flops_fma", "flops", "special", "occupancy",
-    )},
+    **_each("kernels_from torch_version proton_version ncu_version commit created replay", TEXT),
+    **_each("launches dram_read_bytes dram_write_bytes dram_bytes dram_ratio l2_bytes", AMOUNT),
+    **_each("flops_tensor flops_fma flops special occupancy", AMOUNT),
     "missing": TEXTS,
-}  # fmt: skip
+}
 
 # Absent or null where they do not apply, as a static record's samples.
 OPTIONAL: dict[str, Spec] = {

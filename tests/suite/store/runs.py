@@ -26,9 +26,12 @@ def record(name: str = "C64", **changes: Any) -> dict[str, Any]:
 
     Its samples follow from `time_ms`, or its time from the `samples`, where only one of them is changed.
     """
-    samples = changes.get("samples")
-    time = changes.get("time_ms", median(samples) if samples else 1.01) or 1.01
-    low, high = (changes.get(name, time * part) for name, part in (("ci_low_ms", 1 / 1.01), ("ci_high_ms", 1.02 / 1.01)))
+    if "time_ms" not in changes and changes.get("samples"):
+        changes["time_ms"] = median(changes["samples"])
+    time = changes.get("time_ms") or 1.01
+    low, high = (
+        changes.get(name, time * part) for name, part in (("ci_low_ms", 1 / 1.01), ("ci_high_ms", 1.02 / 1.01))
+    )
     return {
         "case_id": f"retention/triton_chunk/B1_T64_H2_K8_V8_fp32_fwd_{name}",
         "kind": "timed", "mode": "warm-cpu", "device": "cpu", "launch": 0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import sys
 
@@ -70,3 +71,22 @@ def test_what_can_not_be_written_or_read_is_one_line(run, tmp_path, capsys):
     assert "cannot write" in lines[1]
     assert "records.jsonl:1: " in lines[3]
     assert not list(run.glob("*.csv"))
+
+
+FORMULAS = ["=1+1", "@SUM(A1)", "+1", "-1+2", "\t=1", "\r=1", "\uff1d1"]
+
+
+def test_text_that_a_spreadsheet_would_compute_is_quoted_and_numbers_stay(tmp_path):
+    rows = [failed(f"C{i}", reason=text) | {"axis.window": -8 if i else text} for i, text in enumerate(FORMULAS)]
+    run = write_run(tmp_path / "run", [{**row, "=cmd()": "x", "telemetry.temperature_c": -5.5} for row in rows])
+    assert main(["export", str(run), "--to", "csv"]) == Exit.PASS
+    with (run / "records.csv").open(newline="", encoding="utf-8") as file:
+        read = list(csv.DictReader(file))
+    assert [row["reason"] for row in read] == ["'" + text.replace("\r", "\n") for text in FORMULAS]
+    assert [row["axis.window"] for row in read] == ["'=1+1"] + ["-8"] * 6
+    assert {row["telemetry.temperature_c"] for row in read} == {"-5.5"}
+    assert "'=cmd()" in read[0]
+    assert "=cmd()" not in read[0]
+    assert main(["export", str(run), "--to", "json"]) == Exit.PASS
+    assert [row["reason"] for row in json.loads((run / "records.json").read_text())] == FORMULAS
+    assert "crc" not in read[0]

@@ -134,11 +134,11 @@ def test_a_flipped_bit_is_seen_or_changes_nothing(tmp_path, name, read):
     for bit in draws:
         path.write_bytes(flipped(original, bit))
         try:
-            after = read(run)
+            told = read(run)
         except StoreError as error:
-            assert str(error).startswith(f"{path}"), error
-        else:
-            assert after == before, f"bit {bit} changed the content unseen"
+            told = str(error)
+        seen = isinstance(told, str) and told.startswith(str(path))
+        assert seen or told == before, f"bit {bit} changed the content unseen"
 
 
 def test_a_flipped_bit_of_the_last_line_is_not_taken_for_a_torn_one_and_cut(tmp_path):

@@ -74,11 +74,11 @@ def test_undecodable_stderr_is_stored_as_readable_text(tmp_path):
         ({"status": "fine"}, "fine"),
         ({"time_ms": None}, "time_ms"),
         ({"time_ms": 0.0}, "time_ms"),
-        ({"samples": [1.0, "2"]}, "samples"),
+        ({"samples": [1.0, "2"], "time_ms": 1.0}, "samples"),
         ({"configuration": {"at": object()}}, "record.configuration.at"),
         ({"schema": "2.0"}, "newer"),
         ({"memory_mib": -1.0}, "memory_mib"),
-        ({"samples": [2.0]}, "the median of its samples is 2"),
+        ({"samples": [2.0], "time_ms": 1.0}, "the median of its samples is 2"),
     ],
 )
 def test_a_record_that_no_reader_would_take_is_not_written(tmp_path, changes, named):
