@@ -47,7 +47,6 @@ def runs(tmp_path):
         ["analyse", "AFTER"],
         ["report", "no\x1b[31m\x07\u202ewhere"],
         ["report", "--format", "p\x9bdf", "BEFORE"],
-        ["bench", "--op", "line\x1b[2Jar"],
         ["ban\x1bch"],
     ],
 )
