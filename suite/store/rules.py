@@ -14,6 +14,8 @@ from typing import Any, TypeAlias
 
 _SCALARS = {bool, int, float, str}
 _NUMERIC = {int, float}
+# Nothing that is measured is smaller and not 0, and the logarithms and quotients of what is overflow.
+TINIEST = 1e-30
 
 
 @dataclass(frozen=True)
@@ -79,11 +81,10 @@ def _first(found: Any) -> str | None:
 
 
 def number(low: float, high: float, unit: str = "") -> Rule:
-    """A number, no bool, from low to high."""
-    of = f" of {unit}" if unit else ""
-    return Rule(
-        lambda value: type(value) in _NUMERIC and low <= value <= high, f"a number{of} from {low:g} to {high:g}"
-    )
+    """A number, no bool, from low to high; from 0 on, 0 or one that is no less than TINIEST."""
+    least = low or TINIEST
+    words = f"{'' if low else '0 or '}a number{f' of {unit}' if unit else ''} from {least:g} to {high:g}"
+    return Rule(lambda value: type(value) in _NUMERIC and (value == low or least <= value <= high), words)
 
 
 def numbers(rule: Rule) -> Rule:
@@ -125,4 +126,4 @@ MHZ = number(0, 1e5, "MHz")
 WATTS = number(0, 1e6, "watts")
 AMOUNT = number(0, 1e30)
 RATE = number(0, 1e18)
-ABOVE_0 = Rule(lambda value: type(value) in _NUMERIC and 0 < value <= 1e18, "a number above 0, to 1e+18")
+ABOVE_0 = number(1e-9, 1e18)
