@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 from suite.gate.decisions import FAILING
+from suite.store.text import harmless
 
 if TYPE_CHECKING:
     from suite.gate.report import CaseVerdict, Report
 
-_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_NOT_XML = re.compile("[\ufffe\uffff]")
 
 
 def junit(report: Report) -> str:
@@ -62,5 +63,5 @@ def _case(suite: ET.Element, each: CaseVerdict) -> None:
 
 
 def _xml(text: str) -> str:
-    """Text without the characters that XML 1.0 has no place for."""
-    return _NOT_XML.sub("�", text)
+    """Text without the characters that XML 1.0 has no place for, nor those that a terminal would obey."""
+    return _NOT_XML.sub("�", harmless(text))
