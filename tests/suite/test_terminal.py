@@ -33,7 +33,8 @@ class Terminal(io.StringIO):
 def runs(tmp_path):
     before = write_run(tmp_path / "before", [record(launch=i) for i in range(8)])
     after = write_run(tmp_path / "after", [failed(reason=NASTY, launch=i) for i in range(8)], cpu=NASTY)
-    return str(before), str(after)
+    named = write_run(tmp_path / "a\x1b[31m\x07\u202eb", [record()])
+    return {"BEFORE": str(before), "AFTER": str(after), "NAMED": str(named)}
 
 
 @pytest.mark.parametrize(
@@ -45,13 +46,15 @@ def runs(tmp_path):
         ["gate", "--allow-env-mismatch", "--baseline", "BEFORE", "--candidate", "AFTER"],
         ["gate", "--baseline", "BEFORE", "--candidate", "AFTER"],
         ["analyse", "AFTER"],
+        ["analyse", "NAMED"],
+        ["export", "NAMED", "--to", "json"],
         ["report", "no\x1b[31m\x07\u202ewhere"],
         ["report", "--format", "p\x9bdf", "BEFORE"],
         ["ban\x1bch"],
     ],
 )
 def test_no_command_passes_on_what_a_terminal_obeys(runs, capsys, words):
-    main([{"BEFORE": runs[0], "AFTER": runs[1]}.get(word, word) for word in words])
+    main([runs.get(word, word) for word in words])
     told = capsys.readouterr()
     assert told.out + told.err
     assert not OBEYED.search(told.out + told.err)
