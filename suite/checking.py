@@ -84,7 +84,7 @@ class Checker:
                 return Check("incorrect", wrong, check_T=self.check_T, first_s=first_s)
             again = self._produce(self._call(implementation, tunables))
         except Exception as error:
-            status, reason = classify(error)
+            status, reason = classify(error, implementation)
             return Check(status, reason, check_T=self.check_T)
         check = self._compare(produced)
         check.first_s = first_s
@@ -100,7 +100,7 @@ class Checker:
         try:
             produced = self._produce(replace(call, problem=self.problem, cotangents=None))
         except Exception as error:
-            return Check(*classify(error))
+            return Check(*classify(error, call.implementation))
         found = self._compare(produced)
         found.reason = found.reason and f"on other inputs after timing: {found.reason}"
         return found

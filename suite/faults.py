@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
 from suite.errors import Escaped, Unsupported
+
+if TYPE_CHECKING:
+    from suite.registry import Implementation
 
 # Statuses that make `bench` and `check` exit 1.
 FAILURES = frozenset({"incorrect", "implausible", "crashed", "error", "compile_error", "timeout"})
@@ -15,10 +22,15 @@ STICKY = (
     "misaligned address",
     "illegal instruction",
 )
+# How a library says by an assertion or a NotImplementedError that it has no kernel for what it was asked.
+REFUSAL = re.compile(
+    r"\bunsupported\b|\bnot (yet |currently )?(support|implement)|n't support|\bonly\b.*\bsupport|"
+    r"\bsupport(ed|s)?\b.*\bonly\b", re.IGNORECASE,
+)  # fmt: skip
 
 
-def classify(error: BaseException) -> tuple[str, str]:
-    """(status, reason) of an exception raised by an implementation."""
+def classify(error: BaseException, implementation: Implementation | None = None) -> tuple[str, str]:
+    """(status, reason) of an exception raised by an implementation; without one, nothing is taken for a refusal."""
     kind, text = type(error).__name__, f"{type(error).__name__}: {error}"[:REASON_LENGTH]
     if isinstance(error, Unsupported):
         return "unsupported", str(error)[:REASON_LENGTH]
@@ -36,7 +48,27 @@ def classify(error: BaseException) -> tuple[str, str]:
         "CompileTimeAssertionFailure",
     ):
         return "compile_error", text
+    if implementation is not None and _refuses(error, implementation):
+        assert implementation.requires is not None
+        return "unsupported", f"{implementation.requires.distribution}: {error}"[:REASON_LENGTH]
     return "error", text
+
+
+def _refuses(error: BaseException, implementation: Implementation) -> bool:
+    """Whether a peer's library says that it has no kernel, in its forward or, through autograd, its backward pass."""
+    if implementation.origin != "peer" or implementation.requires is None:
+        return False
+    library = implementation.requires.module.partition(".")[0]
+    refusal = isinstance(error, (AssertionError, NotImplementedError)) and REFUSAL.search(str(error))
+    return bool(refusal) and library in _packages(error)
+
+
+def _packages(error: BaseException) -> Iterator[str]:
+    """The packages whose code an exception passed through."""
+    step = error.__traceback__
+    while step is not None:
+        yield str(step.tb_frame.f_globals.get("__name__", "")).partition(".")[0]
+        step = step.tb_next
 
 
 def _cpu_allocator(error: BaseException) -> bool:

@@ -104,7 +104,7 @@ class OpenCase:
             if record["status"] == "ok" and self.settings["time"]:
                 record |= self._warm_up()
         except Exception as error:
-            status, reason = classify(error)
+            status, reason = classify(error, self.implementation)
             return {"status": status, "reason": reason}
         return record
 
@@ -154,7 +154,7 @@ class OpenCase:
             self._synchronize()
             taken = self._timer.samples(self._call.run, samples)
         except Exception as error:
-            status, reason = classify(error)
+            status, reason = classify(error, self.implementation)
             return {"status": status, "reason": reason}
         return {"status": "ok", "samples": taken, "mhz": clock_mhz(self.settings["device"])}
 

@@ -197,7 +197,7 @@ class ProblemRun:
             one.warmup_s = self._warm_up(one.call)
             one.memory = peak_rise(one.call.run, self.settings.device)
         except Exception as error:
-            self._refuse(one, *classify(error))
+            self._refuse(one, *classify(error, one.implementation))
             return False
         return True
 
@@ -249,7 +249,7 @@ class ProblemRun:
                 one.energy = meter.columns(one.call.run, self.problem.tokens)
             except Exception as error:
                 # The case has its time; what is wrong with it now, the check that follows tells.
-                one.energy = meter.none(classify(error)[1])
+                one.energy = meter.none(classify(error, one.implementation)[1])
 
     def _recheck(self, ready: list[_Live], torch_device: str) -> None:
         """Check what was timed once more, on other inputs in the same memory; long gradients by their outputs alone."""
@@ -266,7 +266,7 @@ class ProblemRun:
 
     def _finish(self, one: _Live, result: Sampled) -> dict[str, Any]:
         if result.error is not None:
-            return with_status(one.record, *classify(result.error))
+            return with_status(one.record, *classify(result.error, one.implementation))
         if one.recheck is not None and not one.recheck.ok:
             return with_status(one.record, one.recheck.status, one.recheck.reason) | {"samples": result.samples}
         record = one.record | result.summary()

@@ -95,7 +95,7 @@ class CaseTrials:
         interleave([sampled for _, sampled in ready], self.settings.deadline)
         for trial, sampled in ready:
             if sampled.error is not None:
-                trial.status, trial.reason = classify(sampled.error)
+                trial.status, trial.reason = classify(sampled.error, self.implementation)
                 continue
             summary = sampled.summary()
             trial.ms, trial.low, trial.high = (summary[name] for name in ("time_ms", "ci_low_ms", "ci_high_ms"))
@@ -123,7 +123,7 @@ class CaseTrials:
             with forcing(launches):
                 make_ready(timer, call)
         except Exception as error:
-            trial.status, trial.reason = classify(error)
+            trial.status, trial.reason = classify(error, self.implementation)
             return None
         return Sampled(run, timer, Stopping(limit_ms=self.settings.rep_ms))
 
