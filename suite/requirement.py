@@ -1,11 +1,14 @@
-"""Requirement: the library an implementation needs, and the words a user sees where it is missing."""
+"""Requirement: the library an implementation needs, and the words a user sees where it can not be used."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+PAGE = "docs/peers.md"
 
 
 @dataclass(frozen=True)
@@ -16,29 +19,66 @@ class Requirement:
     distribution: the name pip knows it by
     versions:     the versions the adapter was written for, as in ">=0.4,<0.7"; empty for any
     install:      the command that installs it; `pip install DISTRIBUTION` when empty
+    extra:        the tested set of pyproject.toml that holds it, for an environment of its own; empty for none
+    triton:       the versions of Triton that its kernels compile under, as in "<3.9"; empty for any
+    conflict:     () -> why rows of this process would not measure the library's own code, with the remedy, or None
+    backend:      () -> which code answered the calls of this process, as the library itself tells; "" where it does not
     """
 
     module: str
     distribution: str
     versions: str = ""
     install: str = ""
+    extra: str = ""
+    triton: str = ""
+    conflict: Callable[[], str | None] | None = None
+    backend: Callable[[], str] | None = None
 
     def missing(self) -> str | None:
         """Why the library can not be used, with the remedy, or None when it can."""
-        remedy = self.install or f"pip install '{self.distribution}{self.versions}'"
         version = self.version()
         if not _importable(self.module) or (self.versions and not version):
-            return f"{self.distribution} is not installed: {remedy}"
-        if version and self.versions and not _satisfies(version, self.versions):
-            return f"{self.distribution} {version} is not {self.versions}: {remedy}"
-        return None
+            return f"{self.distribution} is not installed: {self.remedy()}"
+        if version and self.versions and not satisfies(version, self.versions):
+            return f"{self.distribution} {version} is not {self.versions}: {self.remedy()}"
+        if self.triton and (found := outside("triton", self.triton)):
+            return (
+                f"{self.distribution} needs triton{self.triton}, here it is {found}: take an environment whose torch "
+                f"brings triton{self.triton}{self._set()}"
+            )
+        return self.conflict() if self.conflict else None
+
+    def remedy(self) -> str:
+        """The command that installs the library, and the set it belongs to."""
+        return (self.install or f"pip install '{self.distribution}{self.versions}'") + self._set()
 
     def version(self) -> str | None:
         """The installed version, or None when its metadata can not be read."""
-        try:
-            return importlib.metadata.version(self.distribution)
-        except importlib.metadata.PackageNotFoundError:
-            return None
+        return installed(self.distribution)
+
+    def _set(self) -> str:
+        return f" (set {self.extra} of {PAGE})" if self.extra else ""
+
+
+def installed(distribution: str) -> str | None:
+    """The installed version of a distribution, or None when its metadata can not be read."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def outside(distribution: str, versions: str) -> str | None:
+    """The installed version where it is not among the versions; None where it is, and where none is installed."""
+    version = installed(distribution)
+    return version if version and not satisfies(version, versions) else None
+
+
+def satisfies(version: str, versions: str) -> bool:
+    """Whether a version is among versions such as ">=0.4,<0.7"."""
+    from packaging.specifiers import SpecifierSet
+
+    return SpecifierSet(versions).contains(version, prereleases=True)
 
 
 def _importable(module: str) -> bool:
@@ -49,9 +89,3 @@ def _importable(module: str) -> bool:
         return spec is not None
     roots = [Path(place).joinpath(*inner) for place in spec.submodule_search_locations or []]
     return any(root.is_dir() or root.with_suffix(".py").is_file() for root in roots)
-
-
-def _satisfies(version: str, versions: str) -> bool:
-    from packaging.specifiers import SpecifierSet
-
-    return SpecifierSet(versions).contains(version, prereleases=True)

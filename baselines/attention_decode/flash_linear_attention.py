@@ -14,11 +14,12 @@ import torch
 
 from baselines.attention_decode.caches import State
 from baselines.attention_decode.pytorch import plain
+from baselines.fla_core import requirement
 from kernels.attention_decode.spec import attention_decode
-from suite import Problem, Requirement
+from suite import Problem
 from suite.problem import Value
 
-FLA = Requirement("fla.ops.attn", "fla-core", ">=0.6,<0.7", "pip install 'fla-core>=0.6,<0.7' einops")
+FLA = requirement("fla.ops.attn")
 
 
 def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:

@@ -22,9 +22,7 @@ from suite import Problem, Requirement
 from suite.measuring.timers import LARGEST_ROTATION
 from suite.problem import Value
 
-FLASHINFER = Requirement(
-    "flashinfer.decode", "flashinfer-python", ">=0.2", install="pip install 'flashinfer-python>=0.2'"
-)
+FLASHINFER = Requirement("flashinfer.decode", "flashinfer-python", ">=0.6", extra="peers-wheels")
 HEAD_DIMS = (64, 128, 256)
 WORKSPACE = 128 * 2**20
 # Plans that are kept: a timer may call with so many sets of inputs in turns.

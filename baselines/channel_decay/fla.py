@@ -1,4 +1,4 @@
-"""What the adapters to flash-linear-attention's channel decays share: the requirement, its limits, equal heads.
+"""What the adapters to flash-linear-attention's channel decays share: its limits, equal heads.
 
 fla-core 0.6 takes equal heads for q, k, v and gates, and fp32 states: grouped heads are repeated and states converted
 before in PyTorch, which belongs to the time. Source: Yang and Zhang 2024, github.com/fla-org/flash-linear-attention.
@@ -12,15 +12,10 @@ from typing import Any
 import torch
 
 from kernels.common.heads import expand_heads
-from suite import Problem, Requirement
+from suite import Problem
 from suite.problem import Value
 
 HALVES = ("bfloat16", "float16")
-
-
-def requirement(module: str) -> Requirement:
-    """fla-core as one of its operator modules needs it."""
-    return Requirement(module, "fla-core", ">=0.6,<0.7", "pip install 'fla-core>=0.6,<0.7' einops")
 
 
 def supports_chunk(problem: Problem, tunables: Mapping[str, Value]) -> str | None:

@@ -14,7 +14,8 @@ from typing import Any
 
 import torch
 
-from baselines.scalar_decay.flash_linear_attention import HALVES, refuse_gated_backward, requirement, supports_chunk
+from baselines.fla_core import requirement
+from baselines.scalar_decay.flash_linear_attention import HALVES, supports_chunk, supports_gated_chunk
 from kernels.common.heads import expand_heads
 from suite import Operator
 from suite.registry import SEQUENCE_PASSES
@@ -44,12 +45,16 @@ class Entry:
         return o.to(v.dtype), final
 
 
-def register(operator: Operator, chunk: Entry, recurrent: Entry | None = None,
+def register(operator: Operator, chunk: Entry, recurrent: Entry | None = None, *, gated: bool,
              recurrent_passes: Collection[str] = SEQUENCE_PASSES) -> None:  # fmt: skip
-    """Register fla_chunk, and fla_fused_recurrent and fla_step where the library has a recurrent entry."""
+    """Register fla_chunk, and fla_fused_recurrent and fla_step where the library has a recurrent entry.
+
+    gated: whether the operator has a log_decay
+    """
+    supports = supports_gated_chunk if gated else supports_chunk
     peer: dict[str, Any] = {"origin": "peer", "devices": {"cuda"}, "requires": requirement(chunk.module)}
     # float32 is left out: its tl.dot multiplies float32 in TF32, which float32's error limit does not allow.
-    chunked = operator.implementation("fla_chunk", **peer, dtypes=HALVES, supports=supports_chunk)
+    chunked = operator.implementation("fla_chunk", **peer, dtypes=HALVES, supports=supports)
     chunked(_in_chunks(chunk))
     if recurrent is not None:
         operator.implementation("fla_fused_recurrent", **peer, passes=recurrent_passes)(_token_by_token(recurrent))
@@ -64,8 +69,6 @@ def _in_chunks(entry: Entry) -> Callable[..., Result]:
         cu_seqlens: torch.Tensor | None = None, cu_seqlens_cpu: torch.Tensor | None = None,
     ) -> Result:  # fmt: skip
         """Shapes as in the specification; in chunks of 64."""
-        if log_decay is not None:
-            refuse_gated_backward(q, k, v, beta, log_decay)
         return entry(q, k, v, beta, log_decay, l2norm=l2norm, scale=scale, initial_state=initial_state,
                      output_final_state=output_final_state, cu_seqlens=cu_seqlens,
                      cu_seqlens_cpu=cu_seqlens_cpu)  # fmt: skip

@@ -7,4 +7,4 @@ from kernels.delta_rule.spec import delta_rule
 
 CHUNK = Entry("fla.ops.delta_rule", "chunk_delta_rule", equal_heads=True)
 RECURRENT = Entry("fla.ops.delta_rule", "fused_recurrent_delta_rule", equal_heads=True)
-register(delta_rule, CHUNK, RECURRENT)
+register(delta_rule, CHUNK, RECURRENT, gated=False)

@@ -9,4 +9,4 @@ from baselines.delta.flash_linear_attention import Entry, register
 from kernels.gated_delta_product.spec import gated_delta_product
 
 CHUNK = Entry("fla.ops.gated_delta_product", "chunk_gated_delta_product", equal_heads=True)
-register(gated_delta_product, CHUNK)
+register(gated_delta_product, CHUNK, gated=True)

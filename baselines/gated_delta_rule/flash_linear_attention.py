@@ -10,4 +10,4 @@ from kernels.gated_delta_rule.spec import gated_delta_rule
 
 CHUNK = Entry("fla.ops.gated_delta_rule", "chunk_gated_delta_rule")
 RECURRENT = Entry("fla.ops.gated_delta_rule", "fused_recurrent_gated_delta_rule")
-register(gated_delta_rule, CHUNK, RECURRENT, recurrent_passes={"fwd"})
+register(gated_delta_rule, CHUNK, RECURRENT, gated=True, recurrent_passes={"fwd"})

@@ -9,9 +9,10 @@ from __future__ import annotations
 import torch
 
 from baselines.channel_decay import fla
+from baselines.fla_core import requirement
 from kernels.gated_linear_attention.spec import gated_linear_attention
 
-FLA = fla.requirement("fla.ops.gla")
+FLA = requirement("fla.ops.gla")
 
 
 # float32 is left out: its tl.dot multiplies float32 in TF32, which float32's error limit does not allow.

@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 
+from baselines.fla_core import requirement
 from baselines.precision import widen
 from kernels.gated_scan.spec import NONE, gated_scan, scaled
-from suite import Requirement
 
-FLA = Requirement("fla.ops.hgrn", "fla-core", ">=0.6,<0.7", "pip install 'fla-core>=0.6,<0.7' einops")
+FLA = requirement("fla.ops.hgrn")
 
 
 def _call(entry: Callable[..., Any], x: torch.Tensor, log_decay: torch.Tensor, state: torch.Tensor | None,

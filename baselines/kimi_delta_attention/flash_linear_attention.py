@@ -1,8 +1,7 @@
 """Kimi Delta Attention of flash-linear-attention: adapters to chunk_kda and fused_recurrent_kda of fla-core 0.6.
 
 Both take more value heads than heads of q and k as they are, gates as log decays, and states in float32. The recurrent
-one has no backward pass. Without gradients chunk_kda calls the library flash_kda where that is installed and the gate
-is made inside the kernel, which it is not here: the Triton path is timed.
+one has no backward pass.
 Source: Yang and Zhang 2024, github.com/fla-org/flash-linear-attention.
 """
 
@@ -13,7 +12,8 @@ from typing import Any, cast
 
 import torch
 
-from baselines.scalar_decay.flash_linear_attention import HALVES, requirement
+from baselines.fla_core import requirement
+from baselines.scalar_decay.flash_linear_attention import HALVES
 from baselines.scalar_decay.flash_linear_attention import supports_chunk as supports_any_chunk
 from kernels.kimi_delta_attention.spec import kimi_delta_attention
 from suite import Problem

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import torch
 
-from baselines.scalar_decay.flash_linear_attention import HALVES, called, requirement, stepped, supports_chunk
+from baselines.fla_core import requirement
+from baselines.scalar_decay.flash_linear_attention import HALVES, called, stepped, supports_chunk
 from kernels.lightning_attention.spec import lightning_attention
 
 FLA = requirement("fla.ops.simple_gla")

@@ -15,7 +15,7 @@ from kernels.lightning_attention.spec import lightning_attention
 from suite import Problem, Requirement
 from suite.problem import Value
 
-PACKAGE = Requirement("lightning_attn", "lightning-attn", ">=0.0.5,<0.1", "pip install 'lightning-attn>=0.0.5' einops")
+PACKAGE = Requirement("lightning_attn", "lightning-attn", ">=0.0.5,<0.1", extra="peers-wheels")
 DIMS = (32, 64, 128)
 
 

@@ -13,15 +13,16 @@ from typing import Any
 
 import torch
 
+from baselines.fla_core import requirement
 from baselines.linear_attention.flash_linear_attention import HALVES
 from kernels.common.heads import expand_heads
 from kernels.linear_attention.spec import linear_attention, map_of
 from kernels.softmax_attention.spec import pairs
 from kernels.taylor_attention.spec import fused_flops
-from suite import Problem, Requirement
+from suite import Problem
 from suite.problem import Value
 
-BASED = Requirement("fla.ops.based", "fla-core", ">=0.6,<0.7", "pip install 'fla-core>=0.6,<0.7' einops")
+BASED = requirement("fla.ops.based")
 
 
 def _limits(entry: str, widest: int) -> Callable[[Problem, Mapping[str, Value]], str | None]:

@@ -13,12 +13,13 @@ from typing import Any
 
 import torch
 
+from baselines.fla_core import requirement
 from baselines.linear_attention.inputs import State, features, unpack
 from kernels.linear_attention.spec import features_of, linear_attention
-from suite import Problem, Requirement
+from suite import Problem
 from suite.problem import Value
 
-FLA = Requirement("fla.ops.linear_attn", "fla-core", ">=0.6,<0.7", "pip install 'fla-core>=0.6,<0.7' einops")
+FLA = requirement("fla.ops.linear_attn")
 HALVES = ("bfloat16", "float16")
 
 

@@ -19,7 +19,11 @@ from kernels.mlstm.spec import EXP, mlstm
 from suite import Problem, Requirement
 from suite.problem import Value
 
-PACKAGE = Requirement("mlstm_kernels", "mlstm_kernels", ">=2,<3", "pip install 'mlstm_kernels>=2,<3' einops")
+# Its kernels use block pointers, which Triton 3.9 has no more.
+PACKAGE = Requirement(
+    "mlstm_kernels", "mlstm_kernels", ">=2,<3", "pip install 'mlstm_kernels>=2,<3' einops", extra="peers-wheels",
+    triton="<3.9",
+)  # fmt: skip
 HALVES = ("bfloat16", "float16")
 CHUNKS = (128, 64, 256)
 BLOCK = 64

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import torch
 
-from baselines.scalar_decay.flash_linear_attention import HALVES, called, requirement, stepped, supports_chunk
+from baselines.fla_core import requirement
+from baselines.scalar_decay.flash_linear_attention import HALVES, called, stepped, supports_chunk
 from kernels.retention.spec import retention
 
 FLA = requirement("fla.ops.retention")

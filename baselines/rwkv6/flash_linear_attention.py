@@ -10,9 +10,10 @@ from __future__ import annotations
 import torch
 
 from baselines.channel_decay import fla
+from baselines.fla_core import requirement
 from kernels.rwkv6.spec import rwkv6
 
-FLA = fla.requirement("fla.ops.rwkv6")
+FLA = requirement("fla.ops.rwkv6")
 
 
 # float32 is left out: its tl.dot multiplies float32 in TF32, which float32's error limit does not allow.

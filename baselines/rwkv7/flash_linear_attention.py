@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from baselines.scalar_decay.flash_linear_attention import HALVES, requirement, supports_chunk
+from baselines.fla_core import requirement
+from baselines.scalar_decay.flash_linear_attention import HALVES, supports_chunk
 from kernels.common.heads import expand_heads
 from kernels.rwkv7.spec import rwkv7
 

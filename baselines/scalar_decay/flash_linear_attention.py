@@ -7,24 +7,19 @@ for CUDA. Source: Yang and Zhang 2024, github.com/fla-org/flash-linear-attention
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from importlib.metadata import version
-from importlib.util import find_spec
 from typing import Any
 
 import torch
 
 import suite
 from kernels.common.heads import expand_heads
-from suite import Problem, Requirement
-from suite.errors import Unsupported
+from suite import Problem
 from suite.problem import Value
+from suite.requirement import outside
 
 HALVES = ("bfloat16", "float16")
-
-
-def requirement(module: str) -> Requirement:
-    """fla-core 0.6 with one of its modules."""
-    return Requirement(module, "fla-core", ">=0.6,<0.7", "pip install 'fla-core>=0.6,<0.7' einops")
+# Triton with which chunk_bwd_dqkwg runs on Hopper; the library raises in between.
+GATED_ON_HOPPER = "!=3.4.*,!=3.5.*,!=3.6.*,!=3.7.0"
 
 
 def supports_chunk(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
@@ -33,6 +28,17 @@ def supports_chunk(problem: Problem, tunables: Mapping[str, Value]) -> str | Non
     if problem.differentiates and odd:
         return f"the backward pass of fla's chunked kernels takes even head dimensions, not {' '.join(odd)}"
     return None
+
+
+def supports_gated_chunk(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
+    """Why a chunked kernel whose gates are an input can not serve a problem, or None.
+
+    The library raises in the backward pass where Triton compiles it wrongly, on Hopper.
+    """
+    found = outside("triton", GATED_ON_HOPPER)
+    if found and problem.differentiates and suite.target().arch == "sm_90":
+        return f"fla's gated backward is wrong on Hopper under Triton 3.4 to 3.7.0, here {found}: take 3.7.1 or later"
+    return supports_chunk(problem, tunables)
 
 
 def called(entry: Callable[..., Any], q: torch.Tensor, k: torch.Tensor, v: torch.Tensor,
@@ -50,14 +56,3 @@ def stepped(entry: Callable[..., Any], q: torch.Tensor, k: torch.Tensor, v: torc
     assert final is not None
     state.copy_(final)
     return o
-
-
-def refuse_gated_backward(*tensors: torch.Tensor) -> None:
-    """Unsupported where the library's gated backward pass would raise: Hopper, Triton 3.4 up to 3.7.0, no TileLang."""
-    if not (torch.is_grad_enabled() and any(x.requires_grad for x in tensors)):
-        return
-    triton = tuple(int(part) for part in version("triton").split("+")[0].split(".")[:3])
-    if suite.target().arch == "sm_90" and (3, 4, 0) <= triton < (3, 7, 1) and find_spec("tilelang") is None:
-        raise Unsupported(
-            "fla's gated backward pass is wrong on Hopper under Triton 3.4 to 3.7.0 and raises: take 3.7.1 or later"
-        )

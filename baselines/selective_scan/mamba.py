@@ -17,11 +17,20 @@ from kernels.selective_scan.spec import selective_scan
 from suite import Problem, Requirement
 from suite.problem import Value
 
-MAMBA = Requirement(
-    "mamba_ssm", "mamba-ssm", ">=2.2,<3", "pip install --no-build-isolation 'mamba-ssm>=2.2,<3' (builds with nvcc)"
-)
 MAX_ELEMENTS = 2**31
 MAX_MODES = 256
+
+
+def requirement(module: str) -> Requirement:
+    """mamba-ssm 2 with one of its modules; importing any of them imports its CUDA extension."""
+    return Requirement(
+        module, "mamba-ssm", ">=2.2,<3",
+        "pip install --no-build-isolation 'mamba-ssm>=2.2,<3', which needs torch and builds with nvcc",
+        extra="peers-mamba",
+    )  # fmt: skip
+
+
+MAMBA = requirement("mamba_ssm")
 
 
 def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:

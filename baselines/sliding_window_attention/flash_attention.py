@@ -35,8 +35,5 @@ def flash_attn_2(
 )  # fmt: skip
 def flash_attn_4(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, causal: bool = True, window: int = 1024,
                  scale: float | None = None) -> tuple[torch.Tensor, None]:  # fmt: skip
-    """q [B,T,H,K], k [B,T,HK,K], v [B,T,HK,V] -> (o [B,T,H,V], None). Its backward pass adds dq atomically.
-
-    Raises Unsupported for what it has no kernel for on this GPU.
-    """
+    """q [B,T,H,K], k [B,T,HK,K], v [B,T,HK,V] -> (o [B,T,H,V], None). Its backward pass adds dq atomically."""
     return call_4(q, k, v, softmax_scale=scale, causal=causal, window_size=sides(causal, window)), None

@@ -11,11 +11,12 @@ from typing import Any
 
 import torch
 
+from baselines.fla_core import requirement
 from kernels.softmax_attention.spec import softmax_attention
-from suite import Problem, Requirement
+from suite import Problem
 from suite.problem import Value
 
-FLA = Requirement("fla.ops.attn", "fla-core", ">=0.6,<0.7", "pip install 'fla-core>=0.6,<0.7' einops")
+FLA = requirement("fla.ops.attn")
 HALVES = ("bfloat16", "float16")
 MAX_DIM = 256
 

@@ -8,14 +8,8 @@ from __future__ import annotations
 
 import torch
 
-from baselines.scalar_decay.flash_linear_attention import (
-    HALVES,
-    called,
-    refuse_gated_backward,
-    requirement,
-    stepped,
-    supports_chunk,
-)
+from baselines.fla_core import requirement
+from baselines.scalar_decay.flash_linear_attention import HALVES, called, stepped, supports_gated_chunk
 from baselines.ssd.mapping import finished, weighted
 from kernels.ssd.spec import given, ssd
 
@@ -23,7 +17,9 @@ FLA = requirement("fla.ops.simple_gla")
 
 
 # float32 is left out: its tl.dot multiplies float32 in TF32, which float32's error limit does not allow.
-@ssd.implementation("fla_chunk", origin="peer", devices={"cuda"}, dtypes=HALVES, requires=FLA, supports=supports_chunk)
+@ssd.implementation(
+    "fla_chunk", origin="peer", devices={"cuda"}, dtypes=HALVES, requires=FLA, supports=supports_gated_chunk
+)
 def fla_chunk(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, dt: torch.Tensor, A: torch.Tensor,
     D: torch.Tensor | None = None, z: torch.Tensor | None = None, *, skip: bool | None = None,
@@ -32,12 +28,11 @@ def fla_chunk(
 ) -> tuple[torch.Tensor, torch.Tensor | None]:  # fmt: skip
     """q, k [B,T,H,K], v [B,T,HV,V], dt [B,T,HV], A, D [HV], z [B,T,HV,V] -> (o [B,T,HV,V], S [N,HV,K,V] or None).
 
-    In chunks of 64 tokens. Raises Unsupported where its backward pass would be wrong.
+    In chunks of 64 tokens.
     """
     from fla.ops.simple_gla import chunk_simple_gla  # pyright: ignore[reportMissingImports]
 
     given(D, z, skip, gated)
-    refuse_gated_backward(q, k, v, dt, A)
     o, final = called(chunk_simple_gla, q, k, weighted(v, dt), g=dt * A, scale=1.0, initial_state=initial_state,
                       output_final_state=output_final_state, cu_seqlens=cu_seqlens,
                       cu_seqlens_cpu=cu_seqlens_cpu)  # fmt: skip

@@ -11,14 +11,13 @@ from collections.abc import Mapping
 
 import torch
 
+from baselines.selective_scan.mamba import requirement
 from kernels.common.heads import expand_heads
 from kernels.ssd.spec import given, ssd
-from suite import Problem, Requirement
+from suite import Problem
 from suite.problem import Value
 
-MAMBA = Requirement(
-    "mamba_ssm.ops.triton", "mamba-ssm", ">=2.2,<3", "pip install 'mamba-ssm>=2.2,<3' --no-build-isolation"
-)
+MAMBA = requirement("mamba_ssm.ops.triton")
 OFFSETS = 2**31
 
 

@@ -165,6 +165,9 @@ class ProblemRun:
             one.check = checker.check(one.implementation, dict(one.case.tunables))
         one.compile_s = one.check.first_s
         one.record = with_check(one.record, one.check)
+        requires = one.implementation.requires
+        if requires and requires.backend and (answered := requires.backend()):
+            one.record["backend"] = answered
         if not one.check.ok:
             self._refuse(one, one.check.status, one.check.reason)
         return one.check.ok

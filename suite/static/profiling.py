@@ -51,7 +51,9 @@ def profile(operator: Operator, implementation: Implementation, problem: Problem
         bytes_compulsory=cost.bytes_compulsory,
         io_bound_bytes=operator.io_bound(problem, target.on_chip_bytes) if operator.io_bound else 0.0,
     )
-    if reason := _refused(operator, implementation, problem, tunables):
+    with aim(target):
+        reason = _refused(operator, implementation, problem, tunables)
+    if reason:
         return replace(start, status="unsupported", reason=reason)
     with pretending(target):
         recorder = Recorder(target, all_configs=all_configs)
@@ -130,7 +132,7 @@ def _counted_T(operator: Operator, implementation: Implementation, problem: Prob
 
 
 def _meaning(error: Exception, implementation: Implementation) -> tuple[str, str]:
-    status, reason = classify(error)
+    status, reason = classify(error, implementation)
     if status == "error" and any(words in str(error) for words in _VALUES):
         return "unsupported", f"host code depends on tensor values, which a meta tensor has not: {reason}"
     if status == "error" and implementation.origin == "peer":

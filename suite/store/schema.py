@@ -112,7 +112,7 @@ _PROFILE: dict[str, Spec] = {
 
 # Absent or null where they do not apply, as a static record's samples.
 OPTIONAL: dict[str, Spec] = {
-    "configuration": ANY_OBJECT, "timer": TEXT, "l2": TEXT, "host_inclusive": FLAG, "seed": WHOLE,
+    "configuration": ANY_OBJECT, "backend": TEXT, "timer": TEXT, "l2": TEXT, "host_inclusive": FLAG, "seed": WHOLE,
     "samples": numbers(TIME), "check": ERRORS, "check_T": SIZE, "stderr": TEXT,
     "flops_alg": AMOUNT, "flops_exec": AMOUNT, "bytes_compulsory": AMOUNT, "bytes_state": AMOUNT, "special": AMOUNT,
     **{f"{name}_ms": TIME for name in ("time", "p20", "p80", "ci_low", "ci_high")},

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import sys
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
 
-from baselines.softmax_attention.flash_attention import FLASH_2, FLASH_4
+from baselines.softmax_attention.flash_attention import FLASH_2, FLASH_4, supports_4
 from kernels.softmax_attention.spec import attention, softmax_attention
 from suite import Problem
-from suite.errors import Unsupported
+from suite.checking import Checker
 from suite.inputs import draw_inputs
 from suite.numerics import difference
+from suite.targets import aim
 
 NAMES = ("flash_attn_2", "flash_attn_4")
 
@@ -70,22 +72,54 @@ def test_packed_calls_of_flash_attn_2(causal: bool) -> None:
     assert error_of("flash_attn_2", at) < 1e-5
 
 
-def test_a_head_dim_without_a_kernel_is_unsupported_and_another_assertion_is_not(library: ModuleType) -> None:
-    q = torch.randn(1, 8, 1, 16)
-    fn = softmax_attention.implementations["flash_attn_4"].fn
+def refusing(message: str, backward: bool) -> Any:
+    """A flash_attn_func of the library's own that asserts in one of its passes."""
+    words = {"__name__": "flash_attn.cute.interface", "torch": torch, "message": message, "backward": backward}
+    exec(LIBRARY, words)
+    return words["flash_attn_func"]
 
-    def refuse(*args, **words):
-        raise AssertionError("(head_dim, head_dim_v)=(16, 16) is not supported on SM100.")
 
-    def fail(*args, **words):
-        raise AssertionError("tile_m")
+LIBRARY = """
+class Attention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, q, k, v):
+        assert backward, message
+        return q + k + v
 
-    library.flash_attn_func = refuse
-    with pytest.raises(Unsupported, match=r"flash-attn-4: .*SM100"):
-        fn(q, q, q)
-    library.flash_attn_func = fail
-    with pytest.raises(AssertionError, match="tile_m"):
-        fn(q, q, q)
+    @staticmethod
+    def backward(ctx, do):
+        raise AssertionError(message)
+
+def flash_attn_func(q, k, v, **words):
+    return Attention.apply(q, k, v), None
+"""
+ARCH = "Unsupported compute capability. Supported: 9.x, 10.x, 11.x, 12.x"
+DIMS = "(head_dim, head_dim_v)=(16, 16) is not supported on SM100/SM110."
+
+
+@pytest.mark.parametrize(
+    ("message", "status"), [(ARCH, "unsupported"), (DIMS, "unsupported"), ("tile_m", "error"), ("", "error")]
+)
+@pytest.mark.parametrize("backward", [False, True], ids=["forward", "backward"])
+def test_what_flash_attn_4_has_no_kernel_for_is_unsupported_in_both_passes(
+    message: str, status: str, backward: bool, library: ModuleType
+) -> None:
+    library.flash_attn_func = refusing(message, backward)
+    at = softmax_attention.complete(Problem(T=8, K=16, dtype="fp16", pass_="fwdbwd"))
+    checker = Checker(softmax_attention, at, device="cpu", seed=0)
+    found = checker.check(softmax_attention.implementations["flash_attn_4"], {})
+    assert found.status == status
+    assert message in found.reason
+    assert found.reason.startswith("flash-attn-4: " if status == "unsupported" else "AssertionError: ")
+
+
+@pytest.mark.parametrize(("arch", "pass_", "served"), [
+    ("sm_80", "fwd", True), ("sm_80", "bwd", False), ("sm_80", "fwdbwd", False), ("sm_90", "bwd", True),
+    ("sm_100", "fwdbwd", True),
+])  # fmt: skip
+def test_flash_attn_4_has_a_backward_pass_from_hopper_on(arch: str, pass_: str, served: bool) -> None:
+    with aim(arch):
+        assert (supports_4(Problem(T=8, K=64, pass_=pass_), {}) is None) == served
 
 
 @pytest.mark.parametrize("requirement", [FLASH_2, FLASH_4], ids=["2", "4"])

@@ -133,7 +133,8 @@ def test_an_absent_library_gives_the_command_that_installs_it(monkeypatch: pytes
         made = linear_attention.implementations[name]
         at = at.replace(pass_="decode" if name == "fla_step" else "fwd")
         reason = made.unsupported(at, {}, linear_attention.axes)
-        assert reason == "fla-core is not installed: pip install 'fla-core>=0.6,<0.7' einops"
+        command = "pip install 'fla-core>=0.6,<0.7' einops (set peers of docs/peers.md)"
+        assert reason == f"fla-core is not installed: {command}"
 
 
 def test_another_version_is_unsupported(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -233,4 +233,5 @@ def test_an_absent_package_gives_the_command_that_installs_it(monkeypatch: pytes
     for name in ("tfla_chunk", "tfla_step"):
         at = problem("exp", T=128, dtype="bf16", pass_="decode" if name == "tfla_step" else "fwd")
         reason = mlstm.implementations[name].unsupported(at, {"chunk": 128}, mlstm.axes)
-        assert reason == "mlstm_kernels is not installed: pip install 'mlstm_kernels>=2,<3' einops"
+        command = "pip install 'mlstm_kernels>=2,<3' einops (set peers-wheels of docs/peers.md)"
+        assert reason == f"mlstm_kernels is not installed: {command}"

@@ -10,15 +10,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import baselines.gated_delta_rule.flash_linear_attention
 import baselines.ssd.flash_linear_attention
 import baselines.ssd.mamba_ssm  # noqa: F401  (registers)
 from baselines.ssd.pytorch import naive, torch_chunk
 from kernels.common.linear_state.recurrence import decayed_recurrence
+from kernels.gated_delta_rule.spec import gated_delta_rule
 from kernels.ssd.spec import recurrence, ssd
 from suite import Problem
 from suite.calling import Call
 from suite.checking import check_case
-from suite.errors import Unsupported, UsageError
+from suite.errors import UsageError
 from suite.inputs import draw_inputs, flat
 from suite.numerics import difference
 from suite.targets import aim
@@ -197,21 +199,21 @@ def test_adapters_translate(name: str, own) -> None:
     assert difference(inputs["state"] if decode else found["final_state"], final).error < 1e-5
 
 
-@pytest.mark.usefixtures("peers")
-def test_fla_s_backward_is_refused_where_it_would_be_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = sys.modules["baselines.scalar_decay.flash_linear_attention"]
-    inputs = draw_inputs(ssd, problem(pass_="bwd", T=4), 0)
-    fn = ssd.implementations["fla_chunk"].fn
-    for triton, arch, refused in (("3.6.0", "sm_90", True), ("3.7.1", "sm_90", False), ("3.6.0", "sm_100", False)):
-        monkeypatch.setattr(module, "version", lambda name, triton=triton: triton)
-        with aim(arch):
-            if refused:
-                with pytest.raises(Unsupported, match=r"3\.7\.1 or later"):
-                    fn(**inputs)
-                with torch.no_grad():
-                    fn(**inputs)
-            else:
-                fn(**inputs)
+@pytest.mark.parametrize(("triton", "arch", "pass_", "refused"), [
+    ("3.6.0", "sm_90", "bwd", True), ("3.4.0", "sm_90", "fwdbwd", True), ("3.7.0", "sm_90", "bwd", True),
+    ("3.6.0+git1", "sm_90", "bwd", True), ("3.6.0", "sm_90", "fwd", False), ("3.7.1", "sm_90", "bwd", False),
+    ("3.8.0", "sm_90", "bwd", False), ("3.3.1", "sm_90", "bwd", False), ("3.6.0", "sm_100", "bwd", False),
+])  # fmt: skip
+def test_fla_s_backward_is_refused_where_it_would_be_wrong(
+    triton: str, arch: str, pass_: str, refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("suite.requirement.installed", lambda name: triton)
+    with aim(arch):
+        for made in (ssd.implementations["fla_chunk"], gated_delta_rule.implementations["fla_chunk"]):
+            assert made.supports is not None
+            reason = made.supports(problem(pass_=pass_), {})
+            assert (reason is not None) == refused
+            assert reason is None or "take 3.7.1 or later" in reason
 
 
 @pytest.mark.parametrize(("T", "served"), [(61_000, True), (500_000, False)])

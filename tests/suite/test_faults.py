@@ -1,4 +1,4 @@
-"""What an exception of an implementation means: a peer that says it has no kernel is unsupported, all else is a fault."""
+"""What an exception of an implementation means: a peer that says it has no kernel is unsupported, else a fault."""
 
 from __future__ import annotations
 
