@@ -69,8 +69,9 @@ def mamba_step(
 ) -> torch.Tensor:  # fmt: skip
     """q, k [B,1,H,K], v [B,1,HV,V], dt [B,1,HV], A, D [HV], z [B,1,HV,V] -> o [B,1,HV,V]; `state` is updated in place.
 
-    selective_state_update has a dt and a D a channel and an A a state element: views that repeat one value, as
-    Mamba-2's own layer passes them.
+    selective_state_update has a dt, its bias and a D a channel and an A a state element: views that repeat one value,
+    as Mamba-2's own layer passes them. It reads the strides of bias and D: zeros stand for what is not there, and
+    making them belongs to the time.
     """
     from mamba_ssm.ops.triton.selective_state_update import (  # pyright: ignore[reportMissingImports]
         selective_state_update,
@@ -78,9 +79,10 @@ def mamba_step(
 
     given(D, z, skip, gated)
     K, V, heads = q.shape[-1], v.shape[-1], dt.shape[2]
+    zeros = A.new_zeros(heads)[:, None].expand(-1, V)
     o = selective_state_update(
         state.transpose(-1, -2), expand_heads(v, heads)[:, 0], dt[:, 0, :, None].expand(-1, -1, V),
-        A[:, None, None].expand(-1, V, K), k[:, 0], q[:, 0], D=None if D is None else D[:, None].expand(-1, V),
-        z=None if z is None else z[:, 0],
+        A[:, None, None].expand(-1, V, K), k[:, 0], q[:, 0], D=zeros if D is None else D[:, None].expand(-1, V),
+        z=None if z is None else z[:, 0], dt_bias=zeros,
     )  # fmt: skip
     return o[:, None]

@@ -153,13 +153,20 @@ def scan(x, dt, A, B, C, chunk_size, D=None, z=None, initial_states=None, return
     return (o, S.transpose(-1, -2)) if return_final_states else o
 
 
-def update(state, x, dt, A, B, C, D=None, z=None):
-    """mamba_ssm's contract: state [B,H,P,N], x and dt [B,H,P], A [H,P,N], B and C [B,G,N], D [H,P], z [B,H,P]."""
+def update(state, x, dt, A, B, C, D=None, z=None, dt_bias=None, dt_softplus=False, state_batch_indices=None):
+    """mamba_ssm 2.3.2's contract: state [B,H,P,N], x, dt, z [B,H,P], A [H,P,N], B and C [B,G,N], D and dt_bias [H,P].
+
+    Its host code reads the strides of dt_bias and of D, whether they are there or not.
+    """
     assert dt.shape == x.shape
     assert A.shape == state.shape[1:]
-    o, S = recurrence(C[:, None], B[:, None], x[:, None], dt[:, None, :, 0], A[:, 0, 0],
-                      None if D is None else D[:, 0], None if z is None else z[:, None], skip=D is not None,
-                      gated=z is not None, initial_state=state.transpose(-1, -2), output_final_state=True)  # fmt: skip
+    assert B.shape == C.shape == (len(x), B.shape[1], state.shape[3])
+    assert D.shape == dt_bias.shape == A.shape[:2]
+    assert A.stride(-1) == A.stride(-2) == dt.stride(-1) == dt_bias.stride(-1) == 0, "not Mamba-2's faster path"
+    assert not dt_softplus
+    o, S = recurrence(C[:, None], B[:, None], x[:, None], (dt + dt_bias)[:, None, :, 0], A[:, 0, 0], D[:, 0],
+                      None if z is None else z[:, None], skip=True, gated=z is not None,
+                      initial_state=state.transpose(-1, -2), output_final_state=True)  # fmt: skip
     state.copy_(S.transpose(-1, -2))
     return o[:, 0]
 
