@@ -11,6 +11,7 @@ from types import ModuleType
 import pytest
 import torch
 
+import baselines.lightning_attention.flash_linear_attention
 import baselines.lightning_attention.lightning_attn
 import baselines.lightning_attention.pytorch  # noqa: F401  (registers)
 from kernels.common.linear_state.recurrence import decayed_recurrence
@@ -101,3 +102,30 @@ def test_decays_have_no_gradient() -> None:
     inputs = draw_inputs(lightning_attention, lightning_attention.complete(problem(pass_="bwd")), 0)
     assert [name for name, x in inputs.items() if x.requires_grad] == ["q", "k", "v"]
     assert torch.equal(inputs["log_decay"], log_decays(4))
+
+
+@pytest.mark.parametrize(("sizes", "refused"), [
+    ({"T": 70, "H": 2}, True),
+    ({"T": 70, "H": 2, "initial_state": False}, False),
+    ({"T": 64, "H": 2}, False),
+    ({"T": 127, "H": 64}, False),
+    ({"T": 70, "H": 1}, False),
+    ({"T": 106, "H": 2}, False),
+    ({"T": 105, "H": 2}, True),
+    ({"T": 128, "H": 2, "layout": "packed:ragged"}, True),
+])  # fmt: skip
+def test_fla_chunk_is_refused_where_its_final_state_would_be_nan(sizes, refused: bool) -> None:
+    # Of 2 heads the second decays by exp(-4): 88.8 / 4 = 22.2 tokens may lack in the last chunk.
+    made = lightning_attention.implementations["fla_chunk"]
+    assert made.supports is not None
+    at = lightning_attention.complete(problem(**{"K": 16, "V": 16, "initial_state": True} | sizes))
+    reason = made.supports(at, {})
+    assert (reason is not None) == refused
+    assert reason is None or "the final state of fla's chunk_simple_gla is NaN here" in reason
+
+
+def test_a_later_layer_forgets_too_slowly_for_fla_s_nan() -> None:
+    made = lightning_attention.implementations["fla_chunk"]
+    assert made.supports is not None
+    at = lightning_attention.complete(problem(T=70, H=2, K=16, V=16, initial_state=True), {"layer": 0.9})
+    assert made.supports(at, {}) is None
