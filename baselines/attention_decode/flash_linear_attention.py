@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from baselines import boundaries
 from baselines.attention_decode.caches import State
 from baselines.attention_decode.pytorch import plain
 from baselines.fla_core import requirement
@@ -37,7 +38,7 @@ def fla_step(q: torch.Tensor, *, state: State, block_table: torch.Tensor, scale:
     from fla.ops.attn.decoding import attn_decoding_one_step  # pyright: ignore[reportMissingImports]
 
     B, T = state[0].shape[:2]
-    bounds = torch.arange(0, (B + 1) * T, T, device=q.device)
+    bounds = boundaries.even(B, T, q.device)
     k, v = (x.flatten(0, 1)[None] for x in state)
     # The library's decorator hides the function's parameters from a type checker.
     step: Callable[..., Any] = attn_decoding_one_step

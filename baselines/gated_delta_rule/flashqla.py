@@ -12,11 +12,12 @@ from collections.abc import Mapping
 import torch
 
 import suite
+from baselines import boundaries
 from kernels.gated_delta_rule.spec import gated_delta_rule
 from suite import Problem, Requirement
 from suite.problem import Value
 
-FLASHQLA = Requirement("flash_qla", "flash-qla", ">=0.1.1")
+FLASHQLA = Requirement("flash_qla", "flash-qla", ">=0.1.1", extra="peers-wheels")
 HEAD_DIM = 128
 OLDEST = 90
 
@@ -43,6 +44,6 @@ def flash_qla(
 
     o, final = chunk_gated_delta_rule(
         q, k, v, log_decay, beta, scale=scale, initial_state=initial_state, output_final_state=output_final_state,
-        use_qk_l2norm_in_kernel=l2norm, cu_seqlens=None if cu_seqlens is None else cu_seqlens.long(),
+        use_qk_l2norm_in_kernel=l2norm, cu_seqlens=None if cu_seqlens is None else boundaries.int64(cu_seqlens),
     )  # fmt: skip
     return o.to(v.dtype), final if output_final_state else None

@@ -10,30 +10,76 @@ import torch
 
 import baselines.gated_delta_rule.flashinfer
 import baselines.gated_delta_rule.flashqla  # noqa: F401  (registers)
+from baselines import boundaries
 from kernels.gated_delta_rule.spec import gated_delta_rule, recurrence
 from suite import Problem
 from suite.targets import aim
 from tests.baselines.delta_rules import check_adapter, parameters, stand_in
 
 
-def prefill(q, k, v, g, beta, *, scale, cu_seqlens):
-    """flashinfer's contract: packed rows, the decay itself, boundaries in int64."""
+def prefill(q, k, v, g=None, beta=None, scale=None, initial_state=None, output_final_state=False, cu_seqlens=None,
+            use_qk_l2norm_in_kernel=False):  # fmt: skip
+    """flashinfer 0.7.4's contract: packed rows, the decay itself, fp32 gates, states [N,H,V,K], int64 boundaries."""
     assert q.ndim == 3
+    assert g.dtype == beta.dtype == torch.float32
     assert cu_seqlens.dtype == torch.int64
+    assert all(x.is_contiguous() for x in (q, k, v, g, beta))
+    assert initial_state is None or (initial_state.dtype == torch.float32 and initial_state.is_contiguous())
     rows = [x[None] for x in (q, k, v, beta, g.log())]
-    return recurrence(*rows, scale=scale, cu_seqlens=cu_seqlens)[0][0]
+    start = None if initial_state is None else initial_state.transpose(-1, -2)
+    o, final = recurrence(*rows, scale=scale, l2norm=use_qk_l2norm_in_kernel, initial_state=start,
+                          output_final_state=output_final_state, cu_seqlens=cu_seqlens)  # fmt: skip
+    return (o[0], final.transpose(-1, -2)) if output_final_state else o[0]
 
 
-@pytest.mark.parametrize("sizes", [{"B": 3}, {"layout": "packed:ragged", "T": 40}])
-def test_flashinfer_is_called_on_packed_rows(sizes: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+SIZES = [{"B": 3, "initial_state": True}, {"layout": "packed:ragged", "T": 40}]
+
+
+@pytest.mark.parametrize("own", [{}, {"l2norm": True}], ids=["plain", "l2norm"])
+@pytest.mark.parametrize("sizes", [*SIZES, SIZES[1] | {"initial_state": True}, {"B": 3}], ids=str)
+def test_flashinfer_is_called_on_packed_rows(
+    sizes: dict[str, Any], own: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     stand_in(monkeypatch, "flashinfer.gdn_prefill", {"chunk_gated_delta_rule": prefill})
-    check_adapter(gated_delta_rule, "flashinfer", **sizes)
+    check_adapter(gated_delta_rule, "flashinfer", own, **sizes)
+
+
+def test_the_installed_flashinfer_has_the_parameters_of_the_stand_in() -> None:
+    found = parameters("flashinfer-python", "flashinfer/gdn_prefill.py", "chunk_gated_delta_rule")
+    assert found[: len(inspect.signature(prefill).parameters)] == list(inspect.signature(prefill).parameters)
+
+
+@pytest.mark.parametrize(("version", "served"), [("0.6.0", False), ("0.7.0.post1", False), ("0.7.1", True)])
+def test_flashinfer_heeds_l2norm_from_0_7_1_on(version: str, served: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("suite.requirement.installed", lambda name: version)
+    made = gated_delta_rule.implementations["flashinfer"]
+    assert made.supports is not None
+    plain, normalised = (gated_delta_rule.complete(Problem(K=128), {"l2norm": on}) for on in (False, True))
+    assert made.supports(plain, {}) is None
+    assert (made.supports(normalised, {}) is None) == served
+
+
+def test_boundaries_are_made_once_for_a_tensor_that_nobody_writes_into() -> None:
+    given = torch.tensor([0, 3, 8], dtype=torch.int32)
+    wide = boundaries.int64(given)
+    assert wide.dtype == torch.int64
+    assert wide.tolist() == [0, 3, 8]
+    assert boundaries.int64(given) is wide
+    assert boundaries.int64(wide) is wide
+    other = given.clone()
+    assert boundaries.int64(other) is not wide
+    given[1] = 5
+    assert boundaries.int64(given).tolist() == [0, 5, 8]
+    assert boundaries.int64(other).tolist() == [0, 3, 8]
+    even = boundaries.even(3, 4, given.device)
+    assert even.tolist() == [0, 4, 8, 12]
+    assert boundaries.even(3, 4, given.device) is even
 
 
 def test_flashinfer_serves_heads_of_128_forward_alone() -> None:
     made = gated_delta_rule.implementations["flashinfer"]
     assert made.supports is not None
-    assert made.supports(Problem(K=128), {}) is None
+    assert made.supports(gated_delta_rule.complete(Problem(K=128)), {}) is None
     assert made.supports(Problem(K=64), {}) == "flashinfer's chunk_gated_delta_rule takes heads of 128"
     assert made.passes == {"fwd"}
 
