@@ -11,7 +11,7 @@ endif
 NEEDED := pandas scipy matplotlib plotly jinja2 rich packaging
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 PYTEST := $(PYTHON) -m pytest -q -n $(JOBS)
-INTERPRETED := tests/kernels tests/suite/static
+INTERPRETED := tests/kernels tests/suite/static tests/baselines/test_interpreted.py
 INTERPRET := TRITON_INTERPRET=1 $(PYTEST) -m
 
 .DEFAULT_GOAL := help

@@ -16,6 +16,7 @@ from suite.measuring.sampling import Sampled, interleave
 from suite.measuring.stopping import Stopping, median_interval
 from suite.measuring.timers import CpuTimer, make_timer
 from suite.problem import Case, Problem
+from suite.store.schema import fault
 from suite.telemetry import Host
 from tests.suite.plugins import RUNNING_MEAN, write
 
@@ -219,6 +220,36 @@ def records_of(folder: Path, **settings) -> list[dict]:
     case = Case(operator.name, "torch", problem, (), operator.axes)
     ProblemRun(operator, problem, [case], made, "timed", records.append, lambda i, phase: None).measure()
     return records
+
+
+def test_a_record_tells_which_code_answered_its_check(tmp_path: Path) -> None:
+    plugin = write(tmp_path, RUNNING_MEAN.replace("running_mean", "answered_mean") + ANSWERED, "answered_plugin.py")
+    operator = discover(load=[str(plugin)]).operator("answered_mean")
+    problem = operator.complete(Problem(T=16, K=8, V=8, dtype="float32"))
+    cases = [Case(operator.name, name, problem, (), operator.axes) for name in ("torch", "told", "silent")]
+    records: list[dict] = []
+    made = Settings(device="cpu", device_name="cpu", modes=("warm-cpu",), warmup_ms=1, rep_ms=5)
+    ProblemRun(operator, problem, cases, made, "check", records.append, lambda i, phase: None).check()
+    assert [record["status"] for record in records] == ["ok"] * 3
+    assert [record.get("backend") for record in records] == [None, "called 2 times", None]
+    assert [fault(record) for record in records] == [None] * 3
+    assert fault(records[1] | {"backend": 1}) is not None
+
+
+# A library that tells after its calls which code answered, and one that does not tell.
+ANSWERED = """
+from suite import Requirement
+calls = []
+
+def counted(q, k, v):
+    calls.append(1)
+    return mean(q, k, v)
+
+for name, backend in (("told", lambda: f"called {len(calls)} times"), ("silent", lambda: "")):
+    answered_mean.implementation(
+        name, origin="peer", requires=Requirement("torch", "torch", backend=backend)
+    )(counted if name == "told" else mean)
+"""
 
 
 def test_a_record_tells_what_the_machine_did(tmp_path: Path) -> None:
