@@ -24,6 +24,9 @@ LIBRARIES = (
     "mlstm-kernels",
     "flashinfer-python",
     "flash-qla",
+    "tilelang",
+    "nvidia-cutlass-dsl",
+    "lightning-attn",
 )
 
 
