@@ -75,8 +75,8 @@ def flashinfer(
 
 @functools.cache
 def _workspace(device: torch.device) -> torch.Tensor:
-    """What the calls of all plans write in turn: partial results of split sequences."""
-    return torch.empty(WORKSPACE, dtype=torch.uint8, device=device)
+    """What the calls of all plans write in turn, zeros at first: partial results of split sequences."""
+    return torch.zeros(WORKSPACE, dtype=torch.uint8, device=device)
 
 
 def _plan(q: torch.Tensor, pool: torch.Tensor, table: torch.Tensor, lengths: torch.Tensor, scale: float | None,

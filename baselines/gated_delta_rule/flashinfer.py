@@ -48,11 +48,13 @@ def flashinfer(
     bounds = boundaries.even(B, T, q.device) if cu_seqlens is None else boundaries.int64(cu_seqlens)
     rows = [x.flatten(0, 1).contiguous() for x in (q, k, v, log_decay.float().exp(), beta.float())]
     start = None if initial_state is None else initial_state.float().transpose(-1, -2).contiguous()
+    states = (len(bounds) - 1, v.shape[2], v.shape[3], k.shape[3])
+    ends = q.new_empty(states, dtype=torch.float32) if output_final_state else None
     found = chunk_gated_delta_rule(
         *rows, scale=scale, initial_state=start, output_final_state=output_final_state, cu_seqlens=bounds,
-        use_qk_l2norm_in_kernel=l2norm,
+        use_qk_l2norm_in_kernel=l2norm, output_state=ends,
     )  # fmt: skip
-    o, final = found if output_final_state else (found, None)
-    if final is not None:
-        final = final.transpose(-1, -2).to(torch.float32 if initial_state is None else initial_state.dtype)
-    return o.unflatten(0, (B, T)).to(v.dtype), final
+    if ends is None:
+        return found.unflatten(0, (B, T)).to(v.dtype), None
+    final = ends.transpose(-1, -2)
+    return found[0].unflatten(0, (B, T)).to(v.dtype), final if initial_state is None else final.to(initial_state.dtype)

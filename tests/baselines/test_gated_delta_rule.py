@@ -18,7 +18,7 @@ from tests.baselines.delta_rules import check_adapter, parameters, stand_in
 
 
 def prefill(q, k, v, g=None, beta=None, scale=None, initial_state=None, output_final_state=False, cu_seqlens=None,
-            use_qk_l2norm_in_kernel=False):  # fmt: skip
+            use_qk_l2norm_in_kernel=False, output=None, output_state=None):  # fmt: skip
     """flashinfer 0.7.4's contract: packed rows, the decay itself, fp32 gates, states [N,H,V,K], int64 boundaries."""
     assert q.ndim == 3
     assert g.dtype == beta.dtype == torch.float32
@@ -29,7 +29,9 @@ def prefill(q, k, v, g=None, beta=None, scale=None, initial_state=None, output_f
     start = None if initial_state is None else initial_state.transpose(-1, -2)
     o, final = recurrence(*rows, scale=scale, l2norm=use_qk_l2norm_in_kernel, initial_state=start,
                           output_final_state=output_final_state, cu_seqlens=cu_seqlens)  # fmt: skip
-    return (o[0], final.transpose(-1, -2)) if output_final_state else o[0]
+    assert output is None
+    assert output_final_state == (output_state is not None), "its documentation requires one with the other"
+    return (o[0], output_state.copy_(final.transpose(-1, -2))) if output_final_state else o[0]
 
 
 SIZES = [{"B": 3, "initial_state": True}, {"layout": "packed:ragged", "T": 40}]

@@ -15,6 +15,7 @@ from baselines import fla_core
 from kernels.linear_attention.spec import linear_attention
 from suite import Requirement
 from suite.discovery import discover
+from tests.baselines.delta_rules import parameters
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -75,6 +76,36 @@ def test_a_library_that_another_triton_compiles_is_refused_before_the_call(
     monkeypatch.setattr("suite.requirement._importable", lambda module: True)
     reason = REQUIREMENTS["mlstm/tfla_chunk"].missing()
     assert reason is None if served else str(reason).startswith(f"mlstm_kernels needs triton<3.9, here it is {triton}:")
+
+
+# What the adapters pass, in the versions that were read: (distribution, version, file, function, parameters).
+SIGNATURES = [
+    ("mamba-ssm", "2.3.2.post1", "mamba_ssm/ops/triton/selective_state_update.py", "selective_state_update",
+     "state x dt A B C D z dt_bias dt_softplus"),
+    ("mamba-ssm", "2.3.2.post1", "mamba_ssm/ops/triton/ssd_combined.py", "mamba_chunk_scan_combined",
+     "x dt A B C chunk_size D z initial_states return_final_states"),
+    ("mamba-ssm", "2.3.2.post1", "mamba_ssm/ops/selective_scan_interface.py", "selective_scan_fn",
+     "u delta A B C D z delta_bias delta_softplus"),
+    ("flash-attn-4", "4.0.0b36", "flash_attn/cute/interface.py", "flash_attn_func",
+     "q k v softmax_scale causal window_size"),
+    ("flash-attn", "2.8.3.post2", "flash_attn/flash_attn_interface.py", "flash_attn_varlen_func",
+     "q k v cu_seqlens_q cu_seqlens_k max_seqlen_q max_seqlen_k softmax_scale causal window_size"),
+    ("flash-attn", "2.8.3.post2", "flash_attn/flash_attn_interface.py", "flash_attn_with_kvcache",
+     "q k_cache v_cache cache_seqlens block_table softmax_scale causal"),
+    ("lightning-attn", "0.0.5", "lightning_attn/ops/lightning_attn_interface.py", "lightning_attn_func", "q k v s"),
+    ("flashinfer-python", "0.7.4", "flashinfer/gdn_prefill.py", "chunk_gated_delta_rule",
+     "q k v g beta scale initial_state output_final_state cu_seqlens use_qk_l2norm_in_kernel output_state"),
+    ("flash-qla", "0.1.3", "flash_qla/ops/gated_delta_rule/chunk/__init__.py", "chunk_gated_delta_rule",
+     "q k v g beta scale initial_state output_final_state use_qk_l2norm_in_kernel cu_seqlens"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("distribution", "version", "file", "entry", "names"), SIGNATURES)
+def test_an_installed_library_takes_what_its_adapter_passes(
+    distribution: str, version: str, file: str, entry: str, names: str
+) -> None:
+    found = parameters(distribution, file, entry)
+    assert [name for name in found if name in names.split()] == names.split(), f"{distribution} {version} had these"
 
 
 @pytest.fixture

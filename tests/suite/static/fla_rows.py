@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+import baselines.fla_core  # noqa: F401  (before fla: holds it to its own kernels)
 from suite.static.capturing import Recorder
 from suite.static.pretend import pretending, target_of
 
