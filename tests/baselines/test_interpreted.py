@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,7 @@ def interpreted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Autotuners take their first configuration, CUDA's device is no matter, and the target is an sm_90."""
     monkeypatch.setattr(Autotuner, "_bench", lambda *args, **words: 0.0)
     monkeypatch.setattr(torch.cuda, "device", lambda index: nullcontext())
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(multi_processor_count=132))
     with aim("sm_90"):
         yield
 
@@ -116,6 +117,17 @@ def test_mamba_ssm_s_step_of_ssd(own: dict[str, Any]) -> None:
     found = check(ssd, "mamba_step", own, {}, dtype="fp32", pass_="decode", **sizes)
     assert found.ok, found.reason
     assert max(found.errors.values()) < 1e-6
+
+
+@pytest.mark.usefixtures("mamba")
+@pytest.mark.parametrize(
+    ("own", "stateful"), [({}, False), ({"skip": True, "gated": True}, True)], ids=["core", "skip-gated-state"]
+)
+def test_mamba_ssm_s_chunked_ssd_and_its_gradients(own: dict[str, Any], stateful: bool) -> None:
+    sizes = {"T": 100, "H": 1, "HV": 2, "K": 16, "V": 32, "initial_state": stateful}
+    found = check(ssd, "mamba_chunk_scan", own, {"chunk": 64}, dtype="fp16", pass_="fwdbwd", **sizes)
+    assert found.ok, found.reason
+    assert {"o", "dq", "dk", "dv", "ddt", "dA"} <= set(found.errors)
 
 
 @pytest.mark.usefixtures("mamba")
