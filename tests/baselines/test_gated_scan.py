@@ -155,4 +155,4 @@ def test_what_fla_chunk_does_not_take_is_unsupported(monkeypatch: pytest.MonkeyP
     assert reason == "fla_chunk takes no cu_seqlens"
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     reason = made.unsupported(problem(), {}, gated_scan.axes)
-    assert reason == "fla-core is not installed: pip install 'fla-core>=0.6,<0.7' einops"
+    assert reason == "fla-core is not installed: pip install 'fla-core>=0.6,<0.7' einops (set peers of docs/peers.md)"

@@ -168,7 +168,8 @@ def test_fla_refuses_full_attention_and_wide_keys_and_tells_how_it_is_installed(
     full = softmax_attention.complete(Problem(T=8, axes=(("causal", False),)))
     assert made.unsupported(full, {}, softmax_attention.axes) == "fla_parallel serves only causal, not no-causal"
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert FLA.missing() == "fla-core is not installed: pip install 'fla-core>=0.6,<0.7' einops"
+    command = "pip install 'fla-core>=0.6,<0.7' einops (set peers of docs/peers.md)"
+    assert FLA.missing() == f"fla-core is not installed: {command}"
 
 
 def test_naive_executes_the_whole_square() -> None:
