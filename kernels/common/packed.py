@@ -3,27 +3,89 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from suite.errors import UsageError
 
 
-def packing(cu_seqlens: torch.Tensor | None, cu_seqlens_cpu: torch.Tensor | None, B: int, T: int) -> tuple[int, int]:
-    """Sequences and tokens of the longest, from the CPU's copy: reading the device's would wait for the device.
+class Packing(NamedTuple):
+    """What a plan knows of a call's sequences: their number, tokens of the longest, whether one of them has none."""
 
-    Raises UsageError where that copy is missing or B is not 1.
+    sequences: int
+    longest: int
+    some_empty: bool
+
+
+def packing(cu_seqlens: torch.Tensor | None, cu_seqlens_cpu: torch.Tensor | None, tokens: torch.Tensor) -> Packing:
+    """The sequences of a call on tokens [B, T, ...]: its rows, or those that cu_seqlens [N + 1] cuts one row into.
+
+    Raises UsageError where `check_cu_seqlens` does, and where the copy on the CPU came alone.
     """
+    B, T = tokens.shape[:2]
     if cu_seqlens is None:
-        return B, T
-    if cu_seqlens_cpu is None and cu_seqlens.device.type == "cpu":
-        cu_seqlens_cpu = cu_seqlens
-    if cu_seqlens_cpu is None:
+        if cu_seqlens_cpu is not None:
+            raise UsageError("cu_seqlens_cpu came without cu_seqlens; pass both, or neither")
+        return Packing(B, T, some_empty=T == 0)
+    lengths = [end - first for first, end in pairwise(check_cu_seqlens(cu_seqlens, cu_seqlens_cpu, tokens))]
+    return Packing(len(lengths), max(lengths), some_empty=0 in lengths)
+
+
+def check_cu_seqlens(cu_seqlens: Any, cu_seqlens_cpu: Any, tokens: torch.Tensor) -> list[int]:
+    """The values of cu_seqlens [N + 1], which cuts tokens [1, T, ...] into N >= 1 sequences, some of them maybe empty.
+
+    cu_seqlens lies where the tokens lie, and kernels read it there. Host code reads its copy on the CPU, which may be
+    left out where cu_seqlens itself lies there. A device's values are not compared with the copy: that would wait for
+    the device. Raises UsageError unless both are int32 or int64, alike, and run from 0 to T without decreasing.
+    """
+    _check_form("cu_seqlens", cu_seqlens)
+    own = cu_seqlens.device.type == "cpu"
+    if cu_seqlens_cpu is not None:
+        _check_copy(cu_seqlens, cu_seqlens_cpu)
+    elif not own:
         raise UsageError("cu_seqlens came without its copy on the CPU; pass cu_seqlens_cpu too")
+    B, T = tokens.shape[:2]
     if B != 1:
         raise UsageError(f"cu_seqlens came with B = {B}; pack all sequences into one row")
-    return cu_seqlens.numel() - 1, int(cu_seqlens_cpu.diff().max())
+    if cu_seqlens.device != tokens.device:
+        raise UsageError(f"cu_seqlens lies on {cu_seqlens.device}, the tokens on {tokens.device}; move it there")
+    if not cu_seqlens.is_contiguous():
+        raise UsageError("cu_seqlens is not contiguous, and kernels read it as it lies; pass cu_seqlens.contiguous()")
+    bounds = (cu_seqlens if cu_seqlens_cpu is None else cu_seqlens_cpu).tolist()
+    if own and cu_seqlens_cpu is not None:
+        for n, (value, copied) in enumerate(zip(cu_seqlens.tolist(), bounds, strict=True)):
+            if value != copied:
+                raise UsageError(f"cu_seqlens_cpu[{n}] = {copied}, cu_seqlens[{n}] = {value}; pass a copy")
+    _check_bounds(bounds, T)
+    return bounds
+
+
+def _check_form(name: str, x: Any) -> None:
+    if not isinstance(x, torch.Tensor):
+        raise UsageError(f"{name} is a {type(x).__name__}; it must be a tensor")
+    if x.dtype not in (torch.int32, torch.int64):
+        raise UsageError(f"{name} is {x.dtype}; it must be int32 or int64")
+    if x.ndim != 1 or len(x) < 2:
+        raise UsageError(f"{name} has the shape {tuple(x.shape)}; it must be (N + 1,), with N >= 1 sequences")
+
+
+def _check_copy(cu_seqlens: torch.Tensor, copy: Any) -> None:
+    _check_form("cu_seqlens_cpu", copy)
+    if copy.device.type != "cpu":
+        raise UsageError(f"cu_seqlens_cpu lies on {copy.device}; pass a copy of cu_seqlens on the CPU")
+    if copy.shape != cu_seqlens.shape:
+        raise UsageError(f"cu_seqlens_cpu has {len(copy)} entries, cu_seqlens has {len(cu_seqlens)}; pass a copy")
+
+
+def _check_bounds(bounds: list[int], T: int) -> None:
+    if bounds[0] != 0:
+        raise UsageError(f"cu_seqlens begins at {bounds[0]}; it must begin at 0")
+    for n, (first, end) in enumerate(pairwise(bounds)):
+        if end < first:
+            raise UsageError(f"cu_seqlens[{n + 1}] = {end} is below cu_seqlens[{n}] = {first}; it must not decrease")
+    if bounds[-1] != T:
+        raise UsageError(f"cu_seqlens ends at {bounds[-1]}, T is {T}; it must end at T")
 
 
 def spans(T: int, cu_seqlens: torch.Tensor | None) -> list[tuple[int, int]]:

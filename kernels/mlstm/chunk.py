@@ -91,7 +91,7 @@ def _call(tensors, gate: str, scale, cu_seqlens, cu_seqlens_cpu, chunk: int) -> 
     heads = check_heads(q, k, v)
     B, T, H, K = q.shape
     check_gates(*gates, expected=(B, T, heads))
-    sequences, longest = packing(cu_seqlens, cu_seqlens_cpu, B, T)
+    sequences, longest, _ = packing(cu_seqlens, cu_seqlens_cpu, q)
     dtype = str(q.dtype).removeprefix("torch.")
     shape = Shape(sequences, longest, B * T, heads, K, v.shape[3], chunk, dtype, gate == EXP, "identity",
                   cu_seqlens is not None, "token")  # fmt: skip

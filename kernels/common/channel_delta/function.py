@@ -7,6 +7,7 @@ from torch.autograd.function import once_differentiable
 
 from kernels.common.channel_delta.chunked import Call, Inputs, Maybe, Saved, backward, forward
 from kernels.common.channel_delta.plan import MAX_DIM, Shape, plan
+from kernels.common.packed import packing
 from suite.errors import UsageError
 
 
@@ -90,19 +91,8 @@ def _call(x: Inputs, scale: float, cu_seqlens, cu_seqlens_cpu, chunk: int, kept:
         raise UsageError(f"{H} heads of q and k do not divide {heads} value heads; choose heads that do")
     if max(K, V) > MAX_DIM:
         raise UsageError(f"head dims K = {K}, V = {V} are too large; use at most {MAX_DIM}")
-    sequences, longest = (B, T) if cu_seqlens is None else _packing(cu_seqlens, cu_seqlens_cpu, B)
+    sequences, longest, _ = packing(cu_seqlens, cu_seqlens_cpu, x.q)
     dtype = str(x.q.dtype).removeprefix("torch.")
     packed, dplr = cu_seqlens is not None, x.a is not None
     shape = Shape(sequences, longest, B * T, heads, H, K, V, chunk, dtype, packed, dplr, kept, l2norm)
     return Call(shape, plan(shape), T, cu_seqlens, scale)
-
-
-def _packing(cu_seqlens: torch.Tensor, cu_seqlens_cpu: torch.Tensor | None, B: int) -> tuple[int, int]:
-    """Sequences and tokens of the longest, from the CPU's copy: reading the device's would wait for the device."""
-    if cu_seqlens_cpu is None and cu_seqlens.device.type == "cpu":
-        cu_seqlens_cpu = cu_seqlens
-    if cu_seqlens_cpu is None:
-        raise UsageError("cu_seqlens came without its copy on the CPU; pass cu_seqlens_cpu too")
-    if B != 1:
-        raise UsageError(f"cu_seqlens came with B = {B}; pack all sequences into one row")
-    return cu_seqlens.numel() - 1, int(cu_seqlens_cpu.diff().max())

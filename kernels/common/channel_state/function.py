@@ -70,7 +70,7 @@ def _call(q, k, v, log_decay, u, initial_state, scale, cu_seqlens, cu_seqlens_cp
         raise UsageError(f"heads H = {H}, HK = {HK}, HV = {HV} do not divide {heads}; choose heads that do")
     if max(K, V) > MAX_DIM:
         raise UsageError(f"head dims K = {K}, V = {V} are too large; use at most {MAX_DIM}")
-    sequences, longest = packing(cu_seqlens, cu_seqlens_cpu, B, T)
+    sequences, longest, _ = packing(cu_seqlens, cu_seqlens_cpu, q)
     for name, x, expected in (
         ("k", k, (B, T, HK, K)), ("v", v, (B, T, HV, V)), ("log_decay", log_decay, (B, T, heads, K)),
         ("u", u, (heads, K)), ("initial_state", initial_state, (sequences, heads, K, V)),

@@ -8,6 +8,7 @@ from torch.autograd.function import once_differentiable
 from kernels.common.delta_state.chunked import Call, Saved, backward, forward
 from kernels.common.delta_state.plan import MAX_DIM, Shape, held_columns, plan, variant_of
 from kernels.common.delta_state.spec import unit
+from kernels.common.packed import packing
 from suite.errors import UsageError
 
 
@@ -79,23 +80,12 @@ def _call(q, k, v, beta, log_decay, steps, l2norm, scale, cu_seqlens, cu_seqlens
         raise UsageError(f"{H} heads of q and k do not divide {heads} value heads; choose heads that do")
     if max(K, V) > MAX_DIM:
         raise UsageError(f"head dims K = {K}, V = {V} are too large; use at most {MAX_DIM}")
-    sequences, longest = (B, T) if cu_seqlens is None else _packing(cu_seqlens, cu_seqlens_cpu, B)
+    sequences, longest, _ = packing(cu_seqlens, cu_seqlens_cpu, q)
     dtype = str(q.dtype).removeprefix("torch.")
     variant = variant_of(gated=log_decay is not None, l2norm=l2norm, steps=steps)
     packed = cu_seqlens is not None
     shape = Shape(sequences, longest * steps, B * T * steps, heads, H, K, V, chunk, dtype, packed, variant)
     return Call(shape, plan(shape), T, steps, cu_seqlens, K**-0.5 if scale is None else scale, l2norm)
-
-
-def _packing(cu_seqlens: torch.Tensor, cu_seqlens_cpu: torch.Tensor | None, B: int) -> tuple[int, int]:
-    """Sequences and tokens of the longest, from the CPU's copy: reading the device's would wait for the device."""
-    if cu_seqlens_cpu is None and cu_seqlens.device.type == "cpu":
-        cu_seqlens_cpu = cu_seqlens
-    if cu_seqlens_cpu is None:
-        raise UsageError("cu_seqlens came without its copy on the CPU; pass cu_seqlens_cpu too")
-    if B != 1:
-        raise UsageError(f"cu_seqlens came with B = {B}; pack all sequences into one row")
-    return cu_seqlens.numel() - 1, int(cu_seqlens_cpu.diff().max())
 
 
 def _check_state(call: Call, S) -> None:

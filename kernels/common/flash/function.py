@@ -59,7 +59,7 @@ def _shape(q, k, v, causal, window, dilation, cu_seqlens, cu_seqlens_cpu, loads)
         raise UsageError(f"window = {window}, dilation = {dilation} can not be served; use at least 0 and 1")
     if loads not in WAYS:
         raise unknown("way of loading", loads, WAYS)
-    sequences, longest = packing(cu_seqlens, cu_seqlens_cpu, B, T)
+    sequences, longest, _ = packing(cu_seqlens, cu_seqlens_cpu, q)
     dtype, packed = str(q.dtype).removeprefix("torch."), cu_seqlens is not None
     shape = settled(Shape(sequences, longest, B * T, H, HK, K, V, dtype, packed, causal, window, dilation, loads))
     if shape.loads == DESCRIPTORS and (reason := refuse_descriptors(shape)):

@@ -150,7 +150,7 @@ def _call(q, k, v, gates: Gates, feature_map, normalised, causal, scale, eps, cu
     B, T, H, K = q.shape
     V = v.shape[3]
     gates.check((B, T), heads, V, v.dtype)
-    sequences, longest = packing(cu_seqlens, cu_seqlens_cpu, B, T)
+    sequences, longest, _ = packing(cu_seqlens, cu_seqlens_cpu, q)
     dtype = str(q.dtype).removeprefix("torch.")
     shape = Shape(sequences, longest, B * T, heads, K, V, chunk, dtype, normalised, feature_map, cu_seqlens is not None,
                   gates.decay, causal)  # fmt: skip

@@ -14,10 +14,10 @@ from suite.errors import UsageError
 def span_of_call(x: torch.Tensor, cu_seqlens, cu_seqlens_cpu) -> Span:
     """The span of a call on x [B, T, …]. Boundaries come from the CPU's copy: the device's would have to be awaited.
 
-    Raises UsageError where that copy is missing or B is not 1.
+    Raises UsageError on boundaries that can not be served.
     """
-    B, T = x.shape[:2]
-    return Span(*packing(cu_seqlens, cu_seqlens_cpu, B, T), B * T, packed=cu_seqlens is not None)
+    sequences, longest, _ = packing(cu_seqlens, cu_seqlens_cpu, x)
+    return Span(sequences, longest, x.shape[0] * x.shape[1], packed=cu_seqlens is not None)
 
 
 def check_shape(name: str, x: torch.Tensor | None, expected: Sequence[int], dtype: torch.dtype | None = None) -> None:

@@ -32,10 +32,6 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "beta": ({"beta": meta(1, 40, 1)}, "beta is"),
     "heads": ({"q": meta(1, 40, 3, 32), "k": meta(1, 40, 3, 32)}, "3 heads of q and k"),
     "state": ({"initial_state": meta(1, 2, 32, 16)}, "initial state is"),
-    "no_copy": ({"cu_seqlens": meta(3)}, "cu_seqlens_cpu"),
-    "rows": ({"q": meta(2, 40, 2, 32), "k": meta(2, 40, 2, 32), "v": meta(2, 40, 2, 32),
-              "log_decay": meta(2, 40, 2, 32), "beta": meta(2, 40, 2), "cu_seqlens": torch.tensor([0, 40])},
-             "B = 2"),
 }  # fmt: skip
 
 

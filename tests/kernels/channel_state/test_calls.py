@@ -36,8 +36,6 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "gates": ({"log_decay": meta(1, 40, 2)}, "log_decay is"),
     "too_wide": ({"v": meta(1, 40, 2, 300)}, "at most 256"),
     "state": ({"initial_state": meta(1, 2, 32, 16)}, "initial_state is"),
-    "no_copy": ({"cu_seqlens": meta(3)}, "cu_seqlens_cpu"),
-    "rows": ({"cu_seqlens": torch.tensor([0, 40]), **{n: meta(2, 40, 2, 32) for n in ("q", "k", "v")}}, "B = 2"),
 }
 
 

@@ -43,7 +43,6 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "beta": ({"beta": meta(1, 40, 1)}, "beta is"),
     "too_wide": ({"v": meta(1, 40, 2, 300)}, "at most 256"),
     "state": ({"initial_state": meta(1, 2, 32, 16)}, "initial state S"),
-    "no_copy": ({"cu_seqlens": meta(3)}, "cu_seqlens_cpu"),
 }
 
 

@@ -131,7 +131,6 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "dtype": ({"log_decay": meta(1, 40, 2, 16, dtype=torch.float16)}, "log_decay is torch.float16"),
     "state": ({"initial_state": meta(2, 2, 16)}, "initial_state is"),
     "scaling": ({"input_scaling": "sqr"}, "did you mean 'sqrt'"),
-    "no_copy": ({"cu_seqlens": meta(3)}, "cu_seqlens_cpu"),
 }
 
 

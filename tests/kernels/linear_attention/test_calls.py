@@ -44,7 +44,6 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "state": ({"initial_state": meta(1, 2, 32, 16)}, "initial state S"),
     "normaliser": ({"initial_state": (meta(1, 2, 32, 32), meta(1, 2, 16)), "normalised": True}, "initial state z"),
     "lone_state": ({"initial_state": meta(2, 2, 32, 32), "normalised": True}, "pair"),
-    "no_copy": ({"cu_seqlens": meta(3)}, "cu_seqlens_cpu"),
 }
 
 

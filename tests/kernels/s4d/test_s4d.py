@@ -166,7 +166,6 @@ BAD: dict[str, tuple[dict[str, torch.Tensor], str]] = {
     "A_imag": ({"A_imag": meta(2, 16, 5)}, "A_imag is"),
     "C": ({"C": meta(2, 16, 4)}, "C is"),
     "state": ({"initial_state": meta(1, 2, 4, 16)}, "initial_state is"),
-    "no_copy": ({"cu_seqlens": meta(3)}, "cu_seqlens_cpu"),
 }
 
 

@@ -29,7 +29,6 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "pairs": ({"v": meta(1, 40, 1, 32)}, "give k and v the same"),
     "temperature": ({"temperature": meta(3)}, "temperature is"),
     "too_wide": ({"v": meta(1, 40, 2, 300)}, "at most 256"),
-    "no_copy": ({"cu_seqlens": meta(3)}, "cu_seqlens_cpu"),
 }
 
 
