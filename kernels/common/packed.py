@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
+from torch.autograd.function import once_differentiable
 
 from suite.errors import UsageError
 
 
 class Packing(NamedTuple):
-    """What a plan knows of a call's sequences: their number, tokens of the longest, whether one of them has none."""
+    """What host code knows of a call's sequences.
+
+    longest: tokens of the longest, at least 1, since plans divide by it
+    some_empty: whether one has no tokens: no kernel writes its state
+    """
 
     sequences: int
     longest: int
@@ -27,9 +33,9 @@ def packing(cu_seqlens: torch.Tensor | None, cu_seqlens_cpu: torch.Tensor | None
     if cu_seqlens is None:
         if cu_seqlens_cpu is not None:
             raise UsageError("cu_seqlens_cpu came without cu_seqlens; pass both, or neither")
-        return Packing(B, T, some_empty=T == 0)
+        return Packing(B, max(1, T), some_empty=T == 0)
     lengths = [end - first for first, end in pairwise(check_cu_seqlens(cu_seqlens, cu_seqlens_cpu, tokens))]
-    return Packing(len(lengths), max(lengths), some_empty=0 in lengths)
+    return Packing(len(lengths), max(1, *lengths), some_empty=0 in lengths)
 
 
 def check_cu_seqlens(cu_seqlens: Any, cu_seqlens_cpu: Any, tokens: torch.Tensor) -> list[int]:
@@ -86,6 +92,48 @@ def _check_bounds(bounds: list[int], T: int) -> None:
             raise UsageError(f"cu_seqlens[{n + 1}] = {end} is below cu_seqlens[{n}] = {first}; it must not decrease")
     if bounds[-1] != T:
         raise UsageError(f"cu_seqlens ends at {bounds[-1]}, T is {T}; it must end at T")
+
+
+def room(like: torch.Tensor, shape: Sequence[int], dtype: torch.dtype, passed: torch.Tensor | None, some_empty: bool,
+         *, nothing: float = 0.0) -> torch.Tensor:  # fmt: skip
+    """Room for a state of each sequence, or its gradient, on the device of `like`.
+
+    Kernels write those of sequences with tokens. Where some are empty, theirs is there already: passed, the initial
+    state or the final one's gradient, of this shape and dtype, or `nothing` where there is none.
+    """
+    if not some_empty:
+        return like.new_empty(shape, dtype=dtype)
+    return like.new_full(shape, nothing, dtype=dtype) if passed is None else passed.detach().clone()
+
+
+def without_tokens(outputs: Sequence[torch.Tensor | None], inputs: Sequence[torch.Tensor | None],
+                   states: Sequence[torch.Tensor | None]) -> tuple[torch.Tensor | None, ...]:  # fmt: skip
+    """A call without tokens, differentiable: no kernel is launched. Returns the outputs.
+
+    outputs: an o without elements, then for each state the final one, as `room` makes it, or nothing but o
+    inputs:  everything else that may be differentiated; their gradients are 0
+    states:  the initial states: their gradients are those of the final ones, or 0
+    """
+    return _WithoutTokens.apply(len(outputs), len(states), *outputs, *inputs, *states)
+
+
+class _WithoutTokens(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, outputs: int, states: int, *tensors):  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx.save_for_backward(*tensors[outputs:])
+        ctx.outputs, ctx.states = outputs, states
+        ctx.set_materialize_grads(False)
+        return tensors[:outputs]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *gradients):  # pyright: ignore[reportIncompatibleMethodOverride] - the decorator hides `ctx`
+        passed = [None] * (len(ctx.saved_tensors) - ctx.states) + list(gradients[1:] or [None] * ctx.states)
+        found = [
+            None if x is None else torch.zeros_like(x) if gradient is None else gradient
+            for x, gradient in zip(ctx.saved_tensors, passed, strict=True)
+        ]
+        return None, None, *[None] * ctx.outputs, *found
 
 
 def spans(T: int, cu_seqlens: torch.Tensor | None) -> list[tuple[int, int]]:

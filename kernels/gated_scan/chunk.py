@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch.autograd.function import once_differentiable
 
+from kernels.common.packed import room, without_tokens
 from kernels.common.scan.packing import check_shape, span_of_call
 from kernels.common.scan.segments import carry
 from kernels.gated_scan.backward import gated_scan_bwd_kernel
@@ -66,6 +67,9 @@ def chunk_gated_scan(x, log_decay, *, input_scaling: str = NONE, initial_state=N
     dtype = str(x.dtype).removeprefix("torch.")
     shape = Shape(span, x.shape[2] * x.shape[3], dtype, input_scaling == SQRT)
     call = _Call(shape, plan(shape), x.shape[1], cu_seqlens)
+    if not span.tokens:
+        end = call.room(x, initial_state, initial_state) if output_final_state else None
+        return without_tokens((torch.empty_like(x), end), (x, log_decay), (initial_state,))
     o, final = _Scan.apply(x, log_decay, initial_state, call, output_final_state)
     return o, final
 
@@ -78,6 +82,11 @@ class _Call:
     plan: Plan
     T: int
     cu_seqlens: torch.Tensor | None
+
+    def room(self, x, start, passed) -> torch.Tensor:
+        """Room for a state in the dtype of `start`; passed: what empty sequences pass on."""
+        span, dtype = self.shape.span, torch.float32 if start is None else start.dtype
+        return room(x, (span.sequences, *x.shape[2:]), dtype, passed, span.some_empty)
 
     def launch(self, kernel: Any, name: str, *tensors: Any, **options: Any) -> None:
         """Run a kernel over all segments, with its tile."""
@@ -107,10 +116,7 @@ class _Scan(torch.autograd.Function):
         x, log_decay = x.contiguous(), log_decay.contiguous()
         start = None if start is None else start.contiguous()
         o = torch.empty_like(x)
-        end = None
-        if output_final_state:
-            dtype = torch.float32 if start is None else start.dtype
-            end = x.new_empty(call.shape.span.sequences, *x.shape[2:], dtype=dtype)
+        end = call.room(x, start, start) if output_final_state else None
         call.launch(gated_scan_fwd_kernel, "output", x, log_decay, o, start, call.starts(x, log_decay, start), end)
         ctx.save_for_backward(x if call.shape.scaled else None, log_decay, o, start)
         ctx.call = call
@@ -125,7 +131,7 @@ class _Scan(torch.autograd.Function):
         do, d_end = (None if each is None else each.contiguous() for each in gradients)
         do = torch.zeros_like(o) if do is None else do
         dx, d_log_decay = torch.empty_like(o), torch.empty_like(o)
-        d_start = None if start is None else torch.empty_like(start)
+        d_start = None if start is None else call.room(o, start, d_end)
         states = call.starts(do, log_decay, d_end, reverse=True)
         call.launch(
             gated_scan_bwd_kernel, "gradients",

@@ -8,7 +8,7 @@ from torch.autograd.function import once_differentiable
 from kernels.common.heads import sum_heads
 from kernels.common.linear_state.function import check_tensors
 from kernels.common.linear_state.shape import Shape
-from kernels.common.packed import packing
+from kernels.common.packed import packing, room, without_tokens
 from kernels.mlstm.chunked import Call, Inputs, Kept, Segments, State, backward, forward
 from kernels.mlstm.plan import MAX_K, MAX_V, plan, registered
 from kernels.mlstm.spec import EXP, SIGMOID, mlstm
@@ -31,6 +31,8 @@ def chunk_mlstm(q, k, v, input_gate, forget_gate, *, gate: str = EXP, scale: flo
     tensors = q, k, v, input_gate, forget_gate
     call = _call(tensors, gate, scale, cu_seqlens, cu_seqlens_cpu, chunk)
     start = check_state(initial_state, gate, call.shape.sequences, call.shape.heads, call.shape.K, call.shape.V)
+    if not call.shape.tokens:
+        return _without_tokens(call, tensors, start, output_final_state)
     training = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in (*tensors, *start))
     o, *final = _Chunked.apply(*tensors, *start, call, output_final_state, training)
     if not output_final_state:
@@ -44,7 +46,7 @@ class _Chunked(torch.autograd.Function):
         *tensors, call, output_final_state, training = arguments
         tensors = [None if each is None else each.contiguous() for each in tensors]
         x, start = Inputs(*tensors[:5]), State(*tensors[5:])  # pyright: ignore[reportArgumentType] - no input is None
-        end = _empty_state(call, x.q, start) if output_final_state else State()
+        end = _room(call, x.q, start, start) if output_final_state else State()
         o, kept, segments = forward(call, x, start, end, training)
         ctx.save_for_backward(*x, *start, *kept, *segments)
         ctx.call = call
@@ -66,20 +68,32 @@ class _Chunked(torch.autograd.Function):
             dC = torch.zeros(s.sequences, s.heads, s.K, s.V, device=do.device) if dC is None else dC
             dn = torch.zeros(s.sequences, s.heads, s.K, device=do.device) if dn is None else dn
         do, dC, dn = (None if each is None else each.contiguous() for each in (do, dC, dn))
-        d_start = State() if start.C is None else _empty_state(call, x.q, start)
+        d_start = State() if start.C is None else _room(call, x.q, start, State(dC, dn))
         found = backward(call, x, kept, segments, do, start, State(dC, dn), d_start)
         shared = (sum_heads(dx, y) for dx, y in zip(found[:3], x[:3], strict=True))
         return *shared, *found[3:], d_start.C, d_start.n, None, None, None, None
 
 
-def _empty_state(call: Call, like: torch.Tensor, start: State) -> State:
-    """Room for a state in the dtype of the given one; m is fp32."""
-    s = call.shape
-    dtype = torch.float32 if start.C is None else start.C.dtype
-    room = [like.new_empty(s.sequences, s.heads, *dims, dtype=dtype) for dims in ((s.K, s.V), (s.K,))]
+def _room(call: Call, like: torch.Tensor, start: State, passed: State) -> State:
+    """Room for a state in the dtype of the given one; m is fp32. passed: what empty sequences pass on."""
+    s, empty = call.shape, call.some_empty
+    dtype, each = torch.float32 if start.C is None else start.C.dtype, (s.sequences, s.heads)
+    C = room(like, (*each, s.K, s.V), dtype, passed.C, empty)
     if not s.normalised:
-        return State(room[0])
-    return State(room[0], room[1], like.new_empty(s.sequences, s.heads, dtype=torch.float32))
+        return State(C)
+    n = room(like, (*each, s.K), dtype, passed.n, empty)
+    return State(C, n, room(like, each, torch.float32, passed.m, empty, nothing=-torch.inf))
+
+
+def _without_tokens(call: Call, tensors, start: State, output_final_state: bool):
+    """What a call without tokens returns; m has no gradient."""
+    s, q = call.shape, tensors[0]
+    o = q.new_empty(*q.shape[:2], s.heads, s.V)
+    if not output_final_state:
+        return *without_tokens((o,), tensors, start[:2]), None
+    end = _room(call, q, start, start)
+    o, C, n = without_tokens((o, *end[:2]), tensors, start[:2])
+    return o, ((C, n, end.m) if s.normalised else C)
 
 
 def _call(tensors, gate: str, scale, cu_seqlens, cu_seqlens_cpu, chunk: int) -> Call:
@@ -91,12 +105,12 @@ def _call(tensors, gate: str, scale, cu_seqlens, cu_seqlens_cpu, chunk: int) -> 
     heads = check_heads(q, k, v)
     B, T, H, K = q.shape
     check_gates(*gates, expected=(B, T, heads))
-    sequences, longest, _ = packing(cu_seqlens, cu_seqlens_cpu, q)
+    sequences, longest, some_empty = packing(cu_seqlens, cu_seqlens_cpu, q)
     dtype = str(q.dtype).removeprefix("torch.")
     shape = Shape(sequences, longest, B * T, heads, K, v.shape[3], chunk, dtype, gate == EXP, "identity",
                   cu_seqlens is not None, "token")  # fmt: skip
     scale = K**-0.5 if scale is None else scale
-    return Call(shape, plan(shape), T, H, k.shape[2], v.shape[2], cu_seqlens, scale)
+    return Call(shape, plan(shape), T, H, k.shape[2], v.shape[2], cu_seqlens, scale, some_empty)
 
 
 def check_heads(q, k, v) -> int:

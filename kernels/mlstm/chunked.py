@@ -74,7 +74,10 @@ class Gradients(NamedTuple):
 
 @dataclass(frozen=True)
 class Call:
-    """One call's shapes and constants. cu_seqlens [N + 1] lies on the device of q, or is None."""
+    """One call's shapes and constants. cu_seqlens [N + 1] lies on the device of q, or is None.
+
+    some_empty: whether a sequence has no tokens
+    """
 
     shape: Shape
     plan: Plan
@@ -84,6 +87,7 @@ class Call:
     HV: int
     cu_seqlens: torch.Tensor | None
     scale: float
+    some_empty: bool
 
     @property
     def sizes(self) -> dict[str, int]:

@@ -13,6 +13,7 @@ import torch
 import triton
 from torch.autograd.function import once_differentiable
 
+from kernels.common.packed import room, without_tokens
 from kernels.common.scan.packing import check_shape, span_of_call
 from kernels.common.scan.plan import MAX_MODES, few_modes, power_of_2
 from kernels.s4d.backward import s4d_parameters_kernel, s4d_sums_kernel
@@ -74,6 +75,9 @@ def chunk_s4d(u, log_dt, A_real, A_imag, C, D, *, initial_state=None, output_fin
     check_shape("initial_state", initial_state, (span.sequences, HS, 2 * M, V))
     shape = Shape(span, HS * V, M, str(u.dtype).removeprefix("torch."))
     call = _Call(shape, plan(shape), u.shape[1], HS, V, cu_seqlens)
+    if not span.tokens:
+        end = call.room(u, initial_state, initial_state) if output_final_state else None
+        return without_tokens((torch.empty_like(u), end), (u, log_dt, A_real, A_imag, C, D), (initial_state,))
     return _Scan.apply(u, log_dt, A_real, A_imag, C, D, initial_state, call, output_final_state)
 
 
@@ -111,9 +115,14 @@ class _Call:
     V: int
     cu_seqlens: torch.Tensor | None
 
-    def state(self, rows: int, like: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-        """Room for so many states."""
-        return like.new_empty(rows, self.HS, 2 * self.shape.pairs, self.V, dtype=dtype)
+    @property
+    def state_shape(self) -> tuple[int, int, int]:
+        return self.HS, 2 * self.shape.pairs, self.V
+
+    def room(self, u, start, passed) -> torch.Tensor:
+        """Room for a state in the dtype of `start`; passed: what empty sequences pass on."""
+        span, dtype = self.shape.span, torch.float32 if start is None else start.dtype
+        return room(u, (span.sequences, *self.state_shape), dtype, passed, span.some_empty)
 
     def prepare(self, p: _Parameters) -> tuple[torch.Tensor, torch.Tensor]:
         """The table of transitions [8, HS V, M] and the first taps [HS V, CHUNK]; see device.py."""
@@ -141,7 +150,7 @@ class _Call:
         local, name = ("local_reverse", "inputs") if reverse else ("local", "output")
         enters = None
         if self.plan.cut.segmented:
-            enters = self.state(self.plan.cut.slots, x)
+            enters = x.new_empty(self.plan.cut.slots, *self.state_shape, dtype=torch.float32)
             self.launch(s4d_scan_kernel, local, x, None, p.log_dt, table, taps, start, None, enters, REVERSE=reverse)
             self._carry(enters, table, reverse)
         y = torch.empty_like(x)
@@ -162,9 +171,7 @@ class _Scan(torch.autograd.Function):
         p = _Parameters(*(each.contiguous() for each in (log_dt, A_real, A_imag, C, D)))
         u = u.contiguous()
         start = None if start is None else start.contiguous()
-        end = None
-        if output_final_state:
-            end = call.state(call.shape.span.sequences, u, torch.float32 if start is None else start.dtype)
+        end = call.room(u, start, start) if output_final_state else None
         table, taps = call.prepare(p)
         o, enters = call.scan(u, p, table, taps, start, end, reverse=False)
         ctx.save_for_backward(u, *p, table, taps, start, enters)
@@ -179,7 +186,7 @@ class _Scan(torch.autograd.Function):
         p, call = _Parameters(*parameters), ctx.call
         do, d_end = (None if each is None else each.contiguous() for each in gradients)
         do = torch.zeros_like(u) if do is None else do
-        d_start = None if start is None else torch.empty_like(start)
+        d_start = None if start is None else call.room(do, start, d_end)
         du, d_enters = call.scan(do, p, table, taps, d_end, d_start, reverse=True)
         rows = call.shape.span.sequences * call.plan.cut.segments
         # Packed, some programs of a short sequence have no tokens and write nothing.

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.autograd.function import once_differentiable
 
+from kernels.common.packed import room, without_tokens
 from kernels.common.scan.packing import check_shape, span_of_call
 from kernels.common.scan.plan import MAX_MODES, few_modes
 from kernels.common.scan.segments import carry
@@ -69,6 +70,9 @@ def chunk_selective_scan(u, delta, A, B, C, D, z, delta_bias, *, initial_state=N
     given = (u, delta, A, B, C, D, z, delta_bias, initial_state)
     training = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in given)
     call = _Call(shape, plan(shape), u.shape[1], HS, V, cu_seqlens, training)
+    if not span.tokens:
+        end = call.room(u, initial_state, initial_state) if output_final_state else None
+        return without_tokens((torch.empty_like(u), end), given[:-1], given[-1:])
     return _Scan.apply(*given, call, output_final_state)
 
 
@@ -121,6 +125,11 @@ class _Call:
     def state_shape(self) -> tuple[int, int, int]:
         return self.HS, self.shape.modes, self.V
 
+    def room(self, u, start, passed) -> torch.Tensor:
+        """Room for a state in the dtype of `start`; passed: what empty sequences pass on."""
+        span, dtype = self.shape.span, torch.float32 if start is None else start.dtype
+        return room(u, (span.sequences, *self.state_shape), dtype, passed, span.some_empty)
+
     def launch(self, kernel: Any, name: str, *tensors: Any, **options: Any) -> None:
         """Run a kernel over all segments, with its tile."""
         tile, cut, s = self.plan.tiles[name], self.plan.cut, self.shape
@@ -162,10 +171,7 @@ class _Scan(torch.autograd.Function):
         x = _Inputs(*(each.contiguous() for each in (u, delta, A, B, C, D, z, bias)))
         start = None if start is None else start.contiguous()
         o = torch.empty_like(x.u)
-        end = None
-        if output_final_state:
-            dtype = torch.float32 if start is None else start.dtype
-            end = o.new_empty(call.shape.span.sequences, *call.state_shape, dtype=dtype)
+        end = call.room(o, start, start) if output_final_state else None
         kept = call.checkpoints(o) if call.training else None
         call.launch(selective_scan_fwd_kernel, "output", *x, o, start, call.starts(x, start), end, kept,
                     INTERVAL=call.plan.interval)  # fmt: skip
@@ -185,7 +191,7 @@ class _Scan(torch.autograd.Function):
         blocks = blocks_of(call.shape, call.plan.tiles["gradients"])
         dB, dC = (x.u.new_empty(*x.u.shape[:2], blocks, *x.B.shape[2:], dtype=_partial_dtype(x.u)) for _ in range(2))
         parts = _parameter_parts(call, x)
-        d_start = None if start is None else torch.empty_like(start)
+        d_start = None if start is None else call.room(do, start, d_end)
         call.launch(
             selective_scan_bwd_kernel, "gradients",
             *x, do, kept, du, ddelta, dz, dB, dC, *parts, call.starts(x, d_end, do), d_end, d_start,

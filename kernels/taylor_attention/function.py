@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 from kernels.common.heads import sum_heads
 from kernels.common.linear_state.function import check_tensors
 from kernels.common.linear_state.shape import power_of_2
-from kernels.common.packed import packing
+from kernels.common.packed import packing, without_tokens
 from kernels.taylor_attention.direct import taylor_fwd_direct_kernel
 from kernels.taylor_attention.direct_backward import taylor_bwd_dk_dv_kernel, taylor_bwd_dq_kernel
 from kernels.taylor_attention.efficient import taylor_fwd_product_kernel, taylor_fwd_state_kernel
@@ -89,6 +89,8 @@ def call_of(q, k, v, temperature, causal: bool, cu_seqlens, cu_seqlens_cpu) -> C
 
 def taylor_direct(q, k, v, temperature, call: Call):
     """q [B,T,H,K], k [B,T,HK,K], v [B,T,HK,V], temperature [H] -> o [B,T,H,V] in q's dtype."""
+    if not q.shape[0] * call.T:
+        return _without_tokens(q, k, v, temperature)
     return _Direct.apply(q, k, v, temperature, call)
 
 
@@ -96,8 +98,15 @@ def taylor_efficient(q, k, v, temperature, call: Call):
     """The same by one state of all keys. Raises UsageError where causality is asked for."""
     if call.causal:
         raise UsageError("the efficient order keeps one state of all keys, so it is full; use the direct one")
+    if not q.shape[0] * call.T:
+        return _without_tokens(q, k, v, temperature)
     training = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v, temperature))
     return _Efficient.apply(q, k, v, temperature, call, training)
+
+
+def _without_tokens(q, k, v, temperature):
+    (o,) = without_tokens((q.new_empty(*q.shape[:3], v.shape[3]),), (q, k, v, temperature), ())
+    return o
 
 
 class _Direct(torch.autograd.Function):

@@ -25,13 +25,17 @@ Maybe = torch.Tensor | None
 
 @dataclass(frozen=True)
 class Call:
-    """One call's shapes and constants, as every launch needs them; T: tokens of a row of the tensors."""
+    """One call's shapes and constants, as every launch needs them.
+
+    T: tokens of a row of the tensors; some_empty: whether a sequence has no tokens
+    """
 
     shape: Shape
     plan: Plan
     T: int
     cu_seqlens: Maybe
     scale: float
+    some_empty: bool
 
     @property
     def options(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from torch.autograd.function import once_differentiable
 
 from kernels.common.channel_delta.chunked import Call, Inputs, Maybe, Saved, backward, forward
 from kernels.common.channel_delta.plan import MAX_DIM, Shape, plan
-from kernels.common.packed import packing
+from kernels.common.packed import packing, room, without_tokens
 from suite.errors import UsageError
 
 
@@ -29,6 +29,9 @@ def chunk_channel_delta(q, k, v, log_decay, *, beta=None, a=None, b=None, l2norm
     expected = (call.shape.sequences, call.shape.heads, call.shape.K, call.shape.V)
     if initial_state is not None and initial_state.shape != expected:
         raise UsageError(f"initial state is {tuple(initial_state.shape)}; it has to be {expected}")
+    if not call.shape.tokens:
+        end = _room(call, q, initial_state, initial_state) if output_final_state else None
+        return without_tokens((v.new_empty(v.shape), end), tensors[:-1], tensors[-1:])
     return _Chunked.apply(q, k, v, log_decay, beta, a, b, initial_state, call, output_final_state)
 
 
@@ -37,7 +40,7 @@ class _Chunked(torch.autograd.Function):
     def forward(ctx, q, k, v, g, beta, a, b, S, call: Call, output_final_state: bool):
         q, k, v, g = (x.contiguous() for x in (q, k, v, g))
         beta, a, b, S = (None if x is None else x.contiguous() for x in (beta, a, b, S))
-        end = _empty_state(call, q, S) if output_final_state else None
+        end = _room(call, q, S, S) if output_final_state else None
         o, saved = forward(call, Inputs(q, k, v, g, beta, a, b), S, end)
         if saved is not None and call.shape.kept:
             ctx.save_for_backward(q, k, v, g, beta, a, b, S, *saved.operands, saved.norms, saved.states, saved.u,
@@ -54,16 +57,17 @@ class _Chunked(torch.autograd.Function):
         call = ctx.call
         do = v.new_zeros(v.shape) if do is None else do.contiguous()
         d_end = None if d_end is None else d_end.contiguous()
-        d_start = None if S is None else _empty_state(call, q, S)
+        d_start = None if S is None else _room(call, q, S, d_end)
         found = backward(call, Inputs(q, k, v, g, beta, a, b), Saved(*saved), do, d_end, d_start)
         dq, dk, dv, dg, dbeta, da, db = found
         dbeta = None if dbeta is None else dbeta.to(beta.dtype)
         return _sum_heads(dq, q), _sum_heads(dk, k), dv, dg, dbeta, da, db, d_start, None, None
 
 
-def _empty_state(call: Call, like: torch.Tensor, S: Maybe) -> torch.Tensor:
-    s = call.shape
-    return like.new_empty(s.sequences, s.heads, s.K, s.V, dtype=torch.float32 if S is None else S.dtype)
+def _room(call: Call, like: torch.Tensor, S: Maybe, passed: Maybe) -> torch.Tensor:
+    """Room for a state in the dtype of S; passed: what empty sequences pass on."""
+    s, dtype = call.shape, torch.float32 if S is None else S.dtype
+    return room(like, (s.sequences, s.heads, s.K, s.V), dtype, passed, call.some_empty)
 
 
 def _sum_heads(dx, x: torch.Tensor) -> torch.Tensor:
@@ -91,8 +95,8 @@ def _call(x: Inputs, scale: float, cu_seqlens, cu_seqlens_cpu, chunk: int, kept:
         raise UsageError(f"{H} heads of q and k do not divide {heads} value heads; choose heads that do")
     if max(K, V) > MAX_DIM:
         raise UsageError(f"head dims K = {K}, V = {V} are too large; use at most {MAX_DIM}")
-    sequences, longest, _ = packing(cu_seqlens, cu_seqlens_cpu, x.q)
+    sequences, longest, some_empty = packing(cu_seqlens, cu_seqlens_cpu, x.q)
     dtype = str(x.q.dtype).removeprefix("torch.")
     packed, dplr = cu_seqlens is not None, x.a is not None
     shape = Shape(sequences, longest, B * T, heads, H, K, V, chunk, dtype, packed, dplr, kept, l2norm)
-    return Call(shape, plan(shape), T, cu_seqlens, scale)
+    return Call(shape, plan(shape), T, cu_seqlens, scale, some_empty)

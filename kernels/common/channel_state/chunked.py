@@ -25,7 +25,7 @@ class Call:
     """One call's shapes and constants, as every launch needs them.
 
     q [B, T, H, K], k [B, T, HK, K] or None, v [B, T, HV, V], g [B, T, HS, K], u [HS, K] or None, contiguous;
-    cu_seqlens [N + 1] on their device, or None.
+    cu_seqlens [N + 1] on their device, or None; some_empty: whether a sequence has no tokens.
     """
 
     shape: Shape
@@ -36,6 +36,7 @@ class Call:
     HV: int
     cu_seqlens: torch.Tensor | None
     scale: float
+    some_empty: bool
 
     @property
     def dims(self) -> dict[str, int]:

@@ -8,7 +8,7 @@ from torch.autograd.function import once_differentiable
 from kernels.common.channel_state.chunked import Call, backward, forward
 from kernels.common.channel_state.plan import MAX_DIM, Shape, plan
 from kernels.common.heads import sum_heads
-from kernels.common.packed import packing
+from kernels.common.packed import packing, room, without_tokens
 from suite.errors import UsageError
 
 
@@ -23,6 +23,11 @@ def chunk_channel_state(q, k, v, log_decay, *, u=None, scale: float, initial_sta
     to every float input. Raises UsageError on shapes, dtypes or a chunk that can not be served.
     """
     call = _call(q, k, v, log_decay, u, initial_state, scale, cu_seqlens, cu_seqlens_cpu, chunk)
+    if not call.shape.tokens:
+        o = v.new_empty(*v.shape[:2], call.shape.heads, call.shape.V)
+        end = _room(call, v, initial_state, initial_state) if output_final_state else None
+        o, final = without_tokens((o, end), (q, k, v, log_decay, u), (initial_state,))
+        return o, final
     o, final = _Chunked.apply(q, k, v, log_decay, u, initial_state, call, output_final_state)
     return o, final
 
@@ -32,7 +37,7 @@ class _Chunked(torch.autograd.Function):
     def forward(ctx, q, k, v, g, u, S, call: Call, output_final_state: bool):
         q, v, g = (x.contiguous() for x in (q, v, g))
         k, u, S = (None if x is None else x.contiguous() for x in (k, u, S))
-        end = _empty_state(call, v, S) if output_final_state else None
+        end = _room(call, v, S, S) if output_final_state else None
         o, states = forward(call, q, k, v, g, u, S, end)
         ctx.save_for_backward(q, k, v, g, u, S, states)
         ctx.call = call
@@ -48,15 +53,16 @@ class _Chunked(torch.autograd.Function):
         if do is None:
             do = v.new_zeros(*v.shape[:2], call.shape.heads, call.shape.V)
         do, d_end = (None if x is None else x.contiguous() for x in (do, d_end))
-        d_start = None if S is None else _empty_state(call, v, S)
+        d_start = None if S is None else _room(call, v, S, d_end)
         dq, dk, dv, dg, du = backward(call, q, k, v, g, u, states, do, S, d_end, d_start)
         dq, dk, dv = (sum_heads(dx, x) for dx, x in ((dq, q), (dk, k), (dv, v)))
         return dq, dk, dv, dg, du, d_start, None, None
 
 
-def _empty_state(call: Call, like: torch.Tensor, S: torch.Tensor | None) -> torch.Tensor:
-    s = call.shape
-    return like.new_empty(s.sequences, s.heads, s.K, s.V, dtype=torch.float32 if S is None else S.dtype)
+def _room(call: Call, like: torch.Tensor, S: torch.Tensor | None, passed: torch.Tensor | None) -> torch.Tensor:
+    """Room for a state in the dtype of S; passed: what empty sequences pass on."""
+    s, dtype = call.shape, torch.float32 if S is None else S.dtype
+    return room(like, (s.sequences, s.heads, s.K, s.V), dtype, passed, call.some_empty)
 
 
 def _call(q, k, v, log_decay, u, initial_state, scale, cu_seqlens, cu_seqlens_cpu, chunk) -> Call:
@@ -70,7 +76,7 @@ def _call(q, k, v, log_decay, u, initial_state, scale, cu_seqlens, cu_seqlens_cp
         raise UsageError(f"heads H = {H}, HK = {HK}, HV = {HV} do not divide {heads}; choose heads that do")
     if max(K, V) > MAX_DIM:
         raise UsageError(f"head dims K = {K}, V = {V} are too large; use at most {MAX_DIM}")
-    sequences, longest, _ = packing(cu_seqlens, cu_seqlens_cpu, q)
+    sequences, longest, some_empty = packing(cu_seqlens, cu_seqlens_cpu, q)
     for name, x, expected in (
         ("k", k, (B, T, HK, K)), ("v", v, (B, T, HV, V)), ("log_decay", log_decay, (B, T, heads, K)),
         ("u", u, (heads, K)), ("initial_state", initial_state, (sequences, heads, K, V)),
@@ -84,4 +90,4 @@ def _call(q, k, v, log_decay, u, initial_state, scale, cu_seqlens, cu_seqlens_cp
     shape = Shape(
         sequences, longest, B * T, heads, K, V, chunk, dtype, cu_seqlens is not None, k is None, u is not None
     )
-    return Call(shape, plan(shape), T, H, HK, HV, cu_seqlens, scale)
+    return Call(shape, plan(shape), T, H, HK, HV, cu_seqlens, scale, some_empty)

@@ -23,7 +23,7 @@ class Call:
     """One call's shapes and constants, as every launch needs them.
 
     q [B,T,H,K], k [B,T,n,H,K], v [B,T,n,HS,V], beta [B,T,n,HS], log_decay [B,T,HS] or None, contiguous; cu_seqlens
-    [N + 1] on their device, or None. T counts tokens, steps is n.
+    [N + 1] on their device, or None. T counts tokens, steps is n; some_empty: whether a sequence has no tokens.
     """
 
     shape: Shape
@@ -33,6 +33,7 @@ class Call:
     cu_seqlens: torch.Tensor | None
     scale: float
     l2norm: bool
+    some_empty: bool
 
     @property
     def stored(self) -> bool:

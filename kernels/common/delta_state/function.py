@@ -8,7 +8,7 @@ from torch.autograd.function import once_differentiable
 from kernels.common.delta_state.chunked import Call, Saved, backward, forward
 from kernels.common.delta_state.plan import MAX_DIM, Shape, held_columns, plan, variant_of
 from kernels.common.delta_state.spec import unit
-from kernels.common.packed import packing
+from kernels.common.packed import packing, room, without_tokens
 from suite.errors import UsageError
 
 
@@ -27,6 +27,10 @@ def chunk_delta_state(q, k, v, beta, log_decay, *, steps: int, l2norm: bool, sca
     call = _call(q, k, v, beta, log_decay, steps, l2norm, scale, cu_seqlens, cu_seqlens_cpu, chunk)
     _check_state(call, initial_state)
     inputs = (q, k, v, beta, log_decay, initial_state)
+    if not call.shape.steps:
+        o = q.new_empty(*q.shape[:2], call.shape.heads, call.shape.V)
+        end = _room(call, q, initial_state, initial_state) if output_final_state else None
+        return without_tokens((o, end), (q, k, v, beta, log_decay), (initial_state,))
     differentiated = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
     return _Chunked.apply(*inputs, call, output_final_state, differentiated)
 
@@ -36,7 +40,7 @@ class _Chunked(torch.autograd.Function):
     def forward(ctx, q, k, v, beta, log_decay, S, call: Call, output_final_state: bool, differentiated: bool):
         q, k, v, beta = (x.contiguous() for x in (q, k, v, beta))
         log_decay, S = (None if x is None else x.contiguous() for x in (log_decay, S))
-        end = _empty_state(call, q, S) if output_final_state else None
+        end = _room(call, q, S, S) if output_final_state else None
         o, saved = forward(call, q, k, v, beta, log_decay, S, end, differentiated)
         ctx.save_for_backward(q, k, beta, log_decay, S, saved.residual, saved.inverse, saved.states, saved.maps)
         ctx.call = call
@@ -52,14 +56,15 @@ class _Chunked(torch.autograd.Function):
         if do is None:
             do = q.new_zeros(*q.shape[:2], call.shape.heads, call.shape.V)
         do, d_end = (None if x is None else x.contiguous() for x in (do, d_end))
-        d_start = None if S is None else _empty_state(call, q, S)
+        d_start = None if S is None else _room(call, q, S, d_end)
         found = backward(call, q, k, beta, log_decay, Saved(*saved), do, d_end, d_start)
         return *found, d_start, None, None, None
 
 
-def _empty_state(call: Call, like: torch.Tensor, S: torch.Tensor | None) -> torch.Tensor:
-    s = call.shape
-    return like.new_empty(s.sequences, s.heads, s.K, s.V, dtype=torch.float32 if S is None else S.dtype)
+def _room(call: Call, like: torch.Tensor, S: torch.Tensor | None, passed: torch.Tensor | None) -> torch.Tensor:
+    """Room for a state in the dtype of S; passed: what empty sequences pass on."""
+    s, dtype = call.shape, torch.float32 if S is None else S.dtype
+    return room(like, (s.sequences, s.heads, s.K, s.V), dtype, passed, call.some_empty)
 
 
 def _call(q, k, v, beta, log_decay, steps, l2norm, scale, cu_seqlens, cu_seqlens_cpu, chunk) -> Call:
@@ -80,12 +85,12 @@ def _call(q, k, v, beta, log_decay, steps, l2norm, scale, cu_seqlens, cu_seqlens
         raise UsageError(f"{H} heads of q and k do not divide {heads} value heads; choose heads that do")
     if max(K, V) > MAX_DIM:
         raise UsageError(f"head dims K = {K}, V = {V} are too large; use at most {MAX_DIM}")
-    sequences, longest, _ = packing(cu_seqlens, cu_seqlens_cpu, q)
+    sequences, longest, some_empty = packing(cu_seqlens, cu_seqlens_cpu, q)
     dtype = str(q.dtype).removeprefix("torch.")
     variant = variant_of(gated=log_decay is not None, l2norm=l2norm, steps=steps)
     packed = cu_seqlens is not None
     shape = Shape(sequences, longest * steps, B * T * steps, heads, H, K, V, chunk, dtype, packed, variant)
-    return Call(shape, plan(shape), T, steps, cu_seqlens, K**-0.5 if scale is None else scale, l2norm)
+    return Call(shape, plan(shape), T, steps, cu_seqlens, K**-0.5 if scale is None else scale, l2norm, some_empty)
 
 
 def _check_state(call: Call, S) -> None:

@@ -8,7 +8,7 @@ from torch.autograd.function import once_differentiable
 from kernels.common.flash.attend import Call, backward, forward
 from kernels.common.flash.plan import MAX_DIM
 from kernels.common.flash.shape import AUTO, DESCRIPTORS, WAYS, Shape, refuse_descriptors, settled
-from kernels.common.packed import packing
+from kernels.common.packed import packing, without_tokens
 from suite.errors import UsageError, unknown
 
 
@@ -24,6 +24,9 @@ def flash_attention(q, k, v, *, causal: bool, window: int = 0, dilation: int = 1
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     if scale <= 0:
         raise UsageError(f"scale = {scale} can not be served; use one above 0, or None for 1/sqrt(K)")
+    if not shape.tokens:
+        (o,) = without_tokens((q.new_empty(*q.shape[:3], shape.V),), (q, k, v), ())
+        return o
     call = Call(shape, scale, cu_seqlens)
     training = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
     return _Attention.apply(q, k, v, call, training)

@@ -60,7 +60,8 @@ class Kept(NamedTuple):
 class Call:
     """One call's shapes and constants, as every launch needs them.
 
-    cu_seqlens [N + 1] lies on the device of q, or is None; eps is added to the denominator.
+    cu_seqlens [N + 1] lies on the device of q, or is None; eps is added to the denominator; some_empty: whether a
+    sequence has no tokens.
     """
 
     shape: Shape
@@ -72,6 +73,7 @@ class Call:
     cu_seqlens: torch.Tensor | None
     scale: float
     eps: float
+    some_empty: bool
 
     @property
     def heads(self) -> dict[str, int]:

@@ -11,7 +11,7 @@ from kernels.common.heads import sum_heads
 from kernels.common.linear_state.chunked import Call, Inputs, Kept, Segments, State, backward, forward
 from kernels.common.linear_state.plan import MAX_DIM, plan
 from kernels.common.linear_state.shape import Shape
-from kernels.common.packed import packing
+from kernels.common.packed import packing, room, without_tokens
 from suite.errors import UsageError
 
 
@@ -94,6 +94,11 @@ def chunk_linear_state(q, k, v, gates: Gates = NO_GATES, *, feature_map: str = "
     call = _call(q, k, v, gates, feature_map, normalised, causal, scale, eps, cu_seqlens, cu_seqlens_cpu, chunk)
     S, z = _states(call, initial_state)
     tensors = q, k, v, gates.gate, gates.rate, gates.skip, gates.out_gate
+    if not call.shape.tokens:
+        o = q.new_empty(*q.shape[:2], call.shape.heads, call.shape.V)
+        end = _room(call, q, S, (S, z)) if output_final_state else ()
+        o, *final = without_tokens((o, *end), tensors, (S, z))
+        return o, (None if not final else tuple(final) if normalised else final[0])
     training = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in (*tensors, S, z))
     o, *final = _Chunked.apply(*tensors, S, z, call, output_final_state, training)
     if not output_final_state:
@@ -108,7 +113,7 @@ class _Chunked(torch.autograd.Function):
         q, k, v, *more = (None if each is None else each.contiguous() for each in tensors)
         x = Inputs(q, k, v, *more)  # pyright: ignore[reportArgumentType] - q, k and v are never None
         S, z = (None if each is None else each.contiguous() for each in (S, z))
-        end = _empty_state(call, x.q, S) if output_final_state else (None, None)
+        end = _room(call, x.q, S, (S, z)) if output_final_state else (None, None)
         o, kept = forward(call, x, (S, z), end, training)
         ctx.save_for_backward(*x, S, z, *kept[:-1], *kept.segments)
         ctx.call = call
@@ -126,18 +131,21 @@ class _Chunked(torch.autograd.Function):
         if do is None:
             do = x.q.new_zeros(*x.q.shape[:2], call.shape.heads, call.shape.V)
         do, dS_end, dz_end = (None if each is None else each.contiguous() for each in (do, dS_end, dz_end))
-        d_start = (None, None) if S is None else _empty_state(call, x.q, S)
+        d_start = (None, None) if S is None else _room(call, x.q, S, (dS_end, dz_end))
         found = backward(call, x, kept, do, (S, z), (dS_end, dz_end), d_start)
         shared = (sum_heads(dx, y) for dx, y in zip(found[:3], x[:3], strict=True))
         small = (None if dx is None or y is None else dx.to(y.dtype) for dx, y in zip(found[3:], x[3:], strict=True))
         return *shared, *small, *d_start, None, None, None
 
 
-def _empty_state(call: Call, like: torch.Tensor, S: torch.Tensor | None) -> State:
-    s = call.shape
-    dtype = torch.float32 if S is None else S.dtype
-    make = [like.new_empty(s.sequences, s.heads, *dims, dtype=dtype) for dims in ((s.K, s.V), (s.K,))]
-    return make[0], make[1] if s.normalised else None
+def _room(call: Call, like: torch.Tensor, S: torch.Tensor | None, passed: State) -> State:
+    """Room for a state in the dtype of S; passed: what empty sequences pass on."""
+    s, dtype = call.shape, torch.float32 if S is None else S.dtype
+    sizes = (s.sequences, s.heads, s.K, s.V), (s.sequences, s.heads, s.K)
+    return (
+        room(like, sizes[0], dtype, passed[0], call.some_empty),
+        room(like, sizes[1], dtype, passed[1], call.some_empty) if s.normalised else None,
+    )
 
 
 def _call(q, k, v, gates: Gates, feature_map, normalised, causal, scale, eps, cu_seqlens, cu_seqlens_cpu,
@@ -150,12 +158,12 @@ def _call(q, k, v, gates: Gates, feature_map, normalised, causal, scale, eps, cu
     B, T, H, K = q.shape
     V = v.shape[3]
     gates.check((B, T), heads, V, v.dtype)
-    sequences, longest, _ = packing(cu_seqlens, cu_seqlens_cpu, q)
+    sequences, longest, some_empty = packing(cu_seqlens, cu_seqlens_cpu, q)
     dtype = str(q.dtype).removeprefix("torch.")
     shape = Shape(sequences, longest, B * T, heads, K, V, chunk, dtype, normalised, feature_map, cu_seqlens is not None,
                   gates.decay, causal)  # fmt: skip
     scale = K**-0.5 if scale is None else scale
-    return Call(shape, plan(shape), T, H, k.shape[2], v.shape[2], cu_seqlens, scale, eps)
+    return Call(shape, plan(shape), T, H, k.shape[2], v.shape[2], cu_seqlens, scale, eps, some_empty)
 
 
 def check_tensors(q, k, v, *, largest: int = MAX_DIM) -> int:

@@ -16,8 +16,8 @@ def span_of_call(x: torch.Tensor, cu_seqlens, cu_seqlens_cpu) -> Span:
 
     Raises UsageError on boundaries that can not be served.
     """
-    sequences, longest, _ = packing(cu_seqlens, cu_seqlens_cpu, x)
-    return Span(sequences, longest, x.shape[0] * x.shape[1], packed=cu_seqlens is not None)
+    sequences, longest, some_empty = packing(cu_seqlens, cu_seqlens_cpu, x)
+    return Span(sequences, longest, x.shape[0] * x.shape[1], cu_seqlens is not None, some_empty)
 
 
 def check_shape(name: str, x: torch.Tensor | None, expected: Sequence[int], dtype: torch.dtype | None = None) -> None:

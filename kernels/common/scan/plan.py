@@ -28,12 +28,16 @@ LEAST, UNIT = 128, 32
 
 @dataclass(frozen=True)
 class Span:
-    """The tokens of a call: sequences, tokens of the longest and of all, whether they are packed."""
+    """The tokens of a call: sequences, tokens of the longest and of all.
+
+    packed: whether sequences lie in one row; some_empty: whether one has no tokens
+    """
 
     sequences: int
     longest: int
     tokens: int
     packed: bool
+    some_empty: bool = False
 
     @property
     def rows(self) -> int:

@@ -103,12 +103,12 @@ def test_sequences_their_longest_and_whether_one_is_empty(dtype: torch.dtype) ->
     assert found(0, 1, 17, 40) == Packing(3, 23, some_empty=False)
     assert found(0, 0, 17, 40) == Packing(3, 23, some_empty=True)
     assert found(0, 17, 40, 40) == Packing(3, 23, some_empty=True)
-    assert found(0, 0, 0, like=TOKENS[:, :0]) == Packing(2, 0, some_empty=True)
+    assert found(0, 0, 0, like=TOKENS[:, :0]) == Packing(2, 1, some_empty=True)
 
 
 def test_rows_are_sequences_without_cu_seqlens() -> None:
     assert packing(None, None, ROWS) == Packing(2, 20, some_empty=False)
-    assert packing(None, None, ROWS[:, :0]) == Packing(2, 0, some_empty=True)
+    assert packing(None, None, ROWS[:, :0]) == Packing(2, 1, some_empty=True)
     assert packing(None, None, ROWS[:0]) == Packing(0, 20, some_empty=False)
 
 
