@@ -62,7 +62,7 @@ def step_split(q, *, state: State, block_table=None, lengths=None, page: int = 0
 
     state:       contiguous, (keys [B,T,HK,K], values [B,T,HV,V]) with row n of sequence n; paged, two pools
                  [pages, page, heads, D]. The Q newest tokens are in it. Nothing is written.
-    lengths:     [B] int32, tokens of each sequence; all rows where None. The kernels read them, host code does not.
+    lengths:     [B] int32, tokens of each sequence; all rows where None. Kernels read them, host code only on the CPU.
     block_table: [B, P] int32, the pages of each sequence in order; only read where `page` is given. Entries beyond a
                  sequence's length are not read.
     page:        rows of a page, a power of 2 of at least 16; 0 for contiguous caches
@@ -143,14 +143,25 @@ def check_tensors(q, state: State, table, lengths, page: int) -> Shape:
         raise UsageError(f"q is {q.dtype}, the cache {k.dtype} and {v.dtype}; convert them to one dtype")
     if max(K, V) > MAX_DIM or B > MAX_SEQUENCES:
         raise UsageError(f"K {K}, V {V}, B {B}: the kernels take head dims to {MAX_DIM}, {MAX_SEQUENCES} sequences")
-    if lengths is not None and (lengths.shape != (B,) or lengths.dtype != torch.int32):
-        raise UsageError(f"lengths are {lengths.dtype} {tuple(lengths.shape)}; pass an int32 for each of {B} sequences")
     if not page and pages != B:
         raise UsageError(f"{pages} caches for {B} sequences; pass page= if the cache is a pool of pages")
     if page:
         _check_pages(table, lengths, B, rows, page)
     T = table.shape[1] * page if page else rows
+    if lengths is not None:
+        _check_lengths(lengths, B, T)
     return Shape(B, Q, T, H, HK, K, V, dtypes.canonical(str(q.dtype).removeprefix("torch.")), page)
+
+
+def _check_lengths(lengths, B: int, T: int) -> None:
+    if lengths.shape != (B,) or lengths.dtype != torch.int32:
+        raise UsageError(f"lengths are {lengths.dtype} {tuple(lengths.shape)}; pass an int32 for each of {B} sequences")
+    if not lengths.is_contiguous():
+        raise UsageError("lengths are not contiguous, and kernels read them as they lie; pass lengths.contiguous()")
+    if lengths.device.type == "cpu":  # A device's values would have to be awaited.
+        for n, length in enumerate(lengths.tolist()):
+            if not 0 <= length <= T:
+                raise UsageError(f"lengths[{n}] = {length}; a cache of {T} rows has 0 to {T} tokens")
 
 
 def _check_pages(table, lengths, B: int, rows: int, page: int) -> None:
