@@ -21,6 +21,7 @@ from kernels.common.linear_state.device import (
     head_rate,
     load_rows,
     locate,
+    power_and_rest,
     rounding,
     segments_of,
     slope,
@@ -98,8 +99,9 @@ def _sweep_dk(
         if DECAY != "none":
             G, E, total, b_gate = chunk_decay(gate, b_rate, at, rows, length - first, BT, DECAY)
             if DECAY == "step":
-                # The gradient of dt needs dk over dt, of dt = 0 too: there dk is left whole, and cleared at the end.
-                b_weight = tl.where(b_gate == 0.0, 1.0, b_gate)
+                # The gradient of dt needs dk over dt. dt's power of 2 comes in at the end, so that a small dt leaves
+                # every bit, and 0 nothing to divide by; what is left of dt is rounded as in the sweep of dq.
+                b_power, b_weight = power_and_rest(b_gate)
                 E = G - tl.log2(b_weight)
             b_left = tl.exp2(total - E)
             b_P *= between(G[None, :], E[:, None], later)
@@ -121,8 +123,8 @@ def _sweep_dk(
             b_k_dk = tl.sum(b_k.to(tl.float32) * b_dk, 1)  # [BT]
             if DECAY == "step":
                 tl.store(d_weight + at * SLICES + part, b_k_dk / b_weight, mask=keep)
-                b_k_dk = tl.where(b_gate == 0.0, 0.0, b_k_dk + b_off * scale)
-                b_dk = tl.where((b_gate == 0.0)[:, None], 0.0, b_dk)
+                b_k_dk = (b_k_dk + b_off * scale) * b_power
+                b_dk *= b_power[:, None]
             else:
                 b_k_dk += b_off * scale
             b_less = -b_k_dk

@@ -215,6 +215,14 @@ def between(later, earlier, valid):
 
 
 @triton.jit
+def power_and_rest(x):
+    """(2^e, m) with x = 2^e m and m in [1, 2), for x >= 0 in fp32; (0, 1) where x is 0 or denormal."""
+    power = (x.to(tl.int32, bitcast=True) & 0x7F800000).to(tl.float32, bitcast=True)
+    small = power == 0.0
+    return power, tl.where(small, 1.0, x) / tl.where(small, 1.0, power)
+
+
+@triton.jit
 def summed(x):
     """The sum of rows [BT] as [1]: a scalar reduced from a product's rows makes Triton 3.6 abort for sm_100."""
     return tl.sum(x[:, None], 0)

@@ -14,7 +14,7 @@ from kernels.ssd.spec import recurrence, ssd
 from suite import Problem
 from suite.checking import Check, check_case
 from suite.inputs import draw_inputs
-from suite.numerics import difference
+from suite.numerics import LIMITS, difference
 from suite.targets import REPRESENTATIVES, aim
 
 pytestmark = pytest.mark.interpret
@@ -112,6 +112,24 @@ def test_extreme_gates(regime: str, name: str) -> None:
         # Where all is forgotten at once, hardly a gradient of A is left: it counts against those of dt.
         floor = expected["dt"].square().mean().sqrt().item() if part == "A" else 1e-6
         assert difference(found[part], right, floor=floor).error < 1e-4, part
+
+
+# Step sizes of every fourth token; 1e-40 is denormal.
+STEPS = (0.0, 1e-40, 1e-12, 1e-8, 1e-6, 1e-4, 1.0)
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("regime", SMS)
+def test_gradients_of_step_sizes_however_small_in_half_precision(regime: str, step: float) -> None:
+    at = ssd.complete(Problem(T=40, H=1, K=16, V=16, dtype="fp16", initial_state=True))
+    inputs = draw_inputs(ssd, at, 0)
+    inputs["dt"][:, 1::4] = step
+    with aim(replace(REPRESENTATIVES["sm_90"], sms=SMS[regime])):
+        found = gradients(chunk_ssd, inputs, chunk=16)
+    expected = gradients(recurrence, {name: x.double() for name, x in inputs.items()})
+    for part, right in expected.items():
+        off = difference(found[part], right, 1 if part == "dt" else None)
+        assert not off.exceeds(LIMITS["float16"]), off.describe(part, LIMITS["float16"])
 
 
 def test_sums_over_a_long_sequence_keep_their_digits() -> None:
