@@ -131,11 +131,12 @@ def _sums(g: torch.Tensor, u: torch.Tensor | None) -> tuple[torch.Tensor, torch.
 
 def _pairs(q, k, G, R, u) -> torch.Tensor:
     """Scores [..., T, T] by the decay of each pair; with a bonus, broadcast against q, an own score is q . (u k)."""
-    decays = (R[..., :, None, :] - G[..., None, :, :]).clamp_max(0).exp()
+    exponents = R[..., :, None, :] - G[..., None, :, :]
+    # Later keys would overflow. A bound of 0 would do too, but take its gradient from a token that does not decay.
+    seen = torch.ones(exponents.shape[-3:-1], dtype=torch.bool, device=q.device).tril(0 if u is None else -1)
+    decays = exponents.masked_fill(~seen[..., None], -torch.inf).exp()
     scores = torch.einsum("...tc,...jc,...tjc->...tj", q, k, decays)
-    if u is None:
-        return scores.tril()
-    return scores.tril(-1) + torch.diag_embed((q * u * k).sum(-1))
+    return scores if u is None else scores + torch.diag_embed((q * u * k).sum(-1))
 
 
 def _chunk_scores(q, k, g, u, dtype: torch.dtype) -> torch.Tensor:

@@ -103,6 +103,23 @@ def test_extreme_gates(member: Member, form: str) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("gate", [0.0, -1e4, -torch.inf])
+def test_gradients_of_gates_that_keep_or_forget_everything(member: Member, form: str, gate: float) -> None:
+    inputs = member.inputs(40, 2, 8, 12)
+    inputs[member.tokens + 1][:, 3::5] = gate
+    weight = draw(1, 40, 2, 12)
+
+    def gradients(fn, dtype: torch.dtype) -> list[torch.Tensor]:
+        leaves = [x.to(dtype).requires_grad_() for x in inputs]
+        return list(torch.autograd.grad((fn(*leaves)[0] * weight).sum(), leaves))
+
+    found, exact = gradients(getattr(member.forms, form), torch.float32), gradients(member.oracle, torch.float64)
+    for ours, right in zip(found, exact, strict=True):
+        assert difference(ours, right, 1 if right.ndim == 4 else None).token < 1e-4
+        assert difference(ours, right).error < 3e-5
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_gradients_are_the_forms_own_derivatives(member: Member, form: str) -> None:
     fn = getattr(member.forms, form)
     inputs = [x.requires_grad_() for x in (*member.inputs(20, 1, 2, 2), draw(2, 1, 2, 2))]
