@@ -24,6 +24,9 @@ from kernels.mlstm.spec import EXP
 State = torch.Tensor | tuple[torch.Tensor, ...]
 # exp of this is 0 in float64 too; -inf would make differences NaN.
 LOWEST = -1e3
+# The least log forget gate. Beside the sums of such ones in float64, what the other gates add keeps its digits; what is
+# left of memory counts for nothing beside an input gate above it.
+LEAST_FORGET = -1e5
 
 
 def decays(input_gate: torch.Tensor, forget_gate: torch.Tensor, gate: str,
@@ -32,7 +35,7 @@ def decays(input_gate: torch.Tensor, forget_gate: torch.Tensor, gate: str,
 
     m [B,HS] is the stabiliser before the first token, or None. It carries no gradient.
     """
-    log_f, i = F.logsigmoid(forget_gate.double()), input_gate.double()
+    log_f, i = F.logsigmoid(forget_gate.double()).clamp(min=LEAST_FORGET), input_gate.double()
     if gate != EXP:
         return log_f, i.sigmoid(), None
     with torch.no_grad():
@@ -41,7 +44,9 @@ def decays(input_gate: torch.Tensor, forget_gate: torch.Tensor, gate: str,
         tops = torch.cat([before, i - sums], 1).cummax(1).values
         m_after = sums + tops[:, 1:]
         m_before = torch.cat([before, m_after[:, :-1]], 1)
-    return (log_f + m_before - m_after).clamp(min=LOWEST), (i - m_after).exp(), m_after
+        # Nothing is remembered at m = -inf, neither before nor after: any finite value serves there.
+        taken = m_after.masked_fill(m_after == -torch.inf, 0.0)
+    return (log_f + m_before - taken).clamp(min=LOWEST), (i - taken).exp(), m_after
 
 
 def weighted(k: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:

@@ -98,7 +98,9 @@ def _exponential(q, k, v, input_gate, forget_gate, state):
     C, n, m = state
     log_f = F.logsigmoid(forget_gate)
     new_m = torch.maximum(log_f + m, input_gate).detach()
-    kept, added = (log_f + m.detach() - new_m).exp(), (input_gate - new_m).exp()
+    # At m = -inf nothing was ever remembered, and any finite value gives C = n = 0.
+    taken = new_m.masked_fill(new_m == -torch.inf, 0.0)
+    kept, added = (log_f + m.detach() - taken).exp(), (input_gate - taken).exp()
     C = kept[..., None, None] * C + added[..., None, None] * k[..., :, None] * v[..., None, :]
     n = kept[..., None] * n + added[..., None] * k
     total = (n * q).sum(-1).abs()

@@ -18,7 +18,7 @@ from kernels.mlstm.spec import mlstm, recurrence
 from suite import Problem
 from suite.calling import Call
 from suite.checking import check_case
-from suite.inputs import draw_inputs, flat, tensor_bytes
+from suite.inputs import draw_inputs, each, flat, leaves, tensor_bytes
 from suite.numerics import difference
 
 GATES = ("exp", "sigmoid")
@@ -71,6 +71,29 @@ def test_an_active_normaliser_and_gates_that_shut(function, gate: str) -> None:
     o, _ = function(**inputs, gate=gate)
     exact, _ = recurrence(**{name: x.double() for name, x in inputs.items()}, gate=gate)
     assert difference(o, exact).error < 1e-5
+
+
+@pytest.mark.parametrize("start", [False, True], ids=["fresh", "state"])
+@pytest.mark.parametrize("function", [naive, torch_chunk])
+@pytest.mark.parametrize("shut", ["forget_gate", "input_gate", "both"])
+@pytest.mark.parametrize("at", [0, 3, 30])
+def test_gates_of_minus_infinity_give_what_the_oracle_gives(at: int, shut: str, function, start: bool) -> None:
+    inputs = draw_inputs(mlstm, problem("exp", T=40, H=1, initial_state=start, pass_="fwdbwd"), 0)
+    for name in ("forget_gate", "input_gate") if shut == "both" else (shut,):
+        with torch.no_grad():
+            inputs[name][:, at] = -torch.inf
+
+    def run(fn, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+        given = each(lambda x: x.detach().to(dtype).requires_grad_(x.requires_grad), inputs)
+        o, final = fn(**given, output_final_state=True)
+        found = leaves(given)
+        grads = torch.autograd.grad(o.square().sum() + final[0].sum(), list(found.values()), allow_unused=True)
+        named = {name: x for name, x in zip(found, grads, strict=True) if x is not None}
+        return {"o": o, "C": final[0], "n": final[1], **named}
+
+    found, exact = run(function, torch.float32), run(recurrence, torch.float64)
+    for name, right in exact.items():
+        assert difference(found[name], right).error < 2e-5, name
 
 
 def test_the_stabiliser_changes_no_output() -> None:
