@@ -34,6 +34,7 @@ from kernels.attention_decode.plan import (
 from kernels.attention_decode.spec import attention_decode
 from kernels.attention_decode.split import attention_decode_split_kernel
 from kernels.attention_decode.stream import attention_decode_stream_kernel
+from kernels.common.arguments import fit
 from suite import Problem, dtypes
 from suite.errors import UsageError
 from suite.problem import Value
@@ -69,7 +70,7 @@ def step_split(q, *, state: State, block_table=None, lengths=None, page: int = 0
     Raises UsageError on other shapes. Sources: Dao et al. 2023, "Flash-Decoding for long-context inference"; pages as
     in Kwon et al. 2023, arXiv:2309.06180.
     """
-    shape = check_tensors(q, state, block_table, lengths, page)
+    shape = check_tensors(q, state, block_table, lengths, page, scale)
     return _step(SPLIT, shape, q, state, block_table, lengths, scale)
 
 
@@ -80,7 +81,7 @@ def step_stream(q, *, state: State, block_table=None, lengths=None, page: int = 
 
     Source: Sanovar et al. 2024, LeanAttention, arXiv:2405.10480.
     """
-    shape = check_tensors(q, state, block_table, lengths, page)
+    shape = check_tensors(q, state, block_table, lengths, page, scale)
     return _step(STREAM, shape, q, state, block_table, lengths, scale)
 
 
@@ -128,19 +129,18 @@ def combine(parts, sums, maxima, lengths, o, shape: Shape, programs: int, option
     )  # fmt: skip
 
 
-def check_tensors(q, state: State, table, lengths, page: int) -> Shape:
+def check_tensors(q, state: State, table, lengths, page: int, scale: float | None) -> Shape:
     """The shape of a call. Raises UsageError, naming the tensor and the remedy, on one that does not fit."""
-    B, Q, H, K = q.shape
+    if not isinstance(state, tuple) or len(state) != 2:
+        raise UsageError("the state has the wrong form; pass the pair (keys, values)")
     k, v = state
-    pages, rows, HK, V = v.shape
-    if k.shape != (pages, rows, HK, K):
-        raise UsageError(f"keys are {tuple(k.shape)}; these queries and values need {(pages, rows, HK, K)}")
+    caches = {"cache of keys": (k, "caches rows HK K"), "cache of values": (v, "caches rows HK V")}
+    sizes = fit({"q": (q, "B Q H K"), **caches}, scale=scale)
+    B, Q, H, K, pages, rows, HK, V = (sizes[name] for name in ("B", "Q", "H", "K", "caches", "rows", "HK", "V"))
     if not (k.is_contiguous() and v.is_contiguous()):
         raise UsageError("the cache is not contiguous; it is read as it lies, so pass contiguous tensors")
     if H % HK:
         raise UsageError(f"{H} query heads do not share {HK} kv heads evenly; choose a multiple")
-    if not q.dtype == k.dtype == v.dtype:
-        raise UsageError(f"q is {q.dtype}, the cache {k.dtype} and {v.dtype}; convert them to one dtype")
     if max(K, V) > MAX_DIM or B > MAX_SEQUENCES:
         raise UsageError(f"K {K}, V {V}, B {B}: the kernels take head dims to {MAX_DIM}, {MAX_SEQUENCES} sequences")
     if not page and pages != B:

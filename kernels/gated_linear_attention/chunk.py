@@ -17,6 +17,6 @@ def chunk_gated_linear_attention(q, k, v, log_decay, *, scale: float | None = No
     Raises UsageError on bad input.
     """
     return chunk_channel_state(
-        q, k, v, log_decay, scale=q.shape[-1] ** -0.5 if scale is None else scale, initial_state=initial_state,
+        q, k, v, log_decay, scale=scale, initial_state=initial_state,
         output_final_state=output_final_state, cu_seqlens=cu_seqlens, cu_seqlens_cpu=cu_seqlens_cpu, chunk=chunk,
     )  # fmt: skip

@@ -12,4 +12,4 @@ def step_gated_linear_attention(q, k, v, log_decay, *, state, scale: float | Non
 
     One launch. Raises UsageError on bad input.
     """
-    return step_channel_state(q, k, v, log_decay, state=state, scale=q.shape[-1] ** -0.5 if scale is None else scale)
+    return step_channel_state(q, k, v, log_decay, state=state, scale=scale)

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch.autograd.function import once_differentiable
 
+from kernels.common.arguments import fit
 from kernels.common.packed import room, without_tokens
-from kernels.common.scan.packing import check_shape, span_of_call
+from kernels.common.scan.packing import check_start, span_of_call
 from kernels.common.scan.segments import carry
 from kernels.gated_scan.backward import gated_scan_bwd_kernel
 from kernels.gated_scan.forward import gated_scan_fwd_kernel, gated_scan_local_kernel
@@ -61,9 +62,9 @@ def chunk_gated_scan(x, log_decay, *, input_scaling: str = NONE, initial_state=N
     """
     if input_scaling not in (NONE, SQRT):
         raise unknown("input scaling", input_scaling, (NONE, SQRT))
-    check_shape("log_decay", log_decay, x.shape, x.dtype)
+    check_inputs(x, log_decay)
     span = span_of_call(x, cu_seqlens, cu_seqlens_cpu)
-    check_shape("initial_state", initial_state, (span.sequences, *x.shape[2:]))
+    check_start("initial_state", initial_state, (span.sequences, *x.shape[2:]), x)
     dtype = str(x.dtype).removeprefix("torch.")
     shape = Shape(span, x.shape[2] * x.shape[3], dtype, input_scaling == SQRT)
     call = _Call(shape, plan(shape), x.shape[1], cu_seqlens)
@@ -72,6 +73,11 @@ def chunk_gated_scan(x, log_decay, *, input_scaling: str = NONE, initial_state=N
         return without_tokens((torch.empty_like(x), end), (x, log_decay), (initial_state,))
     o, final = _Scan.apply(x, log_decay, initial_state, call, output_final_state)
     return o, final
+
+
+def check_inputs(x, log_decay) -> None:
+    """UsageError unless x and log_decay [B,T,HS,V] have one shape and a dtype that is served."""
+    fit({"x": (x, "B T HS V"), "log_decay": (log_decay, "B T HS V")})
 
 
 @dataclass(frozen=True)

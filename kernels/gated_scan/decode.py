@@ -13,7 +13,8 @@ import triton
 import triton.language as tl
 
 from kernels.common.scan.device import LOG2E
-from kernels.common.scan.packing import check_in_place, check_shape
+from kernels.common.scan.packing import check_in_place
+from kernels.gated_scan.chunk import check_inputs
 from kernels.gated_scan.forward import input_scales
 from kernels.gated_scan.spec import NONE, SQRT, gated_scan
 from suite import Problem
@@ -54,10 +55,10 @@ def step_gated_scan(x, log_decay, *, state, input_scaling: str = NONE):
     """x, log_decay [B,1,HS,V] -> o [B,1,HS,V]; state [B,HS,V], contiguous, is updated in place in one launch."""
     if input_scaling not in (NONE, SQRT):
         raise unknown("input scaling", input_scaling, (NONE, SQRT))
+    check_inputs(x, log_decay)
     if x.shape[1] != 1:
         raise UsageError(f"x holds {x.shape[1]} tokens; a decode step takes 1")
-    check_shape("log_decay", log_decay, x.shape, x.dtype)
-    check_in_place("state", state, (x.shape[0], *x.shape[2:]))
+    check_in_place("state", state, (x.shape[0], *x.shape[2:]), x)
     x, log_decay = x.contiguous(), log_decay.contiguous()
     o = torch.empty_like(x)
     gated_scan_step_kernel[(triton.cdiv(o.numel(), BLOCK),)](

@@ -16,6 +16,6 @@ def chunk_hgrn2(q, v, log_decay, *, scale: float | None = None, initial_state=No
     of at least 16. Differentiable in every float input. Raises UsageError on bad input.
     """
     return chunk_channel_state(
-        q, None, v, log_decay, scale=q.shape[-1] ** -0.5 if scale is None else scale, initial_state=initial_state,
+        q, None, v, log_decay, scale=scale, initial_state=initial_state,
         output_final_state=output_final_state, cu_seqlens=cu_seqlens, cu_seqlens_cpu=cu_seqlens_cpu, chunk=chunk,
     )  # fmt: skip

@@ -12,5 +12,4 @@ def step_hgrn2(q, v, log_decay, *, state, scale: float | None = None):
 
     Raises UsageError on bad input.
     """
-    scale = q.shape[-1] ** -0.5 if scale is None else scale
     return step_channel_state(q, None, v, log_decay, state=state, scale=scale)

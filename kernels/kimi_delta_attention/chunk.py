@@ -24,7 +24,7 @@ def chunk_kimi_delta_attention(q, k, v, log_decay, beta, *, l2norm: bool = False
     UsageError on bad input.
     """
     return chunk_channel_delta(
-        q, k, v, log_decay, beta=beta, l2norm=l2norm, scale=q.shape[-1] ** -0.5 if scale is None else scale,
+        q, k, v, log_decay, beta=beta, l2norm=l2norm, scale=scale,
         initial_state=initial_state, output_final_state=output_final_state, cu_seqlens=cu_seqlens,
         cu_seqlens_cpu=cu_seqlens_cpu, chunk=chunk,
     )  # fmt: skip

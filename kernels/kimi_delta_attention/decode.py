@@ -20,5 +20,4 @@ def step_kimi_delta_attention(q, k, v, log_decay, beta, *, state, l2norm: bool =
 
     state: S [B,HV,K,V], contiguous, updated in place. Raises UsageError on bad input.
     """
-    scale = q.shape[-1] ** -0.5 if scale is None else scale
     return step_channel_delta(q, k, v, log_decay, beta=beta, state=state, scale=scale, l2norm=l2norm)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from kernels.common.linear_state.faces import of_chunk
-from kernels.common.linear_state.function import chunk_linear_state
+from kernels.common.linear_state.function import check_tensors, chunk_linear_state
 from kernels.common.linear_state.plan import MAX_DIM
 from kernels.common.linear_state.shape import Shape, of_problem
 from kernels.feature_maps.function import mapped
@@ -74,7 +74,8 @@ def chunk_linear_attention(q, k, v, *, projection=None, feature_map: str = "iden
     initial state. Raises UsageError on bad input.
     """
     phi = map_named(feature_map)
-    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    K = check_tensors(q, k, v, {"projection": (projection, "M K")}, scale=scale)["K"]
+    scale = K**-0.5 if scale is None else scale
     states = initial_state if isinstance(initial_state, tuple) else (initial_state,)
     differentiated = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in (q, k, v, *states))
     if not on_chip(feature_map, differentiated):

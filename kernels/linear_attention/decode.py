@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kernels.common.linear_state.faces import of_step
+from kernels.common.linear_state.function import check_tensors
 from kernels.common.linear_state.step import step_linear_state
 from kernels.feature_maps.function import mapped
 from kernels.feature_maps.registry import map_named
@@ -33,7 +34,8 @@ def step_linear_attention(q, k, v, *, state, projection=None, feature_map: str =
     take a launch, or PyTorch, before. Raises UsageError on bad input.
     """
     phi = map_named(feature_map)
-    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    K = check_tensors(q, k, v, {"projection": (projection, "M K")}, scale=scale)["K"]
+    scale = K**-0.5 if scale is None else scale
     if not on_chip(feature_map, differentiated=False):
         q, k = mapped(phi, q, k, projection)
         feature_map = "identity"

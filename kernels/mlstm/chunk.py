@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch.autograd.function import once_differentiable
 
+from kernels.common.arguments import check_chunk, check_states
 from kernels.common.heads import sum_heads
 from kernels.common.linear_state.function import check_tensors
 from kernels.common.linear_state.shape import Shape
@@ -30,7 +31,7 @@ def chunk_mlstm(q, k, v, input_gate, forget_gate, *, gate: str = EXP, scale: flo
         raise unknown("gate", gate, (EXP, SIGMOID))
     tensors = q, k, v, input_gate, forget_gate
     call = _call(tensors, gate, scale, cu_seqlens, cu_seqlens_cpu, chunk)
-    start = check_state(initial_state, gate, call.shape.sequences, call.shape.heads, call.shape.K, call.shape.V)
+    start = check_state(q, initial_state, gate, call.shape.sequences, call.shape.heads, call.shape.K, call.shape.V)
     if not call.shape.tokens:
         return _without_tokens(call, tensors, start, output_final_state)
     training = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in (*tensors, *start))
@@ -97,38 +98,30 @@ def _without_tokens(call: Call, tensors, start: State, output_final_state: bool)
 
 
 def _call(tensors, gate: str, scale, cu_seqlens, cu_seqlens_cpu, chunk: int) -> Call:
-    if chunk < 16 or chunk & (chunk - 1):
-        raise UsageError(f"chunk = {chunk} can not be served; use a power of 2 of at least 16")
+    check_chunk(chunk)
+    q, *_ = tensors
+    s = check_sizes(*tensors, scale=scale)
     if scale == 0:
         raise UsageError("scale = 0 makes every output 0; use another scale, or None for 1/sqrt(K)")
-    q, k, v, *gates = tensors
-    heads = check_heads(q, k, v)
-    B, T, H, K = q.shape
-    check_gates(*gates, expected=(B, T, heads))
+    B, T, heads, K, V = (s[name] for name in ("B", "T", "HS", "K", "V"))
     sequences, longest, some_empty = packing(cu_seqlens, cu_seqlens_cpu, q)
     dtype = str(q.dtype).removeprefix("torch.")
-    shape = Shape(sequences, longest, B * T, heads, K, v.shape[3], chunk, dtype, gate == EXP, "identity",
+    shape = Shape(sequences, longest, B * T, heads, K, V, chunk, dtype, gate == EXP, "identity",
                   cu_seqlens is not None, "token")  # fmt: skip
     scale = K**-0.5 if scale is None else scale
-    return Call(shape, plan(shape), T, H, k.shape[2], v.shape[2], cu_seqlens, scale, some_empty)
+    return Call(shape, plan(shape), T, s["H"], s["HK"], s["HV"], cu_seqlens, scale, some_empty)
 
 
-def check_heads(q, k, v) -> int:
-    """The heads of the state; UsageError on shapes, dtypes, heads or head dims that can not be served."""
-    heads = check_tensors(q, k, v, largest=MAX_V)
-    if q.shape[3] > MAX_K:
-        raise UsageError(f"head dim K = {q.shape[3]} is too large; use at most {MAX_K}")
-    return heads
+def check_sizes(q, k, v, input_gate, forget_gate, *, scale) -> dict[str, int]:
+    """The sizes of a call; UsageError on shapes, dtypes, heads, head dims or a scale that can not be served."""
+    gates = {"input_gate": (input_gate, "B T HS"), "forget_gate": (forget_gate, "B T HS")}
+    sizes = check_tensors(q, k, v, gates, scale=scale, largest=MAX_V)
+    if sizes["K"] > MAX_K:
+        raise UsageError(f"head dim K = {sizes['K']} is too large; use at most {MAX_K}")
+    return sizes
 
 
-def check_gates(input_gate, forget_gate, *, expected: tuple[int, ...]) -> None:
-    """UsageError where a gate is not of the expected shape."""
-    for name, x in (("input_gate", input_gate), ("forget_gate", forget_gate)):
-        if x.shape != expected:
-            raise UsageError(f"{name} is {tuple(x.shape)}; it has to be {expected}")
-
-
-def check_state(state, gate: str, sequences: int, heads: int, K: int, V: int) -> State:
+def check_state(like: torch.Tensor, state, gate: str, sequences: int, heads: int, K: int, V: int) -> State:
     """A call's state by parts; UsageError where it has not the gate's form or a part has another shape."""
     if state is None:
         return State()
@@ -136,6 +129,7 @@ def check_state(state, gate: str, sequences: int, heads: int, K: int, V: int) ->
         expected = "the tuple (C, n, m)" if gate == EXP else "C alone"
         raise UsageError(f"the state has the wrong form; gate = {gate} takes {expected}")
     parts = State(*state) if gate == EXP else State(state)
+    check_states(like, {f"state {name}": x for name, x in parts._asdict().items()})
     for name, x, dims in (("C", parts.C, (K, V)), ("n", parts.n, (K,)), ("m", parts.m, ())):
         if x is not None and x.shape != (sequences, heads, *dims):
             raise UsageError(f"state {name} is {tuple(x.shape)}; it has to be {(sequences, heads, *dims)}")

@@ -15,7 +15,7 @@ import triton.language as tl
 from kernels.common.linear_state.device import load_normaliser, load_state, store_normaliser, store_state
 from kernels.common.linear_state.shape import power_of_2
 from kernels.common.linear_state.step import TILE
-from kernels.mlstm.chunk import check_gates, check_heads, check_state
+from kernels.mlstm.chunk import check_sizes, check_state
 from kernels.mlstm.device import EMPTY, LARGEST, SMALLEST, WIDEST, at_least, log_sigmoid
 from kernels.mlstm.plan import supports
 from kernels.mlstm.spec import EXP, SIGMOID, mlstm
@@ -97,12 +97,11 @@ def step_mlstm(q, k, v, input_gate, forget_gate, *, state, gate: str = EXP, scal
     """
     if gate not in (EXP, SIGMOID):
         raise unknown("gate", gate, (EXP, SIGMOID))
-    B, T, H, K = q.shape
+    sizes = check_sizes(q, k, v, input_gate, forget_gate, scale=scale)
+    B, T, H, heads, K, V = (sizes[name] for name in ("B", "T", "H", "HS", "K", "V"))
     if T != 1:
         raise UsageError(f"q holds {T} tokens; a decode step takes 1")
-    heads, V = check_heads(q, k, v), v.shape[3]
-    check_gates(input_gate, forget_gate, expected=(B, 1, heads))
-    parts = check_state(state, gate, B, heads, K, V)
+    parts = check_state(q, state, gate, B, heads, K, V)
     for name, x in parts._asdict().items():
         if x is not None and not x.is_contiguous():
             raise UsageError(f"state {name} is not contiguous; it is updated in place, so pass a contiguous tensor")

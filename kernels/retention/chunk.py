@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from kernels.common.arguments import state_heads
 from kernels.common.linear_state.faces import of_chunk
 from kernels.common.linear_state.function import Gates, chunk_linear_state
 from kernels.common.linear_state.shape import Shape, of_problem
@@ -28,7 +29,7 @@ def chunk_retention(q, k, v, log_decay=None, *, scale: float | None = None, init
     initial state. Raises UsageError on bad input.
     """
     if log_decay is None:
-        log_decay = log_decays(max(q.shape[2], v.shape[2]), device=q.device)
+        log_decay = log_decays(state_heads(q, v), device=q.device)
     return chunk_linear_state(
         q, k, v, Gates(log_decay=log_decay.detach()), scale=scale, initial_state=initial_state,
         output_final_state=output_final_state, cu_seqlens=cu_seqlens, cu_seqlens_cpu=cu_seqlens_cpu, chunk=chunk,

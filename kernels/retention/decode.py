@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kernels.common.arguments import state_heads
 from kernels.common.linear_state.faces import of_step
 from kernels.common.linear_state.function import Gates
 from kernels.common.linear_state.step import step_linear_state
@@ -16,5 +17,5 @@ def step_retention(q, k, v, log_decay=None, *, state, scale: float | None = None
     The state has to be contiguous. Raises UsageError on bad input.
     """
     if log_decay is None:
-        log_decay = log_decays(max(q.shape[2], v.shape[2]), device=q.device)
+        log_decay = log_decays(state_heads(q, v), device=q.device)
     return step_linear_state(q, k, v, Gates(log_decay=log_decay.detach()), state=state, scale=scale)

@@ -13,8 +13,9 @@ import torch
 import triton
 from torch.autograd.function import once_differentiable
 
+from kernels.common.arguments import fit
 from kernels.common.packed import room, without_tokens
-from kernels.common.scan.packing import check_shape, span_of_call
+from kernels.common.scan.packing import check_start, span_of_call
 from kernels.common.scan.plan import MAX_MODES, few_modes, power_of_2
 from kernels.s4d.backward import s4d_parameters_kernel, s4d_sums_kernel
 from kernels.s4d.forward import s4d_prepare_kernel, s4d_scan_kernel
@@ -69,10 +70,10 @@ def chunk_s4d(u, log_dt, A_real, A_imag, C, D, *, initial_state=None, output_fin
     The final state has the initial one's dtype, else fp32; cu_seqlens_cpu is cu_seqlens on the CPU. Differentiable in
     every input and the initial state. Raises UsageError on bad input.
     """
+    check_inputs(u, log_dt, A_real, A_imag, C, D)
     span = span_of_call(u, cu_seqlens, cu_seqlens_cpu)
-    check_parameters(u, log_dt, A_real, A_imag, C, D)
     HS, V, M = A_real.shape
-    check_shape("initial_state", initial_state, (span.sequences, HS, 2 * M, V))
+    check_start("initial_state", initial_state, (span.sequences, HS, 2 * M, V), u)
     shape = Shape(span, HS * V, M, str(u.dtype).removeprefix("torch."))
     call = _Call(shape, plan(shape), u.shape[1], HS, V, cu_seqlens)
     if not span.tokens:
@@ -81,17 +82,16 @@ def chunk_s4d(u, log_dt, A_real, A_imag, C, D, *, initial_state=None, output_fin
     return _Scan.apply(u, log_dt, A_real, A_imag, C, D, initial_state, call, output_final_state)
 
 
-def check_parameters(u, log_dt, A_real, A_imag, C, D) -> None:
-    """UsageError naming the first parameter whose shape does not fit u's and A's."""
-    HS, V = u.shape[2:]
-    M = A_real.shape[-1]
-    check_shape("A_real", A_real, (HS, V, M))
-    check_shape("A_imag", A_imag, (HS, V, M))
-    check_shape("C", C, (HS, V, M, 2))
-    check_shape("log_dt", log_dt, (HS, V))
-    check_shape("D", D, (HS, V))
-    if 2 * M > MAX_MODES:
-        raise UsageError(f"A has {M} pairs of modes; use at most {MAX_MODES // 2}")
+def check_inputs(u, log_dt, A_real, A_imag, C, D) -> None:
+    """UsageError naming the first input whose shape or dtype does not fit u's and A's."""
+    sizes = fit({"u": (u, "B T HS V")}, {
+        "A_real": (A_real, "HS V M"), "A_imag": (A_imag, "HS V M"), "C": (C, "HS V M 2"), "log_dt": (log_dt, "HS V"),
+        "D": (D, "HS V"),
+    })  # fmt: skip
+    if sizes["2"] != 2:
+        raise UsageError(f"C is {tuple(C.shape)}; its last dimension is a real and an imaginary part, so it must be 2")
+    if 2 * sizes["M"] > MAX_MODES:
+        raise UsageError(f"A has {sizes['M']} pairs of modes; use at most {MAX_MODES // 2}")
 
 
 class _Parameters(NamedTuple):

@@ -14,7 +14,7 @@ import triton.language as tl
 
 from kernels.common.scan.packing import check_in_place
 from kernels.common.scan.plan import few_modes, power_of_2
-from kernels.s4d.chunk import check_parameters
+from kernels.s4d.chunk import check_inputs
 from kernels.s4d.device import mul, power, transition
 from kernels.s4d.forward import load_parameters
 from kernels.s4d.spec import s4d
@@ -82,11 +82,11 @@ def configuration(problem: Problem, tunables: Mapping[str, Value]) -> dict[str, 
 )
 def step_s4d(u, log_dt, A_real, A_imag, C, D, *, state):
     """u [B,1,HS,V] -> o [B,1,HS,V]; state [B,HS,N,V], contiguous, is updated in place in one launch."""
+    check_inputs(u, log_dt, A_real, A_imag, C, D)
     if u.shape[1] != 1:
         raise UsageError(f"u holds {u.shape[1]} tokens; a decode step takes 1")
-    check_parameters(u, log_dt, A_real, A_imag, C, D)
     HS, V, M = A_real.shape
-    check_in_place("state", state, (u.shape[0], HS, 2 * M, V))
+    check_in_place("state", state, (u.shape[0], HS, 2 * M, V), u)
     parameters = [each.contiguous() for each in (log_dt, A_real, A_imag, C, D)]
     u = u.contiguous()
     o = torch.empty_like(u)

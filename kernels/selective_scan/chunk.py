@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import torch
 from torch.autograd.function import once_differentiable
 
+from kernels.common.arguments import fit
 from kernels.common.packed import room, without_tokens
-from kernels.common.scan.packing import check_shape, span_of_call
+from kernels.common.scan.packing import check_start, span_of_call
 from kernels.common.scan.plan import MAX_MODES, few_modes
 from kernels.common.scan.segments import carry
 from kernels.selective_scan.backward import selective_scan_bwd_kernel, selective_scan_bwd_local_kernel
@@ -61,10 +62,10 @@ def chunk_selective_scan(u, delta, A, B, C, D, z, delta_bias, *, initial_state=N
     The final state has the initial one's dtype, else fp32; cu_seqlens_cpu is cu_seqlens on the CPU. Differentiable in
     every input and the initial state. Raises UsageError on bad input.
     """
-    span = span_of_call(u, cu_seqlens, cu_seqlens_cpu)
     check_inputs(u, delta, A, B, C, D, z, delta_bias)
+    span = span_of_call(u, cu_seqlens, cu_seqlens_cpu)
     HS, V, N = A.shape
-    check_shape("initial_state", initial_state, (span.sequences, HS, N, V))
+    check_start("initial_state", initial_state, (span.sequences, HS, N, V), u)
     dtype = str(u.dtype).removeprefix("torch.")
     shape = Shape(span, B.shape[2], HS // B.shape[2] * V, N, dtype)
     given = (u, delta, A, B, C, D, z, delta_bias, initial_state)
@@ -78,15 +79,10 @@ def chunk_selective_scan(u, delta, A, B, C, D, z, delta_bias, *, initial_state=N
 
 def check_inputs(u, delta, A, B, C, D, z, delta_bias) -> None:
     """UsageError naming the first input whose shape or dtype does not fit u's and A's."""
-    tokens, (HS, V) = u.shape[:2], u.shape[2:]
-    N, groups = A.shape[-1], B.shape[2]
-    check_shape("delta", delta, u.shape, u.dtype)
-    check_shape("z", z, u.shape, u.dtype)
-    check_shape("A", A, (HS, V, N))
-    check_shape("B", B, (*tokens, groups, N), u.dtype)
-    check_shape("C", C, (*tokens, groups, N), u.dtype)
-    check_shape("D", D, (HS, V))
-    check_shape("delta_bias", delta_bias, (HS, V))
+    each = {"u": (u, "B T HS V"), "delta": (delta, "B T HS V"), "z": (z, "B T HS V"), "B": (B, "B T H N"),
+            "C": (C, "B T H N")}  # fmt: skip
+    sizes = fit(each, {"A": (A, "HS V N"), "D": (D, "HS V"), "delta_bias": (delta_bias, "HS V")})
+    HS, N, groups = (sizes[name] for name in ("HS", "N", "H"))
     if HS % groups:
         raise UsageError(f"{groups} groups of B and C do not divide {HS} heads; choose a number that does")
     if N > MAX_MODES:

@@ -83,11 +83,11 @@ def configuration(problem: Problem, tunables: Mapping[str, Value]) -> dict[str, 
 )
 def step_selective_scan(u, delta, A, B, C, D, z, delta_bias, *, state):
     """One token of each input -> o [B,1,HS,V]; state [B,HS,N,V], contiguous, is updated in place in one launch."""
+    check_inputs(u, delta, A, B, C, D, z, delta_bias)
     if u.shape[1] != 1:
         raise UsageError(f"u holds {u.shape[1]} tokens; a decode step takes 1")
-    check_inputs(u, delta, A, B, C, D, z, delta_bias)
     HS, V, N = A.shape
-    check_in_place("state", state, (u.shape[0], HS, N, V))
+    check_in_place("state", state, (u.shape[0], HS, N, V), u)
     groups = B.shape[2]
     tensors = [x.contiguous() for x in (u, delta, A, B, C, D, z, delta_bias)]
     o = torch.empty_like(tensors[0])

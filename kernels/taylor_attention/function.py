@@ -76,12 +76,10 @@ class Call:
 
 def call_of(q, k, v, temperature, causal: bool, cu_seqlens, cu_seqlens_cpu) -> Call:
     """The call that these tensors make; UsageError on shapes or dtypes that do not go together."""
-    T, H, K = q.shape[1:]
-    HK, V = k.shape[2], v.shape[3]
-    if check_tensors(q, k, v) != H or v.shape[2] != HK:
-        raise UsageError(f"heads H = {H}, HK = {HK}, HV = {v.shape[2]}: give k and v the same, at most H")
-    if temperature.shape != (H,):
-        raise UsageError(f"temperature is {tuple(temperature.shape)}; it has to be {(H,)}")
+    s = check_tensors(q, k, v, {"temperature": (temperature, "H")})
+    T, H, HK, HV, K, V = (s[name] for name in ("T", "H", "HK", "HV", "K", "V"))
+    if s["HS"] != H or HV != HK:
+        raise UsageError(f"heads H = {H}, HK = {HK}, HV = {HV}: give k and v the same, at most H")
     sequences, longest, _ = packing(cu_seqlens, cu_seqlens_cpu, q)
     dtype = str(q.dtype).removeprefix("torch.")
     return Call(sequences, longest, T, H, HK, K, V, dtype, causal, cu_seqlens)

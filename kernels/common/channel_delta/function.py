@@ -5,13 +5,14 @@ from __future__ import annotations
 import torch
 from torch.autograd.function import once_differentiable
 
+from kernels.common.arguments import check_chunk, check_states, fit
 from kernels.common.channel_delta.chunked import Call, Inputs, Maybe, Saved, backward, forward
 from kernels.common.channel_delta.plan import MAX_DIM, Shape, plan
 from kernels.common.packed import packing, room, without_tokens
 from suite.errors import UsageError
 
 
-def chunk_channel_delta(q, k, v, log_decay, *, beta=None, a=None, b=None, l2norm: bool = False, scale: float,
+def chunk_channel_delta(q, k, v, log_decay, *, beta=None, a=None, b=None, l2norm: bool = False, scale: float | None,
                         initial_state=None, output_final_state: bool, cu_seqlens, cu_seqlens_cpu,
                         chunk: int):  # fmt: skip
     """q, k [B,T,H,K], v [B,T,HS,V], log_decay [B,T,HS,K] -> (o [B,T,HS,V] in q's dtype, final state or None).
@@ -22,11 +23,14 @@ def chunk_channel_delta(q, k, v, log_decay, *, beta=None, a=None, b=None, l2norm
     Gradients flow to every float tensor.
     Raises UsageError on shapes, dtypes or a chunk that can not be served.
     """
+    check_chunk(chunk)
+    inputs = Inputs(q, k, v, log_decay, beta, a, b)
+    sizes = sizes_of(inputs, scale)
     tensors = (q, k, v, log_decay, beta, a, b, initial_state)
     kept = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
-    inputs = Inputs(q, k, v, log_decay, beta, a, b)
-    call = _call(inputs, scale, cu_seqlens, cu_seqlens_cpu, chunk, kept, l2norm)
+    call = _call(sizes, inputs, scale, cu_seqlens, cu_seqlens_cpu, chunk, kept, l2norm)
     expected = (call.shape.sequences, call.shape.heads, call.shape.K, call.shape.V)
+    check_states(q, {"initial state": initial_state})
     if initial_state is not None and initial_state.shape != expected:
         raise UsageError(f"initial state is {tuple(initial_state.shape)}; it has to be {expected}")
     if not call.shape.tokens:
@@ -76,21 +80,17 @@ def _sum_heads(dx, x: torch.Tensor) -> torch.Tensor:
     return dx if shared == 1 else dx.unflatten(2, (x.shape[2], shared)).sum(3)
 
 
-def _call(x: Inputs, scale: float, cu_seqlens, cu_seqlens_cpu, chunk: int, kept: bool, l2norm: bool) -> Call:
-    if chunk < 16 or chunk & (chunk - 1):
-        raise UsageError(f"chunk = {chunk} can not be served; use a power of 2 of at least 16")
-    B, T, H, K = x.q.shape
-    heads, V = x.v.shape[-2:]
-    channels = (B, T, heads, K)
-    expected = {"k": (x.k, (B, T, H, K)), "v": (x.v, (B, T, heads, V)), "log_decay": (x.g, channels),
-                "beta": (x.beta, (B, T, heads)), "a": (x.a, channels), "b": (x.b, channels)}  # fmt: skip
-    for name, (given, shape) in expected.items():
-        if given is not None and given.shape != shape:
-            raise UsageError(f"{name} is {tuple(given.shape)} where q is {tuple(x.q.shape)}; it has to be {shape}")
-    for name in ("k", "v", "a", "b"):
-        given = getattr(x, name)
-        if given is not None and given.dtype != x.q.dtype:
-            raise UsageError(f"{name} is {given.dtype}, q is {x.q.dtype}; make them agree")
+def _call(
+    sizes: dict[str, int],
+    x: Inputs,
+    scale: float | None,
+    cu_seqlens,
+    cu_seqlens_cpu,
+    chunk: int,
+    kept: bool,
+    l2norm: bool,
+) -> Call:
+    B, T, H, heads, K, V = (sizes[name] for name in ("B", "T", "H", "HV", "K", "V"))
     if heads % H:
         raise UsageError(f"{H} heads of q and k do not divide {heads} value heads; choose heads that do")
     if max(K, V) > MAX_DIM:
@@ -99,4 +99,11 @@ def _call(x: Inputs, scale: float, cu_seqlens, cu_seqlens_cpu, chunk: int, kept:
     dtype = str(x.q.dtype).removeprefix("torch.")
     packed, dplr = cu_seqlens is not None, x.a is not None
     shape = Shape(sequences, longest, B * T, heads, H, K, V, chunk, dtype, packed, dplr, kept, l2norm)
-    return Call(shape, plan(shape), T, cu_seqlens, scale, some_empty)
+    return Call(shape, plan(shape), T, cu_seqlens, K**-0.5 if scale is None else scale, some_empty)
+
+
+def sizes_of(x: Inputs, scale) -> dict[str, int]:
+    """The sizes of a call, as `fit` gives them, which raises."""
+    tokens = {"q": (x.q, "B T H K"), "k": (x.k, "B T H K"), "v": (x.v, "B T HV V")}
+    tokens |= {name: (y, "B T HV K") for name, y in (("a", x.a), ("b", x.b)) if y is not None}
+    return fit(tokens, {"log_decay": (x.g, "B T HV K"), "beta": (x.beta, "B T HV")}, scale=scale)

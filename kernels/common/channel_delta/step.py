@@ -9,6 +9,9 @@ import torch
 import triton
 import triton.language as tl
 
+from kernels.common.arguments import check_states
+from kernels.common.channel_delta.chunked import Inputs
+from kernels.common.channel_delta.function import sizes_of
 from kernels.common.channel_delta.plan import power_of_2
 from kernels.common.linear_state.device import load_state, store_state
 from suite.errors import UsageError
@@ -59,16 +62,19 @@ def channel_delta_step_kernel(
     tl.store(o + index * V + vv, b_o.to(o.dtype.element_ty), mask=vv < V)
 
 
-def step_channel_delta(q, k, v, log_decay, *, beta=None, a=None, b=None, state, scale: float, l2norm: bool = False):
+def step_channel_delta(
+    q, k, v, log_decay, *, beta=None, a=None, b=None, state, scale: float | None, l2norm: bool = False
+):
     """q, k [B,1,H,K], v [B,1,HS,V], log_decay [B,1,HS,K] -> o [B,1,HS,V] in q's dtype; `state` is updated in place.
 
     Either beta [B,1,HS], or a and b [B,1,HS,K]. state: S [B,HS,K,V] in any float dtype, contiguous. Raises UsageError
     on other shapes.
     """
-    B, T, H, K = q.shape
-    heads, V = v.shape[-2:]
+    sizes = sizes_of(Inputs(q, k, v, log_decay, beta, a, b), scale)
+    B, T, H, heads, K, V = (sizes[name] for name in ("B", "T", "H", "HV", "K", "V"))
     if T != 1:
         raise UsageError(f"q holds {T} tokens; a decode step takes 1")
+    check_states(q, {"the state": state})
     if state.shape != (B, heads, K, V):
         raise UsageError(f"the state is {tuple(state.shape)}; it has to be {(B, heads, K, V)}")
     if not state.is_contiguous():
@@ -77,8 +83,8 @@ def step_channel_delta(q, k, v, log_decay, *, beta=None, a=None, b=None, state, 
     o = torch.empty_like(given[2], dtype=q.dtype)
     width, slices = plan_step(V)
     channel_delta_step_kernel[(B * heads * slices,)](
-        *given, o, state, scale, H=H, HS=heads, K=K, V=V, BK=power_of_2(K), BV=width, SLICES=slices,
-        DPLR=a is not None, L2NORM=l2norm, num_warps=WARPS,
+        *given, o, state, K**-0.5 if scale is None else scale, H=H, HS=heads, K=K, V=V, BK=power_of_2(K), BV=width,
+        SLICES=slices, DPLR=a is not None, L2NORM=l2norm, num_warps=WARPS,
     )  # fmt: skip
     return o
 

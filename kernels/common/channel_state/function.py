@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch.autograd.function import once_differentiable
 
+from kernels.common.arguments import check_chunk, check_states, fit
 from kernels.common.channel_state.chunked import Call, backward, forward
 from kernels.common.channel_state.plan import MAX_DIM, Shape, plan
 from kernels.common.heads import sum_heads
@@ -12,7 +13,7 @@ from kernels.common.packed import packing, room, without_tokens
 from suite.errors import UsageError
 
 
-def chunk_channel_state(q, k, v, log_decay, *, u=None, scale: float, initial_state=None,
+def chunk_channel_state(q, k, v, log_decay, *, u=None, scale: float | None, initial_state=None,
                         output_final_state: bool = False, cu_seqlens=None, cu_seqlens_cpu=None,
                         chunk: int):  # fmt: skip
     """q [B,T,H,K], k [B,T,HK,K], v [B,T,HV,V], log_decay [B,T,HS,K] -> (o [B,T,HS,V] in v's dtype, the state or None).
@@ -66,28 +67,29 @@ def _room(call: Call, like: torch.Tensor, S: torch.Tensor | None, passed: torch.
 
 
 def _call(q, k, v, log_decay, u, initial_state, scale, cu_seqlens, cu_seqlens_cpu, chunk) -> Call:
-    if chunk < 16 or chunk & (chunk - 1):
-        raise UsageError(f"chunk = {chunk} can not be served; use a power of 2 of at least 16")
-    B, T, H, K = q.shape
-    HV, V = v.shape[2], v.shape[3]
-    heads = max(H, HV)
-    HK = heads if k is None else k.shape[2]
+    check_chunk(chunk)
+    s = sizes_of(q, k, v, log_decay, u, scale)
+    B, T, H, HV, heads, K, V = (s[name] for name in ("B", "T", "H", "HV", "HS", "K", "V"))
+    HK = s.get("HK", heads)
     if heads % H or heads % HK or heads % HV:
         raise UsageError(f"heads H = {H}, HK = {HK}, HV = {HV} do not divide {heads}; choose heads that do")
     if max(K, V) > MAX_DIM:
         raise UsageError(f"head dims K = {K}, V = {V} are too large; use at most {MAX_DIM}")
     sequences, longest, some_empty = packing(cu_seqlens, cu_seqlens_cpu, q)
-    for name, x, expected in (
-        ("k", k, (B, T, HK, K)), ("v", v, (B, T, HV, V)), ("log_decay", log_decay, (B, T, heads, K)),
-        ("u", u, (heads, K)), ("initial_state", initial_state, (sequences, heads, K, V)),
-    ):  # fmt: skip
-        if x is not None and tuple(x.shape) != expected:
-            raise UsageError(f"{name} is {tuple(x.shape)}; with q {tuple(q.shape)} it has to be {expected}")
-    for name, x in (("k", k), ("v", v)):
-        if x is not None and x.dtype != q.dtype:
-            raise UsageError(f"{name} is {x.dtype}, q is {q.dtype}; give both the same dtype")
+    check_states(q, {"initial_state": initial_state})
+    expected = (sequences, heads, K, V)
+    if initial_state is not None and initial_state.shape != expected:
+        raise UsageError(f"initial_state is {tuple(initial_state.shape)}; it must be {expected}")
     dtype = str(q.dtype).removeprefix("torch.")
     shape = Shape(
         sequences, longest, B * T, heads, K, V, chunk, dtype, cu_seqlens is not None, k is None, u is not None
     )
-    return Call(shape, plan(shape), T, H, HK, HV, cu_seqlens, scale, some_empty)
+    return Call(shape, plan(shape), T, H, HK, HV, cu_seqlens, K**-0.5 if scale is None else scale, some_empty)
+
+
+def sizes_of(q, k, v, log_decay, u, scale) -> dict[str, int]:
+    """The sizes of a call, as `fit` gives them, which raises; HK is missing where k is None."""
+    tokens = {"q": (q, "B T H K"), "k": (k, "B T HK K"), "v": (v, "B T HV V")}
+    if k is None:
+        del tokens["k"]
+    return fit(tokens, {"log_decay": (log_decay, "B T HS K"), "u": (u, "HS K")}, scale=scale)

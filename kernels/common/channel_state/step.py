@@ -11,7 +11,9 @@ import torch
 import triton
 import triton.language as tl
 
+from kernels.common.arguments import check_states
 from kernels.common.channel_state.device import load_key, load_token, store_token
+from kernels.common.channel_state.function import sizes_of
 from kernels.common.channel_state.plan import MAX_DIM, power_of_2
 from kernels.common.linear_state.device import load_state, store_state
 from suite import Problem
@@ -55,21 +57,18 @@ def channel_decode_step_kernel(
     store_token(o + index * V, b_o, vv, V)
 
 
-def step_channel_state(q, k, v, log_decay, *, state, u=None, scale: float):
+def step_channel_state(q, k, v, log_decay, *, state, u=None, scale: float | None):
     """q [B,1,H,K], k [B,1,HK,K], v [B,1,HV,V], log_decay [B,1,HS,K] -> o [B,1,HS,V]; `state` is updated in place.
 
     k None: 1 - exp(log_decay). state: S [B,HS,K,V] in any float dtype, contiguous. Raises UsageError on other shapes.
     """
-    B, T, H, K = q.shape
-    HV, V = v.shape[2], v.shape[3]
-    heads = max(H, HV)
+    s = sizes_of(q, k, v, log_decay, u, scale)
+    B, T, H, HV, heads, K, V = (s[name] for name in ("B", "T", "H", "HV", "HS", "K", "V"))
     if T != 1:
         raise UsageError(f"q holds {T} tokens; a decode step takes 1")
-    for name, x, expected in (
-        ("log_decay", log_decay, (B, 1, heads, K)), ("u", u, (heads, K)), ("state", state, (B, heads, K, V)),
-    ):  # fmt: skip
-        if x is not None and tuple(x.shape) != expected:
-            raise UsageError(f"{name} is {tuple(x.shape)}; it has to be {expected}")
+    check_states(q, {"state": state})
+    if state.shape != (B, heads, K, V):
+        raise UsageError(f"state is {tuple(state.shape)}; it must be {(B, heads, K, V)}")
     if not state.is_contiguous():
         raise UsageError("state is not contiguous; it is updated in place, so pass a contiguous tensor")
     q, v, log_decay = (x.contiguous() for x in (q, v, log_decay))
@@ -77,8 +76,8 @@ def step_channel_state(q, k, v, log_decay, *, state, u=None, scale: float):
     o = torch.empty(B, 1, heads, V, device=v.device, dtype=v.dtype)
     width, slices = _cut(V)
     channel_decode_step_kernel[(B * heads * slices,)](
-        q, k, v, log_decay, u, o, state, scale, H=H, HK=heads if k is None else k.shape[2], HV=HV, HS=heads, K=K, V=V,
-        BK=power_of_2(K), BV=width, SLICES=slices, num_warps=WARPS,
+        q, k, v, log_decay, u, o, state, K**-0.5 if scale is None else scale, H=H, HK=s.get("HK", heads), HV=HV,
+        HS=heads, K=K, V=V, BK=power_of_2(K), BV=width, SLICES=slices, num_warps=WARPS,
     )  # fmt: skip
     return o
 

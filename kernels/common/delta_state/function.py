@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch.autograd.function import once_differentiable
 
+from kernels.common.arguments import check_chunk, check_states, fit
 from kernels.common.delta_state.chunked import Call, Saved, backward, forward
 from kernels.common.delta_state.plan import MAX_DIM, Shape, held_columns, plan, variant_of
 from kernels.common.delta_state.spec import unit
@@ -21,11 +22,13 @@ def chunk_delta_state(q, k, v, beta, log_decay, *, steps: int, l2norm: bool, sca
     of B = 1 into sequences, cu_seqlens_cpu is its copy on the CPU, from which grids are made. Gradients flow to q, k,
     v, beta, log_decay and the initial state. Raises UsageError on shapes, dtypes or a chunk that can not be served.
     """
+    check_chunk(chunk)
+    sizes = sizes_of(q, k, v, beta, log_decay, steps, scale)
     if l2norm and q.shape[-1] > held_columns(v.shape[-2], q.shape[2]):
         # The gradients' kernel cuts such heads, and no slice knows the norm.
         q, k, l2norm = unit(q.float()).to(q.dtype), unit(k.float()).to(k.dtype), False
-    call = _call(q, k, v, beta, log_decay, steps, l2norm, scale, cu_seqlens, cu_seqlens_cpu, chunk)
-    _check_state(call, initial_state)
+    call = _call(sizes, q, log_decay is not None, l2norm, scale, cu_seqlens, cu_seqlens_cpu, chunk)
+    _check_state(call, initial_state, q)
     inputs = (q, k, v, beta, log_decay, initial_state)
     if not call.shape.steps:
         o = q.new_empty(*q.shape[:2], call.shape.heads, call.shape.V)
@@ -67,33 +70,32 @@ def _room(call: Call, like: torch.Tensor, S: torch.Tensor | None, passed: torch.
     return room(like, (s.sequences, s.heads, s.K, s.V), dtype, passed, call.some_empty)
 
 
-def _call(q, k, v, beta, log_decay, steps, l2norm, scale, cu_seqlens, cu_seqlens_cpu, chunk) -> Call:
-    if chunk < 16 or chunk & (chunk - 1):
-        raise UsageError(f"chunk = {chunk} can not be served; use a power of 2 of at least 16")
-    B, T, H, K = q.shape
-    heads, V = v.shape[-2:]
-    middle = () if k.ndim == 4 and steps == 1 else (steps,)
-    expected = {"k": (k, (B, T, *middle, H, K)), "v": (v, (B, T, *middle, heads, V)),
-                "beta": (beta, (B, T, *middle, heads)), "log_decay": (log_decay, (B, T, heads))}  # fmt: skip
-    for name, (x, shape) in expected.items():
-        if x is not None and x.shape != shape:
-            raise UsageError(f"{name} is {tuple(x.shape)} where q is {tuple(q.shape)}; it has to be {shape}")
-    for name, x in (("k", k), ("v", v)):
-        if x.dtype != q.dtype:
-            raise UsageError(f"{name} is {x.dtype}, q is {q.dtype}; make them agree")
+def sizes_of(q, k, v, beta, log_decay, steps: int, scale) -> dict[str, int]:
+    """The sizes of a call, as `fit` gives them, which raises, and n; UsageError too where k has other steps."""
+    n = " " if steps == 1 and getattr(k, "ndim", 0) == 4 else " n "
+    sizes = fit({"q": (q, "B T H K"), "k": (k, f"B T{n}H K"), "v": (v, f"B T{n}HV V")},
+                {"beta": (beta, f"B T{n}HV"), "log_decay": (log_decay, "B T HV")}, scale=scale)  # fmt: skip
+    if sizes.setdefault("n", 1) != steps:
+        raise UsageError(f"steps = {steps} where k is {tuple(k.shape)}; give steps = {sizes['n']}")
+    return sizes
+
+
+def _call(sizes, q, gated, l2norm, scale, cu_seqlens, cu_seqlens_cpu, chunk) -> Call:
+    B, T, H, heads, K, V, steps = (sizes[name] for name in ("B", "T", "H", "HV", "K", "V", "n"))
     if heads % H:
         raise UsageError(f"{H} heads of q and k do not divide {heads} value heads; choose heads that do")
     if max(K, V) > MAX_DIM:
         raise UsageError(f"head dims K = {K}, V = {V} are too large; use at most {MAX_DIM}")
     sequences, longest, some_empty = packing(cu_seqlens, cu_seqlens_cpu, q)
     dtype = str(q.dtype).removeprefix("torch.")
-    variant = variant_of(gated=log_decay is not None, l2norm=l2norm, steps=steps)
+    variant = variant_of(gated=gated, l2norm=l2norm, steps=steps)
     packed = cu_seqlens is not None
     shape = Shape(sequences, longest * steps, B * T * steps, heads, H, K, V, chunk, dtype, packed, variant)
     return Call(shape, plan(shape), T, steps, cu_seqlens, K**-0.5 if scale is None else scale, l2norm, some_empty)
 
 
-def _check_state(call: Call, S) -> None:
+def _check_state(call: Call, S, like: torch.Tensor) -> None:
+    check_states(like, {"initial state S": S})
     expected = (call.shape.sequences, call.shape.heads, call.shape.K, call.shape.V)
     if S is not None and S.shape != expected:
         raise UsageError(f"initial state S is {tuple(S.shape)}; it has to be {expected}")

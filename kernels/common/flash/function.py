@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch.autograd.function import once_differentiable
 
+from kernels.common.arguments import fit
 from kernels.common.flash.attend import Call, backward, forward
 from kernels.common.flash.plan import MAX_DIM
 from kernels.common.flash.shape import AUTO, DESCRIPTORS, WAYS, Shape, refuse_descriptors, settled
@@ -20,7 +21,8 @@ def flash_attention(q, k, v, *, causal: bool, window: int = 0, dilation: int = 1
     its copy on the CPU, from which grids are made. Gradients flow to q, k and v.
     Raises UsageError on shapes, dtypes, a scale or a way of loading that can not be served.
     """
-    shape = _shape(q, k, v, causal, window, dilation, cu_seqlens, cu_seqlens_cpu, loads)
+    sizes = fit({"q": (q, "B T H K"), "k": (k, "B T HK K"), "v": (v, "B T HK V")}, scale=scale)
+    shape = _shape(sizes, q, causal, window, dilation, cu_seqlens, cu_seqlens_cpu, loads)
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     if scale <= 0:
         raise UsageError(f"scale = {scale} can not be served; use one above 0, or None for 1/sqrt(K)")
@@ -48,12 +50,8 @@ class _Attention(torch.autograd.Function):
         return *backward(ctx.call, q, k, v, o, lse, do.contiguous()), None, None
 
 
-def _shape(q, k, v, causal, window, dilation, cu_seqlens, cu_seqlens_cpu, loads) -> Shape:
-    B, T, H, K = q.shape
-    HK, V = k.shape[2], v.shape[3]
-    for name, x, expected in (("k", k, (B, T, HK, K)), ("v", v, (B, T, HK, V))):
-        if x.shape != expected or x.dtype != q.dtype:
-            raise UsageError(f"{name} is {tuple(x.shape)} {x.dtype}, q is {tuple(q.shape)} {q.dtype}; make them agree")
+def _shape(sizes, q, causal, window, dilation, cu_seqlens, cu_seqlens_cpu, loads) -> Shape:
+    B, T, H, HK, K, V = (sizes[name] for name in ("B", "T", "H", "HK", "K", "V"))
     if H % HK:
         raise UsageError(f"H = {H} query heads can not share HK = {HK} key heads; use a multiple")
     if max(K, V) > MAX_DIM:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 from torch.autograd.function import once_differentiable
 
+from kernels.common.arguments import Given, check_chunk, check_states, fit
 from kernels.common.heads import sum_heads
 from kernels.common.linear_state.chunked import Call, Inputs, Kept, Segments, State, backward, forward
 from kernels.common.linear_state.plan import MAX_DIM, plan
@@ -51,25 +53,21 @@ class Gates(NamedTuple):
         """What they load a head."""
         return self.log_decay if self.decay == "head" else self.A
 
-    def check(self, tokens: tuple[int, int], heads: int, V: int, dtype: torch.dtype) -> None:
-        """UsageError on a shape or dtype that does not belong to [B, T] tokens and these heads."""
+    def check(self, v: torch.Tensor) -> None:
+        """UsageError on kinds that exclude each other, and on an out_gate of another dtype than v [B, T, HV, V]."""
         if (self.dt is None) != (self.A is None) or (self.dt is not None and self.log_decay is not None):
             raise UsageError("decays are mixed; give log_decay, or dt and A, or none of them")
         if self.decay == "head" and self.log_decay is not None and self.log_decay.requires_grad:
             raise UsageError("log_decay [HS] has no gradient here; detach it, or expand it to [B, T, HS]")
-        each = (*tokens, heads)
-        for name, x, shape in (
-            ("gate", self.gate, each), ("rate", self.rate, (heads,)), ("skip", self.skip, (heads,)),
-            ("out_gate", self.out_gate, (*each, V)),
-        ):  # fmt: skip
-            if x is not None and x.shape != shape:
-                label = {
-                    "gate": "log_decay" if self.dt is None else "dt",
-                    "rate": "log_decay" if self.A is None else "A",
-                }
-                raise UsageError(f"{label.get(name, name)} is {tuple(x.shape)}; it has to be {shape}")
-        if self.out_gate is not None and self.out_gate.dtype != dtype:
-            raise UsageError(f"out_gate is {self.out_gate.dtype}, v is {dtype}; make them agree")
+        if self.out_gate is not None and self.out_gate.dtype != v.dtype:
+            raise UsageError(f"out_gate is {self.out_gate.dtype}, v is {v.dtype}; make them agree")
+
+    @property
+    def dims(self) -> dict[str, Given]:
+        """Each tensor with its dimensions, as `fit` takes them."""
+        log_decay = "HS" if self.decay == "head" else "B T HS"
+        return {"log_decay": (self.log_decay, log_decay), "dt": (self.dt, "B T HS"), "A": (self.A, "HS"),
+                "skip": (self.skip, "HS"), "out_gate": (self.out_gate, "B T HS V")}  # fmt: skip
 
 
 NO_GATES = Gates()
@@ -92,7 +90,7 @@ def chunk_linear_state(q, k, v, gates: Gates = NO_GATES, *, feature_map: str = "
     if not causal and (initial_state is not None or output_final_state or any(x is not None for x in gates)):
         raise UsageError("without causality there are no gates and no states; leave them out, or set causal")
     call = _call(q, k, v, gates, feature_map, normalised, causal, scale, eps, cu_seqlens, cu_seqlens_cpu, chunk)
-    S, z = _states(call, initial_state)
+    S, z = _states(call, initial_state, q)
     tensors = q, k, v, gates.gate, gates.rate, gates.skip, gates.out_gate
     if not call.shape.tokens:
         o = q.new_empty(*q.shape[:2], call.shape.heads, call.shape.V)
@@ -150,38 +148,33 @@ def _room(call: Call, like: torch.Tensor, S: torch.Tensor | None, passed: State)
 
 def _call(q, k, v, gates: Gates, feature_map, normalised, causal, scale, eps, cu_seqlens, cu_seqlens_cpu,
           chunk) -> Call:  # fmt: skip
-    if chunk < 16 or chunk & (chunk - 1):
-        raise UsageError(f"chunk = {chunk} can not be served; use a power of 2 of at least 16")
+    check_chunk(chunk)
+    s = check_tensors(q, k, v, gates.dims, scale=scale)
+    gates.check(v)
     if scale == 0:
         raise UsageError("scale = 0 makes every output 0; use another scale, or None for 1/sqrt(K)")
-    heads = check_tensors(q, k, v)
-    B, T, H, K = q.shape
-    V = v.shape[3]
-    gates.check((B, T), heads, V, v.dtype)
+    B, T, K, V, heads = s["B"], s["T"], s["K"], s["V"], s["HS"]
     sequences, longest, some_empty = packing(cu_seqlens, cu_seqlens_cpu, q)
     dtype = str(q.dtype).removeprefix("torch.")
     shape = Shape(sequences, longest, B * T, heads, K, V, chunk, dtype, normalised, feature_map, cu_seqlens is not None,
                   gates.decay, causal)  # fmt: skip
     scale = K**-0.5 if scale is None else scale
-    return Call(shape, plan(shape), T, H, k.shape[2], v.shape[2], cu_seqlens, scale, eps, some_empty)
+    return Call(shape, plan(shape), T, s["H"], s["HK"], s["HV"], cu_seqlens, scale, eps, some_empty)
 
 
-def check_tensors(q, k, v, *, largest: int = MAX_DIM) -> int:
-    """The heads of the state; UsageError on shapes, dtypes or heads that do not go together, or on larger head dims."""
-    B, T, H, K = q.shape
-    HK, HV, V = k.shape[2], v.shape[2], v.shape[3]
-    for name, x, expected in (("k", k, (B, T, HK, K)), ("v", v, (B, T, HV, V))):
-        if x.shape != expected or x.dtype != q.dtype:
-            raise UsageError(f"{name} is {tuple(x.shape)} {x.dtype}, q is {tuple(q.shape)} {q.dtype}; make them agree")
-    heads = max(H, HV)
+def check_tensors(q, k, v, gates: Mapping[str, Given] | None = None, *, scale=None,
+                  largest: int = MAX_DIM) -> dict[str, int]:  # fmt: skip
+    """The sizes of a call, as `fit` gives them, which raises; UsageError too on heads or head dims that do not go."""
+    s = fit({"q": (q, "B T H K"), "k": (k, "B T HK K"), "v": (v, "B T HV V")}, gates, scale=scale)
+    H, HK, HV, K, V, heads = (s[name] for name in ("H", "HK", "HV", "K", "V", "HS"))
     if heads % H or heads % HK or heads % HV:
         raise UsageError(f"heads H = {H}, HK = {HK}, HV = {HV} do not divide {heads}; choose heads that do")
     if max(K, V) > largest:
         raise UsageError(f"head dims K = {K}, V = {V} are too large; use at most {largest}")
-    return heads
+    return s
 
 
-def _states(call: Call, initial_state) -> State:
+def _states(call: Call, initial_state, like: torch.Tensor) -> State:
     s = call.shape
     if initial_state is None:
         return None, None
@@ -189,6 +182,7 @@ def _states(call: Call, initial_state) -> State:
         expected = "the pair (S, z)" if s.normalised else "S alone"
         raise UsageError(f"initial_state has the wrong form; normalised = {s.normalised} takes {expected}")
     S, z = initial_state if s.normalised else (initial_state, None)
+    check_states(like, {"initial state S": S, "initial state z": z})
     for name, x, dims in (("S", S, (s.K, s.V)), ("z", z, (s.K,))):
         if x is not None and x.shape != (s.sequences, s.heads, *dims):
             expected = (s.sequences, s.heads, *dims)

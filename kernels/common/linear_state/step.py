@@ -11,6 +11,7 @@ import torch
 import triton
 import triton.language as tl
 
+from kernels.common.arguments import check_states
 from kernels.common.linear_state.device import (
     LOG2E,
     features,
@@ -91,15 +92,15 @@ def step_linear_state(q, k, v, gates: Gates = NO_GATES, *, state, feature_map: s
     state: S [B,HS,K,V], or the pair (S, z [B,HS,K]) when normalised, in any float dtype, contiguous.
     Raises UsageError on other shapes.
     """
-    B, T, H, K = q.shape
+    sizes = check_tensors(q, k, v, gates.dims, scale=scale)
+    B, T, H, HK, HV, heads, K, V = (sizes[name] for name in ("B", "T", "H", "HK", "HV", "HS", "K", "V"))
     if T != 1:
         raise UsageError(f"q holds {T} tokens; a decode step takes 1")
-    heads = check_tensors(q, k, v)
-    HK, HV, V = k.shape[2], v.shape[2], v.shape[3]
-    gates.check((B, T), heads, V, v.dtype)
+    gates.check(v)
     if normalised and any(x is not None for x in gates):
         raise UsageError("a normalised recurrence takes no gates; leave the gates or the normaliser out")
     S, z = state if normalised else (state, None)
+    check_states(q, {"state S": S, "state z": z})
     _check_state(S, (B, heads, K, V), "S")
     if z is not None:
         _check_state(z, (B, heads, K), "z")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
+from kernels.common.arguments import check_states
 from kernels.common.packed import packing
 from kernels.common.scan.plan import Span
 from suite.errors import UsageError
@@ -20,18 +21,15 @@ def span_of_call(x: torch.Tensor, cu_seqlens, cu_seqlens_cpu) -> Span:
     return Span(sequences, longest, x.shape[0] * x.shape[1], cu_seqlens is not None, some_empty)
 
 
-def check_shape(name: str, x: torch.Tensor | None, expected: Sequence[int], dtype: torch.dtype | None = None) -> None:
-    """UsageError unless x is None or has the expected shape (and dtype, where given)."""
-    if x is None:
-        return
-    if tuple(x.shape) != tuple(expected):
-        raise UsageError(f"{name} is {tuple(x.shape)}; it has to be {tuple(expected)}")
-    if dtype is not None and x.dtype != dtype:
-        raise UsageError(f"{name} is {x.dtype}; it has to be {dtype}, as the others are")
+def check_start(name: str, state: torch.Tensor | None, expected: Sequence[int], like: torch.Tensor) -> None:
+    """UsageError unless a state is None or has the expected shape, lies beside `like`, and its dtype is served."""
+    check_states(like, {name: state})
+    if state is not None and tuple(state.shape) != tuple(expected):
+        raise UsageError(f"{name} is {tuple(state.shape)}; it must be {tuple(expected)}")
 
 
-def check_in_place(name: str, x: torch.Tensor, expected: Sequence[int]) -> None:
-    """UsageError unless x has the expected shape and is contiguous, as what is updated in place must be."""
-    check_shape(name, x, expected)
+def check_in_place(name: str, x: torch.Tensor, expected: Sequence[int], like: torch.Tensor) -> None:
+    """The same of a state that is updated in place: it must be contiguous."""
+    check_start(name, x, expected, like)
     if not x.is_contiguous():
         raise UsageError(f"{name} is not contiguous; it is updated in place, so pass a contiguous tensor")

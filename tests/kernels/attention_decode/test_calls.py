@@ -152,10 +152,10 @@ TABLE = meta(2, 4, dtype=torch.int32)
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"state": (meta(2, 50, 2, 32), meta(2, 50, 2, 16))}, r"keys are \(2, 50, 2, 32\)"),
+        ({"state": (meta(2, 50, 2, 32), meta(2, 50, 2, 16))}, r"cache of keys is \(2, 50, 2, 32\)"),
         ({"state": (meta(50, 2, 2, 16).transpose(0, 1), meta(2, 50, 2, 16))}, "not contiguous"),
         ({"q": meta(2, 1, 3, 16)}, "3 query heads do not share 2"),
-        ({"q": meta(2, 1, 4, 16, dtype=torch.float16)}, "one dtype"),
+        ({"q": meta(2, 1, 4, 16, dtype=torch.float16)}, "make them agree"),
         ({"q": meta(2, 1, 4, 512), "state": (meta(2, 50, 2, 512), meta(2, 50, 2, 512))}, "head dims to 256"),
         ({"lengths": meta(3, dtype=torch.int32)}, "an int32 for each of 2 sequences"),
         ({"lengths": meta(2, dtype=torch.int64)}, "an int32 for each of 2 sequences"),

@@ -56,7 +56,7 @@ def test_bad_input_is_named(name: str) -> None:
 
 def test_steps_have_to_agree_with_the_shapes() -> None:
     q, k, beta = meta(1, 8, 1, 16), meta(1, 8, 3, 1, 16), meta(1, 8, 3, 1)
-    with pytest.raises(UsageError, match="it has to be"):
+    with pytest.raises(UsageError, match=r"steps = 2 where k is .*; give steps = 3"):
         chunk_gated_delta_product(q, k, k, beta, meta(1, 8, 1), steps=2)
 
 
@@ -73,7 +73,7 @@ def test_a_state_that_can_not_be_updated_in_place_is_refused() -> None:
     with pytest.raises(UsageError, match="has to be"):
         step_delta_rule(token, token, token, beta, state=meta(1, 2, 16, 16))
     with pytest.raises(UsageError, match="2 tokens"):
-        step_delta_rule(meta(1, 2, 1, 16), token, token, beta, state=meta(1, 1, 16, 16))
+        step_delta_rule(*[meta(1, 2, 1, 16)] * 3, meta(1, 2, 1), state=meta(1, 1, 16, 16))
 
 
 def test_heads_outside_the_contract_are_unsupported() -> None:

@@ -1,0 +1,112 @@
+"""Arguments: what host code asks of its tensors, chunk and scale before it reads a shape.
+
+    sizes = fit({"q": (q, "B T H K"), "k": (k, "B T HK K"), "v": (v, "B T HV V")}, {"beta": (beta, "B T HS")}, scale=s)
+    B, T, HS = sizes["B"], sizes["T"], sizes["HS"]
+
+q, k, v and what else is multiplied with them have one dtype of SERVED. Gates and parameters are float32 or of that
+dtype; a state has any dtype of SERVED. All lie on one device.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import cache
+from numbers import Real
+from typing import Any
+
+import torch
+
+from suite.errors import UsageError
+
+# In float64 and in integers the kernels would compute something else without saying so.
+SERVED = (torch.bfloat16, torch.float16, torch.float32)
+# A tensor, or what came for one, and its dimensions by name.
+Given = tuple[Any, str]
+
+
+def fit(tokens: Mapping[str, Given], gates: Mapping[str, Given] | None = None, *, scale: Any = None) -> dict[str, int]:
+    """The sizes of all dimensions by name. HS is max(H, HV) where no tensor has named it before.
+
+    tokens: tensors that are multiplied with each other, in one dtype of SERVED
+    gates:  gates and parameters, in float32 or that dtype; None where one is left out
+    Raises UsageError, naming the argument, on what is no tensor, another dtype or device, another number of dimensions,
+    a size that differs from an earlier tensor's, and a scale that is no finite number.
+    """
+    _check_scale(scale)
+    sizes: dict[str, int] = {}
+    first, (like, _) = next(iter(tokens.items()))
+    for name, (x, dims) in tokens.items():
+        _check_tensor(name, x, like)
+        if x.dtype not in SERVED:
+            raise UsageError(f"{name} is {x.dtype}; our kernels serve {_listed(SERVED)}")
+        if x.dtype != like.dtype:
+            raise UsageError(f"{name} is {x.dtype}, {first} is {like.dtype}; make them agree")
+        _bind(sizes, name, x, dims)
+    for name, (x, dims) in (gates or {}).items():
+        if x is None:
+            continue
+        _check_tensor(name, x, like)
+        if x.dtype not in (torch.float32, like.dtype):
+            raise UsageError(f"{name} is {x.dtype}, {first} is {like.dtype}; it must be torch.float32 or as {first}")
+        if "HS" not in sizes and "H" in sizes:
+            sizes["HS"] = max(sizes["H"], sizes.get("HV", 1))
+        _bind(sizes, name, x, dims)
+    if "H" in sizes:
+        sizes.setdefault("HS", max(sizes["H"], sizes.get("HV", 1)))
+    return sizes
+
+
+def state_heads(q: Any, v: Any) -> int:
+    """HS of q [B, T, H, K] and v [B, T, HV, V], where it is needed before a call is checked; raises as `fit` does."""
+    return fit({"q": (q, "B T H K"), "v": (v, "B T HV V")})["HS"]
+
+
+def check_states(like: torch.Tensor, states: Mapping[str, Any]) -> None:
+    """UsageError where a state is no tensor, of a dtype that is not served, or on another device than `like`.
+
+    None is a state that is left out. Shapes are the caller's: only it knows how many sequences there are.
+    """
+    for name, x in states.items():
+        if x is None:
+            continue
+        _check_tensor(name, x, like)
+        if x.dtype not in SERVED:
+            raise UsageError(f"{name} is {x.dtype}; our kernels serve {_listed(SERVED)}")
+
+
+def check_chunk(chunk: Any) -> None:
+    """UsageError unless chunk is a power of 2 of at least 16."""
+    if not isinstance(chunk, int) or chunk < 16 or chunk & (chunk - 1):
+        raise UsageError(f"chunk = {chunk} can not be served; use a power of 2 of at least 16")
+
+
+def _check_scale(scale: Any) -> None:
+    if isinstance(scale, torch.Tensor):
+        raise UsageError("scale is a tensor; kernels take it as a number, so pass a float, or None for the default")
+    if scale is not None and not (isinstance(scale, Real) and math.isfinite(scale)):
+        raise UsageError(f"scale = {scale!r} can not be served; pass a finite number, or None for the default")
+
+
+def _check_tensor(name: str, x: Any, like: torch.Tensor) -> None:
+    if not isinstance(x, torch.Tensor):
+        raise UsageError(f"{name} is a {type(x).__name__}; it must be a tensor")
+    if x.device != like.device:
+        raise UsageError(f"{name} lies on {x.device}, the others on {like.device}; move it there")
+
+
+def _bind(sizes: dict[str, int], name: str, x: torch.Tensor, dims: str) -> None:
+    names = _names(dims)
+    if len(names) != x.ndim or any(sizes.setdefault(n, size) != size for n, size in zip(names, x.shape, strict=True)):
+        known = ", ".join(str(sizes.get(n, n)) for n in names)
+        raise UsageError(f"{name} is {tuple(x.shape)}; it must be [{', '.join(names)}] = ({known})")
+
+
+@cache
+def _names(dims: str) -> tuple[str, ...]:
+    return tuple(dims.split())
+
+
+def _listed(dtypes: tuple[torch.dtype, ...]) -> str:
+    *most, last = map(str, dtypes)
+    return f"{', '.join(most)} and {last}"
