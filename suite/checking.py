@@ -146,11 +146,30 @@ class Checker:
             found[name] = difference(cut, value, token_dim, least)
             if not found[name].why and out is not None and self._filled(name) and (why := not_finite(out)):
                 found[name] = Difference(math.inf, why=f"{why}, beside the sequence and heads that are compared")
+        found |= self._without_tokens(produced)
         limits = {name: self._limit(name) for name in found}
         wrong = [d.describe(name, limits[name]) for name, d in found.items() if d.exceeds(limits[name])]
         errors = {name: d.error for name, d in found.items()}
         return Check("incorrect" if wrong else "ok", "; ".join(wrong), errors, limits["o"], self.check_T,
                      approximation_error=expected.approximation)  # fmt: skip
+
+    def _without_tokens(self, produced: Tensors) -> dict[str, Difference]:
+        """What is wrong with the states of sequences without tokens, by name: they pass through, bit for bit."""
+        empty, wrong = list(self.problem.empty), {}
+        given, ends = flat(self.inputs), self._cotangents or {}
+        for name, start in given.items():
+            if not empty or name.partition("[")[0] != "initial_state":
+                continue
+            end = name.replace("initial", "final")
+            for out, expected in ((end, start), (GRADIENT + name, ends.get(end))):
+                made = produced.get(out)
+                if made is None or expected is None or not made.ndim:
+                    continue
+                passed = made.shape == expected.shape and torch.equal(made[empty], expected[empty].to(made.dtype))
+                if not passed:
+                    why = f"sequences {', '.join(map(str, empty))} have no tokens, and what goes in does not come out"
+                    wrong[out] = Difference(math.inf, why=why)
+        return wrong
 
     def _filled(self, name: str) -> bool:
         """Whether all of an output has to be finite: a cache given to a step may hold anything beyond its tokens."""

@@ -46,10 +46,11 @@ def reference(operator: Operator, problem: Problem, inputs: Inputs, cotangents: 
 
     cotangents: gradients of the full outputs, needed in passes that differentiate
     pick:       any integer; 0 is the last of both, where a wrong stride or an offset that ran over shows; the next
-                ones count down
+                ones count down. Sequences without tokens are passed over: `suite.checking` looks at their states
     """
-    sequence = None if _shares_inputs(operator, problem, inputs) else (-1 - pick) % problem.N
-    group = (-1 - pick // problem.N) % problem.groups
+    some = [n for n in range(problem.N) if n not in problem.empty]
+    sequence = None if _shares_inputs(operator, problem, inputs) else some[(-1 - pick) % len(some)]
+    group = (-1 - pick // len(some)) % problem.groups
     cut = slicer(problem, sequence, group)
     sliced = each(_to_double, cut_inputs(operator, inputs, cut))
     if sequence is None and problem.cu_seqlens is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from itertools import pairwise
 from typing import Any
 
 from suite import dtypes
@@ -19,13 +20,14 @@ SIZES = ("B", "T", "H", "HK", "HV", "K", "V")
 STANDARD_AXES = (*SIZES, "dtype", "pass", "layout", "state_dtype", "initial_state")
 Value = bool | int | float | str
 
-# Boundaries of packed sequences for T tokens in all; doubled ones are dropped. `ragged` holds a one-token sequence, a
-# short one and a long one.
+# Boundaries of packed sequences for T tokens in all. `ragged` holds a one-token sequence, a short one and a long one;
+# `gaps` sequences of one token and empty ones, the first and the last among them. With few tokens others are empty too.
 PACKED: dict[str, Callable[[int], tuple[int, ...]]] = {
     "single": lambda T: (0, T),
     "halves": lambda T: (0, T // 2, T),
     "even8": lambda T: tuple(T * i // 8 for i in range(9)),
-    "ragged": lambda T: (0, 1, *(T * end // 2048 for end in (100, 300, 1200)), T),
+    "ragged": lambda T: (0, 1, *(max(1, T * end // 2048) for end in (100, 300, 1200)), T),
+    "gaps": lambda T: (0, 0, 1, *(max(1, end) for end in (T // 2, T // 2)), min(T, max(1, T // 2) + 1), T, T),
 }
 
 
@@ -124,17 +126,21 @@ class Problem:
 
     @property
     def cu_seqlens(self) -> tuple[int, ...] | None:
-        """Boundaries of packed sequences, 0 first and T last, or None for a dense layout. No sequence is empty."""
+        """Boundaries of packed sequences, or None for a dense layout; 0 first, T last, doubled where one is empty."""
         if self.layout == "dense":
             return None
-        ends = PACKED[self.layout.partition(":")[2]](self.T)
-        return tuple(sorted(set(ends)))
+        return PACKED[self.layout.partition(":")[2]](self.T)
 
     @property
     def N(self) -> int:
         """Number of sequences, and so of states."""
         bounds = self.cu_seqlens
         return self.B if bounds is None else len(bounds) - 1
+
+    @property
+    def empty(self) -> tuple[int, ...]:
+        """The packed sequences that have no tokens, by number."""
+        return tuple(n for n, (first, end) in enumerate(pairwise(self.cu_seqlens or ())) if first == end)
 
     @property
     def tokens(self) -> int:

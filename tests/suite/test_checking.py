@@ -105,6 +105,40 @@ def test_the_part_that_is_compared_is_the_last_at_first(pick: int, compared: tup
     assert torch.equal(found.cut("q", inputs["q"]), inputs["q"][n : n + 1, :, h : h + 1])
 
 
+@pytest.mark.parametrize("pick", range(10))
+def test_a_sequence_that_is_compared_has_tokens(pick: int) -> None:
+    linear = discover().operator("linear_attention")
+    problem = linear.complete(Problem(T=20, H=2, K=8, dtype="fp32", layout="packed:gaps"))
+    found = reference(linear, problem, draw_inputs(linear, problem, seed=0), None, pick)
+    assert found.values["o"].shape[1] > 0
+
+
+# What is done to the state of a sequence without tokens, and the output or gradient that shows it.
+LOST = {
+    "final_state": lambda S: S * torch.tensor([1.0, 1, 1, 0, 1, 1, 1])[:, None, None, None],
+    "dinitial_state": lambda S: torch.cat([S[:6], S[6:].detach()]),
+}
+
+
+@pytest.mark.parametrize("name", [*LOST, ""])
+@pytest.mark.parametrize("pass_", ["fwd", "fwdbwd"])
+def test_states_of_sequences_without_tokens_are_looked_at(name: str, pass_: str) -> None:
+    """Sequences 0, 3 and 6 have none, and none of them is compared with the oracle."""
+    linear = replace(discover().operator("linear_attention"))
+
+    @linear.implementation("loses", origin="ours", devices={"cpu"})
+    def loses(q, k, v, *, initial_state, cu_seqlens, output_final_state):
+        start = LOST[name](initial_state) if name == "dinitial_state" else initial_state
+        o, final = linear.oracle(q, k, v, initial_state=start, cu_seqlens=cu_seqlens, output_final_state=True)
+        return o, LOST[name](final) if name == "final_state" else final
+
+    sizes = {"T": 20, "H": 2, "K": 8, "dtype": "fp32", "pass_": pass_, "initial_state": True}
+    found = check_case(linear, "loses", linear.complete(Problem(layout="packed:gaps", **sizes)))
+    seen = name == "final_state" or (name and pass_ == "fwdbwd")
+    assert found.status == ("incorrect" if seen else "ok"), found.reason
+    assert not seen or f"{name}: sequences 0, 3, 6 have no tokens" in found.reason
+
+
 def test_gradients_are_compared_by_name(mean: Operator) -> None:
     found = check_case(mean, "torch", PROBLEM.replace(pass_="fwdbwd"))
     # q and k do not enter: they have no gradient, and so nothing to compare with.
@@ -171,7 +205,7 @@ def test_limits() -> None:
     assert limit_of("bfloat16", "o", {"bfloat16": 2e-2}) == 2e-2
 
 
-@pytest.mark.parametrize("layout", ["dense", "packed:ragged"])
+@pytest.mark.parametrize("layout", ["dense", "packed:ragged", "packed:gaps"])
 @pytest.mark.parametrize("heads", [{"H": 4, "HK": 2, "HV": 2}, {"H": 2, "HV": 4}])
 def test_slices_of_the_oracle_agree_with_the_whole(layout: str, heads: dict[str, int]) -> None:
     op = discover().operator("linear_attention")

@@ -6,6 +6,7 @@ import pytest
 
 from suite import Axis, Case, Problem
 from suite.errors import UsageError
+from suite.problem import PACKED
 
 CAUSAL = Axis("causal", (True, False))
 
@@ -63,13 +64,28 @@ def test_what_is_refused(given: dict[str, object], words: str) -> None:
 
 
 @pytest.mark.parametrize("T", [1, 2, 63, 2048, 5000])
-@pytest.mark.parametrize("name", ["single", "halves", "even8", "ragged"])
+@pytest.mark.parametrize("name", PACKED)
 def test_packed_boundaries_are_a_partition(name: str, T: int) -> None:
     bounds = Problem(T=T, layout=f"packed:{name}").cu_seqlens
     assert bounds is not None
     assert bounds[0] == 0
     assert bounds[-1] == T
-    assert all(a < b for a, b in pairwise(bounds))
+    assert all(a <= b for a, b in pairwise(bounds))
+
+
+def test_gaps_holds_empty_sequences_first_last_and_between_and_sequences_of_one_token() -> None:
+    problem = Problem(T=40, layout="packed:gaps")
+    assert problem.cu_seqlens == (0, 0, 1, 20, 20, 21, 40, 40)
+    assert (problem.N, problem.empty) == (7, (0, 3, 6))
+    assert Problem(T=40).empty == ()
+
+
+@pytest.mark.parametrize("T", [1, 20, 40])
+def test_ragged_keeps_its_sequence_of_one_token_however_few_there_are(T: int) -> None:
+    problem = Problem(T=T, layout="packed:ragged")
+    assert problem.cu_seqlens is not None
+    assert problem.cu_seqlens[:2] == (0, 1)
+    assert problem.N == 5
 
 
 def test_ragged_matches_the_field_s_example() -> None:
