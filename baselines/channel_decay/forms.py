@@ -15,7 +15,7 @@ import torch.nn.functional as F
 
 from baselines.precision import widen
 from kernels.common.heads import expand_heads
-from kernels.common.packed import per_sequence
+from kernels.common.packed import apart, host_copy, per_sequence
 from suite import Problem
 from suite.problem import Value
 
@@ -29,8 +29,9 @@ SMALLEST = -104.0
 def naive(q, k, v, g, *, u=None, scale: float, initial_state=None, output_final_state: bool = False,
           cu_seqlens=None, cu_seqlens_cpu=None) -> Result:  # fmt: skip
     """All pairs at once: A_tj = s sum_c q_tc k_jc e^(R_tc - G_jc), multiplied in fp32; T x T x K lies in memory."""
-    if cu_seqlens is not None:
-        return _packed(naive, q, k, v, g, cu_seqlens, cu_seqlens_cpu, initial_state, output_final_state, u=u,
+    bounds = host_copy(cu_seqlens, cu_seqlens_cpu, q)
+    if apart(q, bounds):
+        return _packed(naive, q, k, v, g, bounds, initial_state, output_final_state, u=u,
                        scale=scale)  # fmt: skip
     dtype = v.dtype
     qf, kf, vf, gf = _heads_first(widen(q) * scale, widen(k), widen(v), widen(g))
@@ -53,8 +54,9 @@ def chunked(q, k, v, g, *, u=None, scale: float, initial_state=None, output_fina
 
     Products are in the dtype of the inputs, states and sums of gates in float32.
     """
-    if cu_seqlens is not None:
-        return _packed(chunked, q, k, v, g, cu_seqlens, cu_seqlens_cpu, initial_state, output_final_state, u=u,
+    bounds = host_copy(cu_seqlens, cu_seqlens_cpu, q)
+    if apart(q, bounds):
+        return _packed(chunked, q, k, v, g, bounds, initial_state, output_final_state, u=u,
                        scale=scale, chunk=chunk)  # fmt: skip
     dtype, T = v.dtype, q.shape[1]
     C = min(chunk, -(-T // BLOCK) * BLOCK)
@@ -84,9 +86,9 @@ def step(q, k, v, g, *, state: torch.Tensor, u=None, scale: float) -> torch.Tens
 
 
 def lengths(problem: Problem) -> list[int]:
-    """Tokens of each sequence."""
+    """Tokens of each sequence that has any."""
     bounds = problem.cu_seqlens
-    return [problem.T] * problem.B if bounds is None else [end - first for first, end in pairwise(bounds)]
+    return [problem.T] * problem.B if bounds is None else [b - a for a, b in pairwise(bounds) if b > a]
 
 
 def square_flops(problem: Problem, tunables: Mapping[str, Value]) -> float:
@@ -108,9 +110,8 @@ def chunk_flops(problem: Problem, tunables: Mapping[str, Value]) -> float:
     return factor * p.HS * total
 
 
-def _packed(form: Callable[..., Result], q, k, v, g, cu_seqlens, cu_seqlens_cpu, initial_state,
-            output_final_state: bool, **options) -> Result:  # fmt: skip
-    bounds = cu_seqlens if cu_seqlens_cpu is None else cu_seqlens_cpu
+def _packed(form: Callable[..., Result], q, k, v, g, bounds, initial_state, output_final_state: bool,
+            **options) -> Result:  # fmt: skip
     return per_sequence(form, q, k, v, g, cu_seqlens=bounds, initial_state=initial_state,
                         output_final_state=output_final_state, **options)  # fmt: skip
 

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from baselines.precision import widen
 from kernels.common.delta_state.spec import unit, with_steps
 from kernels.common.heads import expand_heads
-from kernels.common.packed import per_sequence
+from kernels.common.packed import apart, host_copy, per_sequence
 from suite import Problem
 from suite.errors import UsageError
 from suite.problem import Value
@@ -62,9 +62,9 @@ def torch_chunk(
     gates = (beta,) if log_decay is None else (beta, log_decay)
     options: dict[str, Any] = {"chunk": chunk, "l2norm": l2norm, "scale": scale, "wide": wide,
                                "initial_state": initial_state, "output_final_state": output_final_state}  # fmt: skip
-    if cu_seqlens is None:
+    bounds = host_copy(cu_seqlens, cu_seqlens_cpu, q)
+    if not apart(q, bounds):
         return _dense(q, k, v, *gates, **options)
-    bounds = cu_seqlens if cu_seqlens_cpu is None else cu_seqlens_cpu
     o, final = per_sequence(_dense, q, k, v, *gates, cu_seqlens=bounds, **options)
     assert not isinstance(final, tuple)
     return o, final
@@ -168,7 +168,7 @@ def _flops(problem: Problem, chunk: int | None) -> float:
     p, steps = problem, int(dict(problem.axes).get("steps", 1))
     factor = {"fwd": 1, "bwd": 2, "fwdbwd": 3}[p.pass_]
     bounds = p.cu_seqlens
-    tokens = [p.T] * p.B if bounds is None else [end - first for first, end in pairwise(bounds)]
+    tokens = [p.T] * p.B if bounds is None else [b - a for a, b in pairwise(bounds) if b > a]
     sizes = [(n * steps, min(chunk or n * steps, n * steps)) for n in tokens]
     tiles = [(-(-n // C) * C, C) for n, C in sizes]
     return factor * p.HS * sum(n * (6.0 * p.K * p.V + C * (5 * p.K + 3 * p.V)) for n, C in tiles)

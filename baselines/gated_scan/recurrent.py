@@ -12,7 +12,7 @@ import torch
 
 from baselines.gated_scan.doubling import doubled, rounds
 from baselines.precision import widen
-from kernels.common.packed import per_sequence
+from kernels.common.packed import apart, host_copy, per_sequence
 from kernels.gated_scan.spec import NONE, flops, gated_scan, scaled
 from suite import Problem
 from suite.problem import Value
@@ -28,8 +28,8 @@ def naive(
     cu_seqlens_cpu: torch.Tensor | None = None,
 ) -> Scan:  # fmt: skip
     """x, log_decay [B,T,HS,V] -> (o [B,T,HS,V], h [N,HS,V]): a loop over tokens in float32."""
-    if cu_seqlens is not None:
-        bounds = cu_seqlens if cu_seqlens_cpu is None else cu_seqlens_cpu
+    bounds = host_copy(cu_seqlens, cu_seqlens_cpu, x)
+    if apart(x, bounds):
         return per_sequence(naive, x, log_decay, cu_seqlens=bounds, initial_state=initial_state,
                             output_final_state=output_final_state, input_scaling=input_scaling)  # fmt: skip
     g = widen(log_decay)
@@ -57,8 +57,8 @@ def torch_scan(
     cu_seqlens_cpu: torch.Tensor | None = None,
 ) -> Scan:  # fmt: skip
     """x, log_decay [B,T,HS,V] -> (o [B,T,HS,V], h [N,HS,V]): all tokens at once by doubling, in float32."""
-    if cu_seqlens is not None:
-        bounds = cu_seqlens if cu_seqlens_cpu is None else cu_seqlens_cpu
+    bounds = host_copy(cu_seqlens, cu_seqlens_cpu, x)
+    if apart(x, bounds):
         return per_sequence(torch_scan, x, log_decay, cu_seqlens=bounds, initial_state=initial_state,
                             output_final_state=output_final_state, input_scaling=input_scaling)  # fmt: skip
     g = widen(log_decay)

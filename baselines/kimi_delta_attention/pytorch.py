@@ -11,7 +11,7 @@ from baselines.channel_delta.parallel import chunk_flops, run, square_flops
 from baselines.precision import widen
 from kernels.common.delta_state.spec import unit
 from kernels.common.heads import expand_heads
-from kernels.common.packed import per_sequence
+from kernels.common.packed import apart, host_copy, per_sequence
 from kernels.kimi_delta_attention.spec import kimi_delta_attention
 
 
@@ -23,7 +23,7 @@ def naive(q, k, v, log_decay, beta, *, l2norm: bool = False, scale: float | None
     The T x T scores of every head lie in memory; products are in float32.
     """
     return _call(q, k, v, log_decay, beta, l2norm, scale, initial_state, output_final_state,
-                 cu_seqlens if cu_seqlens_cpu is None else cu_seqlens_cpu, 1 << 30, widen(v[:0]).dtype)  # fmt: skip
+                 host_copy(cu_seqlens, cu_seqlens_cpu, q), 1 << 30, widen(v[:0]).dtype)  # fmt: skip
 
 
 @kimi_delta_attention.implementation(
@@ -38,14 +38,14 @@ def torch_chunk(q, k, v, log_decay, beta, *, chunk: int = 64, l2norm: bool = Fal
     other.
     """
     return _call(q, k, v, log_decay, beta, l2norm, scale, initial_state, output_final_state,
-                 cu_seqlens if cu_seqlens_cpu is None else cu_seqlens_cpu, chunk, v.dtype)  # fmt: skip
+                 host_copy(cu_seqlens, cu_seqlens_cpu, q), chunk, v.dtype)  # fmt: skip
 
 
 def _call(q, k, v, log_decay, beta, l2norm, scale, initial_state, output_final_state, bounds, chunk, dtype):
     if l2norm:
         q, k = unit(widen(q)), unit(widen(k))
     options = {"scale": q.shape[-1] ** -0.5 if scale is None else scale, "chunk": chunk, "dtype": dtype}
-    if bounds is None:
+    if not apart(q, bounds):
         return run(q, k, v, log_decay, beta=beta, initial_state=initial_state, output_final_state=output_final_state,
                    **options)  # fmt: skip
     return per_sequence(_one, q, k, v, log_decay, beta, cu_seqlens=bounds, initial_state=initial_state,

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from baselines.linear_attention.inputs import State, features, pack, unpack
 from baselines.linear_attention.naive import lengths
 from baselines.precision import widen
-from kernels.common.packed import per_sequence
+from kernels.common.packed import apart, host_copy, per_sequence
 from kernels.linear_attention.spec import EPS, features_of, linear_attention
 from suite import Problem
 from suite.problem import Value
@@ -57,8 +57,8 @@ def torch_chunk(
     """
     options = {"projection": projection, "feature_map": feature_map, "normalised": normalised, "causal": causal,
                "scale": scale}  # fmt: skip
-    if cu_seqlens is not None:
-        bounds = cu_seqlens if cu_seqlens_cpu is None else cu_seqlens_cpu
+    bounds = host_copy(cu_seqlens, cu_seqlens_cpu, q)
+    if apart(q, bounds):
         return per_sequence(torch_chunk, q, k, v, cu_seqlens=bounds, initial_state=initial_state,
                             output_final_state=output_final_state, chunk=chunk, **options)  # fmt: skip
     dtype = v.dtype

@@ -16,16 +16,16 @@ import torch
 
 from baselines.linear_attention.inputs import State, features, pack, unpack
 from baselines.precision import widen
-from kernels.common.packed import per_sequence
+from kernels.common.packed import apart, host_copy, per_sequence
 from kernels.linear_attention.spec import EPS, features_of, linear_attention
 from suite import Problem
 from suite.problem import Value
 
 
 def lengths(problem: Problem) -> list[int]:
-    """Tokens of each sequence."""
+    """Tokens of each sequence that has any."""
     bounds = problem.cu_seqlens
-    return [problem.T] * problem.B if bounds is None else [end - first for first, end in pairwise(bounds)]
+    return [problem.T] * problem.B if bounds is None else [b - a for a, b in pairwise(bounds) if b > a]
 
 
 def square_flops(problem: Problem, tunables: Mapping[str, Value]) -> float:
@@ -50,8 +50,8 @@ def naive(
     """q [B,T,H,K], k [B,T,HK,K], v [B,T,HV,V] -> (o [B,T,HS,V], S [N,HS,F,V], with z [N,HS,F] where normalised)."""
     options = {"projection": projection, "feature_map": feature_map, "normalised": normalised, "causal": causal,
                "scale": scale}  # fmt: skip
-    if cu_seqlens is not None:
-        bounds = cu_seqlens if cu_seqlens_cpu is None else cu_seqlens_cpu
+    bounds = host_copy(cu_seqlens, cu_seqlens_cpu, q)
+    if apart(q, bounds):
         return per_sequence(naive, q, k, v, cu_seqlens=bounds, initial_state=initial_state,
                             output_final_state=output_final_state, **options)  # fmt: skip
     # [B, HS, T, D]

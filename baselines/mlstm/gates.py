@@ -18,8 +18,8 @@ import torch.nn.functional as F
 
 from baselines.precision import widen
 from kernels.common.heads import expand_heads
-from kernels.common.packed import per_sequence
-from kernels.mlstm.spec import EXP
+from kernels.common.packed import apart, host_copy, per_sequence
+from kernels.mlstm.spec import EXP, NOTHING
 
 State = torch.Tensor | tuple[torch.Tensor, ...]
 # exp of this is 0 in float64 too; -inf would make differences NaN.
@@ -65,10 +65,11 @@ def run(decayed: Callable[..., Any], q: torch.Tensor, k: torch.Tensor, v: torch.
         cu_seqlens: torch.Tensor | None, cu_seqlens_cpu: torch.Tensor | None,
         **options: Any) -> tuple[torch.Tensor, State | None]:  # fmt: skip
     """mLSTM by a function of baselines/scalar_decay, called as decayed(q, k, v, log_decay, initial_state=…, …)."""
-    if cu_seqlens is not None:
-        bounds = cu_seqlens if cu_seqlens_cpu is None else cu_seqlens_cpu
+    bounds = host_copy(cu_seqlens, cu_seqlens_cpu, q)
+    if apart(q, bounds):
         return per_sequence(_one, q, k, v, input_gate, forget_gate, cu_seqlens=bounds, initial_state=initial_state,
-                            output_final_state=output_final_state, decayed=decayed, gate=gate, **options)  # fmt: skip
+                            output_final_state=output_final_state, nothing=NOTHING, decayed=decayed, gate=gate,
+                            **options)  # fmt: skip
     return _one(q, k, v, input_gate, forget_gate, decayed=decayed, gate=gate, initial_state=initial_state,
                 output_final_state=output_final_state, **options)  # fmt: skip
 

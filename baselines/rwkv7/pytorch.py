@@ -10,7 +10,7 @@ import torch
 from baselines.channel_delta.parallel import chunk_flops, run, square_flops
 from baselines.precision import widen
 from kernels.common.heads import expand_heads
-from kernels.common.packed import per_sequence
+from kernels.common.packed import apart, host_copy, per_sequence
 from kernels.rwkv7.spec import rwkv7
 
 
@@ -22,7 +22,7 @@ def naive(q, k, v, log_decay, a, b, *, scale: float | None = None, initial_state
     The T x T scores of every head lie in memory; products are in float32.
     """
     return _call(q, k, v, log_decay, a, b, scale, initial_state, output_final_state,
-                 cu_seqlens if cu_seqlens_cpu is None else cu_seqlens_cpu, 1 << 30, widen(v[:0]).dtype)  # fmt: skip
+                 host_copy(cu_seqlens, cu_seqlens_cpu, q), 1 << 30, widen(v[:0]).dtype)  # fmt: skip
 
 
 @rwkv7.implementation(
@@ -36,12 +36,12 @@ def torch_chunk(q, k, v, log_decay, a, b, *, chunk: int = 64, scale: float | Non
     other.
     """
     return _call(q, k, v, log_decay, a, b, scale, initial_state, output_final_state,
-                 cu_seqlens if cu_seqlens_cpu is None else cu_seqlens_cpu, chunk, v.dtype)  # fmt: skip
+                 host_copy(cu_seqlens, cu_seqlens_cpu, q), chunk, v.dtype)  # fmt: skip
 
 
 def _call(q, k, v, log_decay, a, b, scale, initial_state, output_final_state, bounds, chunk, dtype):
     options = {"scale": 1.0 if scale is None else scale, "chunk": chunk, "dtype": dtype}
-    if bounds is None:
+    if not apart(q, bounds):
         return _one(q, k, v, log_decay, a, b, initial_state=initial_state, output_final_state=output_final_state,
                     **options)  # fmt: skip
     return per_sequence(_one, q, k, v, log_decay, a, b, cu_seqlens=bounds, initial_state=initial_state,

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from baselines.precision import widen
-from kernels.common.packed import per_sequence
+from kernels.common.packed import apart, host_copy, per_sequence
 from kernels.s4d.spec import discretised, s4d, taps
 from suite import Problem
 from suite.problem import Value
@@ -36,8 +36,8 @@ def naive(
     cu_seqlens: torch.Tensor | None = None, cu_seqlens_cpu: torch.Tensor | None = None,
 ) -> Scan:  # fmt: skip
     """Shapes as in the operator's spec -> (o [B,T,HS,V], state [sequences,HS,N,V]): a loop over tokens in float32."""
-    if cu_seqlens is not None:
-        bounds = cu_seqlens if cu_seqlens_cpu is None else cu_seqlens_cpu
+    bounds = host_copy(cu_seqlens, cu_seqlens_cpu, u)
+    if apart(u, bounds):
 
         def one(u, **options):  # fmt: skip
             return naive(u, log_dt, A_real, A_imag, C, D, **options)

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from baselines.precision import widen
 from baselines.scalar_decay.decay import a_token, between, cumulated
 from kernels.common.heads import expand_heads
-from kernels.common.packed import per_sequence
+from kernels.common.packed import apart, host_copy, per_sequence
 
 # Chunks whose states one product joins: its FLOPs grow with this, the number of steps falls.
 GROUP = 16
@@ -32,8 +32,8 @@ def torch_chunk(
     """
     heads, T, C = max(q.shape[2], v.shape[2]), q.shape[1], min(chunk, q.shape[1])
     log_decay = a_token(log_decay, q, heads)
-    if cu_seqlens is not None:
-        bounds = cu_seqlens if cu_seqlens_cpu is None else cu_seqlens_cpu
+    bounds = host_copy(cu_seqlens, cu_seqlens_cpu, q)
+    if apart(q, bounds):
         o, final = per_sequence(torch_chunk, q, k, v, log_decay, cu_seqlens=bounds, scale=scale, chunk=chunk,
                                 initial_state=initial_state, output_final_state=output_final_state)  # fmt: skip
         assert not isinstance(final, tuple)

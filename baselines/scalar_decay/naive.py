@@ -12,7 +12,7 @@ import torch
 from baselines.precision import widen
 from baselines.scalar_decay.decay import a_token, between, cumulated
 from kernels.common.heads import expand_heads
-from kernels.common.packed import per_sequence
+from kernels.common.packed import apart, host_copy, per_sequence
 
 
 def naive(
@@ -23,8 +23,8 @@ def naive(
     """q [B,T,H,K], k [B,T,HK,K], v [B,T,HV,V], log_decay [HS] or [B,T,HS] -> (o [B,T,HS,V], S [N,HS,K,V] or None)."""
     heads = max(q.shape[2], v.shape[2])
     log_decay = a_token(log_decay, q, heads)
-    if cu_seqlens is not None:
-        bounds = cu_seqlens if cu_seqlens_cpu is None else cu_seqlens_cpu
+    bounds = host_copy(cu_seqlens, cu_seqlens_cpu, q)
+    if apart(q, bounds):
         o, final = per_sequence(naive, q, k, v, log_decay, cu_seqlens=bounds, scale=scale, initial_state=initial_state,
                                 output_final_state=output_final_state)  # fmt: skip
         assert not isinstance(final, tuple)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from baselines.gated_scan.doubling import doubled, rounds
 from baselines.precision import widen
 from kernels.common.heads import expand_heads
-from kernels.common.packed import per_sequence
+from kernels.common.packed import apart, host_copy, per_sequence
 from kernels.selective_scan.spec import cost, selective_scan
 from suite import Problem
 from suite.problem import Value
@@ -73,8 +73,8 @@ def torch_scan(
 
     A chunk's tokens at once by doubling, chunks one after the other: all tokens' states at once would be N times u.
     """
-    if cu_seqlens is not None:
-        bounds = cu_seqlens if cu_seqlens_cpu is None else cu_seqlens_cpu
+    bounds = host_copy(cu_seqlens, cu_seqlens_cpu, u)
+    if apart(u, bounds):
 
         def one(u, delta, B, C, z, **options):  # fmt: skip
             return torch_scan(u, delta, A, B, C, D, z, delta_bias, chunk=chunk, **options)

@@ -9,6 +9,7 @@ import torch
 
 from baselines.sliding_window_attention.band import seen
 from baselines.softmax_attention.naive import by_squares, square_flops
+from kernels.common.packed import host_copy
 from kernels.sliding_window_attention.spec import sliding_window_attention
 
 
@@ -22,4 +23,4 @@ def naive(
     def hidden(T: int) -> torch.Tensor:
         return ~seen(T, causal, window, dilation, q.device)
 
-    return by_squares(q, k, v, hidden, scale, cu_seqlens if cu_seqlens_cpu is None else cu_seqlens_cpu), None
+    return by_squares(q, k, v, hidden, scale, host_copy(cu_seqlens, cu_seqlens_cpu, q)), None

@@ -14,7 +14,7 @@ import torch
 from baselines.precision import widen
 from kernels.common.flash.spec import lengths
 from kernels.common.heads import expand_heads
-from kernels.common.packed import spans
+from kernels.common.packed import host_copy, spans
 from kernels.softmax_attention.spec import softmax_attention
 from suite import Problem
 from suite.problem import Value
@@ -42,7 +42,7 @@ def naive(
     def future(T: int) -> torch.Tensor | None:
         return torch.ones(T, T, dtype=torch.bool, device=q.device).triu(1) if causal else None
 
-    return by_squares(q, k, v, future, scale, cu_seqlens if cu_seqlens_cpu is None else cu_seqlens_cpu), None
+    return by_squares(q, k, v, future, scale, host_copy(cu_seqlens, cu_seqlens_cpu, q)), None
 
 
 def by_squares(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, hidden: Callable[[int], torch.Tensor | None],

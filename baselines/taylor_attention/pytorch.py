@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from baselines.linear_attention.chunk import torch_chunk
 from baselines.precision import widen
 from kernels.common.heads import expand_heads
-from kernels.common.packed import spans
+from kernels.common.packed import host_copy, spans
 from kernels.taylor_attention.spec import features_exec, pair_flops, taylor_attention
 from suite import Problem
 from suite.problem import Value
@@ -52,7 +52,7 @@ def naive(
     cu_seqlens: torch.Tensor | None = None, cu_seqlens_cpu: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, None]:  # fmt: skip
     """The direct order: q [B,T,H,K], k [B,T,HK,K], v [B,T,HK,V], temperature [H] -> (o [B,T,H,V], None)."""
-    bounds = cu_seqlens if cu_seqlens_cpu is None else cu_seqlens_cpu
+    bounds = host_copy(cu_seqlens, cu_seqlens_cpu, q)
     outputs = []
     qn, kn = normalised_rows(q, k, temperature)
     qn, kn, vn = (expand_heads(x, q.shape[2]).transpose(1, 2) for x in (qn, kn, widen(v)))
@@ -88,5 +88,5 @@ def torch_efficient(
         qn.to(q.dtype), kn.to(k.dtype), v, feature_map="taylor", normalised=True, causal=causal, scale=1.0,
         chunk=chunk, cu_seqlens=cu_seqlens, cu_seqlens_cpu=cu_seqlens_cpu,
     )  # fmt: skip
-    bounds = cu_seqlens if cu_seqlens_cpu is None else cu_seqlens_cpu
+    bounds = host_copy(cu_seqlens, cu_seqlens_cpu, q)
     return (widen(o) * output_scale(widen(o), K, causal, bounds)).to(v.dtype), None

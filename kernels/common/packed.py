@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -136,26 +137,48 @@ class _WithoutTokens(torch.autograd.Function):
         return None, None, *[None] * ctx.outputs, *found
 
 
+def host_copy(cu_seqlens: Any, cu_seqlens_cpu: Any, tokens: torch.Tensor) -> torch.Tensor | None:
+    """cu_seqlens where host code can read it, or None of a call that is not packed; raises as `packing` does."""
+    packing(cu_seqlens, cu_seqlens_cpu, tokens)
+    return cu_seqlens if cu_seqlens_cpu is None else cu_seqlens_cpu
+
+
+def apart(tokens: torch.Tensor, cu_seqlens: torch.Tensor | None) -> bool:
+    """Whether a call on tokens [B, T, ...] is one for `per_sequence`: it is packed, or has no tokens."""
+    return cu_seqlens is not None or tokens.shape[1] == 0
+
+
 def spans(T: int, cu_seqlens: torch.Tensor | None) -> list[tuple[int, int]]:
-    """(first, end) of each sequence: all of T when cu_seqlens is None. cu_seqlens is read on the CPU."""
+    """(first, end) of each sequence: all of T when cu_seqlens is None. cu_seqlens is read wherever it lies.
+
+    Raises UsageError unless it is int32 or int64 [N + 1] and runs from 0 to T without decreasing.
+    """
     if cu_seqlens is None:
         return [(0, T)]
+    _check_form("cu_seqlens", cu_seqlens)
     ends = cu_seqlens.tolist()
+    _check_bounds(ends, T)
     return list(pairwise(ends))
 
 
 def per_sequence(oracle, *tokens, cu_seqlens, initial_state=None, output_final_state=False,
-                 **options) -> tuple[torch.Tensor, Any]:  # fmt: skip
-    """Run a one-sequence oracle on each packed sequence (B = 1) and join outputs and states along their first axes.
+                 nothing: Sequence[float] | None = None, **options) -> tuple[torch.Tensor, Any]:  # fmt: skip
+    """Run a form that serves one sequence on each packed one (B = 1); join outputs and states along their first axes.
 
-    tokens: q, k, v and gates, each [1, T, ...]; a state is a tensor or a tuple of tensors whose first dimension counts
-    the sequences.
+    tokens:  q, k, v and gates, each [1, T, ...]; a state is a tensor or a tuple of tensors whose first dimension counts
+             the sequences. cu_seqlens None: the rows of [B, T, ...] as they are, without tokens (T = 0).
+    nothing: what each tensor of a state holds that nothing was added to; None: zeros
+    A sequence without tokens gives no rows of output, and its final state is the initial one.
     """
+    B, T = tokens[0].shape[:2]
+    if cu_seqlens is not None and B != 1:
+        raise UsageError(f"cu_seqlens came with B = {B}; pack all sequences into one row")
     outputs, states = [], []
-    for n, (first, end) in enumerate(spans(tokens[0].shape[1], cu_seqlens)):
+    for n, (first, end) in enumerate(spans(T, cu_seqlens)):
         part = [x[:, first:end] for x in tokens]
-        state = _each(lambda x, n=n: x[n : n + 1], initial_state)
-        o, final = oracle(*part, initial_state=state, output_final_state=output_final_state, **options)
+        state = initial_state if cu_seqlens is None else _each(lambda x, n=n: x[n : n + 1], initial_state)
+        run = oracle if first < end else partial(_without_tokens, oracle, nothing)
+        o, final = run(*part, initial_state=state, output_final_state=output_final_state, **options)
         outputs.append(o)
         states.append(final)
     if not output_final_state:
@@ -163,6 +186,22 @@ def per_sequence(oracle, *tokens, cu_seqlens, initial_state=None, output_final_s
     if isinstance(states[0], tuple):
         return torch.cat(outputs, dim=1), tuple(torch.cat(parts) for parts in zip(*states, strict=True))
     return torch.cat(outputs, dim=1), torch.cat(states)
+
+
+def _without_tokens(
+    oracle, nothing: Sequence[float] | None, *tokens, initial_state, output_final_state: bool, **options
+):
+    """What a form that needs a token makes of none: run on a token of zeros, of which no row and no state is kept."""
+    one = [torch.cat([x, x.new_zeros(x.shape[0], 1, *x.shape[2:])], dim=1) for x in tokens]
+    o, final = oracle(*one, initial_state=initial_state, output_final_state=output_final_state, **options)
+    if not output_final_state:
+        return o[:, :0], None
+    if initial_state is not None:
+        return o[:, :0], initial_state
+    if isinstance(final, tuple):
+        fills = nothing or (0.0,) * len(final)
+        return o[:, :0], tuple(torch.full_like(x, fill) for x, fill in zip(final, fills, strict=True))
+    return o[:, :0], torch.zeros_like(final)
 
 
 def _each(fn, state):

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from kernels.common.packed import per_sequence
+from kernels.common.packed import apart, per_sequence
 from suite import Axis, Cost, Operator, Problem, dtypes
 from suite.draw import normal, uniform
 from suite.problem import Value
@@ -69,7 +69,7 @@ def recurrence(
     x, log_decay, *, input_scaling=NONE, initial_state=None, output_final_state=False, cu_seqlens=None
 ) -> tuple[Any, Any]:
     """One token at a time: x, log_decay [B,T,HS,V] -> o [B,T,HS,V], and the state [N,HS,V]."""
-    if cu_seqlens is not None:
+    if apart(x, cu_seqlens):
         return per_sequence(recurrence, x, log_decay, cu_seqlens=cu_seqlens, initial_state=initial_state,
                             output_final_state=output_final_state, input_scaling=input_scaling)  # fmt: skip
     added, decay = scaled(x, log_decay, input_scaling), log_decay.exp()

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 
 from kernels.common.delta_state.spec import LIMITS, only_value_heads, unit
 from kernels.common.heads import expand_heads
-from kernels.common.packed import per_sequence
+from kernels.common.packed import apart, per_sequence
 from suite import Axis, Cost, Operator, Problem
 from suite.cost import grad_io_bytes, io_bytes, state_bytes
 from suite.draw import normal, qkv, uniform
@@ -57,7 +57,7 @@ def make_inputs(problem: Problem, generator: torch.Generator) -> dict[str, Any]:
 def recurrence(q, k, v, log_decay, beta, *, l2norm=False, scale=None, initial_state=None,
                output_final_state=False, cu_seqlens=None):  # fmt: skip
     """One token at a time: q, k [B,T,H,K], v [B,T,HV,V], log_decay [B,T,HS,K], beta [B,T,HS] -> o [B,T,HS,V], state."""
-    if cu_seqlens is not None:
+    if apart(q, cu_seqlens):
         return per_sequence(recurrence, q, k, v, log_decay, beta, cu_seqlens=cu_seqlens, initial_state=initial_state,
                             output_final_state=output_final_state, l2norm=l2norm, scale=scale)  # fmt: skip
     heads = v.shape[2]

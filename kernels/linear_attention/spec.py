@@ -19,7 +19,7 @@ import torch
 
 import kernels.feature_maps.maps  # noqa: F401  (registers)
 from kernels.common.heads import expand_heads
-from kernels.common.packed import per_sequence
+from kernels.common.packed import apart, per_sequence
 from kernels.feature_maps.projections import orthogonal
 from kernels.feature_maps.registry import NAMES, FeatureMap, map_named
 from kernels.softmax_attention.spec import defined_on as softmax_defined_on
@@ -80,7 +80,7 @@ def recurrence(q, k, v, *, projection=None, feature_map="identity", normalised=F
                initial_state=None, output_final_state=False, cu_seqlens=None):  # fmt: skip
     """One token at a time: q [B,T,H,K], k [B,T,HK,K], v [B,T,HV,V] -> o [B,T,HS,V], and the state."""
     options = {"projection": projection, "feature_map": feature_map, "normalised": normalised, "causal": causal}
-    if cu_seqlens is not None:
+    if apart(q, cu_seqlens):
         return per_sequence(recurrence, q, k, v, cu_seqlens=cu_seqlens, initial_state=initial_state,
                             output_final_state=output_final_state, scale=scale, **options)  # fmt: skip
     phi = map_named(feature_map)

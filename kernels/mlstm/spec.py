@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 
 from kernels.common.heads import expand_heads
-from kernels.common.packed import per_sequence
+from kernels.common.packed import apart, per_sequence
 from suite import Axis, Cost, Operator, Problem
 from suite.cost import grad_io_bytes, io_bytes, state_bytes
 from suite.draw import normal, qkv
@@ -30,6 +30,8 @@ from suite.dtypes import torch_dtype
 from suite.problem import Value
 
 EXP, SIGMOID = "exp", "sigmoid"
+# C, n and m of a state that nothing was added to.
+NOTHING = (0.0, 0.0, -torch.inf)
 # xLSTM 7B (arXiv:2503.13427): gates are softly capped at 15, the input gate's bias is -10, forget biases are 3 to 6.
 CAP, INPUT_BIAS, FORGET_BIASES = 15.0, -10.0, (3.0, 6.0)
 # How far the largest weight of a long memory lies above a usual one, as a logarithm.
@@ -72,9 +74,10 @@ def _drawn_state(p: Problem, generator: torch.Generator, biases: torch.Tensor):
 def recurrence(q, k, v, input_gate, forget_gate, *, gate=EXP, scale=None, initial_state=None, output_final_state=False,
                cu_seqlens=None):  # fmt: skip
     """One token at a time: q [B,T,H,K], k [B,T,HK,K], v [B,T,HV,V], gates [B,T,HS] -> o [B,T,HS,V], and the state."""
-    if cu_seqlens is not None:
+    if apart(q, cu_seqlens):
         return per_sequence(recurrence, q, k, v, input_gate, forget_gate, cu_seqlens=cu_seqlens, gate=gate, scale=scale,
-                            initial_state=initial_state, output_final_state=output_final_state)  # fmt: skip
+                            initial_state=initial_state, output_final_state=output_final_state,
+                            nothing=NOTHING)  # fmt: skip
     heads = max(q.shape[2], v.shape[2])
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     q, k, v = (expand_heads(x, heads) for x in (q * scale, k, v))

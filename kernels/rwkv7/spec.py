@@ -19,7 +19,7 @@ import torch.nn.functional as F
 
 from kernels.common.delta_state.spec import LIMITS, only_value_heads
 from kernels.common.heads import expand_heads
-from kernels.common.packed import per_sequence
+from kernels.common.packed import apart, per_sequence
 from suite import Cost, Operator, Problem
 from suite.cost import grad_io_bytes, io_bytes, state_bytes
 from suite.draw import normal, qkv
@@ -52,7 +52,7 @@ def make_inputs(problem: Problem, generator: torch.Generator) -> dict[str, Any]:
 def recurrence(q, k, v, log_decay, a, b, *, scale=None, initial_state=None, output_final_state=False,
                cu_seqlens=None):  # fmt: skip
     """One token at a time: q, k [B,T,H,K], v [B,T,HV,V], log_decay, a, b [B,T,HS,K] -> o [B,T,HS,V], state."""
-    if cu_seqlens is not None:
+    if apart(q, cu_seqlens):
         return per_sequence(recurrence, q, k, v, log_decay, a, b, cu_seqlens=cu_seqlens, initial_state=initial_state,
                             output_final_state=output_final_state, scale=scale)  # fmt: skip
     heads = v.shape[2]

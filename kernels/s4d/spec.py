@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from kernels.common.packed import per_sequence
+from kernels.common.packed import apart, per_sequence
 from suite import Cost, Operator, Problem, dtypes
 from suite.cost import state_bytes
 from suite.draw import normal, uniform
@@ -81,7 +81,7 @@ def recurrence(
     u, log_dt, A_real, A_imag, C, D, *, initial_state=None, output_final_state=False, cu_seqlens=None
 ) -> tuple[Any, Any]:
     """One token at a time: u [B,T,HS,V] -> o [B,T,HS,V], and the state [sequences,HS,N,V]."""
-    if cu_seqlens is not None:
+    if apart(u, cu_seqlens):
 
         def one(u, **options):  # fmt: skip
             return recurrence(u, log_dt, A_real, A_imag, C, D, **options)

@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 
 from kernels.common.heads import expand_heads
-from kernels.common.packed import per_sequence
+from kernels.common.packed import apart, per_sequence
 from suite import Cost, Operator, Problem, dtypes
 from suite.cost import state_bytes
 from suite.draw import normal, uniform
@@ -72,7 +72,7 @@ def recurrence(
     u, delta, A, B, C, D, z, delta_bias, *, initial_state=None, output_final_state=False, cu_seqlens=None
 ) -> tuple[Any, Any]:
     """One token at a time: shapes as above -> o [B,T,HS,V], and the state [sequences,HS,N,V]."""
-    if cu_seqlens is not None:
+    if apart(u, cu_seqlens):
 
         def one(u, delta, B, C, z, **options):  # fmt: skip
             return recurrence(u, delta, A, B, C, D, z, delta_bias, **options)

@@ -36,7 +36,7 @@ def windowed_attention(q, k, v, *, causal=True, window=1024, dilation=1, scale=N
             ahead = 0 if causal else min(window - 1, (end - 1 - t) // dilation)
             seen = slice(t - behind * dilation, t + ahead * dilation + 1, dilation)
             outputs.append(attend(q[:, t] * scale, k[:, seen], v[:, seen]))
-    return torch.stack(outputs, dim=1), None
+    return torch.stack(outputs, dim=1) if outputs else v, None
 
 
 def pairs(problem: Problem) -> float:

@@ -37,7 +37,7 @@ def attention(q, k, v, *, causal=True, scale=None, cu_seqlens=None):
         for t in range(first, end):
             last = t + 1 if causal else end
             outputs.append(attend(q[:, t] * scale, k[:, first:last], v[:, first:last]))
-    return torch.stack(outputs, dim=1), None
+    return torch.stack(outputs, dim=1) if outputs else v, None
 
 
 def pairs(problem: Problem) -> float:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 
 from kernels.common.heads import expand_heads
-from kernels.common.packed import per_sequence
+from kernels.common.packed import apart, per_sequence
 from suite import Cost, Problem, dtypes
 from suite.cost import state_bytes
 from suite.draw import normal
@@ -19,7 +19,7 @@ from suite.draw import normal
 def recurrence(q, k, v, log_decay, *, u=None, scale: float, initial_state=None, output_final_state=False,
                cu_seqlens=None):  # fmt: skip
     """q [B,T,H,K], k [B,T,HK,K], v [B,T,HV,V], log_decay [B,T,HS,K], u [HS,K] -> o [B,T,HS,V], and the state."""
-    if cu_seqlens is not None:
+    if apart(q, cu_seqlens):
         return per_sequence(recurrence, q, k, v, log_decay, cu_seqlens=cu_seqlens, initial_state=initial_state,
                             output_final_state=output_final_state, u=u, scale=scale)  # fmt: skip
     heads = max(q.shape[2], v.shape[2])

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 
 from kernels.common.heads import expand_heads
-from kernels.common.packed import per_sequence
+from kernels.common.packed import apart, per_sequence
 from suite import Axis, Cost, Problem
 from suite.cost import state_bytes
 from suite.draw import normal, uniform
@@ -48,7 +48,7 @@ def recurrence(q, k, v, beta, log_decay=None, *, l2norm: bool = False, scale: fl
 
     The dimension of steps may be left out. Returns o [B,T,HV,V] and, where asked for, the state [N,HV,K,V].
     """
-    if cu_seqlens is not None:
+    if apart(q, cu_seqlens):
         gates = (beta,) if log_decay is None else (beta, log_decay)
         return per_sequence(recurrence, q, k, v, *gates, cu_seqlens=cu_seqlens, initial_state=initial_state,
                             output_final_state=output_final_state, l2norm=l2norm, scale=scale)  # fmt: skip

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import torch
 
 from kernels.common.heads import expand_heads
-from kernels.common.packed import per_sequence
+from kernels.common.packed import apart, per_sequence
 from suite import Cost, Problem
 from suite.cost import grad_io_bytes, io_bytes, state_bytes
 from suite.draw import normal
@@ -30,7 +30,7 @@ def decayed_recurrence(
     heads = max(q.shape[2], v.shape[2])
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     log_decay = log_decay.expand(*q.shape[:2], heads)
-    if cu_seqlens is not None:
+    if apart(q, cu_seqlens):
         return per_sequence(decayed_recurrence, q, k, v, log_decay, cu_seqlens=cu_seqlens, scale=scale,
                             initial_state=initial_state, output_final_state=output_final_state)  # fmt: skip
     q, k, v = (expand_heads(x, heads) for x in (q * scale, k, v))
