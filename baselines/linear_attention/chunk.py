@@ -22,7 +22,7 @@ from baselines.linear_attention.inputs import State, features, pack, unpack
 from baselines.linear_attention.naive import lengths
 from baselines.precision import widen
 from kernels.common.packed import apart, host_copy, per_sequence
-from kernels.linear_attention.spec import EPS, features_of, linear_attention
+from kernels.linear_attention.spec import features_of, linear_attention, map_named
 from suite import Problem
 from suite.problem import Value
 
@@ -81,7 +81,7 @@ def torch_chunk(
         total = (widen(qc) @ (z if causal else final_z[:, None])[..., None]).squeeze(-1)
         if scores is not None:
             total = total + widen(scores).sum(-1)
-        o = o / (s * total + EPS)[..., None]
+        o = o / (s * total + map_named(feature_map).eps)[..., None]
     final = pack(final_S, final_z, initial_state) if output_final_state else None
     return o.to(dtype).transpose(2, 3).flatten(1, 2)[:, :T], final
 

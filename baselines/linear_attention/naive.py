@@ -17,7 +17,7 @@ import torch
 from baselines.linear_attention.inputs import State, features, pack, unpack
 from baselines.precision import widen
 from kernels.common.packed import apart, host_copy, per_sequence
-from kernels.linear_attention.spec import EPS, features_of, linear_attention
+from kernels.linear_attention.spec import features_of, linear_attention, map_named
 from suite import Problem
 from suite.problem import Value
 
@@ -66,7 +66,7 @@ def naive(
     if z is not None:
         total = total + (qf @ widen(z)[..., None]).squeeze(-1)
     if normalised:
-        o = o / (total + EPS)[..., None]
+        o = o / (total + map_named(feature_map).eps)[..., None]
     final = _final(kf, vf, S, z, normalised, initial_state) if output_final_state else None
     return o.transpose(1, 2).to(v.dtype), final
 

@@ -9,7 +9,7 @@ import torch
 
 from baselines.linear_attention.inputs import State, features, unpack
 from baselines.precision import widen
-from kernels.linear_attention.spec import EPS, linear_attention
+from kernels.linear_attention.spec import linear_attention, map_named
 
 
 @linear_attention.implementation("torch_step", origin="baseline", passes={"decode"})
@@ -27,5 +27,5 @@ def torch_step(
     o = widen(qf[..., None, :].to(S.dtype) @ S).squeeze(-2)
     if z is not None:
         z.add_(kf)
-        o = o / ((qf * widen(z)).sum(-1, keepdim=True) + EPS)
+        o = o / ((qf * widen(z)).sum(-1, keepdim=True) + map_named(feature_map).eps)
     return o[:, None].to(v.dtype)

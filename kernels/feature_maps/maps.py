@@ -32,6 +32,11 @@ def favor_features(x: torch.Tensor, projection: torch.Tensor, query: bool) -> to
     With normal w_m, phi(q) . phi(k) is an unbiased estimate of exp(q . k / sqrt(K)). A query's largest exponent is
     subtracted: the normaliser cancels it, so no gradient flows into it. A key has no such stabiliser: the largest of
     all keys would look into the future, and no state could be kept. Its exponent is at most |w_m|^2 / 2.
+
+    Features have no size of their own: with elements of standard deviation s and K = 64, a key's are about
+    exp(-4 s^2), and any common factor of all keys cancels in the quotient. So nothing of a fixed size is added, neither
+    to them nor to the normaliser, which is above 0. The paper's code takes the largest exponent off all keys and then
+    adds 1e-6 to features of queries and keys: at s = 2 that moves the output by 14 %, and by 33 % with 256 features.
     """
     scaled = x * x.shape[-1] ** -0.25
     exponent = scaled @ projection.T - scaled.square().sum(-1, keepdim=True) / 2
@@ -56,6 +61,8 @@ def taylor_count(K: int) -> int:
     return 1 + K + K * (K + 1) // 2
 
 
+# Keeps 0 / 0 from being NaN where all features of a key underflow, and counts for nothing elsewhere.
+TINY = 1e-30
 LINEAR = "Katharopoulos et al. 2020, arXiv:2006.16236"
 register(FeatureMap("identity", LINEAR, lambda x: x, elementwise=True, widened=False))
 register(FeatureMap("relu", LINEAR, F.relu, elementwise=True, positive=True, widened=False))
@@ -80,7 +87,7 @@ register(
 register(
     FeatureMap(
         "favor", "Choromanski et al. 2020, arXiv:2009.14794", favor_features, lambda K, M: M, positive=True,
-        projected=True, flops=lambda K, F: 2 * K * F + 2 * K + 3 * F, special=lambda K, F: F,
+        projected=True, eps=TINY, flops=lambda K, F: 2 * K * F + 2 * K + 3 * F, special=lambda K, F: F,
     )
 )  # fmt: skip
 register(

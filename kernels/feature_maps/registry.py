@@ -32,6 +32,7 @@ class FeatureMap:
     projected:  whether it takes a projection [M, K], an input that is not differentiated
     widened:    whether x is cast to float32 before, where it is narrower: not needed by a single PyTorch operation,
                 which computes so inside
+    eps:        what is added to the normaliser s phi(q) . z: far below what it is, where features have a known size
     flops, special: (K, features) -> FLOPs and special functions of a row
     """
 
@@ -43,6 +44,7 @@ class FeatureMap:
     positive: bool = False
     projected: bool = False
     widened: bool = True
+    eps: float = 1e-6
     flops: Count = lambda K, F: 0.0
     special: Count = lambda K, F: 0.0
 

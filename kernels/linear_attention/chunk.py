@@ -13,7 +13,7 @@ from kernels.common.linear_state.plan import MAX_DIM
 from kernels.common.linear_state.shape import Shape, of_problem
 from kernels.feature_maps.function import mapped
 from kernels.feature_maps.registry import map_named
-from kernels.linear_attention.spec import EPS, features_of, linear_attention, map_of
+from kernels.linear_attention.spec import features_of, linear_attention, map_of
 from suite import Problem
 from suite.problem import Value
 
@@ -82,7 +82,7 @@ def chunk_linear_attention(q, k, v, *, projection=None, feature_map: str = "iden
         q, k = mapped(phi, q, k, projection)
         feature_map = "identity"
     return chunk_linear_state(
-        q, k, v, feature_map=feature_map, normalised=normalised, causal=causal, scale=scale, eps=EPS,
+        q, k, v, feature_map=feature_map, normalised=normalised, causal=causal, scale=scale, eps=phi.eps,
         initial_state=initial_state, output_final_state=output_final_state, cu_seqlens=cu_seqlens,
         cu_seqlens_cpu=cu_seqlens_cpu, chunk=chunk,
     )  # fmt: skip

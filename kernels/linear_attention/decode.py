@@ -11,7 +11,7 @@ from kernels.common.linear_state.step import step_linear_state
 from kernels.feature_maps.function import mapped
 from kernels.feature_maps.registry import map_named
 from kernels.linear_attention.chunk import on_chip, supports
-from kernels.linear_attention.spec import EPS, features_of, linear_attention
+from kernels.linear_attention.spec import features_of, linear_attention
 from suite import Problem
 from suite.problem import Value
 
@@ -39,4 +39,6 @@ def step_linear_attention(q, k, v, *, state, projection=None, feature_map: str =
     if not on_chip(feature_map, differentiated=False):
         q, k = mapped(phi, q, k, projection)
         feature_map = "identity"
-    return step_linear_state(q, k, v, state=state, feature_map=feature_map, normalised=normalised, scale=scale, eps=EPS)
+    return step_linear_state(
+        q, k, v, state=state, feature_map=feature_map, normalised=normalised, scale=scale, eps=phi.eps
+    )

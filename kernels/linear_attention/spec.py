@@ -2,11 +2,12 @@
 
     S_t = S_{t-1} + phi(k_t) v_t^T        z_t = z_{t-1} + phi(k_t)
     o_t = s phi(q_t)^T S_t                              (normalised = False)
-    o_t = s phi(q_t)^T S_t / (s phi(q_t) . z_t + eps)   (normalised = True, eps = 1e-6)
+    o_t = s phi(q_t)^T S_t / (s phi(q_t) . z_t + eps)   (normalised = True)
 
 Where not causal, every token reads the sums over its whole sequence instead of S_t and z_t. s is `scale`, 1/sqrt(K) by
 default. phi is one of kernels/feature_maps, `feature_map`, and makes F features of K elements; favor takes a
-`projection` [M, K], which has no gradient. The state is S [N, HS, F, V]; normalised, the pair (S, z) with z [N, HS, F].
+`projection` [M, K], which has no gradient. eps is the map's own: 1e-6, but 1e-30 for favor, whose features may be far
+smaller. The state is S [N, HS, F, V]; normalised, the pair (S, z) with z [N, HS, F].
 Source: Katharopoulos et al. 2020, arXiv:2006.16236; the maps' own are in kernels/feature_maps/maps.py.
 """
 
@@ -30,7 +31,6 @@ from suite.draw import normal, qkv, uniform
 from suite.dtypes import torch_dtype
 from suite.problem import Value
 
-EPS = 1e-6
 # Tokens whose features a state is drawn from, where the map's features are of no known size.
 SAMPLE = 32
 
@@ -97,17 +97,17 @@ def recurrence(q, k, v, *, projection=None, feature_map="identity", normalised=F
         S = S + k[:, t, :, :, None] * v[:, t, :, None, :]
         z = z + k[:, t]
         if causal:
-            outputs.append(_read(q[:, t], S, z if normalised else None))
+            outputs.append(_read(q[:, t], S, z if normalised else None, phi.eps))
     if not causal:
-        outputs = [_read(q[:, t], S, z if normalised else None) for t in range(q.shape[1])]
+        outputs = [_read(q[:, t], S, z if normalised else None, phi.eps) for t in range(q.shape[1])]
     final = (S, z) if normalised else S
     return torch.stack(outputs, dim=1), (final if output_final_state else None)
 
 
-def _read(q, S, z):
+def _read(q, S, z, eps):
     """What a token's scaled features [B,HS,F] read of a state."""
     o = torch.einsum("bhk,bhkv->bhv", q, S)
-    return o if z is None else o / ((q * z).sum(-1, keepdim=True) + EPS)
+    return o if z is None else o / ((q * z).sum(-1, keepdim=True) + eps)
 
 
 def cost(problem: Problem, tunables: Mapping[str, Value]) -> Cost:

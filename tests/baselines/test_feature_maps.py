@@ -11,9 +11,12 @@ from types import ModuleType
 import pytest
 import torch
 
+import baselines.linear_attention.chunk
 import baselines.linear_attention.step
 import baselines.softmax_attention.naive  # noqa: F401  (registers)
 from baselines.linear_attention.based import BASED
+from baselines.linear_attention.naive import naive
+from kernels.feature_maps.maps import favor_features
 from kernels.feature_maps.registry import FEATURE_MAPS, NAMES
 from kernels.linear_attention.spec import features_of, linear_attention, recurrence
 from kernels.softmax_attention.spec import attention
@@ -58,6 +61,22 @@ def test_half_precision_stays_within_its_limit(name: str, dtype: str) -> None:
     own = {"feature_map": name, "normalised": True}
     found = check_case(linear_attention, "torch_chunk", problem(own, K=16, dtype=dtype, pass_="fwd"))
     assert found.ok, found.reason
+
+
+@pytest.mark.parametrize("features", [64, 256])
+@pytest.mark.parametrize("spread", [1.0, 2.0, 3.0])
+def test_favor_is_the_quotient_of_its_features_however_large_q_and_k_are(spread: float, features: int) -> None:
+    """The oracle in float64, naive in float32, against sums without any eps or maximum, in float64."""
+    at = problem({"feature_map": "favor", "normalised": True, "features": features}, T=64, H=1, HK=1, HV=1, K=64, V=8)
+    inputs = draw_inputs(linear_attention, at, 0)
+    inputs["q"], inputs["k"] = inputs["q"] * spread, inputs["k"] * spread
+    exact = {name: x.double() for name, x in inputs.items()}
+    phi_q, phi_k = (favor_features(exact[name][0, :, 0], exact["projection"], query=False) for name in "qk")
+    weights = (phi_q @ phi_k.T).tril()
+    expected = (weights @ exact["v"][0, :, 0] / weights.sum(-1, keepdim=True))[None, :, None]
+    words = {"feature_map": "favor", "normalised": True}
+    assert difference(linear_attention.oracle(**exact, **words)[0], expected).error < 1e-9
+    assert difference(naive(**inputs, **words)[0], expected).error < 1e-4
 
 
 @pytest.mark.parametrize("name", NEW)
