@@ -18,7 +18,7 @@ import torch
 
 from suite.calling import GRADIENT, Call, Tensors, draw_cotangents
 from suite.errors import UsageError
-from suite.faults import classify
+from suite.faults import blamed, classify, place_of_code, returned
 from suite.guarding import Guard
 from suite.inputs import Inputs, draw_inputs, each, flat
 from suite.numerics import FLOOR, Difference, difference, limit_of, not_finite, rms
@@ -83,10 +83,10 @@ class Checker:
             if wrong := guard.broken() or self._changed(call.inputs):
                 return Check("incorrect", wrong, check_T=self.check_T, first_s=first_s)
             again = self._produce(self._call(implementation, tunables))
+            check = self._compare(produced)
         except Exception as error:
             status, reason = classify(error, implementation)
             return Check(status, reason, check_T=self.check_T)
-        check = self._compare(produced)
         check.first_s = first_s
         check.repeatable = all(torch.equal(x, again[name]) for name, x in produced.items())
         return check
@@ -99,9 +99,9 @@ class Checker:
                 x.copy_(flat(self.inputs)[name])
         try:
             produced = self._produce(replace(call, problem=self.problem, cotangents=None))
+            found = self._compare(produced)
         except Exception as error:
             return Check(*classify(error, call.implementation))
-        found = self._compare(produced)
         found.reason = found.reason and f"on other inputs after timing: {found.reason}"
         return found
 
@@ -130,7 +130,14 @@ class Checker:
     def reference(self) -> Reference:
         """The oracle's values, computed when first asked for."""
         if self._reference is None:
-            self._reference = reference(self.operator, self.problem, self.inputs, self._cotangents, pick=self.seed)
+            op = self.operator
+            with blamed("oracle", op.name, place_of_code(op.oracle, op.place)):
+                self._reference = reference(op, self.problem, self.inputs, self._cotangents, pick=self.seed)
+            o = self._reference.values.get("o")
+            if o is None or bool(o.isnan().any()):
+                self._reference = None
+                place = place_of_code(op.oracle, op.place)
+                raise returned("oracle", op.name, place, o, "an o, a tensor without NaN, first")
         return self._reference
 
     def _compare(self, produced: Tensors) -> Check:
@@ -240,7 +247,7 @@ def refusal(operator: Operator, implementation: Implementation, problem: Problem
         return f"{operator.name} has no {problem.pass_} pass"
     if problem.initial_state and not operator.stateful:
         return f"{operator.name} has no state to start from"
-    if operator.supports and (reason := operator.supports(problem)):
+    if reason := operator.refused(problem):
         return reason
     if device not in implementation.devices:
         return f"{implementation.name} does not run on {device}, only on {', '.join(sorted(implementation.devices))}"

@@ -9,13 +9,17 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import importlib.util
+import os
 import pkgutil
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import NoReturn
 
 from suite.errors import DiscoveryError
+from suite.faults import place_of
 from suite.registry import Absent, Operator, Registry
 from suite.tuning import use_root
 
@@ -48,7 +52,8 @@ def _package(name: str, root: Path) -> ModuleType:
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))
     try:
-        package = importlib.import_module(name)
+        with _told(f"package {name}/"):
+            package = importlib.import_module(name)
     except ImportError as error:
         raise DiscoveryError(f"cannot import {name}/ under {root}: {error}; is this a checkout of subquad?") from error
     found = Path(package.__file__ or "").resolve()
@@ -64,15 +69,53 @@ def _modules(package: ModuleType, registry: Registry) -> Iterator[ModuleType]:
     yield package
     for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}.", onerror=lambda _: None):
         try:
-            yield importlib.import_module(found.name)
+            with _told(f"module {found.name}"):
+                module = importlib.import_module(found.name)
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] in (*PACKAGES, "suite", ""):
                 raise DiscoveryError(f"module {found.name} does not import: {error}") from error
             registry.absent.append(Absent(found.name, f"{error.name} is not installed"))
-        except DiscoveryError:
-            raise
-        except Exception as error:
-            raise DiscoveryError(f"module {found.name} raises on import: {type(error).__name__}: {error}") from error
+        except ImportError as error:
+            raise DiscoveryError(_raises(f"module {found.name}", error)) from error
+        else:
+            yield module
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Import something inside: whatever it raises becomes a DiscoveryError that names it, but for an ImportError.
+
+    A module that ends Python would end a gate with an exit code of its own. Ctrl-C stays Ctrl-C, and is told.
+    """
+    leave, pid = os._exit, os.getpid()
+    importing = True
+
+    def refused(code: int) -> NoReturn:
+        # A child that the module forked may leave, and so may who kept this function for later.
+        if os.getpid() != pid or not importing:
+            leave(code)
+        raise SystemExit(code)
+
+    os._exit = refused
+    try:
+        yield
+    except (DiscoveryError, ImportError):
+        raise
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(f"while {what} was imported") from error
+    except SystemExit as error:
+        place = place_of(error)
+        raise DiscoveryError(f"{what} ends Python on import: exit code {error.code!r}, {place}; remove that") from error
+    except BaseException as error:
+        raise DiscoveryError(_raises(what, error)) from error
+    finally:
+        importing = False
+        os._exit = leave
+
+
+def _raises(what: str, error: BaseException) -> str:
+    place = place_of(error)
+    return f"{what} raises on import: {type(error).__name__}: {error}" + (f" ({place})" if place else "")
 
 
 def _plugin(path: Path) -> ModuleType:
@@ -89,26 +132,25 @@ def _plugin(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        with _told(f"--load {path}"):
+            spec.loader.exec_module(module)
     except BaseException as error:
         del sys.modules[name]
-        if isinstance(error, DiscoveryError | KeyboardInterrupt):
-            raise
-        raise DiscoveryError(f"--load {path} raises on import: {type(error).__name__}: {error}") from error
+        if isinstance(error, ImportError):
+            raise DiscoveryError(_raises(f"--load {path}", error)) from error
+        raise
     return module
 
 
 def _entry(entry: importlib.metadata.EntryPoint) -> ModuleType:
+    what = f"entry point {entry.name} = {entry.value}"
     try:
-        loaded = entry.load()
-    except Exception as error:
-        raise DiscoveryError(
-            f"entry point {entry.name} = {entry.value} raises: {type(error).__name__}: {error}"
-        ) from error
+        with _told(what):
+            loaded = entry.load()
+    except (ImportError, AttributeError) as error:
+        raise DiscoveryError(_raises(what, error)) from error
     if not isinstance(loaded, ModuleType):
-        raise DiscoveryError(
-            f"entry point {entry.name} = {entry.value} is no module; point it at the module that registers"
-        )
+        raise DiscoveryError(f"{what} is no module; point it at the module that registers")
     return loaded
 
 

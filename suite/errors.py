@@ -39,6 +39,10 @@ class DiscoveryError(SubquadError):
     """A package, plug-in or entry point that could not be loaded, or two things under one name."""
 
 
+class PluginError(SubquadError):
+    """Code that an operator or implementation brought raised, or returned what it may not; file and line are named."""
+
+
 class IncomparableError(SubquadError):
     """Two sides that may not be compared: other machines, or a revision whose code does not load."""
 

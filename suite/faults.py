@@ -1,12 +1,21 @@
-"""What an exception of an implementation means: the status and reason of its record."""
+"""What an exception of an implementation means: the status and reason of its record, with file and line.
+
+>>> with blamed("cost", "running_mean", "mine.py:9"):
+...     cost = operator.cost(problem, tunables)
+"""
 
 from __future__ import annotations
 
 import re
+import sysconfig
+import traceback
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from suite.errors import Escaped, Unsupported
+from suite.errors import Escaped, PluginError, Unsupported
 
 if TYPE_CHECKING:
     from suite.registry import Implementation
@@ -32,6 +41,8 @@ REFUSAL = re.compile(
 def classify(error: BaseException, implementation: Implementation | None = None) -> tuple[str, str]:
     """(status, reason) of an exception raised by an implementation; without one, nothing is taken for a refusal."""
     kind, text = type(error).__name__, f"{type(error).__name__}: {error}"[:REASON_LENGTH]
+    if isinstance(error, PluginError):
+        return "error", str(error)[:REASON_LENGTH]
     if isinstance(error, Unsupported):
         return "unsupported", str(error)[:REASON_LENGTH]
     if isinstance(error, Escaped):
@@ -51,7 +62,62 @@ def classify(error: BaseException, implementation: Implementation | None = None)
     if implementation is not None and _refuses(error, implementation):
         assert implementation.requires is not None
         return "unsupported", f"{implementation.requires.distribution}: {error}"[:REASON_LENGTH]
-    return "error", text
+    place = place_of(error)
+    return "error", f"{text} ({place})" if place else text
+
+
+@contextmanager
+def blamed(what: str, owner: str, place: str) -> Iterator[None]:
+    """Every call of code that an operator or implementation brought stands in such a block.
+
+    what:  which of its functions
+    owner: OPERATOR or OPERATOR/IMPLEMENTATION
+    place: where it was registered, told when no frame of its own is known
+    Raises PluginError for what is raised inside, with file and line. What has a status of its own (no memory, not
+    supported) passes through, and so does Ctrl-C.
+    """
+    try:
+        yield
+    except PluginError:
+        raise
+    except (Exception, SystemExit) as error:
+        if classify(error)[0] != "error":
+            raise
+        text = f"{type(error).__name__}: {error}"[:REASON_LENGTH]
+        raise PluginError(f"{what} of {owner} raises {text} ({place_of(error) or place})") from error
+
+
+def returned(what: str, owner: str, place: str, value: object, wanted: str) -> PluginError:
+    """The error of a function that returned what it may not."""
+    told = repr(value)
+    told = told if len(told) <= 80 else f"{told[:77]}..."
+    return PluginError(f"{what} of {owner} returned {told} ({place}); it must return {wanted}")
+
+
+def place_of(error: BaseException) -> str:
+    """FILE:LINE of the innermost frame that is neither the suite's nor a library's; empty when there is none.
+
+    Where all is a library's, as in an installed plug-in, it is the frame that the suite called.
+    """
+    frames = [each for each in traceback.extract_tb(error.__traceback__) if _foreign(each.filename)]
+    own = [each for each in frames if not each.filename.startswith(_libraries())]
+    chosen = own[-1] if own else frames[0] if frames else None
+    return f"{chosen.filename}:{chosen.lineno}" if chosen else ""
+
+
+def place_of_code(fn: object, otherwise: str) -> str:
+    """FILE:LINE where a function is defined, or `otherwise` where Python does not know."""
+    code = getattr(fn, "__code__", None)
+    return f"{code.co_filename}:{code.co_firstlineno}" if code else otherwise
+
+
+def _foreign(filename: str) -> bool:
+    return not filename.startswith(("<", f"{Path(__file__).parent}/"))
+
+
+@cache
+def _libraries() -> tuple[str, ...]:
+    return tuple(f"{sysconfig.get_path(name)}/" for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 
 
 def _refuses(error: BaseException, implementation: Implementation) -> bool:

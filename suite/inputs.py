@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from suite.faults import blamed, place_of_code, returned
 from suite.problem import Problem
 from suite.registry import Operator
 
@@ -25,7 +26,7 @@ def draw_inputs(operator: Operator, problem: Problem, seed: int, device: str = "
     In passes that differentiate, floats that are not the operator's constants require gradients.
     """
     generator = torch.Generator(device=device).manual_seed(seed)
-    inputs = operator.inputs(problem, generator)
+    inputs = _drawn(operator, problem, generator)
     if problem.differentiates:
         free = {name: value for name, value in inputs.items() if name not in operator.constants}
         inputs |= each(lambda x: x.detach().requires_grad_() if x.is_floating_point() else x, free)
@@ -34,6 +35,19 @@ def draw_inputs(operator: Operator, problem: Problem, seed: int, device: str = "
         cpu = torch.tensor(bounds, dtype=torch.int32)
         inputs |= {"cu_seqlens": cpu.to(device), "cu_seqlens_cpu": cpu}
     return inputs
+
+
+def _drawn(operator: Operator, problem: Problem, generator: torch.Generator) -> Inputs:
+    with blamed("inputs", operator.name, operator.place):
+        inputs = operator.inputs(problem, generator)
+    place = place_of_code(operator.inputs, operator.place)
+    if not isinstance(inputs, Mapping) or not all(isinstance(name, str) for name in inputs):
+        raise returned("inputs", operator.name, place, inputs, "a dict of tensors by name")
+    for name, value in inputs.items():
+        parts = value if isinstance(value, tuple) else (value,)
+        if not all(isinstance(part, torch.Tensor) for part in parts):
+            raise returned("inputs", operator.name, place, {name: value}, "tensors, or tuples of tensors")
+    return dict(inputs)
 
 
 def each(fn: Callable[[torch.Tensor], torch.Tensor], inputs: Mapping[str, Any]) -> Inputs:

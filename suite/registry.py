@@ -11,6 +11,9 @@ operator's decorator registered. Nothing here knows any operator by name.
 from __future__ import annotations
 
 import inspect
+import json
+import math
+import numbers
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -19,6 +22,7 @@ from typing import Any, Literal
 
 from suite.cost import Cost
 from suite.errors import DiscoveryError, UsageError, unknown
+from suite.faults import blamed, place_of_code, returned
 from suite.problem import PASSES, STANDARD_AXES, Axis, Problem, Value
 from suite.requirement import Requirement
 
@@ -93,9 +97,53 @@ class Implementation:
             value = problem.axis(axis.name)
             if value != axis.default and axis.name not in self.parameters:
                 return f"{self.name} serves only {axis.token(axis.default)}, not {axis.token(value)}"
-        if self.requires and (missing := self.requires.missing()):
+        if missing := self.missing():
             return missing
-        return self.supports(problem, tunables) if self.supports else None
+        return _reason(self.supports, self.title, self.place, problem, tunables)
+
+    @property
+    def title(self) -> str:
+        """OPERATOR/IMPLEMENTATION."""
+        return f"{self.operator}/{self.name}"
+
+    def missing(self) -> str | None:
+        """Why the library it needs can not be used, with the remedy, or None."""
+        if self.requires is None:
+            return None
+        with blamed("requires", self.title, self.place):
+            return self.requires.missing()
+
+    def executed(self, problem: Problem, tunables: Mapping[str, Value]) -> float | None:
+        """FLOPs by its own `flops_exec`, None where it has none. PluginError unless it is a number of at least 0."""
+        if self.flops_exec is None:
+            return None
+        with blamed("flops_exec", self.title, self.place):
+            flops = self.flops_exec(problem, tunables)
+        if (number := _amount(flops)) is None:
+            place = place_of_code(self.flops_exec, self.place)
+            raise returned("flops_exec", self.title, place, flops, "a number of at least 0")
+        return number
+
+    def configured(self, problem: Problem, tunables: Mapping[str, Value]) -> dict[str, Any]:
+        """What `configuration` says, {} without one. PluginError unless it is a mapping that JSON can hold."""
+        if self.configuration is None:
+            return {}
+        with blamed("configuration", self.title, self.place):
+            found = self.configuration(problem, tunables)
+        try:
+            if isinstance(found, Mapping) and all(isinstance(name, str) for name in found):
+                return json.loads(json.dumps(dict(found), allow_nan=False))
+        except (TypeError, ValueError, RecursionError):
+            pass
+        place = place_of_code(self.configuration, self.place)
+        raise returned("configuration", self.title, place, found, "a mapping of names to what JSON can hold")
+
+    def searched(self, problem: Problem, tunables: Mapping[str, Value]) -> dict[str, list[Mapping[str, int]]]:
+        """What `search` says as lists, {} without one."""
+        if self.search is None:
+            return {}
+        with blamed("search", self.title, self.place):
+            return {key: list(launches) for key, launches in self.search(problem, tunables).items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,19 +280,71 @@ class Operator:
         """Cost of one call of the problem's pass, with an implementation's executed FLOPs where it serves it."""
         tunables = tunables or {}
         if problem.pass_ == "fwdbwd":
-            parts = [self.cost(problem.replace(pass_=each), tunables) for each in ("fwd", "bwd")]
+            parts = [self._cost(problem.replace(pass_=each), tunables) for each in ("fwd", "bwd")]
             cost = Cost(**{f.name: sum(getattr(part, f.name) for part in parts) for f in fields(Cost)})
         else:
-            cost = self.cost(problem, tunables)
+            cost = self._cost(problem, tunables)
         # What it does not serve, it has no plan for: to ask would raise.
         made = implementation
         if made and made.flops_exec and not made.unsupported(problem, tunables, self.axes):
-            cost = cost.executing(made.flops_exec(problem, tunables))
+            flops = made.executed(problem, tunables)
+            cost = cost if flops is None else cost.executing(flops)
         return cost
+
+    def _cost(self, problem: Problem, tunables: Mapping[str, Value]) -> Cost:
+        """What `cost` says; PluginError unless it is a Cost of numbers of at least 0, with bytes above 0."""
+        with blamed("cost", self.name, self.place):
+            cost = self.cost(problem, tunables)
+        place = place_of_code(self.cost, self.place)
+        if not isinstance(cost, Cost):
+            raise returned("cost", self.name, place, cost, "a suite.Cost")
+        found = {f.name: _amount(getattr(cost, f.name)) for f in fields(Cost)}
+        for name, number in found.items():
+            if number is None or (name == "bytes_compulsory" and number == 0):
+                wanted = f"a Cost whose {name} is a number {'above' if name == 'bytes_compulsory' else 'of at least'} 0"
+                raise returned("cost", self.name, place, cost, wanted)
+        return Cost(**found)  # type: ignore[arg-type]  # none is None
+
+    def refused(self, problem: Problem) -> str | None:
+        """Why the operator is not defined on a problem, or None."""
+        return _reason(self.supports, self.name, self.place, problem)
+
+    def bound_of(self, problem: Problem, on_chip: float) -> float:
+        """Bytes that any algorithm has to move with that memory on chip; 0 where no bound is known."""
+        if self.io_bound is None:
+            return 0.0
+        with blamed("io_bound", self.name, self.place):
+            found = self.io_bound(problem, on_chip)
+        if (number := _amount(found)) is None:
+            place = place_of_code(self.io_bound, self.place)
+            raise returned("io_bound", self.name, place, found, "a number of at least 0")
+        return number
 
     def dims_of(self, name: str) -> str | tuple[str, ...]:
         """Dimensions of an input, as `dims` or the standard says."""
         return self.dims.get(name) or STANDARD_DIMS.get(name) or GATE_DIMS
+
+
+def _reason(supports: Callable[..., Any] | None, owner: str, place: str, *given: Any) -> str | None:
+    """What a `supports` says: a reason, or None. PluginError when it raises or says anything else."""
+    if supports is None:
+        return None
+    with blamed("supports", owner, place):
+        reason = supports(*given)
+    if reason is not None and not isinstance(reason, str):
+        raise returned("supports", owner, place_of_code(supports, place), reason, "a reason as text, or None")
+    return reason or None
+
+
+def _amount(value: Any) -> float | None:
+    """A finite number of at least 0 as Python's int or float; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return None
+    try:
+        number = value if type(value) is int else float(value)
+        return number if math.isfinite(float(number)) and number >= 0 else None
+    except OverflowError:
+        return None
 
 
 def _validate(made: Implementation) -> None:

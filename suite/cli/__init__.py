@@ -66,16 +66,30 @@ def _main(argv: list[str] | None) -> int:
     command = next((word for word in words if not word.startswith("-")), None)
     try:
         args = parser(command if command in COMMANDS else None).parse_args(words)
-        return int(args.run(args))
+        return _run(args)
     except SubquadError as error:
         print(f"subquad: {one_line(str(error))}", file=sys.stderr)
         return int(error.exit_code)
     except BrokenPipeError:
         sys.stderr.close()
         return int(Exit.PASS)
-    except KeyboardInterrupt:
-        print("subquad: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print(f"subquad: interrupted {error}".rstrip(), file=sys.stderr)
         return 130
+
+
+def _run(args: argparse.Namespace) -> int:
+    """The command's exit code; one that somebody's code chose in the middle of it is none."""
+    try:
+        return int(args.run(args))
+    except SystemExit as error:
+        from suite.faults import place_of
+
+        place = place_of(error)
+        if not place:
+            raise
+        print(f"subquad: {args.command} was ended by exit code {error.code!r} of {place}; remove that", file=sys.stderr)
+        return int(Exit.USAGE)
 
 
 def _module(command: str):

@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from suite.cli.selection import add_discovery
-from suite.errors import Exit
+from suite.errors import Exit, PluginError
 
 if TYPE_CHECKING:
     from suite.registry import Implementation, Operator, Registry
@@ -34,7 +34,10 @@ def run(args: argparse.Namespace) -> Exit:
 
 
 def _status(made: Implementation) -> str:
-    return (made.requires and made.requires.missing()) or ""
+    try:
+        return made.missing() or ""
+    except PluginError as error:
+        return str(error)
 
 
 def _rows(operators: list[Operator]) -> list[tuple[str, ...]]:

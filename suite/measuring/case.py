@@ -118,8 +118,7 @@ class ProblemRun:
             ready = [one for one in self.live if self._supported(one) and checker and self._checked(one, checker)]
             self._naive_ratios()
             del checker
-            shared = None if self.problem.pass_ == "decode" else self._inputs(torch_device)
-            ready = [one for one in ready if self._prepared(one, shared or self._inputs(torch_device))]
+            ready = self._all_prepared(ready, torch_device)
             timed = [self._time(ready, mode) for mode in self.modes]
             self._energy(ready)
             self._recheck(ready, torch_device)
@@ -152,8 +151,10 @@ class ProblemRun:
             if reason:
                 self._refuse(one, "unsupported", reason)
                 return False
-            if made.configuration:
-                one.record["configuration"] = dict(made.configuration(self.problem, tunables))
+            if one.record["reason"]:
+                self._refuse(one, one.record["status"], one.record["reason"])
+                return False
+            one.record["configuration"] = made.configured(self.problem, tunables)
         except Exception as error:
             self._refuse(one, *classify(error))
             return False
@@ -186,8 +187,22 @@ class ProblemRun:
     def _inputs(self, torch_device: str) -> Inputs:
         return draw_inputs(self.operator, self.problem, self.settings.seed, torch_device)
 
+    def _all_prepared(self, ready: list[_Live], torch_device: str) -> list[_Live]:
+        """What is ready to be timed, on inputs that all share; a step changes its state and gets its own."""
+        shared: Inputs | None = None
+        kept = []
+        for one in ready:
+            self.begin(one.index, "warmup")
+            try:
+                shared = shared if shared and self.problem.pass_ != "decode" else self._inputs(torch_device)
+            except Exception as error:
+                self._refuse(one, *classify(error))
+                continue
+            if self._prepared(one, shared):
+                kept.append(one)
+        return kept
+
     def _prepared(self, one: _Live, inputs: Inputs) -> bool:
-        self.begin(one.index, "warmup")
         try:
             start = time.perf_counter()
             tunables = dict(one.case.tunables)
@@ -261,7 +276,12 @@ class ProblemRun:
         self.begin(ready[0].index, "recheck")
         long = self.problem.differentiates and self.problem.T > BACKWARD_T
         problem = self.problem.replace(pass_="fwd") if long else self.problem
-        checker = Checker(self.operator, problem, device=torch_device, seed=self.settings.seed + RECHECK_SEED)
+        try:
+            checker = Checker(self.operator, problem, device=torch_device, seed=self.settings.seed + RECHECK_SEED)
+        except Exception as error:
+            for one in ready:
+                one.recheck = Check(*classify(error))
+            return
         for one in ready:
             self.begin(one.index, "recheck")
             assert one.call is not None

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import Any
 
 from suite.checking import Check
+from suite.errors import PluginError
 from suite.problem import Case
 from suite.registry import Implementation, Operator
 from suite.store.schema import SCHEMA
@@ -14,9 +16,16 @@ from suite.store.schema import SCHEMA
 
 def base_record(operator: Operator, implementation: Implementation, case: Case, *, kind: str, mode: str, device: str,
                 launch: int = 0, seed: int = 0, commit: str = "") -> dict[str, Any]:  # fmt: skip
-    """Everything about a case that is known before it is called; status and measurements are still to come."""
+    """Everything about a case that is known before it is called; status and measurements are still to come.
+
+    Where the operator's or the implementation's own account of its cost fails, the record is an error that says so.
+    """
     tunables = dict(case.tunables)
-    cost = operator.cost_of(case.problem, implementation, tunables)
+    reason, cost = "", {}
+    try:
+        cost = asdict(operator.cost_of(case.problem, implementation, tunables))
+    except PluginError as error:
+        reason = str(error)
     return {
         "schema": SCHEMA,
         "case_id": case.case_id,
@@ -32,7 +41,7 @@ def base_record(operator: Operator, implementation: Implementation, case: Case, 
         **{f"axis.{name}": value for name, value in case.problem.axes},
         **{f"tunable.{name}": value for name, value in tunables.items()},
         "status": "error",
-        "reason": "",
+        "reason": reason,
         "commit": commit,
         "configuration": {},
         "timer": "",
@@ -42,11 +51,7 @@ def base_record(operator: Operator, implementation: Implementation, case: Case, 
         "samples": [],
         "check": {},
         "check_T": None,
-        "flops_alg": cost.flops_alg,
-        "flops_exec": cost.flops_exec,
-        "bytes_compulsory": cost.bytes_compulsory,
-        "bytes_state": cost.bytes_state,
-        "special": cost.special,
+        **cost,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from suite.errors import PluginError
 from suite.measuring.case import Settings
 from suite.measuring.records import base_record
 from suite.plan import Group
@@ -43,7 +44,11 @@ def estimate(registry: Registry, groups: Sequence[Group], settings: Settings, la
 def _runs(registry: Registry, case: Case, device: str) -> bool:
     operator = registry.operator(case.operator)
     made = operator.implementations[case.implementation]
-    return device in made.devices and not made.unsupported(case.problem, dict(case.tunables), operator.axes)
+    try:
+        return device in made.devices and not made.unsupported(case.problem, dict(case.tunables), operator.axes)
+    except PluginError:
+        # Its record is an error, made in no time.
+        return False
 
 
 def _work(registry: Registry, case: Case, settings: Settings) -> float:

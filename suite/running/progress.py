@@ -29,7 +29,7 @@ BASE_WORK = 2e9
 
 def work_of(record: dict[str, Any]) -> float:
     """How much of a sweep's time a record stands for: nothing when it was refused, else more with its FLOPs."""
-    return 0.0 if record["status"] == "unsupported" else BASE_WORK + record["flops_exec"]
+    return 0.0 if record["status"] == "unsupported" else BASE_WORK + (record.get("flops_exec") or 0.0)
 
 
 class PlainProgress:

@@ -49,7 +49,7 @@ def profile(operator: Operator, implementation: Implementation, problem: Problem
         flops_exec=cost.flops_exec,
         special=cost.special,
         bytes_compulsory=cost.bytes_compulsory,
-        io_bound_bytes=operator.io_bound(problem, target.on_chip_bytes) if operator.io_bound else 0.0,
+        io_bound_bytes=operator.bound_of(problem, target.on_chip_bytes),
     )
     with aim(target):
         reason = _refused(operator, implementation, problem, tunables)

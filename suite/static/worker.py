@@ -12,8 +12,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from suite.errors import SubquadError
+from suite.errors import PluginError, SubquadError
 from suite.running.messages import Disconnected, open_channel
+from suite.static.model import Issued, Profile
 from suite.static.pretend import answering, pretending, target_of
 from suite.static.tasks import has, problem_of
 
@@ -39,11 +40,17 @@ class Worker:
         if request["do"] == "issued":
             from suite.static.issued import issued
 
-            return {"issued": vars(issued(operator, implementation, problem, tunables, self.target, request["T"]))}
+            try:
+                return {"issued": vars(issued(operator, implementation, problem, tunables, self.target, request["T"]))}
+            except PluginError as error:
+                return {"issued": vars(Issued("", reason=str(error)))}
         from suite.static.profiling import profile
 
-        taken = profile(operator, implementation, problem, tunables, self.target.arch, gpu=self.target.name,
-                        all_configs=request["all_configs"])  # fmt: skip
+        try:
+            taken = profile(operator, implementation, problem, tunables, self.target.arch, gpu=self.target.name,
+                            all_configs=request["all_configs"])  # fmt: skip
+        except PluginError as error:
+            taken = Profile(request["case_id"], self.target.arch, "error", str(error))
         return {"profile": taken.to_dict()}
 
 

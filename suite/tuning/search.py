@@ -36,7 +36,7 @@ def jobs(registry: Registry, groups: Sequence[Group], known: set[str], device: s
                 continue
             if made.unsupported(case.problem, tunables, operator.axes):
                 continue
-            search = {k: list(v) for k, v in made.search(case.problem, tunables).items() if k not in taken}
+            search = {k: v for k, v in made.searched(case.problem, tunables).items() if k not in taken}
             taken |= set(search)
             if search:
                 yield Job(case, search)

@@ -69,6 +69,60 @@ def test_plugin_that_fails(tmp_path: Path, text: str | None, words: str) -> None
         discover(load=[path])
 
 
+ENDS = {
+    "sys.exit(0)": "ends Python on import: exit code 0, {place}",
+    "sys.exit()": "ends Python on import: exit code None, {place}",
+    "raise SystemExit": "ends Python on import: exit code None, {place}",
+    "os._exit(0)": "ends Python on import: exit code 0, {place}",
+    "raise BaseException('odd')": "raises on import: BaseException: odd ({place})",
+    "raise GeneratorExit": "raises on import: GeneratorExit:  ({place})",
+    "1 / 0": "raises on import: ZeroDivisionError: division by zero ({place})",
+    "from os import nothing": "raises on import: ImportError",
+}
+
+
+@pytest.mark.parametrize(
+    ("where", "ending"),
+    [("load", each) for each in ENDS] + [(each, end) for each in ("module", "entry point") for end in list(ENDS)[:5:4]],
+)
+def test_code_that_ends_python_on_import_is_named(tmp_path: Path, where: str, ending: str) -> None:
+    text = f"import os, sys\n{ending}\n"
+    for name in ("kernels", "baselines"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("")
+    folder, load = {"load": (tmp_path, "load=['{0}']"), "module": (tmp_path / "baselines", "")}.get(
+        where, (tmp_path, "")
+    )
+    path = write(folder, text, "ending.py")
+    if where == "entry point":
+        info = tmp_path / "end_dist-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: end-dist\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text("[subquad.operators]\nend = ending\n")
+    code = (
+        "import pathlib\nfrom suite.discovery import discover\nfrom suite.errors import DiscoveryError\n"
+        f"try:\n    discover(pathlib.Path({str(tmp_path)!r}), {load.format(path)})\n"
+        "except DiscoveryError as error:\n    print('told:', error)\n    raise SystemExit(2)"
+    )
+    done = run_python(code, f"{tmp_path}:{ROOT}")
+    assert done.returncode == 2, done.stderr
+    assert {"load": f"--load {path}", "module": "module baselines.ending", "entry point": "entry point end"}[
+        where
+    ] in done.stdout
+    assert ENDS[ending].format(place=f"{path}:2") in done.stdout
+
+
+def test_an_import_that_is_interrupted_is_named_and_a_child_may_leave(tmp_path: Path) -> None:
+    text = (
+        "import os\nfrom os import _exit\npid = os.fork()\nif pid == 0:\n    os._exit(7)\n"
+        "assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7\n"
+    )
+    discover(load=[write(tmp_path, text, "forking_plugin.py")])
+    path = write(tmp_path, "raise KeyboardInterrupt", "interrupted_plugin.py")
+    with pytest.raises(KeyboardInterrupt, match=f"while --load {path} was imported"):
+        discover(load=[path])
+
+
 def test_entry_points(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, RUNNING_MEAN.replace("running_mean", "entry_mean"), "entry_module.py")
     info = tmp_path / "some_dist-1.0.dist-info"
