@@ -15,17 +15,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from suite.ceilings.cache import cache_folder, ceilings, renew
+from suite.ceilings.cache import ceilings, renew
 from suite.ceilings.steadiness import disturbed, warning
 
 if TYPE_CHECKING:
     from suite.ceilings.measuring import confirm, measure_ceilings
 
-__all__ = ["cache_folder", "ceilings", "confirm", "disturbed", "measure_ceilings", "renew", "warning"]
+__all__ = ["ceilings", "confirm", "disturbed", "measure_ceilings", "renew", "warning"]
 
 
 def __getattr__(name: str) -> Any:
-    # Who asks for the cache folder alone does not wait for torch.
+    # Who asks for ceilings that are kept does not wait for torch.
     if name in ("confirm", "measure_ceilings"):
         from suite.ceilings import measuring
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from suite.cachefolder import cache_folder, keep, kept
 from suite.ceilings.steadiness import better, disturbed
+from suite.errors import StoreError
 
 # What is measured, and how: another version measures again.
 VERSION = 3
@@ -19,11 +20,6 @@ VERSION = 3
 CLOCK_TOLERANCE = 0.02
 # Work beside a measurement seldom ends within seconds, and a run should not start with another try each time.
 RETRY_S = 600.0
-
-
-def cache_folder() -> Path:
-    """$SUBQUAD_CACHE, or ~/.cache/subquad."""
-    return Path(os.environ.get("SUBQUAD_CACHE") or Path.home() / ".cache" / "subquad")
 
 
 def ceilings(device: str, identity: Mapping[str, Any], *, refresh: bool = False) -> dict[str, Any]:
@@ -47,12 +43,12 @@ def ceilings(device: str, identity: Mapping[str, Any], *, refresh: bool = False)
     clocks = clocks_of(device)
     spin = spin_mhz(device)
     path = _path(device, {**identity, "clocks": clocks, "uuid": uuid_of(device)})
-    kept = None if refresh else _kept(path, spin)
-    if kept is not None and not (disturbed(kept) and _age_s(kept) > RETRY_S):
-        return kept
+    known = None if refresh else _known(path, spin)
+    if known is not None and not (disturbed(known) and _age_s(known) > RETRY_S):
+        return known
     found = measure_ceilings(device)
     spun = {} if spin is None else {"spin_mhz": spin}
-    found = (better(kept, found) if kept else found) | {"clocks": clocks | spun, "cache": path.name}
+    found = (better(known, found) if known else found) | {"clocks": clocks | spun, "cache": path.name}
     _keep(path, found)
     return found
 
@@ -68,9 +64,13 @@ def _path(device: str, identity: Mapping[str, Any]) -> Path:
     return cache_folder() / f"ceilings-{device}-{key}.json"
 
 
-def _kept(path: Path, spin: float | None) -> dict[str, Any] | None:
-    """What a file of the cache holds, unless it is of another clock."""
-    found = json.loads(path.read_text()) if path.is_file() else None
+def _known(path: Path, spin: float | None) -> dict[str, Any] | None:
+    """What a file of the cache holds, unless it is of another clock. StoreError when it is damaged."""
+    text = kept(path)
+    try:
+        found = json.loads(text) if text is not None else None
+    except ValueError as error:
+        raise StoreError(f"{path} holds no ceilings ({error}); delete it") from error
     return found if found and _same_clock(found.get("clocks", {}).get("spin_mhz"), spin) else None
 
 
@@ -85,7 +85,4 @@ def _same_clock(before: float | None, now: float | None) -> bool:
 
 
 def _keep(path: Path, found: Mapping[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}")
-    part.write_text(json.dumps(found, indent=1))
-    part.replace(path)
+    keep(path, json.dumps(found, indent=1))

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from suite.cli.sweeping import device_of
-from suite.errors import Exit
+from suite.errors import Exit, UsageError
 
 # Which entries of `launch` mean what; see suite/ceilings/units.py.
 LAUNCHES = {
@@ -28,6 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> Exit:
     from suite.gpus import known
+    from suite.running.messages import Disconnected
     from suite.running.process import measuring_worker
 
     device = device_of(args)
@@ -36,9 +37,12 @@ def run(args: argparse.Namespace) -> Exit:
         found = worker.ask(do="describe", device=device)
         identity = {**found["fingerprint"], "arch": found["device"]["arch"]}
         answer = worker.ask(do="ceilings", device=device, identity=identity, refresh=args.refresh)
+    except Disconnected as error:
+        last = worker.tail().splitlines()[-1:] or [str(error)]
+        raise UsageError(f"the worker that measures {device} ended by {worker.how_it_ended()}: {last[0]}") from error
     finally:
         worker.kill()
-    facts = {key: found[key] for key in ("device", "fingerprint", "versions", "commit")}
+    facts = {key: found[key] for key in ("device", "fingerprint", "versions", "commit", "no_commit")}
     gpu = known(found["device"]["name"])
     facts |= {"ceilings": answer["ceilings"], "datasheet": gpu.datasheet() if gpu else None}
     if args.json:

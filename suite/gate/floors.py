@@ -11,12 +11,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from suite.cachefolder import cache_folder, kept
+from suite.cachefolder import keep as keep_text
 from suite.errors import StoreError
 from suite.gate.decisions import SLOWER_LEVEL
 
@@ -49,10 +50,11 @@ def floor_of(time: Estimate) -> Floor:
 def load(device: str, fingerprint: Mapping[str, Any]) -> dict[Key, Floor]:
     """The floors measured on a machine with this fingerprint; empty where none were. StoreError when damaged."""
     path = _path(device, fingerprint)
-    if not path.is_file():
+    text = kept(path)
+    if text is None:
         return {}
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
+        rows = json.loads(text)
         return {(row["case_id"], row["mode"]): Floor(row["noise"], row["floor"], row["rounds"]) for row in rows}
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{path} holds no A/A floors ({error}); delete it and run `gate --calibrate`") from error
@@ -63,15 +65,10 @@ def keep(device: str, fingerprint: Mapping[str, Any], found: Mapping[Key, Floor]
     path = _path(device, fingerprint)
     known = {**load(device, fingerprint), **found}
     rows = [{"case_id": case_id, "mode": mode, **asdict(floor)} for (case_id, mode), floor in known.items()]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}")
-    part.write_text(json.dumps(rows, indent=1), encoding="utf-8")
-    part.replace(path)
+    keep_text(path, json.dumps(rows, indent=1))
     return path
 
 
 def _path(device: str, fingerprint: Mapping[str, Any]) -> Path:
-    from suite.ceilings import cache_folder
-
     key = hashlib.sha256(json.dumps([device, dict(fingerprint)], sort_keys=True).encode()).hexdigest()[:16]
     return cache_folder() / f"floors-{device}-{key}.json"

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from suite.cachefolder import variables
 from suite.discovery import ROOT
 from suite.errors import SubquadError, UsageError
 from suite.profiling.counters import Plan, base, figures_of, over_call, plan
@@ -153,7 +154,7 @@ def _run(command: Sequence[str]) -> str:
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, errors="replace", timeout=TIMEOUT_S, check=False,
-            stdin=subprocess.DEVNULL, cwd=ROOT, env={**os.environ, **ENVIRONMENT},
+            stdin=subprocess.DEVNULL, cwd=ROOT, env={**os.environ, **variables(), **ENVIRONMENT},
         )  # fmt: skip
     except OSError as error:
         raise UsageError(f"--tool ncu: {command[0]} can not be run: {error.strerror}; reinstall it") from error

@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from suite.cachefolder import variables
 from suite.cost import Cost
 from suite.discovery import ROOT
 from suite.environment import revision
@@ -85,7 +86,7 @@ def _run_target(command: Sequence[str], folder: Path, device: str) -> None:
 
 
 def _environment(device: str) -> dict[str, str]:
-    return {**os.environ, **({"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {})}
+    return {**os.environ, **variables(), **({"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {})}
 
 
 def _require_ok(folder: Path, code: int, said: str) -> dict[str, Any]:

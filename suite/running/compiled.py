@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from suite.ceilings import cache_folder
+from suite.cachefolder import cache_folder, writing
 
 VARIABLE = "TRITON_CACHE_DIR"
 
@@ -35,6 +35,8 @@ def compile_cache(run: Path) -> Iterator[CompileCache]:
         return
     name = hashlib.sha256(str(run.resolve()).encode()).hexdigest()[:16]
     folder = cache_folder() / "triton" / name
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     cache = CompileCache({VARIABLE: str(folder)})
     yield cache
     if not cache.keep:

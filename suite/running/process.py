@@ -13,8 +13,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from suite import cachefolder
 from suite.discovery import ROOT
-from suite.errors import DiscoveryError, IncomparableError
+from suite.errors import DiscoveryError, IncomparableError, UsageError
 from suite.running.messages import Channel, Disconnected
 
 START_TIMEOUT_S = 300.0
@@ -57,7 +58,8 @@ class WorkerProcess:
         self.channel = Channel(mine)
         self._process = subprocess.Popen(
             [sys.executable, "-m", module, str(theirs.fileno()), *words],
-            pass_fds=[theirs.fileno()], start_new_session=True, cwd=ROOT, env={**os.environ, **variables},
+            pass_fds=[theirs.fileno()], start_new_session=True, cwd=ROOT,
+            env={**os.environ, **cachefolder.variables(), **variables},
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
         theirs.close()
@@ -78,11 +80,16 @@ class WorkerProcess:
             raise (DiscoveryError if first["kind"] == "usage" else IncomparableError)(first["error"])
 
     def ask(self, timeout_s: float = START_TIMEOUT_S, **request: Any) -> dict[str, Any]:
-        """A request whose answer is one message. Raises Disconnected when none comes in time or the worker dies."""
+        """A request whose answer is one message.
+
+        Raises Disconnected when none comes in time or the worker dies, UsageError when it tells what the user can mend.
+        """
         self.channel.send(request)
         answer = self.channel.receive(timeout_s)
         if answer is None:
             raise Silent(f"no answer to '{request['do']}' in {timeout_s:.0f} s")
+        if answer.get("event") == "failed":
+            raise UsageError(answer["error"])
         return answer
 
     def tail(self) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from suite.errors import UsageError
 from suite.faults import is_sticky
 from suite.measuring.case import Settings
 from suite.measuring.records import base_record, with_status
@@ -165,6 +166,8 @@ class Sweep:
                     self._keep(message["record"])
                     if is_sticky(message["record"]["reason"]):
                         return self._lost(at)
+                elif message["event"] == "failed":
+                    raise UsageError(message["error"])
                 elif message["event"] == "done":
                     self.clock.enter(HARNESS)
                     return None

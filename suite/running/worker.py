@@ -35,15 +35,20 @@ class Worker:
 
     def serve(self) -> None:
         while (request := self.channel.receive()) is not None:
-            answer = getattr(self, f"do_{request['do']}")(request)
-            self.channel.send({"event": "done", **(answer or {})})
+            try:
+                answer = getattr(self, f"do_{request['do']}")(request)
+            except SubquadError as error:
+                self.channel.send({"event": "failed", "error": str(error), "kind": "usage"})
+            else:
+                self.channel.send({"event": "done", **(answer or {})})
 
     def do_describe(self, request: dict[str, Any]) -> dict[str, Any]:
-        from suite.environment import describe, revision
+        from suite.environment import describe, head
 
         found = describe(request["device"])
         absent = [{"module": each.module, "reason": each.reason} for each in self.registry.absent]
-        return {**found, "absent": absent, "commit": revision(self.root)}
+        at = head(self.root)
+        return {**found, "absent": absent, "commit": at.commit, "no_commit": at.why}
 
     def do_ceilings(self, request: dict[str, Any]) -> dict[str, Any]:
         from suite.ceilings import ceilings

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import subprocess
 import tempfile
@@ -16,7 +15,7 @@ from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
-from suite.ceilings import cache_folder
+from suite.cachefolder import cache_folder, keep, kept
 from suite.errors import SubquadError
 from suite.static.model import Binary
 
@@ -59,8 +58,8 @@ def digest(cubin: bytes) -> str:
 
 def known(cubin: bytes) -> Binary | None:
     """What an earlier analysis found, from the cache."""
-    path = _cached(digest(cubin))
-    return Binary(**json.loads(path.read_text())) if path.is_file() else None
+    text = kept(_cached(digest(cubin)))
+    return None if text is None else Binary(**json.loads(text))
 
 
 def analyse(cubin: bytes, log: str) -> Binary:
@@ -127,8 +126,4 @@ def _cached(hash_: str) -> Path:
 
 
 def _keep(binary: Binary) -> None:
-    path = _cached(binary.hash)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}")
-    part.write_text(json.dumps(asdict(binary)))
-    part.replace(path)
+    keep(_cached(binary.hash), json.dumps(asdict(binary)))

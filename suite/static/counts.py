@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from suite.ceilings import cache_folder
+from suite.cachefolder import cache_folder, kept
+from suite.cachefolder import keep as keep_text
 from suite.discovery import PACKAGES, ROOT
 from suite.static.model import Issued
 from suite.static.tasks import Task
@@ -29,20 +29,16 @@ def keys_of(tasks: Sequence[Task], load: Sequence[str]) -> list[str]:
 
 def recall(key: str) -> Issued | None:
     """A count taken before, or None."""
-    path = _path(key)
-    if not path.is_file():
+    text = kept(_path(key))
+    if text is None:
         return None
-    values = json.loads(path.read_text())
+    values = json.loads(text)
     return Issued(**{**values, "kernels": tuple(values["kernels"])})
 
 
 def keep(key: str, issued: Issued) -> None:
     """Keep a count."""
-    path = _path(key)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}")
-    part.write_text(json.dumps(asdict(issued)))
-    part.replace(path)
+    keep_text(_path(key), json.dumps(asdict(issued)))
 
 
 def _sources(root: str, load: Sequence[str]) -> str:

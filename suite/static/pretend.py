@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from suite.ceilings import cache_folder
+from suite.cachefolder import cache_folder
 from suite.errors import unknown
 from suite.gpus import GPUS, known
 from suite.static.binary import StaticError
