@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-import subprocess
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from suite.git import Head, head_of
 from suite.telemetry import NoNvml, current_gpu, refused, uuid_of
 
 # Distributions whose version may change a number; those that are not installed are left out.
@@ -131,17 +131,11 @@ def last_level_cache() -> int:
 
 
 @cache
+def head(root: Path) -> Head:
+    """The commit of a checkout as this process found it first, or why it is not known."""
+    return head_of(root)
+
+
 def revision(root: Path) -> str:
-    """The commit of a checkout, with `-dirty` when files differ from it; empty outside a repository."""
-    head = _git(root, "rev-parse", "HEAD")
-    if not head:
-        return ""
-    return head + ("-dirty" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
-
-
-def _git(root: Path, *words: str) -> str:
-    try:
-        done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, timeout=20, check=False)
-    except FileNotFoundError:
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+    """The commit of a checkout, with `-dirty` when files differ from it; empty where `head` says why."""
+    return head(root).commit

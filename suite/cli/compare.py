@@ -52,6 +52,9 @@ def _print(comparison: Comparison) -> None:
 
     for each in comparison.mismatches:
         print(one_line(f"environments differ: {each}"))
+    for source in (comparison.base, comparison.candidate):
+        if source.no_commit:
+            print(one_line(f"note: {source.run} has no commit: {source.no_commit}"), file=sys.stderr)
     changed = [each for each in comparison.changes if each.changed]
     if changed:
         print_table(COLUMNS, [_row(each) for each in changed])

@@ -31,13 +31,19 @@ def refuse_both(args: argparse.Namespace) -> None:
 
 
 def environment_of(found: Mapping[str, Any], preset: Preset, groups: Sequence[Group], seed: int) -> dict[str, Any]:
-    """environment.json without ceilings. found: a worker's answer to `describe`."""
+    """environment.json without ceilings; a note on stderr where no commit is known.
+
+    found: a worker's answer to `describe`
+    """
     from suite.gpus import known
 
     gpu = known(found["device"]["name"])
+    if found["no_commit"]:
+        print(f"note: the records have no commit: {found['no_commit']}", file=sys.stderr)
     return {
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "commit": found["commit"],
+        **({"no_commit": found["no_commit"]} if found["no_commit"] else {}),
         "argv": sys.argv[1:],
         "preset": preset.name,
         "seed": seed,

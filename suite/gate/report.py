@@ -126,7 +126,8 @@ def row_of(case: CaseVerdict) -> tuple[str, str, str, str, str]:
 
 def told_source(source: Source) -> str:
     """`results/before (0123abc)`."""
-    return f"{source.run} ({source.commit})" if source.commit else source.run
+    told = source.commit or (source.no_commit and f"no commit: {source.no_commit}")
+    return f"{source.run} ({told})" if told else source.run
 
 
 def machine_line(fingerprint: Mapping[str, Any]) -> str:

@@ -38,13 +38,13 @@ def gate_revision(base: str, plan: Plan, options: Options, *, root: Path = ROOT)
 
     Raises UsageError when there is no such revision, IncomparableError when its operators do not load under this suite.
     """
-    from suite.environment import revision
+    from suite.environment import head
     from suite.static.revisions import commit_of, files_of
 
     with files_of(base, root) as folder:
         gate = RevisionGate(plan, options, root, folder)
         cases = tuple(gate.run())
-    sources = Source(base, commit_of(base, root)), Source("working tree", revision(root))
+    sources = Source(base, commit_of(base, root)), Source("working tree", *head(root))
     return Report(*sources, (), False, cases, machine=gate.machine, notes=tuple(gate.notes))
 
 

@@ -55,6 +55,12 @@ class Run:
         return clean(revision[:12] + dash + dirty)
 
     @property
+    def no_commit(self) -> str:
+        """ "no commit", with the reason where the run knows it."""
+        why = str(self.environment.get("no_commit") or "")
+        return clean(f"no commit: {why}" if why else "no commit", TEXT)
+
+    @property
     def date(self) -> str:
         """The day on which the run was made, ISO 8601."""
         return clean(str(self.environment.get("created") or "")[:10])

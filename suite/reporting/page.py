@@ -117,7 +117,7 @@ def machine(run: Run) -> str:
     versions = [
         f"{name} {clean(fingerprint[name])}" for name in ("driver", "cuda", "torch", "triton") if fingerprint.get(name)
     ]
-    commit = f"commit {run.commit}" if run.commit else "no commit"
+    commit = f"commit {run.commit}" if run.commit else run.no_commit
     return " · ".join(part for part in (run.device, *versions, run.date, commit) if part)
 
 

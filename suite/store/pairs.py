@@ -46,10 +46,11 @@ class Mismatch:
 
 @dataclass(frozen=True)
 class Source:
-    """Where one side comes from: its folder and the commit it measured."""
+    """Where one side comes from: its folder and the commit it measured, or why that is not known."""
 
     run: str
     commit: str
+    no_commit: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,11 +77,15 @@ def pair_runs(base: AnyPath, candidate: AnyPath) -> Pairing:
     environments = [read_environment(run) for run in (base, candidate)]
     before, after = (read_records(run) for run in (base, candidate))
     return Pairing(
-        base=Source(str(base), str(environments[0].get("commit") or "")),
-        candidate=Source(str(candidate), str(environments[1].get("commit") or "")),
+        base=_source(base, environments[0]),
+        candidate=_source(candidate, environments[1]),
         mismatches=_mismatches(*(each["fingerprint"] for each in environments)),
         pairs=_pairs(before, after),
     )
+
+
+def _source(run: AnyPath, environment: Mapping[str, Any]) -> Source:
+    return Source(str(run), *(str(environment.get(name) or "") for name in ("commit", "no_commit")))
 
 
 def _mismatches(base: Mapping[str, Any], candidate: Mapping[str, Any]) -> tuple[Mismatch, ...]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from suite.environment import describe, revision
+from suite.environment import describe, head, revision
 from suite.errors import UsageError
 from suite.problem import Problem
 from suite.running.budget import Budget, parse_duration
@@ -35,7 +35,7 @@ def test_revision(tmp_path: Path) -> None:
     clean = revision(tmp_path)
     assert len(clean) == 40
     (tmp_path / "a").write_text("2")
-    revision.cache_clear()
+    head.cache_clear()
     assert revision(tmp_path) == f"{clean}-dirty"
 
 
