@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
+from numbers import Real
 from typing import Any
 
+from suite.errors import UsageError
+
 Record = dict[str, Any]
+ABOVE_0 = ("rep_ms", "bytes_")
 
 
 def measure(fn: Callable[..., Any], inputs: Mapping[str, Any], *, device: str | None = None, mode: str | None = None,
@@ -19,8 +24,11 @@ def measure(fn: Callable[..., Any], inputs: Mapping[str, Any], *, device: str | 
     warmup_ms: calls before the first sample
     rep_ms:    the longest that samples are taken
     flops, bytes_: what one call needs, for TFLOP/s, GB/s and intensity; left out of the record when not given
-    Raises what `fn` raises, UsageError for an unknown mode, and what a timer says of a call that it can not measure.
+    Raises what `fn` raises, TypeError for a function or inputs of another kind, UsageError for an unknown device, mode
+    or amount, and what a timer says of a call that it can not measure.
     """
+    _refuse(fn, inputs, device, {"warmup_ms": warmup_ms, "rep_ms": rep_ms, "flops": flops, "bytes_": bytes_})
+
     import time
 
     import torch
@@ -70,3 +78,32 @@ def measure(fn: Callable[..., Any], inputs: Mapping[str, Any], *, device: str | 
     if flops is not None and bytes_ is not None:
         record["intensity"] = flops / bytes_
     return record | {"created": datetime.now(timezone.utc).isoformat(timespec="seconds")}
+
+
+def _refuse(fn: object, inputs: object, device: str | None, amounts: Mapping[str, object]) -> None:
+    if not callable(fn):
+        raise TypeError(f"measure(fn, inputs): fn must be a function, got {_kind(fn)}")
+    if not isinstance(inputs, Mapping) or not all(isinstance(name, str) for name in inputs):
+        raise TypeError(
+            f"measure(fn, inputs): inputs must be a dict of fn's arguments by name, such as {{'q': q}}, got {_kind(inputs)}"
+        )
+    if device not in (None, "cuda", "cpu"):
+        raise UsageError(f"measure(device={device!r}): device must be 'cuda' or 'cpu'")
+    if device == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise UsageError("measure(device='cuda'): no CUDA device here")
+    for name, value in amounts.items():
+        if value is None and name in ("flops", "bytes_"):
+            continue
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise TypeError(f"measure({name}=...): {name} must be a number, got {_kind(value)}")
+        if not math.isfinite(value) or value < 0 or (name in ABOVE_0 and value == 0):
+            raise UsageError(
+                f"measure({name}={value}): {name} must be finite and {'above 0' if name in ABOVE_0 else 'at least 0'}"
+            )
+
+
+def _kind(value: object) -> str:
+    return type(value).__name__

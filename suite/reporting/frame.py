@@ -7,9 +7,12 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+
+if TYPE_CHECKING:
+    from suite.store.paths import AnyPath
 
 NAME, TEXT = 44, 300
 LARGEST = 1e300
@@ -66,7 +69,7 @@ class Run:
         return clean(str(self.environment.get("created") or "")[:10])
 
 
-def read(paths: Sequence[str | Path]) -> list[Run]:
+def read(paths: Sequence[AnyPath]) -> list[Run]:
     """The stored runs at these paths; two folders of one name get their parent's name too. Raises StoreError."""
     from suite.store import load, read_environment
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +28,7 @@ from suite.reporting.sweeps import sweeps
 from suite.reporting.tradeoffs import pareto
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from suite.store.paths import AnyPath
 
 FORMATS = ("html", "png")
 # format -> the file that it is written to; pictures have a folder a format
@@ -56,8 +58,8 @@ class Rendered:
 
 
 def report(
-    runs: str | Path | Sequence[str | Path],
-    out: str | Path,
+    runs: AnyPath | Sequence[AnyPath],
+    out: AnyPath,
     baseline: str | None = None,
     formats: Sequence[str] = FORMATS,
     title: str | None = None,
@@ -66,16 +68,22 @@ def report(
 
     formats: html, png, svg, pdf, md, latex
     baseline: `operator/implementation`; by default one is chosen from the data
-    Raises StoreError for a run that can not be read and UsageError for an unknown baseline or format.
+    Raises TypeError for what is no path, StoreError for a run that can not be read and UsageError for an unknown baseline or format.
     """
-    paths = [runs] if isinstance(runs, str | Path) else list(runs)
+    paths = [runs] if isinstance(runs, str | PathLike) else runs
+    if not isinstance(paths, Sequence) or not all(isinstance(path, str | PathLike) for path in paths):
+        raise TypeError(f"report(runs, out): runs must be paths of run folders, got {runs!r:.80}")
+    if not isinstance(out, str | PathLike):
+        raise TypeError(f"report(runs, out): out must be the path of a folder, got {type(out).__name__}")
+    if isinstance(formats, str):
+        raise TypeError(f"report(formats={formats!r}): formats must be a list of names, such as ['html']")
     rendered = render(read(paths), out, baseline, formats, title)
     return rendered.page or Path(out)
 
 
 def render(
     runs: Sequence[Run],
-    out: str | Path,
+    out: AnyPath,
     baseline: str | None = None,
     formats: Sequence[str] = FORMATS,
     title: str | None = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from suite.store.reading import Record, read_records
@@ -19,6 +20,8 @@ _NULLABLE = {bool: "boolean", int: "Int64"}
 
 def load(run: AnyPath) -> pd.DataFrame:
     """A run's records, one row each, one column a field; the key's columns first. StoreError as in `read_records`."""
+    if not isinstance(run, str | PathLike):
+        raise TypeError(f"load(run): run must be the path of a run's folder, got {type(run).__name__}")
     return frame_of(read_records(run))
 
 

@@ -9,7 +9,7 @@ import torch
 
 import suite
 from suite.discovery import discover
-from suite.errors import UsageError
+from suite.errors import StoreError, UsageError
 from suite.measuring.case import ProblemRun, Settings
 from suite.measuring.memory import peak_rise
 from suite.measuring.sampling import Sampled, interleave
@@ -276,3 +276,35 @@ def test_energy_that_can_not_be_measured_says_why(tmp_path: Path, monkeypatch: p
 def test_energy_over_a_short_window_is_refused_before_anything_runs() -> None:
     with pytest.raises(UsageError, match=r"give at least 2 s"):
         Settings(device="cpu", device_name="cpu", modes=("warm-cpu",), energy_s=1.5)
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "words"),
+    [
+        (lambda: suite.measure(torch.neg, [1]), TypeError, "inputs must be a dict of fn's arguments by name"),  # type: ignore[arg-type]
+        (lambda: suite.measure(torch.neg, torch.ones(1)), TypeError, "such as {'q': q}, got Tensor"),  # type: ignore[arg-type]
+        (lambda: suite.measure(torch.neg, {1: 2}), TypeError, "by name, such as"),  # type: ignore[arg-type]
+        (lambda: suite.measure(torch.neg, None), TypeError, "got NoneType"),  # type: ignore[arg-type]
+        (lambda: suite.measure("neg", {}), TypeError, "fn must be a function, got str"),  # type: ignore[arg-type]
+        (lambda: suite.measure({}, torch.neg), TypeError, "fn must be a function, got dict"),  # type: ignore[arg-type]
+        (lambda: suite.measure(torch.neg, {}, device="gpu"), UsageError, "device must be 'cuda' or 'cpu'"),
+        (lambda: suite.measure(torch.neg, {}, device="cpu", mode="x"), UsageError, "unknown mode on cpu 'x'"),
+        (lambda: suite.measure(torch.neg, {}, rep_ms="9"), TypeError, "rep_ms must be a number, got str"),  # type: ignore[arg-type]
+        (lambda: suite.measure(torch.neg, {}, rep_ms=0), UsageError, "rep_ms must be finite and above 0"),
+        (lambda: suite.measure(torch.neg, {}, warmup_ms=-1), UsageError, "warmup_ms must be finite and at least 0"),
+        (lambda: suite.measure(torch.neg, {}, flops=float("nan")), UsageError, "flops must be finite and at least 0"),
+        (lambda: suite.measure(torch.neg, {}, bytes_=0), UsageError, "bytes_ must be finite and above 0"),
+        (lambda: suite.measure(torch.neg, {}, bytes_=True), TypeError, "bytes_ must be a number, got bool"),
+        (lambda: suite.load(["run"]), TypeError, "run must be the path of a run's folder, got list"),  # type: ignore[arg-type]
+        (lambda: suite.load(None), TypeError, "got NoneType"),  # type: ignore[arg-type]
+        (lambda: suite.load("nowhere"), StoreError, "no run at nowhere"),
+        (lambda: suite.report([3], "out"), TypeError, r"runs must be paths of run folders, got \[3\]"),  # type: ignore[list-item]
+        (lambda: suite.report(None, "out"), TypeError, "runs must be paths of run folders, got None"),  # type: ignore[arg-type]
+        (lambda: suite.report(["run"], None), TypeError, "out must be the path of a folder, got NoneType"),  # type: ignore[arg-type]
+        (lambda: suite.report(["run"], "out", formats="html"), TypeError, "formats must be a list of names"),
+        (lambda: suite.report([], "out"), UsageError, "run"),
+    ],
+)  # fmt: skip
+def test_what_the_notebooks_functions_take(call, kind: type[Exception], words: str) -> None:
+    with pytest.raises(kind, match=words):
+        call()
