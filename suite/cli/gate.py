@@ -21,10 +21,13 @@ from suite.errors import Exit, UsageError
 if TYPE_CHECKING:
     from suite.gate import Limits, Report
     from suite.gate.options import Options, Plan
+    from suite.running.budget import Budget
 
 OUTPUTS = ("--json", "--markdown", "--junit", "--html")
 # A round times each revision for this part of the preset's `rep_ms`.
 ROUND_PART = 0.5
+# Of a budget, for starting Python, sorting, writing and printing: this part, or so many seconds.
+RESERVE, RESERVE_S = 0.05, 5.0
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -113,24 +116,33 @@ def _against_revision(args: argparse.Namespace) -> Report:
     from suite.gate.revision import gate_revision
     from suite.static.revisions import commit_of
 
+    budget = _budget(args)
     # A wrong name is told before anything is imported or measured.
     commit_of(args.base)
-    plan, options = _plan(args)
+    plan, options = _plan(args, budget)
     return gate_revision(args.base, plan, options)
 
 
-def _plan(args: argparse.Namespace) -> tuple[Plan, Options]:
+def _budget(args: argparse.Namespace) -> Budget:
+    """The budget, its clock started: made before anything that takes time."""
+    from suite.running.budget import Budget, parse_duration
+
+    if not args.budget:
+        return Budget()
+    seconds = parse_duration(args.budget)
+    return Budget(seconds, reserve=min(RESERVE * seconds, RESERVE_S))
+
+
+def _plan(args: argparse.Namespace, budget: Budget) -> tuple[Plan, Options]:
     from suite.cli.sweeping import device_of
     from suite.discovery import discover
     from suite.gate.options import Options, Plan
     from suite.gate.rounds import Terms
     from suite.gate.trials import looks_up_to
     from suite.measuring.timers import DEFAULT_MODES, modes
-    from suite.running.budget import Budget, parse_duration
     from suite.static.pretend import target_of
     from suite.static.progress import shown
 
-    budget = Budget(parse_duration(args.budget) if args.budget else None)
     load = tuple(str(Path(path).resolve()) for path in args.load)
     registry = discover(load=load)
     device = device_of(args)
@@ -166,7 +178,7 @@ def _calibrate(args: argparse.Namespace) -> Exit:
     from suite.cli.tables import print_table
     from suite.gate.calibration import calibrate
 
-    plan, options = _plan(args)
+    plan, options = _plan(args, _budget(args))
     found = calibrate(plan, options)
     rows = [
         (each.case_id, f"{each.floor.noise:.2%}", f"{each.floor.floor:.2%}", str(each.floor.rounds), "")

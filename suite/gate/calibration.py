@@ -13,7 +13,7 @@ from suite.gate.contest import Contest, Match
 from suite.gate.estimates import paired
 from suite.gate.pairing import pair_cases
 from suite.gate.revision import worker_of
-from suite.gate.sides import answer_of, start_worker
+from suite.gate.sides import OutOfBudget, answer_of, start_worker
 from suite.gate.trials import Trial
 
 if TYPE_CHECKING:
@@ -35,10 +35,14 @@ def calibrate(plan: Plan, options: Options, *, root: Path = ROOT) -> list[Calibr
     Cases that the device can not run are left out.
     """
     device = options.terms.device
-    start = partial(start_worker, root, device, plan.load, base=False)
-    with worker_of(start) as worker:
-        fingerprint = answer_of(worker, do="describe", device=device)["fingerprint"]
-        pairs, _ = pair_cases(plan.registry, root, worker, plan.asked(device))
+    start = partial(start_worker, root, device, plan.load, options.budget, base=False)
+    try:
+        with worker_of(start) as worker:
+            fingerprint = answer_of(worker, options.budget, do="describe", device=device)["fingerprint"]
+            pairs, _ = pair_cases(plan.registry, root, worker, plan.asked(device), options.budget)
+    except OutOfBudget:
+        cases = [case for group in plan.groups for case in group.cases]
+        return [Calibrated(case.case_id, None, options.left_out().reason) for case in cases]
     rounds = options.looks[-1]
     matches = [Match(each.case_id, each.case, Trial(options.limits, (rounds,))) for each in pairs if not each.settled()]
     Contest(matches, (start, start), options.terms, options.budget, options.timeout_s, False, options.progress).run()

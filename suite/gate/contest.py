@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
 from suite.gate.rounds import Played, Terms, play
-from suite.gate.sides import Answer, Side, Starts, both
+from suite.gate.sides import Answer, OutOfBudget, Side, Starts, both
 from suite.gate.trials import Trial
 from suite.running.budget import Budget
 from suite.static.progress import Progress, silent
@@ -75,21 +76,18 @@ class Contest:
         self._passes = 0
 
     def run(self) -> None:
-        """Play rounds until no match wants one, or the budget ends."""
+        """Play rounds until no match wants one, or the budget ends: a round that it ends in does not count."""
         wanting = list(self.matches)
-        while wanting and not self._over:
-            self._passes += 1
-            (self._first_pass if self._passes == 1 else self._pass)(wanting)
-            # What the first pass did not take in stays out.
-            wanting = [each for each in self.matches if each.before and each.wants]
-
-    @property
-    def _over(self) -> bool:
-        return self.budget.left is not None and self.budget.left <= 0
+        with suppress(OutOfBudget):
+            while wanting and not self.budget.over:
+                self._passes += 1
+                (self._first_pass if self._passes == 1 else self._pass)(wanting)
+                # What the first pass did not take in stays out.
+                wanting = [each for each in self.matches if each.before and each.wants]
 
     def _first_pass(self, matches: list[Match]) -> None:
         began = self.clock()
-        with both(self.starts, self.timeout_s) as sides, self.progress("round 1", len(matches)) as step:
+        with self._both() as sides, self.progress("round 1", len(matches)) as step:
             # Seconds that all cases taken in so far need in each later pass.
             later, longest = self.clock() - began, 0.0
             for match in matches:
@@ -104,12 +102,15 @@ class Contest:
 
     def _pass(self, matches: list[Match]) -> None:
         self._draw.shuffle(matches)
-        with both(self.starts, self.timeout_s) as sides, self.progress(f"round {self._passes}", len(matches)) as step:
+        with self._both() as sides, self.progress(f"round {self._passes}", len(matches)) as step:
             for match in matches:
-                if self._over:
+                if self.budget.over:
                     break
                 self._play(sides, match, check=False)
                 step(match.case_id)
+
+    def _both(self) -> AbstractContextManager[tuple[Side, Side]]:
+        return both(self.starts, self.timeout_s, self.budget)
 
     def _play(self, sides: tuple[Side, Side], match: Match, *, check: bool) -> None:
         match.add(play(sides, match.case, self.terms, self._draw, check=check))

@@ -6,13 +6,14 @@ The problems are those of the preset `smoke`: the interpreter takes a second whe
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from suite.errors import UsageError
 from suite.gate.decisions import judge_status
 from suite.gate.report import CaseVerdict
-from suite.gate.sides import Starts, both
+from suite.gate.sides import OutOfBudget, Starts, both
 from suite.gate.stored import errors, statuses
 
 if TYPE_CHECKING:
@@ -42,16 +43,19 @@ def check(pairs: Sequence[Paired], starts: Starts, options: Options) -> Iterator
     """Verdicts on the errors of cases that both revisions serve."""
     settings = {"device": DEVICE, "mode": DEVICE, "warmup_ms": 0.0, "seed": options.terms.seed,
                 "check": True, "time": False}  # fmt: skip
-    if not pairs:
+    if not pairs or options.over:
+        yield from (CaseVerdict(each.case_id, DEVICE, "error", options.left_out()) for each in pairs)
         return
-    with both(starts, options.timeout_s) as sides, options.progress("checking numerics", len(pairs)) as step:
-        for each in pairs:
-            if options.over:
-                yield CaseVerdict(each.case_id, DEVICE, "error", options.left_out())
-                continue
+    waiting = list(pairs)
+    with (suppress(OutOfBudget), both(starts, options.timeout_s, options.budget) as sides,
+          options.progress("checking numerics", len(pairs)) as step):  # fmt: skip
+        while waiting and not options.over:
+            each = waiting[0]
             before, after = ([side.ask(do="open", case=each.case, settings=settings)] for side in sides)
+            waiting.pop(0)
             yield from _judged(each.case_id, before, after)
             step(each.case_id)
+    yield from (CaseVerdict(each.case_id, DEVICE, "error", options.left_out()) for each in waiting)
 
 
 def _judged(case_id: str, before: list[dict[str, Any]], after: list[dict[str, Any]]) -> Iterator[CaseVerdict]:

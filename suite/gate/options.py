@@ -71,7 +71,7 @@ class Options:
     @property
     def over(self) -> bool:
         """Whether the budget has ended."""
-        return self.budget.left is not None and self.budget.left <= 0
+        return self.budget.over
 
     def left_out(self) -> Decision:
         """The decision on what the budget left no time for."""

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from suite.gate.decisions import Decision
-from suite.gate.sides import answer_of
+from suite.gate.sides import OutOfBudget, answer_of
 from suite.gate.surveys import Surveyor, cases_of
 
 if TYPE_CHECKING:
     from suite.gate.sides import Process
     from suite.plan import Group, Selection
     from suite.registry import Registry
+    from suite.running.budget import Budget
 
 
 @dataclass(frozen=True)
@@ -61,34 +62,36 @@ class Question:
     arch: str = ""
 
 
-def pair_cases(registry: Registry, root: Path, base: Process, asked: Question) -> tuple[list[Paired], str]:
+def pair_cases(registry: Registry, root: Path, base: Process, asked: Question,
+               budget: Budget) -> tuple[list[Paired], str]:  # fmt: skip
     """The cases of this tree's plan, then those that only the base's plan has; and a note where that is not known.
 
     base: a worker of the base revision, as in suite.gate.worker
+    Raises OutOfBudget when the budget ends before all is known.
     """
     cases = cases_of(asked.groups)
     answer = answer_of(
-        base, do="survey", device=asked.device, arch=asked.arch, preset=asked.preset,
+        base, budget, do="survey", device=asked.device, arch=asked.arch, preset=asked.preset,
         selection=asdict(asked.selection), cases=cases,
     )  # fmt: skip
     here = Surveyor(registry, root, asked.device, asked.arch)
-    found = [
-        Paired(each["case_id"], each["case"], before, here.look_up(each["case"]))
-        for each, before in zip(cases, answer["served"], strict=True)
-    ]
+    found = []
+    for each, before in zip(cases, answer["served"], strict=True):
+        if budget.over:
+            raise OutOfBudget
+        found.append(Paired(each["case_id"], each["case"], before, here.look_up(each["case"])))
     for each in answer["extra"]:
         found.append(Paired(each["case_id"], each["case"], each["found"], _admitted(registry, here, each["case"])))
     return found, answer["note"]
 
 
-def uncovered(
-    registry: Registry, root: Path, base: Process, pairs: Sequence[Paired], selection: Selection
-) -> list[str]:
+def uncovered(registry: Registry, root: Path, base: Process, pairs: Sequence[Paired], selection: Selection,
+              budget: Budget) -> list[str]:  # fmt: skip
     """OPERATOR/IMPLEMENTATION of what both revisions have, whose code differs, and that no case of the pairs judges.
 
     Only what the selection's names leave in: the rest was left out on purpose.
     """
-    before, here = answer_of(base, do="codes")["codes"], Surveyor(registry, root, "cpu").codes()
+    before, here = answer_of(base, budget, do="codes")["codes"], Surveyor(registry, root, "cpu").codes()
     covered = {each.case_id.rpartition("/")[0] for each in pairs if not each.settled()}
     changed = [name for name, code in here.items() if before.get(name, code) != code]
     return [name for name in changed if name not in covered and _named(name, selection)]

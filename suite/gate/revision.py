@@ -19,7 +19,7 @@ from suite.gate.decisions import Decision, judge_status
 from suite.gate.options import Base
 from suite.gate.pairing import Paired, Question, pair_cases, uncovered
 from suite.gate.report import CaseVerdict, Evidence, Metric, Report, machine_line
-from suite.gate.sides import Process, Starts, answer_of, start_worker
+from suite.gate.sides import OutOfBudget, Process, Starts, answer_of, start_worker
 from suite.gate.stored import errors, memory, statuses
 from suite.gate.trials import Trial
 from suite.store.pairs import Source
@@ -41,10 +41,10 @@ def gate_revision(base: str, plan: Plan, options: Options, *, root: Path = ROOT)
     from suite.environment import head
     from suite.static.revisions import commit_of, files_of
 
+    sources = Source(base, commit_of(base, root)), Source("working tree", *head(root))
     with files_of(base, root) as folder:
         gate = RevisionGate(plan, options, root, folder)
         cases = tuple(gate.run())
-    sources = Source(base, commit_of(base, root)), Source("working tree", *head(root))
     return Report(*sources, (), False, cases, machine=gate.machine, notes=tuple(gate.notes))
 
 
@@ -62,16 +62,21 @@ class RevisionGate:
         self.floors: dict[floors.Key, floors.Floor] = {}
 
     def run(self) -> Iterator[CaseVerdict]:
-        """All verdicts."""
-        device = self.options.terms.device
-        with worker_of(self._starts(device)[0]) as worker:
-            described = answer_of(worker, do="describe", device=device)
-            self.machine = machine_line(described["fingerprint"])
-            self.floors = floors.load(device, described["fingerprint"])
-            timed = self._pair(worker, self.plan.asked(device))
-            compiled = self._to_compile(worker, timed)
-            checked = [] if device == "cuda" else self._pair(worker, interpreted.asked(self.plan))
-            self._note_uncovered(worker, [*timed, *compiled, *checked])
+        """All verdicts. Where the budget ends before it is known what is to be judged, this tree's plan is left out."""
+        device, mode = self.options.terms.device, self.options.terms.mode
+        try:
+            with worker_of(self._starts(device)[0]) as worker:
+                described = answer_of(worker, self.options.budget, do="describe", device=device)
+                self.machine = machine_line(described["fingerprint"])
+                self.floors = floors.load(device, described["fingerprint"])
+                timed = self._pair(worker, self.plan.asked(device))
+                compiled = self._to_compile(worker, timed)
+                checked = [] if device == "cuda" else self._pair(worker, interpreted.asked(self.plan))
+                self._note_uncovered(worker, [*timed, *compiled, *checked])
+        except OutOfBudget:
+            cases = [case for group in self.plan.groups for case in group.cases]
+            yield from (CaseVerdict(case.case_id, mode, "time", self.options.left_out()) for case in cases)
+            return
         if device == "cuda":
             same_binary = yield from self._static_on_gpu(compiled, described["device"]["arch"])
         else:
@@ -82,20 +87,20 @@ class RevisionGate:
 
     def _starts(self, device: str) -> Starts:
         return (
-            partial(start_worker, self.base.root, device, self.base.load, base=True),
-            partial(start_worker, self.root, device, self.plan.load, base=False),
+            partial(start_worker, self.base.root, device, self.base.load, self.options.budget, base=True),
+            partial(start_worker, self.root, device, self.plan.load, self.options.budget, base=False),
         )
 
     def _pair(self, worker: Process, asked: Question | None) -> list[Paired]:
         if asked is None:
             return []
-        found, note = pair_cases(self.plan.registry, self.root, worker, asked)
+        found, note = pair_cases(self.plan.registry, self.root, worker, asked, self.options.budget)
         if note and note not in self.notes:
             self.notes.append(note)
         return found
 
     def _note_uncovered(self, worker: Process, pairs: list[Paired]) -> None:
-        names = uncovered(self.plan.registry, self.root, worker, pairs, self.plan.selection)
+        names = uncovered(self.plan.registry, self.root, worker, pairs, self.plan.selection, self.options.budget)
         if names:
             told = ", ".join(names[:TOLD]) + (f" and {len(names) - TOLD} more" if len(names) > TOLD else "")
             self.notes.append(f"changed, but in no case that this gate judges: {told}; choose another --preset")

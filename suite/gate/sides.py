@@ -13,13 +13,18 @@ from typing import Any, Protocol
 
 from suite.errors import DiscoveryError, IncomparableError
 from suite.faults import is_sticky
+from suite.running.budget import Budget
 from suite.running.messages import Disconnected
-from suite.running.process import Silent, WorkerProcess, measuring_worker
+from suite.running.process import START_TIMEOUT_S, Silent, WorkerProcess, measuring_worker
 
 Answer = dict[str, Any]
 MODULE = "suite.gate.worker"
 # The longest that a revision may take to answer about a plan.
 ANSWER_S = 600.0
+
+
+class OutOfBudget(Exception):
+    """The budget ended while a revision was waited for."""
 
 
 class Process(Protocol):
@@ -42,10 +47,11 @@ class Side:
 
     start:     makes its worker process
     timeout_s: silence after which a case is ended
+    budget:    how long all may take
     """
 
-    def __init__(self, start: Callable[[], Process], timeout_s: float = 300.0) -> None:
-        self._start, self._timeout_s = start, timeout_s
+    def __init__(self, start: Callable[[], Process], timeout_s: float = 300.0, budget: Budget | None = None) -> None:
+        self._start, self._timeout_s, self._budget = start, timeout_s, budget or Budget()
         self._process: Process | None = None
 
     def ready(self) -> Side:
@@ -54,13 +60,18 @@ class Side:
         return self
 
     def ask(self, **request: Any) -> Answer:
-        """The worker's answer; where its process dies or says nothing, {status, reason} that say so."""
+        """The worker's answer; where its process dies or says nothing, {status, reason} that say so.
+
+        Raises OutOfBudget when the budget ends before the answer.
+        """
         self.ready()
         assert self._process is not None
         try:
-            answer = self._process.ask(self._timeout_s, **request)
+            answer = self._process.ask(self._budget.within(self._timeout_s), **request)
         except Silent:
             self.end()
+            if self._budget.over:
+                raise OutOfBudget from None
             return {"status": "timeout", "reason": f"nothing happened for {self._timeout_s:.0f} s; raise --timeout"}
         except Disconnected:
             return self._died(request["do"])
@@ -89,9 +100,9 @@ Starts = tuple[Callable[[], Process], Callable[[], Process]]
 
 
 @contextmanager
-def both(starts: Starts, timeout_s: float) -> Iterator[tuple[Side, Side]]:
+def both(starts: Starts, timeout_s: float, budget: Budget | None = None) -> Iterator[tuple[Side, Side]]:
     """A fresh process of each revision, started at the same time, alive until the end of the block."""
-    sides = Side(starts[0], timeout_s), Side(starts[1], timeout_s)
+    sides = Side(starts[0], timeout_s, budget), Side(starts[1], timeout_s, budget)
     # A worker ends with the thread that started it, so the threads stay until the end.
     with ThreadPoolExecutor(2) as threads:
         try:
@@ -102,20 +113,30 @@ def both(starts: Starts, timeout_s: float) -> Iterator[tuple[Side, Side]]:
                 side.end()
 
 
-def answer_of(process: Process, **request: Any) -> Answer:
-    """The answer to a question about a revision; IncomparableError when its process ends or says nothing."""
+def answer_of(process: Process, budget: Budget, **request: Any) -> Answer:
+    """The answer to a question about a revision; IncomparableError when its process ends or says nothing.
+
+    Raises OutOfBudget when the budget ends before the answer.
+    """
     try:
-        return process.ask(ANSWER_S, **request)
+        return process.ask(budget.within(ANSWER_S), **request)
     except Disconnected as error:
+        if budget.over and isinstance(error, Silent):
+            raise OutOfBudget from error
         last = process.tail().splitlines()[-1:] or [str(error)]
         raise IncomparableError(f"a revision does not answer '{request['do']}': {last[0]}") from error
 
 
-def start_worker(root: Path, device: str, plugins: Sequence[str], *, base: bool) -> WorkerProcess:
-    """A worker of a checkout. Of the base, a failure to load is IncomparableError: nothing is wrong with this tree."""
+def start_worker(root: Path, device: str, plugins: Sequence[str], budget: Budget, *, base: bool) -> WorkerProcess:
+    """A worker of a checkout. Of the base, a failure to load is IncomparableError: nothing is wrong with this tree.
+
+    Raises OutOfBudget when the budget ends before it is ready.
+    """
     try:
-        return measuring_worker(device, plugins, root, MODULE)
+        return measuring_worker(device, plugins, root, MODULE, start_s=budget.within(START_TIMEOUT_S))
     except (DiscoveryError, IncomparableError) as error:
+        if budget.over:
+            raise OutOfBudget from error
         if not base:
             raise
         raise IncomparableError(f"the base does not load under this suite: {error}") from error

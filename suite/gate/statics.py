@@ -64,17 +64,22 @@ def compare(pairs: Sequence[Paired], plan: Plan, options: Options, arch: str, ba
 def _compare(pairs: Sequence[Paired], plan: Plan, options: Options, arch: str, base: Base) -> list[Compared]:
     from suite.gate.surveys import served
     from suite.static.compare import judge
-    from suite.static.pool import take_profiles
+    from suite.static.pool import LEFT_OUT, take_profiles
     from suite.static.tasks import Task
 
     cases = [found.case for each in pairs if (found := served(plan.registry, each.case))]
     before, after = (
         take_profiles([Task(case, arch, issued=False, root=root) for case in cases], load=load, jobs=options.jobs,
-                      progress=options.progress)
+                      progress=options.progress, budget=options.budget)
         for root, load in ((str(base.root), base.load), ("", plan.load))
     )  # fmt: skip
     sides = zip(cases, before, after, strict=True)
-    return [_compared(case.case_id, judge(old, new), new) for case, old, new in sides]
+    return [
+        Compared(case.case_id, options.left_out())
+        if LEFT_OUT in {each.status for each in (old, new) if each}
+        else _compared(case.case_id, judge(old, new), new)
+        for case, old, new in sides
+    ]
 
 
 def _compared(case_id: str, decision: Decision, after: Profile | None) -> Compared:

@@ -85,7 +85,8 @@ def _refuse(fn: object, inputs: object, device: str | None, amounts: Mapping[str
         raise TypeError(f"measure(fn, inputs): fn must be a function, got {_kind(fn)}")
     if not isinstance(inputs, Mapping) or not all(isinstance(name, str) for name in inputs):
         raise TypeError(
-            f"measure(fn, inputs): inputs must be a dict of fn's arguments by name, such as {{'q': q}}, got {_kind(inputs)}"
+            "measure(fn, inputs): inputs must be a dict of fn's arguments by name, such as {'q': q}, "
+            f"got {_kind(inputs)}"
         )
     if device not in (None, "cuda", "cpu"):
         raise UsageError(f"measure(device={device!r}): device must be 'cuda' or 'cpu'")
@@ -100,9 +101,8 @@ def _refuse(fn: object, inputs: object, device: str | None, amounts: Mapping[str
         if isinstance(value, bool) or not isinstance(value, Real):
             raise TypeError(f"measure({name}=...): {name} must be a number, got {_kind(value)}")
         if not math.isfinite(value) or value < 0 or (name in ABOVE_0 and value == 0):
-            raise UsageError(
-                f"measure({name}={value}): {name} must be finite and {'above 0' if name in ABOVE_0 else 'at least 0'}"
-            )
+            least = "above 0" if name in ABOVE_0 else "at least 0"
+            raise UsageError(f"measure({name}={value}): {name} must be finite and {least}")
 
 
 def _kind(value: object) -> str:

@@ -68,7 +68,8 @@ def report(
 
     formats: html, png, svg, pdf, md, latex
     baseline: `operator/implementation`; by default one is chosen from the data
-    Raises TypeError for what is no path, StoreError for a run that can not be read and UsageError for an unknown baseline or format.
+    Raises TypeError for what is no path, StoreError for a run that can not be read and UsageError for an unknown
+    baseline or format.
     """
     paths = [runs] if isinstance(runs, str | PathLike) else runs
     if not isinstance(paths, Sequence) or not all(isinstance(path, str | PathLike) for path in paths):

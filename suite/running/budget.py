@@ -31,10 +31,14 @@ def parse_duration(text: str) -> float:
 
 @dataclass
 class Budget:
-    """Seconds in all, or None for no end. The clock starts when it is made."""
+    """Seconds in all, or None for no end. The clock starts when it is made.
+
+    reserve: seconds of them that are kept for what comes after, such as writing and telling
+    """
 
     seconds: float | None = None
     clock: Callable[[], float] = time.monotonic
+    reserve: float = 0.0
     _start: float = field(init=False)
     _spent: dict[tuple[str, str], dict[int, float]] = field(default_factory=dict)
 
@@ -44,7 +48,16 @@ class Budget:
     @property
     def left(self) -> float | None:
         """Seconds left, or None without a budget."""
-        return None if self.seconds is None else self.seconds - (self.clock() - self._start)
+        return None if self.seconds is None else self.seconds - self.reserve - (self.clock() - self._start)
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended."""
+        return self.left is not None and self.left <= 0
+
+    def within(self, seconds: float) -> float:
+        """So many seconds, or what is left where that is less."""
+        return seconds if self.left is None else min(seconds, max(0.0, self.left))
 
     def note(self, group: Group, seconds: float) -> None:
         """Remember how long a problem took."""

@@ -25,8 +25,8 @@ TAIL_BYTES = 4096
 
 
 def measuring_worker(device: str, plugins: Sequence[str] = (), root: Path = ROOT,
-                     module: str = "suite.running.worker",
-                     environment: Mapping[str, str] | None = None) -> WorkerProcess:  # fmt: skip
+                     module: str = "suite.running.worker", environment: Mapping[str, str] | None = None,
+                     start_s: float = START_TIMEOUT_S) -> WorkerProcess:  # fmt: skip
     """A worker that measures and checks.
 
     device:      `cuda`, `cpu` or `interpret`; the last turns Triton's interpreter on before anything is imported
@@ -34,13 +34,14 @@ def measuring_worker(device: str, plugins: Sequence[str] = (), root: Path = ROOT
     root:        checkout whose kernels/ and baselines/ are loaded
     module:      the worker's code, where it does more than suite.running.worker
     environment: further variables: which GPU, whose compile cache
+    start_s:     the longest that it may take to be ready
     """
     variables = {"SUBQUAD_WORKER_DEVICE": device}
     if device != "cuda":
         variables["CUDA_VISIBLE_DEVICES"] = ""
     if device == "interpret":
         variables["TRITON_INTERPRET"] = "1"
-    return WorkerProcess(module, [str(root), *plugins], {**variables, **(environment or {})})
+    return WorkerProcess(module, [str(root), *plugins], {**variables, **(environment or {})}, start_s)
 
 
 class Silent(Disconnected):
@@ -53,7 +54,8 @@ class WorkerProcess:
     Raises DiscoveryError when it can not load what it works on, IncomparableError when that is not this suite's fault.
     """
 
-    def __init__(self, module: str, words: Sequence[str], variables: Mapping[str, str]) -> None:
+    def __init__(self, module: str, words: Sequence[str], variables: Mapping[str, str],
+                 start_s: float = START_TIMEOUT_S) -> None:  # fmt: skip
         mine, theirs = socket.socketpair()
         self.channel = Channel(mine)
         self._process = subprocess.Popen(
@@ -64,15 +66,15 @@ class WorkerProcess:
         )  # fmt: skip
         theirs.close()
         self._tail = _Tail(self._process.stdout)
-        self._await_ready()
+        self._await_ready(start_s)
 
-    def _await_ready(self) -> None:
+    def _await_ready(self, start_s: float) -> None:
+        how = f"not within {start_s:.0f} s"
         try:
-            first = self.channel.receive(START_TIMEOUT_S)
+            first = self.channel.receive(start_s)
         except Disconnected:
-            first = None
+            first, how = None, self.how_it_ended()
         if first is None:
-            how = self.how_it_ended()
             self.kill()
             raise DiscoveryError(f"a worker did not start ({how}): {self.tail() or 'it printed nothing'}")
         if first["event"] == "failed":

@@ -15,18 +15,22 @@ from typing import Any
 
 from suite.discovery import ROOT
 from suite.errors import DiscoveryError, IncomparableError
+from suite.running.budget import Budget
 from suite.running.messages import Disconnected
-from suite.running.process import Silent, WorkerProcess
+from suite.running.process import START_TIMEOUT_S, Silent, WorkerProcess
 from suite.static import counts
 from suite.static.model import Issued, Profile
 from suite.static.progress import Progress, Step, silent
 from suite.static.tasks import Task
 
 JOBS = 2
+# The status of what the budget left no time for.
+LEFT_OUT = "left_out"
 # The longest that one profile or one count may take.
 TASK_S = 600.0
 OTHER_KERNELS = Issued("", reason="a problem small enough for the interpreter launches other kernels")
 Key = tuple[str, str, str, str]
+_OVER = {"lost": "the budget ended", "status": LEFT_OUT}
 
 
 @dataclass
@@ -51,25 +55,28 @@ class _Terms:
     load: Sequence[str]
     jobs: int
     timeout_s: float
+    budget: Budget
 
 
 def take_profiles(tasks: Sequence[Task], *, load: Sequence[str] = (), jobs: int = JOBS, progress: Progress = silent,
-                  timeout_s: float = TASK_S) -> list[Profile | None]:  # fmt: skip
+                  timeout_s: float = TASK_S, budget: Budget | None = None) -> list[Profile | None]:  # fmt: skip
     """Profiles of the tasks, in their order; None where the task's checkout has no such implementation.
 
     jobs:      processes at a time
     timeout_s: the longest that one profile may take
+    budget:    how long all may take; what it left no time for has the status LEFT_OUT
     Raises DiscoveryError, or IncomparableError for another checkout, when a worker can not load the operators.
     """
+    terms = _Terms(load, jobs, timeout_s, budget or Budget())
     static = [Item("static", task) for task in tasks]
     with progress("compiling", len(static)) as step:
-        _serve_all(static, _Terms(load, jobs, timeout_s), step)
+        _serve_all(static, terms, step)
     profiles = [_profile(item) for item in static]
     wanted = [
         i for i, (task, p) in enumerate(zip(tasks, profiles, strict=True)) if task.issued and p and p.status == "ok"
     ]
     items = [Item("issued", tasks[i], profiles[i].counted_T) for i in wanted]  # type: ignore[union-attr]
-    for i, found in zip(wanted, _count(items, _Terms(load, jobs, timeout_s), progress), strict=True):
+    for i, found in zip(wanted, _count(items, terms, progress), strict=True):
         profiles[i] = replace(profiles[i], issued=found)  # type: ignore[type-var]
     return profiles
 
@@ -110,16 +117,28 @@ def _serve(queue: _Queue, terms: _Terms, step: Step) -> None:
     worker: _Worker | None = None
     try:
         while (item := queue.take(worker.key if worker else None)) is not None:
-            if worker is None or worker.key != item.key:
-                if worker:
-                    worker.close()
-                worker = _Worker(item.key, terms.load)
+            if terms.budget.over:
+                item.answer = _OVER
+                continue
             do = "profile" if item.kind == "static" else "issued"
             try:
-                item.answer = worker.ask({"do": do, "T": item.T, **item.task.to_dict()}, terms.timeout_s)
-            except Disconnected as error:
-                item.answer = {"lost": str(error), "status": worker.lost_status}
-                worker.close()
+                if worker is None or worker.key != item.key:
+                    if worker:
+                        worker.close()
+                    worker = None
+                    worker = _Worker(item.key, terms.load, terms.budget.within(START_TIMEOUT_S))
+                item.answer = worker.ask(
+                    {"do": do, "T": item.T, **item.task.to_dict()}, terms.budget.within(terms.timeout_s)
+                )
+            except (Disconnected, DiscoveryError, IncomparableError) as error:
+                if terms.budget.over:
+                    item.answer = _OVER
+                elif worker is None or not isinstance(error, Disconnected):
+                    raise
+                else:
+                    item.answer = {"lost": str(error), "status": worker.lost_status}
+                if worker:
+                    worker.close()
                 worker = None
             queue.finish(item, step)
     except BaseException:
@@ -155,13 +174,13 @@ class _Queue:
 class _Worker:
     """A worker process that serves the items of one key."""
 
-    def __init__(self, key: Key, load: Sequence[str]) -> None:
+    def __init__(self, key: Key, load: Sequence[str], start_s: float = START_TIMEOUT_S) -> None:
         self.key = key
         self.lost_status = "crashed"
         kind, *words = key
         variables = {"CUDA_VISIBLE_DEVICES": "", "TRITON_INTERPRET": "1" if kind == "issued" else "0"}
         try:
-            self._process = WorkerProcess("suite.static.worker", [kind, *words, *load], variables)
+            self._process = WorkerProcess("suite.static.worker", [kind, *words, *load], variables, start_s)
         except DiscoveryError as error:
             other = key[3] != str(ROOT)
             raise (IncomparableError if other else DiscoveryError)(

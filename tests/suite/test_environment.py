@@ -69,6 +69,15 @@ def test_budget_predicts_from_what_was_measured() -> None:
     assert Budget(None).fits(long)
 
 
+def test_what_is_left_of_a_budget() -> None:
+    now = [0.0]
+    budget = Budget(10.0, clock=lambda: now[0], reserve=2.0)
+    assert (budget.left, budget.within(3.0), budget.within(300.0), budget.over) == (8.0, 3.0, 8.0, False)
+    now[0] = 9.0
+    assert (budget.left, budget.within(3.0), budget.over) == (-1.0, 0.0, True)
+    assert (Budget().left, Budget().within(3.0), Budget().over) == (None, 3.0, False)
+
+
 def test_budget_sees_quadratic_growth() -> None:
     from suite.plan import Group
 

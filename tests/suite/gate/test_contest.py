@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -17,11 +18,11 @@ from suite.gate.options import Options
 from suite.gate.pairing import Paired
 from suite.gate.revision import in_base, verdicts
 from suite.gate.rounds import MOST, Terms, blocks, play
-from suite.gate.sides import Side, answer_of, both, start_worker
+from suite.gate.sides import OutOfBudget, Side, answer_of, both, start_worker
 from suite.gate.trials import Trial
 from suite.running.budget import Budget
 from suite.running.messages import Disconnected
-from suite.running.process import Silent
+from suite.running.process import Silent, measuring_worker
 
 TERMS = Terms("cpu", "warm-cpu", rep_ms=40.0)
 
@@ -265,20 +266,100 @@ def test_a_case_of_the_same_code_that_was_left_out_stays_unchanged():
 
 
 def test_only_of_the_base_is_a_failure_to_load_incomparable(monkeypatch, tmp_path):
-    def refuse(*_: Any) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
         raise DiscoveryError("module kernels.x raises on import")
 
     monkeypatch.setattr(sides, "measuring_worker", refuse)
     with pytest.raises(IncomparableError, match="the base does not load"):
-        start_worker(tmp_path, "cpu", [], base=True)
+        start_worker(tmp_path, "cpu", [], Budget(), base=True)
     with pytest.raises(DiscoveryError):
-        start_worker(tmp_path, "cpu", [], base=False)
+        start_worker(tmp_path, "cpu", [], Budget(), base=False)
+
+
+def test_a_budget_ends_a_case_in_the_middle_of_its_round():
+    log, clock = [], Clock()
+    budget = Budget(3.0, clock=clock)
+    a, _ = fakes(log, clock, {"x": 1.0, "y": 1.0}, {})
+    waits = list[float]()
+
+    class Slow(Fake):
+        """Says nothing when it is asked for a block of y, for as long as it is waited for."""
+
+        def ask(self, timeout_s: float = 0.0, **request: Any) -> dict[str, Any]:
+            if request["do"] == "block" and self.case == "y":
+                waits.append(timeout_s)
+                clock.now += timeout_s
+                raise Silent("nothing")
+            return super().ask(timeout_s, **request)
+
+    made = contest(["x", "y"], a, lambda: Slow("B", log, clock, {"x": 1.0, "y": 1.0}), budget=budget, clock=clock)
+    for match in made.matches:
+        match.trial = Trial(Limits(), looks=(1,))
+    made.run()
+    assert len(waits) == 1
+    assert clock.now == pytest.approx(3.0)
+    assert [len(each.before) for each in made.matches] == [1, 0]
+    (left_out,) = verdicts(made.matches[1], Options(TERMS, budget=budget))
+    assert left_out.decision.reason == "left out: the budget of 3 s ended"
+
+
+def test_a_case_that_is_silent_within_the_budget_timed_out():
+    log, clock = [], Clock()
+    side = Side(lambda: Fake("A", log, clock, {"x": 1.0}, faults={"x": Silent("nothing")}), 1.0, Budget(9.0, clock))
+    assert side.ask(do="open", case={"name": "x"}, settings={"check": False})["status"] == "timeout"
+
+
+def test_a_budget_ends_the_wait_for_a_worker_and_for_its_answer(monkeypatch, tmp_path):
+    clock = Clock()
+    budget, waits = Budget(5.0, clock=clock), list[float]()
+
+    def never_ready(*_: Any, start_s: float) -> None:
+        waits.append(start_s)
+        clock.now += start_s
+        raise DiscoveryError("a worker did not start")
+
+    monkeypatch.setattr(sides, "measuring_worker", never_ready)
+    with pytest.raises(OutOfBudget):
+        start_worker(tmp_path, "cpu", [], budget, base=True)
+    assert waits == [5.0]
+    process = Fake("A", [], clock, {}, faults={"": Silent("nothing")}, at="survey")
+    with pytest.raises(OutOfBudget):
+        answer_of(process, budget, do="survey")
+
+
+def test_numerics_that_the_budget_ends_in_say_so():
+    clock = Clock()
+    pairs = [Paired(f"op/{name}/B1", {"name": name}, None, None) for name in "xyz"]
+    budget = Budget(1.0, clock=clock)
+    options = Options(TERMS, budget=budget)
+
+    class Slow(Fake):
+        def ask(self, timeout_s: float = 0.0, **request: Any) -> dict[str, Any]:
+            if request["case"]["name"] == "y":
+                clock.now += timeout_s
+                raise Silent("nothing")
+            return super().ask(timeout_s, **request)
+
+    ms = dict.fromkeys("xyz", 1.0)
+    found = list(check(pairs, (lambda: Slow("A", [], clock, ms), lambda: Slow("B", [], clock, ms)), options))
+    assert [(each.case_id[3], each.decision.verdict) for each in found] == [
+        ("x", "same"), ("y", "inconclusive"), ("z", "inconclusive"),
+    ]  # fmt: skip
+    assert clock.now == pytest.approx(1.0)
+
+
+def test_a_worker_that_is_not_ready_in_time_is_gone():
+    children = set(Path("/proc/self/task").glob("*/children"))
+    before = {path: path.read_text() for path in children}
+    with pytest.raises(DiscoveryError, match=r"a worker did not start \(not within 0 s\)"):
+        measuring_worker("cpu", start_s=0.0)
+    assert {path: path.read_text() for path in children} == before
 
 
 def test_a_revision_that_dies_when_asked_is_incomparable():
     process = Fake("A", [], Clock(), {}, faults={"": Disconnected("gone")}, at="survey")
     with pytest.raises(IncomparableError, match="does not answer 'survey': the last line"):
-        answer_of(process, do="survey")
+        answer_of(process, Budget(), do="survey")
 
 
 def test_a_plugin_of_the_tree_is_the_bases_own(tmp_path):

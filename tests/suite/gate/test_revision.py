@@ -44,6 +44,15 @@ def test_what_has_the_same_code_is_not_timed_what_is_gone_fails_and_what_is_new_
     assert "round 2" not in err
 
 
+def test_a_budget_that_ends_before_anything_is_known_is_inconclusive(checkout):
+    out = checkout / "gate.json"
+    done = subquad(checkout, "gate", "--base", "HEAD", *SELECTION, "--json", str(out), "--budget", "0.1s")
+    assert (done.returncode, done.stderr) == (3, "")
+    cases = json.loads(out.read_text())["cases"]
+    assert {each["case_id"].split("/")[1] for each in cases} == {"one", "two", "three"}
+    assert {each["reason"] for each in cases} == {"left out: the budget of 0.1 s ended"}
+
+
 @pytest.mark.long
 def test_an_unchanged_tree_passes_at_once(checkout):
     code, verdicts, err = gate(checkout)

@@ -15,6 +15,7 @@ from suite.gate.surveys import cases_of, described, known_part, selection_of, se
 from suite.plan import Selection, make_plan
 from suite.problem import Case
 from suite.registry import Registry
+from suite.running.budget import Budget
 
 WINDOW = Axis("window", (0, 64))
 
@@ -74,7 +75,9 @@ def pairs(here: Registry, base: Registry, preset: str, tmp_path: Path,
 
     selection = selection or Selection()
     groups = make_plan(here, load_preset(preset), selection)
-    found, note = pair_cases(here, tmp_path, Asked(base, tmp_path), Question(groups, preset, selection, "cpu"))
+    found, note = pair_cases(
+        here, tmp_path, Asked(base, tmp_path), Question(groups, preset, selection, "cpu"), Budget()
+    )
     return {each.case_id.partition("/")[2]: each for each in found}, note
 
 
@@ -149,9 +152,9 @@ def test_what_changed_and_is_in_no_case_is_named(preset, tmp_path):
     found, _ = pairs(here, base, preset, tmp_path, Selection(skip=("b",)))
     judged = [each for each in found.values() if "/a/" in each.case_id]
     asked = Asked(base, tmp_path)
-    assert uncovered(here, tmp_path, asked, judged, Selection(skip=("b",))) == ["mean/c"]
-    assert uncovered(here, tmp_path, asked, judged, Selection(implementations=("a", "mean/b"))) == ["mean/b"]
-    assert uncovered(here, tmp_path, asked, judged, Selection(operators=("other",))) == []
+    assert uncovered(here, tmp_path, asked, judged, Selection(skip=("b",)), Budget()) == ["mean/c"]
+    assert uncovered(here, tmp_path, asked, judged, Selection(implementations=("a", "mean/b")), Budget()) == ["mean/b"]
+    assert uncovered(here, tmp_path, asked, judged, Selection(operators=("other",)), Budget()) == []
 
 
 def test_the_cases_of_a_plan_are_named_as_the_plan_names_them(preset):

@@ -110,3 +110,49 @@ def test_a_checkout_that_does_not_load_says_why(tmp_path: Path) -> None:
     plugin.write_text("import no_such_library")
     with pytest.raises(DiscoveryError, match="no_such_library"):
         take_profiles([task("", "triton")], load=[str(plugin)], jobs=1)
+
+
+def test_a_budget_that_has_ended_starts_no_worker(monkeypatch):
+    from suite.running.budget import Budget
+    from suite.static import pool
+
+    monkeypatch.setattr(pool, "_Worker", lambda *_: pytest.fail("a worker was started"))
+    found = take_profiles([task("", "triton"), task("", "nothing")], jobs=2, budget=Budget(1e-9))
+    assert [each.status for each in found if each] == [pool.LEFT_OUT] * 2
+
+
+@pytest.mark.parametrize("waits_for", ["start", "ask"])
+def test_a_budget_that_ends_in_a_profile_leaves_the_rest_out(monkeypatch, waits_for):
+    from suite.errors import DiscoveryError
+    from suite.running.budget import Budget
+    from suite.running.messages import Disconnected
+    from suite.static import pool
+
+    now, waited = [0.0], []
+
+    class Slow:
+        """A worker that is waited for until the budget ends."""
+
+        lost_status = "timeout"
+
+        def __init__(self, key, load, start_s):
+            self.key = key
+            if waits_for == "start":
+                self.wait(start_s, DiscoveryError)
+
+        def ask(self, request, timeout_s):
+            self.wait(timeout_s, Disconnected)
+
+        def wait(self, seconds, error):
+            waited.append(seconds)
+            now[0] += seconds
+            raise error("nothing")
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(pool, "_Worker", Slow)
+    budget = Budget(5.0, clock=lambda: now[0])
+    found = take_profiles([task("", "triton"), task("", "nothing")], jobs=1, budget=budget)
+    assert [each.status for each in found if each] == [pool.LEFT_OUT] * 2
+    assert waited == [5.0]
