@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import os
 import platform
 from functools import cache
@@ -10,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from suite.git import Head, head_of
+from suite.processors import name_of
 from suite.telemetry import NoNvml, current_gpu, refused, uuid_of
+from suite.telemetry.quota import cpu_quota
 
 # Distributions whose version may change a number; those that are not installed are left out.
 LIBRARIES = (
@@ -48,6 +51,8 @@ def describe(device: str, gpu: int = 0) -> dict[str, Any]:
         "python": platform.python_version(),
         "cpu": cpu_name(),
         "threads": found["threads"],
+        # Absent where there is none, so that the machines of earlier runs stay what they were.
+        **({} if (quota := cpu_quota()) is None else {"cpu_quota": round(quota, 3)}),
     }
     return {"device": found, "fingerprint": fingerprint, "versions": versions}
 
@@ -104,22 +109,21 @@ def _nvml(index: int) -> dict[str, Any]:
 
 @cache
 def cpu_name() -> str:
-    """The processor's model name as the kernel tells it."""
+    """The processor's name, as in suite.processors."""
     info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    return name_of(info.read_text(errors="replace") if info.is_file() else "", platform.machine())
 
 
 @cache
 def physical_cores() -> int:
-    """Cores this process may use, hyperthreads counted once."""
+    """Cores this process may use, hyperthreads counted once; at most a container's quota of CPU time, rounded up."""
     allowed = os.sched_getaffinity(0)
     siblings = set()
     for cpu in allowed:
         path = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
         siblings.add(path.read_text().strip() if path.is_file() else str(cpu))
-    return len(siblings)
+    quota = cpu_quota()
+    return len(siblings) if quota is None else min(len(siblings), math.ceil(quota))
 
 
 @cache

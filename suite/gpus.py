@@ -100,3 +100,25 @@ GPUS = (
 def known(name: str) -> Gpu | None:
     """The GPU that a driver reports under this name, or None: no figure is guessed for a GPU that is not listed."""
     return next((gpu for gpu in GPUS if re.fullmatch(gpu.pattern, name.strip(), re.IGNORECASE)), None)
+
+
+def visible_gpus(named: str | None, count: int) -> list[str]:
+    """The entries of CUDA_VISIBLE_DEVICES by which each visible GPU can be chosen alone, in CUDA's order.
+
+    named: the variable's value, None where it is not set
+    count: how many GPUs torch sees, which bounds them: an index beyond the machine's hides all after it
+    """
+    if named is None:
+        return [str(i) for i in range(count)]
+    found: list[str] = []
+    for entry in (each.strip() for each in named.split(",")):
+        index = re.match(r"\d+", entry)
+        name = str(int(index[0])) if index else entry
+        kinds = {"" if each.isdigit() else each[:4] for each in (*found, name)}
+        if not (index or entry.startswith(("GPU-", "MIG-"))) or len(kinds) > 1:
+            break
+        if name in found:
+            # CUDA takes a list that names one GPU twice for none at all.
+            return []
+        found.append(name)
+    return found[:count]

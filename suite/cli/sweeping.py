@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from suite.errors import Exit, UsageError
+from suite.gpus import visible_gpus
 
 if TYPE_CHECKING:
     from suite.measuring.case import Settings
@@ -49,10 +50,13 @@ def gpu_variables(args: argparse.Namespace, device: str) -> dict[str, str]:
         return {}
     import torch
 
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]
+    names = visible_gpus(os.environ.get("CUDA_VISIBLE_DEVICES"), torch.cuda.device_count())
     if not 0 <= args.gpu < len(names):
-        raise UsageError(f"--gpu {args.gpu}: {len(names)} GPU(s) are visible; count from 0")
+        named = os.environ.get("CUDA_VISIBLE_DEVICES")
+        why = (
+            "" if named is None else f" of CUDA_VISIBLE_DEVICES={named!r}, in which CUDA hides all after a wrong entry"
+        )
+        raise UsageError(f"--gpu {args.gpu}: {len(names)} GPU(s) are visible{why}; count from 0")
     return {"CUDA_VISIBLE_DEVICES": names[args.gpu]}
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from suite.telemetry.quota import throttle_counters, times_throttled
 from suite.telemetry.readings import Asking, Reading, spread
 
 _BUSY = ("user", "nice", "system", "irq", "softirq")
@@ -33,11 +34,12 @@ class Host(Asking):
         self._proc = root / "proc"
         self._clocks = _readable([cpu / "cpufreq" / "scaling_cur_freq" for cpu in cpus])
         self._throttles = _readable([cpu / "thermal_throttle" / "package_throttle_count" for cpu in cpus])
+        self._quotas = throttle_counters(root)
         self._heat = _readable(_thermometers(root / "sys" / "class"))
         self._energy = _readable(sorted((root / "sys" / "class" / "powercap").glob("intel-rapl:?/energy_uj")))
         self._last: dict[Path, int] = {}
         self._wrapped = 0
-        self.judges = bool(self._throttles)
+        self.judges = bool(self._throttles or self._quotas)
         self.refused |= self._missing()
 
     def read(self) -> dict[str, Any]:
@@ -47,14 +49,23 @@ class Host(Asking):
             "load": self._ask("load", self._load),
             "temperature_c": self._ask("temperature", lambda: max(map(_number, self._heat)) / 1e3),
             "throttles": self._ask("throttles", lambda: sum(map(_number, self._throttles))),
+            "quota_throttles": self._quota_throttles(),
             "own_s": _own_seconds(),
             **(self._ask("shares", self._seconds) or {}),
         }
         return {name: value for name, value in found.items() if value is not None}
 
     def spoiled(self, before: Reading | None, now: dict[str, Any]) -> bool:
-        """Whether the processors' own throttle counters moved since the reading before."""
-        return before is not None and now.get("throttles", 0) > before.values.get("throttles", 0)
+        """Whether the processors' own throttle counters, or a container's quota's, moved since the reading before."""
+        return before is not None and any(
+            now.get(name, 0) > before.values.get(name, 0) for name in ("throttles", "quota_throttles")
+        )
+
+    def _quota_throttles(self) -> int | None:
+        """How often a container's quota held its processes back; None where there is no quota."""
+        if not self._quotas:
+            return None
+        return self._ask("quota_throttles", lambda: sum(map(times_throttled, self._quotas)))
 
     def power_w(self) -> float | None:
         """No processor tells its power at a moment; RAPL counts energy."""

@@ -105,3 +105,21 @@ def test_this_machine_answers() -> None:
     found = Host().read()
     assert found["load"] >= 0
     assert found["busy_s"] > 0
+
+
+def test_a_quota_that_holds_a_container_back_spoils(root: Path) -> None:
+    write(root, "proc/self/cgroup", "0::/pod/box")
+    write(root, "sys/fs/cgroup/pod/box/cpu.max", "50000 100000")
+    write(root, "sys/fs/cgroup/pod/box/cpu.stat", "usage_usec 9\nnr_periods 5\nnr_throttled 3\nthrottled_usec 7")
+    (root / f"sys/devices/system/cpu/cpu{CPU}/thermal_throttle/package_throttle_count").unlink()
+    host = Host(root)
+    assert host.judges
+    before = Reading(0, host.read())
+    assert before.values["quota_throttles"] == 3
+    assert not host.spoiled(before, host.read())
+    write(root, "sys/fs/cgroup/pod/box/cpu.stat", "usage_usec 9\nnr_periods 6\nnr_throttled 4\nthrottled_usec 9")
+    assert host.spoiled(before, host.read())
+    # A group that is gone, as when a process was moved, is refused from then on.
+    (root / "sys/fs/cgroup/pod/box/cpu.stat").unlink()
+    assert "quota_throttles" not in host.read()
+    assert "quota_throttles" in host.refused
