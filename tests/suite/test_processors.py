@@ -9,7 +9,7 @@ from suite.processors import name_of
 
 def arm(implementer: str, part: str, variant: str, revision: str, before: str = "") -> str:
     return (
-        f"processor\t: 0\n{before}BogoMIPS\t: 243.75\nFeatures\t: fp asimd evtstrm aes\nCPU implementer\t: {implementer}\n"
+        f"processor\t: 0\n{before}BogoMIPS\t: 243.75\nFeatures\t: fp asimd\nCPU implementer\t: {implementer}\n"
         f"CPU architecture: 8\nCPU variant\t: {variant}\nCPU part\t: {part}\nCPU revision\t: {revision}\n\n"
     )
 

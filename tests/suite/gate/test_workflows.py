@@ -10,6 +10,11 @@ from typing import Any
 
 import pytest
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 from suite.discovery import ROOT
 from tests.suite.gate.checkout import DOUBLE, commit, edit, make_checkout, write
 
@@ -60,6 +65,18 @@ def test_a_workflow_is_sound(name):
         assert all(("run" in step) != ("uses" in step) for step in job["steps"])
     for script in steps(name).values():
         assert subprocess.run(["bash", "-n", "-c", script]).returncode == 0
+
+
+def test_ci_runs_the_oldest_and_the_newest_python_that_are_declared():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    prefix = "Programming Language :: Python :: 3."
+    declared = sorted(int(each.removeprefix(prefix)) for each in project["classifiers"] if each.startswith(prefix))
+    assert project["requires-python"] == f">=3.{declared[0]}"
+    assert declared == list(range(declared[0], declared[-1] + 1))
+    job = workflow("ci.yml")["jobs"]["test"]
+    assert job["strategy"]["matrix"]["python-version"] == [f"3.{declared[0]}", f"3.{declared[-1]}"]
+    (setup,) = (step for step in job["steps"] if "setup-python" in step.get("uses", ""))
+    assert setup["with"]["python-version"] == "${{ matrix.python-version }}"
 
 
 def test_a_forks_code_does_not_run_on_the_gpu_runner():
