@@ -198,7 +198,7 @@ def test_json_is_the_contract(runs, tmp_path):
     report = json.loads((tmp_path / "gate.json").read_text(), parse_constant=pytest.fail)
     assert list(report) == ["schema", "exit", "base", "candidate", "environment", "cases"]
     assert report["exit"] == 1
-    assert report["base"] == {"run": argv[2], "commit": "0123abc"}
+    assert report["base"] == {"run": argv[2], "commit": "0123abc", "no_commit": ""}
     assert all(list(case) == KEYS for case in report["cases"])
     slower = report["cases"][0]
     assert (slower["verdict"], slower["metric"], slower["margin"], slower["rounds"]) == ("slower", "time", 0.02, 8)
