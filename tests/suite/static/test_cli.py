@@ -113,7 +113,7 @@ def test_another_revision_lies_in_a_folder_of_its_own(repository: Path) -> None:
 
 
 def test_a_folder_outside_of_git_has_no_revisions(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="revision 'HEAD' is read with git: .* is in no git repository"):
+    with pytest.raises(UsageError, match=r"revision 'HEAD' is read with git: .* is in no git repository"):
         commit_of("HEAD", tmp_path)
 
 
