@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from suite.errors import UsageError, unknown
@@ -58,15 +58,17 @@ def make_plan(registry: Registry, preset: Preset, selection: Selection) -> list[
     operators = _operators(registry, preset, selection)
     _check_implementations(operators, selection)
     sweeps = [_overridden(sweep, selection) for sweep in preset.sweeps]
-    _check_names(operators, sweeps)
+    _check_names(operators, selection)
+    for sweep in preset.sweeps:
+        # A preset's axes are those of the operators that it holds, of which flags may name others.
+        _check_names(list(registry.operators.values()), sweep)
     groups: dict[str, Group] = {}
-    for operator, sweep in itertools.product(operators, sweeps):
-        if sweep.tags and not set(sweep.tags) & set(operator.tags):
-            continue
-        for problem in _problems(operator, sweep):
-            cases = tuple(_cases(operator, problem, sweep, preset.skip, selection))
-            if cases:
-                groups.setdefault(cases[0].problem_id, Group(operator.name, problem, cases))
+    for operator in operators:
+        for sweep in _sweeps_of(operator, sweeps, named=bool(selection.operators), preset=preset.name):
+            for problem in _problems(operator, sweep):
+                cases = tuple(_cases(operator, problem, sweep, preset.skip, selection))
+                if cases:
+                    groups.setdefault(cases[0].problem_id, Group(operator.name, problem, cases))
     if not groups:
         tags = f" (operators tagged {', '.join(preset.tags)})" if preset.tags else ""
         raise UsageError(f"nothing to do: preset {preset.name}{tags} and the flags select no case; see `subquad list`")
@@ -92,6 +94,29 @@ def _operators(registry: Registry, preset: Preset, selection: Selection) -> list
     return [op for op in registry.operators.values() if not preset.tags or set(preset.tags) & set(op.tags)]
 
 
+def _sweeps_of(operator: Operator, sweeps: Sequence[Sweep], named: bool, preset: str) -> list[Sweep]:
+    """The sweeps that an operator is put through: those that are for all or for one of its tags.
+
+    An operator that is named and that no sweep is for goes through all of them: a preset's tags say what it measures
+    unasked. UsageError when a named operator has none of the passes that are left.
+    """
+    found = [sweep for sweep in sweeps if not sweep.tags or set(sweep.tags) & set(operator.tags)]
+    found = list(sweeps) if named and not found else found
+    swept = {str(pass_) for sweep in found for pass_ in _passes(sweep)}
+    if named and not swept & set(operator.passes):
+        raise UsageError(
+            f"{operator.name} has no pass {', '.join(sorted(swept))}, as preset {preset} and the flags ask, only "
+            f"{', '.join(operator.passes)}; choose one with --pass, or another preset"
+        )
+    return found
+
+
+def _passes(sweep: Sweep) -> Iterable[Value]:
+    """The passes of a sweep, of its shapes too."""
+    for shape in sweep.shapes:
+        yield from (shape["pass"],) if "pass" in shape else sweep.values.get("pass", (AXES["pass"],))
+
+
 def _check_implementations(operators: Sequence[Operator], selection: Selection) -> None:
     known = {name for op in operators for name in op.implementations}
     for name in selection.implementations:
@@ -105,16 +130,16 @@ def _check_implementations(operators: Sequence[Operator], selection: Selection) 
             raise unknown("implementation or operator to skip", name, known)
 
 
-def _check_names(operators: Sequence[Operator], sweeps: Sequence[Sweep]) -> None:
+def _check_names(operators: Sequence[Operator], asked: Sweep | Selection) -> None:
+    """UsageError where no operator has an own axis or a tunable that is asked for."""
     axes = {axis.name for op in operators for axis in op.axes}
     tunables = {name for op in operators for made in op.implementations.values() for name in made.tunables}
-    for sweep in sweeps:
-        for kind, given, known in (("own axis", sweep.axes, axes), ("tunable", sweep.tunables, tunables)):
-            for name in given:
-                if name not in known and operators:
-                    raise unknown(kind, name, known)
-        for chunk in sweep.tunables.get("chunk", ()):
-            _check_chunk(chunk)
+    for kind, given, known in (("own axis", asked.axes, axes), ("tunable", asked.tunables, tunables)):
+        for name in given:
+            if name not in known and operators:
+                raise unknown(kind, name, known)
+    for chunk in asked.tunables.get("chunk", ()):
+        _check_chunk(chunk)
 
 
 def _check_chunk(chunk: Value) -> None:

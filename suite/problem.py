@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import pairwise
@@ -19,6 +20,9 @@ PASSES = ("fwd", "bwd", "fwdbwd", "decode")
 SIZES = ("B", "T", "H", "HK", "HV", "K", "V")
 STANDARD_AXES = (*SIZES, "dtype", "pass", "layout", "state_dtype", "initial_state")
 Value = bool | int | float | str
+# Kernels and boundaries of packed sequences count in 32 bits; no device holds a tensor of more elements than the other.
+LARGEST_SIZE = 2**31 - 1
+MOST_ELEMENTS = 2**40
 
 # Boundaries of packed sequences for T tokens in all. `ragged` holds a one-token sequence, a short one and a long one;
 # `gaps` sequences of one token and empty ones, the first and the last among them. With few tokens others are empty too.
@@ -60,7 +64,8 @@ class Problem:
 
     In `decode`, T is the context length and one token is processed. A packed layout has B = 1 and T tokens in all.
     `axes` holds the operator's own axes as (name, value) pairs in registry order; those left out have their default.
-    Raises UsageError on a size below 1, an unknown dtype, pass or layout, or heads that do not divide.
+    Raises UsageError on a size below 1 or beyond what a tensor may have, an unknown dtype, pass or layout, or heads that
+    do not divide.
     """
 
     B: int = 1
@@ -85,12 +90,15 @@ class Problem:
             size = getattr(self, name)
             if not isinstance(size, int) or isinstance(size, bool) or size < 1:
                 raise UsageError(f"{name} = {size!r} is no size; give an integer of at least 1")
+            if size > LARGEST_SIZE:
+                raise UsageError(f"{name} = {size} is too large; the largest size is {LARGEST_SIZE}")
         object.__setattr__(self, "dtype", dtypes.canonical(self.dtype))
         object.__setattr__(self, "state_dtype", dtypes.canonical(self.state_dtype))
         if self.pass_ not in PASSES:
             raise unknown("pass", self.pass_, PASSES)
         self._check_heads()
         self._check_layout()
+        self._check_elements()
 
     def _check_heads(self) -> None:
         heads = {"H": self.H, "HK": self.HK, "HV": self.HV}
@@ -113,6 +121,23 @@ class Problem:
             )
         if self.pass_ == "decode":
             raise UsageError(f"layout {self.layout} has no decode pass; use dense")
+
+    def _check_elements(self) -> None:
+        p = self
+        if p.pass_ == "decode":
+            name, axes = "the state", ("B", "H" if p.H >= p.HV else "HV", "K", "V")
+        else:
+            name, *axes = max(
+                ("q", "B", "T", "H", "K"), ("k", "B", "T", "HK", "K"), ("v", "B", "T", "HV", "V"),
+                key=lambda each: math.prod(getattr(p, axis) for axis in each[1:]),
+            )  # fmt: skip
+        found = {axis: getattr(p, axis) for axis in axes}
+        if (elements := math.prod(found.values())) > MOST_ELEMENTS:
+            largest = max(found, key=lambda axis: found[axis])
+            raise UsageError(
+                f"{largest} = {found[largest]} is too large: {name} [{', '.join(axes)}] would have {elements:.2g} "
+                f"elements, and a tensor may have {MOST_ELEMENTS:.2g}; choose a smaller {largest}"
+            )
 
     @property
     def HS(self) -> int:

@@ -9,10 +9,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from suite.cli import values
 from suite.cli.runs import add_run, environment_of, open_run, refuse_both
 from suite.cli.selection import add_selection, selected
 from suite.cli.sweeping import add_gpu, add_running, device_of, exit_of, gpu_variables, holding, run_sweep, summary_of
-from suite.errors import Exit, UsageError
+from suite.errors import Exit, UsageError, unknown
 
 if TYPE_CHECKING:
     from suite.measuring.case import Settings
@@ -35,13 +36,25 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_running(parser, ("cuda", "cpu"))
     add_gpu(parser)
     group = parser.add_argument_group("how to measure and store")
-    group.add_argument("--mode", metavar="NAMES", help="timers, such as cold-events,rotated-graph (CUDA) or warm-cpu")
-    group.add_argument("--warmup", type=float, metavar="MS", help="calls before the first sample, in ms")
-    group.add_argument("--rep", type=float, metavar="MS", help="the longest that one case is timed, in ms")
-    group.add_argument("--launches", type=_positive, default=1, metavar="N", help="fresh processes that measure it all")
-    group.add_argument("--shard", metavar="I/N", help="measure the I-th of N parts of the plan, on one of N machines")
     group.add_argument(
-        "--cool-down", type=float, default=0.0, metavar="S", help="pause before each problem, in seconds"
+        "--mode",
+        type=values.words,
+        metavar="NAMES",
+        help="timers, such as cold-events,rotated-graph (CUDA) or warm-cpu",
+    )
+    group.add_argument("--warmup", type=values.pause, metavar="MS", help="calls before the first sample, in ms")
+    group.add_argument("--rep", type=values.span, metavar="MS", help="the longest that one case is timed, in ms")
+    group.add_argument(
+        "--launches", type=values.count, default=1, metavar="N", help="fresh processes that measure it all"
+    )
+    group.add_argument(
+        "--shard",
+        type=values.shard,
+        metavar="I/N",
+        help="measure the I-th of N parts of the plan, on one of N machines",
+    )
+    group.add_argument(
+        "--cool-down", type=values.pause, default=0.0, metavar="S", help="pause before each problem, in seconds"
     )
     group.add_argument("--energy", action="store_true", help="joules a token too: 2 s a case, and idle power once")
     add_run(group, f"{RUNS}/<time>")
@@ -59,21 +72,18 @@ def run(args: argparse.Namespace) -> Exit | int:
     registry = discover(load=args.load)
     device = device_of(args)
     preset, groups = selected(args, registry, "gpu" if device == "cuda" else "cpu")
-    groups = _shard(groups, args.shard) if args.shard else groups
+    groups = _shard(groups, *args.shard) if args.shard else groups
     if args.list:
         return _list(groups, args)
     bench = _Bench(args, registry, device, preset, shuffled(groups, args.seed))
     return bench.tell() if args.dry_run else bench.run()
 
 
-def _shard(groups: list[Group], shard: str) -> list[Group]:
+def _shard(groups: list[Group], part: int, parts: int) -> list[Group]:
     """Every N-th problem: each part spans all lengths, and together they are the plan."""
-    part, _, parts = shard.partition("/")
-    if not (part.isdigit() and parts.isdigit() and 1 <= int(part) <= int(parts)):
-        raise UsageError(f"--shard {shard}: write I/N with 1 <= I <= N, such as 2/4")
-    chosen = groups[int(part) - 1 :: int(parts)]
+    chosen = groups[part - 1 :: parts]
     if not chosen:
-        raise UsageError(f"--shard {shard}: the plan has only {len(groups)} problems; use fewer parts")
+        raise UsageError(f"--shard {part}/{parts}: the plan has only {len(groups)} problems; use fewer parts")
     return chosen
 
 
@@ -82,12 +92,6 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no count; give an integer of at least 1")
-    return int(text)
 
 
 def _list(groups: list[Group], args: argparse.Namespace) -> Exit:
@@ -99,16 +103,17 @@ def _list(groups: list[Group], args: argparse.Namespace) -> Exit:
 class _Bench:
     def __init__(self, args: argparse.Namespace, registry: Registry, device: str, preset: Preset,
                  groups: list[Group]) -> None:  # fmt: skip
-        from suite.measuring.timers import DEFAULT_MODES, make_timer
-        from suite.running.budget import Budget, parse_duration
+        from suite.measuring.timers import DEFAULT_MODES, modes
+        from suite.running.budget import Budget
 
         self.args, self.registry, self.device, self.preset, self.groups = args, registry, device, preset, groups
-        self.modes = tuple(args.mode.split(",")) if args.mode else (DEFAULT_MODES[device],)
-        for mode in self.modes if device == "cpu" else ():
-            make_timer(mode, device)
+        self.modes = args.mode or (DEFAULT_MODES[device],)
+        for mode in self.modes:
+            if mode not in modes(device):
+                raise unknown(f"mode on {device}", mode, modes(device))
         self.folder: Path = args.resume or args.out or RUNS / f"{datetime.now():%Y%m%d-%H%M%S}-{preset.name}"
         self.variables = gpu_variables(args, device)
-        self.budget = Budget(parse_duration(args.budget) if args.budget else None)
+        self.budget = Budget(args.budget)
         self.interrupted, self.left_out = False, 0
         self.done: set[Key] = set()
 

@@ -42,10 +42,10 @@ def run(args: argparse.Namespace) -> Exit:
 class _Check:
     def __init__(self, args: argparse.Namespace, registry: Registry, device: str, preset: Preset,
                  groups: list[Group]) -> None:  # fmt: skip
-        from suite.running.budget import Budget, parse_duration
+        from suite.running.budget import Budget
 
         self.args, self.registry, self.device, self.preset, self.groups = args, registry, device, preset, groups
-        self.budget = Budget(parse_duration(args.budget) if args.budget else None)
+        self.budget = Budget(args.budget)
         self.records: list[dict[str, Any]] = []
         self.folder: Path | None = args.resume or args.out
 

@@ -6,7 +6,8 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from suite.errors import Exit, UsageError
+from suite.cli import values
+from suite.errors import Exit
 
 if TYPE_CHECKING:
     import argparse
@@ -21,7 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Flags of `compare`."""
     parser.add_argument("base", metavar="A", help="the run before")
     parser.add_argument("candidate", metavar="B", help="the run after")
-    parser.add_argument("--threshold", type=float, default=5.0, metavar="PERCENT",
+    parser.add_argument("--threshold", type=values.allowance("--threshold", "per cent"), default=5.0, metavar="PERCENT",
                         help="change in time that counts, in per cent (default: %(default)g)")  # fmt: skip
     parser.add_argument("--fail", action="store_true",
                         help="exit 1 on a regression, 3 where intervals overlap; see docs/gate.md")  # fmt: skip
@@ -34,8 +35,6 @@ def run(args: argparse.Namespace) -> Exit:
     """Print the changes; the exit code is PASS unless `--fail` was given."""
     from suite.compare import compare
 
-    if not 0 <= args.threshold < 100:
-        raise UsageError(f"--threshold {args.threshold:g} is no change; give per cent from 0 to below 100")
     comparison = compare(
         args.base, args.candidate, threshold=args.threshold / 100, allow_env_mismatch=args.allow_env_mismatch
     )

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from suite.cli import values
 from suite.cli.selection import add_selection, selected, selection_of
 from suite.errors import Exit, UsageError
 
@@ -49,9 +50,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def _add_judging(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("how to judge")
-    group.add_argument("--margin", type=float, default=2.0, metavar="PERCENT",
+    group.add_argument("--margin", type=values.allowance("--margin", "per cent"), default=2.0, metavar="PERCENT",
                        help="slowdown that is allowed, in per cent (default: %(default)g)")  # fmt: skip
-    group.add_argument("--floor", type=float, default=2.0, metavar="US",
+    group.add_argument("--floor", type=values.allowance("--floor", "microseconds"), default=2.0, metavar="US",
                        help="difference that is allowed, in microseconds (default: %(default)g)")  # fmt: skip
     group.add_argument("--allow-env-mismatch", action="store_true",
                        help="compare runs of different environments, and say so")  # fmt: skip
@@ -61,21 +62,23 @@ def _add_measuring(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("how to measure, with --base and --calibrate")
     group.add_argument("--device", choices=("cuda", "cpu"), help="default: cuda where there is one, else cpu")
     group.add_argument("--all", action="store_true", help="cases whose code is the same too")
-    group.add_argument("--rounds", type=_count, default=32, metavar="N",
+    group.add_argument("--rounds", type=values.count, default=32, metavar="N",
                        help="the most rounds a case may have (default: %(default)d)")  # fmt: skip
-    group.add_argument("--budget", metavar="TIME", help="end after 90s, 8m or 1h30m, and say what was left out")
+    group.add_argument(
+        "--budget", type=values.budget, metavar="TIME", help="end after 90s, 8m or 1h30m, and say what was left out"
+    )
     group.add_argument("--mode", metavar="NAME", help="timer, such as cold-events or warm-graph (CUDA)")
-    group.add_argument("--rep", type=float, metavar="MS", help="how long a round times each revision of a case, in ms")
-    group.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the inputs and of the rounds' order")
-    group.add_argument("--timeout", type=float, default=300.0, metavar="S", help="silence after which a case is ended")
+    group.add_argument(
+        "--rep", type=values.span, metavar="MS", help="how long a round times each revision of a case, in ms"
+    )
+    group.add_argument(
+        "--seed", type=values.seed, default=0, metavar="N", help="seed of the inputs and of the rounds' order"
+    )
+    group.add_argument(
+        "--timeout", type=values.span, default=300.0, metavar="S", help="silence after which a case is ended"
+    )
     group.add_argument("--arch", default="sm_90", metavar="NAME", help="without a GPU: architecture to compile for")
     group.add_argument("--no-static", action="store_true", help="do not compile and compare Triton kernels")
-
-
-def _count(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no count; give an integer of at least 1")
-    return int(text)
 
 
 def run(args: argparse.Namespace) -> Exit:
@@ -95,9 +98,6 @@ def _refuse_mixtures(args: argparse.Namespace) -> None:
         raise UsageError("gate one thing: --base REV, --baseline RUN with --candidate RUN, or --calibrate")
     if stored and (args.baseline is None or args.candidate is None):
         raise UsageError("two stored runs are gated: give both --baseline RUN and --candidate RUN")
-    for given, flag, unit in ((args.margin, "--margin", "per cent"), (args.floor, "--floor", "microseconds")):
-        if not 0 <= given < 100:
-            raise UsageError(f"{flag} {given:g} is no allowance; give {unit} from 0 to below 100")
 
 
 def _limits(args: argparse.Namespace) -> Limits:
@@ -125,12 +125,11 @@ def _against_revision(args: argparse.Namespace) -> Report:
 
 def _budget(args: argparse.Namespace) -> Budget:
     """The budget, its clock started: made before anything that takes time."""
-    from suite.running.budget import Budget, parse_duration
+    from suite.running.budget import Budget
 
-    if not args.budget:
+    if args.budget is None:
         return Budget()
-    seconds = parse_duration(args.budget)
-    return Budget(seconds, reserve=min(RESERVE * seconds, RESERVE_S))
+    return Budget(args.budget, reserve=min(RESERVE * args.budget, RESERVE_S))
 
 
 def _plan(args: argparse.Namespace, budget: Budget) -> tuple[Plan, Options]:

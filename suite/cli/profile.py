@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from suite.cli import values
 from suite.cli.selection import add_selection, selection_of
 from suite.cli.sweeping import device_of
 from suite.errors import Exit, UsageError
@@ -36,12 +37,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("how to profile")
     group.add_argument("--tool", choices=TOOLS, default="torch", help="default: torch; ncu counts bytes and FLOPs")
     group.add_argument("--device", choices=("cuda", "cpu"), help="default: cuda where there is one, else cpu")
-    group.add_argument("--calls", type=_count, default=5, metavar="N", help="calls to average; ncu takes one")
+    group.add_argument("--calls", type=values.count, default=5, metavar="N", help="calls to average; ncu takes one")
     group.add_argument("--replay", choices=REPLAYS, default="application", help="how ncu repeats what it counts")
-    group.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the inputs")
+    group.add_argument("--seed", type=values.seed, default=0, metavar="N", help="seed of the inputs")
     group.add_argument("--out", type=Path, metavar="DIR", help=f"folder of what the tool writes; default: {PROFILES}/…")
     group.add_argument("--run", dest="stored", type=Path, metavar="RUN", help="join the profile to this run's records")
-    group.add_argument("--top", type=_count, default=20, metavar="N", help="kernels to list")
+    group.add_argument("--top", type=values.count, default=20, metavar="N", help="kernels to list")
     group.add_argument("--json", action="store_true", help="print JSON instead of tables")
 
 
@@ -70,12 +71,6 @@ def run(args: argparse.Namespace) -> Exit:
     if args.stored:
         _join(args.stored, found)
     return Exit.PASS
-
-
-def _count(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no count; give an integer of at least 1")
-    return int(text)
 
 
 def _case(args: argparse.Namespace, registry: Registry, device: str) -> Case:

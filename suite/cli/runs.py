@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from suite.cli import values
 from suite.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 
 def add_run(group: argparse._ArgumentGroup, default: str) -> None:
     """`--out`, `--resume` and `--budget`. default: what happens without --out, for the help."""
-    group.add_argument("--budget", metavar="TIME", help="end after 90s, 8m or 1h30m with a fair part of the plan")
+    group.add_argument(
+        "--budget", type=values.budget, metavar="TIME", help="end after 90s, 8m or 1h30m with a fair part of the plan"
+    )
     group.add_argument("--out", type=Path, metavar="DIR", help=f"run folder; default: {default}")
     group.add_argument("--resume", type=Path, metavar="DIR", help="continue a run: do only what is missing")
 

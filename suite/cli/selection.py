@@ -11,6 +11,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from suite import dtypes
+from suite.cli.values import head_dims, size, sizes, words
 from suite.errors import UsageError, unknown
 from suite.presets import Preset, load_preset
 from suite.problem import PACKED, PASSES, SIZES, Value
@@ -34,13 +35,13 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
     add_discovery(parser)
     group = parser.add_argument_group("what to select (lists are comma-separated)")
     group.add_argument("--preset", metavar="NAME", help="preset or TOML file; default: gpu with a GPU, cpu without")
-    group.add_argument("--op", type=_words, default=(), metavar="NAMES", help="operators")
-    group.add_argument("--impl", "--only", type=_words, default=(), metavar="NAMES", help="implementations, or OP/IMPL")
-    group.add_argument("--skip", type=_words, default=(), metavar="NAMES", help="operators, implementations or OP/IMPL")
-    group.add_argument("--origin", type=_words, default=(), metavar="NAMES", help="ours, baseline, peer; default: all")
+    group.add_argument("--op", type=words, default=(), metavar="NAMES", help="operators")
+    group.add_argument("--impl", "--only", type=words, default=(), metavar="NAMES", help="implementations, or OP/IMPL")
+    group.add_argument("--skip", type=words, default=(), metavar="NAMES", help="operators, implementations or OP/IMPL")
+    group.add_argument("--origin", type=words, default=(), metavar="NAMES", help="ours, baseline, peer; default: all")
     axes = parser.add_argument_group("axes, each replacing the preset's")
-    axes.add_argument("--pass", dest="pass_", type=_words, metavar="NAMES", help=", ".join(PASSES))
-    axes.add_argument("--dtype", type=_words, metavar="NAMES", help="bf16, fp16, fp32 (or their long names)")
+    axes.add_argument("--pass", dest="pass_", type=words, metavar="NAMES", help=", ".join(PASSES))
+    axes.add_argument("--dtype", type=words, metavar="NAMES", help="bf16, fp16, fp32 (or their long names)")
     for flag, axis, help_ in (
         ("--batch", "B", "sequences"),
         ("--seq-len", "T", "tokens a sequence; the context length in decode"),
@@ -48,16 +49,16 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
         ("--key-heads", "HK", "heads of k; those of q by default"),
         ("--value-heads", "HV", "heads of v; those of q by default"),
     ):
-        axes.add_argument(flag, dest=axis, type=_sizes, metavar="N", help=help_)
-    axes.add_argument("--head-dim", type=_head_dims, metavar="K[xV]", help="key dim, and value dim where it differs")
+        axes.add_argument(flag, dest=axis, type=sizes, metavar="N", help=help_)
+    axes.add_argument("--head-dim", type=head_dims, metavar="K[xV]", help="key dim, and value dim where it differs")
     axes.add_argument("--shape", action="append", default=[], metavar="B=1,T=8192,H=16,K=128", help="sizes together")
-    axes.add_argument("--layout", type=_words, metavar="NAMES", help=f"dense, packed:{{{','.join(PACKED)}}}")
-    axes.add_argument("--state-dtype", type=_words, metavar="NAMES", help="dtype of recurrent states")
+    axes.add_argument("--layout", type=words, metavar="NAMES", help=f"dense, packed:{{{','.join(PACKED)}}}")
+    axes.add_argument("--state-dtype", type=words, metavar="NAMES", help="dtype of recurrent states")
     axes.add_argument(
-        "--initial-state", type=_words, metavar="yes|no", help="start from a state and return the last one"
+        "--initial-state", type=words, metavar="yes|no", help="start from a state and return the last one"
     )
     axes.add_argument("--axis", action="append", default=[], metavar="NAME=V,…", help="an operator's own axis")
-    axes.add_argument("--chunk", type=_words, metavar="N", help="chunk sizes, powers of two; all for every one")
+    axes.add_argument("--chunk", type=words, metavar="N", help="chunk sizes, powers of two; all for every one")
     axes.add_argument("--tunable", action="append", default=[], metavar="NAME=V,…", help="another tunable")
 
 
@@ -75,7 +76,7 @@ def selection_of(args: argparse.Namespace) -> Selection:
         if given:
             values[axis] = tuple(dtypes.canonical(name) for name in given)
     if args.initial_state:
-        values["initial_state"] = tuple(bool(_value(word)) for word in args.initial_state)
+        values["initial_state"] = tuple(_yes(word) for word in args.initial_state)
     tunables = _assignments(args.tunable, "--tunable")
     if args.chunk:
         tunables["chunk"] = tuple(_value(word) for word in args.chunk)
@@ -98,11 +99,13 @@ def _shapes(args: argparse.Namespace, values: dict[str, tuple[Value, ...]]) -> t
 def _shape(text: str) -> dict[str, Value]:
     shape: dict[str, Value] = {}
     for word in text.split(","):
-        axis, _, size = word.strip().partition("=")
+        axis, _, value = word.strip().partition("=")
         if axis not in SIZES:
             raise unknown("axis in --shape", axis, SIZES)
+        if axis in shape:
+            raise UsageError(f"--shape {text}: {axis} is given twice; repeat --shape for another shape")
         try:
-            shape[axis] = _size(size)
+            shape[axis] = size(value)
         except argparse.ArgumentTypeError as error:
             raise UsageError(f"--shape {text}: {error}") from error
     return shape
@@ -116,33 +119,10 @@ def selected(args: argparse.Namespace, registry: Registry, default_preset: str) 
     return preset, make_plan(registry, preset, selection_of(args))
 
 
-def _words(text: str) -> tuple[str, ...]:
-    words = tuple(word.strip() for word in text.split(",") if word.strip())
-    if not words:
-        raise argparse.ArgumentTypeError("an empty list; name at least one")
-    return words
-
-
-def _size(word: str) -> int:
-    try:
-        size = int(word)
-    except ValueError:
-        size = 0
-    if size < 1:
-        raise argparse.ArgumentTypeError(f"{word!r} is no size; give an integer of at least 1")
-    return size
-
-
-def _sizes(text: str) -> tuple[int, ...]:
-    return tuple(_size(word) for word in _words(text))
-
-
-def _head_dims(text: str) -> tuple[tuple[int, int], ...]:
-    pairs = []
-    for word in _words(text):
-        key, _, value = word.partition("x")
-        pairs.append((_size(key), _size(value or key)))
-    return tuple(pairs)
+def _yes(word: str) -> bool:
+    if word.lower() not in WORDS:
+        raise UsageError(f"--initial-state {word}: write yes, no, or yes,no")
+    return WORDS[word.lower()]
 
 
 def _value(word: str) -> Value:
@@ -154,11 +134,20 @@ def _value(word: str) -> Value:
         return word
 
 
+def _listed(told: str, values: str) -> tuple[str, ...]:
+    try:
+        return words(values)
+    except argparse.ArgumentTypeError as error:
+        raise UsageError(f"{told}: {error}") from error
+
+
 def _assignments(given: list[str], flag: str) -> dict[str, tuple[Value, ...]]:
     found = {}
     for each in given:
         name, equals, values = each.partition("=")
         if not equals or not values:
             raise UsageError(f"{flag} {each}: write NAME=VALUE, or NAME=VALUE,VALUE")
-        found[name] = tuple(_value(word) for word in _words(values))
+        if name in found:
+            raise UsageError(f"{flag} {each}: {name} is given twice; write {name}=VALUE,VALUE")
+        found[name] = tuple(_value(word) for word in _listed(f"{flag} {each}", values))
     return found

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from suite.cli import values
 from suite.cli.selection import add_selection, selected
 from suite.errors import Exit, UsageError, worst
 
@@ -37,7 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--base", metavar="REV", help="compare with another revision; the exit code is the gate's")
     group.add_argument("--no-issued", action="store_true", help="do not count issued traffic in the interpreter")
     group.add_argument("--detail", action="store_true", help="list every launch, however many cases there are")
-    group.add_argument("--jobs", type=_jobs, default=2, metavar="N", help="processes that compile at a time")
+    group.add_argument("--jobs", type=values.count, default=2, metavar="N", help="processes that compile at a time")
     group.add_argument(
         "--format", choices=("table", "md"), default="table", help="md: one Markdown table, for a README"
     )
@@ -57,12 +58,6 @@ def run(args: argparse.Namespace) -> Exit:
         return _into_run(args, registry)
     tasks = _tasks(args, registry, archs)
     return _compare(args, tasks) if args.base else _profile(args, tasks)
-
-
-def _jobs(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no count; give an integer of at least 1")
-    return int(text)
 
 
 def _tasks(args: argparse.Namespace, registry: Registry, archs: list[str]) -> list[Task]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
+from suite.cli import values
 from suite.errors import Exit, UsageError
 from suite.gpus import visible_gpus
 
@@ -25,8 +26,10 @@ def add_running(parser: argparse.ArgumentParser, devices: Sequence[str]) -> None
     """Flags of commands that run implementations."""
     group = parser.add_argument_group("how to run")
     group.add_argument("--device", choices=devices, help="default: cuda where there is one, else cpu")
-    group.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the inputs")
-    group.add_argument("--timeout", type=float, default=300.0, metavar="S", help="silence after which a case is ended")
+    group.add_argument("--seed", type=values.seed, default=0, metavar="N", help="seed of the inputs")
+    group.add_argument(
+        "--timeout", type=values.span, default=300.0, metavar="S", help="silence after which a case is ended"
+    )
     group.add_argument("--json", action="store_true", help="print records as JSON lines instead of a table")
 
 
@@ -34,10 +37,12 @@ def add_gpu(parser: argparse.ArgumentParser) -> None:
     """Flags of commands that time on a GPU."""
     group = parser.add_argument_group("the GPU")
     group.add_argument(
-        "--gpu", type=int, metavar="N", help="which of the visible GPUs, from 0; each is locked while used"
+        "--gpu", type=values.index, metavar="N", help="which of the visible GPUs, from 0; each is locked while used"
     )
-    group.add_argument("--wait", type=float, default=0.0, metavar="S", help="wait so long for a GPU that is in use")
-    group.add_argument("--lock-clocks", type=int, nargs="?", const=0, metavar="MHZ",
+    group.add_argument(
+        "--wait", type=values.pause, default=0.0, metavar="S", help="wait so long for a GPU that is in use"
+    )
+    group.add_argument("--lock-clocks", type=values.count, nargs="?", const=0, metavar="MHZ",
                        help="hold the SM clock, at its base when no MHZ is given; needs root")  # fmt: skip
 
 

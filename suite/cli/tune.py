@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from suite.cli import values
 from suite.cli.selection import add_selection, selected
 from suite.cli.sweeping import add_gpu, add_running, device_of, gpu_variables, holding
 from suite.errors import Exit, UsageError
@@ -26,9 +27,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_gpu(parser)
     group = parser.add_argument_group("how to tune")
     group.add_argument("--mode", metavar="NAME", help="timer, as in bench; default: cold-events (CUDA), warm-cpu")
-    group.add_argument("--warmup", type=float, default=25.0, metavar="MS", help="calls before the first sample, in ms")
-    group.add_argument("--rep", type=float, default=200.0, metavar="MS", help="the longest a launch is timed, in ms")
-    group.add_argument("--budget", metavar="TIME", help="end after 90s, 8m or 1h30m; the next run goes on from there")
+    group.add_argument(
+        "--warmup", type=values.pause, default=25.0, metavar="MS", help="calls before the first sample, in ms"
+    )
+    group.add_argument(
+        "--rep", type=values.span, default=200.0, metavar="MS", help="the longest a launch is timed, in ms"
+    )
+    group.add_argument(
+        "--budget",
+        type=values.budget,
+        metavar="TIME",
+        help="end after 90s, 8m or 1h30m; the next run goes on from there",
+    )
     group.add_argument("--refresh", action="store_true", help="measure again what is in the table already")
     group.add_argument("--out", type=Path, metavar="FILE", help="the table; default: kernels/tuned/<gpu>.json")
     group.add_argument("--dry-run", action="store_true", help="print what would be tried, and stop")
@@ -94,14 +104,14 @@ class _Tune:
         from suite.environment import library_versions, revision
         from suite.measuring.case import Settings
         from suite.measuring.timers import DEFAULT_MODES
-        from suite.running.budget import Budget, parse_duration
+        from suite.running.budget import Budget
         from suite.tuning.search import Tuning
 
         settings = Settings(
             device=self.device, device_name=self.table.gpu, modes=(self.args.mode or DEFAULT_MODES[self.device],),
             warmup_ms=self.args.warmup, rep_ms=self.args.rep, seed=self.args.seed, commit=revision(ROOT),
         )  # fmt: skip
-        budget = Budget(parse_duration(self.args.budget) if self.args.budget else None)
+        budget = Budget(self.args.budget)
         tuning = Tuning(settings, self._start, budget, self.args.timeout, self._keep, self._failed, library_versions())
         tuning.run(todo)
         if tuning.left_out:

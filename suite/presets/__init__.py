@@ -41,6 +41,8 @@ AXES: dict[str, Value] = {
     "dtype": "bfloat16", "pass": "fwd", "layout": "dense", "state_dtype": "float32", "initial_state": False,
 }  # fmt: skip
 Values = tuple[Value, ...]
+# As long as a flag may say: beyond it the functions that wait until then fail.
+LONGEST_MS = 1e9
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ class _Reader:
             values[key] = self._list(key, table.get(key, []), str)
         for key in ("warmup_ms", "rep_ms"):
             if key in table:
-                values[key] = self._one(key, table[key], (int, float))
+                values[key] = self._time(key, table[key])
         sweeps = self._tables("sweep", table.get("sweep"))
         description = self._one("description", table.get("description", ""), str)
         return Preset(self.path.stem, description, sweeps=tuple(self._sweep(s) for s in sweeps), **values)
@@ -144,6 +146,11 @@ class _Reader:
         if not isinstance(value, list):
             raise UsageError(f"{self.path.name}: '{key}' must be a list, not {value!r}")
         return tuple(self._one(key, each, kind) for each in value)
+
+    def _time(self, key: str, value: Any) -> float:
+        if not 0 <= self._one(key, value, (int, float)) <= LONGEST_MS:
+            raise UsageError(f"{self.path.name}: '{key}' must be from 0 to {LONGEST_MS:g} ms, got {value}")
+        return value
 
     def _one(self, key: str, value: Any, kind: Any) -> Any:
         if not isinstance(value, kind) or (isinstance(value, bool) and kind in (int, (int, float))):

@@ -16,16 +16,22 @@ from suite.errors import UsageError
 from suite.plan import Group
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+# About 30 years; beyond it the functions that wait until then fail.
+_LONGEST_S = 1e9
 
 
 def parse_duration(text: str) -> float:
     """Seconds of `90`, `90s`, `8m`, `1.5h` or `1h30m`."""
-    parts = re.findall(r"(\d+(?:\.\d+)?)([smh]?)", text)
+    parts = re.findall(r"([0-9]+(?:\.[0-9]+)?)([smh]?)", text)
     if not parts or "".join(number + unit for number, unit in parts) != text:
         raise UsageError(f"--budget {text}: no duration; write 90s, 8m or 1h30m")
     seconds = sum(float(number) * _UNITS[unit or "s"] for number, unit in parts)
     if seconds <= 0:
-        raise UsageError(f"--budget {text}: a budget is longer than nothing")
+        raise UsageError(f"--budget {text}: a budget must be longer than nothing; write 90s, 8m or 1h30m")
+    if seconds > _LONGEST_S:
+        raise UsageError(
+            f"--budget {text[:24]}: the longest budget is {_LONGEST_S:.0f} s; leave --budget away for no end"
+        )
     return seconds
 
 

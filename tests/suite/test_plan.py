@@ -7,8 +7,8 @@ import pytest
 from suite.discovery import discover
 from suite.errors import UsageError
 from suite.plan import Selection, make_plan, shuffled
-from suite.presets import load_preset, names
-from suite.registry import Registry
+from suite.presets import Preset, load_preset, names
+from suite.registry import Operator, Registry
 from suite.targets import aim
 
 GOOD = """
@@ -124,6 +124,8 @@ def test_of_one_length_the_problem_with_less_work_comes_first(registry: Registry
         ('[[sweep]]\nT = ["a"]', "of the wrong type"),
         ("[[sweep]]\nT = [true]", "of the wrong type"),
         ("[[sweep]]\nshapes = [{Q = 1}]", "unknown axis in shapes 'Q'"),
+        ("rep_ms = nan\n[[sweep]]", "mine.toml: 'rep_ms' must be from 0 to 1e+09 ms, got nan"),
+        ("warmup_ms = -1\n[[sweep]]", "'warmup_ms' must be from 0 to 1e+09 ms, got -1"),
         ("description = 'no sweep'", "'sweep' must be a list of at least one table"),
         ("T = [", "mine.toml"),
     ],
@@ -156,6 +158,48 @@ def test_wrong_selections(registry: Registry, selection: Selection, words: str) 
 
 def test_a_chunk_beyond_T_is_valid(registry: Registry) -> None:
     assert make_plan(registry, load_preset("smoke"), Selection(tunables={"chunk": (1024,)}, values={"T": (16,)}))
+
+
+def held(preset: Preset, operator: Operator) -> bool:
+    return any(not sweep.tags or set(sweep.tags) & set(operator.tags) for sweep in preset.sweeps)
+
+
+@pytest.mark.parametrize("preset", ["cpu", "gpu", "decode", "qwen3-next", "mamba2-2.7b", "recurrentgemma-2b"])
+def test_every_operator_that_is_named_gets_the_shapes_of_the_preset(registry: Registry, preset: str) -> None:
+    loaded = load_preset(preset)
+    shapes = {(g.problem.T, g.problem.pass_, g.problem.dtype) for g in make_plan(registry, loaded, Selection())}
+    for name, operator in registry.operators.items():
+        if set(operator.passes).isdisjoint(pass_ for _, pass_, _ in shapes):
+            with pytest.raises(UsageError, match=f"{name} has no pass .*, as preset {preset}"):
+                make_plan(registry, loaded, Selection(operators=(name,)))
+            continue
+        plan = make_plan(registry, loaded, Selection(operators=(name,)))
+        assert {(g.problem.T, g.problem.pass_, g.problem.dtype) for g in plan} <= shapes, name
+        ids = [case.case_id for group in plan for case in group.cases]
+        assert len(ids) == len(set(ids)), name
+        if not held(loaded, operator):
+            passes = {pass_ for _, pass_, _ in shapes} & set(operator.passes)
+            assert {g.problem.pass_ for g in plan} == passes, name
+
+
+def test_a_named_operator_that_the_preset_holds_keeps_its_own_sweeps(registry: Registry) -> None:
+    cpu = load_preset("cpu")
+    unasked = {g.problem_id for g in make_plan(registry, cpu, Selection()) if g.operator == "ssd"}
+    named = {g.problem_id for g in make_plan(registry, cpu, Selection(operators=("ssd", "retention")))}
+    assert unasked == {each for each in named if each.startswith("ssd/")} != named
+
+
+def test_no_operator_joins_a_preset_unasked(registry: Registry) -> None:
+    cpu = load_preset("cpu")
+    found = {group.operator for group in make_plan(registry, cpu, Selection())}
+    assert found == {name for name, operator in registry.operators.items() if held(cpu, operator)}
+
+
+def test_a_pass_that_a_named_operator_lacks_is_told(registry: Registry) -> None:
+    with pytest.raises(UsageError, match="attention_decode has no pass bwd, fwd, as preset smoke and the flags ask"):
+        make_plan(
+            registry, load_preset("smoke"), Selection(operators=("attention_decode",), values={"pass": ("fwd", "bwd")})
+        )
 
 
 def test_unknown_preset() -> None:
