@@ -64,8 +64,8 @@ class Problem:
 
     In `decode`, T is the context length and one token is processed. A packed layout has B = 1 and T tokens in all.
     `axes` holds the operator's own axes as (name, value) pairs in registry order; those left out have their default.
-    Raises UsageError on a size below 1 or beyond what a tensor may have, an unknown dtype, pass or layout, or heads that
-    do not divide.
+    Raises UsageError on a size below 1 or beyond what a tensor may have, an unknown dtype, pass or layout, or heads
+    that do not divide.
     """
 
     B: int = 1

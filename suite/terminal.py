@@ -10,6 +10,7 @@ a�[31mb
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,6 +44,10 @@ class _Guard:
 def guarded() -> Iterator[None]:
     """Guard sys.stdout and sys.stderr while the block lasts."""
     before = sys.stdout, sys.stderr
+    for stream in before:
+        # Where the terminal's encoding lacks a character, the line has a '?' there instead of ending the command.
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="replace")
     sys.stdout, sys.stderr = (each if isinstance(each, _Guard) else _Guard(each) for each in before)
     try:
         yield

@@ -10,7 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from suite.cli import values
-from suite.cli.runs import add_run, environment_of, open_run, refuse_both
+from suite.cli.runs import (
+    Resumption,
+    add_run,
+    environment_of,
+    judged,
+    preset_name,
+    refuse_both,
+    settle,
+    start_run,
+    take_seed,
+    taken,
+)  # fmt: skip
 from suite.cli.selection import add_selection, selected
 from suite.cli.sweeping import add_gpu, add_running, device_of, exit_of, gpu_variables, holding, run_sweep, summary_of
 from suite.errors import Exit, UsageError, unknown
@@ -18,7 +29,6 @@ from suite.errors import Exit, UsageError, unknown
 if TYPE_CHECKING:
     from suite.measuring.case import Settings
     from suite.plan import Group
-    from suite.presets import Preset
     from suite.registry import Registry
     from suite.running.process import WorkerProcess
     from suite.running.sweep import Sweep
@@ -44,20 +54,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--warmup", type=values.pause, metavar="MS", help="calls before the first sample, in ms")
     group.add_argument("--rep", type=values.span, metavar="MS", help="the longest that one case is timed, in ms")
-    group.add_argument(
-        "--launches", type=values.count, default=1, metavar="N", help="fresh processes that measure it all"
-    )
+    group.add_argument("--launches", type=values.count, metavar="N", help="fresh processes that measure it all")
     group.add_argument(
         "--shard",
         type=values.shard,
         metavar="I/N",
         help="measure the I-th of N parts of the plan, on one of N machines",
     )
-    group.add_argument(
-        "--cool-down", type=values.pause, default=0.0, metavar="S", help="pause before each problem, in seconds"
-    )
+    group.add_argument("--cool-down", type=values.pause, metavar="S", help="pause before each problem, in seconds")
     group.add_argument("--energy", action="store_true", help="joules a token too: 2 s a case, and idle power once")
     add_run(group, f"{RUNS}/<time>")
+    group.add_argument("--extend", type=Path, metavar="DIR", help="add what the flags select to a run of this machine")
     group.add_argument("--no-static", action="store_true", help="without a GPU: do not compile our Triton kernels")
     group.add_argument("--no-report", action="store_true", help="store the run without rendering its report")
     group.add_argument("--list", action="store_true", help="print the cases of the plan and stop")
@@ -66,17 +73,43 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> Exit | int:
     from suite.discovery import discover
-    from suite.plan import shuffled
 
     refuse_both(args)
+    resumption = Resumption(args, "bench") if args.resume else None
+    if args.extend:
+        take_seed(args)
     registry = discover(load=args.load)
     device = device_of(args)
-    preset, groups = selected(args, registry, "gpu" if device == "cuda" else "cpu")
-    groups = _shard(groups, *args.shard) if args.shard else groups
+    groups = resumption.plan.groups(registry) if resumption else _planned(args, registry, device)
+    _settle(args, device)
     if args.list:
         return _list(groups, args)
-    bench = _Bench(args, registry, device, preset, shuffled(groups, args.seed))
-    return bench.tell() if args.dry_run else bench.run()
+    with taken(args, RUNS / f"{datetime.now():%Y%m%d-%H%M%S}-{preset_name(args.preset)}") as writer:
+        bench = _Bench(args, registry, device, groups, writer, resumption)
+        return bench.tell() if args.dry_run else bench.run()
+
+
+def _planned(args: argparse.Namespace, registry: Registry, device: str) -> list[Group]:
+    """The plan that the flags select, in the order in which it is measured; what the preset says of timing is kept."""
+    from suite.plan import shuffled
+
+    args.preset = args.preset or ("gpu" if device == "cuda" else "cpu")
+    preset, groups = selected(args, registry, args.preset)
+    args.warmup = preset.warmup_ms if args.warmup is None else args.warmup
+    args.rep = preset.rep_ms if args.rep is None else args.rep
+    groups = _shard(groups, *args.shard) if args.shard else groups
+    return shuffled(groups, args.seed or 0)
+
+
+def _settle(args: argparse.Namespace, device: str) -> None:
+    from suite.measuring.timers import DEFAULT_MODES, modes
+
+    settle(args)
+    args.device = device
+    args.mode = args.mode or (DEFAULT_MODES[device],)
+    for mode in args.mode:
+        if mode not in modes(device):
+            raise unknown(f"mode on {device}", mode, modes(device))
 
 
 def _shard(groups: list[Group], part: int, parts: int) -> list[Group]:
@@ -87,13 +120,6 @@ def _shard(groups: list[Group], part: int, parts: int) -> list[Group]:
     return chosen
 
 
-def duration(seconds: float) -> str:
-    """`40 s`, `3 min`, `1.5 h`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
 def _list(groups: list[Group], args: argparse.Namespace) -> Exit:
     for case in (case for group in groups for case in group.cases):
         print(json.dumps({"case_id": case.case_id}) if args.json else case.case_id)
@@ -101,38 +127,42 @@ def _list(groups: list[Group], args: argparse.Namespace) -> Exit:
 
 
 class _Bench:
-    def __init__(self, args: argparse.Namespace, registry: Registry, device: str, preset: Preset,
-                 groups: list[Group]) -> None:  # fmt: skip
-        from suite.measuring.timers import DEFAULT_MODES, modes
+    def __init__(self, args: argparse.Namespace, registry: Registry, device: str, groups: list[Group], writer: Writer,
+                 resumption: Resumption | None) -> None:  # fmt: skip
         from suite.running.budget import Budget
+        from suite.store import done_keys
 
-        self.args, self.registry, self.device, self.preset, self.groups = args, registry, device, preset, groups
-        self.modes = args.mode or (DEFAULT_MODES[device],)
-        for mode in self.modes:
-            if mode not in modes(device):
-                raise unknown(f"mode on {device}", mode, modes(device))
-        self.folder: Path = args.resume or args.out or RUNS / f"{datetime.now():%Y%m%d-%H%M%S}-{preset.name}"
+        self.args, self.registry, self.device, self.groups = args, registry, device, groups
+        self.writer, self.resumption, self.folder = writer, resumption, writer.folder
+        self.continued: bool = bool(args.resume or args.extend)
         self.variables = gpu_variables(args, device)
         self.budget = Budget(args.budget)
         self.interrupted, self.left_out = False, 0
-        self.done: set[Key] = set()
+        self.done: set[Key] = done_keys(self.folder) if self.continued else set()
+        self.before: dict[str, Any] | None = None
 
     def tell(self) -> Exit:
-        """How many cases, and about how long they will take."""
+        """How many cases, and about how long they will take, once all that a run would refuse was refused."""
         import torch
 
-        from suite.environment import describe, physical_cores
+        from suite.discovery import ROOT
+        from suite.environment import describe, physical_cores, revision
         from suite.running.estimate import estimate
 
         # As in the workers, whose fingerprint it is compared with.
         torch.set_num_threads(physical_cores())
-        found = describe(self.device)
-        settings = self._settings({"device": found["device"], "commit": "", "ceilings": {}})
-        fingerprint = found["fingerprint"]
-        about = estimate(self.registry, self.groups, settings, self.args.launches, fingerprint, RUNS)
-        cases = sum(len(group.cases) for group in self.groups)
-        print(f"{cases} cases of {len(self.groups)} problems, {self.args.launches} launch(es)")
-        print(f"about {duration(about.seconds)}, {about.source}")
+        found = {**describe(self.device), "absent": [], "commit": revision(ROOT)}
+        environment = self._environment(found)
+        settings = self._settings(environment)
+        about = estimate(
+            self.registry, self.groups, settings, self.args.launches, found["fingerprint"], RUNS, self.done
+        )
+        print(f"{about.cases} cases of {len(self.groups)} problems, {self.args.launches} launch(es)")
+        if self.done:
+            print(f"{about.cases - about.missing} of them are in {self.folder} already")
+        print(about.told(self.budget.seconds))
+        for reason in about.reasons if not about.runnable else ():
+            print(f"nothing would be measured: {reason}")
         return Exit.PASS
 
     def run(self) -> int:
@@ -145,25 +175,42 @@ class _Bench:
         return code
 
     def _run(self, worker: WorkerProcess) -> int:
-        found = worker.ask(do="describe", device=self.device)
+        try:
+            found = worker.ask(do="describe", device=self.device)
+            environment = self._environment(found)
+        except BaseException:
+            worker.kill()
+            raise
         with holding(self.args, found["device"].get("uuid")):
-            sweep = self._measure(worker, self._describe(worker, found))
+            sweep = self._measure(worker, environment | self._ceilings(worker, found))
         return self._told(sweep)
 
+    def _environment(self, found: dict[str, Any]) -> dict[str, Any]:
+        """The present environment. UsageError when the run that is continued was made in another one."""
+        environment = environment_of(found, self.args.preset, self.groups, self.args.seed)
+        if self.continued:
+            self.before = judged(self.args, environment, self.resumption)
+        return environment
+
     def _measure(self, worker: WorkerProcess, environment: dict[str, Any]) -> Sweep:
-        with open_run(self.folder, environment, bool(self.args.resume)) as writer:
-            sweep = self._sweep(worker, environment, writer)
-            if self.device == "cpu" and not self.interrupted and not self.args.no_static:
-                self._static(writer, environment)
-            self._close(writer, environment, sweep)
+        start_run(self.writer, self.args, "bench", self.groups, environment, self.before)
+        sweep = self._sweep(worker, environment, self.writer)
+        if self.device == "cpu" and not self.interrupted and not self.args.no_static:
+            self._static(self.writer, environment)
+        self._close(self.writer, environment, sweep)
         self.left_out = sweep.left_out
         return sweep
 
     def _told(self, sweep: Sweep) -> int:
         folder = self.folder
         print(f"{summary_of(sweep.statuses) or 'nothing to do'}", file=sys.stderr)
+        for line in sweep.nothing_ran():
+            print(line, file=sys.stderr)
         if sweep.left_out:
-            print(f"{sweep.left_out} cases left out; `subquad bench --resume {folder}` measures them", file=sys.stderr)
+            command = "--extend" if self.args.extend else "--resume"
+            more = ", with the same flags," if self.args.extend else ""
+            print(f"{sweep.left_out} cases left out; `subquad bench {command} {folder}`{more} measures them",
+                  file=sys.stderr)  # fmt: skip
         print(f"run: {folder}", file=sys.stderr if self.args.json else sys.stdout)
         if self.interrupted:
             return INTERRUPTED
@@ -177,34 +224,30 @@ class _Bench:
         plugins = [str(Path(path).resolve()) for path in self.args.load]
         return measuring_worker(self.device, plugins, environment=self.variables)
 
-    def _describe(self, worker: WorkerProcess, found: dict[str, Any]) -> dict[str, Any]:
+    def _ceilings(self, worker: WorkerProcess, found: dict[str, Any]) -> dict[str, Any]:
         from suite.ceilings import warning
 
-        environment = environment_of(found, self.preset, self.groups, self.args.seed)
         identity = {**found["fingerprint"], "arch": found["device"]["arch"]}
         answer = worker.ask(do="ceilings", device=self.device, identity=identity, refresh=False)
         if said := warning(answer["ceilings"]):
             print(f"note: {said}", file=sys.stderr)
-        return environment | {"ceilings": answer["ceilings"]}
+        return {"ceilings": answer["ceilings"]}
 
     def _settings(self, environment: dict[str, Any]) -> Settings:
         from suite.measuring.case import Settings
 
         device = environment["device"]
         return Settings(
-            device=self.device, device_name="cpu" if self.device == "cpu" else device["name"], modes=self.modes,
-            warmup_ms=self.args.warmup if self.args.warmup is not None else self.preset.warmup_ms,
-            rep_ms=self.args.rep if self.args.rep is not None else self.preset.rep_ms,
-            seed=self.args.seed, commit=environment["commit"], ceilings=environment["ceilings"],
-            llc_bytes=device["llc_bytes"], energy_s=ENERGY_S if self.args.energy else None,
+            device=self.device, device_name="cpu" if self.device == "cpu" else device["name"], modes=self.args.mode,
+            warmup_ms=self.args.warmup, rep_ms=self.args.rep, seed=self.args.seed, commit=environment["commit"],
+            ceilings=environment["ceilings"], llc_bytes=device["llc_bytes"],
+            energy_s=ENERGY_S if self.args.energy else None,
         )  # fmt: skip
 
     def _sweep(self, worker: WorkerProcess, environment: dict[str, Any], writer: Writer) -> Sweep:
         from suite.running.sweep import Options
-        from suite.store import done_keys
 
         settings = self._settings(environment)
-        self.done = done_keys(self.args.resume) if self.args.resume else set()
         options = Options("timed", self.args.launches, self.args.timeout, self.done, self.args.cool_down)
         ready = [worker]
         return run_sweep(
@@ -245,14 +288,17 @@ class _Bench:
         return store
 
     def _close(self, writer: Writer, environment: dict[str, Any], sweep: Sweep) -> None:
+        from suite.running.resuming import finished
         from suite.store.writing import write_environment
 
         seconds = {phase: round(spent, 3) for phase, spent in sweep.clock.seconds.items()}
-        # What the last records were judged by: a case may have shown that a ceiling had been measured too low.
-        environment["ceilings"] = sweep.settings.ceilings
-        environment["plan"] |= {"left_out": sweep.left_out, "seconds": seconds}
-        if not self.args.resume:
+        if self.before is None:
+            # What the last records were judged by: a case may have shown that a ceiling had been measured too low.
+            environment["ceilings"] = sweep.settings.ceilings
+            environment["plan"] |= {"left_out": sweep.left_out, "seconds": seconds}
             write_environment(writer.folder, environment)
+        elif self.resumption:
+            write_environment(writer.folder, finished(self.before, sweep.left_out, seconds))
 
     def _report(self, folder: Path) -> None:
         from suite.reporting import render

@@ -9,18 +9,20 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from suite.cli.runs import add_run, environment_of, open_run, refuse_both
+from suite.cli.runs import Resumption, add_run, environment_of, judged, refuse_both, settle, start_run, taken
 from suite.cli.selection import add_selection, selected
 from suite.cli.sweeping import add_running, device_of, exit_of, run_sweep, summary_of
 from suite.errors import Exit
 
 if TYPE_CHECKING:
     from suite.plan import Group
-    from suite.presets import Preset
     from suite.registry import Registry
     from suite.running.process import WorkerProcess
     from suite.running.sweep import Sweep
     from suite.store import Writer
+
+
+DEFAULT_PRESET = "smoke"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -33,44 +35,52 @@ def run(args: argparse.Namespace) -> Exit:
     from suite.discovery import discover
 
     refuse_both(args)
+    resumption = Resumption(args, "check") if args.resume else None
     registry = discover(load=args.load)
-    device = device_of(args)
-    preset, groups = selected(args, registry, "smoke")
-    return _Check(args, registry, device, preset, groups).run()
+    args.device = device_of(args)
+    if resumption is None:
+        args.preset = args.preset or DEFAULT_PRESET
+    groups = resumption.plan.groups(registry) if resumption else selected(args, registry, args.preset)[1]
+    settle(args)
+    with ExitStack() as stack:
+        stored = args.resume or args.out
+        writer = stack.enter_context(taken(args, stored)) if stored else None
+        return _Check(args, registry, groups, writer, resumption).run()
 
 
 class _Check:
-    def __init__(self, args: argparse.Namespace, registry: Registry, device: str, preset: Preset,
-                 groups: list[Group]) -> None:  # fmt: skip
+    def __init__(self, args: argparse.Namespace, registry: Registry, groups: list[Group], writer: Writer | None,
+                 resumption: Resumption | None) -> None:  # fmt: skip
         from suite.running.budget import Budget
 
-        self.args, self.registry, self.device, self.preset, self.groups = args, registry, device, preset, groups
+        self.args, self.registry, self.device, self.groups = args, registry, args.device, groups
+        self.writer, self.resumption = writer, resumption
         self.budget = Budget(args.budget)
         self.records: list[dict[str, Any]] = []
-        self.folder: Path | None = args.resume or args.out
 
     def run(self) -> Exit:
-        with ExitStack() as stack:
-            writer = stack.enter_context(self._open(self.folder)) if self.folder else None
-            sweep = self._sweep(writer)
+        if self.writer:
+            self._begin(self.writer)
+        sweep = self._sweep(self.writer)
         if not self.args.json:
             _print_table(self.records)
             print(summary_of(sweep.statuses) or "nothing to do")
         if sweep.left_out:
-            again = f"; `subquad check --resume {self.folder}` does them" if self.folder else ""
+            again = f"; `subquad check --resume {self.writer.folder}` does them" if self.writer else ""
             print(f"{sweep.left_out} cases left out{again}", file=sys.stderr)
         # What a budget left out was asked for; what an interrupt did was not.
         whole = not sweep.left_out or bool(self.args.budget)
         return exit_of(sweep.statuses) if whole else Exit.REGRESSION
 
-    def _open(self, folder: Path) -> Writer:
+    def _begin(self, writer: Writer) -> None:
         worker = self._start()
         try:
             found = worker.ask(do="describe", device="cuda" if self.device == "cuda" else "cpu")
         finally:
             worker.kill()
-        environment = environment_of(found, self.preset, self.groups, self.args.seed)
-        return open_run(folder, environment, bool(self.args.resume))
+        environment = environment_of(found, self.args.preset, self.groups, self.args.seed)
+        before = judged(self.args, environment, self.resumption) if self.args.resume else None
+        start_run(writer, self.args, "check", self.groups, environment, before)
 
     def _start(self) -> WorkerProcess:
         from suite.running.process import measuring_worker

@@ -32,6 +32,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--refine", action="store_true", help="measure lengths between, into the run, until T is narrow"
     )
+    parser.add_argument("--resume-anyway", action="store_true",
+                        help="refine a run of another commit or machine, and mark it")  # fmt: skip
     add_discovery(parser)
     parser.add_argument("--json", action="store_true", help="print JSON lines instead of a table")
 
@@ -118,7 +120,7 @@ def _axis_words(args: argparse.Namespace, points: Sequence[Point]) -> list[str]:
 
 
 def _bench(args: argparse.Namespace, group: Group, each: Crossing, T: int) -> None:
-    """The two implementations of a pair at one more length, by `bench --resume`: same worker, checks and rules."""
+    """The two implementations of a pair at one more length, by `bench --extend`: same worker, checks and rules."""
     from suite.cli import main
     from suite.reporting.reproducing import problem_words
 
@@ -127,7 +129,8 @@ def _bench(args: argparse.Namespace, group: Group, each: Crossing, T: int) -> No
     loads = [word for path in args.load for word in ("--load", str(path))]
     names = [label.partition(" · ")[0] for label in (each.linear, each.quadratic)]
     operators = ",".join(name.partition("/")[0] for name in names)
-    code = main(["bench", *loads, "--resume", str(args.folder), "--op", operators, "--impl", ",".join(names), *words,
-                 "--rep", "250", "--warmup", "10", "--no-report", "--no-static"])  # fmt: skip
+    code = main(["bench", *loads, "--extend", str(args.folder), "--op", operators, "--impl", ",".join(names), *words,
+                 "--rep", "250", "--warmup", "10", "--no-report", "--no-static",
+                 *(["--resume-anyway"] if args.resume_anyway else [])])  # fmt: skip
     if code:
         raise UsageError(f"T = {T:,} could not be measured into {args.folder}; see the lines above")

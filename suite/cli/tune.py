@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from suite.cli import values
+from suite.cli.runs import settle
 from suite.cli.selection import add_selection, selected
 from suite.cli.sweeping import add_gpu, add_running, device_of, gpu_variables, holding
 from suite.errors import Exit, UsageError
@@ -46,9 +47,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> Exit:
     from suite.discovery import ROOT, discover
-    from suite.tuning.search import jobs
+    from suite.tuning.search import jobs, why_none
     from suite.tuning.tables import Table, path_of, read_table
 
+    settle(args)
     registry = discover(load=args.load)
     device = device_of(args)
     variables = gpu_variables(args, device)
@@ -61,9 +63,11 @@ def run(args: argparse.Namespace) -> Exit:
     _, groups = selected(args, registry, "gpu" if device == "cuda" else "cpu")
     todo = list(jobs(registry, groups, set() if args.refresh else set(table.entries), device))
     if args.dry_run:
-        return _show(todo)
+        _show(todo)
     if not todo:
-        print("nothing to tune: the selection launches no kernel that is not in the table; --refresh measures again")
+        for reason in why_none(registry, groups, device):
+            print(f"nothing to tune: {reason}")
+    if args.dry_run or not todo:
         return Exit.PASS
     with holding(args, identity.get("uuid")):
         return _Tune(args, registry, device, path, table, variables).run(todo)
@@ -84,12 +88,11 @@ def _plugins(args: argparse.Namespace) -> list[str]:
     return [str(Path(path).resolve()) for path in args.load]
 
 
-def _show(todo: list[Job]) -> Exit:
+def _show(todo: list[Job]) -> None:
     for job in todo:
         for key, launches in job.search.items():
             print(f"{key}: {len(launches)} launches, in {job.case.case_id}")
     print(f"{sum(len(job.search) for job in todo)} kernels of {len(todo)} cases", file=sys.stderr)
-    return Exit.PASS
 
 
 class _Tune:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -87,4 +88,25 @@ def doubts(rows: Sequence[Row], runs: Sequence[Run], most: int = 10) -> list[str
     found += [f"{timeless} timed records are ok but have no time: they are in the table only"] if timeless else []
     commits = sorted({run.commit for run in runs if run.commit.endswith("-dirty")})
     found += [f"commit {commit}: the code measured had uncommitted changes" for commit in commits]
-    return found + mismatches(runs)
+    return found + _resumed(runs) + mismatches(runs)
+
+
+def _resumed(runs: Sequence[Run]) -> list[str]:
+    """Runs that were gone on with although something was another: their records are not of one kind."""
+    lines = []
+    for run in runs:
+        entries = run.environment.get("resumed")
+        for entry in entries if isinstance(entries, list) else []:
+            differs = entry.get("differs") if isinstance(entry, Mapping) else None
+            pairs = [
+                f"{name} {clean(_side(pair[0]))}, then {clean(_side(pair[1]))}"
+                for name, pair in (differs.items() if isinstance(differs, Mapping) else ())
+                if isinstance(pair, list) and len(pair) == 2
+            ]
+            if pairs:
+                lines.append(f"{clean(run.name)} was resumed with something else: {clean('; '.join(pairs), 300)}")
+    return lines
+
+
+def _side(value: object) -> object:
+    return "none" if value in (None, "") else value

@@ -65,6 +65,11 @@ class Budget:
         """So many seconds, or what is left where that is less."""
         return seconds if self.left is None else min(seconds, max(0.0, self.left))
 
+    def cut(self, seconds: float) -> float:
+        """Seconds that something is expected to take, and no more than are left."""
+        left = self.left
+        return seconds if left is None else min(seconds, max(0.0, left))
+
     def note(self, group: Group, seconds: float) -> None:
         """Remember how long a problem took."""
         self._spent.setdefault((group.operator, group.problem.pass_), {})[group.problem.T] = seconds

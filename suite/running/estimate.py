@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ from suite.plan import Group
 from suite.problem import Case
 from suite.registry import Registry
 from suite.running.progress import work_of
+from suite.running.sweep import is_done
+from suite.store import Key
 
 # Without a run to learn from: seconds that the oracle takes for one token, three times that with gradients, and that a
 # case takes to be compiled and to be checked beside it.
@@ -23,32 +25,96 @@ CASE_S = 0.3
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds, and where they come from in words."""
+    """How long a sweep will take.
 
-    seconds: float
+    groups:   (cases that are missing, seconds) of each problem and launch, in the order in which they are measured
+    cases:    cases of all launches
+    runnable: how many of the missing ones can run here
+    source:   where the seconds come from, in words
+    reasons:  why cases cannot run here, each once
+    """
+
+    groups: Sequence[tuple[int, float]]
+    cases: int
+    runnable: int
     source: str
+    reasons: Sequence[str]
+
+    @property
+    def seconds(self) -> float:
+        return sum(seconds for _, seconds in self.groups)
+
+    @property
+    def missing(self) -> int:
+        return sum(cases for cases, _ in self.groups)
+
+    def within(self, budget_s: float) -> int:
+        """Cases of the problems that a budget has room for: a sweep stops before the first that does not fit."""
+        spent, fitting = 0.0, 0
+        for cases, seconds in self.groups:
+            spent += seconds
+            if spent > budget_s:
+                break
+            fitting += cases
+        return fitting
+
+    def told(self, budget_s: float | None) -> str:
+        """`about 12 min, at the pace of …`; under a budget that is shorter, how many cases it has room for."""
+        if budget_s is None or self.seconds <= budget_s:
+            return f"about {duration(self.seconds)}, {self.source}"
+        fitting = self.within(budget_s)
+        return f"about {duration(budget_s)}, the budget: room for {fitting} of {self.missing} cases, {self.source}"
+
+
+def duration(seconds: float) -> str:
+    """`40 s`, `3 min`, `1.5 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def estimate(registry: Registry, groups: Sequence[Group], settings: Settings, launches: int,
-             fingerprint: Mapping[str, Any], runs: Path) -> Estimate:  # fmt: skip
-    """Seconds of a sweep of these groups. runs: the folder in which earlier runs of this machine may lie."""
-    runnable = [case for group in groups for case in group.cases if _runs(registry, case, settings.device)]
-    work = sum(_work(registry, case, settings) for case in runnable) * launches * len(settings.modes)
+             fingerprint: Mapping[str, Any], runs: Path, done: Set[Key] = frozenset()) -> Estimate:  # fmt: skip
+    """What a sweep of these groups will take.
+
+    runs: the folder in which earlier runs of this machine may lie; done: keys that a continued run has already
+    """
+    refused = {case: _refusal(registry, case, settings.device) for group in groups for case in group.cases}
+    reasons = list(dict.fromkeys(reason for reason in refused.values() if reason))
+    parts = [
+        (group, [case for case in group.cases if not is_done(case, settings, "timed", launch, done)])
+        for launch in range(launches) for group in groups
+    ]  # fmt: skip
+    able = [(group, missing, [case for case in missing if not refused[case]]) for group, missing in parts]
+    rate, source = _pace(runs, fingerprint)
+    found = []
+    for group, missing, runnable in able:
+        if rate is None:
+            seconds = _without_history(group, runnable, settings)
+        else:
+            seconds = rate * sum(_work(registry, case, settings) for case in runnable) * len(settings.modes)
+        found.append((len(missing), seconds))
+    return Estimate(found, len(refused) * launches, sum(len(each) for _, _, each in able), source, reasons)
+
+
+def _pace(runs: Path, fingerprint: Mapping[str, Any]) -> tuple[float | None, str]:
+    """Seconds a unit of work, and the run that tells it; None where no run of this machine does."""
     for run in _newest_first(runs):
-        rate = _seconds_per_work(run, fingerprint)
-        if rate:
-            return Estimate(work * rate, f"at the pace of {run}")
-    return Estimate(_without_history(groups, runnable, settings) * launches, "without an earlier run of this machine")
+        if rate := _seconds_per_work(run, fingerprint):
+            return rate, f"at the pace of {run}"
+    return None, "without an earlier run of this machine"
 
 
-def _runs(registry: Registry, case: Case, device: str) -> bool:
+def _refusal(registry: Registry, case: Case, device: str) -> str | None:
+    from suite.checking import refusal
+
     operator = registry.operator(case.operator)
     made = operator.implementations[case.implementation]
     try:
-        return device in made.devices and not made.unsupported(case.problem, dict(case.tunables), operator.axes)
-    except PluginError:
+        return refusal(operator, made, case.problem, dict(case.tunables), device)
+    except PluginError as error:
         # Its record is an error, made in no time.
-        return False
+        return str(error)
 
 
 def _work(registry: Registry, case: Case, settings: Settings) -> float:
@@ -58,9 +124,12 @@ def _work(registry: Registry, case: Case, settings: Settings) -> float:
     return work_of(record)
 
 
-def _without_history(groups: Sequence[Group], runnable: Sequence[Case], settings: Settings) -> float:
+def _without_history(group: Group, runnable: Sequence[Case], settings: Settings) -> float:
+    if not runnable:
+        return 0.0
     timing = len(runnable) * (CASE_S + len(settings.modes) * (settings.warmup_ms + settings.rep_ms) / 1e3)
-    tokens = sum(g.problem.T * (3 if g.problem.differentiates else 1) for g in groups if g.problem.pass_ != "decode")
+    problem = group.problem
+    tokens = 0 if problem.pass_ == "decode" else problem.T * (3 if problem.differentiates else 1)
     return timing + tokens * ORACLE_TOKEN_S
 
 

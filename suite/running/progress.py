@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from suite.problem import Case
+from suite.running.budget import Budget
 from suite.store.text import harmless, one_line
 from suite.terminal import console
+
+if TYPE_CHECKING:
+    from rich.progress import TimeRemainingColumn
 
 PLAIN_EVERY_S = 10.0
 
@@ -35,8 +39,9 @@ def work_of(record: dict[str, Any]) -> float:
 class PlainProgress:
     """One line for each record that is not ok, and one line now and then for the rest."""
 
-    def __init__(self, total: int, work: float, stream: TextIO | None = None) -> None:
+    def __init__(self, total: int, work: float, budget: Budget, stream: TextIO | None = None) -> None:
         self.total, self.count = total, 0
+        self._budget = budget
         self._work, self._done = work, 0.0
         self._stream = stream or sys.stderr
         self._start = self._last = time.monotonic()
@@ -52,7 +57,7 @@ class PlainProgress:
             self._print(describe(record))
         if now - self._last >= PLAIN_EVERY_S and self._done:
             self._last = now
-            left = (now - self._start) / self._done * max(0.0, self._work - self._done)
+            left = self._budget.cut((now - self._start) / self._done * max(0.0, self._work - self._done))
             self._print(f"{self.count}/{self.total} records, about {left:.0f} s left")
 
     def finish(self) -> None:
@@ -62,15 +67,31 @@ class PlainProgress:
         print(text, file=self._stream, flush=True)
 
 
+def _left_column(budget: Budget) -> TimeRemainingColumn:
+    """The time left, never beyond the budget."""
+    from rich.progress import Task, TimeRemainingColumn
+    from rich.text import Text
+
+    class Left(TimeRemainingColumn):
+        def render(self, task: Task) -> Any:
+            known = task.time_remaining
+            if known is None or budget.left is None or known <= budget.left:
+                return super().render(task)
+            minutes, seconds = divmod(round(budget.cut(known)), 60)
+            return Text(f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}", style="progress.remaining")
+
+    return Left()
+
+
 class BarProgress:
     """A bar of the work done, with the case at hand and the time left."""
 
-    def __init__(self, total: int, work: float) -> None:
-        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    def __init__(self, total: int, work: float, budget: Budget) -> None:
+        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
         from rich.progress import Progress as Bar
 
         self._bar = Bar(
-            BarColumn(bar_width=24), TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn(), TimeRemainingColumn(),
+            BarColumn(bar_width=24), TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn(), _left_column(budget),
             TextColumn("{task.description}", markup=False), console=console(sys.stderr), transient=True,
         )  # fmt: skip
         self._bar.start()
@@ -94,6 +115,6 @@ def describe(record: dict[str, Any]) -> str:
     return harmless(f"{record['status']:<13} {record['case_id']}: {first}")
 
 
-def make_progress(total: int, work: float) -> Progress:
+def make_progress(total: int, work: float, budget: Budget) -> Progress:
     """The progress that suits where standard error goes: `total` records, of `work` in all as `work_of` counts it."""
-    return BarProgress(total, work) if sys.stderr.isatty() else PlainProgress(total, work)
+    return BarProgress(total, work, budget) if sys.stderr.isatty() else PlainProgress(total, work, budget)

@@ -7,7 +7,7 @@ so and the rest of its problem is measured again without it, in a fresh worker. 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -29,6 +29,8 @@ GRACE = 0.05
 STDERR_LENGTH = 1500
 # Of the last line that a worker wrote before it ended, in its reason.
 LAST_WORDS = 200
+# Lines that say why nothing ran.
+MOST_REASONS = 8
 # The phase that is none of a case's: planning, storing, talking to workers.
 HARNESS = "harness"
 COOLING = "cooling"
@@ -50,6 +52,17 @@ class Options:
     timeout_s: float = 300.0
     done: set[Key] = field(default_factory=set)
     cool_s: float = 0.0
+
+
+def modes_of(settings: Settings, kind: str) -> tuple[str, ...]:
+    """The modes of which each case gets a record."""
+    return settings.modes if kind == "timed" else (settings.device,)
+
+
+def is_done(case: Case, settings: Settings, kind: str, launch: int, done: Set[Key]) -> bool:
+    """Whether a case has all its records of a launch."""
+    modes = modes_of(settings, kind)
+    return all(Key(case.case_id, kind, mode, settings.device_name, launch) in done for mode in modes)
 
 
 class PhaseClock:
@@ -78,15 +91,18 @@ class Sweep:
 
     def __init__(self, registry: Registry, groups: Sequence[Group], settings: Settings, options: Options,
                  start: Callable[[], WorkerProcess], store: Callable[[dict[str, Any]], None],
-                 make_progress: Callable[[int, float], Progress], budget: Budget) -> None:  # fmt: skip
+                 make_progress: Callable[[int, float, Budget], Progress], budget: Budget) -> None:  # fmt: skip
         self.registry, self.groups, self.settings, self.options = registry, groups, settings, options
         self.start, self.store, self.budget = start, store, budget
         self.statuses: dict[str, int] = {}
+        self._refused: dict[str, int] = {}
         self.clock = PhaseClock()
         self.stopped = False
         self._worker: WorkerProcess | None = None
         missing = self.missing()
-        self.progress = make_progress(len(missing) * len(self._modes()), sum(self._work(case) for case in missing))
+        self.progress = make_progress(
+            len(missing) * len(self._modes()), sum(self._work(case) for case in missing), budget
+        )
 
     def run(self) -> None:
         """Measure everything that is not done yet. KeyboardInterrupt passes through, with the worker gone."""
@@ -108,6 +124,16 @@ class Sweep:
     def left_out(self) -> int:
         """Cases of all launches that have no record, because a budget or Ctrl-C ended the sweep."""
         return len(self.missing())
+
+    def nothing_ran(self) -> list[str]:
+        """Where every case was unsupported: each reason in a line, with the number of cases that it is of."""
+        if set(self.statuses) != {"unsupported"}:
+            return []
+        lines = [f"{count} unsupported: {reason}" for reason, count in self._refused.items()]
+        return [
+            *lines[:MOST_REASONS],
+            *([f"and {len(lines) - MOST_REASONS} other reasons"] if lines[MOST_REASONS:] else []),
+        ]
 
     def _work(self, case: Case) -> float:
         implementation = self.registry.operator(case.operator).implementations[case.implementation]
@@ -232,6 +258,8 @@ class Sweep:
         self.store(record)
         self.options.done.add(record_key(record))
         self.statuses[record["status"]] = self.statuses.get(record["status"], 0) + 1
+        if record["status"] == "unsupported":
+            self._refused[record["reason"]] = self._refused.get(record["reason"], 0) + 1
         self.progress.record(record)
 
     def _lost(self, at: Case) -> Case:
@@ -240,11 +268,10 @@ class Sweep:
         return at
 
     def _modes(self) -> tuple[str, ...]:
-        return self.settings.modes if self.options.kind == "timed" else (self.settings.device,)
+        return modes_of(self.settings, self.options.kind)
 
     def _is_done(self, case: Case, launch: int) -> bool:
-        keys = [Key(case.case_id, self.options.kind, mode, self.settings.device_name, launch) for mode in self._modes()]
-        return all(key in self.options.done for key in keys)
+        return is_done(case, self.settings, self.options.kind, launch, self.options.done)
 
     def _end_worker(self) -> None:
         if self._worker is not None:

@@ -10,6 +10,7 @@ from suite.errors import StoreError
 RECORDS = "records.jsonl"
 ENVIRONMENT = "environment.json"
 LOCK = ".lock"
+PLAN = "plan.json"
 AnyPath = str | PathLike[str]
 
 

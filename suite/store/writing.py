@@ -8,7 +8,9 @@ Example::
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import itertools
 import os
 import weakref
 from pathlib import Path
@@ -17,12 +19,12 @@ from typing import TYPE_CHECKING, Any
 from suite.errors import StoreError
 from suite.store.encoding import begins, plain, sealed
 from suite.store.environments import environment_fault
-from suite.store.paths import ENVIRONMENT, LOCK, RECORDS, AnyPath, run_folder, unwritable
+from suite.store.paths import ENVIRONMENT, LOCK, PLAN, RECORDS, AnyPath, run_folder, unwritable
 from suite.store.reading import MEND_LINE, opened, read_environment
 from suite.store.schema import SCHEMA, fault
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
 
 _BLOCK = 65536
@@ -31,15 +33,33 @@ _BLOCK = 65536
 class Writer:
     """The one writer of a run. A record that `append` returned from survives the death of this process.
 
-    Made by `create` and `open_for_append`. Holds a lock on the run until it is closed or the process ends.
+    Made by `reserve` and `hold`, which only take the run, and by `create` and `open_for_append`, which start it too.
+    Holds a lock on the run until it is closed or the process ends. What `reserve` made and nothing was begun in is
+    removed when it is closed.
+
+    made: folders that `reserve` made, the run's own first
     """
 
-    def __init__(self, folder: Path, lock: int) -> None:
+    def __init__(self, folder: Path, lock: int, made: Sequence[Path] = ()) -> None:
         self.folder = folder
         self.path = folder / RECORDS
         self._lock = lock
         self._file = -1
+        self._made = list(made)
         _open.add(self)
+
+    def begin(self, environment: Mapping[str, Any], plan: Mapping[str, Any] | None = None) -> None:
+        """Write the files of a new run. The environment comes last: a folder that has it is a run, whenever this
+        process is killed."""
+        self._made = []
+        self._start()
+        if plan is not None:
+            _write_document(self.folder, PLAN, plan)
+        write_environment(self.folder, environment)
+
+    def go_on(self) -> None:
+        """Continue a run: a torn last line is removed, everything else stays."""
+        self._start()
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Store a record by a single write. Its schema is this writer's; NaN and infinities become null.
@@ -65,6 +85,15 @@ class Writer:
 
     def close(self) -> None:
         """Release the run. Closing twice is harmless."""
+        if self._made and self._lock >= 0:
+            (self.folder / LOCK).unlink(missing_ok=True)
+            for folder in self._made:
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+        self.release()
+
+    def release(self) -> None:
+        """Let go of the files, and change none."""
         _open.discard(self)
         for descriptor in (self._file, self._lock):
             if descriptor >= 0:
@@ -114,31 +143,67 @@ class Writer:
 
 def create(path: AnyPath, environment: Mapping[str, Any]) -> Writer:
     """Start a run in a new or empty folder; StoreError when one is there already or the folder can not be written."""
-    folder = Path(path)
+    writer = reserve(path)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise unwritable(folder, error) from error
-    writer = Writer(folder, _locked(folder))
-    try:
-        if (folder / ENVIRONMENT).exists() or _size(folder / RECORDS):
-            raise StoreError(f"{folder} already holds a run; continue it with --resume, or choose another --out")
-        # The environment comes last: a folder that has it is a run, whenever this process is killed.
-        writer._start()
-        write_environment(folder, environment)
+        writer.begin(environment)
     except BaseException:
         writer.close()
         raise
     return writer
 
 
-def open_for_append(path: AnyPath) -> Writer:
-    """Continue a run: a torn last line is removed, everything else stays; StoreError when it is no run or in use."""
+def reserve(path: AnyPath) -> Writer:
+    """Take a new or empty folder for a run; StoreError when a run is there already, or it can not be written."""
+    folder = Path(path)
+    made = list(itertools.takewhile(lambda each: not each.exists(), (folder, *folder.parents)))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    return _empty(Writer(folder, _locked(folder), made))
+
+
+def reserve_fresh(path: AnyPath) -> Writer:
+    """Take a folder of this name that nobody has, or with the first number behind it that is free: `name-2`."""
+    folder = fresh_folder(path)
+    return _empty(Writer(folder, _locked(folder), [folder]))
+
+
+def fresh_folder(path: AnyPath) -> Path:
+    """Make a folder of this name, or of `name-2`, `name-3` where others were quicker. StoreError when it can not be."""
+    wanted = Path(path)
+    try:
+        wanted.parent.mkdir(parents=True, exist_ok=True)
+        for number in itertools.count(1):
+            folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
+            with contextlib.suppress(FileExistsError):
+                folder.mkdir()
+                return folder
+    except OSError as error:
+        raise unwritable(wanted, error) from error
+    raise AssertionError("numbers do not end")
+
+
+def _empty(writer: Writer) -> Writer:
+    folder = writer.folder
+    if (folder / ENVIRONMENT).exists() or _size(folder / RECORDS):
+        writer.release()
+        raise StoreError(f"{folder} already holds a run; continue it with --resume, or choose another --out")
+    return writer
+
+
+def hold(path: AnyPath) -> Writer:
+    """Take a run that is there, and change nothing yet; StoreError when it is no run or in use."""
     folder = run_folder(path)
     read_environment(folder)
-    writer = Writer(folder, _locked(folder))
+    return Writer(folder, _locked(folder))
+
+
+def open_for_append(path: AnyPath) -> Writer:
+    """Continue a run: a torn last line is removed, everything else stays; StoreError when it is no run or in use."""
+    writer = hold(path)
     try:
-        writer._start()
+        writer.go_on()
     except BaseException:
         writer.close()
         raise
@@ -150,10 +215,14 @@ def write_environment(folder: Path, environment: Mapping[str, Any]) -> None:
 
     Raises StoreError, and leaves what was there, when it does not fit the schema or can not be written.
     """
-    values = plain({"schema": SCHEMA, **environment}, ENVIRONMENT)
-    target, draft = folder / ENVIRONMENT, folder / f".{ENVIRONMENT}.new"
-    if wrong := environment_fault(values):
-        raise StoreError(f"the environment {wrong}; nothing was written to {target}")
+    if wrong := environment_fault(plain({"schema": SCHEMA, **environment}, ENVIRONMENT)):
+        raise StoreError(f"the environment {wrong}; nothing was written to {folder / ENVIRONMENT}")
+    _write_document(folder, ENVIRONMENT, environment)
+
+
+def _write_document(folder: Path, name: str, content: Mapping[str, Any]) -> None:
+    values = plain({"schema": SCHEMA, **content}, name)
+    target, draft = folder / name, folder / f".{name}.new"
     try:
         with draft.open("wb") as file:
             file.write(sealed(values | {"schema": SCHEMA}))
@@ -191,7 +260,7 @@ _open: weakref.WeakSet[Writer] = weakref.WeakSet()
 def _let_go() -> None:
     # A forked child shares the lock's description: it would hold the run after its parent's death.
     for writer in list(_open):
-        writer.close()
+        writer.release()
 
 
 os.register_at_fork(after_in_child=_let_go)

@@ -42,6 +42,25 @@ def jobs(registry: Registry, groups: Sequence[Group], known: set[str], device: s
                 yield Job(case, search)
 
 
+def why_none(registry: Registry, groups: Sequence[Group], device: str) -> list[str]:
+    """Why there is no job: each reason for which cases cannot be tuned on a device, once."""
+    found: dict[str, None] = {}
+    for group in groups:
+        operator = registry.operator(group.operator)
+        for case in group.cases:
+            made = operator.implementations[case.implementation]
+            if made.search is None:
+                reason = f"{made.operator}/{made.name} has no launches to try"
+            elif device not in made.devices:
+                reason = f"{made.name} does not run on {device}, only on {', '.join(sorted(made.devices))}"
+            else:
+                reason = made.unsupported(case.problem, dict(case.tunables), operator.axes) or (
+                    f"the table has every kernel of {made.operator}/{made.name}; --refresh measures them again"
+                )
+            found[reason] = None
+    return list(found)
+
+
 @dataclass
 class Tuning:
     """Tries jobs in workers; a candidate that ends its worker costs itself alone.

@@ -117,12 +117,12 @@ def test_a_record_is_whole(tmp_path: Path) -> None:
     assert sorted(frame["implementation"]) == ["naive", "naive", "torch_chunk", "torch_chunk"]
 
 
-def test_resume_measures_only_what_is_missing(tmp_path: Path) -> None:
+def test_extend_measures_only_what_is_missing(tmp_path: Path) -> None:
     run = tmp_path / "run"
     words = ["--op", "linear_attention", "--pass", "fwd"]
     assert bench(*words, "--impl", "naive", "--out", str(run)) == 0
     before = (run / "records.jsonl").read_text().splitlines()
-    assert bench(*words, "--impl", "naive,torch_chunk", "--resume", str(run)) == 0
+    assert bench(*words, "--impl", "naive,torch_chunk", "--extend", str(run)) == 0
     after = (run / "records.jsonl").read_text().splitlines()
     assert after[: len(before)] == before
     assert [json.loads(line)["implementation"] for line in after[len(before) :]] == ["torch_chunk"]
@@ -194,12 +194,18 @@ def test_an_ended_sweep_is_a_valid_run(tmp_path: Path, how: signal.Signals, code
     assert b"Traceback" not in err
     had = len(read_records(run))
     assert had >= 3
-    code = bench("--seq-len", "32,64,96,128,160,192", "--op", "linear_attention", "--resume", str(run))
+    code = main(["bench", "--resume", str(run), "--no-report"])
     assert code == 0, [
         (r["case_id"], r["reason"]) for r in read_records(run) if r["status"] not in ("ok", "unsupported")
     ]
     ids = [(record["case_id"], record["launch"]) for record in read_records(run)]
     assert len(ids) == len(set(ids)) > had
+    plan = json.loads((run / "plan.json").read_text())
+    assert len(ids) == sum(len(each["cases"]) for each in plan["problems"])
+    assert {record["T"] for record in read_records(run)} == {32, 64, 96, 128, 160, 192}
+    environment = json.loads((run / "environment.json").read_text())
+    assert environment["plan"]["left_out"] == 0
+    assert environment["plan"]["seconds"]["time"] > 0
 
 
 def test_no_worker_survives_a_killed_runner(tmp_path: Path) -> None:
@@ -230,6 +236,12 @@ def test_no_worker_survives_a_killed_runner(tmp_path: Path) -> None:
 def alive(pid: int) -> bool:
     path = Path(f"/proc/{pid}/stat")
     return path.exists() and path.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def drop_records(run: Path, keep: int) -> None:
+    """As after a kill: the first records alone."""
+    path = run / "records.jsonl"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:keep]))
 
 
 def test_two_sweeps_into_one_run_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -299,8 +311,9 @@ def test_cooling_is_a_phase_of_its_own(tmp_path: Path) -> None:
 def test_a_check_can_be_stored_and_resumed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
     words = ["check", "--op", "linear_attention", "--pass", "fwd", "--seq-len", "16,24", "--device", "cpu"]
-    assert main([*words, "--impl", "naive", "--out", str(run)]) == 0
-    assert main([*words, "--origin", "baseline", "--resume", str(run)]) == 0
+    assert main([*words, "--origin", "baseline", "--budget", "1m", "--out", str(run)]) == 0
+    drop_records(run, keep=2)
+    assert main(["check", "--resume", str(run)]) == 0
     records = read_records(run)
     assert [r["kind"] for r in records] == ["check"] * 4
     assert sorted(r["implementation"] for r in records) == ["naive", "naive", "torch_chunk", "torch_chunk"]
