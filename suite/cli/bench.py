@@ -157,9 +157,10 @@ class _Bench:
         about = estimate(
             self.registry, self.groups, settings, self.args.launches, found["fingerprint"], RUNS, self.done
         )
-        print(f"{about.cases} cases of {len(self.groups)} problems, {self.args.launches} launch(es)")
+        cases = sum(len(group.cases) for group in self.groups)
+        print(f"{cases} cases of {len(self.groups)} problems, {self.args.launches} launch(es)")
         if self.done:
-            print(f"{about.cases - about.missing} of them are in {self.folder} already")
+            print(f"{cases * self.args.launches - about.missing} of them are in {self.folder} already")
         print(about.told(self.budget.seconds))
         for reason in about.reasons if not about.runnable else ():
             print(f"nothing would be measured: {reason}")

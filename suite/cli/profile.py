@@ -112,7 +112,9 @@ def _varying(groups: list[Group]) -> str:
 
 
 def _folder(options: Options) -> Path:
-    return PROFILES / f"{datetime.now().strftime('%Y%m%d-%H%M%S')}-{options.tool}"
+    from suite.store.writing import fresh_folder
+
+    return fresh_folder(PROFILES / f"{datetime.now():%Y%m%d-%H%M%S}-{options.tool}")
 
 
 def _traffic(case: Case, options: Options, found: Profile, compulsory: float) -> dict[str, Any]:

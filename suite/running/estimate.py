@@ -28,14 +28,12 @@ class Estimate:
     """How long a sweep will take.
 
     groups:   (cases that are missing, seconds) of each problem and launch, in the order in which they are measured
-    cases:    cases of all launches
     runnable: how many of the missing ones can run here
     source:   where the seconds come from, in words
     reasons:  why cases cannot run here, each once
     """
 
     groups: Sequence[tuple[int, float]]
-    cases: int
     runnable: int
     source: str
     reasons: Sequence[str]
@@ -94,7 +92,7 @@ def estimate(registry: Registry, groups: Sequence[Group], settings: Settings, la
         else:
             seconds = rate * sum(_work(registry, case, settings) for case in runnable) * len(settings.modes)
         found.append((len(missing), seconds))
-    return Estimate(found, len(refused) * launches, sum(len(each) for _, _, each in able), source, reasons)
+    return Estimate(found, sum(len(each) for _, _, each in able), source, reasons)
 
 
 def _pace(runs: Path, fingerprint: Mapping[str, Any]) -> tuple[float | None, str]:

@@ -67,7 +67,7 @@ class PlainProgress:
         print(text, file=self._stream, flush=True)
 
 
-def _left_column(budget: Budget) -> TimeRemainingColumn:
+def left_column(budget: Budget) -> TimeRemainingColumn:
     """The time left, never beyond the budget."""
     from rich.progress import Task, TimeRemainingColumn
     from rich.text import Text
@@ -91,7 +91,7 @@ class BarProgress:
         from rich.progress import Progress as Bar
 
         self._bar = Bar(
-            BarColumn(bar_width=24), TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn(), _left_column(budget),
+            BarColumn(bar_width=24), TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn(), left_column(budget),
             TextColumn("{task.description}", markup=False), console=console(sys.stderr), transient=True,
         )  # fmt: skip
         self._bar.start()

@@ -1,5 +1,6 @@
 """The command line: help that answers at once, and one clear line for each wrong word."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 
 from suite.cli import COMMANDS, main
 from suite.discovery import ROOT
-from tests.suite.plugins import BROKEN, write
+from tests.suite.plugins import BROKEN, RUNNING_MEAN, write
 
 
 def run(*words: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
@@ -85,6 +86,21 @@ def test_broken_plugin(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     code, _, err = run("list", "--load", str(write(tmp_path, BROKEN, "cli_broken.py")), capsys=capsys)
     assert code == 2
     assert "raises on import: RuntimeError: half a plug-in" in err
+
+
+@pytest.mark.parametrize("locale", ["ascii", "latin-1", "utf-8"])
+def test_output_that_the_terminal_cannot_show_is_replaced(tmp_path: Path, locale: str) -> None:
+    """Operators, reasons and reports may hold any character; a terminal's encoding may lack it."""
+    plugin = write(tmp_path, RUNNING_MEAN.replace("o_t = mean", "\u2211 o_t = \u00f8 mean"), "wide_plugin.py")
+    code = "import sys; from suite.cli import main; sys.exit(main(sys.argv[1:]))"
+    words = [sys.executable, "-c", code, "list", "--load", str(plugin), "--op", "running_mean"]
+    done = subprocess.run(words, capture_output=True, cwd=ROOT, env={**os.environ, "PYTHONIOENCODING": locale})
+    assert done.returncode == 0, done.stderr
+    assert "\u2211 o_t = \u00f8 mean".encode(locale, errors="replace") in done.stdout
+    done = subprocess.run([*words[:-1], "\u2211"], capture_output=True, cwd=ROOT,
+                          env={**os.environ, "PYTHONIOENCODING": locale})  # fmt: skip
+    assert done.returncode == 2
+    assert b"Traceback" not in done.stderr
 
 
 def test_list(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,76 @@
+"""README's own code and commands, as they are printed there; what would take minutes is narrowed by flags behind it."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from suite.discovery import ROOT
+
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+QUICK = "--seq-len 64 --warmup 1 --rep 5 --no-static --no-report"
+# command, by its start -> what is put behind it here, and what it has to say
+COMMANDS = {
+    "make bench": ("FLAGS=--dry-run", r"\d+ cases of \d+ problems"),
+    "make test": ("-n", r"pytest"),
+    "subquad bench --load mine.py": (f"{QUICK} --out run", r"[1-9]\d* ok"),
+    "subquad bench --op linear_attention,softmax_attention": (
+        f"{QUICK} --head-dim 16 --impl naive --pass fwd --out run", r"2 ok",
+    ),
+    # Of a GPU: only planned here.
+    "subquad bench --preset llama3-8b": ("--dry-run", r"\d+ cases of \d+ problems, 8 launch"),
+    "subquad check --device interpret": ("--seq-len 1,63", r"2 ok"),
+    "subquad static": ("--impl triton_chunk --pass fwd --no-issued", r"linear_attention/triton_chunk"),
+}  # fmt: skip
+
+
+def blocks(language: str) -> list[str]:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    return [code for name, code in BLOCK.findall(text) if name == language]
+
+
+def commands() -> list[str]:
+    lines = [line.partition("#")[0].strip() for block in blocks("sh") for line in block.splitlines()]
+    return [line for line in lines if line]
+
+
+def start_of(command: str) -> str:
+    return next((start for start in COMMANDS if command.startswith(start)), "")
+
+
+def words_of(command: str) -> list[str]:
+    """The words to run, with what is put behind them; `subquad` is this package, `make` that of this checkout."""
+    program, *words = shlex.split(f"{command} {COMMANDS[start_of(command)][0]}")
+    return [sys.executable, "-m", "suite", *words] if program == "subquad" else [program, "-C", str(ROOT), *words]
+
+
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    cache = str(tmp_path_factory.getbasetemp() / "cache")
+    return {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "SUBQUAD_CACHE": cache}
+
+
+def test_every_command_of_the_readme_is_run_here() -> None:
+    assert len(commands()) >= len(COMMANDS)
+    assert {start_of(command) for command in commands()} == set(COMMANDS), "say here how a new command is narrowed"
+
+
+@pytest.mark.parametrize("command", commands())
+def test_a_command_of_the_readme(command: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    (tmp_path / "mine.py").write_text(blocks("python")[0])
+    done = subprocess.run(words_of(command), cwd=tmp_path, env=environment(tmp_path_factory), capture_output=True,
+                          text=True, check=False)  # fmt: skip
+    told = done.stdout + done.stderr
+    assert done.returncode == 0, told
+    assert re.search(COMMANDS[start_of(command)][1], told), told
+
+
+def test_the_readme_adds_an_implementation(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    (tmp_path / "other.py").write_text(blocks("python")[1])
+    done = subprocess.run([sys.executable, "-m", "suite", "list", "--load", "other.py"], cwd=tmp_path, text=True,
+                          env=environment(tmp_path_factory), capture_output=True, check=False)  # fmt: skip
+    assert "linear_attention\tmine\tours" in done.stdout, done.stderr
