@@ -73,6 +73,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> Exit | int:
     from suite.discovery import discover
+    from suite.plan import shuffled
 
     refuse_both(args)
     resumption = Resumption(args, "bench") if args.resume else None
@@ -84,21 +85,19 @@ def run(args: argparse.Namespace) -> Exit | int:
     _settle(args, device)
     if args.list:
         return _list(groups, args)
+    groups = groups if resumption else shuffled(groups, args.seed)
     with taken(args, RUNS / f"{datetime.now():%Y%m%d-%H%M%S}-{preset_name(args.preset)}") as writer:
         bench = _Bench(args, registry, device, groups, writer, resumption)
         return bench.tell() if args.dry_run else bench.run()
 
 
 def _planned(args: argparse.Namespace, registry: Registry, device: str) -> list[Group]:
-    """The plan that the flags select, in the order in which it is measured; what the preset says of timing is kept."""
-    from suite.plan import shuffled
-
+    """The plan that the flags select; what the preset says of timing is taken into args."""
     args.preset = args.preset or ("gpu" if device == "cuda" else "cpu")
     preset, groups = selected(args, registry, args.preset)
     args.warmup = preset.warmup_ms if args.warmup is None else args.warmup
     args.rep = preset.rep_ms if args.rep is None else args.rep
-    groups = _shard(groups, *args.shard) if args.shard else groups
-    return shuffled(groups, args.seed or 0)
+    return _shard(groups, *args.shard) if args.shard else groups
 
 
 def _settle(args: argparse.Namespace, device: str) -> None:

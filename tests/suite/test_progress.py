@@ -44,7 +44,8 @@ def test_the_bar_is_cut_too() -> None:
     clock = Clock()
     column = progress.left_column(Budget(90.0, clock=clock))
     with Progress(column, console=None, auto_refresh=False, disable=True, get_time=clock) as bar:
-        task = bar.tasks[bar.add_task("", total=1000)]
+        bar.add_task("", total=1000)
+        (task,) = bar.tasks
         for clock.now in (10.0, 20.0):
             bar.advance(task.id, 1)
         assert task.time_remaining is not None
