@@ -70,6 +70,10 @@ def _main(argv: list[str] | None) -> int:
     except SubquadError as error:
         print(f"subquad: {one_line(str(error))}", file=sys.stderr)
         return int(error.exit_code)
+    except MemoryError:
+        print("subquad: this machine has too little memory for that; choose smaller sizes, such as --batch, --seq-len",
+              file=sys.stderr)  # fmt: skip
+        return int(Exit.USAGE)
     except BrokenPipeError:
         sys.stderr.close()
         return int(Exit.PASS)

@@ -203,7 +203,10 @@ class _Bench:
 
     def _told(self, sweep: Sweep) -> int:
         folder = self.folder
-        print(f"{summary_of(sweep.statuses) or 'nothing to do'}", file=sys.stderr)
+        print(
+            f"{summary_of(sweep.statuses) or ('nothing was measured' if sweep.left_out else 'nothing to do')}",
+            file=sys.stderr,
+        )
         for line in sweep.nothing_ran():
             print(line, file=sys.stderr)
         if sweep.left_out:

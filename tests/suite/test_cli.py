@@ -82,6 +82,19 @@ def test_wrong_words(words: list[str], said: str, capsys: pytest.CaptureFixture[
     assert not out
 
 
+def test_memory_that_is_gone_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("suite.discovery.discover", gone)
+    code, _, err = run("bench", "--batch", "2000000000", "--out", str(tmp_path / "run"), capsys=capsys)
+    assert code == 2
+    assert err.splitlines() == [err.strip()]
+    assert "too little memory" in err
+
+
 def test_broken_plugin(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = run("list", "--load", str(write(tmp_path, BROKEN, "cli_broken.py")), capsys=capsys)
     assert code == 2
