@@ -37,6 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--all-configs", action="store_true", help="every tunable and autotuner configuration")
     group.add_argument("--base", metavar="REV", help="compare with another revision; the exit code is the gate's")
     group.add_argument("--no-issued", action="store_true", help="do not count issued traffic in the interpreter")
+    group.add_argument("--refresh", action="store_true", help="take every profile anew, whatever was kept of it before")
     group.add_argument("--detail", action="store_true", help="list every launch, however many cases there are")
     group.add_argument("--jobs", type=values.count, default=2, metavar="N", help="processes that compile at a time")
     group.add_argument(
@@ -62,13 +63,13 @@ def run(args: argparse.Namespace) -> Exit:
 
 def _tasks(args: argparse.Namespace, registry: Registry, archs: list[str]) -> list[Task]:
     from suite import static
-    from suite.static.recording import static_cases
+    from suite.static.recording import COMPILED, static_cases
     from suite.static.tasks import Task
 
     if args.all_configs and not args.chunk and not args.tunable:
         args.tunable = [f"{name}=all" for name in _tunables(args, registry)]
     _, groups = selected(args, registry, static.PRESET)
-    cases = static_cases(registry, groups, ("ours", "peer"))
+    cases = static_cases(registry, groups, COMPILED)
     if args.impl:
         cases = [case for group in groups for case in group.cases]
     if not cases:
@@ -85,7 +86,7 @@ def _take(args: argparse.Namespace, tasks: list[Task]) -> list[Profile | None]:
     from suite.static.pool import take_profiles
     from suite.static.progress import shown
 
-    return take_profiles(tasks, load=args.load, jobs=args.jobs, progress=shown)
+    return take_profiles(tasks, load=args.load, jobs=args.jobs, progress=shown, refresh=args.refresh)
 
 
 def _profile(args: argparse.Namespace, tasks: list[Task]) -> Exit:
@@ -144,8 +145,10 @@ def _into_run(args: argparse.Namespace, registry: Registry) -> Exit:
 
 
 def _compiles(registry: Registry, case: Case) -> bool:
+    from suite.static.recording import COMPILED
+
     made = registry.implementation(case.operator, case.implementation)
-    return made.origin in ("ours", "peer") and "cuda" in made.devices
+    return made.origin in COMPILED and "cuda" in made.devices
 
 
 def _show(profiles: list[Profile], detail: bool) -> None:
@@ -172,8 +175,9 @@ def _compare(args: argparse.Namespace, tasks: list[Task]) -> Exit:
 
     with files_of(args.base) as base:
         verdicts = against(
-            str(base), tasks, load=args.load, jobs=args.jobs, progress=shown, selects=lambda name: _selects(args, name)
-        )
+            str(base), tasks, load=args.load, jobs=args.jobs, progress=shown, refresh=args.refresh,
+            selects=lambda name: _selects(args, name),
+        )  # fmt: skip
     # All unchanged is a pass here: nothing is left that a clock would have to judge.
     code = worst(each.decision.exit for each in verdicts)
     report = Report(Source(args.base, commit_of(args.base)), Source("", revision(ROOT)), (), False, tuple(verdicts))

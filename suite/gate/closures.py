@@ -34,6 +34,7 @@ class Sources:
     def __init__(self, root: Path) -> None:
         self.root = Path(root).resolve()
         self._files: dict[Path, _File] = {}
+        self._imported: dict[Path, set[Path]] = {}
 
     def code_of(self, operator: Operator, implementation: Implementation) -> str:
         """The hash of an implementation's code; equal hashes are the same code."""
@@ -55,8 +56,15 @@ class Sources:
             if path in found:
                 continue
             found.add(path)
-            waiting += [each for name in self._file(path).imports(self._package(path)) for each in self._modules(name)]
+            waiting += self._imports(path)
         return found | {data for path in found if self._own(path) for data in _data_beside(path)}
+
+    def _imports(self, path: Path) -> set[Path]:
+        """The files that a file imports itself, found once: closures share most of theirs."""
+        if path not in self._imported:
+            names = self._file(path).imports(self._package(path))
+            self._imported[path] = {each for name in names for each in self._modules(name)}
+        return self._imported[path]
 
     def _file(self, path: Path) -> _File:
         return self._files.setdefault(path, _File(path))

@@ -31,15 +31,17 @@ class Differences:
 
 
 def against(base: str, tasks: Sequence[Task], *, load: Sequence[str] = (), jobs: int = JOBS,
-            progress: Progress = silent, selects: Callable[[str], bool] = bool) -> list[CaseVerdict]:  # fmt: skip
+            progress: Progress = silent, refresh: bool = False,
+            selects: Callable[[str], bool] = bool) -> list[CaseVerdict]:  # fmt: skip
     """Verdicts on tasks of this checkout against another one, then on implementations that only the other has.
 
     base:    the other checkout's folder; its kernels run under this suite and this compiler
+    refresh: whether both sides' profiles are taken anew, whatever the cache has
     selects: whether OPERATOR/IMPLEMENTATION belongs to what is compared; everything by default
     Raises IncomparableError when the other checkout's kernels do not load.
     """
     both = [replace(task, issued=False, root=base) for task in tasks] + [replace(task, issued=False) for task in tasks]
-    profiles = take_profiles(both, load=load, jobs=jobs, progress=progress)
+    profiles = take_profiles(both, load=load, jobs=jobs, progress=progress, refresh=refresh)
     sides = zip(tasks, profiles[: len(tasks)], profiles[len(tasks) :], strict=True)
     verdicts = [
         CaseVerdict(task.case.case_id, task.arch, "static", judge(before, after)) for task, before, after in sides

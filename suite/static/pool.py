@@ -3,6 +3,8 @@
 Example::
 
     profiles = take_profiles(tasks, jobs=2)       # in the order of the tasks
+
+What was answered before, and nothing has changed since, comes from the cache: then no worker is started.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from suite.errors import DiscoveryError, IncomparableError
 from suite.running.budget import Budget
 from suite.running.messages import Disconnected
 from suite.running.process import START_TIMEOUT_S, Silent, WorkerProcess
-from suite.static import counts
+from suite.static import kept
+from suite.static.kept import Key, Keys
 from suite.static.model import Issued, Profile
 from suite.static.progress import Progress, Step, silent
 from suite.static.tasks import Task
@@ -29,22 +32,26 @@ LEFT_OUT = "left_out"
 # The longest that one profile or one count may take.
 TASK_S = 600.0
 OTHER_KERNELS = Issued("", reason="a problem small enough for the interpreter launches other kernels")
-Key = tuple[str, str, str, str]
+Place = tuple[str, str, str, str]
 _OVER = {"lost": "the budget ended", "status": LEFT_OUT}
 
 
 @dataclass
 class Item:
-    """One request to a worker: the static profile of a task, or the count of its issued traffic at T tokens."""
+    """One request to a worker: the static profile of a task, or the count of its issued traffic at T tokens.
+
+    key: that of its answer in the cache
+    """
 
     kind: str
     task: Task
+    key: Key
     T: int = 0
     answer: dict[str, Any] | None = None
 
     @property
-    def key(self) -> Key:
-        """Items of one key can be served by one process."""
+    def place(self) -> Place:
+        """Items of one place can be served by one process."""
         return self.kind, self.task.arch, self.task.gpu, self.task.root or str(ROOT)
 
 
@@ -55,53 +62,61 @@ class _Terms:
     load: Sequence[str]
     jobs: int
     timeout_s: float
+    refresh: bool
     budget: Budget
 
 
 def take_profiles(tasks: Sequence[Task], *, load: Sequence[str] = (), jobs: int = JOBS, progress: Progress = silent,
-                  timeout_s: float = TASK_S, budget: Budget | None = None) -> list[Profile | None]:  # fmt: skip
+                  timeout_s: float = TASK_S, refresh: bool = False,
+                  budget: Budget | None = None) -> list[Profile | None]:  # fmt: skip
     """Profiles of the tasks, in their order; None where the task's checkout has no such implementation.
 
     jobs:      processes at a time
     timeout_s: the longest that one profile may take
-    budget:    how long all may take; what it left no time for has the status LEFT_OUT
+    refresh:   whether all is taken anew, whatever the cache has
+    budget:    how long all may take; what it left no time for, and the cache has not, has the status LEFT_OUT
     Raises DiscoveryError, or IncomparableError for another checkout, when a worker can not load the operators.
     """
-    terms = _Terms(load, jobs, timeout_s, budget or Budget())
-    static = [Item("static", task) for task in tasks]
-    with progress("compiling", len(static)) as step:
-        _serve_all(static, terms, step)
+    terms, keys = _Terms(load, jobs, timeout_s, refresh, budget or Budget()), Keys(load)
+    static = [Item("static", task, keys.of("profiles", task)) for task in tasks]
+    _answer(static, terms, progress, "compiling")
     profiles = [_profile(item) for item in static]
     wanted = [
         i for i, (task, p) in enumerate(zip(tasks, profiles, strict=True)) if task.issued and p and p.status == "ok"
     ]
-    items = [Item("issued", tasks[i], profiles[i].counted_T) for i in wanted]  # type: ignore[union-attr]
-    for i, found in zip(wanted, _count(items, terms, progress), strict=True):
-        profiles[i] = replace(profiles[i], issued=found)  # type: ignore[type-var]
+    lengths = [profiles[i].counted_T for i in wanted]  # type: ignore[union-attr]
+    items = [Item("issued", tasks[i], keys.of("issued", tasks[i], T), T) for i, T in zip(wanted, lengths, strict=True)]
+    _answer([item for item in items if item.T], terms, progress, "counting loads and stores")
+    for i, item in zip(wanted, items, strict=True):
+        profiles[i] = replace(profiles[i], issued=_issued(item) if item.T else OTHER_KERNELS)  # type: ignore[type-var]
     return profiles
 
 
 def names(root: str, arch: str, load: Sequence[str] = ()) -> list[str]:
     """OPERATOR/IMPLEMENTATION of everything that a checkout registers; "" is this one."""
-    worker = _Worker(("static", arch, "", root or str(ROOT)), load)
+    root = root or str(ROOT)
+    key = Keys(load).of_names(root)
+    if found := kept.recall(key):
+        return found["names"]
+    worker = _Worker(("static", arch, "", root), load)
     try:
-        return worker.ask({"do": "names"}, TASK_S)["names"]
+        answer = worker.ask({"do": "names"}, TASK_S)
     finally:
         worker.close()
+    kept.keep(key, answer)
+    return answer["names"]
 
 
-def _count(items: list[Item], terms: _Terms, progress: Progress) -> list[Issued]:
-    """Issued traffic of the items; what the same sources gave before comes from the cache."""
-    keys = counts.keys_of([item.task for item in items], terms.load)
-    found = [counts.recall(key) if item.T else OTHER_KERNELS for key, item in zip(keys, items, strict=True)]
-    missing = [i for i, known in enumerate(found) if known is None]
-    if missing:
-        with progress("counting loads and stores", len(missing)) as step:
-            _serve_all([items[i] for i in missing], terms, step)
-    for i in missing:
-        found[i] = _issued(items[i])
-        counts.keep(keys[i], _issued(items[i]))
-    return found  # type: ignore[return-value]
+def _answer(items: list[Item], terms: _Terms, progress: Progress, work: str) -> None:
+    """Fill in the answers: from the cache, and the others by workers, which keep them."""
+    for item in items if not terms.refresh else ():
+        item.answer = kept.recall(item.key)
+    missing = [item for item in items if item.answer is None]
+    if not missing:
+        return
+    with progress(work, len(missing)) as step:
+        _serve_all(missing, terms, step)
+    kept.prune(missing[0].key.kind)
 
 
 def _serve_all(items: list[Item], terms: _Terms, step: Step) -> None:
@@ -113,23 +128,22 @@ def _serve_all(items: list[Item], terms: _Terms, step: Step) -> None:
 
 
 def _serve(queue: _Queue, terms: _Terms, step: Step) -> None:
-    """One slot: a worker of one key at a time, replaced when the key changes or it dies."""
+    """One slot: a worker of one place at a time, replaced when the place changes or it dies."""
     worker: _Worker | None = None
     try:
-        while (item := queue.take(worker.key if worker else None)) is not None:
+        while (item := queue.take(worker.place if worker else None)) is not None:
             if terms.budget.over:
                 item.answer = _OVER
                 continue
             do = "profile" if item.kind == "static" else "issued"
+            request = {"do": do, "T": item.T, **item.task.to_dict()}
             try:
-                if worker is None or worker.key != item.key:
+                if worker is None or worker.place != item.place:
                     if worker:
                         worker.close()
                     worker = None
-                    worker = _Worker(item.key, terms.load, terms.budget.within(START_TIMEOUT_S))
-                item.answer = worker.ask(
-                    {"do": do, "T": item.T, **item.task.to_dict()}, terms.budget.within(terms.timeout_s)
-                )
+                    worker = _Worker(item.place, terms.load, terms.budget.within(START_TIMEOUT_S))
+                item.answer = worker.ask(request, terms.budget.within(terms.timeout_s))
             except (Disconnected, DiscoveryError, IncomparableError) as error:
                 if terms.budget.over:
                     item.answer = _OVER
@@ -140,6 +154,7 @@ def _serve(queue: _Queue, terms: _Terms, step: Step) -> None:
                 if worker:
                     worker.close()
                 worker = None
+            kept.keep(item.key, item.answer)
             queue.finish(item, step)
     except BaseException:
         queue.empty()
@@ -156,10 +171,10 @@ class _Queue:
         self._left = list(items)
         self._lock = threading.Lock()
 
-    def take(self, key: Key | None) -> Item | None:
-        """The next item, one of the same key first: starting a worker takes seconds."""
+    def take(self, place: Place | None) -> Item | None:
+        """The next item, one of the same place first: starting a worker takes seconds."""
         with self._lock:
-            same = next((i for i, item in enumerate(self._left) if item.key == key), 0)
+            same = next((i for i, item in enumerate(self._left) if item.place == place), 0)
             return self._left.pop(same) if self._left else None
 
     def finish(self, item: Item, step: Step) -> None:
@@ -172,19 +187,19 @@ class _Queue:
 
 
 class _Worker:
-    """A worker process that serves the items of one key."""
+    """A worker process that serves the items of one place."""
 
-    def __init__(self, key: Key, load: Sequence[str], start_s: float = START_TIMEOUT_S) -> None:
-        self.key = key
+    def __init__(self, place: Place, load: Sequence[str], start_s: float = START_TIMEOUT_S) -> None:
+        self.place = place
         self.lost_status = "crashed"
-        kind, *words = key
+        kind, *words = place
         variables = {"CUDA_VISIBLE_DEVICES": "", "TRITON_INTERPRET": "1" if kind == "issued" else "0"}
         try:
             self._process = WorkerProcess("suite.static.worker", [kind, *words, *load], variables, start_s)
         except DiscoveryError as error:
-            other = key[3] != str(ROOT)
+            other = place[3] != str(ROOT)
             raise (IncomparableError if other else DiscoveryError)(
-                f"the kernels of {key[3] if other else 'this checkout'} do not load: {error}"
+                f"the kernels of {place[3] if other else 'this checkout'} do not load: {error}"
             ) from error
 
     def ask(self, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:

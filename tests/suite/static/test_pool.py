@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from suite.discovery import ROOT
 from suite.errors import DiscoveryError, IncomparableError
 from suite.problem import Case, Problem, Value
-from suite.static import Profile, counts
+from suite.static import Profile, kept, pool
+from suite.static.kept import Key, Keys
 from suite.static.pool import names, take_profiles
 from suite.static.tasks import Task
 
@@ -31,6 +38,16 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> str:
     return mini(tmp_path_factory.mktemp("checkout"))
 
 
+@pytest.fixture
+def no_worker(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Once called, a worker that is started is an error."""
+
+    def started(*_: Any) -> None:
+        raise AssertionError("a worker was started")
+
+    return lambda: monkeypatch.setattr(pool, "WorkerProcess", started)
+
+
 def task(root: str, name: str, *tunables: tuple[str, Value], issued: bool = False) -> Task:
     return Task(Case("double", name, PROBLEM, tunables), "sm_90", issued=issued, root=root)
 
@@ -50,15 +67,11 @@ def test_order_statuses_and_a_death(root: str) -> None:
     assert "code 7" in found[1].reason
 
 
-def test_issued_traffic_and_the_second_time_from_the_caches(root: str, own_cache: Path) -> None:
+def test_issued_traffic_and_the_second_time_from_the_cache(root: str, no_worker: Callable[[], None]) -> None:
     """Three reads of every element and one write are four bytes moved for each two of launch traffic's.
 
-    The second time nothing is compiled and nothing is counted again: the caches stay as they are.
+    The second time no worker is started, and the answers are the same.
     """
-
-    def cached() -> dict[Path, int]:
-        return {path: path.stat().st_mtime_ns for path in (own_cache / "static").rglob("*") if path.is_file()}
-
     tasks = [task(root, "rereading", ("reads", reads), issued=True) for reads in (3, 1)]
     first = take(*tasks)
     thrice, once = (each.columns() for each in first)
@@ -67,22 +80,135 @@ def test_issued_traffic_and_the_second_time_from_the_caches(root: str, own_cache
     assert (thrice["static.issued_ratio"], once["static.issued_ratio"]) == (2.0, 1.0)
     assert once["static.issued_bytes"] == 2 * 2 * 256 * 64
     assert once["static.issued_shape"] == "B1_T256_H1_K64_V64_fp16_fwd"
-    kept = cached()
-    assert any("issued" in path.parts for path in kept)
-    assert any(path.suffix == ".cubin" for path in kept)
+    registered = names(root, "sm_90")
+    no_worker()
     assert take(*tasks) == first
-    assert cached() == kept
+    assert names(root, "sm_90") == registered
+    with pytest.raises(AssertionError, match="a worker was started"):
+        take_profiles(tasks, jobs=1, refresh=True)
 
 
-def test_a_count_is_kept_as_long_as_its_sources(root: str, tmp_path: Path) -> None:
-    copy = mini(tmp_path)
-    tasks = [task(copy, "triton"), task(copy, "wasteful")]
-    first = counts.keys_of(tasks, [PLUGIN])
-    assert len(set(first)) == 2
-    assert counts.keys_of(tasks, [PLUGIN]) == first
+def test_what_chance_or_an_edit_may_decide_is_taken_again(root: str, no_worker: Callable[[], None]) -> None:
+    """A crash may not come again, and a compiler's message quotes lines that move; what is unsupported stays so."""
+    assert [each.status for each in take(task(root, "by_value"), task(root, "large"))] == ["unsupported", "over_limit"]
+    assert [each.status for each in take(task(root, "fatal"), task(root, "unfinished"))] == ["crashed", "compile_error"]
+    no_worker()
+    take(task(root, "by_value"), task(root, "large"))
+    for name in ("fatal", "unfinished"):
+        with pytest.raises(AssertionError, match="a worker was started"):
+            take(task(root, name))
+
+
+def test_a_damaged_entry_is_taken_again(root: str, own_cache: Path) -> None:
+    wanted = task(root, "wasteful")
+    path = Keys().of("profiles", wanted).path
+    (first,) = take(wanted)
+    whole = path.read_text()
+    for damaged in ("", whole[: len(whole) // 2], whole.replace("wasteful", "careless"), "{}", "\0"):
+        path.write_text(damaged)
+        assert kept.recall(Keys().of("profiles", wanted)) is None
+    path.write_bytes(b"\xff" + whole.encode())
+    assert take(wanted) == [first]
+    assert path.read_text() == whole
+
+
+def test_a_deadline_leaves_out_what_it_has_no_time_for(root: str) -> None:
+    """What is known costs no time; a worker that would not be ready in time is not started."""
+    take(task(root, "triton"))
+    now = time.monotonic()
+    found = take_profiles([task(root, "triton"), task(root, "step")], jobs=1, deadline=now)
+    assert [each and each.status for each in found] == ["ok", None]
+
+
+def name_of(wanted: Task, load: Sequence[str] = ()) -> str:
+    return Keys(load).of("profiles", wanted).name
+
+
+def test_a_key_is_of_all_that_may_change_a_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = mini(tmp_path / "copy")
+    first = task(copy, "triton")
+    seen = {name_of(first)}
+    assert name_of(first) in seen
+
+    def is_new(name: str) -> bool:
+        found = name not in seen
+        seen.add(name)
+        return found
+
+    case = first.case
+    assert is_new(name_of(task(copy, "wasteful")))
+    assert is_new(name_of(replace(first, case=replace(case, problem=PROBLEM.replace(dtype="float16")))))
+    assert is_new(name_of(replace(first, case=replace(case, problem=PROBLEM.replace(T=2048)))))
+    assert is_new(name_of(replace(first, case=replace(case, tunables=(("reads", 1),)))))
+    assert is_new(name_of(replace(first, arch="sm_80")))
+    assert is_new(name_of(replace(first, gpu="NVIDIA H100 80GB HBM3")))
+    assert is_new(name_of(replace(first, all_configs=True)))
+    assert is_new(Keys().of("issued", first, T=256).name)
+    with monkeypatch.context() as changed:
+        changed.setattr("triton.__version__", "9.9.9")
+        assert is_new(name_of(first))
+    with monkeypatch.context() as changed:
+        changed.setattr("suite.environment.library_versions", lambda: {"torch": "9.9.9"})
+        assert is_new(name_of(first))
+    with monkeypatch.context() as changed:
+        changed.setenv("DISABLE_PTXAS_OPT", "1")
+        assert is_new(name_of(first))
+    other = tmp_path / "bin" / "ptxas"
+    other.parent.mkdir()
+    other.write_text("#!/bin/sh\necho 'Cuda compilation tools, release 99.9, V99.9.9'\n")
+    other.chmod(0o755)
+    with monkeypatch.context() as changed:
+        changed.setenv("TRITON_PTXAS_PATH", str(other))
+        assert is_new(name_of(first))
+    tuned = Path(copy) / "kernels" / "tuned" / "nvidia-h200.json"
+    tuned.parent.mkdir()
+    tuned.write_text("{}")
+    assert is_new(name_of(first))
     source = Path(copy) / "kernels" / "doubling.py"
     source.write_text(source.read_text().replace("value * 2", "value * 3"))
-    assert not set(counts.keys_of(tasks, [PLUGIN])) & set(first)
+    assert is_new(name_of(first))
+
+
+def test_an_implementation_has_the_code_that_it_imports_and_no_other(tmp_path: Path) -> None:
+    """Of this checkout: a plug-in's file counts, and a change of it leaves other keys as they were only without it."""
+    plugin = tmp_path / "doubling.py"
+    plugin.write_text(Path(PLUGIN).read_text().replace('name="double"', 'name="twice"'))
+    twice = Task(Case("twice", "triton", PROBLEM), "sm_90", issued=False)
+    retention = Task(Case("retention", "triton_chunk", PROBLEM), "sm_90", issued=False)
+    ssd = Task(Case("ssd", "triton_chunk", PROBLEM), "sm_90", issued=False)
+    before, alone = name_of(twice, [str(plugin)]), Keys().of("profiles", retention)
+    assert name_of(twice, [str(plugin)]) == before
+    plugin.write_text(plugin.read_text() + "\n")
+    assert name_of(twice, [str(plugin)]) != before
+    assert alone.stamps.keys() != Keys().of("profiles", ssd).stamps.keys()
+    read = {path.relative_to(ROOT).parts[:2] for path in alone.stamps}
+    assert ("kernels", "retention") in read
+    assert ("kernels", "ssd") not in read
+
+
+def test_what_was_edited_while_a_worker_ran_is_not_kept(tmp_path: Path) -> None:
+    copy = mini(tmp_path / "copy", warps=2)
+    key = Keys().of("profiles", task(copy, "triton"))
+    source = Path(copy) / "kernels" / "doubling.py"
+    before = source.read_text()
+    source.write_text(before.replace("value * 2", "value * 33"))
+    kept.keep(key, {"profile": {"status": "ok"}})
+    assert kept.recall(key) is None
+    key = Keys().of("profiles", task(copy, "triton"))
+    kept.keep(key, {"profile": {"status": "ok"}})
+    assert kept.recall(key) == {"profile": {"status": "ok"}}
+
+
+def test_what_was_used_last_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUBQUAD_CACHE", str(tmp_path))
+    keys = [Key(f"key{i}", "profiles", {}) for i in range(4)]
+    for age, key in enumerate(keys):
+        kept.keep(key, {"profile": {"status": "ok"}})
+        os.utime(key.path, ns=(age * 10**9, age * 10**9))
+    assert kept.recall(keys[0])
+    kept.prune("profiles", most=2)
+    assert [key.name for key in keys if kept.recall(key)] == ["key0", "key3"]
+    assert len(list((tmp_path / "static" / "profiles").iterdir())) == 2
 
 
 def test_other_checkouts_are_profiled_beside_this_one(root: str, tmp_path: Path) -> None:

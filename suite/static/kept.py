@@ -1,0 +1,261 @@
+"""Answers of workers that were given before: profiles and counts of issued traffic, by everything that may change them.
+
+A key is a hash over the case, the architecture and GPU, the code of the implementation (its module, its operator's and
+all that they import from the checkout), tuned launches, plug-ins, this suite, libraries, Triton and ptxas. Another
+checkout's implementation has the code of that whole checkout for its own: where it is registered there is not known
+here.
+
+An entry that does not match its own checksum counts as absent. Of each kind the MOST that were used last are kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from suite.cachefolder import cache_folder
+from suite.discovery import ENTRY_POINTS, PACKAGES, ROOT, discover
+from suite.gate.closures import Sources, file_of
+from suite.static.tasks import Task
+
+if TYPE_CHECKING:
+    from suite.registry import Implementation, Registry
+
+# Entries of a kind; a profile takes about 5 KB.
+MOST = 20_000
+# What a compiler or host code said of itself is the same tomorrow. The others may be chance (a crash, a timeout), or
+# quote lines of a source that is being edited.
+LASTING = ("ok", "unsupported", "over_limit")
+# The suite's code that a profile or a count depends on.
+_SUITE = ("suite", "suite/static", "suite/tuning")
+_TOOLS = ("ptxas", "ptxas_blackwell", "cuobjdump")
+# They name a place, or a mode that each worker sets for itself.
+_PLACES = ("TRITON_CACHE_DIR", "TRITON_INTERPRET")
+
+
+@dataclass(frozen=True)
+class Key:
+    """The key of one answer.
+
+    name:   its hash, the name of its file
+    kind:   the folder it lies in
+    stamps: time and size of each source file when the key was made
+    """
+
+    name: str
+    kind: str
+    stamps: Mapping[Path, tuple[int, int]]
+
+    @property
+    def path(self) -> Path:
+        return cache_folder() / "static" / self.kind / f"{self.name}.json"
+
+    @property
+    def holds(self) -> bool:
+        """Whether the sources are still those of the key: an edit while a worker runs must not be taken for them."""
+        return all(_stamp(path) == stamp for path, stamp in self.stamps.items())
+
+
+class Keys:
+    """Makes keys. Sources are read once, when the first key that needs them is made.
+
+    load: the plug-ins that workers load
+    Raises DiscoveryError when the operators of this checkout or a plug-in do not load.
+    """
+
+    def __init__(self, load: Sequence[str] = ()) -> None:
+        self._load = list(load)
+        self._codes: dict[tuple[str, str, str], tuple[str, dict[Path, tuple[int, int]]]] = {}
+
+    def of(self, kind: str, task: Task, T: int = 0) -> Key:
+        """The key of a task's profile, or of its count at T tokens."""
+        code, stamps = self._code(task)
+        words = {**task.to_dict(), "T": T, "code": code, "target": self._target(task), "common": self._common}
+        return Key(_hash(json.dumps(words, sort_keys=True)), kind, stamps)
+
+    def of_names(self, root: str) -> Key:
+        """The key of the names that a checkout registers."""
+        code, stamps = self._whole(root)
+        return Key(_hash(json.dumps([code, self._common])), "names", stamps)
+
+    def _code(self, task: Task) -> tuple[str, dict[Path, tuple[int, int]]]:
+        if task.root not in ("", str(ROOT)):
+            return self._whole(task.root)
+        name = task.root, task.case.operator, task.case.implementation
+        if name not in self._codes:
+            self._codes[name] = self._closure(*name[1:])
+        return self._codes[name]
+
+    def _closure(self, operator: str, name: str) -> tuple[str, dict[Path, tuple[int, int]]]:
+        """The code of an implementation of this checkout or a plug-in; nothing where it is not registered."""
+        known = self._registry.operators.get(operator)
+        made = known.implementations.get(name) if known else None
+        if known is None or made is None:
+            return "", {}
+        files = self._sources.closure({file_of(known.place), file_of(made.place)})
+        stamps = {path: _stamp(path) for path in files}
+        return _hash(self._sources.digest(files), _requirement(made)), stamps
+
+    def _whole(self, root: str) -> tuple[str, dict[Path, tuple[int, int]]]:
+        name = root, "", ""
+        if name not in self._codes:
+            top = Path(root)
+            files = [path for package in PACKAGES for path in sorted((top / package).rglob("*")) if _is_source(path)]
+            stamps = {path: _stamp(path) for path in files}
+            self._codes[name] = _hash(*(f"{path.relative_to(top)} {_content(path)}" for path in files)), stamps
+        return self._codes[name]
+
+    def _target(self, task: Task) -> list[Any]:
+        """What is known of the GPU beside its name: tuned launches, and the ceilings that a floor is computed with."""
+        from suite.static.floor import ceilings_of
+        from suite.static.pretend import target_of
+        from suite.tuning.tables import path_of
+
+        name = target_of(task.arch, task.gpu).name
+        if name not in self._ceilings:
+            self._ceilings[name] = repr(ceilings_of(name))
+        return [name, _content(path_of(Path(task.root or ROOT), name)), self._ceilings[name]]
+
+    @cached_property
+    def _ceilings(self) -> dict[str, str]:
+        return {}
+
+    @cached_property
+    def _registry(self) -> Registry:
+        return discover(load=self._load)
+
+    @cached_property
+    def _sources(self) -> Sources:
+        return Sources(ROOT)
+
+    @cached_property
+    def _common(self) -> str:
+        from suite.environment import library_versions
+
+        own = [path for folder in _SUITE for path in (ROOT / folder).glob("*.py")]
+        parts = [
+            self._sources.digest(own),
+            self._plugins(),
+            library_versions(),
+            platform.python_version(),
+            platform.machine(),
+        ]
+        return _hash(json.dumps([*parts, _entry_points(), _compiler()], sort_keys=True))
+
+    def _plugins(self) -> list[str]:
+        """What --load names, and the modules that it imported."""
+        if not self._load:
+            return []
+        # Its own modules are known once it is loaded.
+        discover(load=self._load)
+        return [_content(path) for path in (*map(Path, self._load), *_foreign_modules())]
+
+
+def recall(key: Key) -> dict[str, Any] | None:
+    """The answer that was kept under a key, or None."""
+    try:
+        checksum, _, text = key.path.read_text(encoding="utf-8").partition(" ")
+    except (OSError, ValueError):
+        return None
+    if checksum != _hash(text):
+        return None
+    with contextlib.suppress(OSError):
+        os.utime(key.path)
+    return json.loads(text)
+
+
+def keep(key: Key, answer: Mapping[str, Any]) -> None:
+    """Keep an answer, unless chance may have decided it or its sources were edited meanwhile."""
+    status = answer["profile"]["status"] if "profile" in answer else "ok"
+    if "lost" in answer or "missing" in answer or status not in LASTING or not key.holds:
+        return
+    text = json.dumps(answer)
+    key.path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=key.path.parent, suffix=".part", delete=False, encoding="utf-8") as part:
+        part.write(f"{_hash(text)} {text}")
+    Path(part.name).replace(key.path)
+
+
+def prune(kind: str, most: int = MOST) -> None:
+    """Of a kind's entries leave those that were used last."""
+    entries = list((cache_folder() / "static" / kind).glob("*"))
+    for path in sorted(entries, key=lambda path: -_stamp(path)[0])[most:]:
+        path.unlink(missing_ok=True)
+
+
+def _requirement(made: Implementation) -> str:
+    """The library that an implementation needs, as it is installed here."""
+    return f"{made.requires.version()} {made.requires.missing()}" if made.requires else ""
+
+
+def _compiler() -> list[str]:
+    """Triton, the tools that it calls, and the variables that change what they do."""
+    import triton
+    from triton import knobs
+    from triton._C.libtriton import get_cache_invalidating_env_vars  # pyright: ignore[reportMissingImports]
+
+    found = [triton.__version__]
+    for name in _TOOLS:
+        try:
+            tool = getattr(knobs.nvidia, name)
+            found.append(f"{name} {tool.path} {tool.version}")
+        except (AttributeError, RuntimeError):
+            found.append(f"no {name}")
+    asked = {name: value for name, value in os.environ.items() if name.startswith(("TRITON_", "FLA_"))}
+    asked |= get_cache_invalidating_env_vars()
+    return [*found, *(f"{name}={value}" for name, value in sorted(asked.items()) if name not in _PLACES)]
+
+
+def _entry_points() -> list[str]:
+    return [
+        f"{entry.name} {entry.value} {entry.dist.version if entry.dist else ''}"
+        for entry in importlib.metadata.entry_points(group=ENTRY_POINTS)
+    ]
+
+
+def _foreign_modules() -> list[Path]:
+    """Files of loaded modules that belong neither to this checkout's packages nor to an installed library."""
+    paths = sysconfig.get_paths()
+    known = [Path(paths[name]).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    known += [ROOT / package for package in (*PACKAGES, "suite")]
+    files = {Path(file).resolve() for module in list(sys.modules.values()) if (file := _file(module)).endswith(".py")}
+    return sorted(path for path in files if not any(path.is_relative_to(folder) for folder in known))
+
+
+def _file(module: object) -> str:
+    return getattr(module, "__file__", None) or ""
+
+
+def _is_source(path: Path) -> bool:
+    return path.is_file() and path.suffix not in (".pyc", ".md")
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, 0
+    return found.st_mtime_ns, found.st_size
+
+
+def _content(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return ""
+
+
+def _hash(*parts: str) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
