@@ -33,6 +33,22 @@ BLOCK = 500
 MOST_SAMPLES, LEAST = 400_000, 8
 
 
+def cases_of(rows: Sequence[Row]) -> list[Row]:
+    """The timed and checked rows; the record of each has the `static.*` figures of the same case's profile beside.
+
+    A case that was profiled for several architectures has those of the first.
+    """
+    profiles: dict[tuple[int, str], dict[str, Any]] = {}
+    for row in rows:
+        if row["kind"] == "static" and row["case_id"]:
+            figures = {name: value for name, value in row["record"].items() if name.startswith("static.")}
+            profiles.setdefault((row["run"], row["case_id"]), figures)
+    cases = [row for row in rows if row["kind"] != "static"]
+    if not profiles:
+        return cases
+    return [row | {"record": profiles.get((row["run"], row["case_id"]), {}) | row["record"]} for row in cases]
+
+
 def columns(rows: Sequence[Row], runs: Sequence[Run]) -> list[dict[str, Any]]:
     """The columns that some row fills: `{name, label, kind, choose, values}`, texts as `{words, at}`.
 

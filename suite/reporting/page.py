@@ -62,7 +62,7 @@ def page(content: Content) -> str:
         lstrip_blocks=True,
     )  # fmt: skip
     scripts = [get_plotlyjs(), _script()]
-    cases = [row for row in rows if row["kind"] != "static"]
+    cases = casedata.cases_of(rows)
     return environment.get_template("page.html.j2").render(
         title=clean(content.title, 120),
         machines=[machine(run) for run in runs],

@@ -6,7 +6,7 @@ import pytest
 
 from suite.cli import parser
 from suite.cli.selection import selection_of
-from suite.reporting.casedata import LEAST, columns, details, thinned
+from suite.reporting.casedata import LEAST, cases_of, columns, details, thinned
 from suite.reporting.frame import tidy
 from suite.reporting.packing import packed, sane
 from suite.reporting.reproducing import command
@@ -44,6 +44,16 @@ def test_a_detail_has_what_the_table_has_not_and_where_samples_were_thinned_thei
     assert (len(first["samples"]), first["samples"][0], first["samples"][-1]) == (100, 0.0, 199.0)
     assert "time_ms" not in first
     assert first["check"] == {"o": 1e-6}
+
+
+def test_a_case_has_its_static_profile_beside_and_another_case_has_not():
+    short, long = record("a", "x", 128), record("a", "x", 256)
+    run = run_of([short, long, static("a", "x", 128) | {"case_id": short["case_id"], "static.registers": 168}])
+    rows = cases_of(tidy([run]))
+    assert [(row["kind"], row["T"]) for row in rows] == [("timed", 128), ("timed", 256)]
+    (block,) = details(rows, [run])
+    assert block["static.registers"] == [168, None]
+    assert block["static.arch"] == ["sm_90", None]
 
 
 def test_thinning_is_even_and_keeps_both_ends():
