@@ -36,9 +36,10 @@ test: $(READY) needed-dev ## the tests that every change must pass, under 15 min
 	$(INTERPRET) "interpret and not long" $(INTERPRETED)
 	$(PYTEST) -m "not interpret and not long"
 
-test-all: $(READY) needed-dev ## everything, the long proofs too
+test-all: $(READY) needed-dev ## everything: the long proofs, and a short sweep of the whole registry
 	$(INTERPRET) interpret $(INTERPRETED)
 	$(PYTEST) -m "not interpret"
+	$(PYTHON) -m suite bench --preset registry --out results/local/registry-$$(date +%Y%m%d-%H%M%S)
 
 # Of each family the tests that reach most of its kernels: another compiler breaks a kernel whole, or not at all.
 test-triton: $(READY) needed-dev ## the tests that depend on the compiler: for another Triton on PYTHONPATH

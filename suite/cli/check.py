@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from suite.store import Writer
 
 
-DEFAULT_PRESET = "smoke"
+DEFAULT_PRESET = "registry"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

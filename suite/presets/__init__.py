@@ -5,6 +5,7 @@
     skip = ["softmax_attention/flex"]     # OPERATOR, OPERATOR/IMPLEMENTATION or IMPLEMENTATION
     warmup_ms = 25
     rep_ms = 500                          # the longest that one case is timed
+    static = false                        # without a GPU `bench` compiles no Triton kernel; true unless given
 
     [[sweep]]                             # the product of its lists; several sweeps are joined
     T = [1024, 4096]
@@ -65,7 +66,10 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Preset:
-    """A named set of sweeps, the operators they serve, and how long a case may take."""
+    """A named set of sweeps, the operators they serve, and how long a case may take.
+
+    static: whether `bench` without a GPU compiles the plan's Triton kernels, and keeps their static profiles
+    """
 
     name: str
     description: str = ""
@@ -74,6 +78,7 @@ class Preset:
     skip: tuple[str, ...] = ()
     warmup_ms: float = 25.0
     rep_ms: float = 500.0
+    static: bool = True
     sweeps: tuple[Sweep, ...] = ()
 
 
@@ -111,6 +116,8 @@ class _Reader:
         for key in ("warmup_ms", "rep_ms"):
             if key in table:
                 values[key] = self._time(key, table[key])
+        if "static" in table:
+            values["static"] = self._one("static", table["static"], bool)
         sweeps = self._tables("sweep", table.get("sweep"))
         description = self._one("description", table.get("description", ""), str)
         return Preset(self.path.stem, description, sweeps=tuple(self._sweep(s) for s in sweeps), **values)

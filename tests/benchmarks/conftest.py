@@ -7,7 +7,7 @@ import pytest
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("subquad")
-    group.addoption("--preset", default="smoke", help="preset whose cases are measured (default: %(default)s)")
+    group.addoption("--preset", default="registry", help="preset whose cases are measured (default: %(default)s)")
     group.addoption("--op", default="", metavar="NAMES", help="operators, comma-separated")
     group.addoption("--impl", default="", metavar="NAMES", help="implementations, comma-separated")
 

@@ -139,7 +139,7 @@ def test_list_json(capsys: pytest.CaptureFixture[str]) -> None:
 def test_plan_is_shown_without_measuring(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["bench", "--preset", "smoke", "--op", "linear_attention", "--impl", "naive", "--pass", "fwd"]
     code, out, _ = run(*words, "--list", "--out", str(tmp_path / "run"), capsys=capsys)
-    assert (code, out.strip()) == (0, "linear_attention/naive/B1_T128_H2_K32_V32_fp32_fwd")
+    assert (code, out.strip()) == (0, "linear_attention/naive/B1_T64_H2_K32_V32_fp32_fwd")
     code, out, _ = run(*words, "--dry-run", "--launches", "2", "--out", str(tmp_path / "run"), capsys=capsys)
     assert code == 0
     assert out.startswith("1 cases of 1 problems, 2 launch(es)\nabout ")
@@ -151,8 +151,8 @@ def test_head_dim_pairs(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(*words, "--head-dim", "64,32x16", capsys=capsys)
     assert code == 0
     assert out.split() == [
-        "linear_attention/naive/B1_T128_H2_K32_V16_fp32_fwd",
-        "linear_attention/naive/B1_T128_H2_K64_V64_fp32_fwd",
+        "linear_attention/naive/B1_T64_H2_K32_V16_fp32_fwd",
+        "linear_attention/naive/B1_T64_H2_K64_V64_fp32_fwd",
     ]
 
 

@@ -1,10 +1,11 @@
 """Presets and the plan."""
 
+import re
 from pathlib import Path
 
 import pytest
 
-from suite.discovery import discover
+from suite.discovery import ROOT, discover
 from suite.errors import UsageError
 from suite.plan import Selection, make_plan, shuffled
 from suite.presets import Preset, load_preset, names
@@ -59,9 +60,26 @@ def test_all_cases_of_a_preset_have_a_cost_a_configuration_and_launches_to_try(n
 
 def test_the_set_of_presets() -> None:
     assert set(names()) == {
-        "smoke", "cpu", "gpu", "full", "numerics", "fla-shapes", "gated-delta", "decode", "llama3-8b", "mamba2-2.7b",
-        "qwen3-next", "kimi-linear", "xlstm-7b", "mamba-2.8b", "recurrentgemma-2b", "s4-wikitext103",
+        "smoke", "registry", "cpu", "gpu", "full", "numerics", "fla-shapes", "gated-delta", "decode", "llama3-8b",
+        "mamba2-2.7b", "qwen3-next", "kimi-linear", "xlstm-7b", "mamba-2.8b", "recurrentgemma-2b", "s4-wikitext103",
     }  # fmt: skip
+
+
+def test_smoke_has_one_operator_of_each_family_and_the_registry_all(registry: Registry) -> None:
+    """A family is a row of README's table: its operators share kernels, and one of them shows that these run."""
+    section = (ROOT / "README.md").read_text().partition("## What is in it")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| [^|]+ \| (`[^|]+) \| ", section, re.MULTILINE)
+    families = [set(re.findall(r"`(\w+)`", operators)) for operators in rows]
+    assert len(families) >= 8
+    smoke = load_preset("smoke")
+    assert all(len(family & set(smoke.operators)) == 1 for family in families)
+    assert set(smoke.operators) <= set.union(*families)
+    assert (smoke.static, load_preset("registry").static) == (False, True)
+    assert {group.operator for group in make_plan(registry, load_preset("registry"), Selection())} == set(
+        registry.operators
+    )
+    passes = {group.problem.pass_ for group in make_plan(registry, smoke, Selection())}
+    assert passes == {"fwd", "fwdbwd", "decode"}
 
 
 def test_sweep_is_a_product(tmp_path: Path, registry: Registry) -> None:
@@ -128,6 +146,7 @@ def test_of_one_length_the_problem_with_less_work_comes_first(registry: Registry
         ("warmup_ms = -1\n[[sweep]]", "'warmup_ms' must be from 0 to 1e+09 ms, got -1"),
         ("description = 'no sweep'", "'sweep' must be a list of at least one table"),
         ("T = [", "mine.toml"),
+        ("static = 0\n[[sweep]]", "'static' has 0, which is of the wrong type"),
     ],
 )
 def test_wrong_presets(tmp_path: Path, text: str, words: str) -> None:

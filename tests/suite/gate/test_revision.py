@@ -12,7 +12,7 @@ from suite.cli import main
 from suite.errors import Exit
 from tests.suite.gate.checkout import commit, edit, make_checkout, subquad, write
 
-SELECTION = ("--preset", "smoke", "--seq-len", "512", "--no-static")
+SELECTION = ("--preset", "registry", "--seq-len", "512", "--no-static")
 PROBLEM = "B1_T512_H2_K32_V32_fp32_fwd"
 
 
@@ -88,7 +88,7 @@ def test_what_worked_and_no_longer_does_is_broken(checkout, tmp_path):
     text = markdown.read_text()
     assert "| broken | running\\_mean/two/" in text
     assert "Measured on " in text
-    assert "    subquad gate --base HEAD --preset smoke --seq-len 512 --no-static --rounds 1\n" in text
+    assert "    subquad gate --base HEAD --preset registry --seq-len 512 --no-static --rounds 1\n" in text
 
 
 @pytest.mark.long

@@ -23,7 +23,7 @@ def checkout(tmp_path: Path) -> Path:
 def gate(checkout: Path, *words: str) -> tuple[int, dict[str, tuple[str, str]]]:
     """(exit code, metric of `double` -> verdict and reason) of a gate against HEAD."""
     out = checkout / "gate.json"
-    done = subquad(checkout, "gate", "--base", "HEAD", "--preset", "smoke", "--json", str(out), *words)
+    done = subquad(checkout, "gate", "--base", "HEAD", "--preset", "registry", "--json", str(out), *words)
     assert "Traceback" not in done.stderr
     cases = json.loads(out.read_text())["cases"]
     found = {each["metric"]: (each["verdict"], each["reason"]) for each in cases if "double" in each["case_id"]}

@@ -88,7 +88,7 @@ def test_a_forks_code_does_not_run_on_the_gpu_runner():
 @pytest.mark.long
 def test_an_inconclusive_gate_is_a_warning_with_its_summary(checkout):
     edit(checkout, "baselines/one.py", "REPEAT = 20", "REPEAT = 21")
-    done = run(steps("gate.yml")["gate/Gate"], checkout, SELECT="--preset smoke --rounds 1 --no-static")
+    done = run(steps("gate.yml")["gate/Gate"], checkout, SELECT="--preset registry --rounds 1 --no-static")
     assert done.returncode == 0, done.stderr
     assert "::warning::the gate is inconclusive" in done.stdout
     assert "**inconclusive: 1 inconclusive, 2 same**" in (checkout / "summary.md").read_text()
@@ -102,7 +102,7 @@ def test_a_kernel_that_is_wrong_or_spills_fails_without_a_gpu(checkout):
     scripts = steps("gate.yml")
     assert run(scripts["gate/Numerics"], checkout).returncode == 0
     edit(checkout, "kernels/double.py", "WARPS = 8", "WARPS = 1")
-    done = run(scripts["gate/Gate"], checkout, SELECT="--preset smoke")
+    done = run(scripts["gate/Gate"], checkout, SELECT="--preset registry")
     assert done.returncode == 1
     assert "spills 0 -\\> " in (checkout / "summary.md").read_text()
     edit(checkout, "kernels/double.py", "2.0, 0.0)", "2.01, 0.0)")
@@ -112,11 +112,11 @@ def test_a_kernel_that_is_wrong_or_spills_fails_without_a_gpu(checkout):
 @pytest.mark.long
 def test_the_gpu_runners_commands_run(checkout, tmp_path):
     scripts = steps("gate-gpu.yml")
-    here = {"DEVICE": "cpu", "SELECT": "--preset smoke", "SUBQUAD_CACHE": str(tmp_path / "cache")}
+    here = {"DEVICE": "cpu", "SELECT": "--preset registry", "SUBQUAD_CACHE": str(tmp_path / "cache")}
     assert run(scripts["gate/Numerics"], checkout, DEVICE="cpu").returncode == 0
     assert run(scripts["gate/Gate"], checkout, **here).returncode == 0
     assert "**pass: 1 unchanged**" in (checkout / "summary.md").read_text()
-    done = run(scripts["calibrate/Calibrate"], checkout, **{**here, "SELECT": "--preset smoke --rounds 2"})
+    done = run(scripts["calibrate/Calibrate"], checkout, **{**here, "SELECT": "--preset registry --rounds 2"})
     assert done.returncode == 0
     assert "1 floors kept" in done.stdout
     edit(checkout, "baselines/one.py", "return found", "return (found[0] + 0.02, None)")
