@@ -65,7 +65,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--energy", action="store_true", help="joules a token too: 2 s a case, and idle power once")
     add_run(group, f"{RUNS}/<time>")
     group.add_argument("--extend", type=Path, metavar="DIR", help="add what the flags select to a run of this machine")
-    group.add_argument("--no-static", action="store_true", help="without a GPU: do not compile our Triton kernels")
+    group.add_argument(
+        "--no-static", action="store_true", help="without a GPU: do not compile the plan's Triton kernels"
+    )
     group.add_argument("--no-report", action="store_true", help="store the run without rendering its report")
     group.add_argument("--list", action="store_true", help="print the cases of the plan and stop")
     group.add_argument("--dry-run", action="store_true", help="print how many cases, about how long, and stop")
@@ -97,6 +99,7 @@ def _planned(args: argparse.Namespace, registry: Registry, device: str) -> list[
     preset, groups = selected(args, registry, args.preset)
     args.warmup = preset.warmup_ms if args.warmup is None else args.warmup
     args.rep = preset.rep_ms if args.rep is None else args.rep
+    args.no_static = args.no_static or not preset.static
     return _shard(groups, *args.shard) if args.shard else groups
 
 
@@ -260,24 +263,26 @@ class _Bench:
         )  # fmt: skip
 
     def _static(self, writer: Writer, environment: dict[str, Any]) -> None:
-        """Without a GPU our Triton kernels are not timed: they are compiled, and their static profile stands beside."""
-        if self.budget.seconds is not None:
-            print("static profile left out under --budget; `subquad static` takes it", file=sys.stderr)
-            return
-        from suite.plan import Selection, make_plan
-        from suite.presets import load_preset
-        from suite.static import PRESET, records
+        """Without a GPU the plan's Triton cases are not timed: they are compiled, and their profiles stand beside."""
+        from suite.static import records
         from suite.static.progress import shown
+        from suite.static.recording import ARCHS, COMPILED, static_cases
         from suite.store import record_key
 
-        operators = tuple(sorted({group.operator for group in self.groups}))
-        groups = make_plan(self.registry, load_preset(PRESET), Selection(operators, self.args.impl, self.args.skip))
         plugins = [str(Path(path).resolve()) for path in self.args.load]
-        found = records(self.registry, groups, load=plugins, commit=environment["commit"], progress=shown,
-                        timeout_s=self.args.timeout)  # fmt: skip
+        found = records(
+            self.registry, self.groups, ARCHS, origins=COMPILED, load=plugins, commit=environment["commit"],
+            issued=False, progress=shown, timeout_s=self.args.timeout, budget=self.budget,
+        )  # fmt: skip
         for record in found:
-            if record_key(record) not in self.done:
+            # Why a peer has no kernel here, its timed record says.
+            compiles = record["origin"] == "ours" or record["status"] != "unsupported"
+            if compiles and record_key(record) not in self.done:
                 self._store(writer)(record)
+        wanted = len(static_cases(self.registry, self.groups, COMPILED)) * len(ARCHS)
+        if missing := wanted - len(found):
+            again = f"`subquad bench --resume {self.folder}` takes them"
+            print(f"{missing} of {wanted} static profiles left out under --budget; {again}", file=sys.stderr)
 
     def _interrupt(self) -> None:
         self.interrupted = True

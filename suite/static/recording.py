@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from suite.static.model import Profile
-from suite.static.pool import JOBS, TASK_S, take_profiles
+from suite.static.pool import JOBS, LEFT_OUT, TASK_S, take_profiles
 from suite.static.progress import Progress, silent
 from suite.static.tasks import Task
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from suite.plan import Group
     from suite.problem import Case
     from suite.registry import Registry
+    from suite.running.budget import Budget
 
 KIND = MODE = "static"
 # Whose kernels are compiled; what PyTorch compiles for itself is not looked into.
@@ -40,24 +41,25 @@ def static_cases(registry: Registry, groups: Iterable[Group], origins: Sequence[
 def records(registry: Registry, groups: Iterable[Group], archs: Sequence[str] = ARCHS, *,
             origins: Sequence[str] = ("ours",), load: Sequence[str] = (), jobs: int = JOBS, commit: str = "",
             issued: bool = True, progress: Progress = silent, timeout_s: float = TASK_S,
-            deadline: float | None = None) -> list[dict[str, Any]]:  # fmt: skip
+            budget: Budget | None = None) -> list[dict[str, Any]]:  # fmt: skip
     """One record a case and architecture: the static profiles of a plan's Triton kernels, taken in worker processes.
 
-    What the deadline leaves no time for has no record.
+    What the budget leaves no time for has no record.
 
     archs:     "sm_80", "sm_90", "sm_100"
     origins:   whose implementations; ours by default
     issued:    whether issued traffic is counted as well, in the interpreter
     timeout_s: the longest that one profile may take
-    deadline:  when to end, in the seconds of time.monotonic
+    budget:    how long all may take
     progress:  who is told how it goes; suite.static.progress.shown for a terminal
     """
     cases = static_cases(registry, groups, origins)
     tasks = [Task(case, arch, issued=issued) for case in cases for arch in archs]
     if not tasks:
         return []
-    profiles = take_profiles(tasks, load=load, jobs=jobs, progress=progress, timeout_s=timeout_s, deadline=deadline)
-    return [record_of(registry, task, p, commit) for task, p in zip(tasks, profiles, strict=True) if p]
+    profiles = take_profiles(tasks, load=load, jobs=jobs, progress=progress, timeout_s=timeout_s, budget=budget)
+    taken = [(task, p) for task, p in zip(tasks, profiles, strict=True) if p and p.status != LEFT_OUT]
+    return [record_of(registry, task, p, commit) for task, p in taken]
 
 
 def timed_cases(registry: Registry, rows: Iterable[Mapping[str, Any]]) -> tuple[list[Case], list[str]]:

@@ -341,3 +341,35 @@ def test_a_ceiling_that_was_too_low_is_raised_for_all_that_follows(tmp_path: Pat
 
 def ceilings_of(run: Path) -> dict[str, Any]:
     return json.loads((run / "environment.json").read_text())["ceilings"]
+
+
+def static_records(run: Path) -> dict[str, dict[str, Any]]:
+    return {record["implementation"]: record for record in read_records(run) if record["kind"] == "static"}
+
+
+def test_without_a_gpu_the_plans_kernels_are_compiled_at_its_own_shapes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A static record has the case of a timed one; issued traffic is not counted; a peer that compiles not has none."""
+    plugin, preset = str(ROOT / "tests" / "suite" / "static" / "plugin.py"), tmp_path / "short.toml"
+    preset.write_text('[[sweep]]\nT = [96]\nH = [2]\nK = [32]\ndtype = ["float32"]\npass = ["fwd"]\n')
+    words = ["bench", "--load", plugin, "--op", "double", "--impl", "triton,unfinished,careful,cpu", "--warmup", "1"]
+    words += ["--rep", "5", "--no-report"]
+    assert main([*words, "--preset", str(preset), "--out", str(tmp_path / "whole")]) == 0
+    found = static_records(tmp_path / "whole")
+    assert {name: record["status"] for name, record in found.items()} == {"triton": "ok", "unfinished": "compile_error"}
+    timed = {record["case_id"] for record in read_records(tmp_path / "whole") if record["kind"] == "timed"}
+    assert {record["case_id"] for record in found.values()} < timed
+    assert found["triton"]["static.launches"] == 1
+    assert not [name for name in found["triton"] if "issued" in name]
+    # What was profiled before costs no time of a budget; for the rest no worker is started here.
+    monkeypatch.setattr("suite.static.pool.START_S", 1e9)
+    capsys.readouterr()
+    assert main([*words, "--preset", str(preset), "--budget", "10m", "--out", str(tmp_path / "short")]) == 0
+    assert set(static_records(tmp_path / "short")) == {"triton"}
+    again = f"1 of 3 static profiles left out under --budget; `subquad bench --resume {tmp_path / 'short'}` takes them"
+    assert again in capsys.readouterr().err
+    preset.write_text("static = false\n" + preset.read_text())
+    assert main([*words, "--preset", str(preset), "--out", str(tmp_path / "none")]) == 0
+    assert static_records(tmp_path / "none") == {}
+    assert {record["kind"] for record in read_records(tmp_path / "none")} == {"timed"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -112,12 +111,12 @@ def test_a_damaged_entry_is_taken_again(root: str, own_cache: Path) -> None:
     assert path.read_text() == whole
 
 
-def test_a_deadline_leaves_out_what_it_has_no_time_for(root: str) -> None:
-    """What is known costs no time; a worker that would not be ready in time is not started."""
+def test_what_is_kept_costs_no_budget(root: str) -> None:
+    from suite.running.budget import Budget
+
     take(task(root, "triton"))
-    now = time.monotonic()
-    found = take_profiles([task(root, "triton"), task(root, "step")], jobs=1, deadline=now)
-    assert [each and each.status for each in found] == ["ok", None]
+    found = take_profiles([task(root, "triton"), task(root, "step")], jobs=1, budget=Budget(1e-9))
+    assert [each and each.status for each in found] == ["ok", "left_out"]
 
 
 def name_of(wanted: Task, load: Sequence[str] = ()) -> str:
