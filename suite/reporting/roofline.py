@@ -67,7 +67,7 @@ def floors(group: Group, runs: Sequence[Run], styles: Styles) -> list[Chart]:
                 kind="floors",
                 slug=f"floors_{arch}_{group.setting.slug}",
                 title=f"Floors, not measured: {machine}",
-                subtitle=group.setting.title,
+                subtitle=" · ".join(text for name, text in group.setting.facets.items() if text and name != "timing"),
                 x=x,
                 y=y,
                 series=by_last(series),
