@@ -260,8 +260,8 @@ def test_a_budget_that_ends_in_a_profile_leaves_the_rest_out(monkeypatch, waits_
 
         lost_status = "timeout"
 
-        def __init__(self, key, load, start_s):
-            self.key = key
+        def __init__(self, place, load, start_s):
+            self.place = place
             if waits_for == "start":
                 self.wait(start_s, DiscoveryError)
 
