@@ -1,7 +1,9 @@
 """What an exception of an implementation means: the status and reason of its record, with file and line.
 
->>> with blamed("cost", "running_mean", "mine.py:9"):
-...     cost = operator.cost(problem, tunables)
+Example::
+
+    with blamed("cost", "running_mean", "mine.py:9"):
+        cost = operator.cost(problem, tunables)
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """git: the commit of a checkout, or the reason why it has none, in one line with the remedy.
 
->>> head_of(ROOT)
-Head(commit='1612383…-dirty', why='')
+Example::
+
+    head_of(ROOT)   # Head(commit='1612383…-dirty', why='')
 """
 
 from __future__ import annotations

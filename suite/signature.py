@@ -1,7 +1,8 @@
 """An operator's signature: names, shapes and dtypes of its inputs, as they are really drawn.
 
-    >>> [str(each) for each in signature(retention, "fwd")][0]
-    'q [B,T,H,K] bf16|fp16|fp32'
+Example::
+
+    [str(each) for each in signature(retention, "fwd")][0]   # 'q [B,T,H,K] bf16|fp16|fp32'
 
 Inputs are drawn small, at several sizes and dtypes and for every choice of the operator's own axes.
 A dimension has the name that the operator's `dims` gives it where its size is that of the name; others get the sizes

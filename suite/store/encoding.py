@@ -3,7 +3,7 @@
 What is stored is sealed: its last field, `crc`, is the CRC-32 of all bytes before it, in eight hexadecimal digits.
 
 >>> sealed({"schema": "1.1"})
-b'{"schema":"1.1","crc":"12962ef3"}\\n'
+b'{"schema":"1.1","crc":"388cd18f"}\\n'
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Rules: which values a stored field may have, and the words that say so when one does not fit.
 
 >>> fault(TIME, "fast")
-' = \\'fast\\', which is not a number of ms from 1e-06 to 1e+09'
+" = 'fast', which is not a number of ms from 1e-06 to 1e+09"
 >>> fault(Object({"copy": List(Object({"gbs": TIME}, required=("gbs",)))}), {"copy": [{}]})
-'.copy[0] without \\'gbs\\''
+".copy[0] without 'gbs'"
 """
 
 from __future__ import annotations
