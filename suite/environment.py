@@ -6,14 +6,18 @@ import importlib.metadata
 import math
 import os
 import platform
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from suite.git import Head, head_of
 from suite.processors import name_of
 from suite.telemetry import NoNvml, current_gpu, refused, uuid_of
 from suite.telemetry.quota import cpu_quota
+
+if TYPE_CHECKING:
+    from suite.registry import Absent
 
 # Distributions whose version may change a number; those that are not installed are left out.
 LIBRARIES = (
@@ -55,6 +59,20 @@ def describe(device: str, gpu: int = 0) -> dict[str, Any]:
         **({} if (quota := cpu_quota()) is None else {"cpu_quota": round(quota, 3)}),
     }
     return {"device": found, "fingerprint": fingerprint, "versions": versions}
+
+
+def answered(device: str, root: Path, absent: Iterable[Absent]) -> dict[str, Any]:
+    """`describe`, the modules that lack a library, and the commit of a checkout or why it has none.
+
+    absent: of the registry; root: the checkout that it was filled from
+    """
+    at = head(root)
+    return {
+        **describe(device),
+        "absent": [{"module": each.module, "reason": each.reason} for each in absent],
+        "commit": at.commit,
+        "no_commit": at.why,
+    }
 
 
 def library_versions() -> dict[str, str]:

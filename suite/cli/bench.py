@@ -148,12 +148,12 @@ class _Bench:
         import torch
 
         from suite.discovery import ROOT
-        from suite.environment import describe, physical_cores, revision
+        from suite.environment import answered, physical_cores
         from suite.running.estimate import estimate
 
         # As in the workers, whose fingerprint it is compared with.
         torch.set_num_threads(physical_cores())
-        found = {**describe(self.device), "absent": [], "commit": revision(ROOT)}
+        found = answered(self.device, ROOT, self.registry.absent)
         environment = self._environment(found)
         settings = self._settings(environment)
         about = estimate(

@@ -43,12 +43,9 @@ class Worker:
                 self.channel.send({"event": "done", **(answer or {})})
 
     def do_describe(self, request: dict[str, Any]) -> dict[str, Any]:
-        from suite.environment import describe, head
+        from suite.environment import answered
 
-        found = describe(request["device"])
-        absent = [{"module": each.module, "reason": each.reason} for each in self.registry.absent]
-        at = head(self.root)
-        return {**found, "absent": absent, "commit": at.commit, "no_commit": at.why}
+        return answered(request["device"], self.root, self.registry.absent)
 
     def do_ceilings(self, request: dict[str, Any]) -> dict[str, Any]:
         from suite.ceilings import ceilings
