@@ -41,7 +41,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> Exit:
     found = _found(args)
     if not found:
-        raise UsageError(f"{args.folder} has no linear and quadratic implementation timed at one length and setting")
+        raise UsageError(
+            f"{args.folder} has no linear and quadratic implementation timed at one length and setting; "
+            "measure both, as by `subquad bench --preset cpu --op linear_attention,softmax_attention`"
+        )
     for _ in range(ROUNDS if args.refine else 0):
         lengths = _measured(args, found)
         if not lengths:

@@ -69,7 +69,9 @@ def test_the_meeting_is_found_and_refined(run: Path, tmp_path: Path, capsys: pyt
 
 def test_a_run_without_a_pair_says_so(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["crossover", str(run), "--linear", "no/such"]) == 2
-    assert "has no linear and quadratic implementation" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "has no linear and quadratic implementation" in err
+    assert "measure both, as by `subquad bench --preset cpu --op linear_attention,softmax_attention`" in err
 
 
 def test_refining_measures_lines_at_the_axes_that_they_have() -> None:
