@@ -98,10 +98,22 @@ class Resumption:
                 setattr(args, name, _tupled(known[name]))
         if "device" in self.differs and "mode" not in given:
             args.mode = None
+        self._refuse_changed_preset(args, given.get("preset"))
         now = digests(args.load)
         for path, digest in self.plan.plugins.items():
             if now.get(path) != digest:
                 self.differs[path] = [digest[:12], (now.get(path) or "")[:12]]
+
+    def _refuse_changed_preset(self, args: argparse.Namespace, preset: str | None) -> None:
+        """A preset file that is named again says what it said when the plan was made."""
+        from suite.running.resuming import digests
+
+        then = self.plan.flags.get("preset_digest")
+        if preset and then and digests([preset])[preset] != then:
+            raise UsageError(
+                f"--resume {args.resume}: {preset} has changed since the run was made; leave --preset away to go on "
+                "with the stored plan, or start a new run with --out"
+            )
 
     def _differ(self, args: argparse.Namespace, flag: str, then: Any, now: Any, allowed: bool) -> None:
         if not (allowed and args.resume_anyway):
@@ -219,12 +231,15 @@ def judged(args: argparse.Namespace, found: Mapping[str, Any], resumption: Resum
 def start_run(writer: Writer, args: argparse.Namespace, command: str, groups: Sequence[Group],
               environment: Mapping[str, Any], before: Mapping[str, Any] | None) -> None:  # fmt: skip
     """Write a new run's plan and environment; of one that is continued (before: its environment) only the mark."""
-    from suite.running.resuming import document
+    from suite.running.resuming import digests, document
     from suite.store import read_environment
     from suite.store.writing import write_environment
 
     if before is None:
-        plan = document(command, flags_of(args), [str(Path(path).resolve()) for path in args.load], groups)
+        flags = flags_of(args)
+        if args.preset.endswith(".toml"):
+            flags["preset_digest"] = digests([flags["preset"]])[flags["preset"]]
+        plan = document(command, flags, [str(Path(path).resolve()) for path in args.load], groups)
         writer.begin(environment, plan)
         return
     writer.go_on()

@@ -33,7 +33,8 @@ class StoredPlan:
     """What a run measures.
 
     command:  `bench` or `check`
-    flags:    name of each flag's value in the parsed command line -> value
+    flags:    name of each flag's value in the parsed command line -> value; with a preset file, its SHA-256 as
+              `preset_digest`
     plugins:  path of each file of --load -> SHA-256 of its bytes
     problems: the groups, as JSON
     """
@@ -73,10 +74,10 @@ def document(command: str, flags: Mapping[str, Any], plugins: Sequence[str], gro
     }  # fmt: skip
 
 
-def digests(plugins: Sequence[str]) -> dict[str, str]:
-    """SHA-256 of plug-in files by path; empty for one that is not there."""
+def digests(files: Sequence[str]) -> dict[str, str]:
+    """SHA-256 of files by path; empty for one that is not there."""
     found = {}
-    for path in map(Path, plugins):
+    for path in map(Path, files):
         found[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
     return found
 

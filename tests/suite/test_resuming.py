@@ -9,12 +9,16 @@ from typing import Any
 
 import pytest
 
-from suite.cli import main
+from suite.cli import main, parser
+from suite.cli.runs import Resumption, environment_of, start_run
 from suite.discovery import ROOT
+from suite.environment import describe
+from suite.errors import UsageError
 from suite.reporting.frame import read, tidy
 from suite.reporting.summary import doubts
 from suite.running.resuming import marked
 from suite.store import read_environment, read_records
+from suite.store.writing import reserve
 from tests.suite.plugins import RUNNING_MEAN, write
 
 WORDS = ["--preset", "smoke", "--op", "linear_attention", "--origin", "baseline", "--pass", "fwd", "--seq-len", "16,24",
@@ -261,3 +265,26 @@ def test_only_unsupported_cases_say_why(tmp_path: Path, capsys: pytest.CaptureFi
     assert f"nothing would be measured: {said}" in capsys.readouterr().out
     assert main(["tune", *words, "--dry-run", "--out", str(tmp_path / "table.json")]) == 0
     assert f"nothing to tune: {said}" in capsys.readouterr().out
+
+
+def test_a_preset_file_that_changed_is_refused_where_it_is_named(tmp_path: Path) -> None:
+    preset, run = tmp_path / "mine.toml", tmp_path / "run"
+    preset.write_text("[[sweep]]\nT = [16, 24]\n")
+    words = ["--preset", str(preset)]
+    found = {**describe("cpu"), "absent": [], "commit": "", "no_commit": ""}
+    with reserve(run) as writer:
+        args = parser("bench").parse_args(["bench", *words])
+        start_run(writer, args, "bench", [], environment_of(found, str(preset), [], 0), None)
+
+    def resumption(*more: str) -> Resumption:
+        return Resumption(parser("bench").parse_args(["bench", "--resume", str(run), *more]), "bench")
+
+    assert resumption(*words).differs == {}
+    preset.write_text("[[sweep]]\nT = [16]\n")
+    with pytest.raises(UsageError, match=r"mine.toml has changed since the run was made; leave --preset away"):
+        resumption(*words)
+    # Without the flag the stored plan stands, whatever the file says.
+    assert resumption().differs == {}
+    preset.unlink()
+    with pytest.raises(UsageError, match="has changed since the run was made"):
+        resumption(*words, "--resume-anyway")
