@@ -48,7 +48,7 @@ def reference(operator: Operator, problem: Problem, inputs: Inputs, cotangents: 
     pick:       any integer; 0 is the last of both, where a wrong stride or an offset that ran over shows; the next
                 ones count down. Sequences without tokens are passed over: `suite.checking` looks at their states
     """
-    some = [n for n in range(problem.N) if n not in problem.empty]
+    some = with_tokens(problem)
     sequence = None if _shares_inputs(operator, problem, inputs) else some[(-1 - pick) % len(some)]
     group = (-1 - pick // len(some)) % problem.groups
     cut = slicer(problem, sequence, group)
@@ -62,6 +62,24 @@ def reference(operator: Operator, problem: Problem, inputs: Inputs, cotangents: 
     run = _step if problem.pass_ == "decode" else _sequence
     values = run(operator, problem, sliced, cotangents, cut_output)
     return Reference(values, cut_output, _approximation(operator, problem, sliced, values))
+
+
+def with_tokens(problem: Problem) -> list[int]:
+    """The sequences that have tokens, by number."""
+    return [n for n in range(problem.N) if n not in problem.empty]
+
+
+def pick_of_shortest(operator: Operator, problem: Problem, inputs: Inputs, pick: int) -> int | None:
+    """What picks the shortest sequence with tokens and the same heads as `pick`, or None where it is picked already.
+
+    A kernel goes other ways in a sequence of one token or of less than a chunk. Dense sequences are as long as another.
+    """
+    bounds, some = problem.cu_seqlens, with_tokens(problem)
+    if bounds is None or _shares_inputs(operator, problem, inputs):
+        return None
+    shortest = min(range(len(some)), key=lambda i: bounds[some[i] + 1] - bounds[some[i]])
+    found = pick // len(some) * len(some) + len(some) - 1 - shortest
+    return None if found == pick else found
 
 
 def _approximation(operator: Operator, problem: Problem, inputs: Inputs, values: Tensors) -> float | None:

@@ -139,6 +139,39 @@ def test_states_of_sequences_without_tokens_are_looked_at(name: str, pass_: str)
     assert not seen or f"{name}: sequences 0, 3, 6 have no tokens" in found.reason
 
 
+@pytest.mark.parametrize("T", [3, 20, 300])
+@pytest.mark.parametrize("layout", ["packed:ragged", "packed:gaps"])
+@pytest.mark.parametrize("spoilt", ["o", "final_state", "dq", "dinitial_state", ""])
+def test_the_shortest_sequence_is_compared_too(spoilt: str, layout: str, T: int) -> None:
+    """It has one token; the last sequence, which is compared first, has more."""
+    linear = replace(discover().operator("linear_attention"))
+
+    class Doubled(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, factors):
+            ctx.factors = factors
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, g):  # pyright: ignore[reportIncompatibleMethodOverride]
+            return g * ctx.factors, None
+
+    @linear.implementation("spoils", origin="ours", devices={"cpu"})
+    def spoils(q, k, v, *, initial_state, cu_seqlens, output_final_state):
+        one = (cu_seqlens.diff() == 1).float() + 1
+        tokens = torch.repeat_interleave(one, cu_seqlens.diff())[:, None, None]
+        q = Doubled.apply(q, tokens) if spoilt == "dq" else q
+        start = Doubled.apply(initial_state, one[:, None, None, None]) if spoilt == "dinitial_state" else initial_state
+        o, final = linear.oracle(q, k, v, initial_state=start, cu_seqlens=cu_seqlens, output_final_state=True)
+        return (o * tokens if spoilt == "o" else o), (final * one[:, None, None, None] if spoilt[0:1] == "f" else final)
+
+    sizes = {"T": T, "H": 1, "K": 4, "dtype": "fp32", "pass_": "fwdbwd", "initial_state": True}
+    found = check_case(linear, "spoils", linear.complete(Problem(layout=layout, **sizes)))
+    assert found.status == ("incorrect" if spoilt else "ok"), found.reason
+    if spoilt and T == 20:
+        assert f"{spoilt}: in the shortest sequence: error" in found.reason
+
+
 def test_gradients_are_compared_by_name(mean: Operator) -> None:
     found = check_case(mean, "torch", PROBLEM.replace(pass_="fwdbwd"))
     # q and k do not enter: they have no gradient, and so nothing to compare with.
