@@ -86,7 +86,10 @@ def step_stream(q, *, state: State, block_table=None, lengths=None, page: int = 
 
 
 def _step(schedule: str, shape: Shape, q, state: State, table, lengths, scale: float | None):
-    s, (tile, number) = shape, plan(shape, schedule)
+    s = shape
+    if not s.B:
+        return q.new_empty(s.B, s.Q, s.H, s.V)
+    tile, number = plan(shape, schedule)
     k, v = state
     q = q.contiguous()
     # Fixed parts may all be whole, and so may the shares of caches that are known to be alike.
@@ -131,6 +134,8 @@ def combine(parts, sums, maxima, lengths, o, shape: Shape, programs: int, option
 
 def check_tensors(q, state: State, table, lengths, page: int, scale: float | None) -> Shape:
     """The shape of a call. Raises UsageError, naming the tensor and the remedy, on one that does not fit."""
+    if not isinstance(page, int) or isinstance(page, bool):
+        raise UsageError(f"page = {page!r} can not be served; use a power of 2 of at least 16, or 0")
     if not isinstance(state, tuple) or len(state) != 2:
         raise UsageError("the state has the wrong form; pass the pair (keys, values)")
     k, v = state
@@ -146,14 +151,37 @@ def check_tensors(q, state: State, table, lengths, page: int, scale: float | Non
     if not page and pages != B:
         raise UsageError(f"{pages} caches for {B} sequences; pass page= if the cache is a pool of pages")
     if page:
-        _check_pages(table, lengths, B, rows, page)
+        _check_pages(q, table, lengths, B, rows, page)
     T = table.shape[1] * page if page else rows
     if lengths is not None:
-        _check_lengths(lengths, B, T)
+        _check_lengths(q, lengths, B, T)
+    if page:
+        _check_entries(table, lengths, pages, page)
     return Shape(B, Q, T, H, HK, K, V, dtypes.canonical(str(q.dtype).removeprefix("torch.")), page)
 
 
-def _check_lengths(lengths, B: int, T: int) -> None:
+def _check_tensor(name: str, x) -> None:
+    if not isinstance(x, torch.Tensor):
+        raise UsageError(f"{name} is a {type(x).__name__}; it must be a tensor")
+
+
+def _check_place(q, name: str, x) -> None:
+    if x.device != q.device:
+        raise UsageError(f"{name} lies on {x.device}, the others on {q.device}; move it there")
+
+
+def _check_entries(table, lengths, pages: int, page: int) -> None:
+    """UsageError where a page in use is not in the pool: what lies beyond it would be read."""
+    if table.device.type != "cpu":  # A device's values would have to be awaited.
+        return
+    for n, (row, length) in enumerate(zip(table.tolist(), lengths.tolist(), strict=True)):
+        for i, entry in enumerate(row[: -(-length // page)]):
+            if not 0 <= entry < pages:
+                raise UsageError(f"block_table[{n}, {i}] = {entry}; the pool has the pages 0 to {pages - 1}")
+
+
+def _check_lengths(q, lengths, B: int, T: int) -> None:
+    _check_tensor("lengths", lengths)
     if lengths.shape != (B,) or lengths.dtype != torch.int32:
         raise UsageError(f"lengths are {lengths.dtype} {tuple(lengths.shape)}; pass an int32 for each of {B} sequences")
     if not lengths.is_contiguous():
@@ -162,12 +190,21 @@ def _check_lengths(lengths, B: int, T: int) -> None:
         for n, length in enumerate(lengths.tolist()):
             if not 0 <= length <= T:
                 raise UsageError(f"lengths[{n}] = {length}; a cache of {T} rows has 0 to {T} tokens")
+    _check_place(q, "lengths", lengths)
 
 
-def _check_pages(table, lengths, B: int, rows: int, page: int) -> None:
+def _check_pages(q, table, lengths, B: int, rows: int, page: int) -> None:
     if page != rows or page < 16 or page & (page - 1):
         raise UsageError(f"page = {page} for pools with pages of {rows} rows; pages have a power of 2 of at least 16")
     if table is None or lengths is None:
         raise UsageError("a paged cache came without block_table or lengths; pass both")
-    if table.ndim != 2 or table.shape[0] != B or table.dtype != torch.int32 or not table.is_contiguous():
+    _check_tensor("block_table", table)
+    _check_tensor("lengths", lengths)
+    if (
+        table.ndim != 2
+        or table.shape[0] != B
+        or table.dtype != torch.int32
+        or not (table.is_contiguous() and table.shape[1])
+    ):
         raise UsageError(f"block_table is {table.dtype} {tuple(table.shape)}; pass int32 [{B}, pages], contiguous")
+    _check_place(q, "block_table", table)

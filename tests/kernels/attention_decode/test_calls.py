@@ -174,3 +174,27 @@ TABLE = meta(2, 4, dtype=torch.int32)
 def test_bad_calls_name_the_tensor_and_the_remedy(step, changes, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         call_with(step, **changes)
+
+
+@pytest.mark.parametrize("step", [step_split, step_stream])
+def test_tables_lengths_and_pages_on_a_cpu_are_read_before_a_launch(step) -> None:
+    q, state = torch.empty(2, 1, 2, 16), (torch.empty(3, 16, 1, 16), torch.empty(3, 16, 1, 8))
+    lengths = torch.tensor([20, 16], dtype=torch.int32)
+    table = torch.tensor([[0, 3], [1, -5]], dtype=torch.int32)
+    for changes, words in (
+        ({}, r"block_table\[0, 1\] = 3; the pool has the pages 0 to 2"),
+        ({"lengths": [20, 16]}, "lengths is a list"),
+        ({"lengths": lengths.to("meta")}, "lengths lies on meta, the others on cpu"),
+        ({"block_table": table.tolist()}, "block_table is a list"),
+        ({"block_table": table[:, :0]}, r"block_table is torch.int32 \(2, 0\)"),
+        ({"page": None}, "page = None can not be served"),
+    ):
+        with aim("sm_90"), pytest.raises(UsageError, match=words):
+            step(q, **{"state": state, "block_table": table, "lengths": lengths, "page": 16, **changes})
+
+
+@pytest.mark.parametrize("step", [step_split, step_stream])
+def test_no_sequences_launch_nothing(step) -> None:
+    state = torch.empty(0, 5, 1, 16), torch.empty(0, 5, 1, 8)
+    with aim("sm_90"):
+        assert step(torch.empty(0, 1, 2, 16), state=state).shape == (0, 1, 2, 8)
