@@ -4,15 +4,13 @@
     B, T, HS = sizes["B"], sizes["T"], sizes["HS"]
 
 q, k, v and what else is multiplied with them have one dtype of SERVED. Gates and parameters are float32 or of that
-dtype; a state has any dtype of SERVED. All lie on one device.
+dtype; a state has any dtype of SERVED. All are dense and lie on one device. Only batches and tokens may be 0.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from functools import cache
-from numbers import Real
 from typing import Any
 
 import torch
@@ -21,6 +19,10 @@ from suite.errors import UsageError
 
 # In float64 and in integers the kernels would compute something else without saying so.
 SERVED = (torch.bfloat16, torch.float16, torch.float32)
+# The largest number that float32 holds.
+LARGEST = torch.finfo(torch.float32).max
+# Dimensions that may be 0: such a call launches nothing.
+MAY_BE_0 = ("B", "T", "caches")
 # A tensor, or what came for one, and its dimensions by name.
 Given = tuple[Any, str]
 
@@ -29,9 +31,9 @@ def fit(tokens: Mapping[str, Given], gates: Mapping[str, Given] | None = None, *
     """The sizes of all dimensions by name. HS is max(H, HV) where no tensor has named it before.
 
     tokens: tensors that are multiplied with each other, in one dtype of SERVED
-    gates:  gates and parameters, in float32 or that dtype; None where one is left out
-    Raises UsageError, naming the argument, on what is no tensor, another dtype or device, another number of dimensions,
-    a size that differs from an earlier tensor's, and a scale that is no finite number.
+    gates:  gates and parameters, in float32 or that dtype
+    Raises UsageError, naming the argument, on what is no dense tensor, another dtype or device, another number of
+    dimensions, a size of 0 or one that differs from an earlier tensor's, and a scale that is no finite number.
     """
     _check_scale(scale)
     sizes: dict[str, int] = {}
@@ -44,8 +46,6 @@ def fit(tokens: Mapping[str, Given], gates: Mapping[str, Given] | None = None, *
             raise UsageError(f"{name} is {x.dtype}, {first} is {like.dtype}; make them agree")
         _bind(sizes, name, x, dims)
     for name, (x, dims) in (gates or {}).items():
-        if x is None:
-            continue
         _check_tensor(name, x, like)
         if x.dtype not in (torch.float32, like.dtype):
             raise UsageError(f"{name} is {x.dtype}, {first} is {like.dtype}; it must be torch.float32 or as {first}")
@@ -60,6 +60,31 @@ def fit(tokens: Mapping[str, Given], gates: Mapping[str, Given] | None = None, *
 def state_heads(q: Any, v: Any) -> int:
     """HS of q [B, T, H, K] and v [B, T, HV, V], where it is needed before a call is checked; raises as `fit` does."""
     return fit({"q": (q, "B T H K"), "v": (v, "B T HV V")})["HS"]
+
+
+def given(tensors: Mapping[str, Given]) -> dict[str, Given]:
+    """Those of some gates and parameters that did not come as None: what `fit` takes where they may be left out."""
+    return {name: each for name, each in tensors.items() if each[0] is not None}
+
+
+def check_given(**tensors: Any) -> None:
+    """UsageError on None for an argument whose absence shared code would take for another operator, or crash on."""
+    for name, x in tensors.items():
+        if x is None:
+            raise UsageError(f"{name} is None; it must be a tensor")
+
+
+def check_flags(**flags: Any) -> None:
+    """UsageError unless each is True or False."""
+    for name, flag in flags.items():
+        if not isinstance(flag, bool):
+            raise UsageError(f"{name} = {flag!r} can not be served; use True or False")
+
+
+def check_heads(H: int, HK: int, HV: int, heads: int) -> None:
+    """UsageError unless each number of heads divides those of the state."""
+    if heads % H or heads % HK or heads % HV:
+        raise UsageError(f"heads H = {H}, HK = {HK}, HV = {HV} do not divide {heads}; choose heads that do")
 
 
 def check_states(like: torch.Tensor, states: Mapping[str, Any]) -> None:
@@ -84,7 +109,9 @@ def check_chunk(chunk: Any) -> None:
 def _check_scale(scale: Any) -> None:
     if isinstance(scale, torch.Tensor):
         raise UsageError("scale is a tensor; kernels take it as a number, so pass a float, or None for the default")
-    if scale is not None and not (isinstance(scale, Real) and math.isfinite(scale)):
+    # A bool would become another kernel's argument, an integer of more than 64 bits none.
+    known = isinstance(scale, (int, float)) and not isinstance(scale, bool) and -LARGEST <= scale <= LARGEST
+    if scale is not None and not known:
         raise UsageError(f"scale = {scale!r} can not be served; pass a finite number, or None for the default")
 
 
@@ -93,6 +120,8 @@ def _check_tensor(name: str, x: Any, like: torch.Tensor) -> None:
         raise UsageError(f"{name} is a {type(x).__name__}; it must be a tensor")
     if x.device != like.device:
         raise UsageError(f"{name} lies on {x.device}, the others on {like.device}; move it there")
+    if x.layout != torch.strided:
+        raise UsageError(f"{name} has the layout {x.layout}; kernels read dense tensors, so pass {name}.to_dense()")
 
 
 def _bind(sizes: dict[str, int], name: str, x: torch.Tensor, dims: str) -> None:
@@ -100,6 +129,9 @@ def _bind(sizes: dict[str, int], name: str, x: torch.Tensor, dims: str) -> None:
     if len(names) != x.ndim or any(sizes.setdefault(n, size) != size for n, size in zip(names, x.shape, strict=True)):
         known = ", ".join(str(sizes.get(n, n)) for n in names)
         raise UsageError(f"{name} is {tuple(x.shape)}; it must be [{', '.join(names)}] = ({known})")
+    for n, size in zip(names, x.shape, strict=True):
+        if not size and n not in MAY_BE_0:
+            raise UsageError(f"{name} is {tuple(x.shape)}: {n} = 0 can not be served; use at least 1")
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kernels.common.arguments import check_given
 from kernels.common.delta_state.face import registration
 from kernels.common.delta_state.function import chunk_delta_state
 from kernels.gated_delta_rule.spec import gated_delta_rule
@@ -16,6 +17,7 @@ def chunk_gated_delta_rule(q, k, v, beta, log_decay, *, l2norm: bool = False,
     The state is S [N,HV,K,V]; cu_seqlens_cpu is cu_seqlens on the CPU. chunk is a power of 2 of at least 16.
     Differentiable in every float input. Raises UsageError on bad input.
     """
+    check_given(log_decay=log_decay)
     return chunk_delta_state(
         q, k, v, beta, log_decay, steps=1, l2norm=l2norm, scale=scale, initial_state=initial_state,
         output_final_state=output_final_state, cu_seqlens=cu_seqlens, cu_seqlens_cpu=cu_seqlens_cpu, chunk=chunk,

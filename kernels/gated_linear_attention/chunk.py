@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kernels.common.arguments import check_given
 from kernels.common.channel_state.face import registration
 from kernels.common.channel_state.function import chunk_channel_state
 from kernels.gated_linear_attention.spec import gated_linear_attention
@@ -16,6 +17,7 @@ def chunk_gated_linear_attention(q, k, v, log_decay, *, scale: float | None = No
     cu_seqlens_cpu is cu_seqlens on the CPU. chunk is a power of 2 of at least 16. Differentiable in every float input.
     Raises UsageError on bad input.
     """
+    check_given(k=k)
     return chunk_channel_state(
         q, k, v, log_decay, scale=scale, initial_state=initial_state,
         output_final_state=output_final_state, cu_seqlens=cu_seqlens, cu_seqlens_cpu=cu_seqlens_cpu, chunk=chunk,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kernels.common.arguments import check_given
 from kernels.common.channel_state.step import registration, step_channel_state
 from kernels.gated_linear_attention.spec import gated_linear_attention
 
@@ -12,4 +13,5 @@ def step_gated_linear_attention(q, k, v, log_decay, *, state, scale: float | Non
 
     One launch. Raises UsageError on bad input.
     """
+    check_given(k=k)
     return step_channel_state(q, k, v, log_decay, state=state, scale=scale)

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from kernels.common.arguments import check_states, given
 from kernels.common.linear_state.faces import of_chunk
 from kernels.common.linear_state.function import check_tensors, chunk_linear_state
 from kernels.common.linear_state.plan import MAX_DIM
@@ -74,9 +75,10 @@ def chunk_linear_attention(q, k, v, *, projection=None, feature_map: str = "iden
     initial state. Raises UsageError on bad input.
     """
     phi = map_named(feature_map)
-    K = check_tensors(q, k, v, {"projection": (projection, "M K")}, scale=scale)["K"]
+    K = check_tensors(q, k, v, given({"projection": (projection, "M K")}), scale=scale)["K"]
     scale = K**-0.5 if scale is None else scale
     states = initial_state if isinstance(initial_state, tuple) else (initial_state,)
+    check_states(q, {f"initial state {name}": x for name, x in zip("Sz", states, strict=False)})
     differentiated = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in (q, k, v, *states))
     if not on_chip(feature_map, differentiated):
         q, k = mapped(phi, q, k, projection)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from kernels.common.arguments import given
 from kernels.common.linear_state.faces import of_step
 from kernels.common.linear_state.function import check_tensors
 from kernels.common.linear_state.step import step_linear_state
@@ -34,7 +35,7 @@ def step_linear_attention(q, k, v, *, state, projection=None, feature_map: str =
     take a launch, or PyTorch, before. Raises UsageError on bad input.
     """
     phi = map_named(feature_map)
-    K = check_tensors(q, k, v, {"projection": (projection, "M K")}, scale=scale)["K"]
+    K = check_tensors(q, k, v, given({"projection": (projection, "M K")}), scale=scale)["K"]
     scale = K**-0.5 if scale is None else scale
     if not on_chip(feature_map, differentiated=False):
         q, k = mapped(phi, q, k, projection)

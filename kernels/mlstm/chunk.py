@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.autograd.function import once_differentiable
 
-from kernels.common.arguments import check_chunk, check_states
+from kernels.common.arguments import check_chunk, check_given, check_states
 from kernels.common.heads import sum_heads
 from kernels.common.linear_state.function import check_tensors
 from kernels.common.linear_state.shape import Shape
@@ -129,6 +129,7 @@ def check_state(like: torch.Tensor, state, gate: str, sequences: int, heads: int
         expected = "the tuple (C, n, m)" if gate == EXP else "C alone"
         raise UsageError(f"the state has the wrong form; gate = {gate} takes {expected}")
     parts = State(*state) if gate == EXP else State(state)
+    check_given(**{f"state {name}": x for name, x in parts._asdict().items() if gate == EXP or name == "C"})
     check_states(like, {f"state {name}": x for name, x in parts._asdict().items()})
     for name, x, dims in (("C", parts.C, (K, V)), ("n", parts.n, (K,)), ("m", parts.m, ())):
         if x is not None and x.shape != (sequences, heads, *dims):

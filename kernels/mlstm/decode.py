@@ -12,6 +12,7 @@ from typing import Any
 import triton
 import triton.language as tl
 
+from kernels.common.arguments import check_given
 from kernels.common.linear_state.device import load_normaliser, load_state, store_normaliser, store_state
 from kernels.common.linear_state.shape import power_of_2
 from kernels.common.linear_state.step import TILE
@@ -101,6 +102,7 @@ def step_mlstm(q, k, v, input_gate, forget_gate, *, state, gate: str = EXP, scal
     B, T, H, heads, K, V = (sizes[name] for name in ("B", "T", "H", "HS", "K", "V"))
     if T != 1:
         raise UsageError(f"q holds {T} tokens; a decode step takes 1")
+    check_given(state=state)
     parts = check_state(q, state, gate, B, heads, K, V)
     for name, x in parts._asdict().items():
         if x is not None and not x.is_contiguous():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kernels.common.arguments import check_given
 from kernels.common.channel_state.face import registration
 from kernels.common.channel_state.function import chunk_channel_state
 from kernels.rwkv6.spec import rwkv6
@@ -15,6 +16,7 @@ def chunk_rwkv6(q, k, v, log_decay, u, *, scale: float | None = None, initial_st
     cu_seqlens_cpu is cu_seqlens on the CPU. chunk is a power of 2 of at least 16. Differentiable in every float input.
     Raises UsageError on bad input.
     """
+    check_given(k=k, u=u)
     return chunk_channel_state(
         q, k, v, log_decay, u=u, scale=1.0 if scale is None else scale, initial_state=initial_state,
         output_final_state=output_final_state, cu_seqlens=cu_seqlens, cu_seqlens_cpu=cu_seqlens_cpu, chunk=chunk,

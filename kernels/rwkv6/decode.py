@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kernels.common.arguments import check_given
 from kernels.common.channel_state.step import registration, step_channel_state
 from kernels.rwkv6.spec import rwkv6
 
@@ -12,4 +13,5 @@ def step_rwkv6(q, k, v, log_decay, u, *, state, scale: float | None = None):
 
     One launch. Raises UsageError on bad input.
     """
+    check_given(k=k, u=u)
     return step_channel_state(q, k, v, log_decay, u=u, state=state, scale=1.0 if scale is None else scale)

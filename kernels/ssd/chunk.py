@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from kernels.common.arguments import check_given
 from kernels.common.linear_state.faces import of_chunk
 from kernels.common.linear_state.function import Gates, chunk_linear_state
 from kernels.common.linear_state.shape import Shape, of_problem
@@ -28,6 +29,7 @@ def chunk_ssd(q, k, v, dt, A, D=None, z=None, *, skip: bool | None = None, gated
     Differentiable in every tensor, the initial state included. Raises UsageError on bad input.
     """
     given(D, z, skip, gated)
+    check_given(dt=dt, A=A)
     return chunk_linear_state(
         q, k, v, Gates(dt=dt, A=A, skip=D, out_gate=z), scale=1.0, initial_state=initial_state,
         output_final_state=output_final_state, cu_seqlens=cu_seqlens, cu_seqlens_cpu=cu_seqlens_cpu, chunk=chunk,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kernels.common.arguments import check_given
 from kernels.common.linear_state.faces import of_step
 from kernels.common.linear_state.function import Gates
 from kernels.common.linear_state.step import step_linear_state
@@ -16,4 +17,5 @@ def step_ssd(q, k, v, dt, A, D=None, z=None, *, state, skip: bool | None = None,
     on bad input.
     """
     given(D, z, skip, gated)
+    check_given(dt=dt, A=A)
     return step_linear_state(q, k, v, Gates(dt=dt, A=A, skip=D, out_gate=z), state=state, scale=1.0)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch.autograd.function import once_differentiable
 
+from kernels.common.arguments import check_flags
 from kernels.common.heads import sum_heads
 from kernels.common.linear_state.function import check_tensors
 from kernels.common.linear_state.shape import power_of_2
@@ -76,6 +77,7 @@ class Call:
 
 def call_of(q, k, v, temperature, causal: bool, cu_seqlens, cu_seqlens_cpu) -> Call:
     """The call that these tensors make; UsageError on shapes or dtypes that do not go together."""
+    check_flags(causal=causal)
     s = check_tensors(q, k, v, {"temperature": (temperature, "H")})
     T, H, HK, HV, K, V = (s[name] for name in ("T", "H", "HK", "HV", "K", "V"))
     if s["HS"] != H or HV != HK:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.autograd.function import once_differentiable
 
-from kernels.common.arguments import check_chunk, check_states, fit
+from kernels.common.arguments import check_chunk, check_flags, check_states, fit
 from kernels.common.channel_delta.chunked import Call, Inputs, Maybe, Saved, backward, forward
 from kernels.common.channel_delta.plan import MAX_DIM, Shape, plan
 from kernels.common.packed import packing, room, without_tokens
@@ -24,13 +24,14 @@ def chunk_channel_delta(q, k, v, log_decay, *, beta=None, a=None, b=None, l2norm
     Raises UsageError on shapes, dtypes or a chunk that can not be served.
     """
     check_chunk(chunk)
+    check_flags(l2norm=l2norm)
     inputs = Inputs(q, k, v, log_decay, beta, a, b)
     sizes = sizes_of(inputs, scale)
+    check_states(q, {"initial state": initial_state})
     tensors = (q, k, v, log_decay, beta, a, b, initial_state)
     kept = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
     call = _call(sizes, inputs, scale, cu_seqlens, cu_seqlens_cpu, chunk, kept, l2norm)
     expected = (call.shape.sequences, call.shape.heads, call.shape.K, call.shape.V)
-    check_states(q, {"initial state": initial_state})
     if initial_state is not None and initial_state.shape != expected:
         raise UsageError(f"initial state is {tuple(initial_state.shape)}; it has to be {expected}")
     if not call.shape.tokens:
@@ -91,8 +92,6 @@ def _call(
     l2norm: bool,
 ) -> Call:
     B, T, H, heads, K, V = (sizes[name] for name in ("B", "T", "H", "HV", "K", "V"))
-    if heads % H:
-        raise UsageError(f"{H} heads of q and k do not divide {heads} value heads; choose heads that do")
     if max(K, V) > MAX_DIM:
         raise UsageError(f"head dims K = {K}, V = {V} are too large; use at most {MAX_DIM}")
     sequences, longest, some_empty = packing(cu_seqlens, cu_seqlens_cpu, x.q)
@@ -103,7 +102,15 @@ def _call(
 
 
 def sizes_of(x: Inputs, scale) -> dict[str, int]:
-    """The sizes of a call, as `fit` gives them, which raises."""
+    """The sizes of a call, as `fit` gives them, which raises, as do heads of q that do not divide those of v."""
     tokens = {"q": (x.q, "B T H K"), "k": (x.k, "B T H K"), "v": (x.v, "B T HV V")}
-    tokens |= {name: (y, "B T HV K") for name, y in (("a", x.a), ("b", x.b)) if y is not None}
-    return fit(tokens, {"log_decay": (x.g, "B T HV K"), "beta": (x.beta, "B T HV")}, scale=scale)
+    gates = {"log_decay": (x.g, "B T HV K")}
+    if x.a is None and x.b is None:
+        gates |= {"beta": (x.beta, "B T HV")}
+    else:
+        tokens |= {"a": (x.a, "B T HV K"), "b": (x.b, "B T HV K")}
+    sizes = fit(tokens, gates, scale=scale)
+    H, heads = sizes["H"], sizes["HV"]
+    if heads % H:
+        raise UsageError(f"{H} heads of q and k do not divide {heads} value heads; choose heads that do")
+    return sizes

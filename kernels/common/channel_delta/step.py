@@ -9,7 +9,7 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.common.arguments import check_states
+from kernels.common.arguments import check_flags, check_given, check_states
 from kernels.common.channel_delta.chunked import Inputs
 from kernels.common.channel_delta.function import sizes_of
 from kernels.common.channel_delta.plan import power_of_2
@@ -70,10 +70,12 @@ def step_channel_delta(
     Either beta [B,1,HS], or a and b [B,1,HS,K]. state: S [B,HS,K,V] in any float dtype, contiguous. Raises UsageError
     on other shapes.
     """
+    check_flags(l2norm=l2norm)
     sizes = sizes_of(Inputs(q, k, v, log_decay, beta, a, b), scale)
     B, T, H, heads, K, V = (sizes[name] for name in ("B", "T", "H", "HV", "K", "V"))
     if T != 1:
         raise UsageError(f"q holds {T} tokens; a decode step takes 1")
+    check_given(state=state)
     check_states(q, {"the state": state})
     if state.shape != (B, heads, K, V):
         raise UsageError(f"the state is {tuple(state.shape)}; it has to be {(B, heads, K, V)}")

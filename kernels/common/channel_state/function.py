@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.autograd.function import once_differentiable
 
-from kernels.common.arguments import check_chunk, check_states, fit
+from kernels.common.arguments import check_chunk, check_heads, check_states, fit, given
 from kernels.common.channel_state.chunked import Call, backward, forward
 from kernels.common.channel_state.plan import MAX_DIM, Shape, plan
 from kernels.common.heads import sum_heads
@@ -70,9 +70,7 @@ def _call(q, k, v, log_decay, u, initial_state, scale, cu_seqlens, cu_seqlens_cp
     check_chunk(chunk)
     s = sizes_of(q, k, v, log_decay, u, scale)
     B, T, H, HV, heads, K, V = (s[name] for name in ("B", "T", "H", "HV", "HS", "K", "V"))
-    HK = s.get("HK", heads)
-    if heads % H or heads % HK or heads % HV:
-        raise UsageError(f"heads H = {H}, HK = {HK}, HV = {HV} do not divide {heads}; choose heads that do")
+    HK = s["HK"]
     if max(K, V) > MAX_DIM:
         raise UsageError(f"head dims K = {K}, V = {V} are too large; use at most {MAX_DIM}")
     sequences, longest, some_empty = packing(cu_seqlens, cu_seqlens_cpu, q)
@@ -88,8 +86,10 @@ def _call(q, k, v, log_decay, u, initial_state, scale, cu_seqlens, cu_seqlens_cp
 
 
 def sizes_of(q, k, v, log_decay, u, scale) -> dict[str, int]:
-    """The sizes of a call, as `fit` gives them, which raises; HK is missing where k is None."""
+    """The sizes of a call, as `fit` gives them, with HK = HS where k is None; raises as it does and on odd heads."""
     tokens = {"q": (q, "B T H K"), "k": (k, "B T HK K"), "v": (v, "B T HV V")}
     if k is None:
         del tokens["k"]
-    return fit(tokens, {"log_decay": (log_decay, "B T HS K"), "u": (u, "HS K")}, scale=scale)
+    s = fit(tokens, {"log_decay": (log_decay, "B T HS K"), **given({"u": (u, "HS K")})}, scale=scale)
+    check_heads(s["H"], s.setdefault("HK", s["HS"]), s["HV"], s["HS"])
+    return s

@@ -11,7 +11,7 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.common.arguments import check_states
+from kernels.common.arguments import check_given, check_states
 from kernels.common.channel_state.device import load_key, load_token, store_token
 from kernels.common.channel_state.function import sizes_of
 from kernels.common.channel_state.plan import MAX_DIM, power_of_2
@@ -66,6 +66,7 @@ def step_channel_state(q, k, v, log_decay, *, state, u=None, scale: float | None
     B, T, H, HV, heads, K, V = (s[name] for name in ("B", "T", "H", "HV", "HS", "K", "V"))
     if T != 1:
         raise UsageError(f"q holds {T} tokens; a decode step takes 1")
+    check_given(state=state)
     check_states(q, {"state": state})
     if state.shape != (B, heads, K, V):
         raise UsageError(f"state is {tuple(state.shape)}; it must be {(B, heads, K, V)}")
@@ -76,7 +77,7 @@ def step_channel_state(q, k, v, log_decay, *, state, u=None, scale: float | None
     o = torch.empty(B, 1, heads, V, device=v.device, dtype=v.dtype)
     width, slices = _cut(V)
     channel_decode_step_kernel[(B * heads * slices,)](
-        q, k, v, log_decay, u, o, state, K**-0.5 if scale is None else scale, H=H, HK=s.get("HK", heads), HV=HV,
+        q, k, v, log_decay, u, o, state, K**-0.5 if scale is None else scale, H=H, HK=s["HK"], HV=HV,
         HS=heads, K=K, V=V, BK=power_of_2(K), BV=width, SLICES=slices, num_warps=WARPS,
     )  # fmt: skip
     return o

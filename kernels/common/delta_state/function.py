@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.autograd.function import once_differentiable
 
-from kernels.common.arguments import check_chunk, check_states, fit
+from kernels.common.arguments import check_chunk, check_flags, check_states, fit, given
 from kernels.common.delta_state.chunked import Call, Saved, backward, forward
 from kernels.common.delta_state.plan import MAX_DIM, Shape, held_columns, plan, variant_of
 from kernels.common.delta_state.spec import unit
@@ -23,6 +23,7 @@ def chunk_delta_state(q, k, v, beta, log_decay, *, steps: int, l2norm: bool, sca
     v, beta, log_decay and the initial state. Raises UsageError on shapes, dtypes or a chunk that can not be served.
     """
     check_chunk(chunk)
+    check_flags(l2norm=l2norm)
     sizes = sizes_of(q, k, v, beta, log_decay, steps, scale)
     if l2norm and q.shape[-1] > held_columns(v.shape[-2], q.shape[2]):
         # The gradients' kernel cuts such heads, and no slice knows the norm.
@@ -71,10 +72,13 @@ def _room(call: Call, like: torch.Tensor, S: torch.Tensor | None, passed: torch.
 
 
 def sizes_of(q, k, v, beta, log_decay, steps: int, scale) -> dict[str, int]:
-    """The sizes of a call, as `fit` gives them, which raises, and n; UsageError too where k has other steps."""
+    """The sizes of a call, as `fit` gives them, which raises, and n; UsageError too on other steps of k, odd heads."""
     n = " " if steps == 1 and getattr(k, "ndim", 0) == 4 else " n "
     sizes = fit({"q": (q, "B T H K"), "k": (k, f"B T{n}H K"), "v": (v, f"B T{n}HV V")},
-                {"beta": (beta, f"B T{n}HV"), "log_decay": (log_decay, "B T HV")}, scale=scale)  # fmt: skip
+                {"beta": (beta, f"B T{n}HV"), **given({"log_decay": (log_decay, "B T HV")})}, scale=scale)  # fmt: skip
+    if sizes["HV"] % sizes["H"]:
+        H, heads = sizes["H"], sizes["HV"]
+        raise UsageError(f"{H} heads of q and k do not divide {heads} value heads; choose heads that do")
     if sizes.setdefault("n", 1) != steps:
         raise UsageError(f"steps = {steps} where k is {tuple(k.shape)}; give steps = {sizes['n']}")
     return sizes
@@ -82,8 +86,6 @@ def sizes_of(q, k, v, beta, log_decay, steps: int, scale) -> dict[str, int]:
 
 def _call(sizes, q, gated, l2norm, scale, cu_seqlens, cu_seqlens_cpu, chunk) -> Call:
     B, T, H, heads, K, V, steps = (sizes[name] for name in ("B", "T", "H", "HV", "K", "V", "n"))
-    if heads % H:
-        raise UsageError(f"{H} heads of q and k do not divide {heads} value heads; choose heads that do")
     if max(K, V) > MAX_DIM:
         raise UsageError(f"head dims K = {K}, V = {V} are too large; use at most {MAX_DIM}")
     sequences, longest, some_empty = packing(cu_seqlens, cu_seqlens_cpu, q)

@@ -11,7 +11,7 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.common.arguments import check_states
+from kernels.common.arguments import check_flags, check_given, check_states
 from kernels.common.delta_state.device import NORM_EPS
 from kernels.common.delta_state.function import sizes_of
 from kernels.common.delta_state.plan import power_of_2
@@ -67,10 +67,12 @@ def step_delta_state(q, k, v, beta, log_decay, *, state: torch.Tensor, steps: in
     The dimension of n = steps may be left out where it is 1. `state` [B,HS,K,V] is updated in place, in any float
     dtype, contiguous. Raises UsageError on other shapes.
     """
+    check_flags(l2norm=l2norm)
     sizes = sizes_of(q, k, v, beta, log_decay, steps, scale)
     B, T, H, heads, K, V = (sizes[name] for name in ("B", "T", "H", "HV", "K", "V"))
     if T != 1:
         raise UsageError(f"q holds {T} tokens; a decode step takes 1")
+    check_given(state=state)
     check_states(q, {"state": state})
     if state.shape != (B, heads, K, V):
         raise UsageError(f"state is {tuple(state.shape)}; it has to be {(B, heads, K, V)}")

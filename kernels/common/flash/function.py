@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.autograd.function import once_differentiable
 
-from kernels.common.arguments import fit
+from kernels.common.arguments import check_flags, fit
 from kernels.common.flash.attend import Call, backward, forward
 from kernels.common.flash.plan import MAX_DIM
 from kernels.common.flash.shape import AUTO, DESCRIPTORS, WAYS, Shape, refuse_descriptors, settled
@@ -21,6 +21,7 @@ def flash_attention(q, k, v, *, causal: bool, window: int = 0, dilation: int = 1
     its copy on the CPU, from which grids are made. Gradients flow to q, k and v.
     Raises UsageError on shapes, dtypes, a scale or a way of loading that can not be served.
     """
+    check_flags(causal=causal)
     sizes = fit({"q": (q, "B T H K"), "k": (k, "B T HK K"), "v": (v, "B T HK V")}, scale=scale)
     shape = _shape(sizes, q, causal, window, dilation, cu_seqlens, cu_seqlens_cpu, loads)
     scale = q.shape[-1] ** -0.5 if scale is None else scale

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch.autograd.function import once_differentiable
 
-from kernels.common.arguments import Given, check_chunk, check_states, fit
+from kernels.common.arguments import Given, check_chunk, check_flags, check_heads, check_states, fit, given
 from kernels.common.heads import sum_heads
 from kernels.common.linear_state.chunked import Call, Inputs, Kept, Segments, State, backward, forward
 from kernels.common.linear_state.plan import MAX_DIM, plan
@@ -64,10 +64,12 @@ class Gates(NamedTuple):
 
     @property
     def dims(self) -> dict[str, Given]:
-        """Each tensor with its dimensions, as `fit` takes them."""
+        """Each tensor that there is with its dimensions, as `fit` takes them."""
         log_decay = "HS" if self.decay == "head" else "B T HS"
-        return {"log_decay": (self.log_decay, log_decay), "dt": (self.dt, "B T HS"), "A": (self.A, "HS"),
-                "skip": (self.skip, "HS"), "out_gate": (self.out_gate, "B T HS V")}  # fmt: skip
+        return given({
+            "log_decay": (self.log_decay, log_decay), "dt": (self.dt, "B T HS"), "A": (self.A, "HS"),
+            "skip": (self.skip, "HS"), "out_gate": (self.out_gate, "B T HS V"),
+        })  # fmt: skip
 
 
 NO_GATES = Gates()
@@ -85,6 +87,7 @@ def chunk_linear_state(q, k, v, gates: Gates = NO_GATES, *, feature_map: str = "
     no states. Gradients flow to q, k, v, the gates and the initial state. Raises UsageError on shapes, dtypes, a scale
     or a chunk that can not be served, on a normaliser beside a decay, and on gates or states without causality.
     """
+    check_flags(normalised=normalised, causal=causal)
     if normalised and any(x is not None for x in gates):
         raise UsageError("a normalised recurrence takes no gates; leave the gates or the normaliser out")
     if not causal and (initial_state is not None or output_final_state or any(x is not None for x in gates)):
@@ -167,21 +170,26 @@ def check_tensors(q, k, v, gates: Mapping[str, Given] | None = None, *, scale=No
     """The sizes of a call, as `fit` gives them, which raises; UsageError too on heads or head dims that do not go."""
     s = fit({"q": (q, "B T H K"), "k": (k, "B T HK K"), "v": (v, "B T HV V")}, gates, scale=scale)
     H, HK, HV, K, V, heads = (s[name] for name in ("H", "HK", "HV", "K", "V", "HS"))
-    if heads % H or heads % HK or heads % HV:
-        raise UsageError(f"heads H = {H}, HK = {HK}, HV = {HV} do not divide {heads}; choose heads that do")
+    check_heads(H, HK, HV, heads)
     if max(K, V) > largest:
         raise UsageError(f"head dims K = {K}, V = {V} are too large; use at most {largest}")
     return s
+
+
+def parts_of(name: str, state, normalised: bool) -> tuple:
+    """S and z, or S and None; UsageError where a state has not the form that `normalised` takes."""
+    parts = state if isinstance(state, tuple) else (state,)
+    if isinstance(state, tuple) != normalised or len(parts) != 1 + normalised or any(x is None for x in parts):
+        expected = "the pair (S, z)" if normalised else "S alone"
+        raise UsageError(f"{name} has the wrong form; normalised = {normalised} takes {expected}")
+    return parts if normalised else (state, None)
 
 
 def _states(call: Call, initial_state, like: torch.Tensor) -> State:
     s = call.shape
     if initial_state is None:
         return None, None
-    if isinstance(initial_state, tuple) != s.normalised:
-        expected = "the pair (S, z)" if s.normalised else "S alone"
-        raise UsageError(f"initial_state has the wrong form; normalised = {s.normalised} takes {expected}")
-    S, z = initial_state if s.normalised else (initial_state, None)
+    S, z = parts_of("initial_state", initial_state, s.normalised)
     check_states(like, {"initial state S": S, "initial state z": z})
     for name, x, dims in (("S", S, (s.K, s.V)), ("z", z, (s.K,))):
         if x is not None and x.shape != (s.sequences, s.heads, *dims):

@@ -11,7 +11,7 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.common.arguments import check_states
+from kernels.common.arguments import check_flags, check_states
 from kernels.common.linear_state.device import (
     LOG2E,
     features,
@@ -21,7 +21,7 @@ from kernels.common.linear_state.device import (
     store_normaliser,
     store_state,
 )
-from kernels.common.linear_state.function import NO_GATES, Gates, check_tensors
+from kernels.common.linear_state.function import NO_GATES, Gates, check_tensors, parts_of
 from kernels.common.linear_state.shape import power_of_2
 from suite.errors import UsageError
 
@@ -92,6 +92,7 @@ def step_linear_state(q, k, v, gates: Gates = NO_GATES, *, state, feature_map: s
     state: S [B,HS,K,V], or the pair (S, z [B,HS,K]) when normalised, in any float dtype, contiguous.
     Raises UsageError on other shapes.
     """
+    check_flags(normalised=normalised)
     sizes = check_tensors(q, k, v, gates.dims, scale=scale)
     B, T, H, HK, HV, heads, K, V = (sizes[name] for name in ("B", "T", "H", "HK", "HV", "HS", "K", "V"))
     if T != 1:
@@ -99,7 +100,7 @@ def step_linear_state(q, k, v, gates: Gates = NO_GATES, *, state, feature_map: s
     gates.check(v)
     if normalised and any(x is not None for x in gates):
         raise UsageError("a normalised recurrence takes no gates; leave the gates or the normaliser out")
-    S, z = state if normalised else (state, None)
+    S, z = parts_of("state", state, normalised)
     check_states(q, {"state S": S, "state z": z})
     _check_state(S, (B, heads, K, V), "S")
     if z is not None:

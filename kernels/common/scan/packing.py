@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from kernels.common.arguments import check_states
+from kernels.common.arguments import check_given, check_states
 from kernels.common.packed import packing
 from kernels.common.scan.plan import Span
 from suite.errors import UsageError
@@ -30,6 +30,7 @@ def check_start(name: str, state: torch.Tensor | None, expected: Sequence[int], 
 
 def check_in_place(name: str, x: torch.Tensor, expected: Sequence[int], like: torch.Tensor) -> None:
     """The same of a state that is updated in place: it must be contiguous."""
+    check_given(**{name: x})
     check_start(name, x, expected, like)
     if not x.is_contiguous():
         raise UsageError(f"{name} is not contiguous; it is updated in place, so pass a contiguous tensor")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from kernels.common.arguments import fit
+from kernels.common.arguments import fit, given
 from suite import Problem
 from suite.discovery import discover
 from suite.errors import UsageError
@@ -23,6 +24,8 @@ OWN: dict[str, dict[str, Any]] = {"taylor_attention/triton_efficient": {"causal"
 GATES = ("log_decay", "beta", "dt", "input_gate", "forget_gate")
 # Inputs whose dtype or shape are checked by their own names alone.
 INDICES = ("lengths", "block_table")
+# Inputs without which shared code would compute another operator, or crash.
+REQUIRED = ("k", "v", "u", "beta", "a", "b", *GATES)
 
 
 @cache
@@ -65,7 +68,7 @@ def tokens(name: str, call: dict[str, Any]) -> list[str]:
 def bad(name: str) -> Iterator[tuple[str, dict[str, Any], str]]:
     """(what is wrong, the arguments that say so, words of the message)."""
     call = call_of(name)
-    made, known = ours()[name][1], tokens(name, call)
+    (operator, made), known = ours()[name], tokens(name, call)
     first = known[0]
     wide = {each: call[each].double() for each in tensors(call) if call[each].is_floating_point()}
     yield (
@@ -82,6 +85,23 @@ def bad(name: str) -> Iterator[tuple[str, dict[str, Any], str]]:
         yield "no batch", {each: call[each][0]}, f"{each} is ("
         yield "other T", {each: call[each].repeat(1, 2, *[1] * (call[each].ndim - 2))}, f"{each} is ("
         yield "other B", {each: call[each][:1]}, f"{each} is ("
+    for each in (each for each in tensors(call) if each not in STATES):
+        yield "sparse", {each: call[each].to_sparse()}, f"{each} has the layout torch.sparse_coo"
+        for d, dim in enumerate(str(operator.dims_of(each)).split()[: call[each].ndim]):
+            if dim not in ("B", "T"):
+                yield f"{dim} = 0", {each: call[each].narrow(d, 0, 0)}, f"{each} is ("
+        if each in REQUIRED and inspect.signature(made.fn).parameters[each].default is inspect.Parameter.empty:
+            yield "None", {each: None}, f"{each} is "
+    state = next((each for each in STATES if each in call), None)
+    if state == "state":
+        yield "no state", {state: None}, "state"
+    if state:
+        yield "a number", {state: 0.0}, "state"
+        yield "too many parts", {state: (call[state],) * 4}, "state"
+    for axis in operator.axes:
+        default = inspect.signature(made.fn).parameters.get(axis.name)
+        if default is not None and isinstance(default.default, (bool, str)):
+            yield f"{axis.name} is None", {axis.name: None}, "None"
     for each in tensors(call):
         if each in STATES:
             yield "int state", {each: call[each].int()}, "is torch.int32; our kernels serve"
@@ -100,6 +120,8 @@ def bad(name: str) -> Iterator[tuple[str, dict[str, Any], str]]:
         yield "tensor", {"scale": torch.tensor(0.5)}, "scale is a tensor"
         yield "tensors", {"scale": torch.ones(3)}, "scale is a tensor"
         yield "NaN", {"scale": float("nan")}, "scale = nan can not be served"
+        yield "bool", {"scale": True}, "scale = True can not be served"
+        yield "beyond float32", {"scale": 10**400}, "scale = 1000"
         yield "text", {"scale": "1"}, "scale = '1' can not be served"
     if "chunk" in made.parameters:
         yield "chunk", {"chunk": 64.0}, "chunk = 64.0 can not be served"
@@ -123,4 +145,20 @@ def test_sizes_are_bound_by_name() -> None:
 
 def test_gates_in_float32_are_served_beside_halves() -> None:
     q, gate = torch.empty(1, 5, 4, 8, dtype=torch.float16), torch.empty(1, 5, 4)
-    assert fit({"q": (q, "B T H K")}, {"g": (gate, "B T HS"), "none": (None, "HS")})["T"] == 5
+    assert fit({"q": (q, "B T H K")}, {"g": (gate, "B T HS"), **given({"none": (None, "HS")})})["T"] == 5
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.endswith("triton_step") and "HK" not in name])
+def test_heads_that_do_not_divide_are_refused_by_steps_too(name: str) -> None:
+    call, (operator, made) = call_of(name), ours()[name]
+    more = {}
+    for each in tensors(call):
+        dims = str(operator.dims_of(each)).split()[: call[each].ndim]
+        for d, dim in enumerate(dims):
+            if dim in ("H", "HK") and each not in STATES:
+                more[each] = torch.cat([call[each], call[each].narrow(d, 0, 1)], dim=d)
+    if not more:
+        pytest.skip("it has no heads of q and k")
+    with aim("sm_90"), pytest.raises(UsageError) as caught:
+        made.fn(**{**call, **more})
+    assert "divide" in str(caught.value) or " is (" in str(caught.value)
