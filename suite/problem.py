@@ -103,6 +103,8 @@ class Problem:
     def _check_heads(self) -> None:
         heads = {"H": self.H, "HK": self.HK, "HV": self.HV}
         largest = max(heads.values())
+        if self.HK > self.HS:
+            raise UsageError(f"HK = {self.HK} is more than H = {self.H} and HV = {self.HV}; choose at most the larger")
         for name, count in heads.items():
             if largest % count:
                 raise UsageError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from suite import Problem
+from suite.errors import UsageError
 
 
 def unpaired(problem: Problem) -> str | None:
@@ -16,7 +17,9 @@ def unpaired(problem: Problem) -> str | None:
 
 
 def expand_heads(x: torch.Tensor, heads: int) -> torch.Tensor:
-    """[B, T, H, D] -> [B, T, heads, D], each head repeated heads / H times in place."""
+    """[B, T, H, D] -> [B, T, heads, D], each head repeated heads / H times in place. UsageError unless H divides."""
+    if not x.shape[2] or heads % x.shape[2]:
+        raise UsageError(f"{x.shape[2]} heads do not divide {heads}; choose heads that do")
     times = heads // x.shape[2]
     return x if times == 1 else x.repeat_interleave(times, dim=2)
 

@@ -95,3 +95,9 @@ def test_ragged_matches_the_field_s_example() -> None:
 def test_tokens() -> None:
     assert Problem(B=3, T=100).tokens == 300
     assert Problem(B=3, T=100, pass_="decode").tokens == 3
+
+
+def test_more_heads_of_keys_than_of_queries_and_values_are_refused() -> None:
+    with pytest.raises(UsageError, match="HK = 2 is more than H = 1 and HV = 1"):
+        Problem(H=1, HK=2, HV=1)
+    assert Problem(H=2, HK=4, HV=4).HS == 4

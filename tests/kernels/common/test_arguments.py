@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from kernels.common.arguments import fit, given
+from kernels.common.heads import expand_heads
 from suite import Problem
 from suite.discovery import discover
 from suite.errors import UsageError
@@ -162,3 +163,8 @@ def test_heads_that_do_not_divide_are_refused_by_steps_too(name: str) -> None:
     with aim("sm_90"), pytest.raises(UsageError) as caught:
         made.fn(**{**call, **more})
     assert "divide" in str(caught.value) or " is (" in str(caught.value)
+
+
+def test_heads_that_do_not_divide_are_not_expanded() -> None:
+    with pytest.raises(UsageError, match="2 heads do not divide 1"):
+        expand_heads(torch.empty(1, 3, 2, 4), 1)
