@@ -121,7 +121,8 @@ def _raises(what: str, error: BaseException) -> str:
 def _plugin(path: Path) -> ModuleType:
     path = path.resolve()
     if not path.is_file():
-        raise DiscoveryError(f"--load {path}: no such file")
+        why = "is a folder; name a Python file" if path.is_dir() else "no such file"
+        raise DiscoveryError(f"--load {path}: {why}")
     name = f"subquad_plugin_{path.stem}"
     loaded = sys.modules.get(name)
     if loaded is not None and loaded.__file__ == str(path):

@@ -146,7 +146,7 @@ def _check_chunk(chunk: Value) -> None:
     if chunk == "all":
         return
     if not isinstance(chunk, int) or chunk < SMALLEST_CHUNK or chunk & (chunk - 1):
-        raise UsageError(f"chunk = {chunk} is no power of two of at least {SMALLEST_CHUNK}; try 32, 64 or 128")
+        raise UsageError(f"chunk must be a power of two >= {SMALLEST_CHUNK}, got {chunk}; try 32, 64 or 128")
 
 
 def _overridden(sweep: Sweep, selection: Selection) -> Sweep:

@@ -103,7 +103,7 @@ def check_states(like: torch.Tensor, states: Mapping[str, Any]) -> None:
 def check_chunk(chunk: Any) -> None:
     """UsageError unless chunk is a power of 2 of at least 16."""
     if not isinstance(chunk, int) or chunk < 16 or chunk & (chunk - 1):
-        raise UsageError(f"chunk = {chunk} can not be served; use a power of 2 of at least 16")
+        raise UsageError(f"chunk must be a power of two >= 16, got {chunk!r}")
 
 
 def _check_scale(scale: Any) -> None:

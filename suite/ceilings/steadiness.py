@@ -34,8 +34,8 @@ def warning(found: Mapping[str, Any]) -> str:
     if not names:
         return ""
     return (
-        f"ceilings measured beside other work, uncertain by more than {SPREAD:g}x: {', '.join(names)}; "
-        "parts of the roof are as uncertain: `subquad device --refresh` on an idle machine"
+        f"other work ran while these ceilings were measured, and they may be off by {SPREAD:g}x: {', '.join(names)}; "
+        "run `subquad device --refresh` on an idle machine"
     )
 
 

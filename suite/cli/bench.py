@@ -62,7 +62,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="measure the I-th of N parts of the plan, on one of N machines",
     )
     group.add_argument("--cool-down", type=values.pause, metavar="S", help="pause before each problem, in seconds")
-    group.add_argument("--energy", action="store_true", help="joules a token too: 2 s a case, and idle power once")
+    group.add_argument("--energy", action="store_true", help="also measure energy per token (adds about 2 s per case)")
     add_run(group, f"{RUNS}/<time>")
     group.add_argument("--extend", type=Path, metavar="DIR", help="add what the flags select to a run of this machine")
     group.add_argument(
@@ -116,10 +116,9 @@ def _settle(args: argparse.Namespace, device: str) -> None:
 
 def _shard(groups: list[Group], part: int, parts: int) -> list[Group]:
     """Every N-th problem: each part spans all lengths, and together they are the plan."""
-    chosen = groups[part - 1 :: parts]
-    if not chosen:
+    if parts > len(groups):
         raise UsageError(f"--shard {part}/{parts}: the plan has only {len(groups)} problems; use fewer parts")
-    return chosen
+    return groups[part - 1 :: parts]
 
 
 def _list(groups: list[Group], args: argparse.Namespace) -> Exit:

@@ -71,7 +71,8 @@ def _print_operator(op: Operator) -> None:
         print(f"\n{'sequence passes' if pass_ == 'fwd' else pass_} take")
         for each in inputs:
             print(f"  {each}")
-    print(f"and return o [{','.join(output_dims(op))}]{', and the final state on request' if op.stateful else ''}\n")
+    print(f"\nreturns o [{','.join(output_dims(op))}]{', and the final state on request' if op.stateful else ''}")
+    print("HS is max(H, HV); N is the number of sequences; of a decode step T is 1\n")
     for axis in op.axes:
         values = ", ".join(str(value) for value in axis.values)
         print(f"axis {axis.name}: {values}  ({axis.default} by default{'; ' + axis.help if axis.help else ''})")

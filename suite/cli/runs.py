@@ -47,7 +47,7 @@ def add_run(group: argparse._ArgumentGroup, default: str) -> None:
                        help="end after 90s, 8m or 1h30m with a fair part of the plan")  # fmt: skip
     group.add_argument("--out", type=Path, metavar="DIR", help=f"run folder; default: {default}")
     group.add_argument(
-        "--resume", type=Path, metavar="DIR", help="go on with the stored plan of a run: do what it lacks"
+        "--resume", type=Path, metavar="DIR", help="finish the stored plan of a run: measure what is missing"
     )
     group.add_argument("--resume-anyway", action="store_true",
                        help="go on although commit, machine or flags are others, and mark the run")  # fmt: skip

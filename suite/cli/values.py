@@ -38,11 +38,15 @@ def sizes(text: str) -> tuple[int, ...]:
 
 def head_dims(text: str) -> tuple[tuple[int, int], ...]:
     """`64`, `64x128` or several: the pairs (key dim, value dim)."""
-    pairs = []
-    for word in words(text):
-        key, cross, value = word.partition("x")
-        pairs.append((size(key), size(value if cross else key)))
-    return tuple(pairs)
+    return tuple(_head_dim(word) for word in words(text))
+
+
+def _head_dim(word: str) -> tuple[int, int]:
+    key, cross, value = word.partition("x")
+    try:
+        return size(key), size(value if cross else key)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{word!r} is no head dim; write K or KxV, such as 64 or 64x128") from error
 
 
 def count(text: str) -> int:

@@ -69,6 +69,11 @@ def test_plugin_that_fails(tmp_path: Path, text: str | None, words: str) -> None
         discover(load=[path])
 
 
+def test_a_folder_is_no_plugin(tmp_path: Path) -> None:
+    with pytest.raises(DiscoveryError, match="is a folder; name a Python file"):
+        discover(load=[tmp_path])
+
+
 ENDS = {
     "sys.exit(0)": "ends Python on import: exit code 0, {place}",
     "sys.exit()": "ends Python on import: exit code None, {place}",

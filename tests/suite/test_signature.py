@@ -105,7 +105,7 @@ def test_the_signature_is_printed_and_in_the_json(capsys: pytest.CaptureFixture[
     out = capsys.readouterr().out
     assert "sequence passes take\n  q [B,T,H,K] bf16|fp16|fp32\n" in out
     assert "  log_decay [HS] fp32\n" in out
-    assert "and return o [B,T,HS,V]" in out
+    assert "returns o [B,T,HS,V]" in out
     assert "decode take\n  q [B,1,H,K]" in out
     assert main(["list", "--op", "retention", "--json"]) == 0
     (found,) = json.loads(capsys.readouterr().out)["operators"]
