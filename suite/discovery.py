@@ -9,17 +9,15 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import importlib.util
-import os
 import pkgutil
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import NoReturn
 
 from suite.errors import DiscoveryError
-from suite.faults import place_of
+from suite.faults import place_of, said, staying
 from suite.registry import Absent, Operator, Registry
 from suite.tuning import use_root
 
@@ -87,18 +85,9 @@ def _told(what: str) -> Iterator[None]:
 
     A module that ends Python would end a gate with an exit code of its own. Ctrl-C stays Ctrl-C, and is told.
     """
-    leave, pid = os._exit, os.getpid()
-    importing = True
-
-    def refused(code: int) -> NoReturn:
-        # A child that the module forked may leave, and so may who kept this function for later.
-        if os.getpid() != pid or not importing:
-            leave(code)
-        raise SystemExit(code)
-
-    os._exit = refused
     try:
-        yield
+        with staying():
+            yield
     except (DiscoveryError, ImportError):
         raise
     except KeyboardInterrupt as error:
@@ -108,14 +97,11 @@ def _told(what: str) -> Iterator[None]:
         raise DiscoveryError(f"{what} ends Python on import: exit code {error.code!r}, {place}; remove that") from error
     except BaseException as error:
         raise DiscoveryError(_raises(what, error)) from error
-    finally:
-        importing = False
-        os._exit = leave
 
 
 def _raises(what: str, error: BaseException) -> str:
     place = place_of(error)
-    return f"{what} raises on import: {type(error).__name__}: {error}" + (f" ({place})" if place else "")
+    return f"{what} raises on import: {said(error)}" + (f" ({place})" if place else "")
 
 
 def _plugin(path: Path) -> ModuleType:

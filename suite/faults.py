@@ -8,6 +8,7 @@ Example::
 
 from __future__ import annotations
 
+import os
 import re
 import sysconfig
 import traceback
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from suite.errors import Escaped, PluginError, Unsupported
 
@@ -42,7 +43,7 @@ REFUSAL = re.compile(
 
 def classify(error: BaseException, implementation: Implementation | None = None) -> tuple[str, str]:
     """(status, reason) of an exception raised by an implementation; without one, nothing is taken for a refusal."""
-    kind, text = type(error).__name__, f"{type(error).__name__}: {error}"[:REASON_LENGTH]
+    kind, text = type(error).__name__, said(error)[:REASON_LENGTH]
     if isinstance(error, PluginError):
         return "error", str(error)[:REASON_LENGTH]
     if isinstance(error, Unsupported):
@@ -69,6 +70,26 @@ def classify(error: BaseException, implementation: Implementation | None = None)
 
 
 @contextmanager
+def staying() -> Iterator[None]:
+    """`os._exit` inside raises SystemExit: it would end a bench or a gate with an exit code of its own, in silence."""
+    leave, pid = os._exit, os.getpid()
+    inside = True
+
+    def refused(code: int) -> NoReturn:
+        # A forked child may leave, and so may who kept this function for later.
+        if os.getpid() != pid or not inside:
+            leave(code)
+        raise SystemExit(code)
+
+    os._exit = refused
+    try:
+        yield
+    finally:
+        inside = False
+        os._exit = leave
+
+
+@contextmanager
 def blamed(what: str, owner: str, place: str) -> Iterator[None]:
     """Every call of code that an operator or implementation brought stands in such a block.
 
@@ -76,16 +97,19 @@ def blamed(what: str, owner: str, place: str) -> Iterator[None]:
     owner: OPERATOR or OPERATOR/IMPLEMENTATION
     place: where it was registered, told when no frame of its own is known
     Raises PluginError for what is raised inside, with file and line. What has a status of its own (no memory, not
-    supported) passes through, and so does Ctrl-C.
+    supported) passes through, and so does Ctrl-C, told where it came.
     """
     try:
-        yield
+        with staying():
+            yield
     except PluginError:
         raise
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(f"in {what} of {owner} ({place_of(error) or place})") from error
+    except BaseException as error:
         if classify(error)[0] != "error":
             raise
-        text = f"{type(error).__name__}: {error}"[:REASON_LENGTH]
+        text = said(error)[:REASON_LENGTH]
         raise PluginError(f"{what} of {owner} raises {text} ({place_of(error) or place})") from error
 
 
@@ -94,6 +118,15 @@ def returned(what: str, owner: str, place: str, value: object, wanted: str) -> P
     told = repr(value)
     told = told if len(told) <= 80 else f"{told[:77]}..."
     return PluginError(f"{what} of {owner} returned {told} ({place}); it must return {wanted}")
+
+
+def said(error: BaseException) -> str:
+    """`TypeError: what it says`; an exception of somebody's class may fail at that too."""
+    kind = type(error).__name__
+    try:
+        return f"{kind}: {error}"
+    except Exception as failure:
+        return f"{kind}, whose text raises {type(failure).__name__}"
 
 
 def place_of(error: BaseException) -> str:

@@ -12,6 +12,7 @@ from suite import Problem
 from suite.cli import main
 from suite.discovery import discover
 from suite.errors import PluginError
+from suite.faults import blamed
 from suite.measuring.case import ProblemRun, Settings
 from suite.problem import Case
 from suite.registry import Operator
@@ -25,6 +26,7 @@ PROBLEM = Problem(T=8, H=1, K=4, V=4, dtype="float32")
 SAYS = {
     "supports_raises": ("supports", "1 / 0", "raises ZeroDivisionError: division by zero"),
     "supports_exits": ("supports", "raise SystemExit(0)", "raises SystemExit: 0"),
+    "supports_leaves": ("supports", "__import__('os')._exit(0)", "raises SystemExit: 0"),
     "supports_true": ("supports", "return True", "returned True"),
     "supports_number": ("supports", "return 0", "returned 0"),
     "flops_raises": ("flops_exec", "return {}['no']", "raises KeyError: 'no'"),
@@ -46,6 +48,9 @@ SAYS = {
 OPERATORS = {
     "cost_raises": ("cost", "p, t", "p.nothing", "cost of cost_raises raises AttributeError"),
     "cost_exits": ("cost", "p, t", "raise SystemExit(0)", "raises SystemExit: 0"),
+    "cost_leaves": ("cost", "p, t", "__import__('os')._exit(0)", "raises SystemExit: 0"),
+    "cost_ends": ("cost", "p, t", "raise GeneratorExit", "cost of cost_ends raises GeneratorExit"),
+    "cost_unsaid": ("cost", "p, t", "raise type('E', (Exception,), {'__str__': lambda s: 1 / 0})", "E, whose text"),
     "cost_none": ("cost", "p, t", "return None", "returned None"),
     "cost_text": ("cost", "p, t", "return Cost('1', 1, 1)", "returned Cost(flops_alg='1'"),
     "cost_nan": ("cost", "p, t", "return Cost(1, float('nan'), 1)", "a Cost whose flops_exec is a number"),
@@ -178,3 +183,9 @@ def test_a_command_that_somebody_ends_has_no_exit_code_of_its_own(
     monkeypatch.setattr("suite.cli.gate.run", lambda _: space["leave"]())
     assert main(["gate", "--base", "HEAD"]) == 2
     assert capsys.readouterr().err == f"subquad: gate was ended by exit code 0 of {path}:2; remove that\n"
+
+
+def test_an_interrupt_inside_a_function_of_an_operator_is_told() -> None:
+    place = r"^in cost of mean \(.*test_plugin_faults.py:\d+\)$"
+    with pytest.raises(KeyboardInterrupt, match=place), blamed("cost", "mean", "mine.py:9"):
+        raise KeyboardInterrupt
