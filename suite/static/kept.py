@@ -21,11 +21,11 @@ import sysconfig
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from suite.cachefolder import cache_folder
+from suite.cachefolder import VARIABLE, cache_folder
 from suite.discovery import ENTRY_POINTS, PACKAGES, ROOT, discover
 from suite.gate.closures import Sources, file_of
 from suite.static.tasks import Task
@@ -177,22 +177,43 @@ def recall(key: Key) -> dict[str, Any] | None:
 
 
 def keep(key: Key, answer: Mapping[str, Any]) -> None:
-    """Keep an answer, unless chance may have decided it or its sources were edited meanwhile."""
+    """Keep an answer, unless chance may have decided it or its sources were edited meanwhile. A note on stderr says
+    where the cache folder does not take it."""
     status = answer["profile"]["status"] if "profile" in answer else "ok"
     if "lost" in answer or "missing" in answer or status not in LASTING or not key.holds:
         return
     text = json.dumps(answer)
-    key.path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=key.path.parent, suffix=".part", delete=False, encoding="utf-8") as part:
-        part.write(f"{_hash(text)} {text}")
-    Path(part.name).replace(key.path)
+    try:
+        _write(key.path, f"{_hash(text)} {text}")
+    except OSError as error:
+        _not_kept(str(key.path.parent), error.strerror or str(error))
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as part:
+            part.write(text)
+        Path(name).replace(path)
+    except OSError:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+@cache
+def _not_kept(folder: str, why: str) -> None:
+    """Say once that answers are not kept: what was compiled is no less good for that."""
+    print(f"note: static profiles are not kept in {folder}: {why}; set {VARIABLE} to a folder that can be written "
+          "and has room", file=sys.stderr)  # fmt: skip
 
 
 def prune(kind: str, most: int = MOST) -> None:
     """Of a kind's entries leave those that were used last."""
     entries = list((cache_folder() / "static" / kind).glob("*"))
     for path in sorted(entries, key=lambda path: -_stamp(path)[0])[most:]:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def _requirement(made: Implementation) -> str:

@@ -198,6 +198,20 @@ def test_what_was_edited_while_a_worker_ran_is_not_kept(tmp_path: Path) -> None:
     assert kept.recall(key) == {"profile": {"status": "ok"}}
 
 
+def test_what_the_cache_does_not_take_is_told_and_costs_no_profile(
+    own_cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    blocked, full = Key("a", "blocked", {}), Key("b", "full", {})
+    blocked.path.mkdir(parents=True)
+    full.path.parent.write_text("a file where the folder would be")
+    for key in (blocked, full, full):
+        kept.keep(key, {"names": []})
+    told = capsys.readouterr().err.splitlines()
+    assert [line.partition(": ")[0] for line in told] == ["note", "note"]
+    assert "not kept in" in told[1]
+    assert [path.name for path in blocked.path.parent.iterdir()] == ["a.json"]
+
+
 def test_what_was_used_last_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUBQUAD_CACHE", str(tmp_path))
     keys = [Key(f"key{i}", "profiles", {}) for i in range(4)]
