@@ -10,6 +10,7 @@ An entry that does not match its own checksum counts as absent. Of each kind the
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import hashlib
 import importlib.metadata
@@ -19,9 +20,10 @@ import platform
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -155,12 +157,12 @@ class Keys:
         return _hash(json.dumps([*parts, _entry_points(), _compiler()], sort_keys=True))
 
     def _plugins(self) -> list[str]:
-        """What --load names, and the modules that it imported."""
+        """What --load names, and the modules that it imported or will, inside a function."""
         if not self._load:
             return []
         # Its own modules are known once it is loaded.
         discover(load=self._load)
-        return [_content(path) for path in (*map(Path, self._load), *_foreign_modules())]
+        return [_content(path) for path in _with_imports([*map(Path, self._load), *_loaded_files()])]
 
 
 def recall(key: Key) -> dict[str, Any] | None:
@@ -246,13 +248,43 @@ def _entry_points() -> list[str]:
     ]
 
 
-def _foreign_modules() -> list[Path]:
-    """Files of loaded modules that belong neither to this checkout's packages nor to an installed library."""
-    paths = sysconfig.get_paths()
-    known = [Path(paths[name]).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+def _with_imports(paths: Sequence[Path]) -> list[Path]:
+    """The files and all that they import, of what belongs neither to this checkout nor to an installed library."""
+    places = sysconfig.get_paths()
+    known = [Path(places[name]).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")]
     known += [ROOT / package for package in (*PACKAGES, "suite")]
-    files = {Path(file).resolve() for module in list(sys.modules.values()) if (file := _file(module)).endswith(".py")}
-    return sorted(path for path in files if not any(path.is_relative_to(folder) for folder in known))
+    waiting, found = [path.resolve() for path in paths], set[Path]()
+    while waiting:
+        path = waiting.pop()
+        if path not in found and not any(path.is_relative_to(folder) for folder in known):
+            found.add(path)
+            waiting += _imported_by(path)
+    return sorted(found)
+
+
+def _loaded_files() -> list[Path]:
+    return [Path(file) for module in list(sys.modules.values()) if (file := _file(module)).endswith(".py")]
+
+
+def _imported_by(path: Path) -> Iterator[Path]:
+    """The modules that a file names, found without being imported; of a package all modules."""
+    try:
+        nodes = list(ast.walk(ast.parse(path.read_bytes())))
+    except (OSError, SyntaxError, ValueError):
+        return
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level}
+    for name in {name.partition(".")[0] for name in names} - {*PACKAGES, "suite", *sys.stdlib_module_names}:
+        found = PathFinder.find_spec(name)
+        if found and found.origin and found.origin.endswith(".py"):
+            yield Path(found.origin).resolve()
+        for folder in (found and found.submodule_search_locations) or ():
+            if not _installed(folder):
+                yield from (each.resolve() for each in Path(folder).rglob("*.py"))
+
+
+def _installed(folder: str) -> bool:
+    return any(Path(folder).is_relative_to(sysconfig.get_path(name)) for name in ("purelib", "platlib"))
 
 
 def _file(module: object) -> str:

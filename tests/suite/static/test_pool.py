@@ -185,6 +185,21 @@ def test_an_implementation_has_the_code_that_it_imports_and_no_other(tmp_path: P
     assert ("kernels", "ssd") not in read
 
 
+def test_what_a_plugin_imports_inside_a_function_is_its_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    plugin, helper = tmp_path / "lazily.py", tmp_path / "lazily_helping" / "deep.py"
+    helper.parent.mkdir()
+    (helper.parent / "__init__.py").write_text("")
+    helper.write_text("WARPS = 4\n")
+    late = "\n\ndef later():\n    from lazily_helping.deep import WARPS\n\n    return WARPS\n"
+    plugin.write_text(Path(PLUGIN).read_text().replace('name="double"', 'name="lazy_double"') + late)
+    lazy = Task(Case("lazy_double", "triton", PROBLEM), "sm_90", issued=False)
+    before = name_of(lazy, [str(plugin)])
+    assert name_of(lazy, [str(plugin)]) == before
+    helper.write_text("WARPS = 8\n")
+    assert name_of(lazy, [str(plugin)]) != before
+
+
 def test_what_was_edited_while_a_worker_ran_is_not_kept(tmp_path: Path) -> None:
     copy = mini(tmp_path / "copy", warps=2)
     key = Keys().of("profiles", task(copy, "triton"))
