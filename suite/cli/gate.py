@@ -75,7 +75,11 @@ def _add_measuring(parser: argparse.ArgumentParser) -> None:
         "--seed", type=values.seed, default=0, metavar="N", help="seed of the inputs and of the rounds' order"
     )
     group.add_argument(
-        "--timeout", type=values.span, default=300.0, metavar="S", help="end a case that reports nothing for this many seconds"
+        "--timeout",
+        type=values.span,
+        default=300.0,
+        metavar="S",
+        help="end a case that reports nothing for this many seconds",
     )
     group.add_argument("--arch", default="sm_90", metavar="NAME", help="without a GPU: architecture to compile for")
     group.add_argument("--no-static", action="store_true", help="do not compile and compare Triton kernels")

@@ -27,7 +27,12 @@ def add_running(parser: argparse.ArgumentParser, devices: Sequence[str]) -> None
     group = parser.add_argument_group("how to run")
     group.add_argument("--device", choices=devices, help="default: cuda where there is one, else cpu")
     group.add_argument("--seed", type=values.seed, metavar="N", help="seed of the inputs; default: 0")
-    group.add_argument("--timeout", type=values.span, metavar="S", help="end a case that reports nothing for this many seconds; default: 300")
+    group.add_argument(
+        "--timeout",
+        type=values.span,
+        metavar="S",
+        help="end a case that reports nothing for this many seconds; default: 300",
+    )
     group.add_argument("--json", action="store_true", help="print records as JSON lines instead of a table")
 
 

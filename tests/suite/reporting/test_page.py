@@ -212,10 +212,12 @@ def test_ceilings_stand_beside_the_datasheet_and_the_environment_is_complete(tmp
 
 def test_ceilings_that_other_work_disturbed_are_named(tmp_path):
     steady = run_of([record("op", "x", 128)])
-    assert "measured beside other work" not in page_of(tmp_path, steady).text
+    assert "other work ran while" not in page_of(tmp_path, steady).text
     matmul = {"float32": {"tflops": 0.4, "low": 0.004, "high": 0.41}}
     text = page_of(tmp_path, run_of([record("op", "x", 128)], ceilings=CEILINGS | {"matmul": matmul})).text
-    assert "Note: ceilings measured beside other work, uncertain by more than 1.5x: matmul float32;" in text
+    assert (
+        "Note: other work ran while these ceilings were measured, and they may be off by 1.5x: matmul float32;" in text
+    )
 
 
 def test_two_runs_are_told_apart(tmp_path):
