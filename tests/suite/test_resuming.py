@@ -18,6 +18,7 @@ from suite.reporting.frame import read, tidy
 from suite.reporting.summary import doubts
 from suite.running.resuming import marked
 from suite.store import read_environment, read_records
+from suite.store.encoding import sealed
 from suite.store.writing import reserve
 from tests.suite.plugins import RUNNING_MEAN, write
 
@@ -52,7 +53,7 @@ def run(whole: Path, tmp_path: Path) -> Path:
 
 
 def change(path: Path, **values: Any) -> None:
-    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+    path.write_bytes(sealed({**json.loads(path.read_text()), **values}))
 
 
 def resumed(run: Path, *words: str) -> int:
