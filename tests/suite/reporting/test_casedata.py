@@ -97,5 +97,5 @@ def test_the_command_selects_the_case_again(kind):
     assert chosen.values["layout"] == ("packed:even8",)
     assert chosen.axes == {"causal": (False,), "map": ("elu+1",)}
     assert chosen.tunables == {"chunk": (64,)}
-    how = {"timed": ("mode", "warm-cpu"), "check": ("device", "cpu"), "static": ("arch", "sm_80")}[kind]
+    how = {"timed": ("mode", ("warm-cpu",)), "check": ("device", "cpu"), "static": ("arch", "sm_80")}[kind]
     assert getattr(args, how[0]) == how[1]
