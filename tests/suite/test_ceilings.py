@@ -140,7 +140,7 @@ def test_what_other_work_disturbed_is_measured_again(monkeypatch: pytest.MonkeyP
 
 
 def test_the_cache_folder_is_known_without_torch() -> None:
-    code = "import sys; from suite.ceilings import cache_folder; cache_folder(); assert 'torch' not in sys.modules"
+    code = "import sys; from suite.cachefolder import cache_folder; cache_folder(); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
