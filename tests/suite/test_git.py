@@ -171,7 +171,6 @@ def test_a_run_says_why_it_has_no_commit(
     from suite.cli.runs import environment_of
     from suite.environment import describe
     from suite.gate.report import told_source
-    from suite.presets import load_preset
     from suite.reporting.frame import read
     from suite.reporting.tables import environment
     from suite.store import create
@@ -180,13 +179,13 @@ def test_a_run_says_why_it_has_no_commit(
     head.cache_clear()
     at = head(without_repository(checkout, monkeypatch))
     found = {**describe("cpu"), "absent": [], "commit": at.commit, "no_commit": at.why}
-    values = environment_of(found, load_preset("smoke"), [], 0)
+    values = environment_of(found, "smoke", [], 0)
     assert capsys.readouterr().err == f"note: the records have no commit: {at.why}\n"
     create(tmp_path / "run", values).close()
     run = tmp_path / "run"
     assert ("no_commit", at.why) in environment(read([run])[0])
     assert read([run])[0].no_commit == f"no commit: {at.why}"
     assert told_source(pair_runs(run, run).base) == f"{run} (no commit: {at.why})"
-    known = environment_of({**found, "commit": "1" * 40, "no_commit": ""}, load_preset("smoke"), [], 0)
+    known = environment_of({**found, "commit": "1" * 40, "no_commit": ""}, "smoke", [], 0)
     assert "no_commit" not in known
     assert capsys.readouterr().err == ""
