@@ -207,7 +207,7 @@ def test_bad_calls_are_refused_in_one_line() -> None:
     C, n, m = inputs["initial_state"]
     for words, text in (
         ({"gate": "tanh"}, "tanh"),
-        ({"chunk": 48}, "power of 2"),
+        ({"chunk": 48}, "power of two"),
         ({"scale": 0}, "scale = 0"),
         ({"input_gate": inputs["input_gate"][:, :5]}, "input_gate is"),
         ({"initial_state": C}, "the tuple (C, n, m)"),
