@@ -24,8 +24,8 @@ def meta(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
-    "odd_chunk": ({"chunk": 48}, "chunk = 48"),
-    "small_chunk": ({"chunk": 8}, "chunk = 8"),
+    "odd_chunk": ({"chunk": 48}, "chunk must be a power of two >= 16, got 48"),
+    "small_chunk": ({"chunk": 8}, "chunk must be a power of two >= 16, got 8"),
     "length": ({"k": meta(1, 39, 2, 32)}, "k is"),
     "dtype": ({"v": meta(1, 40, 2, 32, dtype=torch.float16)}, "v is torch.float16"),
     "gates": ({"log_decay": meta(1, 40, 2)}, "log_decay is"),

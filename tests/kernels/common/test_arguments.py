@@ -125,7 +125,7 @@ def bad(name: str) -> Iterator[tuple[str, dict[str, Any], str]]:
         yield "beyond float32", {"scale": 10**400}, "scale = 1000"
         yield "text", {"scale": "1"}, "scale = '1' can not be served"
     if "chunk" in made.parameters:
-        yield "chunk", {"chunk": 64.0}, "chunk = 64.0 can not be served"
+        yield "chunk", {"chunk": 64.0}, "chunk must be a power of two >= 16, got 64.0"
 
 
 @pytest.mark.parametrize("name", NAMES)

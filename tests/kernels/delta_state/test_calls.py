@@ -36,7 +36,7 @@ def meta(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
-    "odd_chunk": ({"chunk": 48}, "chunk = 48"),
+    "odd_chunk": ({"chunk": 48}, "chunk must be a power of two >= 16, got 48"),
     "length": ({"k": meta(1, 39, 2, 32)}, "k is"),
     "dtype": ({"v": meta(1, 40, 2, 32, dtype=torch.float16)}, "v is"),
     "heads": ({"v": meta(1, 40, 3, 32), "beta": meta(1, 40, 3)}, "2 heads of q and k do not divide 3"),

@@ -33,8 +33,8 @@ def call(**changes: Any) -> None:
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
-    "odd_chunk": ({"chunk": 48}, "chunk = 48"),
-    "small_chunk": ({"chunk": 8}, "chunk = 8"),
+    "odd_chunk": ({"chunk": 48}, "chunk must be a power of two >= 16, got 48"),
+    "small_chunk": ({"chunk": 8}, "chunk must be a power of two >= 16, got 8"),
     "scale": ({"scale": 0.0}, "scale = 0"),
     "feature_map": ({"feature_map": "exp"}, "unknown feature map 'exp'"),
     "length": ({"k": meta(1, 39, 2, 32)}, "k is"),
