@@ -101,7 +101,7 @@ def _sweep_dk(
             if DECAY == "step":
                 # The gradient of dt needs dk over dt. dt's power of 2 comes in at the end, so that a small dt leaves
                 # every bit, and 0 nothing to divide by; what is left of dt is rounded as in the sweep of dq.
-                b_power, b_weight = power_and_rest(b_gate)
+                b_power, b_weight = power_and_rest(b_gate, b_q.dtype == tl.float32)
                 E = G - tl.log2(b_weight)
             b_left = tl.exp2(total - E)
             b_P *= between(G[None, :], E[:, None], later)
