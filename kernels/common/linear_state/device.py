@@ -218,15 +218,15 @@ def between(later, earlier, valid):
 def power_and_rest(x, whole: tl.constexpr):
     """(2^e, m) with x = 2^e m and m in [1, 2), for x >= 0 in fp32; (0, 1) where x is 0 or denormal.
 
-    whole: (1, x) instead, and (0, 1) where x is 0: fp32 products hold x as it is, and sums that cancel keep their digits
+    whole: (1, x) instead, and (0, 1) where x is 0: fp32 products hold x as it is, and sums that cancel keep digits
     """
     if whole:
-        zero = x == 0.0
-        return tl.where(zero, 0.0, 1.0), tl.where(zero, 1.0, x)
+        small = x == 0.0
+        power = tl.where(small, 0.0, 1.0)
     else:
         power = (x.to(tl.int32, bitcast=True) & 0x7F800000).to(tl.float32, bitcast=True)
         small = power == 0.0
-        return power, tl.where(small, 1.0, x) / tl.where(small, 1.0, power)
+    return power, tl.where(small, 1.0, x) / tl.where(small, 1.0, power)
 
 
 @triton.jit
