@@ -13,8 +13,8 @@ from suite.cli.crossover import _axis_words
 from suite.store import load
 from tests.suite.plugins import RUNNING_MEAN, write
 
-# Spinning takes 20 us a token, or 20 us times (T / 96)^2 a token: the lines meet at T = 96. At the ends they lie 9 and 7
-# times apart, which other work on the machine does not turn round.
+# Spinning takes 20 us a token, or 20 us times (T / 96)^2 a token: the lines meet at T = 96. At the ends they lie 9 and
+# 7 times apart, which other work on the machine does not turn round.
 SLEEPERS = (
     RUNNING_MEAN
     + """
