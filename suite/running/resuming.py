@@ -18,8 +18,8 @@ from suite.errors import StoreError, UsageError
 from suite.plan import Group
 from suite.problem import Case, Problem
 from suite.registry import Registry
-from suite.store.paths import PLAN, run_folder, unreadable
-from suite.store.reading import opened, remedied
+from suite.store.paths import PLAN, run_folder
+from suite.store.reading import read_document
 from suite.store.schema import version_fault
 
 # What is named by its start alone in an error, such as a digest.
@@ -88,13 +88,7 @@ def read_plan(run: Path, command: str) -> StoredPlan:
     if not path.exists():
         raise StoreError(f"{run} has no {PLAN}, so nothing says what it lacks: it is older than stored plans; start a "
                          f"new run with --out")  # fmt: skip
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise unreadable(path, error) from error
-    values, wrong = opened(data, _fault)
-    if wrong is not None:
-        raise StoreError(f"{path} {remedied(values, wrong, 'restore it from a copy, or start a new run')}")
+    values = read_document(path, _fault, "restore it from a copy, or start a new run")
     if values["command"] != command:
         raise UsageError(f"{run} was made by `subquad {values['command']}`, not by {command}; resume it with that")
     return StoredPlan(path, *(values[name] for name in PARTS))

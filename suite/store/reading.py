@@ -125,11 +125,16 @@ def read_environment(run: AnyPath) -> dict[str, Any]:
 
 def read_environment_file(path: Path) -> dict[str, Any]:
     """The environment.json at a path, whether records lie beside it or not. StoreError as of `read_environment`."""
+    return read_document(path, environment_fault, MEND_FILE)
+
+
+def read_document(path: Path, faults: Callable[[Any], str | None], mend: str) -> dict[str, Any]:
+    """A sealed file of one JSON object. StoreError, which ends with `mend`, when it is damaged or cannot be read."""
     try:
         data = path.read_bytes()
     except OSError as error:
         raise unreadable(path, error) from error
-    values, wrong = opened(data, environment_fault)
+    values, wrong = opened(data, faults)
     if wrong is not None:
-        raise StoreError(f"{path} {remedied(values, wrong, MEND_FILE)}")
+        raise StoreError(f"{path} {remedied(values, wrong, mend)}")
     return values
