@@ -54,9 +54,7 @@ class Gates(NamedTuple):
         return self.log_decay if self.decay == "head" else self.A
 
     def check(self, v: torch.Tensor) -> None:
-        """UsageError on kinds that exclude each other, and on an out_gate of another dtype than v [B, T, HV, V]."""
-        if (self.dt is None) != (self.A is None) or (self.dt is not None and self.log_decay is not None):
-            raise UsageError("decays are mixed; give log_decay, or dt and A, or none of them")
+        """UsageError on a learned log_decay [HS], and on an out_gate of another dtype than v [B, T, HV, V]."""
         if self.decay == "head" and self.log_decay is not None and self.log_decay.requires_grad:
             raise UsageError("log_decay [HS] has no gradient here; detach it, or expand it to [B, T, HS]")
         if self.out_gate is not None and self.out_gate.dtype != v.dtype:
@@ -64,7 +62,9 @@ class Gates(NamedTuple):
 
     @property
     def dims(self) -> dict[str, Given]:
-        """Each tensor that there is with its dimensions, as `fit` takes them."""
+        """Each tensor that there is with its dimensions, as `fit` takes them. UsageError on mixed decays."""
+        if (self.dt is None) != (self.A is None) or (self.dt is not None and self.log_decay is not None):
+            raise UsageError("decays are mixed; give log_decay, or dt and A, or none of them")
         log_decay = "HS" if self.decay == "head" else "B T HS"
         return given({
             "log_decay": (self.log_decay, log_decay), "dt": (self.dt, "B T HS"), "A": (self.A, "HS"),

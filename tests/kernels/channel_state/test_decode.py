@@ -64,7 +64,7 @@ def test_shapes_that_do_not_agree_are_refused() -> None:
     token = [meta(1, 1, 1, 16) for _ in range(4)]
     with pytest.raises(UsageError, match="not contiguous"):
         step_gated_linear_attention(*token, state=meta(1, 1, 16, 16).transpose(2, 3))
-    with pytest.raises(UsageError, match=r"state is .* has to be"):
+    with pytest.raises(UsageError, match=r"state is .* must be"):
         step_gated_linear_attention(*token, state=meta(1, 2, 16, 16))
-    with pytest.raises(UsageError, match=r"u is .* has to be"):
+    with pytest.raises(UsageError, match=r"u is .* must be"):
         step_rwkv6(*token, meta(2, 16), state=meta(1, 1, 16, 16))

@@ -70,5 +70,8 @@ def test_bad_calls_are_refused_in_one_line() -> None:
     C, n, m = inputs["state"]
     with pytest.raises(UsageError, match="not contiguous"):
         step_mlstm(**{**inputs, "state": (C.transpose(2, 3).contiguous().transpose(2, 3), n, m)})
-    with pytest.raises(UsageError, match="takes 1"):
+    with pytest.raises(UsageError, match=r"k is .* must be"):
         step_mlstm(**{**inputs, "q": inputs["q"].repeat(1, 2, 1, 1)})
+    two = {name: x.repeat(1, 2, *[1] * (x.ndim - 2)) for name, x in inputs.items() if name != "state"}
+    with pytest.raises(UsageError, match="takes 1"):
+        step_mlstm(**two, state=inputs["state"])

@@ -113,7 +113,7 @@ def meta(*shape: int) -> torch.Tensor:
 
 BAD: dict[str, tuple[dict[str, torch.Tensor], str]] = {
     "delta": ({"delta": meta(1, 8, 2, 16)}, "delta is"),
-    "modes": ({"B": meta(1, 9, 1, 8)}, "B is"),
+    "modes": ({"B": meta(1, 9, 1, 8)}, "C is"),
     "groups": ({"B": meta(1, 9, 3, 16), "C": meta(1, 9, 3, 16)}, "3 groups"),
     "D": ({"D": meta(16)}, "D is"),
     "state": ({"initial_state": meta(1, 2, 16, 8)}, "initial_state is"),
