@@ -28,7 +28,7 @@ _NUMBER = re.compile(r"[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?|\.[0-9]+([eE][+-]?[0-
 
 def size(text: str) -> int:
     """An axis of a problem: an integer from 1 to LARGEST_SIZE."""
-    return _integer(text, 1, LARGEST_SIZE, f"{text!r} is no size; give an integer of at least 1")
+    return _integer(text, 1, LARGEST_SIZE, f"{_cut(text)!r} is no size; give an integer of at least 1")
 
 
 def sizes(text: str) -> tuple[int, ...]:
@@ -46,32 +46,33 @@ def _head_dim(word: str) -> tuple[int, int]:
     try:
         return size(key), size(value if cross else key)
     except argparse.ArgumentTypeError as error:
-        raise argparse.ArgumentTypeError(f"{word!r} is no head dim; write K or KxV, such as 64 or 64x128") from error
+        wrong = f"{_cut(word)!r} is no head dim; write K or KxV, such as 64 or 64x128"
+        raise argparse.ArgumentTypeError(wrong) from error
 
 
 def count(text: str) -> int:
     """How many: an integer of at least 1."""
-    return _integer(text, 1, MOST, f"{text!r} is no count; give an integer of at least 1")
+    return _integer(text, 1, MOST, f"{_cut(text)!r} is no count; give an integer of at least 1")
 
 
 def index(text: str) -> int:
     """Which, counted from 0."""
-    return _integer(text, 0, MOST, f"{text!r} is no index; give an integer of at least 0")
+    return _integer(text, 0, MOST, f"{_cut(text)!r} is no index; give an integer of at least 0")
 
 
 def seed(text: str) -> int:
     """The seed of a generator."""
-    return _integer(text, 0, LARGEST_SEED, f"{text!r} is no seed; give an integer of at least 0")
+    return _integer(text, 0, LARGEST_SEED, f"{_cut(text)!r} is no seed; give an integer of at least 0")
 
 
 def pause(text: str) -> float:
     """Seconds or milliseconds that may be 0."""
-    return _number(text, f"{text!r} is no time; give a number of at least 0")
+    return _number(text, f"{_cut(text)!r} is no time; give a number of at least 0")
 
 
 def span(text: str) -> float:
     """Seconds or milliseconds above 0."""
-    wrong = f"{text!r} is no time; give a number above 0"
+    wrong = f"{_cut(text)!r} is no time; give a number above 0"
     found = _number(text, wrong)
     if found == 0:
         raise argparse.ArgumentTypeError(wrong)
@@ -112,7 +113,7 @@ def words(text: str) -> tuple[str, ...]:
     if not text.strip():
         raise argparse.ArgumentTypeError("an empty list; name at least one")
     if "" in found:
-        raise argparse.ArgumentTypeError(f"{text!r} has an empty entry; write a comma only between two entries")
+        raise argparse.ArgumentTypeError(f"{_cut(text)!r} has an empty entry; write a comma only between two entries")
     return tuple(dict.fromkeys(found))
 
 

@@ -11,6 +11,7 @@ import pytest
 from suite.cli import main
 from suite.cli.tables import print_table
 from suite.errors import Exit
+from suite.running.budget import Budget
 from suite.running.progress import BarProgress, PlainProgress
 from suite.store.text import harmless, in_markdown, in_plain_cell
 from suite.terminal import guarded
@@ -77,7 +78,7 @@ def test_progress_shows_case_and_reason_as_text(monkeypatch):
     monkeypatch.setattr(sys, "stderr", Terminal())
     row = failed(reason=NASTY, case_id=f"retention/triton_chunk/{NASTY}")
     with guarded():
-        for progress in (PlainProgress(1, 1.0), BarProgress(1, 1.0)):
+        for progress in (PlainProgress(1, 1.0, Budget()), BarProgress(1, 1.0, Budget())):
             progress.record(row)
             progress.finish()
     shown = sys.stderr.getvalue()  # pyright: ignore[reportAttributeAccessIssue]
