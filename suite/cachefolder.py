@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-from suite.errors import UsageError
+from suite.errors import CacheError, UsageError
 
 VARIABLE = "SUBQUAD_CACHE"
 
@@ -38,7 +38,7 @@ def cache_folder() -> Path:
 
 
 def keep(path: Path, text: str) -> None:
-    """Write a file of the cache folder whole or not at all. UsageError when it can not be written."""
+    """Write a file of the cache folder whole or not at all. CacheError when it can not be written."""
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(f".{os.getpid()}")
@@ -51,18 +51,18 @@ def keep(path: Path, text: str) -> None:
 
 
 def kept(path: Path) -> str | None:
-    """The text of a file of the cache folder, None where there is none. UsageError when it can not be read."""
+    """The text of a file of the cache folder, None where there is none. CacheError when it can not be read."""
     with writing(path):
         return path.read_text(encoding="utf-8") if path.is_file() else None
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """What the disk refuses inside becomes a UsageError with the remedy."""
+    """What the disk refuses inside becomes a CacheError with the remedy."""
     try:
         yield
     except OSError as error:
-        raise UsageError(
+        raise CacheError(
             f"cannot use {path} of the cache folder: {error.strerror}; set {VARIABLE} to a folder that can be written "
             "and has room"
         ) from error

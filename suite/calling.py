@@ -16,12 +16,15 @@ from typing import Any
 
 import torch
 
+from suite.faults import place_of_code, returned
 from suite.inputs import Inputs, draw_inputs, flat, leaves
 from suite.problem import Problem, Value
 from suite.registry import Implementation, Operator
 
 Tensors = dict[str, torch.Tensor]
 GRADIENT = "d"
+# What an implementation must return.
+RESULT = "a tensor o, or the pair (o, final_state or None)"
 
 
 def keywords(
@@ -38,12 +41,16 @@ def keywords(
 
 
 def named_outputs(result: Any) -> Tensors:
-    """`o` and `final_state` (or its parts) of what a sequence function or a step returned."""
+    """`o` and `final_state` (or its parts) of what a sequence function or a step returned; TypeError on all else."""
     if isinstance(result, torch.Tensor):
         return {"o": result}
-    if not isinstance(result, tuple) or len(result) != 2:
-        raise TypeError(f"returned {type(result).__name__}, not (o, final_state or None)")
-    return flat({"o": result[0], "final_state": result[1]})
+    if not isinstance(result, tuple) or len(result) != 2 or result[0] is None:
+        raise TypeError(f"{type(result).__name__} is not {RESULT}")
+    found = flat({"o": result[0], "final_state": result[1]})
+    for name, x in found.items():
+        if not isinstance(x, torch.Tensor):
+            raise TypeError(f"{name}, a {type(x).__name__}, is no tensor")
+    return found
 
 
 @dataclass
@@ -68,7 +75,12 @@ class Call:
     def forward(self) -> Tensors:
         """Outputs by name, with a graph where the pass differentiates."""
         with torch.set_grad_enabled(self.problem.differentiates):
-            return named_outputs(self.implementation.fn(**self._tensors, **self._words))
+            result = self.implementation.fn(**self._tensors, **self._words)
+        try:
+            return named_outputs(result)
+        except TypeError:
+            to = self.implementation
+            raise returned("fn", to.title, place_of_code(to.fn, to.place), result, RESULT) from None
 
     def prepare(self) -> None:
         """Do what does not belong to the measured span: the graph of a backward pass, the gradients that flow in."""

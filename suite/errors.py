@@ -21,6 +21,10 @@ class Exit(IntEnum):
 PRECEDENCE = (Exit.USAGE, Exit.INCOMPARABLE, Exit.REGRESSION, Exit.INCONCLUSIVE, Exit.PASS)
 
 
+# How many known names an error lists.
+LISTED = 12
+
+
 class SubquadError(Exception):
     """Something the user can mend: the message is one line that names the thing and the remedy."""
 
@@ -29,6 +33,10 @@ class SubquadError(Exception):
 
 class UsageError(SubquadError):
     """A flag, name, size or preset that can not be served."""
+
+
+class CacheError(UsageError):
+    """The cache folder can not be written or read: no fault of the code that was to be compiled or measured."""
 
 
 class StoreError(SubquadError):
@@ -64,8 +72,9 @@ def worst(codes: Iterable[Exit]) -> Exit:
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> UsageError:
-    """An error for an unknown name, with the nearest known one, or all of them when none is near."""
+    """An error for an unknown name, with the nearest known one, or the first LISTED where none is near."""
     names = sorted(known)
     near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
-    hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(names) or 'none'}"
+    left = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(names[:LISTED]) or 'none'}{left}"
     return UsageError(f"unknown {kind} '{name}'; {hint}")

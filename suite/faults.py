@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import sysconfig
 import traceback
 from collections.abc import Iterator
@@ -71,8 +72,13 @@ def classify(error: BaseException, implementation: Implementation | None = None)
 
 @contextmanager
 def staying() -> Iterator[None]:
-    """`os._exit` inside raises SystemExit: it would end a bench or a gate with an exit code of its own, in silence."""
+    """What somebody's code does inside to the whole process is undone or refused.
+
+    `os._exit` raises SystemExit: it would end a bench or a gate with an exit code of its own, in silence. Standard
+    output and error are afterwards what they were.
+    """
     leave, pid = os._exit, os.getpid()
+    streams = sys.stdout, sys.stderr
     inside = True
 
     def refused(code: int) -> NoReturn:
@@ -87,6 +93,7 @@ def staying() -> Iterator[None]:
     finally:
         inside = False
         os._exit = leave
+        sys.stdout, sys.stderr = streams
 
 
 @contextmanager

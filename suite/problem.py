@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import pairwise
@@ -163,6 +164,14 @@ class Problem:
         """Number of sequences, and so of states."""
         bounds = self.cu_seqlens
         return self.B if bounds is None else len(bounds) - 1
+
+    @property
+    def lengths(self) -> dict[int, int]:
+        """How many sequences there are of each number of tokens; those without any are left out."""
+        bounds = self.cu_seqlens
+        if bounds is None:
+            return {self.T: self.B}
+        return dict(Counter(end - first for first, end in pairwise(bounds) if end > first))
 
     @property
     def empty(self) -> tuple[int, ...]:

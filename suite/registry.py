@@ -43,6 +43,20 @@ STANDARD_DIMS = {
 GATE_DIMS = "B T HS"
 
 
+# Of a name: it stands in case ids and tables.
+LONGEST_NAME = 64
+
+
+def _check_name(kind: str, name: object, place: str) -> None:
+    """DiscoveryError unless a name can stand in a case id, a file name and a table."""
+    if not isinstance(name, str) or not name.isidentifier():
+        raise DiscoveryError(f"{kind} name {str(name)[:LONGEST_NAME]!r} ({place}) is no identifier; use snake_case")
+    if len(name) > LONGEST_NAME:
+        raise DiscoveryError(
+            f"{kind} name '{name[:16]}...' ({place}) has {len(name)} letters; use at most {LONGEST_NAME}"
+        )
+
+
 def _place(depth: int) -> str:
     frame = sys._getframe(depth)
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
@@ -200,8 +214,7 @@ class Operator:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "place", _place(3))
-        if not self.name.isidentifier():
-            raise DiscoveryError(f"operator name {self.name!r} ({self.place}) is no identifier; use snake_case")
+        _check_name("operator", self.name, self.place)
         for axis in self.axes:
             if axis.name in STANDARD_AXES or not axis.values:
                 raise DiscoveryError(
@@ -242,6 +255,7 @@ class Operator:
         place = _place(2)
 
         def register(fn: Callable[..., Any]) -> Callable[..., Any]:
+            _check_name(f"{self.name}'s implementation", name, place)
             if name in self.implementations:
                 first = self.implementations[name].place
                 raise DiscoveryError(f"{self.name}/{name} is registered twice, at {first} and at {place}; rename one")

@@ -8,7 +8,6 @@ final state [N,HS,K,V] in the initial one's dtype, fp32 where there was none.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -85,17 +84,11 @@ def step(q, k, v, g, *, state: torch.Tensor, u=None, scale: float) -> torch.Tens
     return o[:, None].to(v.dtype)
 
 
-def lengths(problem: Problem) -> list[int]:
-    """Tokens of each sequence that has any."""
-    bounds = problem.cu_seqlens
-    return [problem.T] * problem.B if bounds is None else [b - a for a, b in pairwise(bounds) if b > a]
-
-
 def square_flops(problem: Problem, tunables: Mapping[str, Value]) -> float:
     """FLOPs of `naive`: 4K + 2V a pair and head, masked ones too, since each pair has its own decays."""
     p = problem
     factor = {"fwd": 1, "bwd": 2, "fwdbwd": 3}[p.pass_]
-    pairs = sum(T * T for T in lengths(p)) * p.HS
+    pairs = sum(T * T * count for T, count in p.lengths.items()) * p.HS
     return factor * (pairs * (4.0 * p.K + 2.0 * p.V) + 4.0 * p.tokens * p.HS * p.K * p.V * p.initial_state)
 
 
@@ -104,9 +97,9 @@ def chunk_flops(problem: Problem, tunables: Mapping[str, Value]) -> float:
     p, chunk = problem, int(tunables["chunk"])
     factor = {"fwd": 1, "bwd": 2, "fwdbwd": 3}[p.pass_]
     total = 0.0
-    for T in lengths(p):
+    for T, count in p.lengths.items():
         C = min(chunk, -(-T // BLOCK) * BLOCK)
-        total += -(-T // C) * C * (4.0 * p.K * p.V + 2.0 * C * (p.K + p.V) + 4.0 * BLOCK * p.K)
+        total += count * -(-T // C) * C * (4.0 * p.K * p.V + 2.0 * C * (p.K + p.V) + 4.0 * BLOCK * p.K)
     return factor * p.HS * total
 
 

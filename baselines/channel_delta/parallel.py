@@ -15,7 +15,6 @@ from collections.abc import Mapping
 import torch
 import torch.nn.functional as F
 
-from baselines.linear_attention.naive import lengths
 from baselines.precision import widen
 from kernels.common.heads import expand_heads
 from suite import Problem
@@ -114,10 +113,10 @@ def flops(problem: Problem, chunk: int | None, *, dplr: bool) -> float:
     p, family = problem, 2 if dplr else 1
     factor = {"fwd": 1, "bwd": 2, "fwdbwd": 3}[p.pass_]
     total = 0.0
-    for T in lengths(p):
+    for T, count in p.lengths.items():
         C = min(chunk or T, 1 << (T - 1).bit_length()) if chunk else 1 << (T - 1).bit_length()
         token = (4 + 2 * family) * p.K * p.V + 2 * family * C * p.K + 2 * (2 * family - 1) * C * p.V + C * (p.K + p.V)
-        total += -(-T // C) * C * p.HS * token
+        total += count * -(-T // C) * C * p.HS * token
     return factor * total
 
 

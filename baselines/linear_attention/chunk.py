@@ -19,7 +19,6 @@ import torch
 import torch.nn.functional as F
 
 from baselines.linear_attention.inputs import State, features, pack, unpack
-from baselines.linear_attention.naive import lengths
 from baselines.precision import widen
 from kernels.common.packed import apart, host_copy, per_sequence
 from kernels.linear_attention.spec import features_of, linear_attention, map_named
@@ -37,8 +36,8 @@ def chunk_flops(problem: Problem, tunables: Mapping[str, Value]) -> float:
     factor = {"fwd": 1, "bwd": 2, "fwdbwd": 3}[p.pass_]
     if not dict(p.axes).get("causal", True):
         return factor * 4.0 * p.tokens * p.HS * F * p.V
-    sizes = [(T, min(chunk, T)) for T in lengths(p)]
-    tiles = [(-(-T // C) * C, C) for T, C in sizes]
+    sizes = [(T, count, min(chunk, T)) for T, count in p.lengths.items()]
+    tiles = [(count * -(-T // C) * C, C) for T, count, C in sizes]
     return factor * sum(tokens * p.HS * (4.0 * F * p.V + 2.0 * C * (F + p.V)) for tokens, C in tiles)
 
 

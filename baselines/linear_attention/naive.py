@@ -10,7 +10,6 @@ Source: Katharopoulos et al. 2020, arXiv:2006.16236, section 3.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import pairwise
 
 import torch
 
@@ -22,12 +21,6 @@ from suite import Problem
 from suite.problem import Value
 
 
-def lengths(problem: Problem) -> list[int]:
-    """Tokens of each sequence that has any."""
-    bounds = problem.cu_seqlens
-    return [problem.T] * problem.B if bounds is None else [b - a for a, b in pairwise(bounds) if b > a]
-
-
 def square_flops(problem: Problem, tunables: Mapping[str, Value]) -> float:
     """FLOPs of the full square, masked scores included.
 
@@ -36,7 +29,7 @@ def square_flops(problem: Problem, tunables: Mapping[str, Value]) -> float:
     """
     p, F = problem, features_of(problem)
     factor = {"fwd": 1, "bwd": 2, "fwdbwd": 3}[p.pass_]
-    pairs = sum(T * T for T in lengths(p)) * p.HS
+    pairs = sum(T * T * count for T, count in p.lengths.items()) * p.HS
     return factor * (2.0 * pairs * (F + p.V) + 4.0 * p.tokens * p.HS * F * p.V * p.initial_state)
 
 

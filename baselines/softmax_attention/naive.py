@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 import torch
 
 from baselines.precision import widen
-from kernels.common.flash.spec import lengths
 from kernels.common.heads import expand_heads
 from kernels.common.packed import host_copy, spans
 from kernels.softmax_attention.spec import softmax_attention
@@ -26,7 +25,7 @@ def square_flops(problem: Problem, tunables: Mapping[str, Value]) -> float:
     A pair and head costs 2 (K + V) forward and 2 (2K + 2V) backward, where the stored scores are not computed again.
     """
     p = problem
-    square = sum(n * n for n in lengths(p)) * p.H
+    square = sum(n * n * count for n, count in p.lengths.items()) * p.H
     passes = {"fwd": ["fwd"], "bwd": ["bwd"], "fwdbwd": ["fwd", "bwd"]}[p.pass_]
     width = {"fwd": p.K + p.V, "bwd": 2 * p.K + 2 * p.V}
     return sum(2.0 * square * width[each] for each in passes)

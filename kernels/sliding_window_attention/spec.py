@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 import torch
 
-from kernels.common.flash.spec import attend, defined_on, lengths, sequence_cost
+from kernels.common.flash.spec import attend, defined_on, sequence_cost
 from kernels.common.heads import expand_heads
 from kernels.common.packed import spans
 from suite import Axis, Cost, Operator, Problem
@@ -44,8 +44,8 @@ def pairs(problem: Problem) -> float:
     window, dilation = int(problem.axis("window")), int(problem.axis("dilation"))
     return float(
         sum(
-            _band(-(-(n - residue) // dilation), window, bool(problem.axis("causal")))
-            for n in lengths(problem)
+            count * _band(-(-(n - residue) // dilation), window, bool(problem.axis("causal")))
+            for n, count in problem.lengths.items()
             for residue in range(min(n, dilation))
         )
     )

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from kernels.common.flash import spec as shared
-from kernels.common.flash.spec import attend, defined_on, lengths, sequence_cost
+from kernels.common.flash.spec import attend, defined_on, sequence_cost
 from kernels.common.heads import expand_heads
 from kernels.common.packed import spans
 from suite import Axis, Cost, Operator, Problem
@@ -42,7 +42,8 @@ def attention(q, k, v, *, causal=True, scale=None, cu_seqlens=None):
 
 def pairs(problem: Problem) -> float:
     """(query, key) pairs of one head over all sequences: T(T+1)/2 where causal, T^2 where full."""
-    return float(sum(n * (n + 1) / 2 if problem.axis("causal") else n * n for n in lengths(problem)))
+    lengths = problem.lengths.items()
+    return float(sum(count * (n * (n + 1) / 2 if problem.axis("causal") else n * n) for n, count in lengths))
 
 
 def cost(problem: Problem, tunables: Mapping[str, Value]) -> Cost:

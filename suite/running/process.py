@@ -99,11 +99,11 @@ class WorkerProcess:
         return self._tail.text()
 
     def how_it_ended(self) -> str:
-        """`exit code 3`, `signal SIGSEGV`, or `still running`."""
+        """`exit code 3`, `signal SIGSEGV`, or `leaving its channel while it runs on`."""
         try:
             code = self._process.wait(timeout=GRACE_S)
         except subprocess.TimeoutExpired:
-            return "still running"
+            return "leaving its channel while it runs on"
         return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
     @property

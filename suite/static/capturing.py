@@ -17,9 +17,12 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from suite import cachefolder
+from suite.errors import CacheError
 from suite.faults import classify
 from suite.static import binary as binaries
 from suite.static.binary import StaticError
@@ -148,7 +151,7 @@ class Recorder:
                kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:  # fmt: skip
         try:
             kernel, binary = _compiled(fn, compile_, args, grid, kwargs)
-        except StaticError:
+        except (CacheError, StaticError):
             raise
         except Exception as error:
             # Host code goes on, so that the launches after this one are profiled too.
@@ -170,7 +173,7 @@ def _compiled(fn: Any, compile_: Callable[..., Any], args: Sequence[Any], grid: 
               kwargs: dict[str, Any]) -> tuple[Any, Binary]:  # fmt: skip
     from triton import knobs
 
-    with redirect_stdout(io.StringIO()) as log:
+    with redirect_stdout(io.StringIO()) as log, cachefolder.writing(Path(knobs.cache.dir)):
         kernel = compile_(fn, *args, grid=grid, warmup=True, **kwargs)
         found = binaries.known(kernel.asm["cubin"])
         if found is None and "spill stores" not in log.getvalue():

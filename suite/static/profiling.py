@@ -16,6 +16,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from suite.calling import Call
+from suite.errors import CacheError
 from suite.faults import classify
 from suite.inputs import PACKING, Inputs, draw_inputs
 from suite.problem import Case, Problem, Value
@@ -59,6 +60,8 @@ def profile(operator: Operator, implementation: Implementation, problem: Problem
         recorder = Recorder(target, all_configs=all_configs)
         try:
             returned = _run(operator, implementation, problem, tunables, recorder)
+        except CacheError:
+            raise
         except Exception as error:
             status, reason = _meaning(error, implementation)
             return replace(start, status=status, reason=reason)

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from suite.errors import PluginError, SubquadError
+from suite.errors import CacheError, PluginError, SubquadError
 from suite.running.messages import Disconnected, open_channel
 from suite.static.model import Issued, Profile
 from suite.static.pretend import answering, pretending, target_of
@@ -54,6 +54,14 @@ class Worker:
         return {"profile": taken.to_dict()}
 
 
+def answer(worker: Worker, request: dict[str, Any]) -> dict[str, Any]:
+    """The worker's answer; that the disk refuses is told to the other end, as it is no fault of a kernel."""
+    try:
+        return worker.answer(request)
+    except CacheError as error:
+        return {"event": "failed", "error": str(error), "kind": "usage"}
+
+
 def main(words: list[str]) -> int:
     """Serve on the given socket; a failure to load the operators is told to the other end."""
     channel = open_channel(words[0])
@@ -68,7 +76,7 @@ def main(words: list[str]) -> int:
         channel.send({"event": "ready"})
         try:
             while (request := channel.receive()) is not None:
-                channel.send(worker.answer(request))
+                channel.send(answer(worker, request))
         except Disconnected:
             return 0
     return 0

@@ -1,9 +1,11 @@
 """Registering and finding operators."""
 
 import importlib.metadata
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +16,7 @@ from suite.registry import Registry
 from tests.suite.plugins import BROKEN, RUNNING_MEAN, write
 
 
-def operator(name: str = "toy", **more) -> Operator:
+def operator(name: Any = "toy", **more) -> Operator:
     nothing = dict.fromkeys(("inputs", "oracle"), lambda *_: {})
     return Operator(name, "o = v", "none", cost=lambda p, t: Cost(1, 1, 1), **nothing, **more)  # type: ignore[arg-type]
 
@@ -43,6 +45,17 @@ def test_duplicate_operator_names_both_places() -> None:
         DiscoveryError, match=r"'toy' is registered twice.*test_discovery.py:\d+.*test_discovery.py:\d+"
     ):
         registry.add(second)
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "a-b", "a b", "1a", 7, None, "a" * 65, "a" * 10_000])
+def test_a_name_that_can_stand_in_no_case_id_is_refused(name: Any) -> None:
+    words = r"no identifier; use snake_case|letters; use at most 64"
+    with pytest.raises(DiscoveryError, match=words) as told:
+        operator().implementation(name, origin="ours")(lambda q, k, v: (v, None))
+    assert re.search(r"toy's implementation name '.*' \(.*test_discovery.py:\d+\)", str(told.value))
+    with pytest.raises(DiscoveryError, match=words) as told:
+        operator(name)
+    assert len(str(told.value)) < 400
 
 
 def test_unknown_names_give_the_nearest() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -63,12 +64,26 @@ OPERATORS = {
     "inputs_unnamed": ("inputs", "p, g", "return {1: torch.ones(1)}", "a dict of tensors by name"),
     "oracle_raises": ("oracle", "q, k, v", "return q @ k", "oracle of oracle_raises raises RuntimeError"),
     "oracle_exits": ("oracle", "q, k, v", "raise SystemExit(0)", "oracle of oracle_exits raises SystemExit: 0"),
-    "oracle_none": ("oracle", "q, k, v", "return None", "raises TypeError: returned NoneType"),
-    "oracle_nothing": ("oracle", "q, k, v", "return None, None", "oracle of oracle_nothing returned None"),
+    "oracle_none": ("oracle", "q, k, v", "return None", "raises TypeError: NoneType is not a tensor o"),
+    "oracle_nothing": ("oracle", "q, k, v", "return None, None", "raises TypeError: tuple is not a tensor o"),
     "oracle_nan": ("oracle", "q, k, v", "return v * float('nan'), None", "an o, a tensor without NaN, first"),
     "approximates_raises": ("approximates", "p", "return p.nothing", "raises AttributeError"),
     "segmented_raises": ("segmented", "p", "return p.nothing", "raises AttributeError"),
 }  # fmt: skip
+
+
+# What an implementation returns that is no result, and how its record tells it.
+RETURNS = {
+    "nothing": ("None", "returned None"),
+    "number": ("7", "returned 7"),
+    "array": ("v.numpy()", "returned array("),
+    "array_and_state": ("(v.numpy(), None)", "returned (array("),
+    "state_of_an_array": ("(v, v.numpy())", "returned (tensor("),
+    "nested": ("(v, (v, 1))", "returned (tensor("),
+    "no_output": ("(None, None)", "returned (None, None)"),
+    "three": ("(v, None, None)", "returned (tensor("),
+    "listed": ("[v, None]", "returned [tensor("),
+}
 
 
 def implementations() -> str:
@@ -150,6 +165,32 @@ def test_an_implementation_that_raises_names_its_file_and_line(tmp_path: Path) -
     path = write(tmp_path, text, "raising_inside.py")
     reason = measured(discover(load=[path]).operator("running_mean"))["raises"]["reason"]
     assert any(reason.endswith(place) for place in line_of(path, "raises")), reason
+
+
+@pytest.mark.parametrize("kind", ["timed", "check"])
+def test_an_implementation_that_returns_no_result_names_its_file_and_line(tmp_path: Path, kind: str) -> None:
+    text = RUNNING_MEAN
+    for name, (value, _) in RETURNS.items():
+        text += f"\ndef {name}(q, k, v):\n    return {value}  # {name}\n"
+        text += f"running_mean.implementation('{name}', origin='ours', passes={{'fwd'}})({name})\n"
+    path = write(tmp_path, text, f"returning_{kind}.py")
+    found = measured(discover(load=[path]).operator("running_mean"), kind)
+    for name, (_, words) in RETURNS.items():
+        reason = found[name]["reason"]
+        assert (found[name]["status"], words in reason) == ("error", True), reason
+        assert "it must return a tensor o, or the pair (o, final_state or None)" in reason
+        assert any(place in reason for place in line_of(path, name)), reason
+
+
+def test_somebody_elses_streams_last_as_long_as_their_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A plug-in that closes what it prints to takes the command's own words from nobody."""
+    takes = "import sys\nsys.stdout = sys.stderr = None\n"
+    path = write(tmp_path, RUNNING_MEAN + takes, "silent_plugin.py")
+    assert main(["list", "--load", str(path), "--op", "running_mean"]) == 0
+    assert "running_mean" in capsys.readouterr().out
+    with blamed("cost", "any", "here"):
+        exec(takes)
+    assert None not in (sys.stdout, sys.stderr)
 
 
 def test_a_bound_and_a_search_that_raise_are_named(tmp_path: Path) -> None:

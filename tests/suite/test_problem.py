@@ -101,3 +101,12 @@ def test_more_heads_of_keys_than_of_queries_and_values_are_refused() -> None:
     with pytest.raises(UsageError, match="HK = 2 is more than H = 1 and HV = 1"):
         Problem(H=1, HK=2, HV=1)
     assert Problem(H=2, HK=4, HV=4).HS == 4
+
+
+def test_lengths_are_counted_and_never_listed() -> None:
+    assert Problem(B=10**9, T=3, K=1, H=1).lengths == {3: 10**9}
+    assert Problem(T=40, layout="packed:gaps").lengths == {1: 2, 19: 2}
+    for name in PACKED:
+        packed = Problem(T=2048, layout=f"packed:{name}")
+        assert sum(n * count for n, count in packed.lengths.items()) == 2048
+        assert sum(packed.lengths.values()) == packed.N - len(packed.empty)

@@ -7,7 +7,6 @@ from typing import Any
 
 from kernels.common.flash.plan import MAX_DIM, describe, executed, searched
 from kernels.common.flash.shape import WAYS, Shape, refuse_descriptors
-from kernels.common.flash.spec import lengths
 from kernels.common.heads import unpaired
 from suite import Problem
 from suite.problem import Value
@@ -30,7 +29,7 @@ def of_flash(shape_of: ShapeOf) -> dict[str, Any]:
         return describe(shape_of(problem, tunables), problem.pass_)
 
     def flops_exec(problem: Problem, tunables: Mapping[str, Value]) -> float:
-        return executed(shape_of(problem, tunables), lengths(problem), problem.pass_)
+        return executed(shape_of(problem, tunables), problem.lengths, problem.pass_)
 
     def search(problem: Problem, tunables: Mapping[str, Value]) -> dict[str, list[Launch]]:
         return searched(shape_of(problem, tunables), problem.pass_)

@@ -6,6 +6,8 @@ so that its blocks, heaviest first, find there what they share.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -54,8 +56,8 @@ def _section(shape: Shape, kernel: str, rows: int, l2_bytes: int) -> int:
     return min(rows, max(1, l2_bytes // 2 // head) * shared)
 
 
-def executed(shape: Shape, lengths: list[int], pass_: str) -> float:
-    """FLOPs that a pass executes on sequences of these lengths: whole tiles, masked scores included.
+def executed(shape: Shape, lengths: Mapping[int, int], pass_: str) -> float:
+    """FLOPs that a pass executes on so many sequences of each length: whole tiles, masked scores included.
 
     A pair costs the products q k, p v forward; q k, do v, ds k in dq; q k, p do, do v, ds q in dk_dv.
     """
@@ -64,14 +66,17 @@ def executed(shape: Shape, lengths: list[int], pass_: str) -> float:
     return float(sum(2 * shape.H * widths[kernel] * _pairs(shape, lengths, kernel) for kernel in PASSES[pass_]))
 
 
-def _pairs(shape: Shape, lengths: list[int], kernel: str) -> int:
+def _pairs(shape: Shape, lengths: Mapping[int, int], kernel: str) -> int:
     """(query, key) pairs of one head in the tiles that a kernel visits."""
     at = plan(shape, kernel).tile
-    each = {}
-    for length in (-(-(n - r) // shape.dilation) for n in lengths for r in range(shape.dilation)):
-        if length not in each:
-            each[length] = sum(_met(shape, kernel, at, start, length) for start in range(0, length, at.rows))
-    return sum(each[-(-(n - r) // shape.dilation)] for n in lengths for r in range(shape.dilation))
+    parts: Counter[int] = Counter()
+    for n, count in lengths.items():
+        for r in range(shape.dilation):
+            parts[-(-(n - r) // shape.dilation)] += count
+    return sum(
+        count * sum(_met(shape, kernel, at, start, length) for start in range(0, length, at.rows))
+        for length, count in parts.items()
+    )
 
 
 def _met(shape: Shape, kernel: str, at: Tile, start: int, length: int) -> int:

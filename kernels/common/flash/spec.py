@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import torch
 
 from suite import Cost, Problem
@@ -22,12 +20,6 @@ def defined_on(problem: Problem) -> str | None:
     if p.HK != p.HV or p.HK > p.H:
         return f"softmax attention has HK = HV <= H, not H = {p.H}, HK = {p.HK}, HV = {p.HV}"
     return None
-
-
-def lengths(problem: Problem) -> list[int]:
-    """Tokens of each sequence."""
-    bounds = problem.cu_seqlens
-    return [problem.T] * problem.B if bounds is None else [b - a for a, b in pairwise(bounds)]
 
 
 def sequence_cost(problem: Problem, pairs: float) -> Cost:

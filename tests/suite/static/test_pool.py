@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from suite.discovery import ROOT
-from suite.errors import DiscoveryError, IncomparableError
+from suite.errors import DiscoveryError, IncomparableError, UsageError
 from suite.problem import Case, Problem, Value
 from suite.static import Profile, kept, pool
 from suite.static.kept import Key, Keys
@@ -64,6 +64,18 @@ def test_order_statuses_and_a_death(root: str) -> None:
     assert [each.case_id.split("/")[1] for each in found] == wanted
     assert [each.status for each in found] == ["ok", "crashed", "unsupported", "ok", "compile_error"]
     assert "code 7" in found[1].reason
+
+
+@pytest.mark.parametrize("place", ["triton", "binaries"])
+def test_a_cache_that_can_not_be_written_is_no_fault_of_the_kernel(
+    root: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a full disk the whole command says so; a compile error would stand in the run as the kernel's."""
+    monkeypatch.setenv("SUBQUAD_CACHE", str(tmp_path))
+    (tmp_path / "static").mkdir()
+    (tmp_path / "static" / place).write_text("a file where a folder must be")
+    with pytest.raises(UsageError, match=rf"static/{place}.*; set SUBQUAD_CACHE to a folder"):
+        take(task(root, "triton"))
 
 
 def test_issued_traffic_and_the_second_time_from_the_cache(root: str, no_worker: Callable[[], None]) -> None:
