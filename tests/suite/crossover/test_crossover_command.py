@@ -62,10 +62,12 @@ def test_the_meeting_is_found_and_refined(run: Path, tmp_path: Path, capsys: pyt
     assert main(["crossover", str(run), "--refine", "--load", plugin, "--json"]) == 0
     (after,) = (json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith('{"setting"'))
     # Whatever else runs here, refining brings the meeting from the middle of 32 and 256 to where it belongs.
-    assert after["time"]["meetings"][-1]["T"] == pytest.approx(96, rel=0.25)
+    meeting = after["time"]["meetings"][-1]["T"]
+    assert meeting == pytest.approx(96, rel=0.25)
     lengths = set(load(run)["T"])
     assert {32, 256} < lengths
-    assert max(T for T in lengths if T <= 96) * 1.35 > min(T for T in lengths if T > 96)
+    # Noise decides on which side of 96 it lies; the lengths around it are neighbours either way.
+    assert max(T for T in lengths if T <= meeting) * 1.35 > min(T for T in lengths if T >= meeting)
 
 
 def test_a_run_without_a_pair_says_so(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
