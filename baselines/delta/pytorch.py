@@ -20,9 +20,9 @@ import torch
 import torch.nn.functional as F
 
 from baselines.precision import widen
-from kernels.common.delta_state.spec import unit, with_steps
 from kernels.common.heads import expand_heads
 from kernels.common.packed import apart, host_copy, per_sequence
+from kernels.delta.reference import unit, with_steps
 from suite import Problem
 from suite.errors import UsageError
 from suite.problem import Value

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import torch
 
-from baselines.linear_attention.chunk import chunk_flops
-from baselines.linear_attention.naive import square_flops
 from baselines.mlstm.gates import State, decays, divided, run, weighted
 from baselines.precision import widen
 from baselines.scalar_decay.chunk import torch_chunk as decayed_chunk
+from baselines.scalar_decay.linear_attention.chunk import chunk_flops
+from baselines.scalar_decay.linear_attention.naive import square_flops
 from baselines.scalar_decay.naive import naive as decayed_naive
 from baselines.scalar_decay.step import torch_step as decayed_step
 from kernels.common.heads import expand_heads

@@ -19,7 +19,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.common.linear_state.device import (
+from kernels.common.masks import only_if
+from kernels.mlstm.device import known, start_stabilised, sums_of, weighed
+from kernels.scalar_decay.device import (
     between,
     load_normaliser,
     load_rows,
@@ -30,8 +32,6 @@ from kernels.common.linear_state.device import (
     summed,
     times_state,
 )
-from kernels.common.masks import only_if
-from kernels.mlstm.device import known, start_stabilised, sums_of, weighed
 
 
 @triton.jit(do_not_specialize=["T"])

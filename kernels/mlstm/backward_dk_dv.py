@@ -13,7 +13,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.common.linear_state.device import (
+from kernels.common.masks import only_if
+from kernels.mlstm.device import known, sums_of, weighed
+from kernels.scalar_decay.device import (
     between,
     from_the_end,
     load_rows,
@@ -27,8 +29,6 @@ from kernels.common.linear_state.device import (
     summed,
     times_state,
 )
-from kernels.common.masks import only_if
-from kernels.mlstm.device import known, sums_of, weighed
 
 
 @triton.jit

@@ -7,12 +7,12 @@ from torch.autograd.function import once_differentiable
 
 from kernels.common.arguments import check_chunk, check_given, check_states
 from kernels.common.heads import sum_heads
-from kernels.common.linear_state.function import check_tensors
-from kernels.common.linear_state.shape import Shape
 from kernels.common.packed import packing, room, without_tokens
-from kernels.mlstm.chunked import Call, Inputs, Kept, Segments, State, backward, forward
+from kernels.mlstm.launch import Call, Inputs, Kept, Segments, State, backward, forward
 from kernels.mlstm.plan import MAX_K, MAX_V, plan, registered
 from kernels.mlstm.spec import EXP, SIGMOID, mlstm
+from kernels.scalar_decay.autograd import check_tensors
+from kernels.scalar_decay.shape import Shape
 from suite.errors import UsageError, unknown
 
 

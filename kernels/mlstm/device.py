@@ -17,7 +17,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.common.linear_state.device import LOG2E, LOWEST, load_normaliser, load_state
+from kernels.scalar_decay.device import LOG2E, LOWEST, load_normaliser, load_state
 
 # The stabiliser of an empty state, and the lowest gate: finite, so that no difference of two is NaN.
 EMPTY = tl.constexpr(-1e30)

@@ -8,7 +8,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.common.linear_state.device import (
+from kernels.common.masks import only_if
+from kernels.mlstm.device import LARGEST, SMALLEST, WIDEST, known, last, stabilised, start_stabilised, sums_of
+from kernels.scalar_decay.device import (
     between,
     load_rows,
     locate,
@@ -17,8 +19,6 @@ from kernels.common.linear_state.device import (
     store_state,
     times_state,
 )
-from kernels.common.masks import only_if
-from kernels.mlstm.device import LARGEST, SMALLEST, WIDEST, known, last, stabilised, start_stabilised, sums_of
 
 
 @triton.jit(do_not_specialize=["T"])

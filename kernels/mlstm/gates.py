@@ -8,9 +8,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.common.linear_state.device import LOG2E, LOWEST
-from kernels.common.linear_state.gates import gate_block
 from kernels.mlstm.device import known
+from kernels.scalar_decay.device import LOG2E, LOWEST
+from kernels.scalar_decay.gates import gate_block
 
 
 @triton.jit

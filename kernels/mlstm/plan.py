@@ -12,8 +12,9 @@ from dataclasses import replace
 from typing import Any
 
 import suite
-from kernels.common.linear_state.launches import candidates
-from kernels.common.linear_state.plan import (
+from kernels.mlstm.tiles import EXP, SIGMOID, SINGLE, WIDE, tiles
+from kernels.scalar_decay.configs import candidates
+from kernels.scalar_decay.plan import (
     FILL,
     MIN_CHUNKS,
     MOST_JOINED,
@@ -26,9 +27,8 @@ from kernels.common.linear_state.plan import (
     sweep_of,
     sweeps,
 )
-from kernels.common.linear_state.shape import Shape, of_problem, power_of_2
-from kernels.common.linear_state.tiles import Tile
-from kernels.mlstm.tiles import EXP, SIGMOID, SINGLE, WIDE, tiles
+from kernels.scalar_decay.shape import Shape, of_problem, power_of_2
+from kernels.scalar_decay.tiles import Tile
 from suite import Problem
 from suite.problem import Value
 from suite.tuning import Launch, choice

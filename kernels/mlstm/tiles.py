@@ -6,8 +6,8 @@ lists widths from wide to narrow: plan.py takes the widest that fills the GPU.
 
 from __future__ import annotations
 
-from kernels.common.linear_state.tiles import Row, Tile
 from kernels.common.tiles import row
+from kernels.scalar_decay.tiles import Row, Tile
 
 EXP, SIGMOID, WIDE, SINGLE = "exp", "sigmoid", "wide", "single"
 

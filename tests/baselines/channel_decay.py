@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from kernels.common.channel_state.recurrence import recurrence
+from kernels.channel_decay.reference import recurrence
 from suite import Operator, Problem
 from suite.calling import Call
 from suite.checking import check_case

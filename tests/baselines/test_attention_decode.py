@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 import torch
 
-from baselines.attention_decode import flashinfer as flashinfer_adapter
-from baselines.attention_decode import pytorch  # noqa: F401  (registers)
-from baselines.attention_decode.flash_attention import FLASH_2, flash_attn_2
-from baselines.attention_decode.flash_linear_attention import FLA, fla_step
-from baselines.attention_decode.flashinfer import FLASHINFER, flashinfer
-from kernels.attention_decode.spec import attention_decode, decode
+from baselines.attention.attention_decode import flashinfer as flashinfer_adapter
+from baselines.attention.attention_decode import pytorch  # noqa: F401  (registers)
+from baselines.attention.attention_decode.flash_attention import FLASH_2, flash_attn_2
+from baselines.attention.attention_decode.flash_linear_attention import FLA, fla_step
+from baselines.attention.attention_decode.flashinfer import FLASHINFER, flashinfer
+from kernels.attention.attention_decode.spec import attention_decode, decode
 from suite import Problem
 from suite.checking import check_case
 from suite.inputs import draw_inputs

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 import torch
 
-import baselines.gated_linear_attention.flash_linear_attention
-import baselines.hgrn2.flash_linear_attention
-import baselines.rwkv6.flash_linear_attention  # noqa: F401  (registers)
-from baselines.gated_linear_attention import torch_forms as gla
-from baselines.hgrn2 import torch_forms as hgrn2
-from baselines.rwkv6 import torch_forms as rwkv6
-from kernels.gated_linear_attention import spec as gla_spec
-from kernels.hgrn2 import spec as hgrn2_spec
-from kernels.rwkv6 import spec as rwkv6_spec
+import baselines.channel_decay.gated_linear_attention.flash_linear_attention
+import baselines.channel_decay.hgrn2.flash_linear_attention
+import baselines.channel_decay.rwkv6.flash_linear_attention  # noqa: F401  (registers)
+from baselines.channel_decay.gated_linear_attention import torch_forms as gla
+from baselines.channel_decay.hgrn2 import torch_forms as hgrn2
+from baselines.channel_decay.rwkv6 import torch_forms as rwkv6
+from kernels.channel_decay.gated_linear_attention import spec as gla_spec
+from kernels.channel_decay.hgrn2 import spec as hgrn2_spec
+from kernels.channel_decay.rwkv6 import spec as rwkv6_spec
 from suite import Operator, Problem
 from suite.numerics import difference
 from tests.baselines.channel_decay import CASES, SEQUENCES, Library, agrees, checked, extreme, parameters

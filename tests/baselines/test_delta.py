@@ -9,17 +9,17 @@ from typing import Any
 import pytest
 import torch
 
-import baselines.delta_rule.flash_linear_attention
-import baselines.delta_rule.pytorch
-import baselines.gated_delta_product.flash_linear_attention
-import baselines.gated_delta_product.pytorch
-import baselines.gated_delta_rule.flash_linear_attention
-import baselines.gated_delta_rule.pytorch  # noqa: F401  (registers)
+import baselines.delta.delta_rule.flash_linear_attention
+import baselines.delta.delta_rule.pytorch
+import baselines.delta.gated_delta_product.flash_linear_attention
+import baselines.delta.gated_delta_product.pytorch
+import baselines.delta.gated_delta_rule.flash_linear_attention
+import baselines.delta.gated_delta_rule.pytorch  # noqa: F401  (registers)
 from baselines.delta.pytorch import naive, torch_chunk, torch_step
-from kernels.common.delta_state.spec import recurrence
-from kernels.delta_rule.spec import delta_rule
-from kernels.gated_delta_product.spec import gated_delta_product
-from kernels.gated_delta_rule.spec import gated_delta_rule
+from kernels.delta.delta_rule.spec import delta_rule
+from kernels.delta.gated_delta_product.spec import gated_delta_product
+from kernels.delta.gated_delta_rule.spec import gated_delta_rule
+from kernels.delta.reference import recurrence
 from suite import Operator, Problem
 from suite.errors import UsageError
 from tests.baselines.delta_rules import check_adapter, check_sequence, check_step, parameters, stand_in

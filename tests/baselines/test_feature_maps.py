@@ -11,15 +11,12 @@ from types import ModuleType
 import pytest
 import torch
 
-import baselines.linear_attention.chunk
-import baselines.linear_attention.step
-import baselines.softmax_attention.naive  # noqa: F401  (registers)
-from baselines.linear_attention.based import BASED
-from baselines.linear_attention.naive import naive
+from baselines.scalar_decay.linear_attention.based import BASED
+from baselines.scalar_decay.linear_attention.naive import naive
+from kernels.attention.softmax_attention.spec import attention
 from kernels.feature_maps.maps import favor_features
 from kernels.feature_maps.registry import FEATURE_MAPS, NAMES
-from kernels.linear_attention.spec import features_of, linear_attention, recurrence
-from kernels.softmax_attention.spec import attention
+from kernels.scalar_decay.linear_attention.spec import features_of, linear_attention, recurrence
 from suite import Problem
 from suite.calling import Call
 from suite.checking import check_case, refusal

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from baselines.softmax_attention.flash_attention import FLASH_2, FLASH_4, supports_4
-from kernels.softmax_attention.spec import attention, softmax_attention
+from baselines.attention.softmax_attention.flash_attention import FLASH_2, FLASH_4, supports_4
+from kernels.attention.softmax_attention.spec import attention, softmax_attention
 from suite import Problem
 from suite.checking import Checker
 from suite.inputs import draw_inputs

@@ -11,8 +11,8 @@ from types import ModuleType
 import pytest
 import torch
 
-from baselines.linear_attention.flash_linear_attention import FLA
-from kernels.linear_attention.spec import linear_attention, recurrence
+from baselines.scalar_decay.linear_attention.flash_linear_attention import FLA
+from kernels.scalar_decay.linear_attention.spec import linear_attention, recurrence
 from suite import Problem, Requirement
 from suite.calling import Call
 from suite.inputs import draw_inputs, flat

@@ -7,9 +7,9 @@ import shutil
 import pytest
 import torch
 
-from baselines.softmax_attention import flex
-from baselines.softmax_attention.naive import naive
-from kernels.softmax_attention.spec import softmax_attention
+from baselines.attention.softmax_attention import flex
+from baselines.attention.softmax_attention.naive import naive
+from kernels.attention.softmax_attention.spec import softmax_attention
 from suite import Problem
 from suite.checking import check_case
 from suite.errors import Unsupported

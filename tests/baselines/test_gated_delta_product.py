@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from baselines.delta.pytorch import torch_chunk
-from kernels.gated_delta_product.spec import gated_delta_product, recurrence
-from kernels.gated_delta_rule.spec import recurrence as one_step
+from kernels.delta.gated_delta_product.spec import gated_delta_product, recurrence
+from kernels.delta.gated_delta_rule.spec import recurrence as one_step
 from suite import Problem
 from suite.inputs import draw_inputs
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-import baselines.gated_delta_rule.flashinfer
-import baselines.gated_delta_rule.flashqla  # noqa: F401  (registers)
+import baselines.delta.gated_delta_rule.flashinfer
+import baselines.delta.gated_delta_rule.flashqla  # noqa: F401  (registers)
 from baselines import boundaries
-from kernels.gated_delta_rule.spec import gated_delta_rule, recurrence
+from kernels.delta.gated_delta_rule.spec import gated_delta_rule, recurrence
 from suite import Problem
 from suite.targets import aim
 from tests.baselines.delta_rules import check_adapter, parameters, stand_in

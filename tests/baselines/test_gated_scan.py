@@ -11,10 +11,10 @@ from types import ModuleType
 import pytest
 import torch
 
-import baselines.gated_scan.recurrent  # noqa: F401  (registers)
-from baselines.gated_scan.doubling import doubled, rounds
-from baselines.gated_scan.flash_linear_attention import FLA
-from kernels.gated_scan.spec import gated_scan, recurrence
+import baselines.scan.gated_scan.recurrent  # noqa: F401  (registers)
+from baselines.scan.gated_scan.doubling import doubled, rounds
+from baselines.scan.gated_scan.flash_linear_attention import FLA
+from kernels.scan.gated_scan.spec import gated_scan, recurrence
 from suite import Problem
 from suite.calling import Call
 from suite.checking import check_case

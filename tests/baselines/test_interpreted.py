@@ -19,15 +19,15 @@ import triton.language as tl
 from triton.runtime.autotuner import Autotuner
 from triton.runtime.interpreter import TensorHandle
 
-import baselines.lightning_attention.flash_linear_attention
-import baselines.lightning_attention.lightning_attn
 import baselines.mlstm.nxai
-import baselines.selective_scan.mamba
-import baselines.ssd.mamba_ssm
-from kernels.lightning_attention.spec import lightning_attention
+import baselines.scalar_decay.lightning_attention.flash_linear_attention
+import baselines.scalar_decay.lightning_attention.lightning_attn
+import baselines.scalar_decay.ssd.mamba_ssm
+import baselines.scan.selective_scan.mamba
 from kernels.mlstm.spec import mlstm
-from kernels.selective_scan.spec import selective_scan
-from kernels.ssd.spec import ssd
+from kernels.scalar_decay.lightning_attention.spec import lightning_attention
+from kernels.scalar_decay.ssd.spec import ssd
+from kernels.scan.selective_scan.spec import selective_scan
 from suite import Operator, Problem
 from suite.checking import Check, Checker
 from suite.inputs import draw_inputs

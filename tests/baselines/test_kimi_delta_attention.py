@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-import baselines.kimi_delta_attention.flash_linear_attention
-import baselines.kimi_delta_attention.pytorch  # noqa: F401  (registers)
+import baselines.channel_delta.kimi_delta_attention.flash_linear_attention
+import baselines.channel_delta.kimi_delta_attention.pytorch  # noqa: F401  (registers)
+from baselines.channel_delta.kimi_delta_attention.flash_linear_attention import FLA
+from baselines.channel_delta.kimi_delta_attention.pytorch import naive, torch_chunk
 from baselines.channel_delta.parallel import scores
-from baselines.kimi_delta_attention.flash_linear_attention import FLA
-from baselines.kimi_delta_attention.pytorch import naive, torch_chunk
-from kernels.kimi_delta_attention.spec import kimi_delta_attention, recurrence
+from kernels.channel_delta.kimi_delta_attention.spec import kimi_delta_attention, recurrence
 from suite import Problem
 from suite.checking import check_case
 from suite.inputs import draw_inputs

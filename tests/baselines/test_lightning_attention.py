@@ -11,11 +11,11 @@ from types import ModuleType
 import pytest
 import torch
 
-import baselines.lightning_attention.flash_linear_attention
-import baselines.lightning_attention.lightning_attn
-import baselines.lightning_attention.pytorch  # noqa: F401  (registers)
-from kernels.common.linear_state.recurrence import decayed_recurrence
-from kernels.lightning_attention.spec import LAYERS, lightning_attention, log_decays
+import baselines.scalar_decay.lightning_attention.flash_linear_attention
+import baselines.scalar_decay.lightning_attention.lightning_attn
+import baselines.scalar_decay.lightning_attention.pytorch  # noqa: F401  (registers)
+from kernels.scalar_decay.lightning_attention.spec import LAYERS, lightning_attention, log_decays
+from kernels.scalar_decay.reference import decayed_recurrence
 from suite import Problem
 from suite.calling import Call
 from suite.checking import check_case

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-import baselines.linear_attention.chunk as chunk_module
-import baselines.linear_attention.step  # noqa: F401  (registers)
-from baselines.linear_attention.chunk import torch_chunk
-from baselines.linear_attention.naive import naive
-from kernels.linear_attention.spec import linear_attention, recurrence
+import baselines.scalar_decay.linear_attention.chunk as chunk_module
+import baselines.scalar_decay.linear_attention.step  # noqa: F401  (registers)
+from baselines.scalar_decay.linear_attention.chunk import torch_chunk
+from baselines.scalar_decay.linear_attention.naive import naive
+from kernels.scalar_decay.linear_attention.spec import linear_attention, recurrence
 from suite import Problem
 from suite.checking import check_case
 from suite.inputs import draw_inputs

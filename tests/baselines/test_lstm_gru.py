@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-import baselines.gru.torch_gru
-import baselines.lstm.torch_lstm  # noqa: F401  (registers)
-from kernels.gru.spec import gru
-from kernels.lstm.spec import lstm
+import baselines.cells.gru.torch_gru
+import baselines.cells.lstm.torch_lstm  # noqa: F401  (registers)
+from kernels.cells.gru.spec import gru
+from kernels.cells.lstm.spec import lstm
 from suite import Operator, Problem
 from suite.checking import check_case
 from suite.inputs import draw_inputs, flat

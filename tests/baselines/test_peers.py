@@ -12,7 +12,7 @@ import pytest
 from packaging.requirements import Requirement as Line
 
 from baselines import fla_core
-from kernels.linear_attention.spec import linear_attention
+from kernels.scalar_decay.linear_attention.spec import linear_attention
 from suite import Requirement
 from suite.discovery import discover
 from tests.baselines.delta_rules import parameters
@@ -127,7 +127,7 @@ def answer(code: str, **environment: str) -> str:
 @pytest.mark.usefixtures("installed_fla")
 def test_fla_is_held_to_its_own_kernels_and_says_so() -> None:
     code = """
-from baselines.linear_attention.flash_linear_attention import FLA
+from baselines.scalar_decay.linear_attention.flash_linear_attention import FLA
 import fla.ops.common.chunk_h as module
 dispatched = module.chunk_fwd_h.__code__.co_filename != module.__file__
 print(FLA.missing(), FLA.backend(), "dispatched" if dispatched else "its own", sep=" | ")

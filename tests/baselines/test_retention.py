@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from baselines.retention.pytorch import naive, torch_chunk
-from kernels.retention.spec import log_decays, retention
+from baselines.scalar_decay.retention.pytorch import naive, torch_chunk
+from kernels.scalar_decay.retention.spec import log_decays, retention
 from suite import Problem
 from suite.checking import check_case
 from suite.discovery import discover

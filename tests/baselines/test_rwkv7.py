@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-import baselines.rwkv7.pytorch  # noqa: F401  (registers)
-from baselines.rwkv7.flash_linear_attention import FLA, LOWER_BOUND
-from baselines.rwkv7.pytorch import naive, torch_chunk
-from kernels.rwkv7.spec import DECAY_RANGE, recurrence, rwkv7
+import baselines.channel_delta.rwkv7.pytorch  # noqa: F401  (registers)
+from baselines.channel_delta.rwkv7.flash_linear_attention import FLA, LOWER_BOUND
+from baselines.channel_delta.rwkv7.pytorch import naive, torch_chunk
+from kernels.channel_delta.rwkv7.spec import DECAY_RANGE, recurrence, rwkv7
 from suite import Problem
 from suite.checking import check_case
 from suite.inputs import draw_inputs

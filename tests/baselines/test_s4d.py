@@ -6,15 +6,15 @@ import math
 
 import pytest
 
-import baselines.s4d.recurrent  # noqa: F401  (registers)
-from baselines.s4d.recurrent import fft_size
-from kernels.s4d.spec import s4d
+import baselines.scan.s4d.recurrent  # noqa: F401  (registers)
+from baselines.scan.s4d.recurrent import fft_size
+from kernels.scan.s4d.spec import s4d
 from suite import Problem
 from suite.checking import check_case
 from suite.discovery import ROOT
 from suite.inputs import draw_inputs
 from suite.targets import aim
-from tests.kernels.s4d.forms import forms, problem_of, table, times
+from tests.kernels.scan.s4d.forms import forms, problem_of, table, times
 
 GRADIENTS = {"o", "du", "dlog_dt", "dA_real", "dA_imag", "dC", "dD"}
 STATE = {"final_state", "dinitial_state"}
@@ -94,4 +94,4 @@ def test_products_with_chunks_have_the_lowest_floor(B: int, N: int) -> None:
 
 def test_the_readme_has_the_forms_as_the_command_prints_them() -> None:
     with aim("sm_90"):
-        assert table("NVIDIA H200", 8192, 64) in (ROOT / "kernels/s4d/README.md").read_text(encoding="utf-8")
+        assert table("NVIDIA H200", 8192, 64) in (ROOT / "kernels/scan/s4d/README.md").read_text(encoding="utf-8")

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.nn.attention import SDPBackend
 
-from baselines.softmax_attention.sdpa import BACKENDS, attend
-from kernels.softmax_attention.spec import softmax_attention
+from baselines.attention.softmax_attention.sdpa import BACKENDS, attend
+from kernels.attention.softmax_attention.spec import softmax_attention
 from suite import Problem
 from suite.checking import check_case
 from suite.errors import Unsupported

@@ -7,9 +7,9 @@ from types import ModuleType
 
 import pytest
 
-import baselines.selective_scan.mamba
-import baselines.selective_scan.recurrent  # noqa: F401  (registers)
-from kernels.selective_scan.spec import recurrence, selective_scan
+import baselines.scan.selective_scan.mamba
+import baselines.scan.selective_scan.recurrent  # noqa: F401  (registers)
+from kernels.scan.selective_scan.spec import recurrence, selective_scan
 from suite import Problem
 from suite.calling import Call
 from suite.checking import check_case

@@ -9,14 +9,14 @@ from types import ModuleType
 import pytest
 import torch
 
-import baselines.sliding_window_attention.flash_attention
-import baselines.sliding_window_attention.flash_linear_attention
-import baselines.sliding_window_attention.naive
-import baselines.sliding_window_attention.sdpa  # noqa: F401  (registers)
-from baselines.sliding_window_attention import flex
-from baselines.softmax_attention.flash_linear_attention import FLA
-from kernels.sliding_window_attention.spec import sliding_window_attention, windowed_attention
-from kernels.softmax_attention.spec import attention, softmax_attention
+import baselines.attention.sliding_window_attention.flash_attention
+import baselines.attention.sliding_window_attention.flash_linear_attention
+import baselines.attention.sliding_window_attention.naive
+import baselines.attention.sliding_window_attention.sdpa  # noqa: F401  (registers)
+from baselines.attention.sliding_window_attention import flex
+from baselines.attention.softmax_attention.flash_linear_attention import FLA
+from kernels.attention.sliding_window_attention.spec import sliding_window_attention, windowed_attention
+from kernels.attention.softmax_attention.spec import attention, softmax_attention
 from suite import Problem
 from suite.checking import check_case
 from suite.inputs import draw_inputs

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-import baselines.softmax_attention.naive
-import baselines.softmax_attention.sdpa  # noqa: F401  (registers)
-from kernels.softmax_attention.spec import pairs, softmax_attention
+import baselines.attention.softmax_attention.naive
+import baselines.attention.softmax_attention.sdpa  # noqa: F401  (registers)
+from kernels.attention.softmax_attention.spec import pairs, softmax_attention
 from suite import Problem
 from suite.checking import check_case
 

@@ -10,13 +10,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-import baselines.gated_delta_rule.flash_linear_attention
-import baselines.ssd.flash_linear_attention
-import baselines.ssd.mamba_ssm  # noqa: F401  (registers)
-from baselines.ssd.pytorch import naive, torch_chunk
-from kernels.common.linear_state.recurrence import decayed_recurrence
-from kernels.gated_delta_rule.spec import gated_delta_rule
-from kernels.ssd.spec import recurrence, ssd
+import baselines.delta.gated_delta_rule.flash_linear_attention
+import baselines.scalar_decay.ssd.flash_linear_attention
+import baselines.scalar_decay.ssd.mamba_ssm  # noqa: F401  (registers)
+from baselines.scalar_decay.ssd.pytorch import naive, torch_chunk
+from kernels.delta.gated_delta_rule.spec import gated_delta_rule
+from kernels.scalar_decay.reference import decayed_recurrence
+from kernels.scalar_decay.ssd.spec import recurrence, ssd
 from suite import Problem
 from suite.calling import Call
 from suite.checking import check_case

@@ -8,10 +8,10 @@ from types import ModuleType
 import pytest
 import torch
 
-import baselines.taylor_attention.flash_linear_attention  # noqa: F401  (registers)
-from baselines.linear_attention.based import BASED
-from kernels.taylor_attention.orders import pair_flops
-from kernels.taylor_attention.spec import taylor_attention
+import baselines.feature_maps.taylor_attention.flash_linear_attention  # noqa: F401  (registers)
+from baselines.scalar_decay.linear_attention.based import BASED
+from kernels.feature_maps.taylor_attention.orders import pair_flops
+from kernels.feature_maps.taylor_attention.spec import taylor_attention
 from suite import Problem
 from suite.calling import Call
 from suite.checking import check_case

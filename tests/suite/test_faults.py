@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-import baselines.softmax_attention.flash_attention  # noqa: F401  (registers)
-from kernels.softmax_attention.spec import softmax_attention
+import baselines.attention.softmax_attention.flash_attention  # noqa: F401  (registers)
+from kernels.attention.softmax_attention.spec import softmax_attention
 from suite.faults import classify
 
 PEER = softmax_attention.implementations["flash_attn_4"]
@@ -51,7 +51,7 @@ def test_another_assertion_of_a_peer_s_library_is_an_error(message: str) -> None
     (RuntimeError, "flash_attn.cute", PEER),
     (TypeError, "flash_attn.cute", PEER),
     (AssertionError, "flash_attn_other", PEER),
-    (AssertionError, "kernels.common.flash.function", PEER),
+    (AssertionError, "kernels.attention.autograd", PEER),
     (NotImplementedError, "torch.nn", PEER),
     (AssertionError, "flash_attn.cute", replace(PEER, origin="ours")),
     (AssertionError, "flash_attn.cute", replace(PEER, requires=None)),

@@ -11,13 +11,13 @@ from unittest.mock import patch
 import pytest
 import torch
 
-from baselines.kimi_delta_attention.pytorch import naive as naive_kimi
-from baselines.rwkv7.pytorch import naive as naive_rwkv7
-from kernels.common.channel_delta import plan
-from kernels.kimi_delta_attention import spec as kimi
-from kernels.kimi_delta_attention.chunk import chunk_kimi_delta_attention
-from kernels.rwkv7 import spec as rwkv7
-from kernels.rwkv7.chunk import chunk_rwkv7
+from baselines.channel_delta.kimi_delta_attention.pytorch import naive as naive_kimi
+from baselines.channel_delta.rwkv7.pytorch import naive as naive_rwkv7
+from kernels.channel_delta import plan
+from kernels.channel_delta.kimi_delta_attention import spec as kimi
+from kernels.channel_delta.kimi_delta_attention.chunk import chunk_kimi_delta_attention
+from kernels.channel_delta.rwkv7 import spec as rwkv7
+from kernels.channel_delta.rwkv7.chunk import chunk_rwkv7
 from suite import Problem
 from suite.checking import check_case
 from suite.inputs import draw_inputs

@@ -14,10 +14,10 @@ import math
 import torch
 import torch.nn.functional as F
 
-from baselines.kimi_delta_attention.pytorch import torch_chunk
-from kernels.kimi_delta_attention.spec import recurrence
+from baselines.channel_delta.kimi_delta_attention.pytorch import torch_chunk
+from kernels.channel_delta.kimi_delta_attention.spec import recurrence
 from suite.numerics import difference
-from tests.kernels.delta_state.precision import CHUNK, KEYS, LENGTHS, K, Keys, V, inverse
+from tests.kernels.delta.precision import CHUNK, KEYS, LENGTHS, K, Keys, V, inverse
 
 LEVELS = CHUNK.bit_length() - 1
 WIDTH, WIDEST, NARROWEST = 32, 100.0, 3

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from kernels.common.channel_delta.plan import candidates, executed, key, launched, of_problem, plan
-from kernels.kimi_delta_attention.chunk import chunk_kimi_delta_attention
-from kernels.kimi_delta_attention.decode import step_kimi_delta_attention
-from kernels.rwkv7.chunk import chunk_rwkv7
+from kernels.channel_delta.kimi_delta_attention.chunk import chunk_kimi_delta_attention
+from kernels.channel_delta.kimi_delta_attention.decode import step_kimi_delta_attention
+from kernels.channel_delta.plan import candidates, executed, key, launched, of_problem, plan
+from kernels.channel_delta.rwkv7.chunk import chunk_rwkv7
 from suite import Problem
 from suite.errors import UsageError
 from suite.targets import REPRESENTATIVES, aim

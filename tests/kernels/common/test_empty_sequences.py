@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import torch
 
-import kernels.common.channel_delta.plan
-import kernels.common.channel_state.plan
-import kernels.common.delta_state.plan
-import kernels.common.linear_state.plan
-import kernels.common.scan.plan
+import kernels.channel_decay.plan
+import kernels.channel_delta.plan
+import kernels.delta.plan
 import kernels.mlstm.plan
-import kernels.s4d.plan
+import kernels.scalar_decay.plan
+import kernels.scan.plan
+import kernels.scan.s4d.plan
 from suite import Problem
 from suite.guarding import Guard
 from suite.inputs import each, flat
@@ -39,13 +39,13 @@ SMS = {"on-chip": 1, "segments": 4096}
 TOKENS, LONG = 36, 76
 # The least segments here, of chunks or, for scans, of tokens: few tokens are two segments then.
 LEAST = {
-    kernels.common.channel_delta.plan: ("MIN_CHUNKS", 1),
-    kernels.common.channel_state.plan: ("MIN_CHUNKS", 1),
-    kernels.common.delta_state.plan: ("MIN_CHUNKS", 1),
-    kernels.common.linear_state.plan: ("MIN_CHUNKS", 1),
+    kernels.channel_delta.plan: ("MIN_CHUNKS", 1),
+    kernels.channel_decay.plan: ("MIN_CHUNKS", 1),
+    kernels.delta.plan: ("MIN_CHUNKS", 1),
+    kernels.scalar_decay.plan: ("MIN_CHUNKS", 1),
     kernels.mlstm.plan: ("MIN_CHUNKS", 1),
-    kernels.common.scan.plan: ("LEAST", 32),
-    kernels.s4d.plan: ("LEAST", 32),
+    kernels.scan.plan: ("LEAST", 32),
+    kernels.scan.s4d.plan: ("LEAST", 32),
 }
 LONGER = ("gated_delta_rule", "gated_scan", "selective_scan", "s4d")
 # Those whose kernels take long in the interpreter, however small a head is.

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from kernels.linear_attention.chunk import chunk_linear_attention
-from kernels.linear_attention.spec import linear_attention
+from kernels.scalar_decay.linear_attention.chunk import chunk_linear_attention
+from kernels.scalar_decay.linear_attention.spec import linear_attention
 from suite import Problem
 from suite.calling import Call
 from suite.errors import UsageError

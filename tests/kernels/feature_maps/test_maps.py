@@ -7,11 +7,11 @@ import math
 import pytest
 import torch
 
-import baselines.linear_attention.chunk  # noqa: F401  (registers)
+import baselines.scalar_decay.linear_attention.chunk  # noqa: F401  (registers)
 from kernels.feature_maps.maps import favor_features, taylor_features
 from kernels.feature_maps.projections import orthogonal
 from kernels.feature_maps.registry import FEATURE_MAPS, NAMES, FeatureMap, map_named, register
-from kernels.linear_attention.spec import linear_attention
+from kernels.scalar_decay.linear_attention.spec import linear_attention
 from suite import Problem
 from suite.checking import check_case
 from suite.errors import DiscoveryError, UsageError

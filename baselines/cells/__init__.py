@@ -1,0 +1,1 @@
+"""Baselines of recurrent cells: LSTM and GRU."""

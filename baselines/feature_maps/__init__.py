@@ -1,0 +1,1 @@
+"""Baselines of attention by feature maps."""

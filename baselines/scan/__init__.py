@@ -1,0 +1,1 @@
+"""Baselines of scans with a diagonal state."""

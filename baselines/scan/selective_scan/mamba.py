@@ -1,0 +1,80 @@
+"""The selective scan of mamba_ssm: adapters to its CUDA kernel and its Triton decode step. CUDA only.
+
+Entries: mamba_ssm.ops.selective_scan_interface.selective_scan_fn on u, delta, z [B, D, T] and B, C [B, G, N, T], and
+mamba_ssm.ops.triton.selective_state_update.selective_state_update on a state [B, D, N]. The transposition of tokens and
+channels is done by PyTorch and belongs to the time, as it does in a model whose layers have channels last.
+It takes no initial state and no packed sequences. Its offsets are 32 bits wide: beyond 2^31 elements it is refused.
+Source: Gu and Dao 2023, github.com/state-spaces/mamba.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from kernels.scan.selective_scan.spec import selective_scan
+from suite import Problem, Requirement
+from suite.problem import Value
+
+MAX_ELEMENTS = 2**31
+MAX_MODES = 256
+
+
+def requirement(module: str) -> Requirement:
+    """mamba-ssm 2 with one of its modules; importing any of them imports its CUDA extension."""
+    return Requirement(
+        module, "mamba-ssm", ">=2.2,<3",
+        "pip install --no-build-isolation 'mamba-ssm>=2.2,<3', which needs torch and builds with nvcc",
+        extra="peers-mamba",
+    )  # fmt: skip
+
+
+MAMBA = requirement("mamba_ssm")
+
+
+def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
+    """Why selective_scan_fn can not serve a problem, or None."""
+    p = problem
+    if p.K > MAX_MODES:
+        return f"mamba_ssm's selective_scan_fn takes at most {MAX_MODES} modes, not K{p.K}"
+    if p.B * p.T * p.HS * p.V >= MAX_ELEMENTS:
+        return "mamba_ssm's selective_scan_fn has 32-bit offsets: B x T x channels has to stay below 2^31"
+    return None
+
+
+@selective_scan.implementation(
+    "mamba_ssm", origin="peer", devices={"cuda"}, requires=MAMBA, supports=supports, deterministic=False
+)
+def mamba_ssm_scan(
+    u: torch.Tensor, delta: torch.Tensor, A: torch.Tensor, B: torch.Tensor, C: torch.Tensor, D: torch.Tensor,
+    z: torch.Tensor, delta_bias: torch.Tensor,
+) -> tuple[torch.Tensor, None]:  # fmt: skip
+    """Shapes as in the operator's spec -> (o [B,T,HS,V], None)."""
+    from mamba_ssm.ops.selective_scan_interface import selective_scan_fn  # pyright: ignore[reportMissingImports]
+
+    heads = u.shape[2:]
+    channels_first = [x.flatten(2).transpose(1, 2).contiguous() for x in (u, delta, z)]
+    modes = [x.permute(0, 2, 3, 1).contiguous() for x in (B, C)]
+    o = selective_scan_fn(
+        channels_first[0], channels_first[1], A.flatten(0, 1), *modes, D=D.flatten(), z=channels_first[2],
+        delta_bias=delta_bias.flatten(), delta_softplus=True,
+    )  # fmt: skip
+    return o.transpose(1, 2).unflatten(2, heads), None
+
+
+@selective_scan.implementation("mamba_ssm_step", origin="peer", devices={"cuda"}, passes={"decode"}, requires=MAMBA)
+def mamba_ssm_step(
+    u: torch.Tensor, delta: torch.Tensor, A: torch.Tensor, B: torch.Tensor, C: torch.Tensor, D: torch.Tensor,
+    z: torch.Tensor, delta_bias: torch.Tensor, *, state: torch.Tensor,
+) -> torch.Tensor:  # fmt: skip
+    """One token of each input -> o [B,1,HS,V]; the kernel updates a view of `state` in place, channels before modes."""
+    from mamba_ssm.ops.triton.selective_state_update import (  # pyright: ignore[reportMissingImports]
+        selective_state_update,
+    )
+
+    # Heads are the library's, so that the transposed state is a view: [B, HS, V, N].
+    return selective_state_update(
+        state.transpose(2, 3), u[:, 0], delta[:, 0], A, B[:, 0], C[:, 0], D=D, z=z[:, 0], dt_bias=delta_bias,
+        dt_softplus=True,
+    )[:, None]  # fmt: skip

@@ -1,0 +1,88 @@
+"""Combining the parts of a pair, each (o, l, m) as `attend` left it, in the order of the cache.
+
+    m = max_i m_i        o = sum_i 2^(m_i - m) o_i / sum_i 2^(m_i - m) l_i
+
+The operation is associative and commutative; the order is fixed all the same, so that two runs agree bit for bit.
+"""
+
+# Triton types a device function as one that never returns, and constexpr parameters as no plain values.
+# pyright: reportGeneralTypeIssues=false, reportArgumentType=false
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from kernels.attention.attention_decode.device import length_of, row_index
+from kernels.attention.attention_decode.split import span_of
+from kernels.attention.attention_decode.stream import all_tiles, owner_of, tile_counts
+
+
+@triton.jit
+def owners_of(lengths, n, pair, length, B, T, programs, BN: tl.constexpr, PAIRS: tl.constexpr, BB: tl.constexpr):
+    """(first program of a stream that has tiles of a pair, how many programs have some)."""
+    tiles = all_tiles(lengths, B, T, BN, PAIRS, BB)
+    own = tl.cdiv(length, BN)
+    if lengths is None:
+        begin = n * own * PAIRS
+    else:
+        counts = tile_counts(lengths, B, BN, PAIRS, BB)
+        begin = tl.sum(tl.where(tl.arange(0, BB) < n, counts, 0), 0)
+    begin += pair * own
+    first = owner_of(begin, tiles, programs)
+    last = owner_of(begin + own - 1, tiles, programs)
+    return first, tl.where(own > 0, last - first + 1, 0)
+
+
+@triton.jit(do_not_specialize=["B", "T", "programs"])
+def attention_decode_combine_kernel(
+    parts, sums, maxima, lengths, o, B, T, programs,
+    Q: tl.constexpr, H: tl.constexpr, HK: tl.constexpr, V: tl.constexpr, WIDTH: tl.constexpr, BN: tl.constexpr,
+    R: tl.constexpr, BLOCKS: tl.constexpr, BB: tl.constexpr, SPLITS: tl.constexpr, MANY: tl.constexpr,
+):  # fmt: skip
+    """o of one query row from the parts of its pair, MANY at a time; SPLITS is 0 where they are a stream's.
+
+    Grid:    sequences x HK x query rows of a kv head x slices of V, one axis, slices fastest.
+    On chip: o [WIDTH], m and l of one row, fp32.
+    Reads and writes: lengths; (o, l, m) of the row's parts once; o once. A stream's pair that lies whole in one share
+             has no parts: its o is there already. That of a sequence without tokens is 0.
+    """
+    pid = tl.program_id(0)
+    SLICES: tl.constexpr = (V + WIDTH - 1) // WIDTH
+    GROUP: tl.constexpr = H // HK
+    ROWS: tl.constexpr = Q * GROUP
+    row = pid // SLICES % ROWS
+    h = pid // (SLICES * ROWS) % HK
+    n = pid // (SLICES * ROWS * HK)
+    pair = h * BLOCKS + row // R
+    length = length_of(lengths, n, T)
+    if SPLITS > 0:
+        first = (n * HK * BLOCKS + pair) * SPLITS
+        _, size = span_of(length, 0, BN, SPLITS)
+        count = tl.cdiv(tl.cdiv(length, BN), tl.maximum(size, 1))
+    else:
+        owner, count = owners_of(lengths, n, pair, length, B, T, programs, BN, HK * BLOCKS, BB)
+        first = owner + n * HK * BLOCKS + pair
+        if count == 1:
+            return
+    vv = pid % SLICES * WIDTH + tl.arange(0, WIDTH)
+    b_o = tl.zeros([WIDTH], tl.float32)
+    total = tl.sum(tl.zeros([WIDTH], tl.float32), 0)
+    largest = total - float("inf")
+    for chosen in range(0, count, MANY):
+        i = chosen + tl.arange(0, MANY)
+        within = (first + i).to(tl.int64) * R + row % R
+        there = i < count
+        b_max = tl.load(maxima + within, mask=there, other=float("-inf"))
+        b_sum = tl.load(sums + within, mask=there, other=0.0)
+        b_part = tl.load(parts + within[:, None] * V + vv[None, :], mask=there[:, None] & (vv < V)[None, :], other=0.0)
+        larger = tl.maximum(largest, tl.max(b_max, 0))
+        # A row may see nothing of any part: -inf - -inf is no number.
+        shift = tl.where(larger == float("-inf"), 0.0, larger)
+        weight = tl.exp2(b_max - shift)
+        kept = tl.exp2(largest - shift)
+        b_o = b_o * kept + tl.sum(weight[:, None] * b_part, 0)
+        total = total * kept + tl.sum(weight * b_sum, 0)
+        largest = larger
+    at = o + row_index(row, n, h, Q, H, GROUP) * V + vv
+    tl.store(at, (b_o / tl.where(total > 0.0, total, 1.0)).to(o.dtype.element_ty), mask=vv < V)

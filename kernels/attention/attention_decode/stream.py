@@ -1,0 +1,99 @@
+"""Stream-K: the tiles of all pairs in one row, cut into equal shares, one a program (Sanovar et al. 2024).
+
+The order is sequence, kv head and block of rows, tile. A program's share may end one pair, hold whole ones and begin
+another. From one piece to the next either the program or the pair is one further, so program + pair numbers the parts.
+"""
+
+# Triton types a device function as one that never returns, and constexpr parameters as no plain values.
+# pyright: reportGeneralTypeIssues=false, reportArgumentType=false
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from kernels.attention.attention_decode.device import attend, length_of, load_queries, store_output, store_part
+
+
+@triton.jit
+def tile_counts(lengths, B, BN: tl.constexpr, PAIRS: tl.constexpr, BB: tl.constexpr):
+    """Tiles of each sequence with all its pairs [BB]; zero beyond B."""
+    n = tl.arange(0, BB)
+    return tl.cdiv(tl.load(lengths + n, mask=n < B, other=0), BN) * PAIRS
+
+
+@triton.jit
+def all_tiles(lengths, B, T, BN: tl.constexpr, PAIRS: tl.constexpr, BB: tl.constexpr):
+    """Tiles of all sequences."""
+    return tl.cdiv(T, BN) * PAIRS * B if lengths is None else tl.sum(tile_counts(lengths, B, BN, PAIRS, BB), 0)
+
+
+@triton.jit
+def sequence_of(tile, lengths, B, T, BN: tl.constexpr, PAIRS: tl.constexpr, BB: tl.constexpr):
+    """The sequence that a tile belongs to, and the first tile of that sequence."""
+    if lengths is None:
+        own = tl.cdiv(T, BN) * PAIRS
+        n = tile // own
+        begin = n * own
+    else:
+        counts = tile_counts(lengths, B, BN, PAIRS, BB)
+        before = tl.cumsum(counts, 0) <= tile
+        n = tl.sum(before.to(tl.int32), 0)
+        begin = tl.sum(tl.where(before, counts, 0), 0)
+    return n, begin
+
+
+@triton.jit
+def share_start(p, tiles, programs):
+    """The first tile of program p's share: shares differ by one tile at most, the larger ones first."""
+    return p * (tiles // programs) + tl.minimum(p, tiles % programs)
+
+
+@triton.jit
+def owner_of(tile, tiles, programs):
+    """The program whose share holds a tile: the inverse of share_start."""
+    size = tiles // programs
+    larger = tiles % programs * (size + 1)
+    return tl.where(tile < larger, tile // (size + 1), tiles % programs + (tile - larger) // tl.maximum(size, 1))
+
+
+@triton.jit(do_not_specialize=["B", "T", "PAGES", "factor"])
+def attention_decode_stream_kernel(
+    q, k, v, table, lengths, o, parts, sums, maxima, B, T, PAGES, factor,
+    Q: tl.constexpr, H: tl.constexpr, HK: tl.constexpr, K: tl.constexpr, V: tl.constexpr, BK: tl.constexpr,
+    BV: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, R: tl.constexpr, BLOCKS: tl.constexpr, BB: tl.constexpr,
+    PAGE: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """o = softmax(s q k^T) v over an equal share of all pairs' tiles, pair by pair.
+
+    Grid:    programs, as many as are resident at once.
+    On chip: q^T [K, BM] in its dtype, o^T [V, BM], m and l [BM] in fp32; tiles of k and v pass by.
+    Reads:   a kv head's rows of the cache once, s (K + V) bytes each; q once a piece; lengths; 4 bytes a page and kv
+             head.
+    Writes:  o of the pairs that it holds whole; (o, l, m) of its parts, at most two, 4 (V + 2) bytes a query row.
+    """
+    p = tl.program_id(0)
+    GROUP: tl.constexpr = H // HK
+    tiles = all_tiles(lengths, B, T, BN, HK * BLOCKS, BB)
+    at = share_start(p, tiles, tl.num_programs(0))
+    end = share_start(p + 1, tiles, tl.num_programs(0))
+    while at < end:
+        n, begin = sequence_of(at, lengths, B, T, BN, HK * BLOCKS, BB)
+        length = length_of(lengths, n, T)
+        own = tl.cdiv(length, BN)
+        pair = (at - begin) // own
+        low = (at - begin) % own
+        high = tl.minimum(own, low + end - at)
+        h = pair // BLOCKS
+        row = pair % BLOCKS * R + tl.arange(0, BM)
+        b_q = load_queries(q, n, h, row, Q, H, GROUP, K, BK)
+        b_o, total, largest = attend(
+            b_q, k, v, table, n, h, row, low, high, length, T, PAGES, factor,
+            Q, HK, GROUP, K, V, BK, BV, BM, BN, PAGE, PRECISION,
+        )  # fmt: skip
+        if high - low == own:
+            store_output(o, b_o, total, n, h, row, Q, H, GROUP, V, BV)
+        else:
+            part = p + n * (HK * BLOCKS) + pair
+            store_part(parts, sums, maxima, b_o, total, largest, part, row, R, Q * GROUP, V, BV)
+        at += high - low

@@ -1,0 +1,116 @@
+"""The backward kernel of dk and dv, by blocks of keys: a head of keys sums over all query heads that share it.
+
+    dv_j = sum_i p_ij do_i      dk_j = s sum_i dS_ij q_i      p and dS as in backward_dq.py
+
+Scores are computed transposed, keys in rows, so that both products take them from registers as they are. A query's lse
+and delta are then one number a column, which every thread would have to hold for all its columns; so they are what the
+products k q^T and v do^T start from.
+"""
+
+# Triton types a device function, tl.range too, as one that never returns, and constexpr parameters as no plain values.
+# pyright: reportGeneralTypeIssues=false, reportArgumentType=false
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from kernels.attention.device import hidden, load_tile, locate, scalar_row, spans, store_tile
+
+
+@triton.jit
+def _collect(
+    b_dk, b_dv, b_k, b_v, q, do, lse, delta, sequence, head, start, low, high, length, window, factor,
+    Q_STRIDE: tl.constexpr, O_STRIDE: tl.constexpr, K: tl.constexpr, V: tl.constexpr, BM: tl.constexpr,
+    BN: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, DILATION: tl.constexpr, MASKED: tl.constexpr,
+    CAUSAL: tl.constexpr, WINDOWED: tl.constexpr, LOADS: tl.constexpr, SPECIAL: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """What queries low .. high of one head add to a block's (dk / s, dv); MASKED: not every key is seen by all."""
+    # Read a step ahead, since the first product of a step starts from it. Queries beyond the end weigh nothing.
+    queries = low + tl.arange(0, BM)
+    b_lse = tl.load(lse + queries * DILATION, mask=queries < length, other=float("inf"))
+    for at in tl.range(low, high, BM, warp_specialize=SPECIAL):
+        b_q = load_tile(q, sequence, head, at, length, Q_STRIDE, BM, K, BK, MASKED, LOADS)  # [BM, BK]
+        b_do = load_tile(do, sequence, head, at, length, O_STRIDE, BM, V, BV, MASKED, LOADS)  # [BM, BV]
+        queries = at + tl.arange(0, BM)
+        b_s = tl.broadcast_to(-b_lse[None, :], [BN, BM])
+        b_ds = tl.broadcast_to(
+            -tl.load(delta + queries * DILATION, mask=queries < length, other=0.0)[None, :], [BN, BM]
+        )
+        queries += BM
+        b_lse = tl.load(lse + queries * DILATION, mask=queries < length, other=float("inf"))
+        b_s = tl.dot(b_k, tl.trans(b_q), b_s, input_precision=PRECISION)  # [BN, BM]
+        if MASKED:
+            keys = start + tl.arange(0, BN)[:, None]
+            b_s = hidden(b_s, queries[None, :] - BM, keys, length, window, CAUSAL, WINDOWED)
+        b_p = tl.exp2(b_s * factor)
+        b_dv = tl.dot(b_p.to(b_do.dtype), b_do, b_dv, input_precision=PRECISION)
+        b_ds = b_p * tl.dot(b_v, tl.trans(b_do), b_ds, input_precision=PRECISION)
+        b_dk = tl.dot(b_ds.to(b_q.dtype), b_q, b_dk, input_precision=PRECISION)
+    return b_dk, b_dv
+
+
+@triton.jit(do_not_specialize=["T", "blocks", "rows", "section", "window"])
+def flash_bwd_dk_dv_kernel(
+    q, k, v, do, lse, delta, dk, dv, cu_seqlens, scale, factor, T, blocks, rows, section, window,
+    H: tl.constexpr, HK: tl.constexpr, K: tl.constexpr, V: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
+    BK: tl.constexpr, BV: tl.constexpr, DILATION: tl.constexpr, CAUSAL: tl.constexpr, WINDOWED: tl.constexpr,
+    LOADS: tl.constexpr, SPECIAL: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """dk = s dS^T q and dv = p^T do, summed over the H / HK query heads of a key head; factor is s log2(e).
+
+    Grid:    blocks of BN keys x sequences x residues x HK, one axis; see `locate`.
+    On chip: a block's k [BN, K] and v [BN, V] in their dtype; dk [BN, K] and dv [BN, V] in fp32.
+    Reads:   k, v; q, do, lse, delta once for each block of keys that any of a tile's queries sees, from L2 mostly.
+    Writes:  dk [B, T, HK, K], dv [B, T, HK, V].
+    Bytes a token: s HK (2 K + 2 V), and H (s (K + V) + 8) at least once.
+    """
+    group, n, first, length, block = locate(T, blocks, rows, section, cu_seqlens, HK, DILATION, False)
+    start = block * BN
+    if start >= length:
+        return
+    SHARED: tl.constexpr = H // HK
+    Q_STRIDE: tl.constexpr = DILATION * H * K
+    O_STRIDE: tl.constexpr = DILATION * H * V
+    K_STRIDE: tl.constexpr = DILATION * HK * K
+    V_STRIDE: tl.constexpr = DILATION * HK * V
+    dk += (first * HK + group) * K
+    dv += (first * HK + group) * V
+    if LOADS == "pointers":
+        k += (first * HK + group) * K
+        v += (first * HK + group) * V
+    b_k = load_tile(k, n, group, start, length, K_STRIDE, BN, K, BK, True, LOADS)
+    b_v = load_tile(v, n, group, start, length, V_STRIDE, BN, V, BV, True, LOADS)
+    b_dk = tl.zeros([BN, BK], tl.float32)
+    b_dv = tl.zeros([BN, BV], tl.float32)
+    # Seen from its keys, a window's two sides change places.
+    back = 0 if CAUSAL else window - 1
+    low, full, partial, high = spans(start, BN, BM, length, back, window - 1, CAUSAL or WINDOWED, WINDOWED)
+    # Hoisted out of this loop, what the inner ones share would lie in registers all along, and spill.
+    for shared in tl.range(SHARED, disable_licm=True):
+        h = group * SHARED + shared
+        q_h = q
+        do_h = do
+        if LOADS == "pointers":
+            q_h = q + (first * H + h) * K
+            do_h = do + (first * H + h) * V
+        lse_h = scalar_row(lse, n, first, h, T, H, cu_seqlens)
+        delta_h = scalar_row(delta, n, first, h, T, H, cu_seqlens)
+        if CAUSAL or WINDOWED:
+            b_dk, b_dv = _collect(
+                b_dk, b_dv, b_k, b_v, q_h, do_h, lse_h, delta_h, n, h, start, low, tl.minimum(full, high), length,
+                window, factor, Q_STRIDE, O_STRIDE, K, V, BM, BN, BK, BV, DILATION, True, CAUSAL, WINDOWED, LOADS,
+                SPECIAL, PRECISION,
+            )  # fmt: skip
+        b_dk, b_dv = _collect(
+            b_dk, b_dv, b_k, b_v, q_h, do_h, lse_h, delta_h, n, h, start, full, partial, length,
+            window, factor, Q_STRIDE, O_STRIDE, K, V, BM, BN, BK, BV, DILATION, False, CAUSAL, WINDOWED, LOADS,
+            SPECIAL, PRECISION,
+        )  # fmt: skip
+        b_dk, b_dv = _collect(
+            b_dk, b_dv, b_k, b_v, q_h, do_h, lse_h, delta_h, n, h, start, partial, high, length,
+            window, factor, Q_STRIDE, O_STRIDE, K, V, BM, BN, BK, BV, DILATION, True, CAUSAL, WINDOWED, LOADS,
+            SPECIAL, PRECISION,
+        )  # fmt: skip
+    store_tile(dk, b_dk * scale, start, length, K_STRIDE, BN, K, BK)
+    store_tile(dv, b_dv, start, length, V_STRIDE, BN, V, BV)

@@ -1,0 +1,100 @@
+"""The backward kernel of dq, by blocks of queries, and delta = rowsum(dO . O), which dk and dv need as well.
+
+    p_ij = 2^(f (q_i . k_j - lse_i))      dS_ij = p_ij (do_i . v_j - delta_i)      dq_i = s sum_j dS_ij k_j
+
+with f = s log2(e). The differences are what the products start from: their accumulators begin at -lse and -delta.
+delta is summed where o and do are on chip anyway: a kernel of its own would read both once more.
+"""
+
+# Triton types a device function, tl.range too, as one that never returns, and constexpr parameters as no plain values.
+# pyright: reportGeneralTypeIssues=false, reportArgumentType=false
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from kernels.attention.device import hidden, load_tile, locate, scalar_row, spans, store_tile
+
+
+@triton.jit
+def _collect(
+    b_dq, b_q, b_do, b_lse, b_delta, k, v, sequence, head, start, low, high, length, window, factor,
+    K_STRIDE: tl.constexpr, V_STRIDE: tl.constexpr, K: tl.constexpr, V: tl.constexpr, BM: tl.constexpr,
+    BN: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, MASKED: tl.constexpr, CAUSAL: tl.constexpr,
+    WINDOWED: tl.constexpr, LOADS: tl.constexpr, SPECIAL: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """What keys low .. high add to a block's dq / s; MASKED: not every row sees every key."""
+    for at in tl.range(low, high, BN, warp_specialize=SPECIAL):
+        b_k = load_tile(k, sequence, head, at, length, K_STRIDE, BN, K, BK, MASKED, LOADS)  # [BN, BK]
+        b_v = load_tile(v, sequence, head, at, length, V_STRIDE, BN, V, BV, MASKED, LOADS)  # [BN, BV]
+        b_s = tl.broadcast_to(-b_lse[:, None], [BM, BN])
+        b_s = tl.dot(b_q, tl.trans(b_k), b_s, input_precision=PRECISION)  # [BM, BN]
+        b_ds = tl.broadcast_to(-b_delta[:, None], [BM, BN])
+        b_ds = tl.dot(b_do, tl.trans(b_v), b_ds, input_precision=PRECISION)  # [BM, BN]
+        if MASKED:
+            queries = start + tl.arange(0, BM)[:, None]
+            b_s = hidden(b_s, queries, at + tl.arange(0, BN)[None, :], length, window, CAUSAL, WINDOWED)
+        b_ds *= tl.exp2(b_s * factor)
+        b_dq = tl.dot(b_ds.to(b_k.dtype), b_k, b_dq, input_precision=PRECISION)
+    return b_dq
+
+
+@triton.jit(do_not_specialize=["T", "blocks", "rows", "section", "window"])
+def flash_bwd_dq_kernel(
+    q, k, v, o, do, lse, dq, delta, cu_seqlens, scale, factor, T, blocks, rows, section, window,
+    H: tl.constexpr, HK: tl.constexpr, K: tl.constexpr, V: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
+    BK: tl.constexpr, BV: tl.constexpr, DILATION: tl.constexpr, CAUSAL: tl.constexpr, WINDOWED: tl.constexpr,
+    LOADS: tl.constexpr, SPECIAL: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """dq = s dS k and delta = rowsum(do . o); factor is s log2(e).
+
+    Grid:    blocks of BM queries x sequences x residues x H, one axis; see `locate`.
+    On chip: a block's q [BM, K] and do [BM, V] in their dtype; dq [BM, K], lse and delta [BM] in fp32.
+    Reads:   q, o, do, lse; k and v once for each block of queries that sees any of their tile, from L2 mostly.
+    Writes:  dq [B, T, H, K]; delta [B, H, T] fp32.
+    Bytes a token: s H (2 K + 2 V) + 8 H, and s HK (K + V) at least once.
+    """
+    h, n, first, length, block = locate(T, blocks, rows, section, cu_seqlens, H, DILATION, CAUSAL)
+    start = block * BM
+    if start >= length:
+        return
+    group = h // (H // HK)
+    Q_STRIDE: tl.constexpr = DILATION * H * K
+    O_STRIDE: tl.constexpr = DILATION * H * V
+    K_STRIDE: tl.constexpr = DILATION * HK * K
+    V_STRIDE: tl.constexpr = DILATION * HK * V
+    o += (first * H + h) * V
+    dq += (first * H + h) * K
+    if LOADS == "pointers":
+        q += (first * H + h) * K
+        do += (first * H + h) * V
+        k += (first * HK + group) * K
+        v += (first * HK + group) * V
+    b_q = load_tile(q, n, h, start, length, Q_STRIDE, BM, K, BK, True, LOADS)
+    b_do = load_tile(do, n, h, start, length, O_STRIDE, BM, V, BV, True, LOADS)
+    b_o = load_tile(o, n, h, start, length, O_STRIDE, BM, V, BV, True, "pointers")
+    b_delta = tl.sum(b_do.to(tl.float32) * b_o.to(tl.float32), 1)
+    at = start + tl.arange(0, BM)
+    here = at < length
+    tl.store(scalar_row(delta, n, first, h, T, H, cu_seqlens) + at * DILATION, b_delta, mask=here)
+    # Queries beyond the end weigh nothing.
+    b_lse = tl.load(scalar_row(lse, n, first, h, T, H, cu_seqlens) + at * DILATION, mask=here, other=float("inf"))
+
+    b_dq = tl.zeros([BM, BK], tl.float32)
+    fore = 0 if CAUSAL else window - 1
+    low, full, partial, high = spans(start, BM, BN, length, window - 1, fore, WINDOWED, CAUSAL or WINDOWED)
+    if WINDOWED:
+        b_dq = _collect(
+            b_dq, b_q, b_do, b_lse, b_delta, k, v, n, group, start, low, tl.minimum(full, high), length, window, factor,
+            K_STRIDE, V_STRIDE, K, V, BM, BN, BK, BV, True, CAUSAL, WINDOWED, LOADS, SPECIAL, PRECISION,
+        )  # fmt: skip
+    b_dq = _collect(
+        b_dq, b_q, b_do, b_lse, b_delta, k, v, n, group, start, full, partial, length, window, factor,
+        K_STRIDE, V_STRIDE, K, V, BM, BN, BK, BV, False, CAUSAL, WINDOWED, LOADS, SPECIAL, PRECISION,
+    )  # fmt: skip
+    b_dq = _collect(
+        b_dq, b_q, b_do, b_lse, b_delta, k, v, n, group, start, partial, high, length, window, factor,
+        K_STRIDE, V_STRIDE, K, V, BM, BN, BK, BV, True, CAUSAL, WINDOWED, LOADS, SPECIAL, PRECISION,
+    )  # fmt: skip
+    store_tile(dq, b_dq * scale, start, length, Q_STRIDE, BM, K, BK)

@@ -1,0 +1,99 @@
+"""The forward kernel: one block of queries, its output and log-sum-exp kept on chip while keys and values pass by.
+
+    m' = max(m, rowmax S)      l = 2^(m - m') l + rowsum 2^(S - m')      O = 2^(m - m') O + 2^(S - m') V
+
+with S = f Q K^T and f = s log2(e), so that exponentials are powers of two; o = O / l and lse = (m + log2 l) / f at the
+end: the log-sum-exp over s, in units of q . k, so that the backward kernels subtract it where they compute q . k.
+"""
+
+# Triton types a device function, tl.range too, as one that never returns, and constexpr parameters as no plain values.
+# pyright: reportGeneralTypeIssues=false, reportArgumentType=false
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from kernels.attention.device import hidden, load_tile, locate, scalar_row, spans, store_tile
+
+
+@triton.jit
+def _attend(
+    b_o, largest, total, b_q, k, v, sequence, head, start, low, high, length, window, factor,
+    K_STRIDE: tl.constexpr, V_STRIDE: tl.constexpr, K: tl.constexpr, V: tl.constexpr, BM: tl.constexpr,
+    BN: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, MASKED: tl.constexpr, CAUSAL: tl.constexpr,
+    WINDOWED: tl.constexpr, LOADS: tl.constexpr, SPECIAL: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Keys low .. high into a block's (o, m, l); MASKED: not every row sees every key."""
+    for at in tl.range(low, high, BN, warp_specialize=SPECIAL):
+        b_k = load_tile(k, sequence, head, at, length, K_STRIDE, BN, K, BK, MASKED, LOADS)  # [BN, BK]
+        b_s = tl.dot(b_q, tl.trans(b_k), input_precision=PRECISION)  # [BM, BN]
+        if MASKED:
+            queries = start + tl.arange(0, BM)[:, None]
+            b_s = hidden(b_s, queries, at + tl.arange(0, BN)[None, :], length, window, CAUSAL, WINDOWED)
+        larger = tl.maximum(largest, tl.max(b_s, 1) * factor)
+        shift = larger
+        if MASKED and WINDOWED:
+            # A row that has not met its first key yet: -inf - -inf is no number.
+            shift = tl.where(larger == float("-inf"), 0.0, larger)
+        b_p = tl.exp2(b_s * factor - shift[:, None])
+        rescale = tl.exp2(largest - shift)
+        total = total * rescale + tl.sum(b_p, 1)
+        b_v = load_tile(v, sequence, head, at, length, V_STRIDE, BN, V, BV, MASKED, LOADS)  # [BN, BV]
+        b_o = tl.dot(b_p.to(b_v.dtype), b_v, b_o * rescale[:, None], input_precision=PRECISION)
+        largest = larger
+    return b_o, largest, total
+
+
+@triton.jit(do_not_specialize=["T", "blocks", "rows", "section", "window"])
+def flash_fwd_kernel(
+    q, k, v, o, lse, cu_seqlens, factor, T, blocks, rows, section, window,
+    H: tl.constexpr, HK: tl.constexpr, K: tl.constexpr, V: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
+    BK: tl.constexpr, BV: tl.constexpr, DILATION: tl.constexpr, CAUSAL: tl.constexpr, WINDOWED: tl.constexpr,
+    LOADS: tl.constexpr, SPECIAL: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """o = softmax(s q k^T + mask) v and lse = log sum exp(s q k^T) / s; factor is s log2(e).
+
+    Grid:    blocks of BM queries x sequences x residues x H, one axis; see `locate`.
+    On chip: a block's q [BM, K] in its dtype; o [BM, V], m and l [BM] in fp32.
+    Reads:   q; k and v once for each block of queries that sees any of their tile, from L2 mostly.
+    Writes:  o [B, T, H, V]; lse [B, H, T] fp32 where a backward pass follows.
+    Bytes a token: s H (K + V) + 4 H, and s HK (K + V) at least once.
+    """
+    h, n, first, length, block = locate(T, blocks, rows, section, cu_seqlens, H, DILATION, CAUSAL)
+    start = block * BM
+    if start >= length:
+        return
+    group = h // (H // HK)
+    Q_STRIDE: tl.constexpr = DILATION * H * K
+    K_STRIDE: tl.constexpr = DILATION * HK * K
+    V_STRIDE: tl.constexpr = DILATION * HK * V
+    if LOADS == "pointers":
+        q += (first * H + h) * K
+        k += (first * HK + group) * K
+        v += (first * HK + group) * V
+    o += (first * H + h) * V
+    b_q = load_tile(q, n, h, start, length, Q_STRIDE, BM, K, BK, True, LOADS)
+    b_o = tl.zeros([BM, BV], tl.float32)
+    largest = tl.full([BM], float("-inf"), tl.float32)
+    total = tl.zeros([BM], tl.float32)
+    fore = 0 if CAUSAL else window - 1
+    low, full, partial, high = spans(start, BM, BN, length, window - 1, fore, WINDOWED, CAUSAL or WINDOWED)
+    if WINDOWED:
+        b_o, largest, total = _attend(
+            b_o, largest, total, b_q, k, v, n, group, start, low, tl.minimum(full, high), length, window, factor,
+            K_STRIDE, V_STRIDE, K, V, BM, BN, BK, BV, True, CAUSAL, WINDOWED, LOADS, SPECIAL, PRECISION,
+        )  # fmt: skip
+    b_o, largest, total = _attend(
+        b_o, largest, total, b_q, k, v, n, group, start, full, partial, length, window, factor,
+        K_STRIDE, V_STRIDE, K, V, BM, BN, BK, BV, False, CAUSAL, WINDOWED, LOADS, SPECIAL, PRECISION,
+    )  # fmt: skip
+    b_o, largest, total = _attend(
+        b_o, largest, total, b_q, k, v, n, group, start, partial, high, length, window, factor,
+        K_STRIDE, V_STRIDE, K, V, BM, BN, BK, BV, True, CAUSAL, WINDOWED, LOADS, SPECIAL, PRECISION,
+    )  # fmt: skip
+    store_tile(o, b_o / total[:, None], start, length, DILATION * H * V, BM, V, BV)
+    if lse is not None:
+        at = start + tl.arange(0, BM)
+        row = scalar_row(lse, n, first, h, T, H, cu_seqlens)
+        tl.store(row + at * DILATION, (largest + tl.log2(total)) / factor, mask=at < length)

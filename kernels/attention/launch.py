@@ -1,0 +1,109 @@
+"""Launches the kernels on whole tensors: forward and backward of one call."""
+
+# Triton types a launch as a call of the kernel, whose constexpr parameters take plain values.
+# pyright: reportArgumentType=false, reportCallIssue=false
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from triton.tools.tensor_descriptor import TensorDescriptor
+
+from kernels.attention.backward_dk_dv import flash_bwd_dk_dv_kernel
+from kernels.attention.backward_dq import flash_bwd_dq_kernel
+from kernels.attention.forward import flash_fwd_kernel
+from kernels.attention.plan import Kernel, plan
+from kernels.attention.shape import DESCRIPTORS, Shape, power_of_2
+from kernels.attention.tiles import DK_DV, DQ, FORWARD
+
+LOG2E = 1.4426950408889634
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call's shape and constants; cu_seqlens [N + 1] lies on the device of q, or is None."""
+
+    shape: Shape
+    scale: float
+    cu_seqlens: torch.Tensor | None
+
+
+def forward(call: Call, q, k, v, training: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """o [B, T, H, V] and, where a backward pass follows, lse [B, H, T] fp32. Inputs are contiguous."""
+    s, at = call.shape, plan(call.shape, FORWARD)
+    o = q.new_empty(*q.shape[:3], s.V)
+    lse = _scalars(q) if training else None
+    read = _reader(s, at)
+    flash_fwd_kernel[(at.programs,)](
+        read(q, own=True), read(k), read(v), o, lse, call.cu_seqlens, call.scale * LOG2E, **_options(q, call, at)
+    )
+    return o, lse
+
+
+def backward(call: Call, q, k, v, o, lse, do) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """dq, dk and dv in the shapes of q, k and v, from what the forward pass left. Inputs are contiguous."""
+    dq, dk, dv = (torch.empty_like(x) for x in (q, k, v))
+    delta = _scalars(q)
+    at = plan(call.shape, DQ)
+    read, factor = _reader(call.shape, at), call.scale * LOG2E
+    flash_bwd_dq_kernel[(at.programs,)](
+        read(q, own=True), read(k), read(v), o, read(do, own=True), lse, dq, delta, call.cu_seqlens, call.scale, factor,
+        **_options(q, call, at),
+    )  # fmt: skip
+    at = plan(call.shape, DK_DV)
+    read = _reader(call.shape, at)
+    flash_bwd_dk_dv_kernel[(at.programs,)](
+        read(q), read(k, own=True), read(v, own=True), read(do), lse, delta, dk, dv, call.cu_seqlens, call.scale,
+        factor, **_options(q, call, at, keys=True),
+    )  # fmt: skip
+    return dq, dk, dv
+
+
+def _scalars(q: torch.Tensor) -> torch.Tensor:
+    B, T, H, _ = q.shape
+    return torch.empty(B, H, T, device=q.device, dtype=torch.float32)
+
+
+def _reader(shape: Shape, at: Kernel) -> Any:
+    """What a kernel is given to read tiles of a tensor [B, T, heads, D] from: the tensor, or a descriptor of it."""
+
+    def read(x: torch.Tensor, own: bool = False) -> torch.Tensor | TensorDescriptor:
+        if shape.loads != DESCRIPTORS:
+            return x
+        B, T, heads, D = x.shape
+        block = [1, 1, at.tile.rows if own else at.tile.columns, power_of_2(D)]
+        return TensorDescriptor(x, [B, heads, T, D], [T * heads * D, D, heads * D, 1], block)
+
+    return read
+
+
+def _options(q: torch.Tensor, call: Call, at: Kernel, keys: bool = False) -> dict[str, Any]:
+    """What all kernels are told; keys: a program's own block is one of keys."""
+    s, tile = call.shape, at.tile
+    BM, BN = (tile.columns, tile.rows) if keys else (tile.rows, tile.columns)
+    return {
+        "T": q.shape[1],
+        "blocks": at.blocks,
+        "rows": at.rows,
+        "section": at.section,
+        "window": s.window,
+        "H": s.H,
+        "HK": s.HK,
+        "K": s.K,
+        "V": s.V,
+        "BM": BM,
+        "BN": BN,
+        "BK": power_of_2(s.K),
+        "BV": power_of_2(s.V),
+        "DILATION": s.dilation,
+        "CAUSAL": s.causal,
+        "WINDOWED": s.window > 0,
+        "LOADS": s.loads,
+        "SPECIAL": bool(tile.special),
+        # Three TF32 products hold 1e-4 on tensor cores; one would not (2e-3), and IEEE runs outside of them.
+        "PRECISION": "tf32x3" if s.dtype == "float32" else "tf32",
+        "num_warps": tile.warps,
+        "num_stages": tile.stages,
+    }

@@ -1,0 +1,30 @@
+"""Softmax attention in Triton: the operator's face on the shared kernels of kernels/attention."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from kernels.attention.autograd import flash_attention
+from kernels.attention.register import of_flash
+from kernels.attention.shape import AUTO, Shape, of_problem
+from kernels.attention.softmax_attention.spec import softmax_attention
+from suite import Problem
+from suite.problem import Value
+
+
+def shape_of(problem: Problem, tunables: Mapping[str, Value]) -> Shape:
+    """What the plan of a problem depends on."""
+    return of_problem(problem, str(tunables["loads"]), causal=bool(problem.axis("causal")))
+
+
+@softmax_attention.implementation("triton_flash", **of_flash(shape_of))
+def triton_flash(q, k, v, *, causal: bool = True, scale: float | None = None, cu_seqlens=None, cu_seqlens_cpu=None,
+                 loads: str = AUTO):  # fmt: skip
+    """q [B,T,H,K], k [B,T,HK,K], v [B,T,HK,V] -> (o [B,T,H,V], None), as spec.py defines it.
+
+    cu_seqlens_cpu is cu_seqlens on the CPU. loads: "pointers"; "descriptors"; or "auto", which takes descriptors where
+    the GPU has TMA and the shape allows them. Differentiable in q, k and v. Raises UsageError on bad input.
+    """
+    o = flash_attention(q, k, v, causal=causal, scale=scale, cu_seqlens=cu_seqlens, cu_seqlens_cpu=cu_seqlens_cpu,
+                        loads=loads)  # fmt: skip
+    return o, None

@@ -1,0 +1,42 @@
+"""The second backward launch: slices of dk and slices of dv side by side, so that the tiles they share come from L2."""
+
+# Triton types a device function as one that never returns.
+# pyright: reportGeneralTypeIssues=false
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from kernels.channel_decay.backward_dk import sweep_dk
+from kernels.channel_decay.backward_dv import sweep_dv
+from kernels.scalar_decay.device import locate
+
+
+@triton.jit(do_not_specialize=["T"])
+def channel_bwd_dk_dv_kernel(
+    q, k, v, g, u, do, dq, dk, dv, dg, du, dS_start, dS_end, checkpoints, cu_seqlens, scale, T, segment, segments,
+    H: tl.constexpr, HK: tl.constexpr, HV: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
+    BT: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, WK: tl.constexpr, WV: tl.constexpr,
+    K_SLICES: tl.constexpr, V_SLICES: tl.constexpr, SEGMENTED: tl.constexpr, INTERVAL: tl.constexpr,
+    STAGES: tl.constexpr, WIDE: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """dk, dv, dg, du, the own terms of dq, and the initial state's gradient: see sweep_dk and sweep_dv.
+
+    Grid:    sequences x segments x HS x (slices of K, then slices of V), one axis, slices fastest.
+    On chip: a slice of dS, [V, WK] or [K, WV], fp32, from the final state's gradient or the segment's.
+    Reads:   q, k, v, g, u, do, dq, the checkpoints, a start state where there is one.
+    Writes:  dq (completed), dk, dv, dg; du [slots, HS, K] fp32; the initial state's gradient.
+    Bytes a token and state head over all slices of dk: b (5K + 2V) + 2c K, of dv: b (2K + 2V) + c K, with b and c bytes
+    an element of q and g; KV elements an INTERVAL.
+    """
+    part, h, n, order, slot, low, high, _ = locate(T, segment, segments, cu_seqlens, K_SLICES + V_SLICES, HS)
+    if low >= high:
+        return
+    if part < K_SLICES:
+        sweep_dk(part, h, n, order, slot, low, high, q, k, v, g, u, do, dq, dk, dg, du, dS_start, dS_end, checkpoints,
+                 cu_seqlens, scale, T, segment, H, HK, HV, HS, K, V, BT, WK, BV, SEGMENTED, INTERVAL, STAGES,
+                 WIDE, PRECISION)  # fmt: skip
+    else:
+        sweep_dv(part - K_SLICES, h, n, slot, low, high, q, k, g, u, do, dv, dS_start, scale, H, HK, HS, K, V, BT, BK,
+                 WV, SEGMENTED, STAGES, WIDE, PRECISION)  # fmt: skip

@@ -1,0 +1,181 @@
+"""The sweep of dk: dk, the gradients of gates, bonus and initial state, and what is missing of dq."""
+
+# Triton types a device function as one that never returns.
+# pyright: reportGeneralTypeIssues=false
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from kernels.channel_decay.device import (
+    NARROWEST,
+    around_middle,
+    block_of,
+    load_gates,
+    load_key,
+    load_keys,
+    load_token,
+    store_token,
+    times,
+    times_add,
+    total_of,
+)
+from kernels.scalar_decay.device import load_rows, load_state, store_rows, store_state
+
+
+@triton.jit
+def step(dS, q, g, v, do, scale, EXCLUSIVE: tl.constexpr, BT: tl.constexpr, WIDE: tl.constexpr,
+         PRECISION: tl.constexpr):  # fmt: skip
+    """(dk [BT, BK] without own terms, v_t . do_t [BT], dS before the tile) of dS [BV, BK] after it and its tokens."""
+    rows = tl.arange(0, BT)
+    total = total_of(g)
+    to_q, to_k = around_middle(g, total, EXCLUSIVE)
+    P = times(v, tl.trans(do), WIDE, PRECISION)  # keys by queries
+    own = tl.sum(tl.where(rows[:, None] == rows[None, :], P, 0.0), 1)
+    P = tl.where(rows[:, None] < rows[None, :], P, 0.0)
+    q = q.to(tl.float32) * (to_q * scale)
+    factor = tl.exp2(total * 0.5)[None, :]
+    dS *= factor
+    dk = times(v, dS, WIDE, PRECISION)
+    dk = times_add(P, q, dk, WIDE, PRECISION) * to_k
+    return dk, own, times_add(tl.trans(do), q, dS, WIDE, PRECISION) * factor
+
+
+@triton.jit
+def one(dS, q, g, v, do, u):
+    """(dk [BK] without the own term, v . do, dS before the token) of dS [BV, BK] after it: the recurrence itself."""
+    dk = tl.sum(v[:, None] * dS, 0)
+    read = do[:, None] * q[None, :]
+    decay = tl.exp(g)[None, :]
+    return dk, tl.sum(v * do, 0), decay * (dS + read) if u is None else decay * dS + read
+
+
+@triton.jit
+def gate_gradient(q, k, u, dq, dk, after):
+    """(dg [BT, BK], the sum of S dS over V before the tile [BK]), given the sum after it; dq and dk without own terms.
+
+    A gate e^g_i scales every pair of an earlier key and a later query, and what S carries past the tile:
+    dg_i = sum_v (S dS)_after + sum_{t >= i} q_t dq_t - sum_{j >= i} k_j dk_j, with a bonus from t > i on.
+    """
+    read = q * dq
+    pairs = read - k * dk
+    dg = after[None, :] + tl.cumsum(pairs, 0, reverse=True)
+    return dg if u is None else dg - read, after + tl.sum(pairs, 0)
+
+
+@triton.jit
+def with_own(q, k, g, u, bonus, dq, dk, dg, own, DERIVED: tl.constexpr):
+    """(dq, dk, dg, du's terms) with the terms of each token's own score, whose gradient is `own`.
+
+    DERIVED: k is 1 - e^g, and what flows into it flows on into g.
+    """
+    du = own * q * k
+    if u is not None:
+        own = own * bonus
+    dk += own * q
+    if DERIVED:
+        dg -= dk * tl.exp(g)
+    return dq + own * k, dk, dg, du
+
+
+@triton.jit
+def sweep_dk(
+    part, h, n, order, slot, low, high, q, k, v, g, u, do, dq, dk, dg, du, dS_start, dS_end, checkpoints, cu_seqlens,
+    scale, T, segment,
+    H: tl.constexpr, HK: tl.constexpr, HV: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
+    BT: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, SEGMENTED: tl.constexpr, INTERVAL: tl.constexpr,
+    STAGES: tl.constexpr, WIDE: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """dk_j = diag(e^(E - G_j)) dS v_j + sum_{t>j} s e^(R_t - G_j) q_t (v_j . do_t) + own term, and what follows.
+
+    On chip: dS^T [V, BK], fp32, tiles from last to first.
+    Reads:   v, do; slices of q, k, g, dq and the checkpoints.
+    Writes:  slices of dq, which it completes, dk and dg; du's part of this segment; the initial state's gradient, where
+             wanted, by the first segment.
+    """
+    rows = tl.arange(0, BT)
+    kk = part * BK + tl.arange(0, BK)
+    vv = tl.arange(0, BV)
+    length = (high - low).to(tl.int32)
+    last = low + (length - 1) // BT * BT
+    q += (last * H + h // (HS // H)) * K
+    if k is not None:
+        k += (last * HK + h // (HS // HK)) * K
+        dk += (last * HS + h) * K
+    v += (last * HV + h // (HS // HV)) * V
+    g += (last * HS + h) * K
+    do += (last * HS + h) * V
+    dq += (last * HS + h) * K
+    dg += (last * HS + h) * K
+    block = block_of(low, order, n, segment, INTERVAL, T, cu_seqlens)
+    bonus = 0.0
+    if u is not None:
+        bonus = tl.load(u + h * K + kk, mask=kk < K, other=0.0).to(tl.float32)
+
+    dS = tl.zeros([BV, BK], dtype=tl.float32)
+    if dS_start is not None:
+        index = (slot if SEGMENTED else n) * HS + h
+        dS = load_state(dS_start, index, kk[None, :], vv[:, None], K, V, K * V + (K if SEGMENTED else 0))
+    after = tl.zeros([BK], dtype=tl.float32)
+    sum_du = tl.zeros([BK], dtype=tl.float32)
+
+    for done in tl.range(0, length, BT, num_stages=STAGES, disable_licm=True):
+        first = (length - 1) // BT * BT - done
+        keep = rows < length - first
+        b_v = load_rows(v, HV * V, keep, 0, BT, V, BV)  # [BT, BV]
+        b_do = load_rows(do, HS * V, keep, 0, BT, V, BV)  # [BT, BV]
+        b_q = load_rows(q, H * K, keep, part * BK, BT, K, BK)  # [BT, BK]
+        b_g = load_gates(g, HS * K, keep, part * BK, BT, K, BK)  # [BT, BK]
+        b_k = load_keys(k, b_g, HK * K, keep, part * BK, BT, K, BK)  # [BT, BK]
+        b_dq = load_rows(dq, HS * K, keep, part * BK, BT, K, BK)  # [BT, BK]
+        if (done == 0) | ((first + BT) % INTERVAL == 0):
+            # Summed from pairs alone, rounding errors would pile up over a whole sequence.
+            kept = (block + first // INTERVAL) * HS + h
+            after = tl.sum(load_state(checkpoints, kept, kk[None, :], vv[:, None], K, V, K * V) * dS, 0)
+        if tl.min(total_of(b_g), 0) > NARROWEST:
+            b_dk, b_own, dS = step(dS, b_q, b_g, b_v, b_do, scale, u is not None, BT, WIDE, PRECISION)
+            b_dg, after = gate_gradient(b_q.to(tl.float32), b_k, u, b_dq.to(tl.float32), b_dk, after)
+            whole_dq, b_dk, b_dg, b_du = with_own(
+                b_q.to(tl.float32), b_k, b_g.to(tl.float32), u, None if u is None else bonus[None, :],
+                b_dq.to(tl.float32), b_dk, b_dg, (b_own * scale)[:, None], k is None,
+            )  # fmt: skip
+            store_rows(dq, whole_dq, HS * K, keep, part * BK, BT, K, BK)
+            if k is not None:
+                store_rows(dk, b_dk, HS * K, keep, part * BK, BT, K, BK)
+            store_rows(dg, b_dg, HS * K, keep, part * BK, BT, K, BK)
+            sum_du += tl.sum(b_du, 0)
+        else:
+            count = tl.minimum(BT, length - first)
+            for turn in tl.range(count, disable_licm=True):
+                t = count - 1 - turn
+                a_v = load_token(v + t * HV * V, vv, V)
+                a_do = load_token(do + t * HS * V, vv, V)
+                a_q = load_token(q + t * H * K, kk, K)
+                a_g = load_token(g + t * HS * K, kk, K)
+                a_k = load_key(None if k is None else k + t * HK * K, a_g, kk, K)
+                a_dq = load_token(dq + t * HS * K, kk, K)
+                a_dk, a_own, dS = one(dS, a_q * scale, a_g, a_v, a_do, u)
+                pairs = a_q * a_dq - a_k * a_dk
+                a_dg = after + pairs if u is None else after - a_k * a_dk
+                after += pairs
+                a_dq, a_dk, a_dg, a_du = with_own(a_q, a_k, a_g, u, bonus, a_dq, a_dk, a_dg, a_own * scale, k is None)
+                store_token(dq + t * HS * K, a_dq, kk, K)
+                if k is not None:
+                    store_token(dk + t * HS * K, a_dk, kk, K)
+                store_token(dg + t * HS * K, a_dg, kk, K)
+                sum_du += a_du
+        q -= BT * H * K
+        if k is not None:
+            k -= BT * HK * K
+            dk -= BT * HS * K
+        v -= BT * HV * V
+        g -= BT * HS * K
+        do -= BT * HS * V
+        dq -= BT * HS * K
+        dg -= BT * HS * K
+
+    if u is not None:
+        tl.store(du + (slot * HS + h) * K + kk, sum_du, mask=kk < K)
+    if dS_end is not None and order == 0:
+        store_state(dS_end, n * HS + h, dS, kk[None, :], vv[:, None], K, V, K * V)

@@ -1,0 +1,102 @@
+"""The sweep of dv."""
+
+# Triton types a device function as one that never returns.
+# pyright: reportGeneralTypeIssues=false
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from kernels.channel_decay.device import (
+    NARROWEST,
+    around_middle,
+    load_gates,
+    load_key,
+    load_keys,
+    load_token,
+    store_token,
+    swept,
+    total_of,
+)
+from kernels.scalar_decay.device import load_rows, load_state, store_rows
+
+
+@triton.jit
+def step(dS, q, k, g, do, u, bonus, scale, BT: tl.constexpr, WIDE: tl.constexpr, PRECISION: tl.constexpr):
+    """(dv [BT, BV], dS before the tile) of dS [BK, BV] after it and the tile's tokens."""
+    total = total_of(g)
+    to_q, to_k = around_middle(g, total, u is not None)
+    q = q.to(tl.float32) * scale
+    return swept(dS, k * to_k, q * to_q, q, k, u, bonus, do, total, BT, True, WIDE, PRECISION)
+
+
+@triton.jit
+def one(dS, q, k, g, do, u, bonus):
+    """(dv [BV], dS before the token) of dS [BK, BV] after it: the recurrence itself."""
+    own = tl.sum(q * k if u is None else q * bonus * k, 0)
+    dv = tl.sum(k[:, None] * dS, 0) + own * do
+    read = q[:, None] * do[None, :]
+    decay = tl.exp(g)[:, None]
+    return dv, decay * (dS + read) if u is None else decay * dS + read
+
+
+@triton.jit
+def sweep_dv(
+    part, h, n, slot, low, high, q, k, g, u, do, dv, dS_start, scale,
+    H: tl.constexpr, HK: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
+    BT: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, SEGMENTED: tl.constexpr,
+    STAGES: tl.constexpr, WIDE: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """dv_j = (e^(E - G_j) k_j)^T dS + sum_{t>=j} A_tj do_t, with the scores A of the output sweep.
+
+    On chip: dS [K, BV], fp32, tiles from last to first.
+    Reads:   q, k, g, u and a slice of do.
+    Writes:  a slice of dv.
+    """
+    rows = tl.arange(0, BT)
+    kk = tl.arange(0, BK)
+    vv = part * BV + tl.arange(0, BV)
+    length = (high - low).to(tl.int32)
+    last = low + (length - 1) // BT * BT
+    q += (last * H + h // (HS // H)) * K
+    if k is not None:
+        k += (last * HK + h // (HS // HK)) * K
+    g += (last * HS + h) * K
+    do += (last * HS + h) * V
+    dv += (last * HS + h) * V
+    bonus = 0.0
+    if u is not None:
+        bonus = tl.load(u + h * K + kk, mask=kk < K, other=0.0).to(tl.float32)
+
+    dS = tl.zeros([BK, BV], dtype=tl.float32)
+    if dS_start is not None:
+        index = (slot if SEGMENTED else n) * HS + h
+        dS = load_state(dS_start, index, kk[:, None], vv[None, :], K, V, K * V + (K if SEGMENTED else 0))
+
+    for done in tl.range(0, length, BT, num_stages=STAGES, disable_licm=True):
+        first = (length - 1) // BT * BT - done
+        keep = rows < length - first
+        b_q = load_rows(q, H * K, keep, 0, BT, K, BK)  # [BT, BK]
+        b_g = load_gates(g, HS * K, keep, 0, BT, K, BK)  # [BT, BK]
+        b_k = load_keys(k, b_g, HK * K, keep, 0, BT, K, BK)  # [BT, BK]
+        b_do = load_rows(do, HS * V, keep, part * BV, BT, V, BV)  # [BT, BV]
+        if tl.min(total_of(b_g), 0) > NARROWEST:
+            b_dv, dS = step(dS, b_q, b_k, b_g, b_do, u, bonus, scale, BT, WIDE, PRECISION)
+            store_rows(dv, b_dv, HS * V, keep, part * BV, BT, V, BV)
+        else:
+            count = tl.minimum(BT, length - first)
+            for turn in tl.range(count, disable_licm=True):
+                t = count - 1 - turn
+                a_g = load_token(g + t * HS * K, kk, K)
+                a_q = load_token(q + t * H * K, kk, K) * scale
+                a_k = load_key(None if k is None else k + t * HK * K, a_g, kk, K)
+                a_do = load_token(do + t * HS * V, vv, V)
+                a_dv, dS = one(dS, a_q, a_k, a_g, a_do, u, bonus)
+                store_token(dv + t * HS * V, a_dv, vv, V)
+        q -= BT * H * K
+        if k is not None:
+            k -= BT * HK * K
+        g -= BT * HS * K
+        do -= BT * HS * V
+        dv -= BT * HS * V

@@ -1,0 +1,106 @@
+"""The output sweep: o and the final state, with a slice of the state in registers."""
+
+# Triton types a device function as one that never returns.
+# pyright: reportGeneralTypeIssues=false
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from kernels.channel_decay.device import (
+    NARROWEST,
+    around_middle,
+    load_gates,
+    load_key,
+    load_keys,
+    load_token,
+    store_token,
+    swept,
+    total_of,
+)
+from kernels.scalar_decay.device import load_rows, load_state, locate, store_rows, store_state
+
+
+@triton.jit
+def step(S, q, k, g, v, u, bonus, scale, BT: tl.constexpr, WIDE: tl.constexpr, PRECISION: tl.constexpr):
+    """(o [BT, BV], the state after the tile) of the state S [BK, BV] before it and the tile's tokens."""
+    total = total_of(g)
+    to_q, to_k = around_middle(g, total, u is not None)
+    q = q.to(tl.float32) * scale
+    return swept(S, q * to_q, k * to_k, q, k, u, bonus, v, total, BT, False, WIDE, PRECISION)
+
+
+@triton.jit
+def one(S, q, k, g, v, u, bonus):
+    """(o [BV], the state after the token) of the state S [BK, BV] before it: the recurrence itself."""
+    decayed = S * tl.exp(g)[:, None] + k[:, None] * v[None, :]
+    if u is None:
+        return tl.sum(q[:, None] * decayed, 0), decayed
+    return tl.sum(q[:, None] * S, 0) + tl.sum(q * bonus * k, 0) * v, decayed
+
+
+@triton.jit(do_not_specialize=["T"])
+def channel_fwd_output_kernel(
+    q, k, v, g, u, o, S_start, S_end, cu_seqlens, scale, T, segment, segments,
+    H: tl.constexpr, HK: tl.constexpr, HV: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
+    BT: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, SLICES: tl.constexpr, SEGMENTED: tl.constexpr,
+    STAGES: tl.constexpr, WIDE: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """o_t = s q_t^T S_t, or s q_t^T (S_{t-1} + diag(u) k_t v_t^T) where u is given; k = 1 - e^g where k is None.
+
+    Grid:    sequences x segments x HS x slices of V, one axis, slices fastest.
+    On chip: S [K, BV], fp32, over all tiles of the segment.
+    Reads:   q, k, g, u, a slice of v; a start state where one is given: one a sequence, or a segment if SEGMENTED.
+    Writes:  a slice of o; the final state, where wanted, by the last segment.
+    Bytes a token and state head over all slices: b (2K + 2V) + c K, with b and c bytes an element of q and g. Each
+    slice loads q, k and g anew, from L2.
+    """
+    part, h, n, _, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES, HS)
+    if low >= high:
+        return
+    rows = tl.arange(0, BT)
+    kk = tl.arange(0, BK)
+    vv = part * BV + tl.arange(0, BV)
+    q += (low * H + h // (HS // H)) * K
+    if k is not None:
+        k += (low * HK + h // (HS // HK)) * K
+    v += (low * HV + h // (HS // HV)) * V
+    g += (low * HS + h) * K
+    o += (low * HS + h) * V
+    bonus = 0.0
+    if u is not None:
+        bonus = tl.load(u + h * K + kk, mask=kk < K, other=0.0).to(tl.float32)
+
+    S = tl.zeros([BK, BV], dtype=tl.float32)
+    if S_start is not None:
+        index = (slot if SEGMENTED else n) * HS + h
+        S = load_state(S_start, index, kk[:, None], vv[None, :], K, V, K * V + (K if SEGMENTED else 0))
+
+    length = (high - low).to(tl.int32)
+    for done in tl.range(0, length, BT, num_stages=STAGES, disable_licm=True):
+        keep = rows < length - done
+        b_g = load_gates(g, HS * K, keep, 0, BT, K, BK)  # [BT, BK]
+        b_q = load_rows(q, H * K, keep, 0, BT, K, BK)  # [BT, BK]
+        b_k = load_keys(k, b_g, HK * K, keep, 0, BT, K, BK)  # [BT, BK]
+        b_v = load_rows(v, HV * V, keep, part * BV, BT, V, BV)  # [BT, BV]
+        if tl.min(total_of(b_g), 0) > NARROWEST:
+            b_o, S = step(S, b_q, b_k, b_g, b_v, u, bonus, scale, BT, WIDE, PRECISION)
+            store_rows(o, b_o, HS * V, keep, part * BV, BT, V, BV)
+        else:
+            for t in tl.range(tl.minimum(BT, length - done), disable_licm=True):
+                a_g = load_token(g + t * HS * K, kk, K)
+                a_q = load_token(q + t * H * K, kk, K) * scale
+                a_k = load_key(None if k is None else k + t * HK * K, a_g, kk, K)
+                a_v = load_token(v + t * HV * V, vv, V)
+                a_o, S = one(S, a_q, a_k, a_g, a_v, u, bonus)
+                store_token(o + t * HS * V, a_o, vv, V)
+        q += BT * H * K
+        if k is not None:
+            k += BT * HK * K
+        v += BT * HV * V
+        g += BT * HS * K
+        o += BT * HS * V
+
+    if S_end is not None and high == end:
+        store_state(S_end, n * HS + h, S, kk[:, None], vv[None, :], K, V, K * V)

@@ -1,0 +1,24 @@
+"""Chunked gated linear attention in Triton: the operator's face on kernels/channel_decay."""
+
+from __future__ import annotations
+
+from kernels.channel_decay.autograd import chunk_channel_state
+from kernels.channel_decay.gated_linear_attention.spec import gated_linear_attention
+from kernels.channel_decay.register import registration
+from kernels.common.arguments import check_given
+
+
+@gated_linear_attention.implementation("triton_chunk", **registration())
+def chunk_gated_linear_attention(q, k, v, log_decay, *, scale: float | None = None, initial_state=None,
+                                 output_final_state: bool = False, cu_seqlens=None, cu_seqlens_cpu=None,
+                                 chunk: int = 64):  # fmt: skip
+    """q [B,T,H,K], k [B,T,HK,K], v [B,T,HV,V], log_decay [B,T,HS,K] -> (o [B,T,HS,V], S [N,HS,K,V] or None).
+
+    cu_seqlens_cpu is cu_seqlens on the CPU. chunk is a power of 2 of at least 16. Differentiable in every float input.
+    Raises UsageError on bad input.
+    """
+    check_given(k=k)
+    return chunk_channel_state(
+        q, k, v, log_decay, scale=scale, initial_state=initial_state,
+        output_final_state=output_final_state, cu_seqlens=cu_seqlens, cu_seqlens_cpu=cu_seqlens_cpu, chunk=chunk,
+    )  # fmt: skip

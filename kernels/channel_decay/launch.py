@@ -1,0 +1,150 @@
+"""Launches the sweeps on whole tensors: forward and backward of one call."""
+
+# Triton types a launch as a call of the kernel, whose constexpr parameters take plain values.
+# pyright: reportArgumentType=false, reportCallIssue=false
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import triton
+
+from kernels.channel_decay.backward import channel_bwd_dk_dv_kernel
+from kernels.channel_decay.backward_dq import channel_bwd_dq_kernel
+from kernels.channel_decay.forward import channel_fwd_output_kernel
+from kernels.channel_decay.plan import Plan, Shape, Sweep, power_of_2
+from kernels.channel_decay.segments import channel_segment_combine_kernel, channel_segment_state_kernel
+
+COMBINE_BLOCK = 512
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call's shapes and constants, as every launch needs them.
+
+    q [B, T, H, K], k [B, T, HK, K] or None, v [B, T, HV, V], g [B, T, HS, K], u [HS, K] or None, contiguous;
+    cu_seqlens [N + 1] on their device, or None; some_empty: whether a sequence has no tokens.
+    """
+
+    shape: Shape
+    plan: Plan
+    T: int
+    H: int
+    HK: int
+    HV: int
+    cu_seqlens: torch.Tensor | None
+    scale: float
+    some_empty: bool
+
+    @property
+    def dims(self) -> dict[str, int]:
+        s = self.shape
+        return {"HS": s.heads, "K": s.K, "V": s.V}
+
+    @property
+    def heads(self) -> dict[str, int]:
+        return {"H": self.H, "HK": self.HK, "HV": self.HV, **self.dims}
+
+    @property
+    def cut(self) -> dict[str, int]:
+        return {"T": self.T, "segment": self.plan.segment, "segments": self.plan.segments}
+
+    @property
+    def options(self) -> dict[str, Any]:
+        # Three TF32 products hold 1e-4 on tensor cores; one, 2e-3, does for fp16.
+        return {"WIDE": self.shape.wide, "PRECISION": "tf32x3" if self.shape.dtype == "float32" else "tf32"}
+
+    def launched(self, sweep: Sweep) -> dict[str, Any]:
+        """A sweep's steps, warps and stages, and the options of all sweeps."""
+        return {"BT": sweep.chunk, "STAGES": sweep.tile.stages, "num_warps": sweep.tile.warps, **self.options}
+
+    def grid(self, sweep: Sweep) -> tuple[int]:
+        return (self.shape.sequences * self.plan.segments * self.shape.heads * sweep.slices,)
+
+
+def forward(call: Call, q, k, v, g, u, start: torch.Tensor | None, end: torch.Tensor | None):
+    """o [B, T, HS, V] and the segments' start states or None.
+
+    start: the initial state; end: receives the final state, where given.
+    """
+    s, sweep = call.shape, call.plan.sweeps["output"]
+    o = v.new_empty(*v.shape[:2], s.heads, s.V)
+    states = _segment_states(call, k, v, g, start) if call.plan.segmented else None
+    channel_fwd_output_kernel[call.grid(sweep)](
+        q, k, v, g, u, o, start if states is None else states, end, call.cu_seqlens, call.scale, **call.cut,
+        **call.heads, BK=power_of_2(s.K), BV=sweep.tile.width, SLICES=sweep.slices, SEGMENTED=call.plan.segmented,
+        **call.launched(sweep),
+    )  # fmt: skip
+    return o, states
+
+
+def backward(call: Call, q, k, v, g, u, states, do, start: torch.Tensor | None, d_end: torch.Tensor | None,
+             d_start: torch.Tensor | None):  # fmt: skip
+    """dq, dk (None where k is), dv, dg and du (None where u is), dq to dv a gradient for each state head.
+
+    states: what `forward` returned; d_end: gradient of the final state, or None; d_start: receives that of the initial
+    state, where given.
+    """
+    dq, checkpoints, contributions = _backward_dq(call, q, k, v, g, do, start if states is None else states)
+    if contributions is not None:
+        _combine(call, contributions, d_end, reverse=True)
+        d_end = contributions
+    s, sweep = call.shape, call.plan.sweeps["dk_dv"]
+    dk = None if k is None else k.new_empty(dq.shape)
+    dv = v.new_empty(do.shape)
+    dg = torch.empty_like(g)
+    du = None if u is None else u.new_empty(call.plan.slots, *u.shape, dtype=torch.float32)
+    if du is not None and s.packed:
+        # Slots follow from offsets, and some belong to no segment.
+        du.zero_()
+    channel_bwd_dk_dv_kernel[call.grid(sweep)](
+        q, k, v, g, u, do, dq, dk, dv, dg, du, d_end, d_start, checkpoints, call.cu_seqlens, call.scale, **call.cut,
+        **call.heads, BK=power_of_2(s.K), BV=power_of_2(s.V), WK=sweep.tile.width, WV=sweep.tile.width,
+        K_SLICES=sweep.slices_k, V_SLICES=sweep.slices_v, SEGMENTED=call.plan.segmented, INTERVAL=call.plan.interval,
+        **call.launched(sweep),
+    )  # fmt: skip
+    return dq, dk, dv, dg, None if du is None or u is None else du.sum(0).to(u.dtype)
+
+
+def _backward_dq(call: Call, q, k, v, g, do, start: torch.Tensor | None):
+    s, sweep, chosen = call.shape, call.plan.sweeps["dq"], call.plan
+    dq = q.new_empty(*q.shape[:2], s.heads, s.K)
+    kept = torch.float32 if s.wide else q.dtype
+    checkpoints = q.new_empty(chosen.blocks, s.heads, s.K, s.V, dtype=kept)
+    contributions = _rows_of_states(call, q) if chosen.segmented else None
+    channel_bwd_dq_kernel[call.grid(sweep)](
+        q if chosen.segmented else None, k, v, g, do, dq, start, checkpoints, contributions, call.cu_seqlens,
+        call.scale, **call.cut, **call.heads, BK=sweep.tile.width, BV=power_of_2(s.V), SLICES=sweep.slices,
+        SEGMENTED=chosen.segmented, EXCLUSIVE=s.bonus, INTERVAL=chosen.interval, **call.launched(sweep),
+    )  # fmt: skip
+    return dq, checkpoints, contributions
+
+
+def _segment_states(call: Call, k, v, g, start: torch.Tensor | None) -> torch.Tensor:
+    """The state that each segment starts from, [slots, HS, KV + K] fp32: one launch to sum, one to combine."""
+    s, sweep = call.shape, call.plan.sweeps["state"]
+    states = _rows_of_states(call, v)
+    if not s.packed:
+        # All that the launch reads: nobody starts from the last segment's contribution.
+        read = (call.plan.segments - 1) * call.plan.segment
+        k, v, g = (None if x is None else x[:, :read] for x in (k, v, g))
+    channel_segment_state_kernel[call.grid(sweep)](
+        k, v, g, states, call.cu_seqlens, **call.cut, HK=call.HK, HV=call.HV, **call.dims, BK=power_of_2(s.K),
+        BV=sweep.tile.width, SLICES=sweep.slices, **call.launched(sweep),
+    )  # fmt: skip
+    _combine(call, states, start, reverse=False)
+    return states
+
+
+def _rows_of_states(call: Call, like: torch.Tensor) -> torch.Tensor:
+    s = call.shape
+    return like.new_empty(call.plan.slots, s.heads, s.K * s.V + s.K, dtype=torch.float32)
+
+
+def _combine(call: Call, states: torch.Tensor, start: torch.Tensor | None, reverse: bool) -> None:
+    s = call.shape
+    channel_segment_combine_kernel[(s.sequences * s.heads * triton.cdiv(s.K * s.V, COMBINE_BLOCK),)](
+        states, start, call.cu_seqlens, **call.cut, **call.dims, BLOCK=COMBINE_BLOCK, REVERSE=reverse, num_warps=4,
+    )  # fmt: skip

@@ -1,0 +1,203 @@
+"""Which regime a call runs in, and in which tiles: host code that asks shapes and `suite.target()`, nothing else.
+
+On chip, a program takes a whole sequence. Where sequences x heads x slices leave SMs idle, sequences are cut into
+segments of equal length; their number fills the GPU FILL times. All sweeps of a call are cut alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import suite
+from kernels.channel_decay.tiles import BONUS, HALF, SINGLE, Tile, candidates, tiles
+from suite import Problem
+from suite.tuning import choice
+
+# Head dims that the tiles are made for.
+MAX_DIM = 256
+FILL = 2
+# A segment costs states written and read, so it has to be worth a few chunks.
+MIN_CHUNKS = 4
+# Tokens between two states that the backward pass keeps: see README.md, "The gradient of the gates".
+INTERVAL = 256
+SWEEPS = ("output", "state", "dq", "dk_dv")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a plan depends on: sequences, tokens of the longest and of all, state heads, head dims, chunk, dtype.
+
+    derived: k is 1 - e^g; bonus: u is given, and a token is read before the state decays.
+    """
+
+    sequences: int
+    longest: int
+    tokens: int
+    heads: int
+    K: int
+    V: int
+    chunk: int
+    dtype: str
+    packed: bool
+    derived: bool
+    bonus: bool
+
+    @property
+    def wide(self) -> bool:
+        """Whether products take fp32 operands: fp16 has not the range of a scaled q and k."""
+        return self.dtype != "bfloat16"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """How one sweep is launched: its tile, slices of K and of V that its grid holds, tokens of a step."""
+
+    tile: Tile
+    slices_k: int
+    slices_v: int
+    chunk: int
+
+    @property
+    def slices(self) -> int:
+        return self.slices_k + self.slices_v
+
+    def describe(self) -> dict[str, Any]:
+        """For a record's configuration."""
+        return {
+            "chunk": self.chunk,
+            "slice": self.tile.width,
+            "warps": self.tile.warps,
+            "stages": self.tile.stages,
+        }
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A call's sweeps and how sequences are cut.
+
+    segment:  tokens of a segment, a multiple of `interval`, which is one of every sweep's chunk
+    segments: segments of the longest sequence; 1 on chip
+    slots:    states of all segments
+    interval: tokens between checkpoints
+    blocks:   checkpoints of all sequences
+    """
+
+    sweeps: dict[str, Sweep]
+    segment: int
+    segments: int
+    slots: int
+    interval: int
+    blocks: int
+
+    @property
+    def segmented(self) -> bool:
+        return self.segments > 1
+
+    def describe(self, *names: str) -> dict[str, Any]:
+        """For a record's configuration: the regime and the named sweeps."""
+        regime = {"regime": "segments", "segment": self.segment} if self.segmented else {"regime": "on-chip"}
+        return {name: {**regime, **self.sweeps[name].describe()} for name in names}
+
+
+def power_of_2(size: int) -> int:
+    """The smallest power of 2 that holds `size`, at least 16: the least that a tensor core takes."""
+    return max(16, 1 << (size - 1).bit_length())
+
+
+def plan(shape: Shape) -> Plan:
+    """Regime, tiles and segments of all sweeps, for `suite.target()`."""
+    rows, sms = _rows(shape), suite.target().sms
+    narrow = min(sum(_slices(shape, name, _tiles(shape, name)[-1])) for name in ("output", "dq"))
+    wanted = shape.longest if rows * narrow >= sms else -(-shape.longest * rows * narrow // (FILL * sms))
+    unit = INTERVAL if wanted > INTERVAL else min(MIN_CHUNKS * shape.chunk, INTERVAL)
+    length = -(-wanted // unit) * unit
+    interval = min(length, INTERVAL)
+    segments = -(-shape.longest // length)
+    sweeps = {name: _sweep(shape, name, rows * segments, segments > 1) for name in SWEEPS}
+    return Plan(sweeps, length, segments, _slots(shape, length), interval, _slots(shape, interval))
+
+
+def search(shape: Shape, names: Sequence[str]) -> dict[str, list[dict[str, int]]]:
+    """The launches that a tuner may try for the named sweeps, by the key under which `plan` asks; the table's first."""
+    segments = plan(shape).segments
+    found = {}
+    for name in names:
+        own = _of_table(shape, name, _rows(shape) * segments)
+        most = max(tile.width for tile in _tiles(shape, name))
+        others = [tile for tile in candidates(shape.wide) if tile.width <= max(most, 16) and tile != own]
+        found[_key(shape, name, segments > 1)] = [asdict(tile) for tile in (own, *others)]
+    return found
+
+
+def _key(shape: Shape, name: str, segmented: bool) -> str:
+    """What changes the winner: the kernel, sizes, dtype, chunk, regime, and what the operator adds."""
+    own = ["derived"] * shape.derived + ["bonus"] * shape.bonus
+    regime = "segments" if segmented else "on-chip"
+    sizes = [f"K{shape.K}", f"V{shape.V}", shape.dtype, f"C{shape.chunk}"]
+    return "/".join(["channel_state", name, *sizes, regime, *own])
+
+
+def _rows(shape: Shape) -> int:
+    # Sequences of equal length that would keep the GPU busy as long: a long one among short ones counts as few.
+    return max(1, shape.tokens // shape.longest) * shape.heads
+
+
+def _slots(shape: Shape, length: int) -> int:
+    # Packed, the slots follow from the sequences' offsets: see `locate` in linear_state/device.py.
+    if shape.packed:
+        return shape.tokens // length + shape.sequences
+    return shape.sequences * -(-shape.longest // length)
+
+
+def _tiles(shape: Shape, name: str) -> list[Tile]:
+    """The table's tiles, no wider than what they slice."""
+    largest = max(shape.K, shape.V)
+    held, sliced = {"dq": (shape.V, shape.K), "dk_dv": (largest, largest)}.get(name, (shape.K, shape.V))
+    work = SINGLE if shape.wide else BONUS if shape.bonus else HALF
+    found = tiles(suite.target().capability, name, power_of_2(held), work)
+    return [replace(tile, width=min(tile.width, power_of_2(sliced))) for tile in found]
+
+
+def _slices(shape: Shape, name: str, tile: Tile) -> tuple[int, int]:
+    """Slices of K and of V in a sweep's grid."""
+    k = -(-shape.K // tile.width) if name in ("dq", "dk_dv") else 0
+    return k, -(-shape.V // tile.width) if name != "dq" else 0
+
+
+def _of_table(shape: Shape, name: str, rows: int) -> Tile:
+    """The widest tile that gives each SM a program, since wide slices load shared tiles fewer times."""
+    choices = _tiles(shape, name)
+    filling = [tile for tile in choices if rows * sum(_slices(shape, name, tile)) >= suite.target().sms]
+    return filling[0] if filling else choices[-1]
+
+
+def _sweep(shape: Shape, name: str, rows: int, segmented: bool) -> Sweep:
+    launch = choice(_key(shape, name, segmented))
+    tile = _of_table(shape, name, rows) if launch is None else Tile(**launch)
+    return Sweep(tile, *_slices(shape, name, tile), min(shape.chunk, tile.rows))
+
+
+def executed(shape: Shape, chosen: Plan, pass_: str) -> float:
+    """FLOPs that a pass executes: full tiles, products repeated in each slice, the segments' sums.
+
+    The exact form of extreme gates executes others; they are not counted.
+    """
+    K, V = shape.K, shape.V
+    output, dq, dk_dv = (chosen.sweeps[name] for name in ("output", "dq", "dk_dv"))
+    flops = 0
+    if pass_ in ("fwd", "fwdbwd"):
+        flops += 4 * K * V + 2 * output.chunk * (K * output.slices_v + V) + 2 * K * V * chosen.segmented
+    if pass_ in ("bwd", "fwdbwd"):
+        flops += 4 * K * V + 2 * dq.chunk * (V * dq.slices_k + K) + 2 * K * V * chosen.segmented
+        flops += 8 * K * V + 2 * dk_dv.chunk * (V * dk_dv.slices_k + K + K * dk_dv.slices_v + V)
+    return float(shape.tokens * shape.heads * flops)
+
+
+def of_problem(problem: Problem, chunk: int, *, derived: bool = False, bonus: bool = False) -> Shape:
+    """The shape that a problem's sequence passes are planned for."""
+    p, bounds = problem, problem.cu_seqlens
+    longest = p.T if bounds is None else max(b - a for a, b in pairwise(bounds))
+    return Shape(p.N, longest, p.B * p.T, p.HS, p.K, p.V, chunk, p.dtype, bounds is not None, derived, bonus)

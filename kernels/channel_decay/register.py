@@ -1,0 +1,57 @@
+"""What the chunked implementations of all operators register beside their function."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from kernels.channel_decay.plan import MAX_DIM, Shape, executed, of_problem, plan
+from kernels.channel_decay.plan import search as search_launches
+from suite import Problem
+from suite.problem import Value
+
+SWEEPS = {"fwd": ("output",), "bwd": ("dq", "dk_dv"), "fwdbwd": ("output", "dq", "dk_dv")}
+
+
+def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
+    """Why a problem can not be served, or None."""
+    if max(problem.K, problem.V) > MAX_DIM:
+        return f"head dims up to {MAX_DIM} are served"
+    return None
+
+
+def shape_of(problem: Problem, tunables: Mapping[str, Value], **own: bool) -> Shape:
+    """What the plan of a problem depends on."""
+    return of_problem(problem, int(tunables["chunk"]), **own)
+
+
+def configuration(problem: Problem, tunables: Mapping[str, Value], **own: bool) -> dict[str, Any]:
+    """Regime, slice width, warps and stages of each sweep of the problem's pass, on `suite.target()`."""
+    return plan(shape_of(problem, tunables, **own)).describe(*SWEEPS[problem.pass_])
+
+
+def flops_exec(problem: Problem, tunables: Mapping[str, Value], **own: bool) -> float:
+    """Executed FLOPs of the problem's pass, on `suite.target()`."""
+    shape = shape_of(problem, tunables, **own)
+    return executed(shape, plan(shape), problem.pass_)
+
+
+def search(problem: Problem, tunables: Mapping[str, Value], **own: bool) -> dict[str, list[dict[str, int]]]:
+    """Launches to try for the sweeps that the problem's pass runs, by key."""
+    shape = shape_of(problem, tunables, **own)
+    states = ("state",) if plan(shape).segmented and problem.pass_ != "bwd" else ()
+    return search_launches(shape, (*SWEEPS[problem.pass_], *states))
+
+
+def registration(**own: bool) -> dict[str, Any]:
+    """Keywords of `Operator.implementation`; own: `derived` and `bonus`, as in plan.Shape."""
+    return {
+        "origin": "ours",
+        "devices": {"cuda", "interpret"},
+        "tunables": {"chunk": (64, 32, 128, 256)},
+        "supports": supports,
+        "flops_exec": partial(flops_exec, **own),
+        "configuration": partial(configuration, **own),
+        "search": partial(search, **own),
+    }

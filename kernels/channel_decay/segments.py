@@ -1,0 +1,101 @@
+"""Segments: where sequences x heads x slices do not fill the GPU, a sequence is cut and its parts swept in parallel.
+
+Each segment but the last sums its own contribution to the state and the decay that it applies to what came before;
+`combine` turns these, in place, into the state that each segment starts from. The sums are the recurrence's own, in
+fp32: nothing is lost. The contributions to the state's gradient come from the sweep of dq, which reads what they need.
+"""
+
+# Triton types a device function as one that never returns.
+# pyright: reportGeneralTypeIssues=false
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from kernels.channel_decay.device import LOG2E, load_gates, load_keys, times_add, total_of
+from kernels.common.masks import only_if
+from kernels.scalar_decay.device import load_rows, locate, slots_of, store_state
+
+
+@triton.jit(do_not_specialize=["T"])
+def channel_segment_state_kernel(
+    k, v, g, states, cu_seqlens, T, segment, segments,
+    HK: tl.constexpr, HV: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
+    BT: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, SLICES: tl.constexpr,
+    STAGES: tl.constexpr, WIDE: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """A segment's sum_j e^(E - G_j) k_j v_j^T [K, V] and its whole decay E [K], in powers of 2.
+
+    Grid:    sequences x segments x HS x slices of V, one axis, slices fastest.
+    On chip: the sum [K, BV], fp32. Every exponent is at most 0, so there is one form for all gates.
+    Reads:   k, g and a slice of v, of all segments but the last.
+    Writes:  states [slots, HS, KV + K] fp32, in the segment's slot: first the sum, then E.
+    Bytes a token and state head over all slices: b (K + V) + c K, with b and c bytes an element of k and g;
+    4 (KV + K) a segment.
+    """
+    part, h, _, _, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES, HS)
+    if (low >= high) | (high == end):
+        return
+    rows = tl.arange(0, BT)
+    kk = tl.arange(0, BK)
+    vv = part * BV + tl.arange(0, BV)
+    if k is not None:
+        k += (low * HK + h // (HS // HK)) * K
+    v += (low * HV + h // (HS // HV)) * V
+    g += (low * HS + h) * K
+    S = tl.zeros([BK, BV], dtype=tl.float32)
+    whole = tl.zeros([BK], dtype=tl.float32)
+    length = (high - low).to(tl.int32)
+    for done in tl.range(0, length, BT, num_stages=STAGES, disable_licm=True):
+        keep = rows < length - done
+        b_g = load_gates(g, HS * K, keep, 0, BT, K, BK)  # [BT, BK]
+        b_k = load_keys(k, b_g, HK * K, keep, 0, BT, K, BK)  # [BT, BK]
+        b_v = load_rows(v, HV * V, keep, part * BV, BT, V, BV)  # [BT, BV]
+        total = total_of(b_g)
+        later = tl.cumsum(b_g.to(tl.float32), 0, reverse=True) - b_g.to(tl.float32)
+        b_ks = b_k * tl.exp2(later * LOG2E)
+        S = times_add(tl.trans(b_ks), b_v, S * tl.exp2(total)[:, None], WIDE, PRECISION)
+        whole += total
+        if k is not None:
+            k += BT * HK * K
+        v += BT * HV * V
+        g += BT * HS * K
+    store_state(states, slot * HS + h, S, kk[:, None], vv[None, :], K, V, K * V + K)
+    if part == 0:
+        tl.store(states + (slot * HS + h) * (K * V + K) + K * V + kk, whole, mask=kk < K)
+
+
+@triton.jit(do_not_specialize=["T"])
+def channel_segment_combine_kernel(
+    states, S_start, cu_seqlens, T, segment, segments,
+    HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr, BLOCK: tl.constexpr, REVERSE: tl.constexpr,
+):  # fmt: skip
+    """In place: a segment's contribution -> the state that it starts from; REVERSE, the state's gradient at its end.
+
+    Grid:    sequences x HS x blocks of a state's KV elements, one axis, blocks fastest.
+    On chip: one block [BLOCK] of the running state, fp32.
+    Reads:   states [slots, HS, KV + K] fp32, each row a contribution and its decay in powers of 2; the sequence's start
+             S_start [N, HS, KV], where given.
+    Writes:  the first KV of each row.
+    """
+    BLOCKS: tl.constexpr = (K * V + BLOCK - 1) // BLOCK
+    SIZE: tl.constexpr = K * V + K
+    pid = tl.program_id(0)
+    h = pid // BLOCKS % HS
+    n = (pid // (BLOCKS * HS)).to(tl.int64)
+    slot, count = slots_of(n, segment, segments, cu_seqlens)
+    element = pid % BLOCKS * BLOCK + tl.arange(0, BLOCK)
+    inside = element < K * V
+    carry = tl.zeros([BLOCK], dtype=tl.float32)
+    if S_start is not None:
+        carry += tl.load(S_start + (n * HS + h) * (K * V) + element, mask=inside, other=0.0).to(tl.float32)
+    for done in range(count):
+        order = count - 1 - done if REVERSE else done
+        at = states + ((slot + order) * HS + h) * SIZE
+        # The last segment in this direction has no contribution: nobody starts from it.
+        wanted = only_if(inside, done < count - 1)
+        own = tl.load(at + element, mask=wanted, other=0.0)
+        whole = tl.load(at + K * V + element // V, mask=wanted, other=0.0)
+        tl.store(at + element, carry, mask=inside)
+        carry = carry * tl.exp2(whole) + own

@@ -1,0 +1,258 @@
+"""The gradients of all that meets the state, for all chunks at once."""
+
+# Triton types a device function as one that never returns.
+# pyright: reportGeneralTypeIssues=false
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from kernels.channel_delta.device import decay, depth, first_level, load_sums, pairs_at
+from kernels.scalar_decay.device import load_rows, locate, store_rows, times_state
+
+
+@triton.jit
+def of_values(x, y, P_xy, factor, H: tl.constexpr, STRIDE: tl.constexpr, keep, V: tl.constexpr, BT: tl.constexpr,
+              BV: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
+    """Stores factor x y^T [BT, BT] over all of V in P_xy, and returns its diagonal [BT]."""
+    P = tl.zeros([BT, BT], dtype=tl.float32)
+    for start in range(0, V, BV):
+        b_x = load_rows(x, H * V, keep, start, BT, V, BV)
+        b_y = load_rows(y, H * V, keep, start, BT, V, BV)
+        P = tl.dot(b_x, tl.trans(b_y), P, input_precision=PRECISION)
+    P *= factor
+    store_rows(P_xy, P, STRIDE, keep, 0, BT, BT, BT)
+    i = tl.arange(0, BT)
+    return tl.sum(tl.where(i[:, None] == i[None, :], P, 0.0), 1)
+
+
+@triton.jit
+def load_pairs(P, STRIDE: tl.constexpr, keep, pairs, BT: tl.constexpr):
+    """The elements of P [BT, BT] that one level takes, the others 0."""
+    # Masked in the load, they would be loaded one by one.
+    return tl.where(pairs, load_rows(P, STRIDE, keep, 0, BT, BT, BT), 0.0)
+
+
+@triton.jit
+def of_state(x, S, H: tl.constexpr, keep, first, K: tl.constexpr, V: tl.constexpr, BT: tl.constexpr,
+             BS: tl.constexpr, BV: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
+    """x S^T [BT, BS] over all of V, for BS rows of the state from `first` on."""
+    out = tl.zeros([BT, BS], dtype=tl.float32)
+    for start in range(0, V, BV):
+        b_x = load_rows(x, H * V, keep, start, BT, V, BV)
+        kk = first + tl.arange(0, BS)
+        vv = start + tl.arange(0, BV)
+        b_S = tl.load(S + kk[:, None] * V + vv[None, :], mask=(kk < K)[:, None] & (vv < V)[None, :], other=0.0)
+        out += times_state(b_x, tl.trans(b_S), PRECISION)
+    return out
+
+
+@triton.jit
+def product_of_states(S, dS, first, K: tl.constexpr, V: tl.constexpr, BS: tl.constexpr, BV: tl.constexpr):
+    """rowsum S dS [BS] over all of V."""
+    out = tl.zeros([BS], dtype=tl.float32)
+    kk = first + tl.arange(0, BS)
+    for start in range(0, V, BV):
+        vv = start + tl.arange(0, BV)
+        at = kk[:, None] * V + vv[None, :]
+        mask = (kk < K)[:, None] & (vv < V)[None, :]
+        b_S = tl.load(S + at, mask=mask, other=0.0).to(tl.float32)
+        out += tl.sum(b_S * tl.load(dS + at, mask=mask, other=0.0).to(tl.float32), 1)
+    return out
+
+
+@triton.jit
+def across(x, dx, factor, along, H: tl.constexpr, HS: tl.constexpr, keep, start, K: tl.constexpr, BT: tl.constexpr,
+           BS: tl.constexpr):  # fmt: skip
+    """In place, of a slice: dx of x' = factor x, factor 1 / |x|, -> dx of x; along: x' . dx of whole rows [BT]."""
+    b_x = load_rows(x, H * K, keep, start, BT, K, BS) * factor[:, None]
+    b_dx = load_rows(dx, HS * K, keep, start, BT, K, BS).to(tl.float32) - b_x * along[:, None]
+    store_rows(dx, b_dx * factor[:, None], HS * K, keep, start, BT, K, BS)
+
+
+@triton.jit
+def through_scores(
+    P, q, a, y, g, G, keep, first, STRIDE: tl.constexpr, BT: tl.constexpr, BS: tl.constexpr,
+    DPLR: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """What rows q, a and columns y receive through the chunk's scores: (dq, da, dy, for dg: of q and y, of a).
+
+    P: where the gradients [BT, BT] of the scores q y lie, those of a y behind them; q, a, y [BT, BS]. Without DPLR a
+    reads through its own gate.
+    """
+    dtype = P.dtype.element_ty
+    dq = tl.zeros([BT, BS], dtype=tl.float32)
+    da = tl.zeros([BT, BS], dtype=tl.float32)
+    dy = tl.zeros([BT, BS], dtype=tl.float32)
+    upto = tl.zeros([BT, BS], dtype=tl.float32)
+    upto_a = tl.zeros([BT, BS], dtype=tl.float32)
+    for level in tl.range(first, depth(BT), disable_licm=True, num_stages=1):
+        pairs, since, most = pairs_at(level, first, G, BT, BS)
+        after = decay(-since, most)
+        before = decay(since, most)
+        # The rounded operands of both products, so that rows and columns cancel in dg where they should.
+        yz = (y * after).to(dtype)
+        qz = (q * before).to(dtype)
+        P_q = load_pairs(P, STRIDE, keep, pairs, BT)
+        x = tl.dot(P_q, yz, input_precision=PRECISION)
+        dq += x * before
+        upto += qz.to(tl.float32) * x
+        c = tl.dot(tl.trans(P_q), qz, input_precision=PRECISION)
+        if DPLR:
+            before = decay(since - g, most)
+        az = (a * before).to(dtype)
+        P_a = load_pairs(P + BT, STRIDE, keep, pairs, BT)
+        x = tl.dot(P_a, yz, input_precision=PRECISION)
+        da += x * before
+        upto_a += az.to(tl.float32) * x
+        c = tl.dot(tl.trans(P_a), az, c, input_precision=PRECISION)
+        dy += c * after
+        upto -= yz.to(tl.float32) * c
+    return dq, da, dy, upto, upto_a
+
+
+@triton.jit(do_not_specialize=["T"])
+def channel_delta_gradients_kernel(
+    q, k, v, g, beta, a, b, norms, do, dz, u, kept_S, kept_dS, dscores, dq, dk, dg, dbeta, da, db, cu_seqlens, scale, T,
+    chunks, H: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr, BT: tl.constexpr, BS: tl.constexpr,
+    BV: tl.constexpr, DPLR: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Gradients of rows q, a and columns b, k through the chunk's scores and through the states at its ends.
+
+    With P_xy the scores' gradients (P_qb = do u^T, P_ab = dz u^T, P_qk = do v^T, P_ak = dz v^T, masked) and every
+    product inside the chunk through the decays in between:
+
+        dq = s (2^G do S^T + P_qb b + P_qk k)        db = 2^(E-G) u dS^T + P_qb^T s q + P_ab^T a
+        da = 2^(G-g) dz S^T + P_ab b + P_ak k        dk = 2^(E-G) v dS^T + P_qk^T s q + P_ak^T a
+
+    KDA: a is -k and reads through G, b is beta k, there is no fourth column: dk = beta db - da, dbeta = k . db.
+    A row that reads through token t's gate and a column that is read through it add to dg_t what they multiply.
+    Where `norms` is given, all this is of x' = x / |x|, and dx = (dx' - x' (x' . dx')) / |x| follows in a second turn
+    over dq and dk.
+
+    Grid:    sequences x chunks x HS, one axis.
+    On chip: two or four P [BT, BT], and slices [BT, BS] of all else, one after another.
+    Reads:   q, k, g (beta or a, b), do, dz, u (v), and the states before and after the chunk.
+    Writes:  dq, dk [B, T, HS, K]; dg; dbeta [B, T, HS] fp32 or da, db.
+    Bytes a token and state head, s and c an element of q and g: KDA s (4K + 3V + 2KV / BT) + 2 c K, DPLR s (8K + 4V +
+    2KV / BT) + 2 c K. The tokens' values and gradients are loaded once more for each slice, from L2.
+    """
+    _, h, _, _, slot, low, high, _ = locate(T, BT, chunks, cu_seqlens, 1, HS)
+    if low >= high:
+        return
+    rows = tl.arange(0, BT)
+    keep = rows < (high - low).to(tl.int32)
+    at = low * HS + h
+    q += (low * H + h // (HS // H)) * K
+    k += (low * H + h // (HS // H)) * K
+    g += at * K
+    do += at * V
+    dz += at * V
+    u += at * V
+    dq += at * K
+    dk += at * K
+    dg += at * K
+    kept_S += (slot * HS + h) * K * V
+    kept_dS += (slot * HS + h) * K * V
+    MATRICES: tl.constexpr = 4 if DPLR else 2
+    STRIDE: tl.constexpr = HS * MATRICES * BT
+    dscores += at * MATRICES * BT
+    # Of KDA, a is -k: its rows are k, and the sign goes to what they multiply.
+    SIGN: tl.constexpr = 1.0 if DPLR else -1.0
+    d_qb = of_values(do, u, dscores, scale, HS, STRIDE, keep, V, BT, BV, PRECISION)
+    of_values(dz, u, dscores + BT, SIGN, HS, STRIDE, keep, V, BT, BV, PRECISION)
+    if DPLR:
+        a += at * K
+        b += at * K
+        da += at * K
+        db += at * K
+        v += at * V
+        b_beta = tl.zeros([BT], dtype=tl.float32)
+        d_qk = of_values(do, v, dscores + 2 * BT, scale, HS, STRIDE, keep, V, BT, BV, PRECISION)
+        of_values(dz, v, dscores + 3 * BT, 1.0, HS, STRIDE, keep, V, BT, BV, PRECISION)
+    else:
+        b_beta = tl.load(beta + at + rows * HS, mask=keep, other=0.0).to(tl.float32)
+    b_dbeta = tl.zeros([BT], dtype=tl.float32)
+    if norms is not None:
+        norms += at * 2 + rows * HS * 2
+        along_q = tl.zeros([BT], dtype=tl.float32)
+        along_k = tl.zeros([BT], dtype=tl.float32)
+    # What one thread stored others load below.
+    tl.debug_barrier()
+
+    for start in tl.range(0, K, BS, disable_licm=True):
+        b_g, b_G = load_sums(g, HS * K, keep, start, BT, K, BS)  # [BT, BS]
+        b_q = load_rows(q, H * K, keep, start, BT, K, BS)
+        b_k = load_rows(k, H * K, keep, start, BT, K, BS)
+        if norms is not None:
+            b_q *= tl.load(norms, mask=keep, other=0.0)[:, None]
+            b_k *= tl.load(norms + 1, mask=keep, other=0.0)[:, None]
+        if DPLR:
+            b_a = load_rows(a, HS * K, keep, start, BT, K, BS)
+            b_b = load_rows(b, HS * K, keep, start, BT, K, BS)
+        else:
+            b_a = b_k
+            b_b = b_k * b_beta[:, None]
+        first = first_level(b_G, q.dtype.element_ty, BT, BS)
+        b_dq, b_da, b_db, upto, upto_a = through_scores(
+            dscores, b_q, b_a, b_b, b_g, b_G, keep, first, STRIDE, BT, BS, DPLR, PRECISION
+        )
+        if DPLR:
+            x_dq, x_da, b_dk, x_upto, x_upto_a = through_scores(
+                dscores + 2 * BT, b_q, b_a, b_k, b_g, b_G, keep, first, STRIDE, BT, BS, DPLR, PRECISION
+            )
+            b_dq += x_dq
+            b_da += x_da
+            upto += x_upto
+            upto_a += x_upto_a
+            b_dq += d_qb[:, None] * b_b + d_qk[:, None] * b_k
+            b_dk += d_qk[:, None] * b_q
+        else:
+            b_dq += d_qb[:, None] * b_b
+        b_db += d_qb[:, None] * b_q
+
+        # Rows read from before the chunk, columns are read after it: gates up to a row, gates after a column.
+        end = tl.sum(b_g, 0)
+        before = tl.exp2(b_G)
+        more_q = of_state(do, kept_S, HS, keep, start, K, V, BT, BS, BV, PRECISION) * (before * scale)
+        b_dq += more_q
+        upto += b_q * more_q
+        before_a = decay(b_G - b_g) if DPLR else before
+        more_a = of_state(dz, kept_S, HS, keep, start, K, V, BT, BS, BV, PRECISION) * (before_a * SIGN)
+        b_da += more_a
+        upto_a += b_a * more_a
+        after = decay(end[None, :] - b_G)
+        more_b = of_state(u, kept_dS, HS, keep, start, K, V, BT, BS, BV, PRECISION) * after
+        b_db += more_b
+        if DPLR:
+            beyond = b_b * more_b
+            more_k = of_state(v, kept_dS, HS, keep, start, K, V, BT, BS, BV, PRECISION) * after
+            b_dk += more_k
+            beyond += b_k * more_k
+            store_rows(da, b_da, HS * K, keep, start, BT, K, BS)
+            store_rows(db, b_db, HS * K, keep, start, BT, K, BS)
+        else:
+            beyond = b_b * more_b
+            b_dbeta += tl.sum(b_k * b_db, 1)
+            b_dk = b_beta[:, None] * b_db + b_da
+        store_rows(dq, b_dq, HS * K, keep, start, BT, K, BS)
+        store_rows(dk, b_dk, HS * K, keep, start, BT, K, BS)
+        if norms is not None:
+            along_q += tl.sum(b_q * b_dq, 1)
+            along_k += tl.sum(b_k * b_dk, 1)
+        b_dg = tl.cumsum(upto + upto_a, 0, reverse=True) + tl.cumsum(beyond, 0) - beyond
+        if DPLR:
+            # a reads through the gates before its own token.
+            b_dg -= upto_a
+        b_dg += (tl.exp2(end) * product_of_states(kept_S, kept_dS, start, K, V, BS, BV))[None, :]
+        store_rows(dg, b_dg, HS * K, keep, start, BT, K, BS)
+    if not DPLR:
+        tl.store(dbeta + at + rows * HS, b_dbeta, mask=keep)
+    if norms is not None:
+        tl.debug_barrier()
+        of_q = tl.load(norms, mask=keep, other=0.0)
+        of_k = tl.load(norms + 1, mask=keep, other=0.0)
+        for start in tl.range(0, K, BS, disable_licm=True):
+            across(q, dq, of_q, along_q, H, HS, keep, start, K, BT, BS)
+            across(k, dk, of_k, along_k, H, HS, keep, start, K, BT, BS)

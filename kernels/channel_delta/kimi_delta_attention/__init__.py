@@ -1,0 +1,1 @@
+"""Kimi Delta Attention (Kimi Team 2025): spec.py says what it is, kernels/channel_delta how ours computes it."""

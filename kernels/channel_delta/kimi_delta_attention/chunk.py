@@ -1,0 +1,30 @@
+"""Chunked Kimi Delta Attention in Triton: the operator's face on the kernels of kernels/channel_delta."""
+
+from __future__ import annotations
+
+from kernels.channel_delta.autograd import chunk_channel_delta
+from kernels.channel_delta.kimi_delta_attention.spec import kimi_delta_attention
+from kernels.channel_delta.register import registration
+
+
+@kimi_delta_attention.implementation(
+    "triton_chunk",
+    origin="ours",
+    devices={"cuda", "interpret"},
+    tunables={"chunk": (64, 32)},
+    **registration(dplr=False),
+)
+def chunk_kimi_delta_attention(q, k, v, log_decay, beta, *, l2norm: bool = False, scale: float | None = None,
+                               initial_state=None, output_final_state: bool = False, cu_seqlens=None,
+                               cu_seqlens_cpu=None, chunk: int = 64):  # fmt: skip
+    """q, k [B,T,H,K], v [B,T,HV,V], log_decay [B,T,HV,K], beta [B,T,HV] -> (o [B,T,HV,V], final state or None).
+
+    As spec.py defines them; the state is S [N,HV,K,V]. cu_seqlens_cpu is cu_seqlens on the CPU; chunk is a power of 2
+    of at least 16, and 64 tokens (fp32: 32 or 16) at most are taken at a time. Differentiable in every tensor. Raises
+    UsageError on bad input.
+    """
+    return chunk_channel_delta(
+        q, k, v, log_decay, beta=beta, l2norm=l2norm, scale=scale,
+        initial_state=initial_state, output_final_state=output_final_state, cu_seqlens=cu_seqlens,
+        cu_seqlens_cpu=cu_seqlens_cpu, chunk=chunk,
+    )  # fmt: skip

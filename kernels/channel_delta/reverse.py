@@ -1,0 +1,109 @@
+"""The sweep of the state's gradient, chunks from last to first, with a slice of it in registers."""
+
+# Triton types a device function as one that never returns.
+# pyright: reportGeneralTypeIssues=false
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from kernels.channel_delta.device import chunk_of
+from kernels.scalar_decay.device import load_rows, load_state, locate, store_rows, store_state, times_state
+
+
+@triton.jit(do_not_specialize=["T"])
+def channel_delta_reverse_kernel(
+    do, w, read, write, write_v, inverse, qb, ak, qk, total, dv, dz, kept_dS, dS_start, dS_end, cu_seqlens, T, segment,
+    segments, chunks, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr, BT: tl.constexpr, BK: tl.constexpr,
+    BV: tl.constexpr, SLICES: tl.constexpr, SEGMENTED: tl.constexpr, MAP: tl.constexpr, DPLR: tl.constexpr,
+    PRECISION: tl.constexpr,
+):  # fmt: skip
+    """du = qb^T do + write dS;  dz = inverse^T du;  dS = total dS + read^T do + w^T du.
+
+    dz is the gradient of what the inverse was applied to: dv where KDA; DPLR dv = ak^T dz + qk^T do + write_v dS.
+    With MAP it only finds N', what a segment adds to the gradient of the state before it: dS starts from 0.
+
+    Grid:    sequences x segments x HS x slices of V, one axis, slices fastest. MAP leaves out each first segment.
+    On chip: dS [K, BV], fp32, over all chunks of the segment, starting from the gradient of the state after it.
+    Reads:   w, read, write (write_v), inverse, qb (ak, qk), total, a slice of do; dS_start, one a sequence (SEGMENTED:
+             a segment).
+    Writes:  a slice of dv (and dz); the gradient of the state after each chunk, kept_dS [chunks, HS, K, V]; dS_end,
+             that of the initial state, where wanted, by the first segment. MAP: dS_end [slots, HS, K, V] fp32 alone.
+    Bytes a token and state head over all slices, s an element: KDA s (3K + 2V + 2 BT + KV / BT), DPLR s (4K + 3V +
+    4 BT + KV / BT); MAP s (3K + V + BT).
+    """
+    part, h, n, order, slot, low, high, _ = locate(T, segment, segments, cu_seqlens, SLICES, HS)
+    if low >= high:
+        return
+    if MAP:  # noqa: SIM102 - joined, the condition is no longer the compiler's
+        if order == 0:
+            return
+    rows = tl.arange(0, BT)
+    kk = tl.arange(0, BK)
+    vv = part * BV + tl.arange(0, BV)
+    length = (high - low).to(tl.int32)
+    last = (length - 1) // BT
+    at = (low + last * BT) * HS + h
+    w += at * K
+    read += at * K
+    write += at * K
+    do += at * V
+    qb += at * BT
+    if not MAP:
+        dv += at * V
+        inverse += at * BT
+        if DPLR:
+            write_v += at * K
+            ak += at * BT
+            qk += at * BT
+            dz += at * V
+    chunk = (chunk_of(n, order, low, segment, chunks, cu_seqlens, BT) + last) * HS + h
+    dS = tl.zeros([BK, BV], dtype=tl.float32)
+    if dS_start is not None:
+        dS = load_state(dS_start, (slot if SEGMENTED else n) * HS + h, kk[:, None], vv[None, :], K, V, K * V)
+
+    for done in range(0, length, BT):
+        keep = rows < length - last * BT + done
+        if not MAP:
+            store_state(kept_dS, chunk, dS, kk[:, None], vv[None, :], K, V, K * V)
+        b_do = load_rows(do, HS * V, keep, part * BV, BT, V, BV)  # [BT, BV]
+        b_qb = load_rows(qb, HS * BT, keep, 0, BT, BT, BT)
+        b_b = load_rows(write, HS * K, keep, 0, BT, K, BK)  # [BT, BK]
+        b_du = tl.dot(tl.trans(b_qb), b_do, times_state(b_b, dS, PRECISION), input_precision=PRECISION)
+        b_du = b_du.to(b_do.dtype)  # [BT, BV]
+        if not MAP:
+            b_inverse = load_rows(inverse, HS * BT, keep, 0, BT, BT, BT)
+            b_dz = tl.dot(tl.trans(b_inverse), b_du, input_precision=PRECISION)  # [BT, BV]
+            b_dv = b_dz
+            if DPLR:
+                store_rows(dz, b_dz, HS * V, keep, part * BV, BT, V, BV)
+                b_ak = load_rows(ak, HS * BT, keep, 0, BT, BT, BT)
+                b_qk = load_rows(qk, HS * BT, keep, 0, BT, BT, BT)
+                b_k = load_rows(write_v, HS * K, keep, 0, BT, K, BK)
+                b_dv = tl.dot(tl.trans(b_ak), b_dz.to(b_do.dtype), times_state(b_k, dS, PRECISION),
+                              input_precision=PRECISION)  # fmt: skip
+                b_dv = tl.dot(tl.trans(b_qk), b_do, b_dv, input_precision=PRECISION)
+                write_v -= BT * HS * K
+                ak -= BT * HS * BT
+                qk -= BT * HS * BT
+                dz -= BT * HS * V
+            store_rows(dv, b_dv, HS * V, keep, part * BV, BT, V, BV)
+            dv -= BT * HS * V
+            inverse -= BT * HS * BT
+        dS *= tl.load(total + chunk * K + kk, mask=kk < K, other=0.0)[:, None]
+        b_q = load_rows(read, HS * K, keep, 0, BT, K, BK)  # [BT, BK]
+        dS = tl.dot(tl.trans(b_q), b_do, dS, input_precision=PRECISION)
+        b_w = load_rows(w, HS * K, keep, 0, BT, K, BK)  # [BT, BK]
+        dS = tl.dot(tl.trans(b_w), b_du, dS, input_precision=PRECISION)
+        w -= BT * HS * K
+        read -= BT * HS * K
+        write -= BT * HS * K
+        do -= BT * HS * V
+        qb -= BT * HS * BT
+        chunk -= HS
+
+    if MAP:
+        store_state(dS_end, slot * HS + h, dS, kk[:, None], vv[None, :], K, V, K * V)
+    elif dS_end is not None and order == 0:
+        store_state(dS_end, n * HS + h, dS, kk[:, None], vv[None, :], K, V, K * V)

@@ -1,0 +1,190 @@
+"""What the kernels of this folder call on the device: where a program works, tiles of rows, gates, a chunk's inverse.
+
+Kernels count in steps: a token has STEPS of them. k, v and beta have a row a step; q and o have a row a token, which
+belongs to its last step, and the gate has one that belongs to its first. Step s of all B T STEPS lies in token
+s // STEPS, so that a tile of steps finds its tokens without a table.
+"""
+
+# Triton types a device function as one that never returns.
+# pyright: reportGeneralTypeIssues=false
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from kernels.common.triangular import invert_unit_lower
+from kernels.scalar_decay.device import load_state, store_state, times_state
+
+# e^-110 is 0 in fp32. A log decay below it, -inf too, counts as this, so that differences of sums stay finite.
+LEAST_LOG = tl.constexpr(-110.0)
+NORM_EPS = tl.constexpr(1e-6)
+
+
+@triton.jit
+def locate(T, segment, segments, cu_seqlens, SLICES: tl.constexpr, HEADS: tl.constexpr, STEPS: tl.constexpr,
+           late=0):  # fmt: skip
+    """A program's (slice, head, sequence, segment, its slot, first step, end, end of the sequence, sequence's start).
+
+    T counts tokens, segment steps. Slices are neighbours in the grid, so that the tiles they share come from L2. Packed
+    sequences differ in length, and their slots follow from their offsets: segments of all sequences fit in
+    ceil(T STEPS / segment) + N slots.
+
+    late: 0, in a form that the compiler does not know for it. What is located so after a loop is computed there, and
+    not before the loop and held in registers through it.
+    """
+    pid, T, segment, segments = tl.program_id(0) + late, T + late, segment + late, segments + late
+    part = pid % SLICES
+    head = pid // SLICES % HEADS
+    order = pid // (SLICES * HEADS) % segments
+    sequence = (pid // (SLICES * HEADS) // segments).to(tl.int64)
+    if cu_seqlens is None:
+        first = sequence * T * STEPS
+        end = first + T * STEPS
+        slot = sequence * segments + order
+    else:
+        first = tl.load(cu_seqlens + sequence).to(tl.int64) * STEPS
+        end = tl.load(cu_seqlens + sequence + 1).to(tl.int64) * STEPS
+        slot = first // segment + sequence + order
+    low = first + order.to(tl.int64) * segment
+    return part, head, sequence, order, slot, low, tl.minimum(low + segment, end), end, first
+
+
+@triton.jit
+def chunk_slot(sequence, first, low, T, cu_seqlens, BT: tl.constexpr, STEPS: tl.constexpr):
+    """Slot of the chunk of BT steps that starts at `low`, in a sequence that starts at `first`."""
+    slot = sequence * tl.cdiv(T * STEPS, BT) if cu_seqlens is None else first // BT + sequence
+    return slot + (low - first) // BT
+
+
+@triton.jit
+def load_tile(base, rows, keep, stride: tl.constexpr, start, D: tl.constexpr, BD: tl.constexpr):
+    """Columns start .. start + BD of the given rows; zero where a row is not kept or a column is not below D."""
+    columns = start + tl.arange(0, BD)
+    mask = keep[:, None]
+    if D % BD:
+        mask = mask & (columns < D)[None, :]
+    return tl.load(base + rows[:, None] * stride + columns[None, :], mask=mask, other=0.0)
+
+
+@triton.jit
+def store_tile(base, x, rows, keep, stride: tl.constexpr, start, D: tl.constexpr, BD: tl.constexpr):
+    """The inverse of load_tile, in the pointer's dtype."""
+    columns = start + tl.arange(0, BD)
+    mask = keep[:, None]
+    if D % BD:
+        mask = mask & (columns < D)[None, :]
+    tl.store(base + rows[:, None] * stride + columns[None, :], x.to(base.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def tokens(at, rows, STEPS: tl.constexpr):
+    """For the steps at + rows: (first token, tokens counted from it, whether a step is its token's last, its first)."""
+    inside = at % STEPS + rows
+    return at // STEPS, inside // STEPS, inside % STEPS == STEPS - 1, inside % STEPS == 0
+
+
+@triton.jit
+def unit_rows(x, L2NORM: tl.constexpr):
+    """(rows u, factors f, g) with x / sqrt(|x|^2 + eps) = f u and f g = 1 / sqrt(|x|^2 + eps), for all columns of x.
+
+    The norm is a factor of a row, so products take x as it is and no tile is written again: u = x, g = 1. In float16
+    what a tiny f or a large one makes of the other operand would leave its range: there u is normalised, f = 1.
+    """
+    f = tl.full([x.shape[0]], 1.0, tl.float32)
+    g = f
+    if L2NORM:
+        wide = x.to(tl.float32)
+        inverse = tl.rsqrt(tl.sum(wide * wide, 1) + NORM_EPS)
+        if x.dtype == tl.float16:
+            x = (wide * inverse[:, None]).to(x.dtype)
+            g = inverse
+        else:
+            f = inverse
+    return x, f, g
+
+
+@triton.jit
+def load_gates(beta, log_decay, at, rows, keep, h, HS: tl.constexpr, STEPS: tl.constexpr):
+    """(beta, cumulative log decay) of the steps at + rows, fp32; a row that is not kept adds 0 to either."""
+    # Summed out of a second, empty column: loaded as it is, the compiler loads it again, element by element, in the
+    # layout of columns, and holds an address for each through the loop.
+    column = tl.arange(0, 2)[None, :]
+    b = tl.load(beta + at * HS + h + (rows * HS)[:, None] + column, mask=keep[:, None] & (column == 0), other=0.0)
+    b = tl.sum(b.to(tl.float32), 1)
+    G = tl.zeros_like(b)
+    if log_decay is not None:
+        token, inside, _closes, opens = tokens(at, rows, STEPS)
+        g = tl.load(log_decay + token * HS + h + inside * HS, mask=keep & opens, other=0.0).to(tl.float32)
+        # Not a maximum: it would hide a NaN.
+        G = tl.cumsum(tl.where(g < LEAST_LOG, LEAST_LOG, g), 0)
+    return b, G
+
+
+@triton.jit
+def decays(G, mask, transposed: tl.constexpr):
+    """e^(G_i - G_j) where mask, else 0; element (i, j), or (j, i) if transposed. The mask holds only i >= j."""
+    difference = G[None, :] - G[:, None] if transposed else G[:, None] - G[None, :]
+    return tl.exp(tl.where(mask, difference, float("-inf")))
+
+
+@triton.jit
+def total(G, BT: tl.constexpr):
+    """The log decay of the whole chunk: the last sum."""
+    return tl.sum(tl.where(tl.arange(0, BT) == BT - 1, G, 0.0), 0)
+
+
+@triton.jit
+def chunk_inverse(b_k, f, b, G, strict, BT: tl.constexpr, GATED: tl.constexpr, PRECISION: tl.constexpr,
+                  INVERT: tl.constexpr):  # fmt: skip
+    """The strictly lower part of (I + L diag(b))^{-1}, fp32 [BT, BT], L = tril(k k^T . e^(G_i - G_j), -1), k = f b_k.
+
+    L diag(b) and not diag(b) L, so that it maps v - e^G k S to the residual without b, which may be 0.
+    """
+    A = tl.dot(b_k, tl.trans(b_k), input_precision=PRECISION)
+    if GATED:
+        A *= decays(G, strict, False)
+    A = tl.where(strict, A * f[:, None] * (b * f)[None, :], 0.0)
+    return tl.where(strict, invert_unit_lower(A, BT, INVERT), 0.0)
+
+
+@triton.jit
+def add_times_state(y, x, X, factor, PRECISION: tl.constexpr):
+    """y + diag(factor) x X for rows x, X rounded to x's dtype; added in the product, so that none stands beside y."""
+    if x.dtype == tl.float16:
+        # times_state scales such a state by its largest element: see there.
+        return y + times_state(x, X, PRECISION) * factor[:, None]
+    x = (x.to(tl.float32) * factor[:, None]).to(x.dtype)
+    return tl.dot(x, X.to(x.dtype), y, input_precision=PRECISION)
+
+
+@triton.jit
+def correct(x, b_N, PRECISION: tl.constexpr):
+    """(I + N) x for fp32 rows x: the unit diagonal is not multiplied, so it is exact."""
+    return tl.dot(b_N, x.to(b_N.dtype), x, input_precision=PRECISION)
+
+
+@triton.jit
+def load_start(base, index, start, K: tl.constexpr, V: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr):
+    """Columns start .. start + BV of state number `index`, fp32 [BK, BV]."""
+    k, v = folded(start, 0, BK, BV)
+    return tl.reshape(load_state(base, index, k, v, K, V, K * V), [BK, BV])
+
+
+@triton.jit
+def store_end(base, index, x, start, late, K: tl.constexpr, V: tl.constexpr, BK: tl.constexpr,
+              BV: tl.constexpr):  # fmt: skip
+    """The inverse of load_start, in the pointer's dtype; late: see `locate`."""
+    k, v = folded(start, late, BK, BV)
+    store_state(base, index, tl.reshape(x, [BK // 2, 2 * BV]), k, v, K, V, K * V)
+
+
+@triton.jit
+def folded(start, late, BK: tl.constexpr, BV: tl.constexpr):
+    """(k, v) of a slice of a state with two rows side by side, [BK / 2, 2 BV].
+
+    In this shape it shares no address of memory or shared memory with the tiles of a loop before or after it: those
+    would be computed once and held through the loop.
+    """
+    column = tl.arange(0, 2 * BV)[None, :]
+    return 2 * tl.arange(0, BK // 2)[:, None] + column // BV + late, start + column % BV

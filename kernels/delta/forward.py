@@ -1,0 +1,137 @@
+"""The forward sweep: o, the final state and what the backward pass needs, with a slice of the state in registers."""
+
+# Triton types a device function as one that never returns.
+# pyright: reportGeneralTypeIssues=false
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from kernels.delta.device import (
+    chunk_inverse,
+    chunk_slot,
+    correct,
+    decays,
+    load_gates,
+    load_start,
+    load_tile,
+    locate,
+    store_end,
+    store_tile,
+    tokens,
+    total,
+    unit_rows,
+)
+from kernels.delta.pairs import keep_state
+from kernels.scalar_decay.device import times_state
+
+
+@triton.jit(do_not_specialize=["T"])
+def delta_fwd_output_kernel(
+    q, k, v, beta, log_decay, o, residual, inverse, states, S_start, S_end, cu_seqlens, scale, T, segment, segments,
+    H: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr, STEPS: tl.constexpr, BT: tl.constexpr,
+    BK: tl.constexpr, BV: tl.constexpr, SLICES: tl.constexpr, KEEP: tl.constexpr, L2NORM: tl.constexpr,
+    STORED: tl.constexpr, SEGMENTED: tl.constexpr, PRECISION: tl.constexpr, INVERT: tl.constexpr,
+):  # fmt: skip
+    """r = (I + N)(v - e^G k S), w = b r, o = s (e^G q S + tril(q k^T . e^(G_i-G_j)) w), S = e^Gc S + (e^(Gc-G) k)^T w.
+
+    Grid:    sequences x segments x HS x slices of V, one axis, slices fastest.
+    On chip: S [K, BV], fp32, over all chunks of the segment; N [BT, BT], made anew in each slice unless STORED.
+    Reads:   q, k, a slice of v, the gates; a start state where one is given (a sequence's, or a segment's if
+             SEGMENTED); N where STORED.
+    Writes:  a slice of o; the final state, where wanted, by the last segment. Where they are given, for the backward
+             pass: a slice of r and of the state before every KEEP chunks, and N by slice 0.
+    Bytes a step and state head over all slices, one step a token: s (2K + 2V) + 8 with s bytes an element; for the
+    backward pass + s (V + KV / (KEEP BT) + BT).
+    """
+    part, h, n, _, slot, low, high, end, first = locate(T, segment, segments, cu_seqlens, SLICES, HS, STEPS)
+    if low >= high:
+        return
+    rows = tl.arange(0, BT)
+    kk = tl.arange(0, BK)
+    vv = part * BV + tl.arange(0, BV)
+    head = h // (HS // H)
+    strict = rows[:, None] > rows[None, :]
+    causal = rows[:, None] >= rows[None, :]
+    GATED: tl.constexpr = log_decay is not None
+
+    S = tl.zeros([BK, BV], dtype=tl.float32)
+    if S_start is not None:
+        S = load_start(S_start, (slot if SEGMENTED else n) * HS + h, part * BV, K, V, BK, BV)
+    chunk = chunk_slot(n, first, low, T, cu_seqlens, BT, STEPS) * HS + h
+    length = (high - low).to(tl.int32)
+    for done in tl.range(0, length, BT, disable_licm=True):
+        at = low + done
+        keep = rows < length - done
+        b_k = load_tile(k + (at * H + head) * K, rows, keep, H * K, 0, K, BK)  # [BT, BK]
+        b_v = load_tile(v + (at * HS + h) * V, rows, keep, HS * V, part * BV, V, BV)  # [BT, BV]
+        b, G = load_gates(beta, log_decay, at, rows, keep, h, HS, STEPS)
+        b_k, f_k, _rest = unit_rows(b_k, L2NORM)
+        if states is not None:
+            kept = chunk_slot(n, first, at, T, cu_seqlens, KEEP * BT, STEPS) * HS + h
+            keep_state(states, kept, S, kk[:, None], vv[None, :], K * (1 - done // BT % KEEP), K, V)
+        at_N = chunk * BT * BT + rows[:, None] * BT + rows[None, :]
+        if STORED:
+            b_N = tl.load(inverse + at_N)
+        else:
+            b_N = chunk_inverse(b_k, f_k, b, G, strict, BT, GATED, PRECISION, INVERT).to(b_k.dtype)
+            if inverse is not None:
+                tl.store(inverse + at_N, b_N, mask=(rows < tl.where(part == 0, BT, 0))[:, None])
+        b_kS = times_state(b_k, S, PRECISION) * f_k[:, None]  # [BT, BV]
+        if GATED:
+            b_kS *= tl.exp(G)[:, None]
+        b_r = correct(b_v.to(tl.float32) - b_kS, b_N, PRECISION)
+        if residual is not None:
+            store_tile(residual + (at * HS + h) * V, b_r, rows, keep, HS * V, part * BV, V, BV)
+        b_w = b_r * (b * f_k)[:, None]
+        token, inside, closes, _opens = tokens(at, rows, STEPS)
+        b_q = load_tile(q + (token * H + head) * K, inside, keep & closes, H * K, 0, K, BK)  # [BT, BK]
+        b_q, f_q, _rest = unit_rows(b_q, L2NORM)
+        b_P = tl.dot(b_q, tl.trans(b_k), input_precision=PRECISION)  # [BT, BT]
+        b_P = b_P * decays(G, causal, False) if GATED else tl.where(causal, b_P, 0.0)
+        b_P = b_P.to(b_k.dtype)
+        b_o = times_state(b_q, S, PRECISION)
+        if GATED:
+            b_o *= tl.exp(G)[:, None]
+        b_o = tl.dot(b_P, b_w.to(b_k.dtype), b_o, input_precision=PRECISION) * (f_q * scale)[:, None]
+        store_tile(o + (token * HS + h) * V, b_o, inside, keep & closes, HS * V, part * BV, V, BV)
+        if GATED:
+            last = total(G, BT)
+            b_w *= tl.exp(last - G)[:, None]
+            S *= tl.exp(last)
+        S = tl.dot(tl.trans(b_k), b_w.to(b_k.dtype), S, input_precision=PRECISION)
+        chunk += HS
+
+    if S_end is not None:
+        late = tl.minimum(length, 0)
+        part, h, n, _, _, _, high, end, _ = locate(T, segment, segments, cu_seqlens, SLICES, HS, STEPS, late)
+        if high == end:
+            store_end(S_end, n * HS + h, S, part * BV, late, K, V, BK, BV)
+
+
+@triton.jit(do_not_specialize=["T"])
+def delta_inverse_kernel(
+    k, beta, log_decay, inverse, cu_seqlens, T, segment, segments,
+    H: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, STEPS: tl.constexpr, BT: tl.constexpr, BK: tl.constexpr,
+    L2NORM: tl.constexpr, PRECISION: tl.constexpr, INVERT: tl.constexpr,
+):  # fmt: skip
+    """N of every chunk, for sweeps that read it instead of making it in each slice.
+
+    Grid:    sequences x chunks x HS, one axis, heads fastest.
+    Reads:   k and the gates.
+    Writes:  N [chunks, HS, BT, BT] in k's dtype.
+    Bytes a step and state head: s (K + BT) + 8.
+    """
+    _, h, _, _, slot, low, high, _, _ = locate(T, segment, segments, cu_seqlens, 1, HS, STEPS)
+    if low >= high:
+        return
+    rows = tl.arange(0, BT)
+    keep = rows < (high - low).to(tl.int32)
+    b_k = load_tile(k + (low * H + h // (HS // H)) * K, rows, keep, H * K, 0, K, BK)
+    b_k, f_k, _rest = unit_rows(b_k, L2NORM)
+    b, G = load_gates(beta, log_decay, low, rows, keep, h, HS, STEPS)
+    strict = rows[:, None] > rows[None, :]
+    b_N = chunk_inverse(b_k, f_k, b, G, strict, BT, log_decay is not None, PRECISION, INVERT)
+    at = inverse + (slot * HS + h) * BT * BT + rows[:, None] * BT + rows[None, :]
+    tl.store(at, b_N.to(inverse.dtype.element_ty))

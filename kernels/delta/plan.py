@@ -1,0 +1,260 @@
+"""Which regime a call runs in, and in which tiles: host code that asks shapes and `suite.target()`, nothing else.
+
+On chip, a program takes a whole sequence. Where sequences x heads x slices leave SMs idle, sequences are cut into
+segments of equal length; their number fills the GPU FILL times.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import suite
+from kernels.common.tiles import newest
+from kernels.delta.tiles import HALF, HELD, KEEP, ROWS, SINGLE, Tile, tiles
+from kernels.scalar_decay.plan import MAX_DIM, power_of_2
+from suite import Problem
+from suite.tuning import choice
+
+__all__ = ["MAX_DIM", "Plan", "Shape", "executed", "of_problem", "plan", "power_of_2", "search", "variant_of"]
+
+ON_CHIP, SEGMENTS = "on-chip", "segments"
+FILL = 2
+# A segment costs a [K, K] map beside its state, so it has to be worth some chunks.
+MIN_CHUNKS = 8
+# Wider heads take narrower slices.
+WIDEST = 128
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a plan depends on: sequences, steps of the longest and of all, heads, head dims, chunk, dtype.
+
+    heads: state heads HS; shared: heads H of q and k; variant: what else changes a kernel, as `variant_of` writes it
+    """
+
+    sequences: int
+    longest: int
+    steps: int
+    heads: int
+    shared: int
+    K: int
+    V: int
+    chunk: int
+    dtype: str
+    packed: bool
+    variant: str
+
+    @property
+    def work(self) -> str:
+        return SINGLE if self.dtype == "float32" else HALF
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """How one kernel is launched.
+
+    tile:     width of a slice, warps, stages
+    slices:   slices of the state, or of K in the gradients' kernel
+    segment:  steps of a segment, a multiple of what is kept together where there are several
+    segments: segments of the longest sequence; 1 on chip
+    slots:    segments of all sequences
+    """
+
+    tile: Tile
+    slices: int
+    segment: int
+    segments: int
+    slots: int
+
+    @property
+    def segmented(self) -> bool:
+        return self.segments > 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The kernels of a call.
+
+    chunk:  steps of a chunk, in all of them
+    chunks: how the gradients' kernel finds them
+    keep:   chunks between two states that are kept for the backward pass, 1 or 2
+    kept:   how many are kept of each head
+    columns: columns of dq and dk that a program of the gradients' kernel holds
+    stored: whether a launch of its own makes every chunk's inverse, to be read by each slice
+    """
+
+    chunk: int
+    stored: bool
+    output: Sweep
+    map: Sweep
+    state: Sweep
+    chunks: Sweep
+    columns: int
+    keep: int
+    kept: int
+    inverse: Tile
+
+    def describe(self, kind: str) -> dict[str, Any]:
+        """For a record's configuration."""
+        sweep: Sweep = {"gradients": self.chunks}.get(kind) or getattr(self, kind)
+        regime: dict[str, Any] = {"regime": ON_CHIP}
+        if self.output.segmented:
+            regime = {"regime": SEGMENTS, "segment": self.output.segment}
+        tile = sweep.tile
+        return {**regime, "chunk": self.chunk, "slice": tile.width, "warps": tile.warps, "stages": tile.stages}
+
+
+def plan(shape: Shape) -> Plan:
+    """Regime, tiles and segments of all kernels, for `suite.target()`."""
+    chunk = min(shape.chunk, ROWS[max(64, power_of_2(max(shape.K, shape.V))), shape.work])
+    keep = newest(KEEP, suite.target().capability)
+    output, segment = _choose(shape, chunk, keep)
+    regime = SEGMENTS if segment else ON_CHIP
+    tuned = choice(key(shape, chunk, "output", regime)) or {}
+    output = _tuned(shape, chunk, "output", regime, output)
+    # The maps of a whole sequence's segments serve both directions, so both are cut alike.
+    whole = -(-shape.longest // chunk) * chunk
+    cut = _cut(shape, segment or whole)
+    state = _widest(shape, "state", cut.segments, FILL if segment else 1) or _tiles(shape, "state")[-1]
+    state = _tuned(shape, chunk, "state", regime, state)
+    mapped = _tuned(shape, chunk, "map", regime, _tiles(shape, "map")[0])
+    columns = min(held_columns(shape.heads, shape.shared), power_of_2(shape.K))
+    summed = "shared" if shape.heads > shape.shared else "gradients"
+    of_K = _tuned(shape, chunk, "gradients", regime, _tiles(shape, summed)[0])
+    return Plan(
+        chunk=chunk,
+        stored=bool(tuned.get("stored", 0)),
+        output=replace(cut, tile=output, slices=-(-shape.V // output.width)),
+        map=replace(cut, tile=mapped, slices=-(-shape.V // mapped.width) - (-shape.K // mapped.width)),
+        state=replace(cut, tile=state, slices=-(-shape.V // state.width)),
+        chunks=replace(_cut(shape, chunk), tile=of_K, slices=-(-shape.K // columns)),
+        columns=columns,
+        keep=keep,
+        kept=_cut(shape, keep * chunk).slots,
+        inverse=_tuned(shape, chunk, "inverse", regime, _tiles(shape, "inverse")[0]),
+    )
+
+
+def held_columns(heads: int, shared: int) -> int:
+    """How many columns of dq and dk the gradients' kernel holds; heads of more are cut, and know no norm of a row.
+
+    heads: state heads; shared: heads of q and k
+    """
+    return newest(HELD, suite.target().capability)[heads > shared]
+
+
+def key(shape: Shape, chunk: int, kind: str, regime: str) -> str:
+    """What a tuned kernel is known by."""
+    group = shape.heads // shape.shared
+    variant = shape.variant + f"-g{group}" * (group > 1)
+    return f"delta_state/{kind}/K{shape.K}/V{shape.V}/{shape.dtype}/C{chunk}/{variant}/{regime}"
+
+
+def search(shape: Shape, kinds: list[str]) -> dict[str, list[dict[str, int]]]:
+    """Launches of these kernels that are worth measuring, the plan's own first."""
+    chosen = plan(shape)
+    regime = SEGMENTS if chosen.output.segmented else ON_CHIP
+    widths = (16, 32) if max(shape.K, shape.V) > WIDEST else (32, 64)
+    found: dict[str, list[dict[str, int]]] = {}
+    for kind in kinds:
+        own = {"gradients": chosen.chunks, "output": chosen.output, "map": chosen.map, "state": chosen.state}[kind].tile
+        tried = [own, *(Tile(w, n, stages) for w in widths for n in (4, 8) for stages in (1, 2))]
+        launches = [{"width": tile.width, "warps": tile.warps, "stages": tile.stages} for tile in tried]
+        if kind == "map" and max(shape.K, shape.V) == WIDEST:
+            launches += [{"width": WIDEST, "warps": 8, "stages": 1}]
+        if kind == "output":
+            launches += [{**launches[0], "stored": 1}]
+        found[key(shape, chosen.chunk, kind, regime)] = [x for i, x in enumerate(launches) if x not in launches[:i]]
+    return found
+
+
+def _tuned(shape: Shape, chunk: int, kind: str, regime: str, tile: Tile) -> Tile:
+    found = choice(key(shape, chunk, kind, regime)) or {}
+    return replace(tile, **{name: found[name] for name in ("width", "warps", "stages") if name in found})
+
+
+def executed(shape: Shape, chosen: Plan, pass_: str) -> float:
+    """FLOPs that a pass executes: full chunk x chunk products, inverses, repeated in each slice, and segments' maps."""
+    K, V, C = shape.K, shape.V, chosen.chunk
+    inverse = 2 * C * K + _inverse_flops(C)
+    made = 1 if chosen.stored else chosen.output.slices
+    flops = 0.0
+    if pass_ in ("fwd", "fwdbwd"):
+        flops += 6 * K * V + 4 * C * V + chosen.output.slices * 2 * C * K + made * inverse
+        if chosen.output.segmented:
+            flops += 4 * K * (K + V) + 2 * C * (K + V) + (0 if chosen.stored else chosen.map.slices * inverse)
+            flops += 2 * K * K * V / chosen.output.segment
+    if pass_ in ("bwd", "fwdbwd"):
+        sweep = 6 * K * V + 4 * C * V + chosen.state.slices * 2 * C * K
+        flops += sweep * (1 + chosen.output.segmented)
+        flops += 6 * K * V + 4 * C * V * chosen.chunks.slices + 12 * C * K
+        # Both products that find dS again are made in either chunk of a pair, the one that finds S twice in the second.
+        flops += 5 * K * V if chosen.keep == 2 else 0
+    return shape.steps * shape.heads * flops
+
+
+def _inverse_flops(C: int) -> float:
+    """A row of a chunk: three merges in blocks of 16, then full tiles from 16 to C; a merge is two products."""
+    merges = (C // 16).bit_length() - 1
+    return 2 * 2 * (3 * 16 * 16 + merges * C * C)
+
+
+def _choose(shape: Shape, chunk: int, keep: int) -> tuple[Tile, int]:
+    """The tile of the output sweep, and steps a segment, 0 where it stays on chip.
+
+    The widest slice that gives three SMs of four a program stays on chip, since each slice makes the inverse anew;
+    where none does, sequences are cut into as many segments as fill the GPU at once, and swept in the widest.
+    """
+    if tile := _widest(shape, "output", 1, 1):
+        return tile, 0
+    choices = _tiles(shape, "output")
+    programs = _rows(shape) * -(-shape.V // choices[0].width)
+    count = max(1, FILL * suite.target().sms // programs)
+    # No segment cuts chunks between which no state is kept.
+    step = keep * chunk
+    segment = max(-(-MIN_CHUNKS // keep), -(-shape.longest // (step * count))) * step
+    return (choices[-1], 0) if segment >= shape.longest else (choices[0], segment)
+
+
+def _widest(shape: Shape, kind: str, segments: int, fill: int) -> Tile | None:
+    """The widest tile whose slices give three SMs of four `fill` programs, or None."""
+    for tile in _tiles(shape, kind):
+        if _rows(shape) * segments * -(-shape.V // tile.width) * 4 >= suite.target().sms * 3 * fill:
+            return tile
+    return None
+
+
+def _rows(shape: Shape) -> int:
+    """State heads of the sequences of equal length that would keep the GPU busy as long: of few, where one is long."""
+    return max(1, shape.steps // shape.longest) * shape.heads
+
+
+def _cut(shape: Shape, segment: int) -> Sweep:
+    segments = -(-shape.longest // segment)
+    # Packed, the slots follow from the sequences' offsets: see `locate` in device.py.
+    slots = shape.steps // segment + shape.sequences if shape.packed else shape.sequences * segments
+    return Sweep(Tile(0, 0, 0), 1, segment, segments, slots)
+
+
+def _tiles(shape: Shape, kind: str) -> list[Tile]:
+    height = power_of_2(max(shape.K, shape.V))
+    rows = tiles(suite.target().capability, kind, height, shape.work)
+    widest = power_of_2(max(shape.K, shape.V) if kind == "map" else shape.V)
+    return [replace(tile, width=min(tile.width, widest)) for tile in rows]
+
+
+def variant_of(*, gated: bool, l2norm: bool, steps: int) -> str:
+    """What changes a kernel beside sizes: "gated", "plain-norm", "gated-n3"."""
+    return ("gated" if gated else "plain") + "-norm" * l2norm + f"-n{steps}" * (steps > 1)
+
+
+def of_problem(problem: Problem, chunk: int, *, gated: bool, steps: int) -> Shape:
+    """The shape that a problem's sequence passes are planned for; steps: delta steps a token."""
+    p, bounds = problem, problem.cu_seqlens
+    longest = p.T if bounds is None else max(b - a for a, b in pairwise(bounds))
+    l2norm = bool(p.axis("l2norm")) and held_columns(p.HS, p.H) >= p.K
+    variant = variant_of(gated=gated, l2norm=l2norm, steps=steps)
+    packed = bounds is not None
+    return Shape(p.N, longest * steps, p.B * p.T * steps, p.HS, p.H, p.K, p.V, chunk, p.dtype, packed, variant)

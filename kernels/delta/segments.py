@@ -1,0 +1,134 @@
+"""Segments: where sequences and heads are too few to fill a GPU, a sequence is cut and its parts swept in parallel.
+
+A segment maps the state affinely, S_end = M S_start + C, with C what it makes of a zero state and M [K, K] the product
+of its tokens' transitions. Both come from one sweep, since M is the state that the segment makes of the identity
+without values. Its transpose maps the state's gradient back: dS_start = M^T dS_end + D. `combine` joins the segments in
+turn.
+"""
+
+# Triton types a device function as one that never returns.
+# pyright: reportGeneralTypeIssues=false
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from kernels.common.masks import only_if
+from kernels.delta.device import (
+    chunk_inverse,
+    chunk_slot,
+    correct,
+    load_gates,
+    load_tile,
+    locate,
+    store_end,
+    total,
+    unit_rows,
+)
+from kernels.scalar_decay.device import load_state, store_state, times_state
+
+
+@triton.jit(do_not_specialize=["T"])
+def delta_segment_map_kernel(
+    k, v, beta, log_decay, inverse, states, maps, cu_seqlens, T, segment, segments,
+    H: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr, STEPS: tl.constexpr, BT: tl.constexpr,
+    BK: tl.constexpr, BV: tl.constexpr, SLICES: tl.constexpr, OF_V: tl.constexpr, ALL: tl.constexpr,
+    L2NORM: tl.constexpr, STORED: tl.constexpr, PRECISION: tl.constexpr, INVERT: tl.constexpr,
+):  # fmt: skip
+    """C and M of a segment: the columns of V start from 0 and take v, the columns of K start from the identity.
+
+    Grid:    sequences x segments x HS x slices, one axis, slices fastest: OF_V slices of C, then those of M.
+    On chip: a slice [K, BV] of C or M, fp32; N [BT, BT], made anew in each slice unless STORED.
+    Reads:   k, a slice of v, the gates, of all segments but the last, and of that one too if ALL; N where STORED.
+    Writes:  states [slots, HS, K, V] and maps [slots, HS, K, K], fp32, in the segment's slot.
+    Bytes a step and state head over all slices: s (K + V) + 8; 4 K (K + V) a segment.
+    """
+    part, h, n, _, slot, low, high, end, first = locate(T, segment, segments, cu_seqlens, SLICES, HS, STEPS)
+    if (low >= high) | ((high == end) & (not ALL)):
+        return
+    rows = tl.arange(0, BT)
+    kk = tl.arange(0, BK)
+    head = h // (HS // H)
+    strict = rows[:, None] > rows[None, :]
+    GATED: tl.constexpr = log_decay is not None
+    mapping = part >= OF_V
+    cc = tl.where(mapping, part - OF_V, part) * BV + tl.arange(0, BV)
+    S = tl.where((kk[:, None] == cc[None, :]) & mapping, 1.0, 0.0)
+    chunk = chunk_slot(n, first, low, T, cu_seqlens, BT, STEPS) * HS + h
+    length = (high - low).to(tl.int32)
+    for done in tl.range(0, length, BT, disable_licm=True):
+        at = low + done
+        keep = rows < length - done
+        b_k = load_tile(k + (at * H + head) * K, rows, keep, H * K, 0, K, BK)  # [BT, BK]
+        valued = rows < tl.where(mapping, 0, length - done)
+        b_v = load_tile(v + (at * HS + h) * V, rows, valued, HS * V, part * BV, V, BV)  # [BT, BV]
+        b, G = load_gates(beta, log_decay, at, rows, keep, h, HS, STEPS)
+        b_k, f_k, _rest = unit_rows(b_k, L2NORM)
+        if STORED:
+            b_N = tl.load(inverse + chunk * BT * BT + rows[:, None] * BT + rows[None, :])
+        else:
+            b_N = chunk_inverse(b_k, f_k, b, G, strict, BT, GATED, PRECISION, INVERT).to(b_k.dtype)
+        b_kS = times_state(b_k, S, PRECISION) * f_k[:, None]  # [BT, BV]
+        if GATED:
+            b_kS *= tl.exp(G)[:, None]
+        b_w = correct(b_v.to(tl.float32) - b_kS, b_N, PRECISION) * (b * f_k)[:, None]
+        if GATED:
+            last = total(G, BT)
+            b_w *= tl.exp(last - G)[:, None]
+            S *= tl.exp(last)
+        S = tl.dot(tl.trans(b_k), b_w.to(b_k.dtype), S, input_precision=PRECISION)
+        chunk += HS
+    late = tl.minimum(length, 0)
+    part, h, _, _, slot, _, _, _, _ = locate(T, segment, segments, cu_seqlens, SLICES, HS, STEPS, late)
+    if part >= OF_V:
+        store_end(maps, slot * HS + h, S, (part - OF_V) * BV, late, K, K, BK, BV)
+    else:
+        store_end(states, slot * HS + h, S, part * BV, late, K, V, BK, BV)
+
+
+@triton.jit(do_not_specialize=["T"])
+def delta_segment_combine_kernel(
+    states, maps, S_start, cu_seqlens, T, segment, segments,
+    HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr, STEPS: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr,
+    BLOCK: tl.constexpr, SLICES: tl.constexpr, REVERSE: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """In place: what a segment makes of a zero state -> the state it starts from; REVERSE: gradients, from the end.
+
+    Grid:    sequences x HS x slices of V, one axis, slices fastest. Segments one after the other.
+    On chip: a slice of the state [K, BV], fp32. Its rows come back from memory in blocks for the product with M.
+    Reads:   states [slots, HS, K, V] fp32, maps [slots, HS, K, K] fp32; S_start [N, HS, K, V] where given.
+    Writes:  states.
+    """
+    pid = tl.program_id(0)
+    h = pid // SLICES % HS
+    n = (pid // (SLICES * HS)).to(tl.int64)
+    if cu_seqlens is None:
+        slot = n * segments
+        count = segments
+    else:
+        first = tl.load(cu_seqlens + n).to(tl.int64) * STEPS
+        slot = first // segment + n
+        count = tl.cdiv(tl.load(cu_seqlens + n + 1).to(tl.int64) * STEPS - first, segment).to(tl.int32)
+    kk = tl.arange(0, BK)[:, None]
+    vv = (pid % SLICES * BV + tl.arange(0, BV))[None, :]
+    S = tl.zeros([BK, BV], dtype=tl.float32)
+    if S_start is not None:
+        S = load_state(S_start, n * HS + h, kk, vv, K, V, K * V)
+    for done in range(count):
+        order = count - 1 - done if REVERSE else done
+        index = (slot + order) * HS + h
+        # The last segment in this direction made nothing of a zero state: nobody starts from what it leaves.
+        there = done < count - 1
+        own = tl.load(states + index * (K * V) + kk * V + vv, mask=only_if((kk < K) & (vv < V), there), other=0.0)
+        tl.debug_barrier()
+        store_state(states, index, S, kk, vv, K, V, K * V)
+        tl.debug_barrier()
+        for block in range(0, K, BLOCK):
+            cc = block + tl.arange(0, BLOCK)
+            b_S = load_state(states, index, cc[:, None], vv, K, V, K * V)
+            inside = only_if((kk < K) & (cc < K)[None, :], there)
+            offset = cc[None, :] * K + kk if REVERSE else kk * K + cc[None, :]
+            b_M = tl.load(maps + index * (K * K) + offset, mask=inside, other=0.0)
+            own = tl.dot(b_M, b_S, own, input_precision=PRECISION)
+        S = own

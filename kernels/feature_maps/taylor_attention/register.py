@@ -1,0 +1,74 @@
+"""TaylorShift in Triton: the operator's face on the kernels of this folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from kernels.common.heads import unpaired
+from kernels.feature_maps.taylor_attention.autograd import call_of, taylor_direct, taylor_efficient
+from kernels.feature_maps.taylor_attention.plan import candidates, key, tile
+from kernels.feature_maps.taylor_attention.spec import full_features_exec, fused_exec, taylor_attention
+from kernels.scalar_decay.plan import MAX_DIM
+from suite import Problem
+from suite.problem import Value
+from suite.tuning import Launch
+
+DIRECT = {"fwd": ("direct",), "bwd": ("dq", "dk_dv"), "fwdbwd": ("direct", "dq", "dk_dv")}
+BACKWARD = ("efficient_dq", "efficient_dk_dv")
+EFFICIENT = {"fwd": ("efficient",), "bwd": BACKWARD, "fwdbwd": ("efficient", *BACKWARD)}
+
+
+def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
+    """Why a problem can not be served, or None."""
+    if max(problem.K, problem.V) > MAX_DIM:
+        return f"the kernels take head dims up to {MAX_DIM}"
+    return unpaired(problem)
+
+
+def launches_of(kernels: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
+    """What registers the kernels of each pass: their tile, warps and stages, and what tuning may try instead.
+
+    A state of the efficient order is launched as the kernel beside it, with its walked rows at a time.
+    """
+
+    def configuration(problem: Problem, tunables: Mapping[str, Value]) -> dict[str, Any]:
+        p, causal = problem, bool(problem.axis("causal"))
+        return {each: asdict(tile(each, p.K, p.V, p.dtype, causal)) for each in kernels[p.pass_]}
+
+    def search(problem: Problem, tunables: Mapping[str, Value]) -> dict[str, list[Launch]]:
+        p, causal = problem, bool(problem.axis("causal"))
+        return {key(each, p.K, p.V, p.dtype, causal): candidates(each, p.K, p.V, p.dtype) for each in kernels[p.pass_]}
+
+    return {"configuration": configuration, "search": search}
+
+
+@taylor_attention.implementation(
+    "triton_direct", origin="ours", devices={"cuda", "interpret"}, supports=supports, flops_exec=fused_exec,
+    **launches_of(DIRECT),
+)  # fmt: skip
+def direct_taylor_attention(q, k, v, *, temperature, causal: bool = True, cu_seqlens=None, cu_seqlens_cpu=None):
+    """q [B,T,H,K], k [B,T,HK,K], v [B,T,HK,V], temperature [H] -> (o [B,T,H,V], None), as spec.py defines it.
+
+    cu_seqlens [N+1] cuts the tokens of B = 1 into sequences; cu_seqlens_cpu is its copy on the CPU. Differentiable in
+    q, k, v and temperature. Raises UsageError on bad input.
+    """
+    return taylor_direct(q, k, v, temperature, call_of(q, k, v, temperature, causal, cu_seqlens, cu_seqlens_cpu)), None
+
+
+def supports_efficient(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
+    """Why the efficient order can not serve a problem, or None."""
+    if problem.axis("causal"):
+        return "the efficient order here keeps one state of the whole sequence: it serves only no-causal"
+    return supports(problem, tunables)
+
+
+@taylor_attention.implementation(
+    "triton_efficient", origin="ours", devices={"cuda", "interpret"}, supports=supports_efficient,
+    flops_exec=full_features_exec, **launches_of(EFFICIENT),
+)  # fmt: skip
+def efficient_taylor_attention(q, k, v, *, temperature, causal: bool = True, cu_seqlens=None, cu_seqlens_cpu=None):
+    """The same for causal = False, linear in T: a state of all keys, then one product a query."""
+    call = call_of(q, k, v, temperature, causal, cu_seqlens, cu_seqlens_cpu)
+    return taylor_efficient(q, k, v, temperature, call), None

@@ -1,1 +1,0 @@
-"""Kimi Delta Attention (Kimi Team 2025): spec.py says what it is, kernels/common/channel_delta how ours computes it."""

@@ -1,1 +1,0 @@
-"""RWKV-7 (Peng et al. 2025): spec.py says what it is, kernels/common/channel_delta how ours computes it."""

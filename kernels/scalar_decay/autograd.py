@@ -1,0 +1,198 @@
+"""Chunked linear recurrences on tensors, differentiable: checks the call, plans it, and gives autograd one function."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch.autograd.function import once_differentiable
+
+from kernels.common.arguments import Given, check_chunk, check_flags, check_heads, check_states, fit, given
+from kernels.common.heads import sum_heads
+from kernels.common.packed import packing, room, without_tokens
+from kernels.scalar_decay.launch import Call, Inputs, Kept, Segments, State, backward, forward
+from kernels.scalar_decay.plan import MAX_DIM, plan
+from kernels.scalar_decay.shape import Shape
+from suite.errors import UsageError
+
+
+class Gates(NamedTuple):
+    """Decay, skip and output gate of a recurrence, each None where there is none.
+
+        S_t = exp(g_t) S_{t-1} + w_t k_t v_t^T      o_t = (s q_t^T S_t + skip v_t) silu(out_gate_t)
+
+    log_decay: g <= 0 in natural logarithms, [HS], a constant without gradient, or [B, T, HS]; then w = 1
+    dt, A:     step sizes [B, T, HS] and rates <= 0 [HS]: g = dt A, w = dt; instead of log_decay
+    skip:      [HS]
+    out_gate:  [B, T, HS, V] in v's dtype
+    """
+
+    log_decay: torch.Tensor | None = None
+    dt: torch.Tensor | None = None
+    A: torch.Tensor | None = None
+    skip: torch.Tensor | None = None
+    out_gate: torch.Tensor | None = None
+
+    @property
+    def decay(self) -> str:
+        """The kind of decay, as the kernels name it; see device.py."""
+        if self.dt is not None:
+            return "step"
+        if self.log_decay is None:
+            return "none"
+        return "head" if self.log_decay.ndim == 1 else "token"
+
+    @property
+    def gate(self) -> torch.Tensor | None:
+        """What the kernels load a token."""
+        return self.log_decay if self.decay == "token" else self.dt
+
+    @property
+    def rate(self) -> torch.Tensor | None:
+        """What they load a head."""
+        return self.log_decay if self.decay == "head" else self.A
+
+    def check(self, v: torch.Tensor) -> None:
+        """UsageError on a learned log_decay [HS], and on an out_gate of another dtype than v [B, T, HV, V]."""
+        if self.decay == "head" and self.log_decay is not None and self.log_decay.requires_grad:
+            raise UsageError("log_decay [HS] has no gradient here; detach it, or expand it to [B, T, HS]")
+        if self.out_gate is not None and self.out_gate.dtype != v.dtype:
+            raise UsageError(f"out_gate is {self.out_gate.dtype}, v is {v.dtype}; make them agree")
+
+    @property
+    def dims(self) -> dict[str, Given]:
+        """Each tensor that there is with its dimensions, as `fit` takes them. UsageError on mixed decays."""
+        if (self.dt is None) != (self.A is None) or (self.dt is not None and self.log_decay is not None):
+            raise UsageError("decays are mixed; give log_decay, or dt and A, or none of them")
+        log_decay = "HS" if self.decay == "head" else "B T HS"
+        return given({
+            "log_decay": (self.log_decay, log_decay), "dt": (self.dt, "B T HS"), "A": (self.A, "HS"),
+            "skip": (self.skip, "HS"), "out_gate": (self.out_gate, "B T HS V"),
+        })  # fmt: skip
+
+
+NO_GATES = Gates()
+
+
+def chunk_linear_state(q, k, v, gates: Gates = NO_GATES, *, feature_map: str = "identity", normalised: bool = False,
+                       causal: bool = True, scale: float | None = None, eps: float = 0.0, initial_state=None,
+                       output_final_state: bool = False, cu_seqlens=None, cu_seqlens_cpu=None,
+                       chunk: int = 64):  # fmt: skip
+    """q [B,T,H,K], k [B,T,HK,K], v [B,T,HV,V] -> (o [B,T,HS,V] in q's dtype, final state or None).
+
+    initial_state: S [N,HS,K,V], or the pair (S, z [N,HS,K]) when normalised, or None for zeros; the final state has its
+    form and dtype (fp32 for None). cu_seqlens [N+1] cuts the tokens of B = 1 into sequences, cu_seqlens_cpu is its copy
+    on the CPU, from which grids are made. Not causal, every token reads the sum over its whole sequence, and there are
+    no states. Gradients flow to q, k, v, the gates and the initial state. Raises UsageError on shapes, dtypes, a scale
+    or a chunk that can not be served, on a normaliser beside a decay, and on gates or states without causality.
+    """
+    check_flags(normalised=normalised, causal=causal)
+    if normalised and any(x is not None for x in gates):
+        raise UsageError("a normalised recurrence takes no gates; leave the gates or the normaliser out")
+    if not causal and (initial_state is not None or output_final_state or any(x is not None for x in gates)):
+        raise UsageError("without causality there are no gates and no states; leave them out, or set causal")
+    call = _call(q, k, v, gates, feature_map, normalised, causal, scale, eps, cu_seqlens, cu_seqlens_cpu, chunk)
+    S, z = _states(call, initial_state, q)
+    tensors = q, k, v, gates.gate, gates.rate, gates.skip, gates.out_gate
+    if not call.shape.tokens:
+        o = q.new_empty(*q.shape[:2], call.shape.heads, call.shape.V)
+        end = _room(call, q, S, (S, z)) if output_final_state else ()
+        o, *final = without_tokens((o, *end), tensors, (S, z))
+        return o, (None if not final else tuple(final) if normalised else final[0])
+    training = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in (*tensors, S, z))
+    o, *final = _Chunked.apply(*tensors, S, z, call, output_final_state, training)
+    if not output_final_state:
+        return o, None
+    return o, (tuple(final) if normalised else final[0])
+
+
+class _Chunked(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, *arguments):
+        *tensors, S, z, call, output_final_state, training = arguments
+        q, k, v, *more = (None if each is None else each.contiguous() for each in tensors)
+        x = Inputs(q, k, v, *more)  # pyright: ignore[reportArgumentType] - q, k and v are never None
+        S, z = (None if each is None else each.contiguous() for each in (S, z))
+        end = _room(call, x.q, S, (S, z)) if output_final_state else (None, None)
+        o, kept = forward(call, x, (S, z), end, training)
+        ctx.save_for_backward(*x, S, z, *kept[:-1], *kept.segments)
+        ctx.call = call
+        ctx.set_materialize_grads(False)
+        return o, *end
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *gradients):  # pyright: ignore[reportIncompatibleMethodOverride] - the decorator hides `ctx`
+        do, dS_end, dz_end = gradients
+        saved = list(ctx.saved_tensors)
+        x, (S, z), rest = Inputs(*saved[:7]), saved[7:9], saved[9:]
+        call = ctx.call
+        kept = Kept(*rest[:3], segments=Segments(*rest[3:]))
+        if do is None:
+            do = x.q.new_zeros(*x.q.shape[:2], call.shape.heads, call.shape.V)
+        do, dS_end, dz_end = (None if each is None else each.contiguous() for each in (do, dS_end, dz_end))
+        d_start = (None, None) if S is None else _room(call, x.q, S, (dS_end, dz_end))
+        found = backward(call, x, kept, do, (S, z), (dS_end, dz_end), d_start)
+        shared = (sum_heads(dx, y) for dx, y in zip(found[:3], x[:3], strict=True))
+        small = (None if dx is None or y is None else dx.to(y.dtype) for dx, y in zip(found[3:], x[3:], strict=True))
+        return *shared, *small, *d_start, None, None, None
+
+
+def _room(call: Call, like: torch.Tensor, S: torch.Tensor | None, passed: State) -> State:
+    """Room for a state in the dtype of S; passed: what empty sequences pass on."""
+    s, dtype = call.shape, torch.float32 if S is None else S.dtype
+    sizes = (s.sequences, s.heads, s.K, s.V), (s.sequences, s.heads, s.K)
+    return (
+        room(like, sizes[0], dtype, passed[0], call.some_empty),
+        room(like, sizes[1], dtype, passed[1], call.some_empty) if s.normalised else None,
+    )
+
+
+def _call(q, k, v, gates: Gates, feature_map, normalised, causal, scale, eps, cu_seqlens, cu_seqlens_cpu,
+          chunk) -> Call:  # fmt: skip
+    check_chunk(chunk)
+    s = check_tensors(q, k, v, gates.dims, scale=scale)
+    gates.check(v)
+    if scale == 0:
+        raise UsageError("scale = 0 makes every output 0; use another scale, or None for 1/sqrt(K)")
+    B, T, K, V, heads = s["B"], s["T"], s["K"], s["V"], s["HS"]
+    sequences, longest, some_empty = packing(cu_seqlens, cu_seqlens_cpu, q)
+    dtype = str(q.dtype).removeprefix("torch.")
+    shape = Shape(sequences, longest, B * T, heads, K, V, chunk, dtype, normalised, feature_map, cu_seqlens is not None,
+                  gates.decay, causal)  # fmt: skip
+    scale = K**-0.5 if scale is None else scale
+    return Call(shape, plan(shape), T, s["H"], s["HK"], s["HV"], cu_seqlens, scale, eps, some_empty)
+
+
+def check_tensors(q, k, v, gates: Mapping[str, Given] | None = None, *, scale=None,
+                  largest: int = MAX_DIM) -> dict[str, int]:  # fmt: skip
+    """The sizes of a call, as `fit` gives them, which raises; UsageError too on heads or head dims that do not go."""
+    s = fit({"q": (q, "B T H K"), "k": (k, "B T HK K"), "v": (v, "B T HV V")}, gates, scale=scale)
+    H, HK, HV, K, V, heads = (s[name] for name in ("H", "HK", "HV", "K", "V", "HS"))
+    check_heads(H, HK, HV, heads)
+    if max(K, V) > largest:
+        raise UsageError(f"head dims K = {K}, V = {V} are too large; use at most {largest}")
+    return s
+
+
+def parts_of(name: str, state, normalised: bool) -> tuple:
+    """S and z, or S and None; UsageError where a state has not the form that `normalised` takes."""
+    parts = state if isinstance(state, tuple) else (state,)
+    if isinstance(state, tuple) != normalised or len(parts) != 1 + normalised or any(x is None for x in parts):
+        expected = "the pair (S, z)" if normalised else "S alone"
+        raise UsageError(f"{name} has the wrong form; normalised = {normalised} takes {expected}")
+    return parts if normalised else (state, None)
+
+
+def _states(call: Call, initial_state, like: torch.Tensor) -> State:
+    s = call.shape
+    if initial_state is None:
+        return None, None
+    S, z = parts_of("initial_state", initial_state, s.normalised)
+    check_states(like, {"initial state S": S, "initial state z": z})
+    for name, x, dims in (("S", S, (s.K, s.V)), ("z", z, (s.K,))):
+        if x is not None and x.shape != (s.sequences, s.heads, *dims):
+            expected = (s.sequences, s.heads, *dims)
+            raise UsageError(f"initial state {name} is {tuple(x.shape)}; it has to be {expected}")
+    return S, z

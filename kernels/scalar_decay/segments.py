@@ -1,0 +1,166 @@
+"""Segments: where sequences x heads x slices do not fill the GPU, a sequence is cut and its parts swept in parallel.
+
+Each segment but the last in the sweep's direction sums its own contribution to the state. The sweeps that follow join
+the contributions of the segments before them themselves; where these are many, `combine` first turns them, in place,
+into the state that each segment starts from. The sums are the recurrence's own, in fp32: nothing is lost.
+"""
+
+# Triton types a device function as one that never returns.
+# pyright: reportGeneralTypeIssues=false
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from kernels.scalar_decay.device import (
+    chunk_decay,
+    features,
+    head_rate,
+    load_rows,
+    locate,
+    slots_of,
+    store_normaliser,
+    store_state,
+)
+
+
+@triton.jit(do_not_specialize=["T"])
+def linear_segment_state_kernel(
+    x, y, gate, rate, den, delta, states, totals, cu_seqlens, T, segment, segments,
+    HX: tl.constexpr, HY: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
+    BT: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, SLICES: tl.constexpr, MAP: tl.constexpr,
+    NORMALISED: tl.constexpr, DECAY: tl.constexpr, REVERSE: tl.constexpr, PRECISION: tl.constexpr,
+    CAUSAL: tl.constexpr,
+):  # fmt: skip
+    """A segment's contribution: the decayed phi(x)^T y and, normalised, the sum of phi(x).
+
+    Forward, x = k and y = w v, decayed to the segment's end. REVERSE, x = q and y = do give the state's gradient over
+    s, decayed to the segment's start: normalised, rows of y are weighted by 1 / den, those of the sum by -delta / den.
+
+    Grid:    sequences x segments x HS x slices of V, one axis, slices fastest; REVERSE, chunks from last to first.
+    On chip: the contribution [K, BV] and [K], fp32.
+    Reads:   x and a slice of y, of all segments, CAUSAL but the last (REVERSE: the first); gate and rate where they
+             decay; den and delta where REVERSE and normalised.
+    Writes:  states [slots, HS, KV (+ K)] fp32, in the segment's slot: the [K, V] part, then, normalised, the [K] part;
+             totals [slots, HS] fp32, log2 of the segment's decay, by slice 0.
+    Bytes a token and state head over all slices: s (K + V), + 8 normalised in REVERSE, + a gate's element; 4 (KV + K) a
+    segment.
+    """
+    part, h, _, order, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES, HS)
+    idle = low >= high
+    if CAUSAL:
+        # Nobody starts from what the last segment in this direction contributes.
+        idle = idle | ((order == 0) if REVERSE else (high == end))
+    if idle:
+        return
+    rows = tl.arange(0, BT)
+    kk = tl.arange(0, BK)
+    vv = part * BV + tl.arange(0, BV)
+    length = (high - low).to(tl.int32)
+    start = (length - 1) // BT * BT if REVERSE else 0
+    x += ((low + start) * HX + h // (HS // HX)) * K
+    y += ((low + start) * HY + h // (HS // HY)) * V
+    b_rate = head_rate(rate, h, DECAY)
+    passed = 0.0
+    S = tl.zeros([BK, BV], dtype=tl.float32)
+    z = tl.zeros([BK], dtype=tl.float32)
+    unit = 1.0
+    for done in range(0, length, BT):
+        first = start - done if REVERSE else done
+        keep = rows < length - first
+        b_x = features(load_rows(x, HX * K, keep, 0, BT, K, BK), keep, 0, K, BK, MAP)  # [BT, BK]
+        b_y = load_rows(y, HY * V, keep, part * BV, BT, V, BV)  # [BT, BV]
+        at = (low + first + rows) * HS + h
+        if NORMALISED:
+            if REVERSE:
+                b_den = tl.load(den + at, mask=keep, other=0.0)
+                b_delta = tl.load(delta + at, mask=keep, other=0.0)
+                largest = tl.max(tl.abs(b_den), 0)
+                S *= largest / unit
+                z *= largest / unit
+                unit = largest
+                weight = unit / tl.where(keep, b_den, 1.0)
+                b_y = (b_y.to(tl.float32) * weight[:, None]).to(b_y.dtype)
+                z -= tl.sum(b_x.to(tl.float32) * (weight * b_delta)[:, None], 0)
+            else:
+                z += tl.sum(b_x.to(tl.float32), 0)
+        if DECAY != "none":
+            G, E, total, _gate = chunk_decay(gate, b_rate, at, rows, length - first, BT, DECAY)
+            b_left = tl.exp2(G if REVERSE else total - E)
+            # A gate's gradient needs this state rounded as its sweeps round theirs; else the smaller tile is weighted.
+            if DECAY == "head":
+                b_y = (b_y.to(tl.float32) * b_left[:, None]).to(b_y.dtype)
+            else:
+                b_x = (b_x.to(tl.float32) * b_left[:, None]).to(b_x.dtype)
+            S *= tl.exp2(total)
+            passed += total
+        S = tl.dot(tl.trans(b_x), b_y, S, input_precision=PRECISION)
+        x += -BT * HX * K if REVERSE else BT * HX * K
+        y += -BT * HY * V if REVERSE else BT * HY * V
+    SIZE: tl.constexpr = K * V + (K if NORMALISED else 0)
+    store_state(states, slot * HS + h, S / unit, kk[:, None], vv[None, :], K, V, SIZE)
+    if NORMALISED:  # noqa: SIM102 - joined, the condition is no longer the compiler's
+        if part == 0:
+            store_normaliser(states + K * V, slot * HS + h, z / unit, kk, K, SIZE)
+    if DECAY != "none":  # noqa: SIM102 - as above
+        if part == 0:
+            tl.store(totals + slot * HS + h, passed)
+
+
+@triton.jit
+def _then(first_decay, first, second_decay, second):
+    """The state left by two segments, each a factor and a contribution."""
+    return first_decay * second_decay, first * second_decay + second
+
+
+@triton.jit(do_not_specialize=["T"])
+def linear_segment_combine_kernel(
+    states, totals, S_start, z_start, cu_seqlens, factor, T, segment, segments,
+    SIZE: tl.constexpr, S_SIZE: tl.constexpr, HS: tl.constexpr, BLOCK: tl.constexpr, GROUP: tl.constexpr,
+    DECAY: tl.constexpr, REVERSE: tl.constexpr,
+):  # fmt: skip
+    """In place: contribution of each segment -> start + contributions of the segments before it (REVERSE: after it).
+
+    Grid:    sequences x HS x blocks of a state's SIZE elements, one axis, blocks fastest.
+    On chip: one block [BLOCK] of the running state, fp32.
+    Reads:   states [slots, HS, SIZE] fp32, S_SIZE elements of S and then those of z; totals [slots, HS] where they
+             decay; factor times the sequence's start, S_start [N, HS, S_SIZE] and z_start [N, HS, SIZE - S_SIZE], where
+             given.
+    Writes:  states.
+    """
+    BLOCKS: tl.constexpr = (SIZE + BLOCK - 1) // BLOCK
+    pid = tl.program_id(0)
+    h = pid // BLOCKS % HS
+    n = (pid // (BLOCKS * HS)).to(tl.int64)
+    slot, count = slots_of(n, segment, segments, cu_seqlens)
+    element = pid % BLOCKS * BLOCK + tl.arange(0, BLOCK)
+    inside = element < SIZE
+    carry = tl.zeros([BLOCK], dtype=tl.float32)
+    of_S = element < S_SIZE
+    if S_start is not None:
+        carry += tl.load(S_start + (n * HS + h) * S_SIZE + element, mask=of_S, other=0.0).to(tl.float32) * factor
+    if z_start is not None:
+        at = z_start + (n * HS + h) * (SIZE - S_SIZE) + element - S_SIZE
+        carry += tl.load(at, mask=inside & (element >= S_SIZE), other=0.0).to(tl.float32) * factor
+    # A group of segments is loaded at once: one segment at a time would pay the memory's latency for each. Its first
+    # row is what went before the group, so that each row holds what a segment starts from.
+    row = tl.arange(0, GROUP)
+    for done in range(0, count, GROUP - 1):
+        order = done + row - 1
+        index = (slot + (count - 1 - order if REVERSE else order)) * HS + h
+        # The last segment in this direction never wrote a contribution: nobody starts from it.
+        own = (row > 0) & (order < count - 1)
+        x = tl.load(states + index[:, None] * SIZE + element[None, :], mask=own[:, None] & inside[None, :], other=0.0)
+        x += tl.where(row == 0, 1.0, 0.0)[:, None] * carry[None, :]
+        if DECAY == "none":
+            x = tl.cumsum(x, 0)
+        else:
+            factors = tl.exp2(tl.load(totals + index, mask=own, other=0.0))
+            _, x = tl.associative_scan((tl.broadcast_to(factors[:, None], [GROUP, BLOCK]), x), 0, _then)
+        carry = tl.sum(tl.where((row == GROUP - 1)[:, None], x, 0.0), 0)
+        # All are read before any is written over.
+        tl.debug_barrier()
+        after = (slot + (count - 2 - order if REVERSE else order + 1)) * HS + h
+        mask = ((order + 1 < count) & (row < GROUP - 1))[:, None] & inside[None, :]
+        tl.store(states + after[:, None] * SIZE + element[None, :], x, mask=mask)

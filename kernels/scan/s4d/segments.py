@@ -1,0 +1,55 @@
+"""The middle pass of S4D's scan over segments."""
+
+# Triton types a device function as one that never returns, and a tuple as no tensor.
+# pyright: reportGeneralTypeIssues=false, reportIndexIssue=false
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from kernels.common.masks import only_if
+from kernels.scalar_decay.device import slots_of
+from kernels.scan.s4d.device import SEGMENT_ROW, mul
+
+
+@triton.jit(do_not_specialize=["T"])
+def s4d_carry_kernel(
+    states, table, cu_seqlens, T, segment, segments,
+    SIZE: tl.constexpr, M: tl.constexpr, V: tl.constexpr, BLOCK: tl.constexpr, REVERSE: tl.constexpr,
+):  # fmt: skip
+    """In place: h_i = what segment i leaves behind -> what enters it, S_{i+1} = p S_i + h_i with p = a^segment.
+
+    REVERSE: the gradient that enters from behind, E_{i-1} = conj(p) E_i + h_i. The first segment in this direction
+    starts from what its own pass was given: here it gets zeros.
+
+    Grid:    sequences x blocks of the SIZE = HS M V pairs, one axis, blocks fastest.
+    On chip: a block of the running state.
+    Reads:   states [slots, HS, 2 M, V] fp32, p from the table [8, HS V, M].
+    Writes:  states. Bytes a segment and channel: 16 M.
+    """
+    BLOCKS: tl.constexpr = (SIZE + BLOCK - 1) // BLOCK
+    pid = tl.program_id(0)
+    slot, count = slots_of((pid // BLOCKS).to(tl.int64), segment, segments, cu_seqlens)
+    element = pid % BLOCKS * BLOCK + tl.arange(0, BLOCK)
+    keep = element < SIZE
+    head = element // (M * V)
+    own = (head * V + element % V) * M + element // V % M
+    at = head * (2 * M * V) + element % (M * V)
+    p_real = tl.load(table + SEGMENT_ROW * SIZE + own, mask=keep, other=0.0)
+    p_imag = tl.load(table + (SEGMENT_ROW + 1) * SIZE + own, mask=keep, other=0.0)
+    if REVERSE:
+        p_imag = -p_imag
+    real = tl.zeros([BLOCK], tl.float32)
+    imag = tl.zeros([BLOCK], tl.float32)
+    for i in range(count):
+        here = states + (slot + (count - 1 - i if REVERSE else i)) * (2 * SIZE) + at
+        # The last segment in this direction is followed by none: the local pass skipped it.
+        valid = only_if(keep, i < count - 1)
+        left_real = tl.load(here, mask=valid, other=0.0)
+        left_imag = tl.load(here + M * V, mask=valid, other=0.0)
+        tl.store(here, real, mask=keep)
+        tl.store(here + M * V, imag, mask=keep)
+        kept_real, kept_imag = mul(p_real, p_imag, real, imag)
+        real = kept_real + left_real
+        imag = kept_imag + left_imag

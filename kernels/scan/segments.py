@@ -1,0 +1,78 @@
+"""The middle pass: what each segment adds to a state of zeros -> the state that each segment starts from."""
+
+# Triton types a launch as a call of the kernel, whose constexpr parameters take plain values, and a device function as
+# one that never returns.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportIndexIssue=false, reportOperatorIssue=false
+# pyright: reportGeneralTypeIssues=false
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from kernels.common.masks import only_if
+from kernels.scalar_decay.device import slots_of
+from kernels.scan.device import LOG2E
+from kernels.scan.plan import Cut, Span, power_of_2
+
+BLOCK, MOST = 32, 32
+
+
+@triton.jit(do_not_specialize=["T"])
+def scan_carry_kernel(
+    states, totals, rates, start, cu_seqlens, T, segment, segments,
+    SIZE: tl.constexpr, N: tl.constexpr, V: tl.constexpr, BLOCK: tl.constexpr, GROUP: tl.constexpr,
+    REVERSE: tl.constexpr,
+):  # fmt: skip
+    """In place: h_i = what segment i adds -> the state before it, S_{i+1} = 2^{total_i} S_i + h_i (REVERSE: after it).
+
+    Without rates, N = 1: an element is a channel and has its own total. Else elements are [HS, N, V], totals belong to
+    channels [HS, V], and the exponent is total * rate, rate [HS, V, N] in natural logarithms.
+
+    Grid:    sequences x blocks of a state's SIZE elements, one axis, blocks fastest.
+    On chip: a block of the running state, and a group of segments: loaded one by one they would each pay the latency.
+    Reads:   states [slots, SIZE], totals [slots, SIZE / N], both fp32; rates; start [sequences, SIZE] where given.
+    Writes:  states. Bytes a segment and element: 8 and 4 / N, besides 4 for a rate.
+    """
+    BLOCKS: tl.constexpr = (SIZE + BLOCK - 1) // BLOCK
+    pid = tl.program_id(0)
+    n = (pid // BLOCKS).to(tl.int64)
+    slot, count = slots_of(n, segment, segments, cu_seqlens)
+    element = pid % BLOCKS * BLOCK + tl.arange(0, BLOCK)
+    keep = element < SIZE
+    channel = element
+    rate = tl.full([BLOCK], 1.0, tl.float32)
+    if rates is not None:
+        channel = element // (N * V) * V + element % V
+        rate = tl.load(rates + channel * N + element // V % N, mask=keep, other=0.0).to(tl.float32) * LOG2E
+    carry = tl.zeros([BLOCK], tl.float32)
+    if start is not None:
+        carry += tl.load(start + n * SIZE + element, mask=keep, other=0.0).to(tl.float32)
+    for done in range(0, count, GROUP):
+        added = ()
+        kept = ()
+        for i in tl.static_range(GROUP):
+            order = count - 1 - done - i if REVERSE else done + i
+            # The last segment in this direction adds to nobody's start: the local pass skipped it.
+            valid = only_if(keep, done + i < count - 1)
+            added = added + (tl.load(states + (slot + order) * SIZE + element, mask=valid, other=0.0),)
+            kept = kept + (tl.load(totals + (slot + order) * (SIZE // N) + channel, mask=valid, other=0.0),)
+        for i in tl.static_range(GROUP):
+            order = count - 1 - done - i if REVERSE else done + i
+            tl.store(states + (slot + order) * SIZE + element, carry, mask=only_if(keep, done + i < count))
+            carry = tl.exp2(kept[i] * rate) * carry + added[i]
+
+
+def carry(span: Span, cut: Cut, states, totals, start, cu_seqlens, T: int, *, rates=None, width: int = 1,
+          reverse: bool = False) -> None:  # fmt: skip
+    """Launch scan_carry_kernel: states [slots, …] hold what each segment adds, and then what it starts from.
+
+    rates: [HS, V, N] where a channel has N modes; width: V there
+    """
+    size = states[0].numel()
+    modes = 1 if rates is None else rates.shape[-1]
+    group = min(MOST, power_of_2(cut.segments))
+    scan_carry_kernel[(span.sequences * triton.cdiv(size, BLOCK),)](
+        states, totals, rates, start, cu_seqlens, T, cut.segment, cut.segments,
+        SIZE=size, N=modes, V=width, BLOCK=BLOCK, GROUP=group, REVERSE=reverse, num_warps=1,
+    )  # fmt: skip

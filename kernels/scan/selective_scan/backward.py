@@ -1,0 +1,154 @@
+"""The backward kernels of the selective scan."""
+
+# Triton types a device function as one that never returns, and a tuple as no tensor.
+# pyright: reportGeneralTypeIssues=false, reportIndexIssue=false
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from kernels.common.masks import only_if
+from kernels.scalar_decay.device import locate
+from kernels.scan.device import LOG2E, load_tile, store_tile
+from kernels.scan.selective_scan.device import (
+    entering,
+    load_block,
+    load_channels,
+    load_modes,
+    sigmoids,
+    state_at,
+    steps_of,
+)
+
+
+@triton.jit(do_not_specialize=["T"])
+def selective_scan_bwd_local_kernel(
+    delta, A, C, z, bias, do, states, totals, cu_seqlens, T, segment, segments,
+    H: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr, BT: tl.constexpr, BN: tl.constexpr,
+    BD: tl.constexpr, BLOCKS: tl.constexpr,
+):  # fmt: skip
+    """The gradient that a segment sends to the state before it, e <- exp(dt A) (C dy + e), and the sum of its steps.
+
+    Grid:    as selective_scan_local_kernel's; a sequence's first segment returns at once.
+    On chip: e and A [N, BD] fp32.
+    Reads:   delta, z, do, C. Writes: states [slots, HS, N, V], totals [slots, HS, V], both fp32.
+    Bytes a token and channel: 3 elements; a segment and channel: 4 N + 4.
+    """
+    part, group, _, order, slot, low, high, _ = locate(T, segment, segments, cu_seqlens, BLOCKS, H)
+    if low >= high:
+        return
+    if order == 0:
+        return
+    channel, keep, modes, mask, rate, b_bias = load_block(A, bias, part, group, HS // H * V, K, BN, BD)
+    e = tl.zeros([BN, BD], tl.float32)
+    total = tl.zeros([BD], tl.float32)
+    steps = tl.cdiv(high - low, BT).to(tl.int32)
+    for step in range(steps):
+        first = low + (steps - 1 - step) * BT
+        dts = steps_of(load_tile(delta, channel, keep, first, low, high, HS * V, BT), b_bias, first, high, BT)
+        zs = load_tile(z, channel, keep, first, low, high, HS * V, BT)
+        ss = sigmoids(zs, 0.0, BT)
+        dos = load_tile(do, channel, keep, first, low, high, HS * V, BT)
+        Cs = load_modes(C, modes, first, low, high, group, H, K, BT)
+        for i in tl.static_range(BT - 1, -1, -1):
+            total += dts[i]
+            dy = dos[i].to(tl.float32) * zs[i].to(tl.float32) * ss[i]
+            e = tl.exp2(dts[i][None, :] * rate) * (Cs[i][:, None] * dy[None, :] + e)
+    tl.store(states + slot * (HS * K * V) + state_at(channel, mask, modes, K, V), e, mask=mask)
+    tl.store(totals + slot * (HS * V) + channel, total, mask=keep)
+
+
+@triton.jit(do_not_specialize=["T"])
+def selective_scan_bwd_kernel(
+    u, delta, A, B, C, D, z, bias, do, checkpoints, du, ddelta, dz, dB, dC, dA, dD, dbias, states, d_end, d_start,
+    cu_seqlens, T, segment, segments,
+    H: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr, BT: tl.constexpr, BN: tl.constexpr,
+    BD: tl.constexpr, BLOCKS: tl.constexpr,
+):  # fmt: skip
+    """All gradients, tokens in blocks of BT from the last to the first: states again from a checkpoint, then backwards.
+
+    dy = do silu(z),  dh_t = C_t dy_t + e_{t+1},  e_t = exp(dt_t A) dh_t,  w_t = e_t h_{t-1}
+    du = dt sum_n dh B + D dy,  ddt = u sum_n dh B + sum_n A w,  dz = do y silu'(z)
+    dB_t = sum_channels dh dt u,  dC_t = sum_channels dy h,  dA = sum_t dt w
+
+    Grid:    as selective_scan_fwd_kernel's.
+    On chip: e, A and dA [N, BD], and BT tokens' states, fp32.
+    Reads:   u, delta, z, do, B, C, checkpoints; the e that enters from behind: states [slots, HS, N, V] fp32 in
+             segments, else d_end where given.
+    Writes:  du, ddelta, dz; parts of dB and dC [tokens, BLOCKS, H, N] for each block of channels; parts of dA, dD and
+             dbias for each sequence's segments; d_start where given.
+    Bytes a token and channel: 7 elements, N / BT of checkpoints, 2 N / BD of parts.
+    """
+    part, group, n, order, slot, low, high, _ = locate(T, segment, segments, cu_seqlens, BLOCKS, H)
+    if low >= high:
+        return
+    channel, keep, modes, mask, rate, b_bias = load_block(A, bias, part, group, HS // H * V, K, BN, BD)
+    b_D = load_channels(D, channel, keep)
+    at = state_at(channel, mask, modes, K, V)
+    SIZE: tl.constexpr = HS * K * V
+    e = entering(states, d_end, slot, n, at, mask, SIZE, BN, BD)
+    b_dA = tl.zeros([BN, BD], tl.float32)
+    b_dD = tl.zeros([BD], tl.float32)
+    b_dbias = tl.zeros([BD], tl.float32)
+    origin = low - order.to(tl.int64) * segment
+    shift = (part * H + group) * K
+    steps = tl.cdiv(high - low, BT).to(tl.int32)
+    for step in range(steps):
+        first = low + (steps - 1 - step) * BT
+        us = load_tile(u, channel, keep, first, low, high, HS * V, BT)
+        raws = load_tile(delta, channel, keep, first, low, high, HS * V, BT)
+        index = origin // BT + n + (first - origin) // BT
+        h = tl.load(checkpoints + index * SIZE + at, mask=mask, other=0.0).to(tl.float32)
+        hs = (h,)
+        dts = steps_of(raws, b_bias, first, high, BT)
+        for i in tl.static_range(BT):
+            own = only_if(modes < K, first + i < high)
+            b_B = tl.load(B + ((first + i) * H + group) * K + modes, mask=own, other=0.0).to(tl.float32)
+            h = tl.exp2(dts[i][None, :] * rate) * h + (dts[i] * us[i].to(tl.float32))[None, :] * b_B[:, None]
+            hs = hs + (h,)
+        dus = ()
+        ddeltas = ()
+        dzs = ()
+        for i in tl.static_range(BT - 1, -1, -1):
+            # What a token needs is loaded and computed again rather than kept: registers are full of states.
+            at_row = (first + i) * (HS * V) + channel
+            valid = only_if(keep, first + i < high)
+            b_u = tl.load(u + at_row, mask=valid, other=0.0).to(tl.float32)
+            b_z = tl.load(z + at_row, mask=valid, other=0.0).to(tl.float32)
+            b_do = tl.load(do + at_row, mask=valid, other=0.0).to(tl.float32)
+            raw = tl.load(delta + at_row, mask=valid, other=0.0)
+            dt = steps_of((raw,), b_bias, first + i, high, 1)[0]
+            slope = sigmoids((raw,), b_bias, 1)[0]
+            s = sigmoids((b_z,), 0.0, 1)[0]
+            own = only_if(modes < K, first + i < high)
+            at_token = ((first + i) * H + group) * K + modes
+            b_B = tl.load(B + at_token, mask=own, other=0.0).to(tl.float32)
+            b_C = tl.load(C + at_token, mask=own, other=0.0).to(tl.float32)
+            dy = b_do * b_z * s
+            y = tl.sum(hs[i + 1] * b_C[:, None], 0) + b_D * b_u
+            dzs = (b_do * y * s * (1.0 + b_z * (1.0 - s)),) + dzs
+            dh = b_C[:, None] * dy[None, :] + e
+            e = tl.exp2(dt[None, :] * rate) * dh
+            w = e * hs[i]
+            through_B = tl.sum(dh * b_B[:, None], 0)
+            dus = (dt * through_B + b_D * dy,) + dus
+            ddelta_i = (b_u * through_B + tl.sum(w * rate, 0) / LOG2E) * slope
+            ddeltas = (ddelta_i,) + ddeltas
+            b_dA += dt[None, :] * w
+            b_dD += dy * b_u
+            b_dbias += tl.where(first + i < high, ddelta_i, 0.0)
+            row = shift + (first + i) * (BLOCKS * H * K)
+            b_dB = tl.sum(dh * (dt * b_u)[None, :], 1)
+            b_dC = tl.sum(hs[i + 1] * dy[None, :], 1)
+            tl.store(dB + row + modes, b_dB.to(dB.dtype.element_ty), mask=own)
+            tl.store(dC + row + modes, b_dC.to(dC.dtype.element_ty), mask=own)
+        store_tile(du, dus, channel, keep, first, high, HS * V, BT)
+        store_tile(ddelta, ddeltas, channel, keep, first, high, HS * V, BT)
+        store_tile(dz, dzs, channel, keep, first, high, HS * V, BT)
+    index = n * segments + order
+    tl.store(dA + index * SIZE + channel[None, :] * K + modes[:, None], b_dA, mask=mask)
+    tl.store(dD + index * (HS * V) + channel, b_dD, mask=keep)
+    tl.store(dbias + index * (HS * V) + channel, b_dbias, mask=keep)
+    if d_start is not None and order == 0:
+        tl.store(d_start + n * SIZE + at, e.to(d_start.dtype.element_ty), mask=mask)

@@ -1,0 +1,101 @@
+"""What the selective scan's kernels call on the device: the channels of a block, and functions of whole tiles.
+
+A block is BD channels of one group and all N modes of each, as tiles [BN, BD]. Functions take tiles of tokens as tuples
+of rows (kernels/scan/device.py).
+"""
+
+# Triton's tuples are not typed, nor is what a device function returns.
+# pyright: reportIndexIssue=false, reportOperatorIssue=false, reportGeneralTypeIssues=false
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from kernels.common.masks import only_if
+from kernels.scan.device import LOG2E
+
+
+@triton.jit
+def block_channels(part, group, GROUP: tl.constexpr, BD: tl.constexpr):
+    """(channels of a layer [BD], which of them exist) of block `part` of a group of GROUP channels."""
+    inner = part * BD + tl.arange(0, BD)
+    return group * GROUP + inner, inner < GROUP
+
+
+@triton.jit
+def state_at(channel, mask, modes, K: tl.constexpr, V: tl.constexpr):
+    """Offsets of a state [HS, K, V] for modes [BN] and channels [BD]: [BN, BD]."""
+    at = (channel // V * (K * V) + channel % V)[None, :] + modes[:, None] * V
+    # The widest load decides how a tile lies in threads. It shall be A's, which spreads modes over a few threads and
+    # leaves several of each channel to one: so the compiler must not see that a state's channels are contiguous.
+    return tl.where(mask, at, 0)
+
+
+@triton.jit
+def load_rate(A, channel, mask, modes, K: tl.constexpr):
+    """A [HS, V, K] of a block in base 2, [BN, BD]; 0 beyond it, where nothing decays and nothing is added."""
+    return tl.load(A + channel[None, :] * K + modes[:, None], mask=mask, other=0.0).to(tl.float32) * LOG2E
+
+
+@triton.jit
+def load_block(A, bias, part, group, GROUP: tl.constexpr, K: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr):
+    """(channels [BD], which exist, modes [BN], which of both exist [BN, BD], A in base 2, step bias) of a block."""
+    channel, keep = block_channels(part, group, GROUP, BD)
+    modes = tl.arange(0, BN)
+    mask = keep[None, :] & (modes < K)[:, None]
+    rate = load_rate(A, channel, mask, modes, K)
+    return channel, keep, modes, mask, rate, load_channels(bias, channel, keep)
+
+
+@triton.jit
+def load_channels(base, channel, keep):
+    """A parameter of channels [BD], fp32."""
+    return tl.load(base + channel, mask=keep, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def entering(states, start, slot, n, at, mask, SIZE: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr):
+    """What a sweep starts from [BN, BD], fp32: the segment's of `states`, else the sequence's of `start`, else 0."""
+    x = tl.zeros([BN, BD], tl.float32)
+    if states is not None:
+        x += tl.load(states + slot * SIZE + at, mask=mask, other=0.0)
+    elif start is not None:
+        x += tl.load(start + n * SIZE + at, mask=mask, other=0.0).to(tl.float32)
+    return x
+
+
+@triton.jit
+def load_modes(base, modes, first, low, high, group, HK: tl.constexpr, K: tl.constexpr, BT: tl.constexpr):
+    """Rows first .. first + BT of B or C [tokens, HK, K] as a tuple of [BN] fp32, zeros beyond tokens and modes."""
+    rows = ()
+    for i in tl.static_range(BT):
+        mask = only_if(modes < K, (first + i >= low) & (first + i < high))
+        at = base + ((first + i) * HK + group) * K + modes
+        rows = rows + (tl.load(at, mask=mask, other=0.0).to(tl.float32),)
+    return rows
+
+
+@triton.jit
+def steps_of(rows, bias, first, high, BT: tl.constexpr):
+    """softplus(delta + bias) in fp32 of each row; 0 for tokens from `high` on, which so neither decay nor add."""
+    steps = ()
+    for i in tl.static_range(BT):
+        x = rows[i].to(tl.float32) + bias
+        e = tl.exp2(-tl.abs(x) * LOG2E)
+        # 1 + e has no digits left of a small e: there the series of log(1 + e).
+        series = e * (1.0 - e * (0.5 - e * (1.0 / 3.0 - e * (0.25 - e * (0.2 - e / 6.0)))))
+        dt = tl.maximum(x, 0.0, propagate_nan=tl.PropagateNan.ALL) + tl.where(e < 0.05, series, tl.log(1.0 + e))
+        steps = steps + (tl.where(first + i < high, dt, 0.0),)
+    return steps
+
+
+@triton.jit
+def sigmoids(rows, bias, BT: tl.constexpr):
+    """1 / (1 + e^-(x + bias)) in fp32 of each row x, without an exponent above 0."""
+    found = ()
+    for i in tl.static_range(BT):
+        x = rows[i].to(tl.float32) + bias
+        e = tl.exp2(-tl.abs(x) * LOG2E)
+        found = found + (tl.where(x < 0.0, e, 1.0) / (1.0 + e),)
+    return found

@@ -1,0 +1,104 @@
+"""The forward kernels of the selective scan: what a segment adds to a state, and the outputs."""
+
+# Triton types a device function as one that never returns, and a tuple as no tensor.
+# pyright: reportGeneralTypeIssues=false, reportIndexIssue=false
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from kernels.common.masks import only_if
+from kernels.scalar_decay.device import locate
+from kernels.scan.device import load_tile, store_tile
+from kernels.scan.selective_scan.device import (
+    entering,
+    load_block,
+    load_channels,
+    load_modes,
+    sigmoids,
+    state_at,
+    steps_of,
+)
+
+
+@triton.jit(do_not_specialize=["T"])
+def selective_scan_local_kernel(
+    u, delta, A, B, bias, states, totals, cu_seqlens, T, segment, segments,
+    H: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr, BT: tl.constexpr, BN: tl.constexpr,
+    BD: tl.constexpr, BLOCKS: tl.constexpr,
+):  # fmt: skip
+    """What a segment adds to a state of zeros, h <- exp(dt A) h + dt B u, and the sum of its steps dt.
+
+    Grid:    sequences x segments x groups x blocks of channels, one axis, blocks fastest. The last segment returns at
+             once: it adds to nobody's start.
+    On chip: h and A [N, BD] fp32.
+    Reads:   u, delta, B. Writes: states [slots, HS, N, V], totals [slots, HS, V], both fp32.
+    Bytes a token and channel: 2 elements; a segment and channel: 4 N + 4.
+    """
+    part, group, _, _, slot, low, high, end = locate(T, segment, segments, cu_seqlens, BLOCKS, H)
+    if low >= high:
+        return
+    if high == end:
+        return
+    channel, keep, modes, mask, rate, b_bias = load_block(A, bias, part, group, HS // H * V, K, BN, BD)
+    h = tl.zeros([BN, BD], tl.float32)
+    total = tl.zeros([BD], tl.float32)
+    for step in range(tl.cdiv(high - low, BT).to(tl.int32)):
+        first = low + step * BT
+        us = load_tile(u, channel, keep, first, low, high, HS * V, BT)
+        dts = steps_of(load_tile(delta, channel, keep, first, low, high, HS * V, BT), b_bias, first, high, BT)
+        Bs = load_modes(B, modes, first, low, high, group, H, K, BT)
+        for i in tl.static_range(BT):
+            dt = dts[i]
+            total += dt
+            h = tl.exp2(dt[None, :] * rate) * h + (dt * us[i].to(tl.float32))[None, :] * Bs[i][:, None]
+    tl.store(states + slot * (HS * K * V) + state_at(channel, mask, modes, K, V), h, mask=mask)
+    tl.store(totals + slot * (HS * V) + channel, total, mask=keep)
+
+
+@triton.jit(do_not_specialize=["T"])
+def selective_scan_fwd_kernel(
+    u, delta, A, B, C, D, z, bias, o, start, states, end_state, checkpoints, cu_seqlens, T, segment, segments,
+    H: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr, BT: tl.constexpr, BN: tl.constexpr,
+    BD: tl.constexpr, BLOCKS: tl.constexpr, INTERVAL: tl.constexpr,
+):  # fmt: skip
+    """h <- exp(dt A) h + dt B u,  o = (C . h + D u) silu(z).
+
+    Grid:    sequences x segments x groups x blocks of channels, one axis, blocks fastest.
+    On chip: h and A [N, BD] fp32 over all tokens of the segment: no state goes to memory between tokens.
+    Reads:   u, delta, z, B, C; the start: states [slots, HS, N, V] fp32 in segments, else `start` where given.
+    Writes:  o; end_state [sequences, HS, N, V] where wanted; where a backward pass follows, checkpoints: h before every
+             INTERVAL-th token. Bytes a token and channel: 4 elements, and N / INTERVAL of checkpoints.
+    """
+    part, group, n, order, slot, low, high, end = locate(T, segment, segments, cu_seqlens, BLOCKS, H)
+    if low >= high:
+        return
+    channel, keep, modes, mask, rate, b_bias = load_block(A, bias, part, group, HS // H * V, K, BN, BD)
+    b_D = load_channels(D, channel, keep)
+    at = state_at(channel, mask, modes, K, V)
+    SIZE: tl.constexpr = HS * K * V
+    h = entering(states, start, slot, n, at, mask, SIZE, BN, BD)
+    origin = low - order.to(tl.int64) * segment
+    for step in range(tl.cdiv(high - low, BT).to(tl.int32)):
+        first = low + step * BT
+        us = load_tile(u, channel, keep, first, low, high, HS * V, BT)
+        dts = steps_of(load_tile(delta, channel, keep, first, low, high, HS * V, BT), b_bias, first, high, BT)
+        zs = load_tile(z, channel, keep, first, low, high, HS * V, BT)
+        ss = sigmoids(zs, 0.0, BT)
+        Bs = load_modes(B, modes, first, low, high, group, H, K, BT)
+        Cs = load_modes(C, modes, first, low, high, group, H, K, BT)
+        os = ()
+        for i in tl.static_range(BT):
+            if checkpoints is not None and i % INTERVAL == 0:
+                index = origin // INTERVAL + n + (first + i - origin) // INTERVAL
+                b_h = h.to(checkpoints.dtype.element_ty)
+                tl.store(checkpoints + index * SIZE + at, b_h, mask=only_if(mask, first + i < high))
+            dt = dts[i]
+            b_u = us[i].to(tl.float32)
+            h = tl.exp2(dt[None, :] * rate) * h + (dt * b_u)[None, :] * Bs[i][:, None]
+            y = tl.sum(h * Cs[i][:, None], 0) + b_D * b_u
+            os = os + (y * zs[i].to(tl.float32) * ss[i],)
+        store_tile(o, os, channel, keep, first, high, HS * V, BT)
+    if end_state is not None and high == end:
+        tl.store(end_state + n * SIZE + at, h.to(end_state.dtype.element_ty), mask=mask)

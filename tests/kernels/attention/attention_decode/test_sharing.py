@@ -1,0 +1,92 @@
+"""How the work is shared out can not be seen in the result: parts in any order, any number of SMs, any block table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from kernels.attention.attention_decode import decode as steps
+from kernels.attention.attention_decode.plan import MANY
+from tests.kernels.attention.attention_decode.caches import STEPS, Cache, paged, with_sms
+
+LENGTHS = st.lists(st.integers(0, 150), min_size=1, max_size=4).filter(lambda lengths: max(lengths) > 0)
+
+
+@pytest.mark.interpret
+@pytest.mark.parametrize("schedule", STEPS)
+@settings(max_examples=20, phases=[Phase.generate])
+@given(seed=st.integers(0, 10**6), lengths=LENGTHS, page=st.sampled_from([16, 64]), shared=st.integers(0, 3),
+       heads=st.sampled_from([(1, 1), (2, 1), (4, 2)]), Q=st.sampled_from([1, 2]), sms=st.integers(1, 7))  # fmt: skip
+def test_any_block_table(schedule, seed, lengths, page, shared, heads, Q, sms) -> None:
+    H, HK = heads
+    cache = paged(seed, lengths, page, shared=shared, H=H, HK=HK, Q=Q)
+    with with_sms(sms):
+        o = cache.run(schedule)
+    expected = cache.expected()
+    assert o.isfinite().all()
+    assert (o - expected).abs().max() < 1e-5
+
+
+@pytest.mark.interpret
+@pytest.mark.parametrize("schedule", STEPS)
+def test_pages_hold_what_a_contiguous_cache_holds(schedule: str) -> None:
+    drawn = paged(5, [130, 77], 16, H=4, HK=2)
+    rows = [pool[drawn.table.clamp(0).clamp(max=len(pool) - 1).long()].flatten(1, 2) for pool in drawn.state]
+    whole = Cache(drawn.q, (rows[0].contiguous(), rows[1].contiguous()), drawn.table, drawn.lengths, 0)
+    with with_sms(3):
+        assert torch.equal(drawn.run(schedule), whole.run(schedule))
+
+
+@pytest.mark.interpret
+@pytest.mark.parametrize("schedule", STEPS)
+def test_any_number_of_sms(schedule: str) -> None:
+    drawn = paged(6, [150, 1, 33], 16, H=2, HK=2)
+    found = []
+    for sms in (1, 3, 4, 132):
+        with with_sms(sms):
+            found.append(drawn.run(schedule))
+    for each in found[1:]:
+        torch.testing.assert_close(each, found[0], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.interpret
+@pytest.mark.parametrize("schedule", STEPS)
+def test_more_parts_than_are_combined_at_a_time(schedule: str) -> None:
+    drawn = paged(8, [700], 64)
+    with with_sms(132):
+        # In 22 tiles of 32 tokens, a part each.
+        assert MANY < 700 / 32
+        assert drawn.error(schedule) < 1e-5
+
+
+@pytest.mark.interpret
+@pytest.mark.parametrize("schedule", STEPS)
+def test_parts_combine_in_any_order(schedule: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = paged(7, [130], 16, H=2, HK=1)
+    kept: list[Any] = []
+    original: Callable[..., None] = steps.combine
+
+    def combine(*given: Any) -> None:
+        kept.extend(given)
+        original(*given)
+
+    monkeypatch.setattr(steps, "combine", combine)
+    with with_sms(2):
+        # One pair in five tiles of 32 tokens: each part is of the same pair.
+        o = drawn.run(schedule)
+    *parts, lengths, out, shape, number, options = kept
+    assert len(parts[0]) > 2
+    again = torch.full_like(out, float("nan"))
+    for seed in range(4):
+        order = torch.randperm(len(parts[0]), generator=torch.Generator().manual_seed(seed))
+        original(*(x[order].contiguous() for x in parts), lengths, again, shape, number, options)
+        torch.testing.assert_close(again, o, rtol=1e-5, atol=1e-6)
+    # Each part matters: without one of them the result is another.
+    parts[2][1] = float("-inf")
+    original(*parts, lengths, again, shape, number, options)
+    assert (again - o).abs().max() > 1e-3
