@@ -1,6 +1,6 @@
 """Tuned launches of the kernels: the key under which a plan asks for one, and the candidates that tuning tries.
 
-A key is "flash/<kernel>/<who sees whom>/K<K>/V<V>/<dtype>/<loads>"; a launch is a tile of tiles.py by its fields.
+A key is "attention/<kernel>/<who sees whom>/K<K>/V<V>/<dtype>/<loads>"; a launch is a tile of tiles.py by its fields.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def key(shape: Shape, kernel: str) -> str:
     sight = "causal" if s.causal else "full"
     if s.window:
         sight += f"-window{s.window}"
-    return f"flash/{kernel}/{sight}/K{s.K}/V{s.V}/{s.dtype}/{s.loads}"
+    return f"attention/{kernel}/{sight}/K{s.K}/V{s.V}/{s.dtype}/{s.loads}"
 
 
 def tuned(shape: Shape, kernel: str, tile: Tile) -> Tile:

@@ -13,7 +13,7 @@ from kernels.common.packed import packing, room, without_tokens
 from suite.errors import UsageError
 
 
-def chunk_channel_state(q, k, v, log_decay, *, u=None, scale: float | None, initial_state=None,
+def chunk_channel_decay(q, k, v, log_decay, *, u=None, scale: float | None, initial_state=None,
                         output_final_state: bool = False, cu_seqlens=None, cu_seqlens_cpu=None,
                         chunk: int):  # fmt: skip
     """q [B,T,H,K], k [B,T,HK,K], v [B,T,HV,V], log_decay [B,T,HS,K] -> (o [B,T,HS,V] in v's dtype, the state or None).

@@ -57,7 +57,7 @@ def channel_decode_step_kernel(
     store_token(o + index * V, b_o, vv, V)
 
 
-def step_channel_state(q, k, v, log_decay, *, state, u=None, scale: float | None):
+def step_channel_decay(q, k, v, log_decay, *, state, u=None, scale: float | None):
     """q [B,1,H,K], k [B,1,HK,K], v [B,1,HV,V], log_decay [B,1,HS,K] -> o [B,1,HS,V]; `state` is updated in place.
 
     k None: 1 - exp(log_decay). state: S [B,HS,K,V] in any float dtype, contiguous. Raises UsageError on other shapes.

@@ -137,7 +137,7 @@ def _key(shape: Shape, name: str, segmented: bool) -> str:
     own = ["derived"] * shape.derived + ["bonus"] * shape.bonus
     regime = "segments" if segmented else "on-chip"
     sizes = [f"K{shape.K}", f"V{shape.V}", shape.dtype, f"C{shape.chunk}"]
-    return "/".join(["channel_state", name, *sizes, regime, *own])
+    return "/".join(["channel_decay", name, *sizes, regime, *own])
 
 
 def _rows(shape: Shape) -> int:
@@ -146,7 +146,7 @@ def _rows(shape: Shape) -> int:
 
 
 def _slots(shape: Shape, length: int) -> int:
-    # Packed, the slots follow from the sequences' offsets: see `locate` in linear_state/device.py.
+    # Packed, the slots follow from the sequences' offsets: see `locate` in scalar_decay/device.py.
     if shape.packed:
         return shape.tokens // length + shape.sequences
     return shape.sequences * -(-shape.longest // length)

@@ -219,7 +219,7 @@ def _regime(shape: Shape, chunk: int) -> tuple[Tile, int]:
 
 
 def _numbers(shape: Shape, length: int) -> int:
-    # Packed, the numbers follow from the sequences' offsets: see `locate` in linear_state/device.py.
+    # Packed, the numbers follow from the sequences' offsets: see `locate` in scalar_decay/device.py.
     if shape.packed:
         return shape.tokens // length + shape.sequences
     return shape.sequences * -(-shape.longest // length)

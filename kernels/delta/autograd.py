@@ -13,7 +13,7 @@ from kernels.delta.reference import unit
 from suite.errors import UsageError
 
 
-def chunk_delta_state(q, k, v, beta, log_decay, *, steps: int, l2norm: bool, scale: float | None, initial_state,
+def chunk_delta(q, k, v, beta, log_decay, *, steps: int, l2norm: bool, scale: float | None, initial_state,
                       output_final_state: bool, cu_seqlens, cu_seqlens_cpu, chunk: int):  # fmt: skip
     """q [B,T,H,K], k [B,T,n,H,K], v [B,T,n,HS,V], beta [B,T,n,HS] -> (o [B,T,HS,V] in q's dtype, state or None).
 

@@ -61,7 +61,7 @@ def delta_decode_step_kernel(
     tl.store(o + (n * HS + h) * V + vv, b_o.to(o.dtype.element_ty), mask=vv < V)
 
 
-def step_delta_state(q, k, v, beta, log_decay, *, state: torch.Tensor, steps: int, l2norm: bool, scale: float | None):
+def step_delta(q, k, v, beta, log_decay, *, state: torch.Tensor, steps: int, l2norm: bool, scale: float | None):
     """q [B,1,H,K], k [B,1,n,H,K], v [B,1,n,HS,V], beta [B,1,n,HS], log_decay [B,1,HS] or None -> o [B,1,HS,V].
 
     The dimension of n = steps may be left out where it is 1. `state` [B,HS,K,V] is updated in place, in any float
@@ -91,7 +91,7 @@ def step_delta_state(q, k, v, beta, log_decay, *, state: torch.Tensor, steps: in
 
 def step_key(K: int, V: int, dtype: str) -> str:
     """What a tuned step is known by; dtype: the state's."""
-    return f"delta_state/step/K{K}/V{V}/{dtype}"
+    return f"delta/step/K{K}/V{V}/{dtype}"
 
 
 def plan_step(K: int, V: int, dtype: str) -> tuple[int, int, int]:

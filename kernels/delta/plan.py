@@ -149,7 +149,7 @@ def key(shape: Shape, chunk: int, kind: str, regime: str) -> str:
     """What a tuned kernel is known by."""
     group = shape.heads // shape.shared
     variant = shape.variant + f"-g{group}" * (group > 1)
-    return f"delta_state/{kind}/K{shape.K}/V{shape.V}/{shape.dtype}/C{chunk}/{variant}/{regime}"
+    return f"delta/{kind}/K{shape.K}/V{shape.V}/{shape.dtype}/C{chunk}/{variant}/{regime}"
 
 
 def search(shape: Shape, kinds: list[str]) -> dict[str, list[dict[str, int]]]:

@@ -2,7 +2,7 @@
 
 On chip, a program takes a whole sequence. Where sequences x heads x slices leave SMs idle, sequences are cut into
 segments of equal length, at most as many as a program joins by itself. What a sweep is and what a pass of them executes
-is linear_state's.
+is scalar_decay's.
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ class Gates(NamedTuple):
 NO_GATES = Gates()
 
 
-def chunk_linear_state(q, k, v, gates: Gates = NO_GATES, *, feature_map: str = "identity", normalised: bool = False,
+def chunk_scalar_decay(q, k, v, gates: Gates = NO_GATES, *, feature_map: str = "identity", normalised: bool = False,
                        causal: bool = True, scale: float | None = None, eps: float = 0.0, initial_state=None,
                        output_final_state: bool = False, cu_seqlens=None, cu_seqlens_cpu=None,
                        chunk: int = 64):  # fmt: skip

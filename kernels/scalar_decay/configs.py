@@ -1,6 +1,6 @@
 """Tuned launches of the sweeps: the key under which a plan asks for one, and the candidates that tuning tries.
 
-A key is "linear_state/<sweep>/<kind of recurrence>/K<K>/V<V>/<dtype>/C<chunk>/<regime>"; a launch is a slice's width,
+A key is "scalar_decay/<sweep>/<kind of recurrence>/K<K>/V<V>/<dtype>/C<chunk>/<regime>"; a launch is a slice's width,
 the warps of a program and the stages of its load pipeline.
 """
 
@@ -22,7 +22,7 @@ def key(shape: Shape, sweep: str, regime: str) -> str:
     s = shape
     flags = ("normalised" * s.normalised, "full" * (not s.causal))
     kind = "-".join([s.decay, s.feature_map, *filter(None, flags)])
-    return f"linear_state/{sweep}/{kind}/K{s.K}/V{s.V}/{s.dtype}/C{s.chunk}/{regime}"
+    return f"scalar_decay/{sweep}/{kind}/K{s.K}/V{s.V}/{s.dtype}/C{s.chunk}/{regime}"
 
 
 def tuned(shape: Shape, sweep: str, regime: str, tile: Tile) -> Tile:

@@ -85,7 +85,7 @@ def linear_decode_step_kernel(
         tl.store(o + index * V + vv, b_o.to(o.dtype.element_ty), mask=vv < V)
 
 
-def step_linear_state(q, k, v, gates: Gates = NO_GATES, *, state, feature_map: str = "identity",
+def step_scalar_decay(q, k, v, gates: Gates = NO_GATES, *, state, feature_map: str = "identity",
                       normalised: bool = False, scale: float | None = None, eps: float = 0.0):  # fmt: skip
     """q [B,1,H,K], k [B,1,HK,K], v [B,1,HV,V] -> o [B,1,HS,V] in q's dtype; `state` is updated in place.
 

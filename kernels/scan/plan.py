@@ -51,7 +51,7 @@ class Cut:
 
     segment:  tokens of a segment
     segments: segments of the longest sequence; 1 on chip
-    slots:    states of all segments; packed, they follow from the sequences' offsets (see `locate` in linear_state)
+    slots:    states of all segments; packed, they follow from the sequences' offsets (see `locate` in scalar_decay)
     """
 
     segment: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kernels.channel_decay.decode import registration, step_channel_state
+from kernels.channel_decay.decode import registration, step_channel_decay
 from kernels.channel_decay.gated_linear_attention.spec import gated_linear_attention
 from kernels.common.arguments import check_given
 
@@ -14,4 +14,4 @@ def step_gated_linear_attention(q, k, v, log_decay, *, state, scale: float | Non
     One launch. Raises UsageError on bad input.
     """
     check_given(k=k)
-    return step_channel_state(q, k, v, log_decay, state=state, scale=scale)
+    return step_channel_decay(q, k, v, log_decay, state=state, scale=scale)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kernels.channel_decay.autograd import chunk_channel_state
+from kernels.channel_decay.autograd import chunk_channel_decay
 from kernels.channel_decay.hgrn2.spec import hgrn2
 from kernels.channel_decay.register import registration
 
@@ -15,7 +15,7 @@ def chunk_hgrn2(q, v, log_decay, *, scale: float | None = None, initial_state=No
     The keys 1 - exp(log_decay) are made in the kernels. cu_seqlens_cpu is cu_seqlens on the CPU. chunk is a power of 2
     of at least 16. Differentiable in every float input. Raises UsageError on bad input.
     """
-    return chunk_channel_state(
+    return chunk_channel_decay(
         q, None, v, log_decay, scale=scale, initial_state=initial_state,
         output_final_state=output_final_state, cu_seqlens=cu_seqlens, cu_seqlens_cpu=cu_seqlens_cpu, chunk=chunk,
     )  # fmt: skip

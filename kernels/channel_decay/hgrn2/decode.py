@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kernels.channel_decay.decode import registration, step_channel_state
+from kernels.channel_decay.decode import registration, step_channel_decay
 from kernels.channel_decay.hgrn2.spec import hgrn2
 
 
@@ -12,4 +12,4 @@ def step_hgrn2(q, v, log_decay, *, state, scale: float | None = None):
 
     Raises UsageError on bad input.
     """
-    return step_channel_state(q, None, v, log_decay, state=state, scale=scale)
+    return step_channel_decay(q, None, v, log_decay, state=state, scale=scale)

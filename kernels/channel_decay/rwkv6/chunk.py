@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kernels.channel_decay.autograd import chunk_channel_state
+from kernels.channel_decay.autograd import chunk_channel_decay
 from kernels.channel_decay.register import registration
 from kernels.channel_decay.rwkv6.spec import rwkv6
 from kernels.common.arguments import check_given
@@ -17,7 +17,7 @@ def chunk_rwkv6(q, k, v, log_decay, u, *, scale: float | None = None, initial_st
     Raises UsageError on bad input.
     """
     check_given(k=k, u=u)
-    return chunk_channel_state(
+    return chunk_channel_decay(
         q, k, v, log_decay, u=u, scale=1.0 if scale is None else scale, initial_state=initial_state,
         output_final_state=output_final_state, cu_seqlens=cu_seqlens, cu_seqlens_cpu=cu_seqlens_cpu, chunk=chunk,
     )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kernels.channel_decay.decode import registration, step_channel_state
+from kernels.channel_decay.decode import registration, step_channel_decay
 from kernels.channel_decay.rwkv6.spec import rwkv6
 from kernels.common.arguments import check_given
 
@@ -14,4 +14,4 @@ def step_rwkv6(q, k, v, log_decay, u, *, state, scale: float | None = None):
     One launch. Raises UsageError on bad input.
     """
     check_given(k=k, u=u)
-    return step_channel_state(q, k, v, log_decay, u=u, state=state, scale=1.0 if scale is None else scale)
+    return step_channel_decay(q, k, v, log_decay, u=u, state=state, scale=1.0 if scale is None else scale)

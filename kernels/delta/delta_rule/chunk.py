@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kernels.delta.autograd import chunk_delta_state
+from kernels.delta.autograd import chunk_delta
 from kernels.delta.delta_rule.spec import delta_rule
 from kernels.delta.register import registration
 
@@ -16,7 +16,7 @@ def chunk_delta_rule(q, k, v, beta, *, l2norm: bool = False,
     The state is S [N,HV,K,V]; cu_seqlens_cpu is cu_seqlens on the CPU. chunk is a power of 2 of at least 16.
     Differentiable in every float input. Raises UsageError on bad input.
     """
-    return chunk_delta_state(
+    return chunk_delta(
         q, k, v, beta, None, steps=1, l2norm=l2norm, scale=scale, initial_state=initial_state,
         output_final_state=output_final_state, cu_seqlens=cu_seqlens, cu_seqlens_cpu=cu_seqlens_cpu, chunk=chunk,
     )  # fmt: skip

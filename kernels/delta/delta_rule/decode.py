@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kernels.delta.decode import step_delta_state
+from kernels.delta.decode import step_delta
 from kernels.delta.delta_rule.spec import delta_rule
 from kernels.delta.register import STEP
 
@@ -14,4 +14,4 @@ def step_delta_rule(q, k, v, beta, *, state, l2norm: bool = False,
 
     state [B,HV,K,V], contiguous, is updated in place. Raises UsageError on bad input.
     """
-    return step_delta_state(q, k, v, beta, None, state=state, steps=1, l2norm=l2norm, scale=scale)
+    return step_delta(q, k, v, beta, None, state=state, steps=1, l2norm=l2norm, scale=scale)

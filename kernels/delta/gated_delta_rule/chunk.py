@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kernels.common.arguments import check_given
-from kernels.delta.autograd import chunk_delta_state
+from kernels.delta.autograd import chunk_delta
 from kernels.delta.gated_delta_rule.spec import gated_delta_rule
 from kernels.delta.register import registration
 
@@ -18,7 +18,7 @@ def chunk_gated_delta_rule(q, k, v, beta, log_decay, *, l2norm: bool = False,
     Differentiable in every float input. Raises UsageError on bad input.
     """
     check_given(log_decay=log_decay)
-    return chunk_delta_state(
+    return chunk_delta(
         q, k, v, beta, log_decay, steps=1, l2norm=l2norm, scale=scale, initial_state=initial_state,
         output_final_state=output_final_state, cu_seqlens=cu_seqlens, cu_seqlens_cpu=cu_seqlens_cpu, chunk=chunk,
     )  # fmt: skip

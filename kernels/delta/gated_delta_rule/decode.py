@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kernels.common.arguments import check_given
-from kernels.delta.decode import step_delta_state
+from kernels.delta.decode import step_delta
 from kernels.delta.gated_delta_rule.spec import gated_delta_rule
 from kernels.delta.register import STEP
 
@@ -16,4 +16,4 @@ def step_gated_delta_rule(q, k, v, beta, log_decay, *, state, l2norm: bool = Fal
     state [B,HV,K,V], contiguous, is updated in place. Raises UsageError on bad input.
     """
     check_given(log_decay=log_decay)
-    return step_delta_state(q, k, v, beta, log_decay, state=state, steps=1, l2norm=l2norm, scale=scale)
+    return step_delta(q, k, v, beta, log_decay, state=state, steps=1, l2norm=l2norm, scale=scale)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kernels.common.arguments import state_heads
 from kernels.scalar_decay.autograd import Gates
-from kernels.scalar_decay.decode import step_linear_state
+from kernels.scalar_decay.decode import step_scalar_decay
 from kernels.scalar_decay.lightning_attention.spec import lightning_attention, log_decays
 from kernels.scalar_decay.register import of_step
 
@@ -18,4 +18,4 @@ def step_lightning_attention(q, k, v, log_decay=None, *, state, layer: float = 0
     """
     if log_decay is None:
         log_decay = log_decays(state_heads(q, v), layer, q.device)
-    return step_linear_state(q, k, v, Gates(log_decay=log_decay.detach()), state=state, scale=scale)
+    return step_scalar_decay(q, k, v, Gates(log_decay=log_decay.detach()), state=state, scale=scale)

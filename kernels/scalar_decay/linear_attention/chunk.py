@@ -10,7 +10,7 @@ import torch
 from kernels.common.arguments import check_states, given
 from kernels.feature_maps.function import mapped
 from kernels.feature_maps.registry import map_named
-from kernels.scalar_decay.autograd import check_tensors, chunk_linear_state
+from kernels.scalar_decay.autograd import check_tensors, chunk_scalar_decay
 from kernels.scalar_decay.linear_attention.spec import features_of, linear_attention, map_of
 from kernels.scalar_decay.plan import MAX_DIM
 from kernels.scalar_decay.register import of_chunk
@@ -83,7 +83,7 @@ def chunk_linear_attention(q, k, v, *, projection=None, feature_map: str = "iden
     if not on_chip(feature_map, differentiated):
         q, k = mapped(phi, q, k, projection)
         feature_map = "identity"
-    return chunk_linear_state(
+    return chunk_scalar_decay(
         q, k, v, feature_map=feature_map, normalised=normalised, causal=causal, scale=scale, eps=phi.eps,
         initial_state=initial_state, output_final_state=output_final_state, cu_seqlens=cu_seqlens,
         cu_seqlens_cpu=cu_seqlens_cpu, chunk=chunk,

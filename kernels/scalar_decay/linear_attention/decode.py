@@ -9,7 +9,7 @@ from kernels.common.arguments import given
 from kernels.feature_maps.function import mapped
 from kernels.feature_maps.registry import map_named
 from kernels.scalar_decay.autograd import check_tensors
-from kernels.scalar_decay.decode import step_linear_state
+from kernels.scalar_decay.decode import step_scalar_decay
 from kernels.scalar_decay.linear_attention.chunk import on_chip, supports
 from kernels.scalar_decay.linear_attention.spec import features_of, linear_attention
 from kernels.scalar_decay.register import of_step
@@ -40,6 +40,6 @@ def step_linear_attention(q, k, v, *, state, projection=None, feature_map: str =
     if not on_chip(feature_map, differentiated=False):
         q, k = mapped(phi, q, k, projection)
         feature_map = "identity"
-    return step_linear_state(
+    return step_scalar_decay(
         q, k, v, state=state, feature_map=feature_map, normalised=normalised, scale=scale, eps=phi.eps
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kernels.common.arguments import state_heads
-from kernels.scalar_decay.autograd import Gates, chunk_linear_state
+from kernels.scalar_decay.autograd import Gates, chunk_scalar_decay
 from kernels.scalar_decay.register import of_chunk
 from kernels.scalar_decay.retention.spec import log_decays, retention
 from kernels.scalar_decay.shape import Shape, of_problem
@@ -30,7 +30,7 @@ def chunk_retention(q, k, v, log_decay=None, *, scale: float | None = None, init
     """
     if log_decay is None:
         log_decay = log_decays(state_heads(q, v), device=q.device)
-    return chunk_linear_state(
+    return chunk_scalar_decay(
         q, k, v, Gates(log_decay=log_decay.detach()), scale=scale, initial_state=initial_state,
         output_final_state=output_final_state, cu_seqlens=cu_seqlens, cu_seqlens_cpu=cu_seqlens_cpu, chunk=chunk,
     )  # fmt: skip

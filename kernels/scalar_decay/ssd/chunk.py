@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kernels.common.arguments import check_given
-from kernels.scalar_decay.autograd import Gates, chunk_linear_state
+from kernels.scalar_decay.autograd import Gates, chunk_scalar_decay
 from kernels.scalar_decay.register import of_chunk
 from kernels.scalar_decay.shape import Shape, of_problem
 from kernels.scalar_decay.ssd.spec import given, ssd
@@ -30,7 +30,7 @@ def chunk_ssd(q, k, v, dt, A, D=None, z=None, *, skip: bool | None = None, gated
     """
     given(D, z, skip, gated)
     check_given(dt=dt, A=A)
-    return chunk_linear_state(
+    return chunk_scalar_decay(
         q, k, v, Gates(dt=dt, A=A, skip=D, out_gate=z), scale=1.0, initial_state=initial_state,
         output_final_state=output_final_state, cu_seqlens=cu_seqlens, cu_seqlens_cpu=cu_seqlens_cpu, chunk=chunk,
     )  # fmt: skip

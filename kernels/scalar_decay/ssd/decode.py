@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kernels.common.arguments import check_given
 from kernels.scalar_decay.autograd import Gates
-from kernels.scalar_decay.decode import step_linear_state
+from kernels.scalar_decay.decode import step_scalar_decay
 from kernels.scalar_decay.register import of_step
 from kernels.scalar_decay.ssd.spec import given, ssd
 
@@ -18,4 +18,4 @@ def step_ssd(q, k, v, dt, A, D=None, z=None, *, state, skip: bool | None = None,
     """
     given(D, z, skip, gated)
     check_given(dt=dt, A=A)
-    return step_linear_state(q, k, v, Gates(dt=dt, A=A, skip=D, out_gate=z), state=state, scale=1.0)
+    return step_scalar_decay(q, k, v, Gates(dt=dt, A=A, skip=D, out_gate=z), state=state, scale=1.0)

@@ -122,7 +122,7 @@ def test_a_tuned_launch_is_taken_and_told() -> None:
     problem = operator.complete(Problem(T=4096, K=128), {"window": 512})
     with aim("sm_90"):
         shape = of_problem(problem, "auto", causal=True, window=512)
-        assert key(shape, FORWARD) == "flash/forward/causal-window512/K128/V128/bfloat16/descriptors"
+        assert key(shape, FORWARD) == "attention/forward/causal-window512/K128/V128/bfloat16/descriptors"
         with forcing({key(shape, FORWARD): {"rows": 64, "columns": 32, "warps": 4, "stages": 2}}):
             told = made.configuration(problem, {"loads": "auto"})["forward"]
     assert (told["rows"], told["columns"], told["warps"], told["stages"]) == (64, 32, 4, 2)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from kernels.scalar_decay.autograd import Gates, chunk_linear_state
-from kernels.scalar_decay.decode import step_linear_state
+from kernels.scalar_decay.autograd import Gates, chunk_scalar_decay
+from kernels.scalar_decay.decode import step_scalar_decay
 from kernels.scalar_decay.reference import decayed_recurrence
 from suite.errors import UsageError
 from suite.numerics import difference
@@ -39,7 +39,7 @@ def results(function: Any, dtype: torch.dtype, g: torch.Tensor, **options: Any) 
 
 
 def ours(q, k, v, g, **options: Any):
-    return chunk_linear_state(q, k, v, Gates(log_decay=g), **options)
+    return chunk_scalar_decay(q, k, v, Gates(log_decay=g), **options)
 
 
 @pytest.mark.interpret
@@ -71,7 +71,7 @@ def test_step_with_a_decay_a_token() -> None:
     g = torch.tensor([[[-0.5, -torch.inf]], [[0.0, -1e4]]])
     expected, end = decayed_recurrence(q, k, v, g.double(), initial_state=S, output_final_state=True)
     state = S.float()
-    o = step_linear_state(*(x.float() for x in (q, k, v)), Gates(log_decay=g), state=state)
+    o = step_scalar_decay(*(x.float() for x in (q, k, v)), Gates(log_decay=g), state=state)
     assert difference(o, expected).error < 1e-6
     assert difference(state, end).error < 1e-6
 
@@ -97,9 +97,9 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
 def test_bad_gates_are_named(name: str) -> None:
     given, words = BAD[name]
     with pytest.raises(UsageError, match=words), aim("sm_90"):
-        chunk_linear_state(*(meta(1, 40, 2, 32) for _ in range(3)), Gates(**given))
+        chunk_scalar_decay(*(meta(1, 40, 2, 32) for _ in range(3)), Gates(**given))
 
 
 def test_a_normaliser_beside_a_decay_is_refused() -> None:
     with pytest.raises(UsageError, match="normalised"):
-        chunk_linear_state(*(meta(1, 40, 2, 32) for _ in range(3)), Gates(log_decay=meta(2)), normalised=True)
+        chunk_scalar_decay(*(meta(1, 40, 2, 32) for _ in range(3)), Gates(log_decay=meta(2)), normalised=True)
