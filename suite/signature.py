@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from suite import dtypes
+from suite.checks.inputs import PACKING, draw_inputs, flat
+from suite.checks.oracle import OUTPUT_DIMS
 from suite.errors import DiscoveryError
-from suite.inputs import PACKING, draw_inputs, flat
-from suite.oracle import OUTPUT_DIMS
 from suite.problem import SIZES, Problem, Value
 from suite.registry import Operator
 

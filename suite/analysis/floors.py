@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from suite.analysis.contests import geometric
+from suite.analysis.comparisons import geometric
 from suite.analysis.entries import Entry
 
 # Fewer cases have no order to compare.

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from suite.analysis.contests import Contest, contests
+from suite.analysis.comparisons import Contest, contests
 from suite.analysis.entries import Entry
 from suite.analysis.floors import Standing, rank_correlation, standings
 from suite.analysis.losses import Loss, losses

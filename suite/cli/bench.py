@@ -147,7 +147,7 @@ class _Bench:
         import torch
 
         from suite.discovery import ROOT
-        from suite.environment import answered, physical_cores
+        from suite.hardware.environment import answered, physical_cores
         from suite.running.estimate import estimate
 
         # As in the workers, whose fingerprint it is compared with.
@@ -309,7 +309,7 @@ class _Bench:
 
     def _report(self, folder: Path) -> None:
         from suite.reporting import render
-        from suite.reporting.frame import read
+        from suite.reporting.data.frame import read
 
         rendered = render(read([folder]), REPORTS / folder.resolve().name)
         for note in rendered.notes:

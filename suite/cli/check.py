@@ -89,7 +89,7 @@ class _Check:
 
     def _sweep(self, writer: Writer | None) -> Sweep:
         from suite.discovery import ROOT
-        from suite.environment import revision
+        from suite.hardware.environment import revision
         from suite.measuring.case import Settings
         from suite.running.sweep import Options
         from suite.store import done_keys

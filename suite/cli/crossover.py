@@ -15,9 +15,9 @@ from suite.errors import Exit, UsageError
 
 if TYPE_CHECKING:
     from suite.crossover import Verdict
-    from suite.reporting.crossings import Crossing
-    from suite.reporting.groups import Group
-    from suite.reporting.points import Point
+    from suite.reporting.data.crossings import Crossing
+    from suite.reporting.data.groups import Group
+    from suite.reporting.data.points import Point
 
 # Each round halves every bracket in log T: after this many, lengths that were twice apart are 1.5 % apart.
 ROUNDS = 6
@@ -59,9 +59,9 @@ def run(args: argparse.Namespace) -> Exit:
 
 
 def _found(args: argparse.Namespace) -> list[tuple[Group, Crossing]]:
-    from suite.reporting.crossings import crossings
-    from suite.reporting.frame import read, tidy
-    from suite.reporting.groups import gather
+    from suite.reporting.data.crossings import crossings
+    from suite.reporting.data.frame import read, tidy
+    from suite.reporting.data.groups import gather
 
     runs = read([args.folder])
     found = []
@@ -77,7 +77,7 @@ def _asked(args: argparse.Namespace, each: Crossing) -> bool:
 
 def _print(found: Sequence[tuple[Group, Crossing]]) -> None:
     from suite.cli.tables import print_table
-    from suite.reporting.summary import CROSSINGS, crossing_row
+    from suite.reporting.data.summary import CROSSINGS, crossing_row
 
     print_table(CROSSINGS, [crossing_row(group, each) for group, each in found])
 
@@ -108,7 +108,7 @@ def _measured(args: argparse.Namespace, found: Iterable[tuple[Group, Crossing]])
 def _axis_words(args: argparse.Namespace, points: Sequence[Point]) -> list[str]:
     """`--axis NAME=V,…` for the own axes at which the lines were measured, where these are not the defaults."""
     from suite.discovery import discover
-    from suite.reporting.reproducing import listed_words
+    from suite.reporting.data.reproducing import listed_words
 
     registry = discover(load=args.load)
     values: dict[str, dict[Any, None]] = {}
@@ -125,7 +125,7 @@ def _axis_words(args: argparse.Namespace, points: Sequence[Point]) -> list[str]:
 def _bench(args: argparse.Namespace, group: Group, each: Crossing, T: int) -> None:
     """The two implementations of a pair at one more length, by `bench --extend`: same worker, checks and rules."""
     from suite.cli import main
-    from suite.reporting.reproducing import problem_words
+    from suite.reporting.data.reproducing import problem_words
 
     words = ["--preset", "smoke", *problem_words(group.setting, T), "--mode", group.setting.mode]
     words += _axis_words(args, [group.lines[label][0] for label in (each.linear, each.quadratic)])

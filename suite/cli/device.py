@@ -27,7 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> Exit:
-    from suite.gpus import known
+    from suite.hardware.gpus import known
     from suite.running.messages import Disconnected
     from suite.running.process import measuring_worker
 

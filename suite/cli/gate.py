@@ -141,10 +141,10 @@ def _plan(args: argparse.Namespace, budget: Budget) -> tuple[Plan, Options]:
     from suite.discovery import discover
     from suite.gate.options import Options, Plan
     from suite.gate.rounds import Terms
-    from suite.gate.trials import looks_up_to
+    from suite.gate.sequential_test import looks_up_to
     from suite.measuring.timers import DEFAULT_MODES, modes
-    from suite.static.pretend import target_of
     from suite.static.progress import shown
+    from suite.static.stub_driver import target_of
 
     load = tuple(str(Path(path).resolve()) for path in args.load)
     registry = discover(load=load)

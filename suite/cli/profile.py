@@ -49,7 +49,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> Exit:
     from suite.discovery import discover
     from suite.profiling.model import Options
-    from suite.profiling.taking import FailedCase, profile
+    from suite.profiling.running import FailedCase, profile
 
     args.load = [str(Path(path).resolve()) for path in args.load]
     registry = discover(load=args.load)
@@ -144,7 +144,7 @@ def _show(found: Profile, traffic: dict[str, Any], top: int) -> None:
 
 
 def _join(run: Path, found: Profile) -> None:
-    from suite.profiling.joining import doubts, join
+    from suite.profiling.merging import doubts, join
 
     joined = join(run, found)
     print(f"joined to {len(joined)} record(s) of {run}", file=sys.stderr)

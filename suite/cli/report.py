@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> Exit:
     if formats and set(formats) <= TEXTS and not args.out:
         return _print(args, formats)
     from suite.reporting import render
-    from suite.reporting.frame import read
+    from suite.reporting.data.frame import read
 
     out = args.out or Path("reports/local") / Path(args.runs[0]).resolve().name
     rendered = render(read(args.runs), out, args.baseline, formats, args.title)
@@ -72,8 +72,9 @@ def _judge(faults: Sequence[str]) -> Exit:
 
 def _print(args: argparse.Namespace, formats: Sequence[str]) -> Exit:
     """Tables alone, on standard output."""
-    from suite.reporting import documents, selfcheck
-    from suite.reporting.frame import read
+    from suite.reporting import selfcheck
+    from suite.reporting.data.frame import read
+    from suite.reporting.renderers import documents
     from suite.reporting.rendering import prepare
 
     content = prepare(read(args.runs), args.baseline, args.title)

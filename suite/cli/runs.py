@@ -189,7 +189,7 @@ def environment_of(found: Mapping[str, Any], preset: str, groups: Sequence[Group
 
     found: a worker's answer to `describe`; preset: a name or a TOML file
     """
-    from suite.gpus import known
+    from suite.hardware.gpus import known
 
     gpu = known(found["device"]["name"])
     if found["no_commit"]:

@@ -48,7 +48,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> Exit:
     from suite.discovery import discover
-    from suite.static.pretend import target_of
+    from suite.static.stub_driver import target_of
 
     archs = [word for word in args.arch.split(",") if word]
     for arch in archs:
@@ -112,8 +112,8 @@ AT_A_TIME = 16
 def _into_run(args: argparse.Namespace, registry: Registry) -> Exit:
     """Profile each case of a GPU's run for that GPU; what the run has already is left."""
     from suite.discovery import ROOT
-    from suite.environment import revision
     from suite.faults import FAILURES
+    from suite.hardware.environment import revision
     from suite.static.recording import record_of, timed_cases
     from suite.static.tasks import Task
     from suite.store import open_for_append, read_environment, read_records
@@ -166,8 +166,8 @@ def _show(profiles: list[Profile], detail: bool) -> None:
 
 def _compare(args: argparse.Namespace, tasks: list[Task]) -> Exit:
     from suite.discovery import ROOT
-    from suite.environment import revision
     from suite.gate.report import Report
+    from suite.hardware.environment import revision
     from suite.static.compare import against
     from suite.static.progress import shown
     from suite.static.revisions import commit_of, files_of

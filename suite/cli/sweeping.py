@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from suite.cli import values
 from suite.errors import Exit, UsageError
-from suite.gpus import visible_gpus
+from suite.hardware.gpus import visible_gpus
 
 if TYPE_CHECKING:
     from suite.measuring.case import Settings

@@ -104,7 +104,7 @@ class _Tune:
 
     def run(self, todo: list[Job]) -> Exit:
         from suite.discovery import ROOT
-        from suite.environment import library_versions, revision
+        from suite.hardware.environment import library_versions, revision
         from suite.measuring.case import Settings
         from suite.measuring.timers import DEFAULT_MODES
         from suite.running.budget import Budget

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from suite.discovery import ROOT
 from suite.gate import floors
-from suite.gate.contest import Contest, Match
 from suite.gate.estimates import paired
 from suite.gate.pairing import pair_cases
 from suite.gate.revision import worker_of
+from suite.gate.schedule import Contest, Match
+from suite.gate.sequential_test import Trial
 from suite.gate.sides import OutOfBudget, answer_of, start_worker
-from suite.gate.trials import Trial
 
 if TYPE_CHECKING:
     from suite.gate.options import Options, Plan

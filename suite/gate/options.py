@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from suite.gate.decisions import Decision, Limits
 from suite.gate.pairing import Question
-from suite.gate.trials import LOOKS
+from suite.gate.sequential_test import LOOKS
 from suite.running.budget import Budget
 from suite.static.progress import Progress, silent
 

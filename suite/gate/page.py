@@ -33,7 +33,7 @@ def page(report: Report) -> str:
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs
 
-    from suite.reporting.page import policy
+    from suite.reporting.renderers.page import policy
 
     environment = Environment(
         loader=PackageLoader("suite.gate", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
@@ -41,7 +41,7 @@ def page(report: Report) -> str:
     )  # fmt: skip
     cards = _cards(report.cases)
     figures = {card.figure: figure_of(card.verdicts) for card in cards if card.figure}
-    style = files("suite.reporting").joinpath("page.css").read_text(encoding="utf-8")
+    style = files("suite.reporting.renderers").joinpath("page.css").read_text(encoding="utf-8")
     scripts = [*([get_plotlyjs()] if figures else []), _asset("page.js")]
     return environment.get_template("page.html.j2").render(
         report=report,

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from suite.gate.capabilities import Surveyor, cases_of
 from suite.gate.decisions import Decision
 from suite.gate.sides import OutOfBudget, answer_of
-from suite.gate.surveys import Surveyor, cases_of
 
 if TYPE_CHECKING:
     from suite.gate.sides import Process

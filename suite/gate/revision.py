@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 
 from suite.discovery import ROOT
 from suite.gate import floors, interpreted, statics
-from suite.gate.contest import Contest, Match
 from suite.gate.decisions import Decision, judge_status
 from suite.gate.options import Base
 from suite.gate.pairing import Paired, Question, pair_cases, uncovered
 from suite.gate.report import CaseVerdict, Evidence, Metric, Report, machine_line
+from suite.gate.schedule import Contest, Match
+from suite.gate.sequential_test import Trial
 from suite.gate.sides import OutOfBudget, Process, Starts, answer_of, start_worker
 from suite.gate.stored import errors, memory, statuses
-from suite.gate.trials import Trial
 from suite.store.pairs import Source
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def gate_revision(base: str, plan: Plan, options: Options, *, root: Path = ROOT)
 
     Raises UsageError when there is no such revision, IncomparableError when its operators do not load under this suite.
     """
-    from suite.environment import head
+    from suite.hardware.environment import head
     from suite.static.revisions import commit_of, files_of
 
     sources = Source(base, commit_of(base, root)), Source("working tree", *head(root))

@@ -11,8 +11,8 @@ from random import Random
 from statistics import fmean, median
 from typing import Any
 
+from suite.gate.sequential_test import Round
 from suite.gate.sides import Answer, Side
-from suite.gate.trials import Round
 
 BLOCK_MS = 5.0
 LARGEST_BLOCK = 200

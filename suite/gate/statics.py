@@ -62,7 +62,7 @@ def compare(pairs: Sequence[Paired], plan: Plan, options: Options, arch: str, ba
 
 
 def _compare(pairs: Sequence[Paired], plan: Plan, options: Options, arch: str, base: Base) -> list[Compared]:
-    from suite.gate.surveys import served
+    from suite.gate.capabilities import served
     from suite.static.compare import judge
     from suite.static.pool import LEFT_OUT, take_profiles
     from suite.static.tasks import Task

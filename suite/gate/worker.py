@@ -16,8 +16,8 @@ from suite.running import worker
 from suite.running.messages import Channel
 
 if TYPE_CHECKING:
-    from suite.calling import Call
-    from suite.gate.surveys import Served
+    from suite.checks.calling import Call
+    from suite.gate.capabilities import Served
     from suite.measuring.timers import Timer
 
 # Calls by which a case's typical duration is judged, to size its blocks.
@@ -35,19 +35,19 @@ class Worker(worker.Worker):
 
     def do_survey(self, request: dict[str, Any]) -> dict[str, Any]:
         """What this revision serves of the cases given, and what its own plan has beside them."""
-        from suite.gate.surveys import survey_request
+        from suite.gate.capabilities import survey_request
 
         return survey_request(self.registry, self.root, request)
 
     def do_codes(self, request: dict[str, Any]) -> dict[str, Any]:
         """The hash of every implementation's code."""
-        from suite.gate.surveys import Surveyor
+        from suite.gate.capabilities import Surveyor
 
         return {"codes": Surveyor(self.registry, self.root, "cpu").codes()}
 
     def do_open(self, request: dict[str, Any]) -> dict[str, Any]:
         """Draw the inputs, check when asked to, compile, warm up. Answers with a record's status and figures."""
-        from suite.gate.surveys import served
+        from suite.gate.capabilities import served
 
         self._close()
         found = served(self.registry, request["case"])
@@ -92,7 +92,7 @@ class OpenCase:
 
     def prepare(self) -> dict[str, Any]:
         """Status and reason, with the check's errors, its seconds and the memory when a check was asked for."""
-        from suite.checking import device_context, refusal
+        from suite.checks.checker import device_context, refusal
         from suite.faults import classify
 
         tunables, device = dict(self.case.tunables), self.settings["device"]
@@ -109,7 +109,7 @@ class OpenCase:
         return record
 
     def _check(self) -> dict[str, Any]:
-        from suite.checking import Checker
+        from suite.checks.checker import Checker
         from suite.measuring.records import with_check
 
         start = time.perf_counter()
@@ -120,9 +120,9 @@ class OpenCase:
     def _warm_up(self) -> dict[str, Any]:
         from statistics import median
 
-        from suite.calling import make_call
+        from suite.checks.calling import make_call
         from suite.measuring.memory import peak_rise
-        from suite.measuring.readying import ready
+        from suite.measuring.preparing import ready
         from suite.measuring.timers import make_timer
 
         device = self.settings["device"]
@@ -160,7 +160,7 @@ class OpenCase:
 
     def recheck(self) -> dict[str, Any]:
         """Check what was timed on other inputs in the same memory: an answer that was kept is wrong now."""
-        from suite.checking import BACKWARD_T, Checker
+        from suite.checks.checker import BACKWARD_T, Checker
 
         assert self._call is not None
         problem = self.case.problem

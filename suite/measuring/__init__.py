@@ -35,7 +35,7 @@ def measure(fn: Callable[..., Any], inputs: Mapping[str, Any], *, device: str | 
 
     from suite.measuring.compiling import Watch
     from suite.measuring.memory import peak_rise
-    from suite.measuring.readying import ready_function
+    from suite.measuring.preparing import ready_function
     from suite.measuring.sampling import Sampled, interleave
     from suite.measuring.stopping import Stopping
     from suite.measuring.timers import DEFAULT_MODES, make_timer

@@ -10,16 +10,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from suite.calling import Call
 from suite.ceilings import confirm, renew
-from suite.checking import BACKWARD_T, Check, Checker, device_context, refusal
+from suite.checks.calling import Call
+from suite.checks.checker import BACKWARD_T, Check, Checker, device_context, refusal
+from suite.checks.inputs import Inputs, draw_inputs
 from suite.cost import Cost
 from suite.faults import classify
-from suite.inputs import Inputs, draw_inputs
 from suite.measuring.compiling import Watch
 from suite.measuring.energy import EnergyOf
 from suite.measuring.memory import peak_rise
-from suite.measuring.readying import ready as make_ready
+from suite.measuring.preparing import ready as make_ready
 from suite.measuring.records import base_record, with_check, with_status
 from suite.measuring.sampling import Sampled, interleave
 from suite.measuring.stopping import Stopping

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import Any
 
-from suite.checking import Check
+from suite.checks.checker import Check
 from suite.errors import PluginError
 from suite.problem import Case
 from suite.registry import Implementation, Operator

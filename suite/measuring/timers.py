@@ -230,7 +230,7 @@ class GraphTimer(EventTimer):
     def prepare(self, run: Run, *more: Run) -> None:
         """Raises Unsupported for a call that can not be captured, as one that waits for the device."""
         if self.l2 == "rotated" and not more:
-            raise ValueError("one input set is no rotation; suite.measuring.readying makes the others")
+            raise ValueError("one input set is no rotation; suite.measuring.preparing makes the others")
         runs = (run, *more)
         with self.building():
             for _ in range(WARMUP_CALLS):

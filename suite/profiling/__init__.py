@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 from suite.profiling.model import TOOLS, Kernel, Options, Profile
 
 if TYPE_CHECKING:
-    from suite.profiling.joining import join
-    from suite.profiling.taking import profile
+    from suite.profiling.merging import join
+    from suite.profiling.running import profile
 
 __all__ = ["TOOLS", "Kernel", "Options", "Profile", "join", "profile"]
 
-_LAZY = {"join": "suite.profiling.joining", "profile": "suite.profiling.taking"}
+_LAZY = {"join": "suite.profiling.merging", "profile": "suite.profiling.running"}
 
 
 def __getattr__(name: str) -> Any:

@@ -40,10 +40,10 @@ def main(words: list[str]) -> int:
 def _profile(request: dict[str, Any], folder: Path) -> dict[str, Any]:
     import torch
 
-    from suite.calling import make_call
-    from suite.checking import device_context, refusal
+    from suite.checks.calling import make_call
+    from suite.checks.checker import device_context, refusal
     from suite.discovery import discover
-    from suite.environment import physical_cores
+    from suite.hardware.environment import physical_cores
     from suite.problem import Problem
 
     torch.set_num_threads(physical_cores())

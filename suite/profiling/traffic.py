@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from suite.gpus import known
+from suite.hardware.gpus import known
 from suite.profiling.model import Profile
 from suite.targets import REPRESENTATIVES
 

@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from suite.errors import UsageError
-from suite.reporting import picture
-from suite.reporting.frame import read
-from suite.reporting.page import machine
+from suite.reporting.data.frame import read
+from suite.reporting.data.sentences import main_panels, sentences
+from suite.reporting.renderers import picture
+from suite.reporting.renderers.page import machine
 from suite.reporting.rendering import footer, prepare
-from suite.reporting.sentences import main_panels, sentences
 from suite.store.text import in_markdown as escape
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from suite.reporting.page import Content
+    from suite.reporting.renderers.page import Content
 
 # The charts that stand for a run: of each pass the setting with the longest T.
 KINDS = ("time", "crossover", "memory", "gbs", "roofline", "heatmap")

@@ -10,22 +10,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from suite.errors import StoreError, UsageError, unknown
-from suite.reporting import documents, picture, selfcheck, summary
-from suite.reporting import page as pages
-from suite.reporting.against_length import QUANTITIES, Quantity, against_length
-from suite.reporting.bounds import io_bounds
-from suite.reporting.crossings import crossings
-from suite.reporting.differences import changes, differences
-from suite.reporting.durations import durations
-from suite.reporting.frame import Row, Run, clean, read, tidy
-from suite.reporting.groups import Group, gather
-from suite.reporting.meetings import crossover
-from suite.reporting.palette import assign
-from suite.reporting.roofline import floors, roofline
-from suite.reporting.series import Styles
-from suite.reporting.speedups import heatmap, speedup
-from suite.reporting.sweeps import sweeps
-from suite.reporting.tradeoffs import pareto
+from suite.reporting import selfcheck
+from suite.reporting.charts.against_length import QUANTITIES, Quantity, against_length
+from suite.reporting.charts.bounds import io_bounds
+from suite.reporting.charts.crossover_chart import crossover
+from suite.reporting.charts.durations import durations
+from suite.reporting.charts.palette import assign
+from suite.reporting.charts.roofline import floors, roofline
+from suite.reporting.charts.series import Styles
+from suite.reporting.charts.speedups import heatmap, speedup
+from suite.reporting.charts.sweeps import sweeps
+from suite.reporting.charts.tradeoffs import pareto
+from suite.reporting.data import summary
+from suite.reporting.data.crossings import crossings
+from suite.reporting.data.differences import changes, differences
+from suite.reporting.data.frame import Row, Run, clean, read, tidy
+from suite.reporting.data.groups import Group, gather
+from suite.reporting.renderers import documents, picture
+from suite.reporting.renderers import page as pages
 
 if TYPE_CHECKING:
     from suite.store.paths import AnyPath

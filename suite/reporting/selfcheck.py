@@ -6,15 +6,15 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from suite.reporting.against_length import QUANTITIES
-from suite.reporting.frame import clean
-from suite.reporting.scales import figure, position
+from suite.reporting.charts.against_length import QUANTITIES
+from suite.reporting.charts.scales import figure, position
+from suite.reporting.data.frame import clean
 from suite.roof import IMPLAUSIBLE
 
 if TYPE_CHECKING:
-    from suite.reporting.charts import Axis, Chart
-    from suite.reporting.frame import Row
-    from suite.reporting.page import Panel
+    from suite.reporting.charts.model import Axis, Chart
+    from suite.reporting.data.frame import Row
+    from suite.reporting.renderers.page import Panel
 
 # How far outside of its axis a point may lie by rounding, as a part of the axis.
 NEAR = 1e-6

@@ -104,7 +104,7 @@ def _pace(runs: Path, fingerprint: Mapping[str, Any]) -> tuple[float | None, str
 
 
 def _refusal(registry: Registry, case: Case, device: str) -> str | None:
-    from suite.checking import refusal
+    from suite.checks.checker import refusal
 
     operator = registry.operator(case.operator)
     made = operator.implementations[case.implementation]

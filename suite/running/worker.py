@@ -43,7 +43,7 @@ class Worker:
                 self.channel.send({"event": "done", **(answer or {})})
 
     def do_describe(self, request: dict[str, Any]) -> dict[str, Any]:
-        from suite.environment import answered
+        from suite.hardware.environment import answered
 
         return answered(request["device"], self.root, self.registry.absent)
 
@@ -103,7 +103,7 @@ def main(words: list[str], kind: type[Worker] = Worker) -> int:
         import scipy.stats  # noqa: F401  loaded now, so that no case's first sample pays for it
         import torch
 
-        from suite.environment import physical_cores
+        from suite.hardware.environment import physical_cores
         from suite.measuring.case import ProblemRun  # noqa: F401  likewise
 
         torch.set_num_threads(physical_cores())

@@ -25,11 +25,11 @@ from suite import cachefolder
 from suite.errors import CacheError
 from suite.faults import classify
 from suite.static import binary as binaries
+from suite.static.allocation_tracker import Ledger
 from suite.static.binary import StaticError
-from suite.static.ledger import Ledger
 from suite.static.model import Binary, Launch
-from suite.static.pretend import pretending, target_of
 from suite.static.residency import over_limit, residency
+from suite.static.stub_driver import pretending, target_of
 from suite.static.tensors import tensors_in
 from suite.targets import Target
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from suite.discovery import ROOT
-from suite.gpus import Gpu, known
+from suite.hardware.gpus import Gpu, known
 from suite.roof import special_ms
 from suite.static.model import Floor
 from suite.store.reading import read_environment_file

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from suite.cachefolder import VARIABLE, cache_folder
 from suite.discovery import ENTRY_POINTS, PACKAGES, ROOT, discover
-from suite.gate.closures import Sources, file_of
+from suite.gate.source_hash import Sources, file_of
 from suite.static.tasks import Task
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ MOST = 20_000
 # quote lines of a source that is being edited.
 LASTING = ("ok", "unsupported", "over_limit")
 # The suite's code that a profile or a count depends on.
-_SUITE = ("suite", "suite/static", "suite/tuning")
+_SUITE = ("suite", "suite/checks", "suite/hardware", "suite/static", "suite/tuning")
 _TOOLS = ("ptxas", "ptxas_blackwell", "cuobjdump")
 # They name a place, or a mode that each worker sets for itself.
 _PLACES = ("TRITON_CACHE_DIR", "TRITON_INTERPRET")
@@ -122,7 +122,7 @@ class Keys:
     def _target(self, task: Task) -> list[Any]:
         """What is known of the GPU beside its name: tuned launches, and the ceilings that a floor is computed with."""
         from suite.static.floor import ceilings_of
-        from suite.static.pretend import target_of
+        from suite.static.stub_driver import target_of
         from suite.tuning.tables import path_of
 
         name = target_of(task.arch, task.gpu).name
@@ -144,7 +144,7 @@ class Keys:
 
     @cached_property
     def _common(self) -> str:
-        from suite.environment import library_versions
+        from suite.hardware.environment import library_versions
 
         own = [path for folder in _SUITE for path in (ROOT / folder).glob("*.py")]
         parts = [

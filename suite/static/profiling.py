@@ -15,17 +15,17 @@ from dataclasses import replace
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from suite.calling import Call
+from suite.checks.calling import Call
+from suite.checks.inputs import PACKING, Inputs, draw_inputs
 from suite.errors import CacheError
 from suite.faults import classify
-from suite.inputs import PACKING, Inputs, draw_inputs
 from suite.problem import Case, Problem, Value
 from suite.registry import Implementation, Operator
 from suite.static.capturing import Recorder
 from suite.static.floor import ceilings_of, floor_of, forced_bytes
 from suite.static.model import Floor, Launch, Profile
-from suite.static.pretend import pretending, target_of
-from suite.static.small import lengths, shrunk, small
+from suite.static.probe_shape import lengths, shrunk, small
+from suite.static.stub_driver import pretending, target_of
 from suite.targets import Target, aim
 
 # What torch says when host code asks a meta tensor for a value.

@@ -15,7 +15,7 @@ from typing import Any
 from suite.errors import CacheError, PluginError, SubquadError
 from suite.running.messages import Disconnected, open_channel
 from suite.static.model import Issued, Profile
-from suite.static.pretend import answering, pretending, target_of
+from suite.static.stub_driver import answering, pretending, target_of
 from suite.static.tasks import has, problem_of
 
 
@@ -38,7 +38,7 @@ class Worker:
         problem, tunables = problem_of(request)
         problem = operator.complete(problem)
         if request["do"] == "issued":
-            from suite.static.issued import issued
+            from suite.static.global_traffic import issued
 
             try:
                 return {"issued": vars(issued(operator, implementation, problem, tunables, self.target, request["T"]))}

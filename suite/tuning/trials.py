@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from suite.calling import Call
-from suite.checking import Checker, device_context
+from suite.checks.calling import Call
+from suite.checks.checker import Checker, device_context
+from suite.checks.inputs import Inputs, draw_inputs
 from suite.faults import classify
-from suite.inputs import Inputs, draw_inputs
 from suite.measuring.case import Settings
-from suite.measuring.readying import ready as make_ready
+from suite.measuring.preparing import ready as make_ready
 from suite.measuring.sampling import Sampled, interleave
 from suite.measuring.stopping import Stopping
 from suite.measuring.timers import make_timer

@@ -14,9 +14,9 @@ import torch
 
 from kernels.channel_decay.reference import recurrence
 from suite import Operator, Problem
-from suite.calling import Call
-from suite.checking import check_case
-from suite.inputs import draw_inputs, flat
+from suite.checks.calling import Call
+from suite.checks.checker import check_case
+from suite.checks.inputs import draw_inputs, flat
 from suite.numerics import difference
 
 SEQUENCES = ("naive", "torch_chunk")

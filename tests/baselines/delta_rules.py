@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from suite import Operator, Problem
-from suite.calling import Call
-from suite.checking import check_case
-from suite.inputs import draw_inputs
+from suite.checks.calling import Call
+from suite.checks.checker import check_case
+from suite.checks.inputs import draw_inputs
 from suite.numerics import difference
 
 GRADIENTS = {"o", "dq", "dk", "dv", "dbeta"}

@@ -20,8 +20,8 @@ from baselines.attention.attention_decode.flash_linear_attention import FLA, fla
 from baselines.attention.attention_decode.flashinfer import FLASHINFER, flashinfer
 from kernels.attention.attention_decode.spec import attention_decode, decode
 from suite import Problem
-from suite.checking import check_case
-from suite.inputs import draw_inputs
+from suite.checks.checker import check_case
+from suite.checks.inputs import draw_inputs
 from suite.numerics import difference
 
 EVERYTHING = ("naive", "torch_paged")

@@ -18,9 +18,9 @@ from kernels.feature_maps.maps import favor_features
 from kernels.feature_maps.registry import FEATURE_MAPS, NAMES
 from kernels.scalar_decay.linear_attention.spec import features_of, linear_attention, recurrence
 from suite import Problem
-from suite.calling import Call
-from suite.checking import check_case, refusal
-from suite.inputs import draw_inputs, flat
+from suite.checks.calling import Call
+from suite.checks.checker import check_case, refusal
+from suite.checks.inputs import draw_inputs, flat
 from suite.numerics import difference, rms
 
 SEQUENCES = ("naive", "torch_chunk")

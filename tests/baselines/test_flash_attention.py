@@ -12,8 +12,8 @@ import torch
 from baselines.attention.softmax_attention.flash_attention import FLASH_2, FLASH_4, supports_4
 from kernels.attention.softmax_attention.spec import attention, softmax_attention
 from suite import Problem
-from suite.checking import Checker
-from suite.inputs import draw_inputs
+from suite.checks.checker import Checker
+from suite.checks.inputs import draw_inputs
 from suite.numerics import difference
 from suite.targets import aim
 

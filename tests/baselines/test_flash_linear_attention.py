@@ -14,8 +14,8 @@ import torch
 from baselines.scalar_decay.linear_attention.flash_linear_attention import FLA
 from kernels.scalar_decay.linear_attention.spec import linear_attention, recurrence
 from suite import Problem, Requirement
-from suite.calling import Call
-from suite.inputs import draw_inputs, flat
+from suite.checks.calling import Call
+from suite.checks.inputs import draw_inputs, flat
 from suite.numerics import difference
 
 ENTRIES = {"fla_chunk": "chunk_linear_attn", "fla_fused_recurrent": "fused_recurrent_linear_attn"}

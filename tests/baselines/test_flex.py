@@ -11,9 +11,9 @@ from baselines.attention.softmax_attention import flex
 from baselines.attention.softmax_attention.naive import naive
 from kernels.attention.softmax_attention.spec import softmax_attention
 from suite import Problem
-from suite.checking import check_case
+from suite.checks.checker import check_case
+from suite.checks.guarding import Guard
 from suite.errors import Unsupported
-from suite.guarding import Guard
 
 compiles = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler here")
 

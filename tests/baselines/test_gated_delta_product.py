@@ -8,7 +8,7 @@ from baselines.delta.pytorch import torch_chunk
 from kernels.delta.gated_delta_product.spec import gated_delta_product, recurrence
 from kernels.delta.gated_delta_rule.spec import recurrence as one_step
 from suite import Problem
-from suite.inputs import draw_inputs
+from suite.checks.inputs import draw_inputs
 
 
 def test_one_step_is_the_gated_delta_rule() -> None:

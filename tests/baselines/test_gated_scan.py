@@ -16,9 +16,9 @@ from baselines.scan.gated_scan.doubling import doubled, rounds
 from baselines.scan.gated_scan.flash_linear_attention import FLA
 from kernels.scan.gated_scan.spec import gated_scan, recurrence
 from suite import Problem
-from suite.calling import Call
-from suite.checking import check_case
-from suite.inputs import draw_inputs, flat
+from suite.checks.calling import Call
+from suite.checks.checker import check_case
+from suite.checks.inputs import draw_inputs, flat
 from suite.numerics import difference
 
 SEQUENCES = ("naive", "torch_scan")

@@ -29,8 +29,8 @@ from kernels.scalar_decay.lightning_attention.spec import lightning_attention
 from kernels.scalar_decay.ssd.spec import ssd
 from kernels.scan.selective_scan.spec import selective_scan
 from suite import Operator, Problem
-from suite.checking import Check, Checker
-from suite.inputs import draw_inputs
+from suite.checks.checker import Check, Checker
+from suite.checks.inputs import draw_inputs
 from suite.targets import aim
 
 # NaN and overflow in the interpreter are what some of these tests are about.

@@ -17,8 +17,8 @@ from baselines.channel_delta.kimi_delta_attention.pytorch import naive, torch_ch
 from baselines.channel_delta.parallel import scores
 from kernels.channel_delta.kimi_delta_attention.spec import kimi_delta_attention, recurrence
 from suite import Problem
-from suite.checking import check_case
-from suite.inputs import draw_inputs
+from suite.checks.checker import check_case
+from suite.checks.inputs import draw_inputs
 from suite.numerics import difference
 
 GRADIENTS = {"o", "final_state", "dq", "dk", "dv", "dlog_decay", "dbeta", "dinitial_state"}

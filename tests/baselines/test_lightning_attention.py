@@ -17,9 +17,9 @@ import baselines.scalar_decay.lightning_attention.pytorch  # noqa: F401  (regist
 from kernels.scalar_decay.lightning_attention.spec import LAYERS, lightning_attention, log_decays
 from kernels.scalar_decay.reference import decayed_recurrence
 from suite import Problem
-from suite.calling import Call
-from suite.checking import check_case
-from suite.inputs import draw_inputs
+from suite.checks.calling import Call
+from suite.checks.checker import check_case
+from suite.checks.inputs import draw_inputs
 from suite.numerics import difference
 
 SEQUENCES = ("naive", "torch_chunk")

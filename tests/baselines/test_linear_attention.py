@@ -11,8 +11,8 @@ from baselines.scalar_decay.linear_attention.chunk import torch_chunk
 from baselines.scalar_decay.linear_attention.naive import naive
 from kernels.scalar_decay.linear_attention.spec import linear_attention, recurrence
 from suite import Problem
-from suite.checking import check_case
-from suite.inputs import draw_inputs
+from suite.checks.checker import check_case
+from suite.checks.inputs import draw_inputs
 from suite.numerics import difference
 
 SEQUENCES = ("naive", "torch_chunk")

@@ -10,8 +10,8 @@ import baselines.cells.lstm.torch_lstm  # noqa: F401  (registers)
 from kernels.cells.gru.spec import gru
 from kernels.cells.lstm.spec import lstm
 from suite import Operator, Problem
-from suite.checking import check_case
-from suite.inputs import draw_inputs, flat
+from suite.checks.checker import check_case
+from suite.checks.inputs import draw_inputs, flat
 
 GRADIENTS = {"o", "dx", "dw_ih", "dw_hh", "db_ih", "db_hh"}
 

@@ -16,9 +16,9 @@ from baselines.mlstm.nxai import PACKAGE
 from baselines.mlstm.pytorch import naive, torch_chunk
 from kernels.mlstm.spec import mlstm, recurrence
 from suite import Problem
-from suite.calling import Call
-from suite.checking import check_case
-from suite.inputs import draw_inputs, each, flat, leaves, tensor_bytes
+from suite.checks.calling import Call
+from suite.checks.checker import check_case
+from suite.checks.inputs import draw_inputs, each, flat, leaves, tensor_bytes
 from suite.numerics import difference
 
 GATES = ("exp", "sigmoid")

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from suite import Problem
+from suite.checks.inputs import STATES, Inputs, draw_inputs, each, flat, leaves
 from suite.discovery import discover
 from suite.errors import UsageError
-from suite.inputs import STATES, Inputs, draw_inputs, each, flat, leaves
 from suite.problem import PACKED
 from suite.registry import Operator
 

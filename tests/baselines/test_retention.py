@@ -8,9 +8,9 @@ import torch
 from baselines.scalar_decay.retention.pytorch import naive, torch_chunk
 from kernels.scalar_decay.retention.spec import log_decays, retention
 from suite import Problem
-from suite.checking import check_case
+from suite.checks.checker import check_case
+from suite.checks.inputs import draw_inputs, flat
 from suite.discovery import discover
-from suite.inputs import draw_inputs, flat
 
 SEQUENCES = ("naive", "torch_chunk")
 GRADIENTS = {"o", "dq", "dk", "dv"}

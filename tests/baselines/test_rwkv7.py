@@ -15,8 +15,8 @@ from baselines.channel_delta.rwkv7.flash_linear_attention import FLA, LOWER_BOUN
 from baselines.channel_delta.rwkv7.pytorch import naive, torch_chunk
 from kernels.channel_delta.rwkv7.spec import DECAY_RANGE, recurrence, rwkv7
 from suite import Problem
-from suite.checking import check_case
-from suite.inputs import draw_inputs
+from suite.checks.checker import check_case
+from suite.checks.inputs import draw_inputs
 from suite.numerics import difference
 
 GRADIENTS = {"o", "final_state", "dq", "dk", "dv", "dlog_decay", "da", "db", "dinitial_state"}

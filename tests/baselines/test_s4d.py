@@ -10,9 +10,9 @@ import baselines.scan.s4d.recurrent  # noqa: F401  (registers)
 from baselines.scan.s4d.recurrent import fft_size
 from kernels.scan.s4d.spec import s4d
 from suite import Problem
-from suite.checking import check_case
+from suite.checks.checker import check_case
+from suite.checks.inputs import draw_inputs
 from suite.discovery import ROOT
-from suite.inputs import draw_inputs
 from suite.targets import aim
 from tests.kernels.scan.s4d.forms import forms, problem_of, table, times
 

@@ -11,7 +11,7 @@ from torch.nn.attention import SDPBackend
 from baselines.attention.softmax_attention.sdpa import BACKENDS, attend
 from kernels.attention.softmax_attention.spec import softmax_attention
 from suite import Problem
-from suite.checking import check_case
+from suite.checks.checker import check_case
 from suite.errors import Unsupported
 
 # The ATen operators by which each backend shows in a profile on the CPU.

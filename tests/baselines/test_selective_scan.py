@@ -11,9 +11,9 @@ import baselines.scan.selective_scan.mamba
 import baselines.scan.selective_scan.recurrent  # noqa: F401  (registers)
 from kernels.scan.selective_scan.spec import recurrence, selective_scan
 from suite import Problem
-from suite.calling import Call
-from suite.checking import check_case
-from suite.inputs import draw_inputs, flat
+from suite.checks.calling import Call
+from suite.checks.checker import check_case
+from suite.checks.inputs import draw_inputs, flat
 from suite.numerics import difference
 
 GRADIENTS = {"o", "du", "ddelta", "dA", "dB", "dC", "dD", "dz", "ddelta_bias"}

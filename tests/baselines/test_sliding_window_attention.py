@@ -18,8 +18,8 @@ from baselines.attention.softmax_attention.flash_linear_attention import FLA
 from kernels.attention.sliding_window_attention.spec import sliding_window_attention, windowed_attention
 from kernels.attention.softmax_attention.spec import attention, softmax_attention
 from suite import Problem
-from suite.checking import check_case
-from suite.inputs import draw_inputs
+from suite.checks.checker import check_case
+from suite.checks.inputs import draw_inputs
 from suite.numerics import difference
 
 SEQUENCES = ("naive", "sdpa_math")

@@ -9,7 +9,7 @@ import baselines.attention.softmax_attention.naive
 import baselines.attention.softmax_attention.sdpa  # noqa: F401  (registers)
 from kernels.attention.softmax_attention.spec import pairs, softmax_attention
 from suite import Problem
-from suite.checking import check_case
+from suite.checks.checker import check_case
 
 SEQUENCES = ("naive", "sdpa_flash", "sdpa_math")
 FULL = (("causal", False),)

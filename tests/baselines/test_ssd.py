@@ -18,10 +18,10 @@ from kernels.delta.gated_delta_rule.spec import gated_delta_rule
 from kernels.scalar_decay.reference import decayed_recurrence
 from kernels.scalar_decay.ssd.spec import recurrence, ssd
 from suite import Problem
-from suite.calling import Call
-from suite.checking import check_case
+from suite.checks.calling import Call
+from suite.checks.checker import check_case
+from suite.checks.inputs import draw_inputs, flat
 from suite.errors import UsageError
-from suite.inputs import draw_inputs, flat
 from suite.numerics import difference
 from suite.targets import aim
 

@@ -13,9 +13,9 @@ from baselines.scalar_decay.linear_attention.based import BASED
 from kernels.feature_maps.taylor_attention.orders import pair_flops
 from kernels.feature_maps.taylor_attention.spec import taylor_attention
 from suite import Problem
-from suite.calling import Call
-from suite.checking import check_case
-from suite.inputs import draw_inputs
+from suite.checks.calling import Call
+from suite.checks.checker import check_case
+from suite.checks.inputs import draw_inputs
 from suite.numerics import difference
 from tests.baselines.test_feature_maps import stand_in
 

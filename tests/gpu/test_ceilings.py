@@ -20,7 +20,7 @@ def found() -> dict[str, Any]:
 def sheet():
     import torch
 
-    from suite.gpus import known
+    from suite.hardware.gpus import known
 
     gpu = known(torch.cuda.get_device_name())
     if gpu is None:

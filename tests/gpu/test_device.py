@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from suite import Problem
-from suite.checking import check_case
+from suite.checks.checker import check_case
 from suite.discovery import discover
 
 pytestmark = pytest.mark.gpu

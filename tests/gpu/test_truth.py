@@ -16,10 +16,10 @@ import triton.language as tl
 from triton.language.extra.cuda import globaltimer
 
 from suite import Problem
-from suite.calling import make_call
+from suite.checks.calling import make_call
 from suite.discovery import discover
 from suite.errors import Escaped, Unsupported
-from suite.measuring.readying import ready
+from suite.measuring.preparing import ready
 from suite.measuring.timers import FLUSH_FACTOR, make_timer, modes
 from suite.telemetry import Sampler, current_gpu
 from suite.telemetry.energy import Meter, NoEnergy, idle, saturated

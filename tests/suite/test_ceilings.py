@@ -20,7 +20,7 @@ from suite.cli import device
 from suite.cli.device import ceiling_rows
 from suite.cost import Cost
 from suite.discovery import ROOT, discover
-from suite.gpus import known
+from suite.hardware.gpus import known
 from suite.measuring import case
 from suite.roof import place, special_ms
 

@@ -7,8 +7,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from suite import Cost, Problem
+from suite.checks.inputs import draw_inputs, flat
 from suite.discovery import discover
-from suite.inputs import draw_inputs, flat
 from suite.roof import copy_gbs, figures, place
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from suite.environment import head
 from suite.errors import UsageError
 from suite.git import Head, commit_of, export, head_of
+from suite.hardware.environment import head
 from suite.static.revisions import files_of
 
 IDENTITY = ("-c", "user.name=a", "-c", "user.email=a@b")
@@ -169,10 +169,10 @@ def test_a_run_says_why_it_has_no_commit(
     checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from suite.cli.runs import environment_of
-    from suite.environment import describe
     from suite.gate.report import told_source
-    from suite.reporting.frame import read
-    from suite.reporting.tables import environment
+    from suite.hardware.environment import describe
+    from suite.reporting.data.frame import read
+    from suite.reporting.renderers.tables import environment
     from suite.store import create
     from suite.store.pairs import pair_runs
 

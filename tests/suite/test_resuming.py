@@ -12,10 +12,10 @@ import pytest
 from suite.cli import main, parser
 from suite.cli.runs import Resumption, environment_of, start_run
 from suite.discovery import ROOT
-from suite.environment import describe
 from suite.errors import UsageError
-from suite.reporting.frame import read, tidy
-from suite.reporting.summary import doubts
+from suite.hardware.environment import describe
+from suite.reporting.data.frame import read, tidy
+from suite.reporting.data.summary import doubts
 from suite.running.resuming import marked
 from suite.store import read_environment, read_records
 from suite.store.encoding import sealed

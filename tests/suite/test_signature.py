@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from suite import dtypes
+from suite.checks.inputs import draw_inputs, flat
 from suite.cli import main
 from suite.discovery import discover
-from suite.inputs import draw_inputs, flat
 from suite.problem import SIZES, Problem
 from suite.registry import SEQUENCE_PASSES, Operator
 from suite.signature import STATE_DTYPE, Input, signature

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from suite import Problem
-from suite.calling import Call, make_call
+from suite.checks.calling import Call, make_call
 from suite.discovery import discover
 from suite.errors import Escaped, Unsupported
 from suite.faults import classify
 from suite.measuring import timers
-from suite.measuring.readying import ready, ready_function
+from suite.measuring.preparing import ready, ready_function
 from suite.measuring.timers import CpuTimer, make_timer, modes
 from tests.suite.fake_cuda import MIB, FakeCuda
 

@@ -16,10 +16,10 @@ from kernels.attention.autograd import flash_attention
 from kernels.attention.sliding_window_attention.spec import sliding_window_attention
 from kernels.attention.softmax_attention.spec import softmax_attention
 from suite import Operator, Problem
-from suite.checking import check_case
-from suite.guarding import Guard
+from suite.checks.checker import check_case
+from suite.checks.guarding import Guard
 from suite.numerics import difference
-from suite.static.issued import issued
+from suite.static.global_traffic import issued
 from suite.targets import REPRESENTATIVES, aim
 
 pytestmark = pytest.mark.interpret

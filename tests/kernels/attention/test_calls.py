@@ -16,7 +16,7 @@ from kernels.attention.sliding_window_attention.flash import triton_flash_window
 from kernels.attention.softmax_attention.flash import triton_flash
 from kernels.attention.tiles import DQ, FORWARD, TILES, tile
 from suite import Problem
-from suite.calling import Call
+from suite.checks.calling import Call
 from suite.discovery import discover
 from suite.errors import UsageError
 from suite.static import capture

@@ -11,7 +11,7 @@ import torch
 from kernels.attention.sliding_window_attention.spec import pairs, sliding_window_attention
 from kernels.attention.softmax_attention.spec import io_bound_bytes, softmax_attention
 from suite import Problem
-from suite.inputs import draw_inputs
+from suite.checks.inputs import draw_inputs
 
 
 def complete(**changes: Any) -> Problem:

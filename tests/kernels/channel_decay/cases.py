@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from suite import Operator, Problem, Target
-from suite.checking import Check, check_case
+from suite.checks.checker import Check, check_case
 from suite.targets import REPRESENTATIVES, aim
 
 # One SM is filled by any problem, thousands by none of these: the regime follows.

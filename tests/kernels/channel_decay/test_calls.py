@@ -16,8 +16,8 @@ from kernels.channel_decay.plan import INTERVAL, SWEEPS, of_problem, plan, searc
 from kernels.channel_decay.rwkv6.chunk import chunk_rwkv6
 from kernels.channel_decay.rwkv6.spec import rwkv6
 from suite import Problem
+from suite.checks.inputs import draw_inputs, flat
 from suite.errors import UsageError
-from suite.inputs import draw_inputs, flat
 from suite.targets import REPRESENTATIVES, aim
 from suite.tuning import forcing
 

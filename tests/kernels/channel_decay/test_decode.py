@@ -15,7 +15,7 @@ from kernels.channel_decay.hgrn2.spec import hgrn2
 from kernels.channel_decay.rwkv6.decode import step_rwkv6
 from kernels.channel_decay.rwkv6.spec import rwkv6
 from suite import Problem
-from suite.checking import check_case
+from suite.checks.checker import check_case
 from suite.errors import UsageError
 from suite.targets import aim
 

@@ -19,8 +19,8 @@ from kernels.channel_delta.kimi_delta_attention.chunk import chunk_kimi_delta_at
 from kernels.channel_delta.rwkv7 import spec as rwkv7
 from kernels.channel_delta.rwkv7.chunk import chunk_rwkv7
 from suite import Problem
-from suite.checking import check_case
-from suite.inputs import draw_inputs
+from suite.checks.checker import check_case
+from suite.checks.inputs import draw_inputs
 from suite.numerics import difference
 from suite.registry import Operator
 from suite.targets import REPRESENTATIVES, aim

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from suite import Problem
+from suite.checks.inputs import draw_inputs, flat
 from suite.discovery import discover
-from suite.inputs import draw_inputs, flat
 from suite.registry import Implementation, Operator
 
 CHUNKED = (

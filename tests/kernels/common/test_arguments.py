@@ -13,9 +13,9 @@ import torch
 from kernels.common.arguments import fit, given
 from kernels.common.heads import expand_heads
 from suite import Problem
+from suite.checks.inputs import STATES, draw_inputs
 from suite.discovery import discover
 from suite.errors import UsageError
-from suite.inputs import STATES, draw_inputs
 from suite.registry import Implementation, Operator
 from suite.targets import aim
 

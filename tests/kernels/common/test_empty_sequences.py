@@ -16,8 +16,8 @@ import kernels.scalar_decay.plan
 import kernels.scan.plan
 import kernels.scan.s4d.plan
 from suite import Problem
-from suite.guarding import Guard
-from suite.inputs import each, flat
+from suite.checks.guarding import Guard
+from suite.checks.inputs import each, flat
 from suite.numerics import difference, limit_of
 from suite.registry import Implementation
 from suite.targets import REPRESENTATIVES, aim

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from suite import Operator, Problem
-from suite.checking import check_case
+from suite.checks.checker import check_case
 from suite.targets import REPRESENTATIVES, aim
 
 # One SM is filled by any problem, thousands by none of these: the regime follows.

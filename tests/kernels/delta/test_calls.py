@@ -23,8 +23,8 @@ from kernels.delta.gated_delta_rule.spec import gated_delta_rule
 from kernels.delta.plan import of_problem, plan
 from kernels.delta.register import shape_of
 from suite import Operator, Problem
+from suite.checks.inputs import draw_inputs, flat
 from suite.errors import UsageError
-from suite.inputs import draw_inputs, flat
 from suite.targets import REPRESENTATIVES, aim
 from suite.tuning import forcing
 

@@ -15,8 +15,8 @@ from kernels.delta.gated_delta_rule.chunk import chunk_gated_delta_rule
 from kernels.delta.gated_delta_rule.decode import step_gated_delta_rule
 from kernels.delta.gated_delta_rule.spec import gated_delta_rule
 from suite import Operator, Problem
-from suite.checking import check_case
-from suite.inputs import draw_inputs
+from suite.checks.checker import check_case
+from suite.checks.inputs import draw_inputs
 from suite.targets import aim
 
 pytestmark = pytest.mark.interpret

@@ -9,7 +9,7 @@ import pytest
 from kernels.scalar_decay.linear_attention.chunk import chunk_linear_attention
 from kernels.scalar_decay.linear_attention.spec import linear_attention
 from suite import Problem
-from suite.calling import Call
+from suite.checks.calling import Call
 from suite.errors import UsageError
 from suite.registry import Operator
 from suite.static import capture

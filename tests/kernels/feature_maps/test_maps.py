@@ -13,7 +13,7 @@ from kernels.feature_maps.projections import orthogonal
 from kernels.feature_maps.registry import FEATURE_MAPS, NAMES, FeatureMap, map_named, register
 from kernels.scalar_decay.linear_attention.spec import linear_attention
 from suite import Problem
-from suite.checking import check_case
+from suite.checks.checker import check_case
 from suite.errors import DiscoveryError, UsageError
 
 

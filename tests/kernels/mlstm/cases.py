@@ -10,7 +10,7 @@ import torch
 
 from kernels.mlstm.spec import mlstm, recurrence
 from suite import Problem
-from suite.inputs import each, flat, leaves
+from suite.checks.inputs import each, flat, leaves
 from suite.numerics import difference, rms
 from suite.targets import REPRESENTATIVES, aim
 

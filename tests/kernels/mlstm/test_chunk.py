@@ -10,9 +10,9 @@ import torch
 from baselines.mlstm.pytorch import naive
 from kernels.mlstm.chunk import chunk_mlstm
 from kernels.mlstm.spec import mlstm
-from suite.checking import check_case
+from suite.checks.checker import check_case
+from suite.checks.inputs import draw_inputs
 from suite.errors import UsageError
-from suite.inputs import draw_inputs
 from suite.numerics import difference
 from tests.kernels.mlstm.cases import GATES, SMS, STATE, aimed, errors, problem
 

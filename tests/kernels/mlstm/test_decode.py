@@ -10,9 +10,9 @@ import torch
 from kernels.mlstm.chunk import chunk_mlstm
 from kernels.mlstm.decode import step_mlstm
 from kernels.mlstm.spec import mlstm
-from suite.checking import check_case
+from suite.checks.checker import check_case
+from suite.checks.inputs import draw_inputs, flat
 from suite.errors import UsageError
-from suite.inputs import draw_inputs, flat
 from suite.targets import aim
 from tests.kernels.mlstm.cases import GATES, problem
 

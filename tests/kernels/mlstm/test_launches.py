@@ -8,7 +8,7 @@ import pytest
 
 from kernels.mlstm.plan import plan, shape_of
 from kernels.mlstm.spec import mlstm
-from suite.calling import Call
+from suite.checks.calling import Call
 from suite.discovery import discover
 from suite.static import capture
 from suite.static.profiling import meta_inputs

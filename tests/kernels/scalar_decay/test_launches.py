@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from suite import Problem
-from suite.calling import Call
+from suite.checks.calling import Call
 from suite.discovery import discover
 from suite.static import capture
 from suite.static.profiling import meta_inputs

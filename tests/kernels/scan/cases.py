@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from suite import Problem
-from suite.checking import check_case
+from suite.checks.checker import check_case
 from suite.registry import Operator
 from suite.targets import REPRESENTATIVES, aim
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from suite.analysis.contests import contests
+from suite.analysis.comparisons import contests
 from suite.analysis.entries import entries, problem_of
 from suite.analysis.floors import standings
 from suite.analysis.losses import losses

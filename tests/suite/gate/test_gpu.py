@@ -10,11 +10,11 @@ import pytest
 from suite import Cost, Operator
 from suite.errors import Exit
 from suite.gate import revision
+from suite.gate.capabilities import survey_request
 from suite.gate.options import Options, Plan
 from suite.gate.report import CaseVerdict
 from suite.gate.revision import RevisionGate
 from suite.gate.rounds import Terms
-from suite.gate.surveys import survey_request
 from suite.plan import Selection, make_plan
 from suite.presets import load_preset
 from suite.registry import Registry

@@ -8,7 +8,7 @@ import pytest
 from suite.errors import Exit, SubquadError, UsageError
 from suite.problem import Case, Problem
 from suite.profiling import Options, ncu
-from suite.profiling.taking import FailedCase, profile
+from suite.profiling.running import FailedCase, profile
 from tests.suite.profiling.recordings import fake_ncu, on_path
 
 TARGET = ["python", "-m", "suite.profiling.target", "somewhere"]

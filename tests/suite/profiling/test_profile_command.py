@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from suite.cli import main
-from suite.environment import cpu_name
+from suite.hardware.environment import cpu_name
 from suite.store import create, read_records
 from tests.suite.plugins import FAULTS, RUNNING_MEAN, write
 from tests.suite.store.runs import environment, record

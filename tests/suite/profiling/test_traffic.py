@@ -10,10 +10,10 @@ from suite.cli import profile as command
 from suite.problem import Case, Problem
 from suite.profiling import Kernel, Profile, rows
 from suite.profiling.traffic import traffic_of
-from suite.reporting.frame import read, tidy
-from suite.reporting.groups import gather
-from suite.reporting.palette import assign
-from suite.reporting.roofline import roofline
+from suite.reporting.charts.palette import assign
+from suite.reporting.charts.roofline import roofline
+from suite.reporting.data.frame import read, tidy
+from suite.reporting.data.groups import gather
 from suite.static import pool
 from suite.store import create
 from tests.suite.profiling.recordings import fake_ncu, on_path

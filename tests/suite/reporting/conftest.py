@@ -1,6 +1,6 @@
 import pytest
 
-from suite.reporting.against_length import QUANTITIES, against_length
+from suite.reporting.charts.against_length import QUANTITIES, against_length
 from tests.suite.reporting.synthetic import prepared, record, run_of
 
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from suite.reporting.frame import Run, tidy
-from suite.reporting.groups import Group, gather
-from suite.reporting.palette import assign
-from suite.reporting.series import Styles
+from suite.reporting.charts.palette import assign
+from suite.reporting.charts.series import Styles
+from suite.reporting.data.frame import Run, tidy
+from suite.reporting.data.groups import Group, gather
 from suite.store import create
 from suite.store.frames import frame_of
 

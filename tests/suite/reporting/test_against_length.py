@@ -1,10 +1,10 @@
 import pytest
 
-from suite.reporting.against_length import QUANTITIES, against_length
-from suite.reporting.bounds import io_bounds
-from suite.reporting.charts import DASHES
-from suite.reporting.crossings import crossings
-from suite.reporting.palette import assign
+from suite.reporting.charts.against_length import QUANTITIES, against_length
+from suite.reporting.charts.bounds import io_bounds
+from suite.reporting.charts.model import DASHES
+from suite.reporting.charts.palette import assign
+from suite.reporting.data.crossings import crossings
 from suite.reporting.rendering import ORDER, panel_of
 from tests.suite.reporting.synthetic import failed, prepared, record, records, run_of, static
 

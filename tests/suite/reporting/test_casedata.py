@@ -6,10 +6,10 @@ import pytest
 
 from suite.cli import parser
 from suite.cli.selection import selection_of
-from suite.reporting.casedata import LEAST, cases_of, columns, details, thinned
-from suite.reporting.frame import tidy
-from suite.reporting.packing import packed, sane
-from suite.reporting.reproducing import command
+from suite.reporting.data.casedata import LEAST, cases_of, columns, details, thinned
+from suite.reporting.data.frame import tidy
+from suite.reporting.data.reproducing import command
+from suite.reporting.renderers.packing import packed, sane
 from tests.suite.reporting.synthetic import failed, record, run_of, static
 
 
@@ -34,8 +34,8 @@ def test_columns_that_nothing_fills_are_left_out_and_the_run_is_there_only_when_
 
 
 def test_a_detail_has_what_the_table_has_not_and_where_samples_were_thinned_their_number(monkeypatch):
-    monkeypatch.setattr("suite.reporting.casedata.MOST_SAMPLES", 1000)
-    monkeypatch.setattr("suite.reporting.casedata.BLOCK", 4)
+    monkeypatch.setattr("suite.reporting.data.casedata.MOST_SAMPLES", 1000)
+    monkeypatch.setattr("suite.reporting.data.casedata.BLOCK", 4)
     run = run_of([record("a", "x", 128, samples=[float(i) for i in range(200)])] * 10)
     blocks = list(details(tidy([run]), [run]))
     assert [len(block["check"]) for block in blocks] == [4, 4, 2]

@@ -2,14 +2,14 @@
 
 import pytest
 
-from suite.reporting.charts import as_shown
-from suite.reporting.crossings import crossings
-from suite.reporting.differences import changes, difference_table, differences, mismatches, said
-from suite.reporting.durations import durations
-from suite.reporting.frame import tidy
-from suite.reporting.meetings import crossover
-from suite.reporting.sweeps import sweeps, swept
-from suite.reporting.tradeoffs import frontier, pareto
+from suite.reporting.charts.crossover_chart import crossover
+from suite.reporting.charts.durations import durations
+from suite.reporting.charts.model import as_shown
+from suite.reporting.charts.sweeps import sweeps, swept
+from suite.reporting.charts.tradeoffs import frontier, pareto
+from suite.reporting.data.crossings import crossings
+from suite.reporting.data.differences import changes, difference_table, differences, mismatches, said
+from suite.reporting.data.frame import tidy
 from tests.suite.reporting.synthetic import CEILINGS, failed, prepared, record, run_of, static
 
 
@@ -108,7 +108,7 @@ def test_seconds_of_compiling_and_tuning_have_their_range_over_lengths():
 
 
 def test_rows_that_a_picture_hides_are_closed_up_with_their_dots(monkeypatch):
-    monkeypatch.setattr("suite.reporting.groups.MOST_LINES", 2)
+    monkeypatch.setattr("suite.reporting.data.groups.MOST_LINES", 2)
     times = {"op0/fast": 1.0, "op0/slow": 2.0, "op1/other": 3.0}
     rows = [record(*name.split("/"), 128, time_ms=time, compile_s=time) for name, time in times.items()]
     (group,), styles = prepared(run_of(rows))

@@ -2,9 +2,9 @@
 
 import pytest
 
-from suite.reporting.crossings import crossings, distinct
-from suite.reporting.frame import tidy
-from suite.reporting.groups import gather
+from suite.reporting.data.crossings import crossings, distinct
+from suite.reporting.data.frame import tidy
+from suite.reporting.data.groups import gather
 from tests.suite.reporting.synthetic import record, run_of
 
 LENGTHS = (128, 512, 2048, 8192)

@@ -1,6 +1,6 @@
 import pytest
 
-from suite.reporting.documents import escape, grid, latex, markdown
+from suite.reporting.renderers.documents import escape, grid, latex, markdown
 from suite.reporting.rendering import prepare
 from tests.suite.reporting.synthetic import failed, prepared, record, run_of
 

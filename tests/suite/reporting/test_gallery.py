@@ -9,7 +9,9 @@ from tests.suite.reporting.synthetic import record, stored
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Pictures are tested by themselves."""
-    monkeypatch.setattr("suite.reporting.picture.draw", lambda chart, path, footer: path.write_text(chart.slug))
+    monkeypatch.setattr(
+        "suite.reporting.renderers.picture.draw", lambda chart, path, footer: path.write_text(chart.slug)
+    )
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 import pandas as pd
 import pytest
 
-from suite.reporting.frame import Run, clean, read, tidy
-from suite.reporting.groups import gather
+from suite.reporting.data.frame import Run, clean, read, tidy
+from suite.reporting.data.groups import gather
 from tests.suite.reporting.synthetic import failed, record, run_of, static, stored
 
 

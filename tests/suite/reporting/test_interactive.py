@@ -3,7 +3,7 @@ import json
 import plotly.graph_objects as go
 import pytest
 
-from suite.reporting.interactive import figure, plain, ratio
+from suite.reporting.renderers.interactive import figure, plain, ratio
 from suite.reporting.rendering import panel_of
 from tests.suite.reporting.synthetic import on_h200, prepared, record, records, run_of, static
 

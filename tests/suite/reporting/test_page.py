@@ -10,7 +10,7 @@ import pytest
 
 from suite.errors import StoreError, UsageError
 from suite.reporting import render, report
-from suite.reporting.frame import Run, clean
+from suite.reporting.data.frame import Run, clean
 from suite.reporting.rendering import MOST_PICTURES
 from tests.suite.reporting.synthetic import (
     CEILINGS,
@@ -266,7 +266,7 @@ def test_no_run_and_an_unwritable_folder_are_errors_too(tmp_path):
 
 
 def test_pngs_are_bounded_and_the_rest_is_named_while_the_page_has_all(tmp_path, monkeypatch):
-    monkeypatch.setattr("suite.reporting.picture.draw", lambda chart, path, footer: path.touch())
+    monkeypatch.setattr("suite.reporting.renderers.picture.draw", lambda chart, path, footer: path.touch())
     rendered = render([run_of(many_records(1300))], tmp_path)
     assert len(rendered.pictures) == MOST_PICTURES
     assert sum(path.name.startswith("time_") for path in rendered.pictures) == 7

@@ -3,9 +3,9 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from suite.reporting.charts import Annotation, Owner
-from suite.reporting.frame import tidy
-from suite.reporting.picture import FORMATS, MOST_IN_LEGEND, compose, draw, plain
+from suite.reporting.charts.model import Annotation, Owner
+from suite.reporting.data.frame import tidy
+from suite.reporting.renderers.picture import FORMATS, MOST_IN_LEGEND, compose, draw, plain
 from suite.reporting.rendering import footer, render
 from tests.suite.reporting.synthetic import on_h200, record, records, run_of
 
@@ -13,7 +13,7 @@ HOSTILE = r"_$x^2$ \frac{} <b>&amp; " + "long" * 2500
 
 
 def test_each_kind_of_chart_becomes_an_image_with_something_on_it(tmp_path, monkeypatch):
-    monkeypatch.setattr("suite.reporting.picture.DPI", 40)
+    monkeypatch.setattr("suite.reporting.renderers.picture.DPI", 40)
     rows = [row for row in records() if row["K"] == 64 and row["pass"] == "fwd"]
     rows += [row for row in records() if row["K"] == 64 and row["pass"] == "decode" and row["T"] < 512]
     rendered = render([run_of(rows)], tmp_path, formats=["png"])

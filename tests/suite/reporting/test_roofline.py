@@ -1,7 +1,7 @@
 import pytest
 
-from suite.reporting.interactive import figure
-from suite.reporting.roofline import floors, roofline
+from suite.reporting.charts.roofline import floors, roofline
+from suite.reporting.renderers.interactive import figure
 from tests.suite.reporting.synthetic import CEILINGS, H200, on_h200, prepared, record, run_of, static
 
 
@@ -122,7 +122,7 @@ def test_counted_bytes_fill_a_marker_and_its_segment_is_what_was_not_compulsory(
 
 
 def test_the_renderers_take_the_counted_markers(tmp_path):
-    from suite.reporting.picture import draw
+    from suite.reporting.renderers.picture import draw
 
     chart = drawn(run_of([counted(128, 2.0), counted(256, 4.0)]))
     draw(chart, tmp_path / "chart.png", ["footer"])
@@ -147,9 +147,9 @@ def test_without_counts_nothing_is_said_of_them():
 
 
 def test_the_tables_have_counted_bytes_and_all_ceilings():
-    from suite.reporting.casedata import columns
-    from suite.reporting.frame import tidy
-    from suite.reporting.tables import ceilings
+    from suite.reporting.data.casedata import columns
+    from suite.reporting.data.frame import tidy
+    from suite.reporting.renderers.tables import ceilings
 
     more = CEILINGS | {
         "l2": {"bytes": 2**24, "gbs": 5500.0, "low": 5400.0, "high": 5600.0},

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from suite.reporting.charts import Annotation
-from suite.reporting.scales import figure, length, length_axis, log_axis, place, position, size
+from suite.reporting.charts.model import Annotation
+from suite.reporting.charts.scales import figure, length, length_axis, log_axis, place, position, size
 
 positive = st.floats(1e-9, 1e12)
 

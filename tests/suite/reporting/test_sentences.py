@@ -1,5 +1,5 @@
+from suite.reporting.data.sentences import sentences
 from suite.reporting.rendering import prepare
-from suite.reporting.sentences import sentences
 from tests.suite.reporting.synthetic import failed, record, run_of
 
 

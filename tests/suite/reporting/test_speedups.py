@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from suite.reporting.speedups import baseline_of, heatmap, speedup
+from suite.reporting.charts.speedups import baseline_of, heatmap, speedup
 from tests.suite.reporting.synthetic import prepared, record, run_of
 
 

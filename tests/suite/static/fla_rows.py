@@ -15,7 +15,7 @@ import torch
 
 import baselines.fla_core  # noqa: F401  (before fla: holds it to its own kernels)
 from suite.static.capturing import Recorder
-from suite.static.pretend import pretending, target_of
+from suite.static.stub_driver import pretending, target_of
 
 B, T, H = 1, 8192, 16
 

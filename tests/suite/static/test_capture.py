@@ -15,7 +15,7 @@ import suite
 from suite.errors import UsageError
 from suite.static import capture
 from suite.static.binary import StaticError
-from suite.static.pretend import pretending, target_of
+from suite.static.stub_driver import pretending, target_of
 from tests.suite.static import toys
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from suite.gpus import Gpu, known
+from suite.hardware.gpus import Gpu, known
 from suite.static.floor import Ceilings, ceilings_of, floor_of, forced_bytes
 from suite.store.writing import write_environment
 

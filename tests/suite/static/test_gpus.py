@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from suite.gpus import GPUS, known
+from suite.hardware.gpus import GPUS, known
 from suite.targets import REPRESENTATIVES
 
 

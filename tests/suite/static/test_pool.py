@@ -159,7 +159,7 @@ def test_a_key_is_of_all_that_may_change_a_profile(tmp_path: Path, monkeypatch: 
         changed.setattr("triton.__version__", "9.9.9")
         assert is_new(name_of(first))
     with monkeypatch.context() as changed:
-        changed.setattr("suite.environment.library_versions", lambda: {"torch": "9.9.9"})
+        changed.setattr("suite.hardware.environment.library_versions", lambda: {"torch": "9.9.9"})
         assert is_new(name_of(first))
     with monkeypatch.context() as changed:
         changed.setenv("DISABLE_PTXAS_OPT", "1")

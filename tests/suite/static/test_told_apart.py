@@ -11,7 +11,7 @@ import torch
 
 from suite.static import Launch, capture
 from suite.static.binary import count_kinds, disassemble, opcodes_of
-from suite.static.pretend import pretending, target_of
+from suite.static.stub_driver import pretending, target_of
 from tests.suite.static import toys
 
 ARCHS = ("sm_80", "sm_90", "sm_100")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from suite import environment
+from suite.hardware import environment
 from suite.telemetry.quota import cpu_quota, throttle_counters
 from tests.suite.telemetry.fakes import write
 

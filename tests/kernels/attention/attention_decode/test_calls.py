@@ -9,10 +9,10 @@ from kernels.attention.attention_decode.decode import step_split, step_stream
 from kernels.attention.attention_decode.plan import candidates, key, plan, shape_of, splits
 from kernels.attention.attention_decode.spec import UNUSED, attention_decode, lengths_of
 from suite import Problem
-from suite.calling import Call
-from suite.checking import check_case
+from suite.checks.calling import Call
+from suite.checks.checker import check_case
+from suite.checks.inputs import draw_inputs
 from suite.errors import UsageError
-from suite.inputs import draw_inputs
 from suite.static import capture
 from suite.static.profiling import meta_inputs
 from suite.targets import aim

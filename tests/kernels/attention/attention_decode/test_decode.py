@@ -9,7 +9,7 @@ import torch
 
 from kernels.attention.attention_decode.spec import attention_decode
 from suite import Problem
-from suite.checking import check_case
+from suite.checks.checker import check_case
 from tests.kernels.attention.attention_decode.caches import STEPS, Cache, paged, with_sms
 
 IMPLEMENTATIONS = ["triton_split", "triton_stream"]

@@ -9,7 +9,7 @@ from kernels.delta.gated_delta_product.chunk import chunk_gated_delta_product
 from kernels.delta.gated_delta_product.spec import gated_delta_product
 from kernels.delta.gated_delta_rule.chunk import chunk_gated_delta_rule
 from suite import Problem
-from suite.inputs import draw_inputs
+from suite.checks.inputs import draw_inputs
 from suite.targets import aim
 from tests.kernels.delta.cases import PACKED, STATE, Case, check
 

@@ -14,7 +14,7 @@ from kernels.delta.gated_delta_rule.spec import gated_delta_rule, recurrence
 from kernels.delta.plan import plan
 from kernels.delta.register import shape_of
 from suite import Problem
-from suite.inputs import draw_inputs
+from suite.checks.inputs import draw_inputs
 from suite.numerics import difference
 from suite.targets import REPRESENTATIVES, aim
 from suite.tuning import forcing

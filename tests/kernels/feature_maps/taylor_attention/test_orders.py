@@ -22,7 +22,7 @@ from kernels.feature_maps.taylor_attention.orders import (
 )
 from kernels.feature_maps.taylor_attention.spec import attention, taylor_attention
 from suite import Problem
-from suite.inputs import draw_inputs
+from suite.checks.inputs import draw_inputs
 
 
 @pytest.mark.parametrize("causal", [True, False])

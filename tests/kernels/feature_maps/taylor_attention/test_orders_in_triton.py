@@ -13,7 +13,7 @@ from kernels.feature_maps.taylor_attention.plan import key
 from kernels.feature_maps.taylor_attention.register import direct_taylor_attention, efficient_taylor_attention
 from kernels.feature_maps.taylor_attention.spec import taylor_attention
 from suite import Problem
-from suite.checking import check_case
+from suite.checks.checker import check_case
 from suite.numerics import difference
 from suite.targets import aim
 from suite.tuning import forcing

@@ -15,7 +15,7 @@ from kernels.scalar_decay.lightning_attention.chunk import chunk_lightning_atten
 from kernels.scalar_decay.lightning_attention.decode import step_lightning_attention
 from kernels.scalar_decay.lightning_attention.spec import LAYERS, lightning_attention, log_decays
 from suite import Problem
-from suite.checking import check_case
+from suite.checks.checker import check_case
 from suite.targets import REPRESENTATIVES, aim
 
 pytestmark = pytest.mark.interpret

@@ -12,7 +12,7 @@ from kernels.feature_maps.registry import map_named
 from kernels.scalar_decay.linear_attention.chunk import FUSED, FUSED_FORWARD, chunk_linear_attention
 from kernels.scalar_decay.linear_attention.spec import linear_attention, recurrence
 from suite import Problem
-from suite.checking import Check, check_case
+from suite.checks.checker import Check, check_case
 from suite.numerics import difference
 from suite.targets import REPRESENTATIVES, aim
 

@@ -11,7 +11,7 @@ from kernels.scalar_decay.linear_attention.chunk import chunk_linear_attention
 from kernels.scalar_decay.linear_attention.decode import step_linear_attention
 from kernels.scalar_decay.linear_attention.spec import linear_attention
 from suite import Problem
-from suite.checking import check_case
+from suite.checks.checker import check_case
 from suite.errors import UsageError
 from suite.targets import aim
 

@@ -13,7 +13,7 @@ from kernels.scalar_decay.retention.chunk import chunk_retention
 from kernels.scalar_decay.retention.decode import step_retention
 from kernels.scalar_decay.retention.spec import log_decays, retention
 from suite import Problem
-from suite.checking import Check, check_case
+from suite.checks.checker import Check, check_case
 from suite.numerics import difference
 from suite.targets import REPRESENTATIVES, aim
 

@@ -12,8 +12,8 @@ from baselines.scalar_decay.ssd.pytorch import naive
 from kernels.scalar_decay.ssd.chunk import chunk_ssd
 from kernels.scalar_decay.ssd.spec import recurrence, ssd
 from suite import Problem
-from suite.checking import Check, check_case
-from suite.inputs import draw_inputs
+from suite.checks.checker import Check, check_case
+from suite.checks.inputs import draw_inputs
 from suite.numerics import LIMITS, difference
 from suite.targets import REPRESENTATIVES, aim
 

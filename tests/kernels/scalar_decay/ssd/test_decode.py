@@ -11,8 +11,8 @@ from kernels.scalar_decay.ssd.chunk import chunk_ssd
 from kernels.scalar_decay.ssd.decode import step_ssd
 from kernels.scalar_decay.ssd.spec import ssd
 from suite import Problem
-from suite.checking import check_case
-from suite.inputs import draw_inputs
+from suite.checks.checker import check_case
+from suite.checks.inputs import draw_inputs
 from suite.targets import aim
 
 ALL = {"skip": True, "gated": True}

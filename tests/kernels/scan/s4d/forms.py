@@ -60,7 +60,7 @@ def forms(problem: Problem) -> list[Form]:
 def times(form: Form, gpu: str) -> dict[str, float]:
     """Microseconds that each part of a form takes at least on a GPU, by its datasheet."""
     from suite.errors import UsageError
-    from suite.gpus import known
+    from suite.hardware.gpus import known
 
     sheet = known(gpu)
     if sheet is None or sheet.special_gops is None:

@@ -13,9 +13,9 @@ from kernels.scan.s4d.decode import step_s4d
 from kernels.scan.s4d.plan import CHUNK
 from kernels.scan.s4d.spec import recurrence, s4d, taps
 from suite import Problem
-from suite.checking import check_case
+from suite.checks.checker import check_case
+from suite.checks.inputs import draw_inputs
 from suite.errors import UsageError
-from suite.inputs import draw_inputs
 from suite.numerics import difference
 from suite.targets import REPRESENTATIVES, aim
 from tests.kernels.scan.cases import SMS, STATE, checked, short_segments, stepped

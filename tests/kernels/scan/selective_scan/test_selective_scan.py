@@ -12,8 +12,8 @@ from kernels.scan.selective_scan.chunk import chunk_selective_scan, configuratio
 from kernels.scan.selective_scan.decode import step_selective_scan
 from kernels.scan.selective_scan.spec import recurrence, selective_scan
 from suite import Problem
+from suite.checks.inputs import draw_inputs
 from suite.errors import UsageError
-from suite.inputs import draw_inputs
 from suite.numerics import difference
 from suite.targets import REPRESENTATIVES, aim
 from tests.kernels.scan.cases import SMS, STATE, checked, short_segments, stepped

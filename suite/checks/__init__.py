@@ -1,0 +1,1 @@
+"""Checks: an implementation's outputs and gradients against the oracle, on inputs it has not seen."""

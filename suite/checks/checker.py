@@ -1,0 +1,303 @@
+"""The check: one implementation's outputs and gradients against the oracle, on inputs it has not seen.
+
+Memory that the implementation allocates is guarded (suite/checks/guarding.py). Elements that it does not write are NaN
+and fail; a write outside of a tensor is seen. Inputs must be unchanged afterwards; only a step may change its state.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+
+import torch
+
+from suite.checks.calling import GRADIENT, Call, Tensors, draw_cotangents
+from suite.checks.guarding import Guard
+from suite.checks.inputs import Inputs, draw_inputs, each, flat
+from suite.checks.oracle import Reference, pick_of_shortest, reference
+from suite.errors import UsageError
+from suite.faults import blamed, classify, place_of_code, returned
+from suite.numerics import FLOOR, Difference, difference, limit_of, not_finite, rms
+from suite.problem import Problem, Value
+from suite.registry import Implementation, Operator
+from suite.targets import aim, is_aimed
+
+# Beyond this the gradients are checked at this T, with everything else as in the problem; the record says so.
+BACKWARD_T = 2048
+# A gradient that cancels to far less than the others of the same call (dq of a normalised token that sees only itself)
+# is rounding error: errors count against at least this part of the largest one.
+GRADIENT_FLOOR = 1e-4
+# ... and what fp32, in which everything is summed, may leave of the largest where a gradient is exactly 0.
+ROUNDING = 1e-6
+
+
+@dataclass
+class Check:
+    """What a check found: `errors` holds each output's and gradient's error by name.
+
+    repeatable: whether a second call on the same inputs agreed bit for bit; None when there was none
+    first_s:    seconds of the first call, in which kernels are compiled
+    approximation_error: how far the operator is from the one that it approximates, in float64; None where there is none
+    """
+
+    status: str
+    reason: str = ""
+    errors: dict[str, float] = field(default_factory=dict)
+    limit: float = 0.0
+    check_T: int | None = None
+    repeatable: bool | None = None
+    first_s: float = 0.0
+    approximation_error: float | None = None
+
+    @property
+    def ok(self) -> bool:
+        return self.status == "ok"
+
+
+class Checker:
+    """Checks the implementations of one problem on the same inputs, with the oracle run once."""
+
+    def __init__(self, operator: Operator, problem: Problem, *, device: str, seed: int) -> None:
+        long = problem.differentiates and problem.T > BACKWARD_T
+        self.operator = operator
+        self.problem = problem.replace(T=BACKWARD_T) if long else problem
+        self.check_T = BACKWARD_T if long else None
+        self.seed = seed
+        self.inputs = draw_inputs(operator, self.problem, seed, device)
+        self._reference: Reference | None = None
+        self._shortest: Reference | None = None
+        self._cotangents: Tensors | None = None
+
+    def check(self, implementation: Implementation, tunables: Mapping[str, Value]) -> Check:
+        """Run one implementation and compare; what it raises becomes a status."""
+        call = self._call(implementation, tunables)
+        start = time.perf_counter()
+        try:
+            with Guard() as guard:
+                produced = self._produce(call)
+            first_s = time.perf_counter() - start
+            if wrong := guard.broken() or self._changed(call.inputs):
+                return Check("incorrect", wrong, check_T=self.check_T, first_s=first_s)
+            again = self._produce(self._call(implementation, tunables))
+            check = self._compare(produced)
+        except Exception as error:
+            status, reason = classify(error, implementation)
+            return Check(status, reason, check_T=self.check_T)
+        check.first_s = first_s
+        check.repeatable = all(torch.equal(x, again[name]) for name, x in produced.items())
+        return check
+
+    def recheck(self, call: Call) -> Check:
+        """Check a call that was timed, its inputs overwritten in place by these: an answer it kept is wrong now."""
+        call.release()
+        with torch.no_grad():
+            for name, x in flat(call.inputs).items():
+                x.copy_(flat(self.inputs)[name])
+        try:
+            produced = self._produce(replace(call, problem=self.problem, cotangents=None))
+            found = self._compare(produced)
+        except Exception as error:
+            return Check(*classify(error, call.implementation))
+        found.reason = found.reason and f"on other inputs after timing: {found.reason}"
+        return found
+
+    def _changed(self, inputs: Inputs) -> str:
+        """Which input a call wrote into although it must not, as a reason; empty when none."""
+        for name, before in flat(self.inputs).items():
+            writes = self.problem.pass_ == "decode" and name.partition("[")[0] == "state"
+            if not writes and not torch.equal(before, flat(inputs)[name]):
+                return f"it changes its input {name}"
+        return ""
+
+    def _call(self, implementation: Implementation, tunables: Mapping[str, Value]) -> Call:
+        return Call(self.operator, implementation, self.problem, tunables, _fresh(self.inputs), self.seed)
+
+    def _produce(self, call: Call) -> Tensors:
+        if self.problem.differentiates:
+            call.problem = self.problem.replace(pass_="fwdbwd")
+            if self._cotangents is None:
+                self._cotangents = draw_cotangents(call.forward(), self.seed)
+            call.cotangents = self._cotangents
+        produced = call.run()
+        if self.problem.pass_ == "decode":
+            produced = produced | flat({"state": call.inputs["state"]})
+        return produced
+
+    def reference(self) -> Reference:
+        """The oracle's values, computed when first asked for."""
+        if self._reference is None:
+            op = self.operator
+            with blamed("oracle", op.name, place_of_code(op.oracle, op.place)):
+                self._reference = reference(op, self.problem, self.inputs, self._cotangents, pick=self.seed)
+                if (pick := pick_of_shortest(op, self.problem, self.inputs, self.seed)) is not None:
+                    self._shortest = reference(op, self.problem, self.inputs, self._cotangents, pick=pick)
+            o = self._reference.values.get("o")
+            if o is None or bool(o.isnan().any()):
+                self._reference = None
+                place = place_of_code(op.oracle, op.place)
+                raise returned("oracle", op.name, place, o, "an o, a tensor without NaN, first")
+        return self._reference
+
+    def _compare(self, produced: Tensors) -> Check:
+        expected = self.reference()
+        found = self._differences(produced, expected)
+        if self._shortest is not None:
+            sizes = {name: rms(x) for name, x in expected.values.items() if name.startswith(GRADIENT)}
+            for name, other in self._differences(produced, self._shortest, sizes).items():
+                if other.exceeds(self._limit(name)) and not found[name].exceeds(self._limit(name)):
+                    why = other.describe(name, self._limit(name)).partition(": ")[2]
+                    found[name] = replace(other, error=math.inf, why=f"in the shortest sequence: {why}")
+        found |= self._without_tokens(produced)
+        limits = {name: self._limit(name) for name in found}
+        wrong = [d.describe(name, limits[name]) for name, d in found.items() if d.exceeds(limits[name])]
+        errors = {name: d.error for name, d in found.items()}
+        return Check("incorrect" if wrong else "ok", "; ".join(wrong), errors, limits["o"], self.check_T,
+                     approximation_error=expected.approximation)  # fmt: skip
+
+    def _differences(self, produced: Tensors, expected: Reference,
+                     sizes: Mapping[str, float] | None = None) -> dict[str, Difference]:  # fmt: skip
+        """How far what was produced is from one slice's values, by name.
+
+        sizes: what errors count against at least: of one token, a gate's gradient may be all rounding
+        """
+        found: dict[str, Difference] = {}
+        largest = max((rms(x) for n, x in expected.values.items() if n.startswith(GRADIENT)), default=0.0)
+        for name, value in expected.values.items():
+            out = produced.get(name)
+            token_dim = self._token_dim(name)
+            cut = None if out is None else _cut(expected, name, out)
+            floor = max(GRADIENT_FLOOR, ROUNDING / self._limit(name)) * largest
+            least = max(floor, self._whole(name, out)) if name.startswith(GRADIENT) else FLOOR
+            least = max(least, (sizes or {}).get(name, 0.0))
+            found[name] = difference(cut, value, token_dim, least)
+            if not found[name].why and out is not None and self._filled(name) and (why := not_finite(out)):
+                found[name] = Difference(math.inf, why=f"{why}, beside the sequence and heads that are compared")
+        return found
+
+    def _without_tokens(self, produced: Tensors) -> dict[str, Difference]:
+        """What is wrong with the states of sequences without tokens, by name: they pass through, bit for bit."""
+        empty, wrong = list(self.problem.empty), {}
+        given, ends = flat(self.inputs), self._cotangents or {}
+        for name, start in given.items():
+            if not empty or name.partition("[")[0] != "initial_state":
+                continue
+            end = name.replace("initial", "final")
+            for out, expected in ((end, start), (GRADIENT + name, ends.get(end))):
+                made = produced.get(out)
+                if made is None or expected is None or not made.ndim:
+                    continue
+                passed = made.shape == expected.shape and torch.equal(made[empty], expected[empty].to(made.dtype))
+                if not passed:
+                    why = f"sequences {', '.join(map(str, empty))} have no tokens, and what goes in does not come out"
+                    wrong[out] = Difference(math.inf, why=why)
+        return wrong
+
+    def _filled(self, name: str) -> bool:
+        """Whether all of an output has to be finite: a cache given to a step may hold anything beyond its tokens."""
+        given = flat(self.inputs).get(name)
+        return given is None or bool(given.isfinite().all())
+
+    def _whole(self, name: str, out: torch.Tensor | None) -> float:
+        """RMS of a parameter's whole gradient: one head's is a single sum over all tokens, which may cancel to nothing.
+
+        0 for inputs that have tokens or belong to a sequence.
+        """
+        inputs = [known for known in self.inputs if name == GRADIENT + known]
+        dims = str(self.operator.dims_of(inputs[0])).split() if inputs else ["T"]
+        if out is None or {"T", "N", "B"} & set(dims) or not bool(out.isfinite().all()):
+            return 0.0
+        return rms(out.double())
+
+    def _token_dim(self, name: str) -> int | None:
+        """Which dimension of an output or gradient counts tokens, so that a single wrong one is seen."""
+        if name == "o":
+            return 1
+        inputs = [known for known in self.inputs if name == GRADIENT + known]
+        dims = str(self.operator.dims_of(inputs[0])).split() if inputs else []
+        return dims.index("T") if "T" in dims else None
+
+    def _limit(self, name: str) -> float:
+        own = limit_of(self.problem.dtype, name, self.operator.limits)
+        # A state is held to the precision in which it is kept, and so is what a step reads out of it.
+        kept = "state" in name or self.problem.pass_ == "decode"
+        return max(own, limit_of(self.problem.state_dtype, name)) if kept else own
+
+
+def _cut(expected: Reference, name: str, out: torch.Tensor) -> torch.Tensor:
+    try:
+        return expected.cut(name, out)
+    except IndexError:
+        return out
+
+
+def _fresh(inputs: Inputs) -> Inputs:
+    # An implementation may write where it should not, and a step must: each gets its own copy.
+    return each(lambda x: x.detach().clone().requires_grad_(x.requires_grad), inputs)
+
+
+def interpreting() -> bool:
+    """Whether Triton's interpreter is on in this process."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+@contextmanager
+def device_context(device: str) -> Iterator[str]:
+    """The torch device for `cuda`, `cpu` or `interpret`; the interpreter answers as an sm_90 unless aimed otherwise."""
+    if device == "interpret":
+        if not interpreting():
+            raise UsageError("the interpreter must be on before Triton is imported; set TRITON_INTERPRET=1")
+        with nullcontext() if is_aimed() else aim("sm_90"):
+            yield "cpu"
+        return
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--device cuda: no CUDA device here; use --device cpu, or interpret for Triton's interpreter")
+    yield device
+
+
+def refusal(operator: Operator, implementation: Implementation, problem: Problem,
+            tunables: Mapping[str, Value], device: str) -> str | None:  # fmt: skip
+    """Why a case can not run on a device, or None: known before anything is called."""
+    if problem.pass_ not in operator.passes:
+        return f"{operator.name} has no {problem.pass_} pass"
+    if problem.initial_state and not operator.stateful:
+        return f"{operator.name} has no state to start from"
+    if reason := operator.refused(problem):
+        return reason
+    if device not in implementation.devices:
+        return f"{implementation.name} does not run on {device}, only on {', '.join(sorted(implementation.devices))}"
+    if device == "interpret" and (reason := _not_interpreted(problem)):
+        return reason
+    return implementation.unsupported(problem, tunables, operator.axes)
+
+
+def _not_interpreted(problem: Problem) -> str | None:
+    if "bfloat16" in (problem.dtype, problem.state_dtype):
+        return "Triton's interpreter computes bfloat16 wrongly without saying so; use fp32 or fp16"
+    triton, numpy = (version(name).split(".")[:2] for name in ("triton", "numpy"))
+    if triton == ["3", "6"] and [int(part) for part in numpy] >= [2, 4]:
+        return "Triton 3.6's interpreter fails under numpy 2.4 and later: pip install 'numpy<2.4'"
+    return None
+
+
+def check_case(operator: Operator, implementation: str, problem: Problem, tunables: Mapping[str, Value] | None = None,
+               *, device: str = "cpu", seed: int = 0) -> Check:  # fmt: skip
+    """Check one implementation on one problem: outputs, final state and, where it differentiates, all gradients.
+
+    Raises UsageError for an unknown implementation or axis, or when the device is not there.
+    """
+    problem = operator.complete(problem)
+    if implementation not in operator.implementations:
+        from suite.errors import unknown
+
+        raise unknown(f"implementation of {operator.name}", implementation, operator.implementations)
+    made = operator.implementations[implementation]
+    chosen = {**made.default_tunables, **(tunables or {})}
+    if reason := refusal(operator, made, problem, chosen, device):
+        return Check("unsupported", reason)
+    with device_context(device) as torch_device:
+        return Checker(operator, problem, device=torch_device, seed=seed).check(made, chosen)

@@ -1,0 +1,185 @@
+"""The reference of a problem: the operator's oracle in float64 on one sampled sequence and head group.
+
+The gradients come from autograd through the oracle. An operator with a state is run in checkpointed segments, so that a
+long sequence keeps one state a segment in memory and not one a token.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils.checkpoint import checkpoint
+
+from suite.checks.calling import GRADIENT, Tensors, named_outputs
+from suite.checks.inputs import STATES, Inputs, cut_inputs, each, flat, leaves, slicer
+from suite.numerics import rms
+from suite.problem import Problem
+from suite.registry import Operator
+
+SEGMENT = 128
+# Beyond it, what an operator approximates is not computed: one token at a time, a quadratic oracle would take minutes.
+APPROXIMATION_T = 2048
+OUTPUT_DIMS = {"o": "B T HS V", "final_state": "N HS"}
+
+
+@dataclass
+class Reference:
+    """What a problem's outputs and gradients should be, on one slice of it.
+
+    values: float64 tensors by name (`o`, `final_state`, `state`, `dq`, …)
+    cut:    (name, tensor) -> the same slice of what an implementation returned under that name
+    approximation: relative RMS error of `o` against the operator that this one approximates, in forward passes that
+            have one
+    """
+
+    values: Tensors
+    cut: Callable[[str, torch.Tensor], torch.Tensor]
+    approximation: float | None = None
+
+
+def reference(operator: Operator, problem: Problem, inputs: Inputs, cotangents: Tensors | None, pick: int) -> Reference:
+    """Run the oracle on the sequence and head group that `pick` selects.
+
+    cotangents: gradients of the full outputs, needed in passes that differentiate
+    pick:       any integer; 0 is the last of both, where a wrong stride or an offset that ran over shows; the next
+                ones count down. Sequences without tokens are passed over: `suite.checks.checker` looks at their states
+    """
+    some = with_tokens(problem)
+    sequence = None if _shares_inputs(operator, problem, inputs) else some[(-1 - pick) % len(some)]
+    group = (-1 - pick // len(some)) % problem.groups
+    cut = slicer(problem, sequence, group)
+    sliced = each(_to_double, cut_inputs(operator, inputs, cut))
+    if sequence is None and problem.cu_seqlens is not None:
+        sliced["cu_seqlens"] = inputs["cu_seqlens_cpu"]
+
+    def cut_output(name: str, x: torch.Tensor) -> torch.Tensor:
+        return cut(x, _output_dims(operator, name))
+
+    run = _step if problem.pass_ == "decode" else _sequence
+    values = run(operator, problem, sliced, cotangents, cut_output)
+    return Reference(values, cut_output, _approximation(operator, problem, sliced, values))
+
+
+def with_tokens(problem: Problem) -> list[int]:
+    """The sequences that have tokens, by number."""
+    return [n for n in range(problem.N) if n not in problem.empty]
+
+
+def pick_of_shortest(operator: Operator, problem: Problem, inputs: Inputs, pick: int) -> int | None:
+    """What picks the shortest sequence with tokens and the same heads as `pick`, or None where it is picked already.
+
+    A kernel goes other ways in a sequence of one token or of less than a chunk. Dense sequences are as long as another.
+    """
+    bounds, some = problem.cu_seqlens, with_tokens(problem)
+    if bounds is None or _shares_inputs(operator, problem, inputs):
+        return None
+    shortest = min(range(len(some)), key=lambda i: bounds[some[i] + 1] - bounds[some[i]])
+    found = pick // len(some) * len(some) + len(some) - 1 - shortest
+    return None if found == pick else found
+
+
+def _approximation(operator: Operator, problem: Problem, inputs: Inputs, values: Tensors) -> float | None:
+    target = operator.approximates(problem) if operator.approximates else None
+    if target is None or problem.pass_ != "fwd" or problem.initial_state or problem.T > APPROXIMATION_T:
+        return None
+    axes = {name: value for name, value in problem.axes if name in {axis.name for axis in target.axes}}
+    words = target.words_of(target.complete(problem.replace(axes=()), axes))
+    with torch.no_grad():
+        o, _ = target.oracle(**_accepted(target.oracle, inputs), **words)
+    return rms(values["o"] - o) / rms(o)
+
+
+def _output_dims(operator: Operator, name: str) -> str:
+    base, _, index = name.partition("[")
+    if base in OUTPUT_DIMS:
+        dims = operator.dims.get(base, OUTPUT_DIMS[base])
+    else:
+        dims = operator.dims_of(base if base in STATES else base.removeprefix(GRADIENT))
+    return dims if isinstance(dims, str) else dims[int(index.rstrip("]") or 0)]
+
+
+def _shares_inputs(operator: Operator, problem: Problem, inputs: Inputs) -> bool:
+    # A parameter that all sequences share has a gradient that sums over them: one sequence alone can't tell it.
+    if not problem.differentiates:
+        return False
+    names = [n for n, value in inputs.items() if any(x.requires_grad for x in flat({n: value}).values())]
+    dims = [operator.dims_of(name) for name in names]
+    return any("B" not in d.split() and "N" not in d.split() for d in dims if isinstance(d, str))
+
+
+def _to_double(x: torch.Tensor) -> torch.Tensor:
+    if not x.is_floating_point():
+        return x
+    return x.detach().double().requires_grad_(x.requires_grad)
+
+
+def _accepted(fn: Callable[..., Any], words: Mapping[str, Any]) -> dict[str, Any]:
+    names = inspect.signature(fn).parameters
+    return {name: value for name, value in words.items() if name in names}
+
+
+def _step(operator: Operator, problem: Problem, inputs: Inputs, *_: Any) -> Tensors:
+    words: dict[str, Any] = operator.words_of(problem)
+    state = tuple(x.clone() for x in inputs["state"]) if isinstance(inputs["state"], tuple) else inputs["state"].clone()
+    tokens = {name: x for name, x in inputs.items() if name != "state"}
+    with torch.no_grad():
+        if operator.step is not None:
+            o = operator.step(**tokens, state=state, **_accepted(operator.step, words))
+            return {"o": o} | flat({"state": state})
+        o, final = operator.oracle(**tokens, initial_state=state, output_final_state=True, **words)
+    return {"o": o} | flat({"state": final})
+
+
+def _sequence(operator: Operator, problem: Problem, inputs: Inputs, cotangents: Tensors | None,
+              cut_output: Callable[[str, torch.Tensor], torch.Tensor]) -> Tensors:  # fmt: skip
+    words: dict[str, Any] = operator.words_of(problem)
+    if operator.stateful and problem.initial_state:
+        words["output_final_state"] = True
+    with torch.set_grad_enabled(problem.differentiates):
+        # Packed sequences stay together only where they share a parameter: segments would cut through them.
+        carries = operator.segmented(problem) if operator.segmented else operator.stateful
+        whole = not (carries and problem.differentiates and problem.T > SEGMENT) or "cu_seqlens" in inputs
+        result = operator.oracle(**inputs, **words) if whole else _in_segments(operator, inputs, words)
+    outputs = named_outputs(result)
+    if not problem.differentiates:
+        return outputs
+    assert cotangents is not None
+    found = leaves(inputs)
+    flowing = {name: x for name, x in outputs.items() if x.requires_grad}
+    incoming = [cut_output(name, cotangents[name]).double() for name in flowing]
+    # An input that the mathematics does not use has no gradient, and nothing to compare.
+    grads = torch.autograd.grad(list(flowing.values()), list(found.values()), incoming, allow_unused=True)
+    return {name: x.detach() for name, x in outputs.items()} | {
+        GRADIENT + name: g for name, g in zip(found, grads, strict=True) if g is not None
+    }
+
+
+def _in_segments(operator: Operator, inputs: Inputs, words: dict[str, Any]) -> tuple[torch.Tensor, Any]:
+    """The oracle over SEGMENT tokens at a time, the state carried, each segment recomputed in the backward pass."""
+    state = inputs.get("initial_state")
+    wanted = words.pop("output_final_state", False)
+    T = next(x.shape[1] for name, x in inputs.items() if _timed(operator, name))
+    outputs = []
+    for first in range(0, T, SEGMENT):
+        part = {
+            name: x[:, first : first + SEGMENT] if _timed(operator, name) else x
+            for name, x in inputs.items()
+            if name != "initial_state"
+        }
+        o, state = checkpoint(_segment, operator.oracle, part, state, words, use_reentrant=False)
+        outputs.append(o)
+    return torch.cat(outputs, dim=1), (state if wanted else None)
+
+
+def _timed(operator: Operator, name: str) -> bool:
+    """Whether an input has tokens, which always are its second dimension."""
+    return name not in STATES and "T" in str(operator.dims_of(name)).split()
+
+
+def _segment(oracle: Callable[..., Any], part: Inputs, state: Any, words: dict[str, Any]) -> Any:
+    given = {} if state is None else {"initial_state": state}
+    return oracle(**part, **given, output_final_state=True, **words)

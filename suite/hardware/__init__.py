@@ -1,0 +1,1 @@
+"""What this machine is: datasheet figures of GPUs, and the environment that a run is stored with."""

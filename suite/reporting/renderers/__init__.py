@@ -1,0 +1,1 @@
+"""What turns charts and tables into a page, pictures and documents."""
