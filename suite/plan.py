@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from suite.errors import UsageError, unknown
-from suite.presets import AXES, Preset, Sweep
-from suite.problem import PASSES, Case, Problem, Value
+from suite.presets import Preset, Sweep
+from suite.problem import PASSES, STANDARD, Case, Problem, Value
 from suite.registry import ORIGINS, Implementation, Operator, Registry
 
 SMALLEST_CHUNK = 16
@@ -114,7 +114,7 @@ def _sweeps_of(operator: Operator, sweeps: Sequence[Sweep], named: bool, preset:
 def _passes(sweep: Sweep) -> Iterable[Value]:
     """The passes of a sweep, of its shapes too."""
     for shape in sweep.shapes:
-        yield from (shape["pass"],) if "pass" in shape else sweep.values.get("pass", (AXES["pass"],))
+        yield from (shape["pass"],) if "pass" in shape else sweep.values.get("pass", (STANDARD["pass"].default,))
 
 
 def _check_implementations(operators: Sequence[Operator], selection: Selection) -> None:
@@ -167,7 +167,7 @@ def _overridden(sweep: Sweep, selection: Selection) -> Sweep:
 def _problems(operator: Operator, sweep: Sweep) -> Iterator[Problem]:
     own = {axis.name: sweep.axes[axis.name] for axis in operator.axes if axis.name in sweep.axes}
     for shape in sweep.shapes:
-        varied = {axis: sweep.values.get(axis, (default,)) for axis, default in AXES.items() if axis not in shape}
+        varied = {name: sweep.values.get(name, (axis.default,)) for name, axis in STANDARD.items() if name not in shape}
         for values in itertools.product(*varied.values()):
             columns = {**shape, **dict(zip(varied, values, strict=True))}
             for chosen in itertools.product(*own.values()):

@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
 from suite import dtypes
+from suite.axes import Axis, StandardAxis, Value, standard, standard_axes
 from suite.errors import UsageError, unknown
 
 PASSES = ("fwd", "bwd", "fwdbwd", "decode")
-SIZES = ("B", "T", "H", "HK", "HV", "K", "V")
-STANDARD_AXES = (*SIZES, "dtype", "pass", "layout", "state_dtype", "initial_state")
-Value = bool | int | float | str
 # Kernels and boundaries of packed sequences count in 32 bits; no device holds a tensor of more elements than the other.
 LARGEST_SIZE = 2**31 - 1
 MOST_ELEMENTS = 2**40
@@ -36,27 +34,20 @@ PACKED: dict[str, Callable[[int], tuple[int, ...]]] = {
 }
 
 
-@dataclass(frozen=True)
-class Axis:
-    """An operator's own axis, such as `causal`: its name and admissible values, the default first.
+def _always(name: str) -> dict[str, Any]:
+    return {"token": lambda value, _: f"{name}{value}", "label": lambda value, _: f"{name} {value}"}
 
-    drawn: whether it only says how inputs are drawn: then neither oracle nor implementations are told of it
-    """
 
-    name: str
-    values: Sequence[Value]
-    help: str = ""
-    drawn: bool = False
+def _own_heads(name: str) -> dict[str, Any]:
+    """In ids and titles only where it differs from H."""
+    return {
+        "token": lambda value, axes: "" if value == axes["H"] else f"{name}{value}",
+        "label": lambda value, axes: "" if value == axes["H"] else f"{name} {value}",
+    }
 
-    @property
-    def default(self) -> Value:
-        return self.values[0]
 
-    def token(self, value: Value) -> str:
-        """How a value stands in a case id: `causal`, `no-causal`, `feature_map-relu`."""
-        if isinstance(value, bool):
-            return self.name if value else f"no-{self.name}"
-        return f"{self.name}-{value}"
+def _short(dtype: str) -> str:
+    return dtypes.SHORT.get(dtype, dtype)
 
 
 @dataclass(frozen=True)
@@ -69,34 +60,49 @@ class Problem:
     that do not divide.
     """
 
-    B: int = 1
-    T: int = 1024
-    H: int = 1
-    HK: int = 0
-    HV: int = 0
-    K: int = 64
-    V: int = 0
-    dtype: str = "bfloat16"
-    pass_: str = "fwd"
-    layout: str = "dense"
-    state_dtype: str = "float32"
-    initial_state: bool = False
+    B: int = standard(1, kind="size", flag="--batch", help="sequences", **_always("B"))
+    T: int = standard(1024, kind="size", flag="--seq-len", facet="",
+                      help="tokens per sequence; the context length in decode", **_always("T"))  # fmt: skip
+    H: int = standard(1, kind="size", flag="--heads", help="heads of q", **_always("H"))
+    HK: int = standard(0, kind="size", follows="H", flag="--key-heads", help="heads of k; those of q by default",
+                       **_own_heads("HK"))  # fmt: skip
+    HV: int = standard(0, kind="size", follows="H", flag="--value-heads", help="heads of v; those of q by default",
+                       **_own_heads("HV"))  # fmt: skip
+    K: int = standard(64, kind="size", facet="head dims", help="key dim", **_always("K"))
+    V: int = standard(
+        0, kind="size", follows="K", facet="head dims", help="value dim; the key dim by default",
+        token=lambda value, _: f"V{value}", label=lambda value, axes: "" if value == axes["K"] else f"V {value}",
+    )  # fmt: skip
+    dtype: str = standard(
+        "bfloat16", kind="dtype", flag="--dtype", facet="dtype", help="bf16, fp16, fp32 (or their long names)",
+        token=lambda value, _: _short(value), label=lambda value, _: _short(value),
+    )  # fmt: skip
+    pass_: str = standard(
+        "fwd", kind="name", flag="--pass", values=PASSES, facet="pass", help=", ".join(PASSES),
+        token=lambda value, _: value, label=lambda value, _: value,
+    )  # fmt: skip
+    layout: str = standard(
+        "dense", kind="name", flag="--layout", help=f"dense, packed:{{{','.join(PACKED)}}}",
+        token=lambda value, _: "" if value == "dense" else value.replace(":", "-"),
+        label=lambda value, _: "" if value == "dense" else value,
+    )  # fmt: skip
+    state_dtype: str = standard(
+        "float32", kind="dtype", flag="--state-dtype", help="dtype of recurrent states",
+        token=lambda value, _: "" if value == "float32" else f"state-{_short(value)}",
+        label=lambda value, _: "" if value == "float32" else f"state {value}",
+    )  # fmt: skip
+    initial_state: bool = standard(
+        False, kind="flag", flag="--initial-state", help="start from a state and return the last one",
+        token=lambda value, _: "h0" if value else "", label=lambda value, _: "initial state" if value else "",
+    )  # fmt: skip
     axes: tuple[tuple[str, Value], ...] = ()
 
     def __post_init__(self) -> None:
-        for name, default in (("HK", self.H), ("HV", self.H), ("V", self.K)):
-            if getattr(self, name) == 0:
-                object.__setattr__(self, name, default)
-        for name in SIZES:
-            size = getattr(self, name)
-            if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-                raise UsageError(f"{name} = {size!r} is no size; give an integer of at least 1")
-            if size > LARGEST_SIZE:
-                raise UsageError(f"{name} = {size} is too large; the largest size is {LARGEST_SIZE}")
-        object.__setattr__(self, "dtype", dtypes.canonical(self.dtype))
-        object.__setattr__(self, "state_dtype", dtypes.canonical(self.state_dtype))
-        if self.pass_ not in PASSES:
-            raise unknown("pass", self.pass_, PASSES)
+        for axis in STANDARD.values():
+            value = getattr(self, axis.field)
+            if axis.follows and value == 0:
+                value = getattr(self, axis.follows)
+            object.__setattr__(self, axis.field, _checked(axis, value))
         self._check_heads()
         self._check_layout()
         self._check_elements()
@@ -201,31 +207,53 @@ class Problem:
 
     def columns(self) -> dict[str, Value]:
         """The standard axes as a record's columns."""
-        values = asdict(self)
-        values["pass"] = values.pop("pass_")
-        return {name: values[name] for name in STANDARD_AXES}
+        return {name: getattr(self, axis.field) for name, axis in STANDARD.items()}
 
     @classmethod
     def from_columns(cls, columns: dict[str, Any], axes: tuple[tuple[str, Value], ...] = ()) -> Problem:
         """The inverse of `columns`; unknown keys are ignored."""
-        known = {field.name for field in fields(cls)} - {"axes"}
-        values = {("pass_" if key == "pass" else key): value for key, value in columns.items()}
-        return cls(**{key: value for key, value in values.items() if key in known}, axes=axes)
+        return cls(**{axis.field: columns[name] for name, axis in STANDARD.items() if name in columns}, axes=axes)
 
     def tokens_of_id(self, axes: tuple[Axis, ...]) -> list[str]:
         """The parts of an id, defaults left out."""
-        parts = [f"B{self.B}", f"T{self.T}", f"H{self.H}"]
-        parts += [f"{name}{getattr(self, name)}" for name in ("HK", "HV") if getattr(self, name) != self.H]
-        parts += [f"K{self.K}", f"V{self.V}", dtypes.SHORT[self.dtype], self.pass_]
-        if self.layout != "dense":
-            parts.append(self.layout.replace(":", "-"))
-        if self.state_dtype != "float32":
-            parts.append(f"state-{dtypes.SHORT[self.state_dtype]}")
-        if self.initial_state:
-            parts.append("h0")
+        columns = self.columns()
+        parts = [text for name, axis in STANDARD.items() if (text := axis.token(columns[name], columns))]
         given = dict(self.axes)
         parts += [axis.token(given[axis.name]) for axis in axes if given.get(axis.name, axis.default) != axis.default]
         return parts
+
+
+# The standard axes by name, in the order in which ids and records have them.
+STANDARD = standard_axes(Problem)
+SIZES = tuple(name for name, axis in STANDARD.items() if axis.kind == "size")
+
+
+def _checked(axis: StandardAxis, value: Any) -> Value:
+    """A value as Problem holds it. UsageError where the axis can not have it."""
+    if axis.kind == "size":
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise UsageError(f"{axis.name} = {value!r} is no size; give an integer of at least 1")
+        if value > LARGEST_SIZE:
+            raise UsageError(f"{axis.name} = {value} is too large; the largest size is {LARGEST_SIZE}")
+    elif axis.kind == "dtype":
+        return dtypes.canonical(value)
+    elif axis.kind == "flag":
+        if not isinstance(value, bool):
+            raise UsageError(f"{axis.name} = {value!r} is no flag; give true or false")
+    elif axis.values and value not in axis.values:
+        raise unknown(axis.name, value, axis.values)
+    return value
+
+
+def split_case_id(case_id: str) -> tuple[str, str, str]:
+    """(operator, implementation, problem and tunables) of a case id: no name holds a slash."""
+    operator, implementation, problem = case_id.split("/", 2)
+    return operator, implementation, problem
+
+
+def token_of_tunable(name: str, value: Value) -> str:
+    """Its part of a case id: `C64` of a chunk, `NAME-VALUE` of another."""
+    return f"C{value}" if name == "chunk" else f"{name}-{value}"
 
 
 @dataclass(frozen=True)
@@ -241,7 +269,7 @@ class Case:
     @property
     def case_id(self) -> str:
         parts = self.problem.tokens_of_id(self.own_axes)
-        parts += [f"C{value}" if name == "chunk" else f"{name}-{value}" for name, value in self.tunables]
+        parts += [token_of_tunable(name, value) for name, value in self.tunables]
         return f"{self.operator}/{self.implementation}/{'_'.join(parts)}"
 
     @property

@@ -23,7 +23,7 @@ from typing import Any, Literal
 from suite.cost import Cost
 from suite.errors import DiscoveryError, UsageError, unknown
 from suite.faults import blamed, place_of_code, returned
-from suite.problem import PASSES, STANDARD_AXES, Axis, Problem, Value
+from suite.problem import PASSES, STANDARD, Axis, Problem, Value
 from suite.requirement import Requirement
 
 Origin = Literal["ours", "baseline", "peer"]
@@ -216,7 +216,7 @@ class Operator:
         object.__setattr__(self, "place", _place(3))
         _check_name("operator", self.name, self.place)
         for axis in self.axes:
-            if axis.name in STANDARD_AXES or not axis.values:
+            if axis.name in STANDARD or not axis.values:
                 raise DiscoveryError(
                     f"axis '{axis.name}' of {self.name} ({self.place}) is a standard axis or has no values"
                 )
@@ -369,7 +369,7 @@ def _validate(made: Implementation) -> None:
         if extra := set(given) - set(known):
             raise DiscoveryError(f"{where}: {kind} {sorted(extra)[0]!r} is none of {', '.join(known)}")
     for name, values in made.tunables.items():
-        if name in STANDARD_AXES or not values:
+        if name in STANDARD or not values:
             raise DiscoveryError(f"{where}: tunable '{name}' is a standard axis or has no values")
 
 

@@ -62,17 +62,9 @@ def _entry(rows: Sequence[Record], static: Record) -> Entry:
     row = next((each for each in rows if each["status"] != "ok"), rows[-1])
     ok = row["status"] == "ok"
     return Entry(
-        row["operator"], row["implementation"], row["origin"], problem_of(row), row["pass"], row["status"],
+        row["operator"], row["implementation"], row["origin"], row["problem_id"], row["pass"], row["status"],
         str(row["reason"]), median(each["time_ms"] for each in rows) if ok else math.nan, row, static,
     )  # fmt: skip
-
-
-def problem_of(row: Record) -> str:
-    """`linear_attention/B1_T8192_H16_K128_V128_bf16_fwd` of any implementation's case."""
-    tokens = row["case_id"].rpartition("/")[2]
-    tunables = [(name.partition(".")[2], value) for name, value in row.items() if name.startswith("tunable.")]
-    tail = "".join(f"_C{value}" if name == "chunk" else f"_{name}-{value}" for name, value in tunables)
-    return f"{row['operator']}/{tokens.removesuffix(tail)}"
 
 
 def best(found: Iterable[Entry]) -> Entry | None:

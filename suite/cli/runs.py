@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from suite import dtypes
 from suite.cli import values
 from suite.errors import UsageError
+from suite.problem import STANDARD
 
 if TYPE_CHECKING:
     from suite.plan import Group
@@ -25,10 +26,9 @@ if TYPE_CHECKING:
 
 # Flags that choose cases, by the name of their value: those of a stored plan stand.
 CHOOSING = {
-    "preset": "--preset", "op": "--op", "impl": "--impl", "skip": "--skip", "origin": "--origin", "pass_": "--pass",
-    "dtype": "--dtype", "B": "--batch", "T": "--seq-len", "H": "--heads", "HK": "--key-heads", "HV": "--value-heads",
-    "head_dim": "--head-dim", "shape": "--shape", "layout": "--layout", "state_dtype": "--state-dtype",
-    "initial_state": "--initial-state", "axis": "--axis", "chunk": "--chunk", "tunable": "--tunable",
+    "preset": "--preset", "op": "--op", "impl": "--impl", "skip": "--skip", "origin": "--origin",
+    **{axis.field: axis.flag for axis in STANDARD.values() if axis.flag},
+    "head_dim": "--head-dim", "shape": "--shape", "axis": "--axis", "chunk": "--chunk", "tunable": "--tunable",
     "load": "--load", "launches": "--launches", "shard": "--shard", "no_static": "--no-static",
 }  # fmt: skip
 # Flags that say how a case is measured: others go on only in a run that is marked.

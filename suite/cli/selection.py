@@ -14,9 +14,10 @@ from suite import dtypes
 from suite.cli.values import head_dims, size, sizes, words
 from suite.errors import UsageError, unknown
 from suite.presets import Preset, load_preset
-from suite.problem import PACKED, PASSES, SIZES, Value
+from suite.problem import SIZES, STANDARD, Value
 
 if TYPE_CHECKING:
+    from suite.axes import StandardAxis
     from suite.plan import Group, Selection
     from suite.registry import Registry
 
@@ -40,23 +41,12 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--skip", type=words, default=(), metavar="NAMES", help="operators, implementations or OP/IMPL")
     group.add_argument("--origin", type=words, default=(), metavar="NAMES", help="ours, baseline, peer; default: all")
     axes = parser.add_argument_group("axes, each replacing the preset's")
-    axes.add_argument("--pass", dest="pass_", type=words, metavar="NAMES", help=", ".join(PASSES))
-    axes.add_argument("--dtype", type=words, metavar="NAMES", help="bf16, fp16, fp32 (or their long names)")
-    for flag, axis, help_ in (
-        ("--batch", "B", "sequences"),
-        ("--seq-len", "T", "tokens a sequence; the context length in decode"),
-        ("--heads", "H", "heads of q"),
-        ("--key-heads", "HK", "heads of k; those of q by default"),
-        ("--value-heads", "HV", "heads of v; those of q by default"),
-    ):
-        axes.add_argument(flag, dest=axis, type=sizes, metavar="N", help=help_)
+    for axis in STANDARD.values():
+        if axis.flag:
+            taken, metavar = {"size": (sizes, "N"), "flag": (words, "yes|no")}.get(axis.kind, (words, "NAMES"))
+            axes.add_argument(axis.flag, dest=axis.field, type=taken, metavar=metavar, help=axis.help)
     axes.add_argument("--head-dim", type=head_dims, metavar="K[xV]", help="key dim, and value dim where it differs")
     axes.add_argument("--shape", action="append", default=[], metavar="B=1,T=8192,H=16,K=128", help="sizes together")
-    axes.add_argument("--layout", type=words, metavar="NAMES", help=f"dense, packed:{{{','.join(PACKED)}}}")
-    axes.add_argument("--state-dtype", type=words, metavar="NAMES", help="dtype of recurrent states")
-    axes.add_argument(
-        "--initial-state", type=words, metavar="yes|no", help="start from a state and return the last one"
-    )
     axes.add_argument("--axis", action="append", default=[], metavar="NAME=V,…", help="an operator's own axis")
     axes.add_argument("--chunk", type=words, metavar="N", help="chunk sizes, powers of two; all for every one")
     axes.add_argument("--tunable", action="append", default=[], metavar="NAME=V,…", help="another tunable")
@@ -66,17 +56,10 @@ def selection_of(args: argparse.Namespace) -> Selection:
     """What the flags say, as a Selection."""
     from suite.plan import Selection
 
-    values: dict[str, tuple[Value, ...]] = {
-        axis: getattr(args, axis) for axis in ("B", "T", "H", "HK", "HV") if getattr(args, axis)
-    }
-    for axis, given in (("pass", args.pass_), ("layout", args.layout)):
-        if given:
-            values[axis] = given
-    for axis, given in (("dtype", args.dtype), ("state_dtype", args.state_dtype)):
-        if given:
-            values[axis] = tuple(dtypes.canonical(name) for name in given)
-    if args.initial_state:
-        values["initial_state"] = tuple(_yes(word) for word in args.initial_state)
+    values: dict[str, tuple[Value, ...]] = {}
+    for name, axis in STANDARD.items():
+        if axis.flag and (given := getattr(args, axis.field)):
+            values[name] = tuple(_axis_value(axis, word) for word in given)
     tunables = _assignments(args.tunable, "--tunable")
     if args.chunk:
         tunables["chunk"] = tuple(_value(word) for word in args.chunk)
@@ -119,10 +102,14 @@ def selected(args: argparse.Namespace, registry: Registry, default_preset: str) 
     return preset, make_plan(registry, preset, selection_of(args))
 
 
-def _yes(word: str) -> bool:
-    if word.lower() not in WORDS:
-        raise UsageError(f"--initial-state {word}: write yes, no, or yes,no")
-    return WORDS[word.lower()]
+def _axis_value(axis: StandardAxis, word: int | str) -> Value:
+    if axis.kind == "dtype":
+        return dtypes.canonical(str(word))
+    if axis.kind != "flag":
+        return word
+    if str(word).lower() not in WORDS:
+        raise UsageError(f"{axis.flag} {word}: write yes, no, or yes,no")
+    return WORDS[str(word).lower()]
 
 
 def _value(word: str) -> Value:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 from suite.gate.decisions import FAILING
+from suite.problem import split_case_id
 from suite.store.text import harmless
 
 if TYPE_CHECKING:
@@ -52,8 +53,8 @@ def _refused(suite: ET.Element, differences: str) -> None:
 
 
 def _case(suite: ET.Element, each: CaseVerdict) -> None:
-    operator, _, name = each.case_id.partition("/")
-    label = f"{name} [{each.mode}] {each.metric}"
+    operator, implementation, problem = split_case_id(each.case_id)
+    label = f"{implementation}/{problem} [{each.mode}] {each.metric}"
     case = ET.SubElement(suite, "testcase", {"classname": _xml(f"gate.{operator}"), "name": _xml(label)})
     message = _xml(f"{each.decision.verdict}: {each.decision.reason}")
     if each.decision.verdict in FAILING:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from suite.gate.capabilities import Surveyor, cases_of
 from suite.gate.decisions import Decision
 from suite.gate.sides import OutOfBudget, answer_of
+from suite.problem import split_case_id
 
 if TYPE_CHECKING:
     from suite.gate.sides import Process
@@ -92,7 +93,7 @@ def uncovered(registry: Registry, root: Path, base: Process, pairs: Sequence[Pai
     Only what the selection's names leave in: the rest was left out on purpose.
     """
     before, here = answer_of(base, budget, do="codes")["codes"], Surveyor(registry, root, "cpu").codes()
-    covered = {each.case_id.rpartition("/")[0] for each in pairs if not each.settled()}
+    covered = {"/".join(split_case_id(each.case_id)[:2]) for each in pairs if not each.settled()}
     changed = [name for name, code in here.items() if before.get(name, code) != code]
     return [name for name in changed if name not in covered and _named(name, selection)]
 

@@ -11,7 +11,7 @@ from suite.checks.checker import Check
 from suite.errors import PluginError
 from suite.problem import Case
 from suite.registry import Implementation, Operator
-from suite.store.schema import SCHEMA
+from suite.store.columns import SCHEMA
 
 
 def base_record(operator: Operator, implementation: Implementation, case: Case, *, kind: str, mode: str, device: str,
@@ -37,6 +37,7 @@ def base_record(operator: Operator, implementation: Implementation, case: Case, 
         "implementation": implementation.name,
         "origin": implementation.origin,
         "tags": list(operator.tags),
+        "problem_id": case.problem_id,
         **case.problem.columns(),
         **{f"axis.{name}": value for name, value in case.problem.axes},
         **{f"tunable.{name}": value for name, value in tunables.items()},

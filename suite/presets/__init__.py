@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from suite.errors import UsageError, unknown
-from suite.problem import SIZES, Value
+from suite.problem import STANDARD, Value
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -36,11 +36,6 @@ else:
     import tomli as tomllib  # pyright: ignore[reportMissingImports]
 
 FOLDER = Path(__file__).parent
-# Axes of a sweep -> the default of an axis that is not given; 0 stands for "follows another axis".
-AXES: dict[str, Value] = {
-    "B": 1, "T": 1024, "H": 1, "HK": 0, "HV": 0, "K": 64, "V": 0,
-    "dtype": "bfloat16", "pass": "fwd", "layout": "dense", "state_dtype": "float32", "initial_state": False,
-}  # fmt: skip
 Values = tuple[Value, ...]
 # As long as a flag may say: beyond it the functions that wait until then fail.
 LONGEST_MS = 1e9
@@ -123,14 +118,14 @@ class _Reader:
         return Preset(self.path.stem, description, sweeps=tuple(self._sweep(s) for s in sweeps), **values)
 
     def _sweep(self, table: dict[str, Any]) -> Sweep:
-        self._refuse_unknown(table, {*AXES, "shapes", "axes", "tunables", "tags"}, "sweep key")
+        self._refuse_unknown(table, {*STANDARD, "shapes", "axes", "tunables", "tags"}, "sweep key")
         shapes = self._tables("shapes", table.get("shapes", [{}]))
         for shape in shapes:
-            self._refuse_unknown(shape, set(AXES), "axis in shapes")
+            self._refuse_unknown(shape, set(STANDARD), "axis in shapes")
             for axis, value in shape.items():
                 self._one(axis, value, _type_of(axis))
         return Sweep(
-            values={axis: self._list(axis, table[axis], _type_of(axis)) for axis in AXES if axis in table},
+            values={axis: self._list(axis, table[axis], _type_of(axis)) for axis in STANDARD if axis in table},
             shapes=tuple(shapes),
             axes={
                 name: self._list(name, value, (bool, int, str, float)) for name, value in table.get("axes", {}).items()
@@ -166,6 +161,4 @@ class _Reader:
 
 
 def _type_of(axis: str) -> type:
-    if axis in SIZES:
-        return int
-    return bool if axis == "initial_state" else str
+    return {"size": int, "flag": bool}.get(STANDARD[axis].kind, str)

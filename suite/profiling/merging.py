@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 
 from suite.errors import IncomparableError, UsageError
 from suite.hardware.environment import cpu_name
+from suite.problem import split_case_id
 from suite.profiling.model import Profile
 from suite.roof import IMPLAUSIBLE, copy_gbs
 from suite.store import open_for_append, read_environment, read_records
@@ -48,7 +49,7 @@ def _of_case(run: AnyPath, profile: Profile) -> list[Record]:
         raise UsageError(
             f"{profile.case_id} is {mine[-1]['status']} in {run}: only a case with a time has a place for its profile"
         )
-    name = profile.case_id.rpartition("/")[0]
+    name = "/".join(split_case_id(profile.case_id)[:2])
     others = [record["case_id"] for record in timed if record["case_id"].startswith(f"{name}/")]
     near = ", ".join(dict.fromkeys(others[:MOST_NAMED])) or "no case of this implementation"
     raise UsageError(f"{run} has no record of {profile.case_id} on {profile.device}; it has {near}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from suite.problem import split_case_id
 from suite.static.model import Floor, Launch, Profile
 from suite.store.text import in_plain_cell, one_line
 
@@ -49,10 +50,10 @@ def markdown(profiles: Sequence[Profile]) -> str:
 
 def _markdown_row(profile: Profile) -> list[str]:
     cells = dict(zip(CASE_COLUMNS, case_row(profile), strict=True))
-    implementation, _, problem = profile.case_id.rpartition("/")
+    *names, problem = split_case_id(profile.case_id)
     where = profile.floor.gpu if profile.floor else profile.arch
     launches = cells["launches"] if profile.status == "ok" else profile.status
-    return [implementation, problem, where, launches, *(cells[name] for name in MARKDOWN_COLUMNS[4:])]
+    return ["/".join(names), problem, where, launches, *(cells[name] for name in MARKDOWN_COLUMNS[4:])]
 
 
 def _floor(floor: Floor | None) -> list[str]:

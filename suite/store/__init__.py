@@ -7,10 +7,11 @@ Example::
     frame = load("results/local/tonight")
 """
 
+from suite.store.columns import SCHEMA, STATUSES
 from suite.store.frames import load
 from suite.store.paths import run_folder
 from suite.store.reading import done_keys, read_environment, read_records
-from suite.store.schema import SCHEMA, STATUSES, Key, record_key
+from suite.store.schema import Key, record_key
 from suite.store.writing import Writer, create, open_for_append
 
 __all__ = [

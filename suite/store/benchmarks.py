@@ -57,7 +57,7 @@ def benchmark_of(record: Record, mode: str = "") -> dict[str, Any]:
     launch = f"launch{record['launch']}" if record["launch"] else ""
     param = "-".join(part for part in (record["case_id"], mode, launch) if part)
     return {
-        "group": group_of(record),
+        "group": record["problem_id"],
         "name": f"test_case[{param}]",
         "fullname": f"tests/benchmarks/test_cases.py::test_case[{param}]",
         "params": {"case_id": record["case_id"], "mode": record["mode"]},
@@ -66,11 +66,3 @@ def benchmark_of(record: Record, mode: str = "") -> dict[str, Any]:
         "options": {"timer": record["timer"], "warmup": True},
         "stats": {**stats.as_dict(), "data": stats.data, "iterations": 1},
     }
-
-
-def group_of(record: Record) -> str:
-    """The operator and problem of a record: what the cases that are compared have in common."""
-    operator, _, problem = record["case_id"].split("/", 2)
-    tunables = {name.partition(".")[2]: value for name, value in record.items() if name.startswith("tunable.")}
-    tokens = [f"C{value}" if name == "chunk" else f"{name}-{value}" for name, value in tunables.items()]
-    return f"{operator}/{problem.removesuffix('_'.join(['', *tokens]))}"

@@ -14,7 +14,7 @@ from suite.errors import StoreError
 from suite.store.encoding import CRC, begins, decode, seal_of
 from suite.store.environments import environment_fault
 from suite.store.paths import ENVIRONMENT, RECORDS, AnyPath, run_folder, unreadable
-from suite.store.schema import SEALED, Key, fault, is_newer, record_key, version_of
+from suite.store.schema import SEALED, Key, fault, is_newer, record_key, upgraded, version_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -58,7 +58,7 @@ def scan(path: Path) -> Iterator[Record | StoreError]:
     for number, line, complete in _lines(path):
         row, wrong = opened(line, fault)
         if wrong is None:
-            yield row
+            yield upgraded(row)
         elif b"}\r" in line.strip():
             yield StoreError(f"{path}:{number}: the line {CONVERTED}")
         elif complete or not begins(line):

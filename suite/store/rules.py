@@ -20,10 +20,11 @@ TINIEST = 1e-30
 
 @dataclass(frozen=True)
 class Rule:
-    """A test of one value, and what a value that passes it is, in words."""
+    """A test of one value, and what a value that passes it is, in words. kind: its type, as docs/records.md has it."""
 
     fits: Callable[[Any], bool]
     words: str
+    kind: str
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def number(low: float, high: float, unit: str = "") -> Rule:
     """A number, no bool, from low to high; from 0 on, 0 or one that is no less than TINIEST."""
     least = low or TINIEST
     words = f"{'' if low else '0 or '}a number{f' of {unit}' if unit else ''} from {least:g} to {high:g}"
-    return Rule(lambda value: type(value) in _NUMERIC and (value == low or least <= value <= high), words)
+    return Rule(lambda value: type(value) in _NUMERIC and (value == low or least <= value <= high), words, "float")
 
 
 def numbers(rule: Rule) -> Rule:
@@ -95,12 +96,12 @@ def numbers(rule: Rule) -> Rule:
             return False
         return not value or (rule.fits(min(value)) and rule.fits(max(value)))
 
-    return Rule(fits, f"a list of which each is {rule.words}")
+    return Rule(fits, f"a list of which each is {rule.words}", f"list of {rule.kind}")
 
 
 def choice(names: tuple[str, ...]) -> Rule:
     """One of some words."""
-    return Rule(lambda value: type(value) is str and value in names, f"one of {', '.join(names)}")
+    return Rule(lambda value: type(value) is str and value in names, f"one of {', '.join(names)}", "string")
 
 
 def _errors(value: Any) -> bool:
@@ -109,15 +110,17 @@ def _errors(value: Any) -> bool:
     )
 
 
-TEXT = Rule(lambda value: type(value) is str, "a string")
-FLAG = Rule(lambda value: type(value) is bool, "true or false")
-WHOLE = Rule(lambda value: type(value) is int, "an integer")
-COUNT = Rule(lambda value: type(value) is int and value >= 0, "an integer of at least 0")
-SIZE = Rule(lambda value: type(value) is int and value >= 1, "an integer of at least 1")
-SCALAR = Rule(lambda value: type(value) in _SCALARS, "a number, a string, true or false")
-TEXTS = Rule(lambda value: type(value) is list and set(map(type, value)) <= {str}, "a list of strings")
-ERRORS = Rule(_errors, "an object of numbers of at least 0")
-ANY_OBJECT = Rule(lambda value: type(value) is dict, "an object")
+TEXT = Rule(lambda value: type(value) is str, "a string", "string")
+FLAG = Rule(lambda value: type(value) is bool, "true or false", "bool")
+WHOLE = Rule(lambda value: type(value) is int, "an integer", "int")
+COUNT = Rule(lambda value: type(value) is int and value >= 0, "an integer of at least 0", "int")
+SIZE = Rule(lambda value: type(value) is int and value >= 1, "an integer of at least 1", "int")
+SCALAR = Rule(lambda value: type(value) in _SCALARS, "a number, a string, true or false", "any")
+TEXTS = Rule(
+    lambda value: type(value) is list and set(map(type, value)) <= {str}, "a list of strings", "list of string"
+)
+ERRORS = Rule(_errors, "an object of numbers of at least 0", "object")
+ANY_OBJECT = Rule(lambda value: type(value) is dict, "an object", "object")
 # From a clock's tick to eleven days: what is outside was measured wrongly, or is of another unit.
 TIME = number(1e-6, 1e9, "ms")
 SECONDS = number(0, 1e9, "seconds")

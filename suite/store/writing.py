@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from suite.errors import StoreError
+from suite.store.columns import SCHEMA
 from suite.store.encoding import begins, plain, sealed
 from suite.store.environments import environment_fault
 from suite.store.paths import ENVIRONMENT, LOCK, PLAN, RECORDS, AnyPath, run_folder, unwritable
 from suite.store.reading import MEND_LINE, opened, read_environment
-from suite.store.schema import SCHEMA, fault
+from suite.store.schema import fault
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -11,25 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from suite.axes import named
+from suite.problem import STANDARD
+from suite.store.columns import SHOWN
+
 if TYPE_CHECKING:
+    from suite.axes import StandardAxis
     from suite.store.paths import AnyPath
 
 NAME, TEXT = 44, 300
 LARGEST = 1e300
 Row = dict[str, Any]
-TEXTS = {
-    "case_id": "", "kind": "timed", "mode": "", "device": "", "operator": "", "implementation": "", "origin": "",
-    "dtype": "", "pass": "", "layout": "dense", "state_dtype": "float32", "status": "", "reason": "", "commit": "",
-    "timer": "", "l2": "", "bound": "", "static.arch": "", "static.floor_gpu": "", "static.floor_source": "",
-    "static.floor_bound": "",
-}  # fmt: skip
-SIZES = ("B", "T", "H", "HK", "HV", "K", "V", "launch")
-FIGURES = (
-    "time_ms", "p20_ms", "p80_ms", "ci_low_ms", "ci_high_ms", "memory_mib", "tflops", "gbs", "intensity", "roof_pct",
-    "tokens_per_s", "flops_alg", "flops_exec", "bytes_compulsory", "check_T", "static.floor_ms", "profile.dram_bytes",
-    "profile.dram_ratio", "static.io_bound_bytes", "telemetry.energy_j_token",
-    "compile_s", "tuning.seconds",
-)  # fmt: skip
+# What a damaged record has where a text is missing; "" otherwise.
+MISSING = {"kind": "timed"}
+TEXTS = {name: MISSING.get(name, "") for name, kind in SHOWN.items() if kind == "string"}
+FIGURES = tuple(name for name, kind in SHOWN.items() if kind in ("int", "float"))
 
 
 @dataclass(frozen=True)
@@ -99,9 +95,9 @@ def clean(value: object, limit: int = NAME) -> str:
 
 
 def tidy(runs: Sequence[Run]) -> list[Row]:
-    """All records as plain rows: every column of TEXTS, SIZES and FIGURES, the groups `static.*` and `profile.*`, and:
+    """All records as plain rows: every column of TEXTS and FIGURES, the groups `static.*` and `profile.*`, and:
 
-    sizes as Problem defaults them, 0 where a record has none;
+    the standard axes, sizes as Problem defaults them and 0 where a record has none;
     run: the run's index; name: operator/implementation; tunables: `chunk 64`; axes: own axes off their default;
     variant: what sets a line apart from others of its implementation; linear, quadratic: by tags; machine: the device's
     name; settings: tunables by name; error: the worst of `check`; record: the record as it was read.
@@ -131,22 +127,22 @@ def _tidy(record: Row) -> Row:
     row: Row = {name: value for name, value in record.items() if name.startswith(("static.", "profile."))}
     row |= {name: str(record.get(name, default)) for name, default in TEXTS.items()}
     row |= {name: _number(record.get(name)) for name in FIGURES}
-    sizes = {name: _number(record.get(name)) for name in SIZES}
-    for name, default in (("HK", "H"), ("HV", "H"), ("V", "K")):
-        sizes[name] = sizes[default] if math.isnan(sizes[name]) else sizes[name]
-    row |= {name: 0 if math.isnan(size) else int(size) for name, size in sizes.items()}
+    row["launch"] = 0 if math.isnan(row["launch"]) else int(row["launch"])
+    for name, axis in STANDARD.items():
+        row[name] = _axis(axis, record.get(name, axis.default))
+        if axis.follows and not row[name]:
+            row[name] = row[axis.follows]
     tags = record.get("tags")
     words = tags if isinstance(tags, list | tuple) else ()
     tunables = _named(record, "tunable.")
     return row | {
         "record": record,
         "error": _worst(record.get("check")),
-        "initial_state": record.get("initial_state") is True,
         "linear": "linear" in words,
         "quadratic": "quadratic" in words,
         "settings": tuple(tunables),
         "tunables": clean(", ".join(f"{name} {value}" for name, value in tunables)),
-        "axes": clean(", ".join(_off_default(record, row["case_id"]))),
+        "axes": clean(", ".join(_off_default(record, row))),
     }
 
 
@@ -171,14 +167,20 @@ def _named(record: Row, group: str) -> list[tuple[str, Any]]:
     ]
 
 
-def _off_default(record: Row, case_id: str) -> list[str]:
-    """Own axes as the id writes them; an id leaves out those that have their default."""
-    parts = f"_{case_id.rpartition('/')[2]}_"
-    tokens = [
-        (name if value else f"no-{name}") if isinstance(value, bool) else f"{name}-{value}"
-        for name, value in _named(record, "axis.")
-    ]
-    return [token for token in tokens if f"_{token}_" in parts]
+def _axis(axis: StandardAxis, value: Any) -> Any:
+    """A standard axis's value; a size that is no number is 0."""
+    if axis.kind == "size":
+        size = _number(value)
+        return 0 if math.isnan(size) else int(size)
+    return value is True if axis.kind == "flag" else str(value)
+
+
+def _off_default(record: Row, row: Row) -> list[str]:
+    """Own axes as ids write them: what a problem's id has behind the standard axes. A default is left out there."""
+    axes = {name: row[name] for name in STANDARD}
+    standard = "_".join(text for name, axis in STANDARD.items() if (text := axis.token(axes[name], axes)))
+    own = row["problem_id"].removeprefix(f"{row['operator']}/{standard}") + "_"
+    return [token for name, value in _named(record, "axis.") if f"_{(token := named(name, value))}_" in own]
 
 
 def by(rows: Iterable[Row], *columns: str) -> dict[tuple[Any, ...], list[Row]]:

@@ -10,62 +10,53 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from suite.dtypes import SHORT
+from suite.problem import STANDARD
 from suite.reporting.data.frame import Row, by, clean
 from suite.reporting.data.points import Failure, Floor, Point, failures_of, fastest, floors_of, points_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-SETTING = (
-    "pass", "dtype", "K", "V", "B", "H", "HK", "HV", "layout", "state_dtype", "initial_state",
-)  # fmt: skip
+# Everything of a problem but its T: its standard axes by name.
+SETTING = tuple(name for name in STANDARD if name != "T")
 PASS_NAMES = {"fwd": "forward", "bwd": "backward", "fwdbwd": "forward and backward", "decode": "decode"}
+# In the order in which a title has them.
+FACETS = ("pass", "dtype", "head dims", "shape")
 MOST_LINES = 12
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What the cases of a group have in common. Sizes may be absent from a damaged record and are then 0."""
+    """What the cases of a group have in common.
 
-    pass_: str
-    dtype: str
-    K: int
-    V: int
-    B: int
-    H: int
-    HK: int
-    HV: int
-    layout: str
-    state_dtype: str
-    initial_state: bool
+    axes: the standard axes of SETTING by name; a size that a damaged record lacks is 0
+    """
+
+    axes: Mapping[str, Any]
     mode: str
 
     @property
-    def heads(self) -> str:
-        """The head dims: `K 64`, or `K 64, V 128`."""
-        return f"K {self.K}" if self.K == self.V else f"K {self.K}, V {self.V}"
+    def pass_(self) -> str:
+        return self.axes["pass"]
+
+    @property
+    def dtype(self) -> str:
+        return self.axes["dtype"]
 
     @property
     def rest(self) -> str:
         """Everything that is neither pass, dtype, head dims nor mode."""
-        parts = [f"B {self.B}", f"H {self.H}"]
-        parts += [f"{name} {size}" for name, size in (("HK", self.HK), ("HV", self.HV)) if size != self.H]
-        parts += [] if self.layout == "dense" else [clean(self.layout)]
-        parts += [] if self.state_dtype == "float32" else [f"state {clean(self.state_dtype)}"]
-        return ", ".join(parts + (["initial state"] if self.initial_state else []))
+        return self.facets["shape"]
 
     @property
     def facets(self) -> dict[str, str]:
-        """What a reader selects by."""
-        dtype = clean(SHORT.get(self.dtype, self.dtype))
-        return {
-            "pass": clean(self.pass_),
-            "dtype": dtype,
-            "head dims": self.heads,
-            "shape": self.rest,
-            "timing": clean(self.mode),
-        }
+        """What a reader selects by: the labels of the standard axes, joined where they share a facet; the mode."""
+        labels: dict[str, list[str]] = {facet: [] for facet in FACETS}
+        for name in SETTING:
+            axis = STANDARD[name]
+            if text := axis.label(self.axes[name], self.axes):
+                labels.setdefault(axis.facet, []).append(clean(text))
+        return {facet: ", ".join(texts) for facet, texts in labels.items()} | {"timing": clean(self.mode)}
 
     @property
     def title(self) -> str:
@@ -131,15 +122,22 @@ def gather(rows: Sequence[Row]) -> list[Group]:
     static = by((row for row in known if row["kind"] == "static"), *SETTING)
     floors = {key: found for key, each in static.items() if (found := floors_of(each))}
     groups = [
-        Group(Setting(*key), tuple(points_of(each)), floors.get(key[:-1], ()), failures_of(each))
+        Group(_setting(key), tuple(points_of(each)), floors.get(key[:-1], ()), failures_of(each))
         for key, each in timed.items()
     ]
     covered = {key[:-1] for key in timed}
-    groups += [Group(Setting(*key, mode="static"), floors=found) for key, found in floors.items() if key not in covered]
+    groups += [Group(_setting((*key, "static")), floors=found) for key, found in floors.items() if key not in covered]
     return sorted(groups, key=lambda group: _rank(group.setting))
+
+
+def _setting(key: tuple[Any, ...]) -> Setting:
+    """The setting of the values of SETTING and a mode."""
+    *values, mode = key
+    return Setting(dict(zip(SETTING, values, strict=True)), mode)
 
 
 def _rank(setting: Setting) -> tuple[Any, ...]:
     passes = list(PASS_NAMES)
     order = passes.index(setting.pass_) if setting.pass_ in passes else len(passes)
-    return (order, setting.mode == "static", setting.dtype, setting.K, setting.V, setting.B, setting.H, setting.title)
+    sizes = [setting.axes[name] for name in ("K", "V", "B", "H")]
+    return (order, setting.mode == "static", setting.dtype, *sizes, setting.title)

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from suite.problem import SIZES, STANDARD
 from suite.reporting.data.groups import SETTING, Setting
 
 if TYPE_CHECKING:
@@ -17,11 +18,12 @@ FLAGS = {"timed": "bench", "check": "check", "static": "static"}
 
 def problem_words(setting: Setting, T: int) -> list[str]:
     """The flags that select one problem: shape, dtype, pass, layout, states."""
-    s = setting
-    return [
-        "--shape", f"B={s.B},T={T},H={s.H},HK={s.HK},HV={s.HV},K={s.K},V={s.V}", "--dtype", s.dtype, "--pass", s.pass_,
-        "--layout", s.layout, "--state-dtype", s.state_dtype, "--initial-state", "yes" if s.initial_state else "no",
-    ]  # fmt: skip
+    columns = {**setting.axes, "T": T}
+    words = ["--shape", ",".join(f"{name}={columns[name]}" for name in SIZES)]
+    for name, axis in STANDARD.items():
+        if axis.kind != "size":
+            words += [axis.flag, _value(columns[name])]
+    return words
 
 
 def named_words(flag: str, values: Mapping[str, Any]) -> list[str]:
@@ -46,7 +48,7 @@ def loads(argv: object) -> list[str]:
 
 def command(row: Row, argv: object = ()) -> str:
     """A line for a shell. row: a tidy one; argv: the run's command line, for the plug-ins that it loaded."""
-    setting = Setting(*(row[name] for name in SETTING), mode=row["mode"])
+    setting = Setting({name: row[name] for name in SETTING}, row["mode"])
     record: Mapping[str, Any] = row["record"]
     axes = {name[len("axis.") :]: value for name, value in record.items() if name.startswith("axis.")}
     words = ["subquad", FLAGS.get(row["kind"], "bench"), *loads(argv), "--op", row["operator"]]

@@ -63,7 +63,8 @@ def _of_panel(panel: Panel, count: int) -> list[str]:
 
 
 def _where(setting: Setting, T: int) -> str:
-    dims = f"K = V = {setting.K}" if setting.K == setting.V else f"K = {setting.K}, V = {setting.V}"
+    K, V = setting.axes["K"], setting.axes["V"]
+    dims = f"K = V = {K}" if K == V else f"K = {K}, V = {V}"
     return f"T = {T:,}, {dims}, {setting.facets['dtype']}, {PASS_NAMES.get(setting.pass_, clean(setting.pass_))}"
 
 

@@ -16,6 +16,7 @@ from suite.reporting.data.frame import Run, tidy
 from suite.reporting.data.groups import Group, gather
 from suite.store import create
 from suite.store.frames import frame_of
+from suite.store.schema import upgraded
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -173,7 +174,7 @@ TELEMETRY = ("sm_clock_mhz", "sm_clock_min_mhz", "memory_clock_mhz", "power_w", 
 
 def run_of(rows: list[dict[str, Any]], name: str = "example", **environment: Any) -> Run:
     """Rows as a run that needs no folder."""
-    return Run(name, frame_of(rows), ENVIRONMENT | environment, "0123456789ab")
+    return Run(name, frame_of([upgraded(dict(row)) for row in rows]), ENVIRONMENT | environment, "0123456789ab")
 
 
 def prepared(*runs: Run) -> tuple[list[Group], Styles]:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from suite.store.columns import OPTIONAL
 from suite.store.rules import fault
-from suite.store.schema import OPTIONAL
 from suite.telemetry.host import Host
 from suite.telemetry.nvml import Gpu
 from suite.telemetry.sampler import Sampler
