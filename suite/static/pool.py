@@ -10,6 +10,7 @@ What was answered before, and nothing has changed since, comes from the cache: t
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -48,6 +49,11 @@ class Item:
     key: Key
     T: int = 0
     answer: dict[str, Any] | None = None
+
+    @property
+    def name(self) -> str:
+        """OPERATOR/IMPLEMENTATION of its task."""
+        return f"{self.task.case.operator}/{self.task.case.implementation}"
 
     @property
     def place(self) -> Place:
@@ -130,8 +136,9 @@ def _serve_all(items: list[Item], terms: _Terms, step: Step) -> None:
 def _serve(queue: _Queue, terms: _Terms, step: Step) -> None:
     """One slot: a worker of one place at a time, replaced when the place changes or it dies."""
     worker: _Worker | None = None
+    item: Item | None = None
     try:
-        while (item := queue.take(worker.place if worker else None)) is not None:
+        while (item := queue.take(item)) is not None:
             if terms.budget.over:
                 item.answer = _OVER
                 continue
@@ -169,13 +176,28 @@ class _Queue:
 
     def __init__(self, items: Iterable[Item]) -> None:
         self._left = list(items)
+        self._served: Counter[str] = Counter()
         self._lock = threading.Lock()
 
-    def take(self, place: Place | None) -> Item | None:
-        """The next item, one of the same place first: starting a worker takes seconds."""
+    def take(self, last: Item | None) -> Item | None:
+        """The next item after `last`, or None.
+
+        One of the same place comes first, as starting a worker takes seconds; among those one of the same
+        implementation, as its kernels are compiled by now; then one of an implementation that no other slot is at.
+        """
         with self._lock:
-            same = next((i for i, item in enumerate(self._left) if item.place == place), 0)
-            return self._left.pop(same) if self._left else None
+            if last:
+                self._served[last.name] -= 1
+
+            def cost(item: Item) -> tuple[bool, bool, bool]:
+                same = last is not None and item.name == last.name
+                return last is not None and item.place != last.place, not same, self._served[item.name] > 0
+
+            if not self._left:
+                return None
+            taken = self._left.pop(min(range(len(self._left)), key=lambda i: cost(self._left[i])))
+            self._served[taken.name] += 1
+            return taken
 
     def finish(self, item: Item, step: Step) -> None:
         with self._lock:

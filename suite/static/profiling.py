@@ -34,9 +34,10 @@ _SEVERITY = ("compile_error", "over_limit")
 
 
 def profile(operator: Operator, implementation: Implementation, problem: Problem, tunables: Mapping[str, Value],
-            arch: str, *, gpu: str = "", all_configs: bool = False) -> Profile:  # fmt: skip
+            arch: str, *, gpu: str = "", all_configs: bool = False, counted: bool = True) -> Profile:  # fmt: skip
     """Profile one case in this process, which must use neither a GPU nor the interpreter.
 
+    counted: whether to look for the T at which issued traffic can be counted, Profile.counted_T
     What can not be captured is `unsupported` with the reason; a launch that does not compile or exceeds a limit decides
     the status. A peer must have been imported inside `pretending` for the same architecture.
     """
@@ -66,7 +67,7 @@ def profile(operator: Operator, implementation: Implementation, problem: Problem
             status, reason = _meaning(error, implementation)
             return replace(start, status=status, reason=reason)
         filled = _filled(start, recorder, returned, problem, target)
-        if not filled.launches:
+        if not counted or not filled.launches:
             return filled
         return replace(filled, counted_T=_counted_T(operator, implementation, problem, tunables, recorder))
 
@@ -107,7 +108,8 @@ def _run(operator: Operator, implementation: Implementation, problem: Problem, t
     with recorder.muted():
         call.prepare()
     # When the collector runs is chance; with it off, what is live at the peak is the host code's doing alone.
-    gc.collect()
+    if recorder.compiled:
+        gc.collect()
     gc.disable()
     try:
         with recorder:

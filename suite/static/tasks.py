@@ -32,6 +32,7 @@ class Task:
             "operator": case.operator, "implementation": case.implementation, "columns": case.problem.columns(),
             "axes": [list(pair) for pair in case.problem.axes], "tunables": [list(pair) for pair in case.tunables],
             "case_id": case.case_id, "arch": self.arch, "gpu": self.gpu, "all_configs": self.all_configs,
+            "issued": self.issued,
         }  # fmt: skip
 
 

@@ -48,7 +48,7 @@ class Worker:
 
         try:
             taken = profile(operator, implementation, problem, tunables, self.target.arch, gpu=self.target.name,
-                            all_configs=request["all_configs"])  # fmt: skip
+                            all_configs=request["all_configs"], counted=request["issued"])  # fmt: skip
         except PluginError as error:
             taken = Profile(request["case_id"], self.target.arch, "error", str(error))
         return {"profile": taken.to_dict()}

@@ -129,7 +129,8 @@ def _tidy(record: Row) -> Row:
     row |= {name: _number(record.get(name)) for name in FIGURES}
     row["launch"] = 0 if math.isnan(row["launch"]) else int(row["launch"])
     for name, axis in STANDARD.items():
-        row[name] = _axis(axis, record.get(name, axis.default))
+        absent = 0 if axis.kind == "size" and axis.required else axis.default
+        row[name] = _axis(axis, record.get(name, absent))
         if axis.follows and not row[name]:
             row[name] = row[axis.follows]
     tags = record.get("tags")

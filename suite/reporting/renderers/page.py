@@ -59,8 +59,8 @@ def page(content: Content) -> str:
     rows, runs, panels = content.rows, content.runs, content.panels
     drawn = [panel for panel in panels if panel.charts]
     environment = Environment(
-        loader=PackageLoader("suite.reporting", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
+        loader=PackageLoader("suite.reporting.renderers", "."), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     scripts = [get_plotlyjs(), _script()]
     cases = casedata.cases_of(rows)

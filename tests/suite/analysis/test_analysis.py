@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from suite.analysis.comparisons import contests
-from suite.analysis.entries import entries, problem_of
+from suite.analysis.entries import entries
 from suite.analysis.floors import standings
 from suite.analysis.losses import losses
 from suite.analysis.page import page
@@ -64,7 +64,7 @@ def test_the_best_tunable_of_each_side_counts() -> None:
 
     rows = [chunked("triton_chunk", 64, 3.0, "ours"), chunked("triton_chunk", 128, 2.0, "ours")]
     rows += [chunked("fla_chunk", 64, 5.0, "peer"), chunked("fla_chunk", 32, 4.0, "peer")]
-    assert len({problem_of(row) for row in rows}) == 1
+    assert len({row["problem_id"] for row in rows}) == 1
     [met] = contests(entries(rows))
     assert met.ratios == (2.0,)
 

@@ -74,6 +74,7 @@ def record(operator: str, implementation: str, T: int, **changes: Any) -> dict[s
     row = {
         "schema": "1.0", "kind": "timed", "mode": "warm-cpu", "device": "Example CPU", "launch": 0,
         "case_id": f"{operator}/{implementation}/B1_T{T}_H{H}_K{K}_V{K}_{dtype}_{pass_}",
+        "problem_id": f"{operator}/B1_T{T}_H{H}_K{K}_V{K}_{dtype}_{pass_}",
         "operator": operator, "implementation": implementation, "origin": "baseline",
         "tags": ["linear" if operator == "linear_attention" else "quadratic"],
         "B": 1, "T": T, "H": H, "HK": H, "HV": H, "K": K, "V": K, "dtype": dtype, "state_dtype": "float32",

@@ -13,7 +13,7 @@ def groups_of(*rows, runs=1):
 def test_operators_that_do_the_same_job_share_a_group_and_settings_do_not():
     rows = [record(op, "naive", 128, K=K) for op in ("softmax_attention", "linear_attention") for K in (64, 128)]
     found = groups_of(*rows)
-    assert [group.setting.K for group in found] == [64, 128]
+    assert [group.setting.axes["K"] for group in found] == [64, 128]
     assert [len(group.points) for group in found] == [2, 2]
 
 
@@ -51,7 +51,7 @@ def test_launches_become_their_median_with_the_widest_band():
 def test_an_own_axis_off_its_default_makes_a_line_of_its_own():
     default = record("a", "x", 128) | {"axis.causal": True}
     full = record("a", "x", 128) | {"axis.causal": False}
-    full["case_id"] += "_no-causal"
+    full["problem_id"] += "_no-causal"
     (group,) = groups_of(default, full)
     assert sorted(group.lines) == ["a/x", "a/x · no-causal"]
 

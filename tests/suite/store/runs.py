@@ -34,6 +34,7 @@ def record(name: str = "C64", **changes: Any) -> dict[str, Any]:
     )
     return {
         "case_id": f"retention/triton_chunk/B1_T64_H2_K8_V8_fp32_fwd_{name}",
+        "problem_id": "retention/B1_T64_H2_K8_V8_fp32_fwd",
         "kind": "timed", "mode": "warm-cpu", "device": "cpu", "launch": 0,
         "operator": "retention", "implementation": "triton_chunk", "origin": "ours", "tags": ["linear", "decay"],
         "B": 1, "T": 64, "H": 2, "HK": 2, "HV": 2, "K": 8, "V": 8,

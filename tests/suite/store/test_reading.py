@@ -11,7 +11,7 @@ import pytest
 
 import suite
 from suite.errors import StoreError
-from suite.store import Key, done_keys, load, open_for_append, read_environment, read_records
+from suite.store import SCHEMA, Key, done_keys, load, open_for_append, read_environment, read_records
 from suite.store.encoding import sealed
 from tests.suite.store.runs import change_environment, change_line, environment, failed, record, write_run
 
@@ -127,10 +127,10 @@ def test_newer_minor_and_unknown_fields_are_ignored(run):
 
 def test_a_newer_schema_asks_for_an_upgrade_and_for_nothing_to_be_deleted(run):
     change_line(run, 2, schema="2.0")
-    with pytest.raises(StoreError, match=r"schema 2\.0, newer than this reader's 1\.1; upgrade subquad") as raised:
+    with pytest.raises(StoreError, match=r"schema 2\.0, newer than this reader's 1\.2; upgrade subquad") as raised:
         read_records(run)
     change_environment(run, schema="2.0")
-    with pytest.raises(StoreError, match=r"schema 2\.0, newer than this reader's 1\.1; upgrade subquad") as other:
+    with pytest.raises(StoreError, match=r"schema 2\.0, newer than this reader's 1\.2; upgrade subquad") as other:
         read_environment(run)
     for each in (raised, other):
         assert not re.search("delete|restore|again", str(each.value))
@@ -145,7 +145,7 @@ def test_a_run_of_before_there_were_checksums_is_read_and_continued(run):
     assert [each["schema"] for each in read_records(run)] == ["1.0"] * 3
     with open_for_append(run) as writer:
         writer.append(read_records(run)[0] | {"launch": 7})
-    assert [each["schema"] for each in read_records(run)] == ["1.0"] * 3 + ["1.1"]
+    assert [each["schema"] for each in read_records(run)] == ["1.0"] * 3 + [SCHEMA]
     assert b'"crc"' in path.read_bytes().splitlines()[-1]
 
 
@@ -156,8 +156,8 @@ def test_a_run_of_before_there_were_checksums_is_read_and_continued(run):
         lambda line: line.replace(b',"crc"', b', "crc"'),
         lambda line: json.dumps(json.loads(line)).encode(),
         lambda line: re.sub(rb',"crc":"[0-9a-f]*"', b"", line),
-        lambda line: line.replace(b'"schema":"1.1"', b'"schema":"1.0"'),
-        lambda line: line.replace(b'"schema":"1.1"', b'"schema":"9.1"'),
+        lambda line: line.replace(f'"schema":"{SCHEMA}"'.encode(), b'"schema":"1.0"'),
+        lambda line: line.replace(f'"schema":"{SCHEMA}"'.encode(), b'"schema":"9.1"'),
     ],
 )
 def test_a_line_that_was_edited_is_named_and_says_how_to_go_on(run, edit):
@@ -263,7 +263,7 @@ def test_load_of_an_empty_run_has_the_key_columns(tmp_path):
 
 
 def test_fifty_thousand_records_are_read_in_seconds(run):
-    one = {"schema": "1.1", **record()}
+    one = {"schema": SCHEMA, **record()}
     copies = [sealed(one | {"launch": launch}) for launch in range(50_000)]
     (run / "records.jsonl").write_bytes(b"".join(copies))
     start = time.process_time()
