@@ -43,7 +43,7 @@ test-all: $(READY) needed-dev ## everything: the long proofs, and a short sweep 
 
 # Of each family the tests that reach most of its kernels: another compiler breaks a kernel whole, or not at all.
 test-triton: $(READY) needed-dev ## the tests that depend on the compiler: for another Triton on PYTHONPATH
-	$(INTERPRET) "interpret and not long" -k "segments_packed or decode or issued or (flash and packed) or (taylor and grouped)" $(INTERPRETED)
+	$(INTERPRET) "interpret and not long" -k "segments_packed or decode or issued or (naive_form and packed) or (taylor and grouped)" $(INTERPRETED)
 	$(PYTEST) -m "not interpret and not long" tests/suite/static
 
 # On a GPU, each in parts that end within BUDGET: run the command again to go on. GPU is the folder of the runs.
