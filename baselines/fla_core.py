@@ -26,9 +26,14 @@ os.environ.setdefault(SWITCH, OFF)
 def requirement(module: str) -> Requirement:
     """fla-core 0.6 with one of its modules, on its own kernels."""
     return Requirement(
-        module, "fla-core", ">=0.6,<0.7", "pip install 'fla-core>=0.6,<0.7' einops", extra="peers",
-        conflict=conflict, backend=backend,
-    )  # fmt: skip
+        module,
+        "fla-core",
+        ">=0.6,<0.7",
+        "pip install 'fla-core>=0.6,<0.7' einops",
+        extra="peers",
+        conflict=conflict,
+        backend=backend,
+    )
 
 
 def conflict() -> str | None:

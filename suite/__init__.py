@@ -25,9 +25,19 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "Axis", "Case", "Cost", "Implementation", "Operator", "Problem", "Requirement", "Target",
-    "load", "measure", "report", "target",
-]  # fmt: skip
+    "Axis",
+    "Case",
+    "Cost",
+    "Implementation",
+    "Operator",
+    "Problem",
+    "Requirement",
+    "Target",
+    "load",
+    "measure",
+    "report",
+    "target",
+]
 
 _LAZY = {"load": "suite.store", "measure": "suite.measuring", "report": "suite.reporting"}
 

@@ -86,18 +86,36 @@ def named(name: str, value: Value) -> str:
     return f"{name}-{value}"
 
 
-def standard(default: Value, *, kind: Kind, help: str, flag: str = "", values: tuple[str, ...] = (), follows: str = "",
-             token: Text | None = None, label: Text | None = None, facet: str = "shape",
-             since: str = "1.0") -> Any:  # fmt: skip
+def standard(
+    default: Value,
+    *,
+    kind: Kind,
+    help: str,
+    flag: str = "",
+    values: tuple[str, ...] = (),
+    follows: str = "",
+    token: Text | None = None,
+    label: Text | None = None,
+    facet: str = "shape",
+    since: str = "1.0",
+) -> Any:
     """A field of Problem that is a standard axis; arguments as in StandardAxis.
 
     Without `token` and `label` the axis stands in ids and titles where it is off its default, by its name. An axis that
     is added now needs `since`, the schema's next minor version.
     """
     given = {
-        "default": default, "kind": kind, "help": help, "flag": flag, "values": values, "follows": follows,
-        "token": token, "label": label, "facet": facet, "since": since,
-    }  # fmt: skip
+        "default": default,
+        "kind": kind,
+        "help": help,
+        "flag": flag,
+        "values": values,
+        "follows": follows,
+        "token": token,
+        "label": label,
+        "facet": facet,
+        "since": since,
+    }
     return dataclasses.field(default=default, metadata={_KEY: given})
 
 

@@ -38,8 +38,9 @@ STICKY = (
 # How a library says by an assertion or a NotImplementedError that it has no kernel for what it was asked.
 REFUSAL = re.compile(
     r"\bunsupported\b|\bnot (yet |currently )?(support|implement)|n't support|\bonly\b.*\bsupport|"
-    r"\bsupport(ed|s)?\b.*\bonly\b", re.IGNORECASE,
-)  # fmt: skip
+    r"\bsupport(ed|s)?\b.*\bonly\b",
+    re.IGNORECASE,
+)
 
 
 def classify(error: BaseException, implementation: Implementation | None = None) -> tuple[str, str]:

@@ -76,9 +76,15 @@ def ask(root: Path, *words: str, **variables: str) -> str:
     environment = {**os.environ, "LC_ALL": "C", "LANGUAGE": "", **variables}
     try:
         done = subprocess.run(
-            ["git", "-C", str(root), *words], capture_output=True, text=True, errors="surrogateescape", check=False,
-            timeout=TIMEOUT_S, env=environment, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+            ["git", "-C", str(root), *words],
+            capture_output=True,
+            text=True,
+            errors="surrogateescape",
+            check=False,
+            timeout=TIMEOUT_S,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+        )
     except FileNotFoundError as error:
         raise GitError("git is not installed; install it") from error
     except OSError as error:

@@ -159,9 +159,12 @@ def _overridden(sweep: Sweep, selection: Selection) -> Sweep:
     distinct = [shape for i, shape in enumerate(shapes) if shape not in shapes[:i]]
     kept = {axis: v for axis, v in sweep.values.items() if axis not in dropped}
     return replace(
-        sweep, values=kept | dict(selection.values), shapes=tuple(distinct),
-        axes={**sweep.axes, **selection.axes}, tunables={**sweep.tunables, **selection.tunables},
-    )  # fmt: skip
+        sweep,
+        values=kept | dict(selection.values),
+        shapes=tuple(distinct),
+        axes={**sweep.axes, **selection.axes},
+        tunables={**sweep.tunables, **selection.tunables},
+    )
 
 
 def _problems(operator: Operator, sweep: Sweep) -> Iterator[Problem]:
@@ -175,8 +178,9 @@ def _problems(operator: Operator, sweep: Sweep) -> Iterator[Problem]:
                 yield operator.complete(problem, dict(zip(own, chosen, strict=True)))
 
 
-def _cases(operator: Operator, problem: Problem, sweep: Sweep, skip: tuple[str, ...],
-           selection: Selection) -> Iterator[Case]:  # fmt: skip
+def _cases(
+    operator: Operator, problem: Problem, sweep: Sweep, skip: tuple[str, ...], selection: Selection
+) -> Iterator[Case]:
     if problem.pass_ not in operator.passes:
         return
     only, skipped = set(selection.implementations), {*skip, *selection.skip}

@@ -61,40 +61,74 @@ class Problem:
     """
 
     B: int = standard(1, kind="size", flag="--batch", help="sequences", **_always("B"))
-    T: int = standard(1024, kind="size", flag="--seq-len", facet="",
-                      help="tokens per sequence; the context length in decode", **_always("T"))  # fmt: skip
+    T: int = standard(
+        1024,
+        kind="size",
+        flag="--seq-len",
+        facet="",
+        help="tokens per sequence; the context length in decode",
+        **_always("T"),
+    )
     H: int = standard(1, kind="size", flag="--heads", help="heads of q", **_always("H"))
-    HK: int = standard(0, kind="size", follows="H", flag="--key-heads", help="heads of k; those of q by default",
-                       **_own_heads("HK"))  # fmt: skip
-    HV: int = standard(0, kind="size", follows="H", flag="--value-heads", help="heads of v; those of q by default",
-                       **_own_heads("HV"))  # fmt: skip
+    HK: int = standard(
+        0, kind="size", follows="H", flag="--key-heads", help="heads of k; those of q by default", **_own_heads("HK")
+    )
+    HV: int = standard(
+        0, kind="size", follows="H", flag="--value-heads", help="heads of v; those of q by default", **_own_heads("HV")
+    )
     K: int = standard(64, kind="size", facet="head dims", help="key dim", **_always("K"))
     V: int = standard(
-        0, kind="size", follows="K", facet="head dims", help="value dim; the key dim by default",
-        token=lambda value, _: f"V{value}", label=lambda value, axes: "" if value == axes["K"] else f"V {value}",
-    )  # fmt: skip
+        0,
+        kind="size",
+        follows="K",
+        facet="head dims",
+        help="value dim; the key dim by default",
+        token=lambda value, _: f"V{value}",
+        label=lambda value, axes: "" if value == axes["K"] else f"V {value}",
+    )
     dtype: str = standard(
-        "bfloat16", kind="dtype", flag="--dtype", facet="dtype", help="bf16, fp16, fp32 (or their long names)",
-        token=lambda value, _: _short(value), label=lambda value, _: _short(value),
-    )  # fmt: skip
+        "bfloat16",
+        kind="dtype",
+        flag="--dtype",
+        facet="dtype",
+        help="bf16, fp16, fp32 (or their long names)",
+        token=lambda value, _: _short(value),
+        label=lambda value, _: _short(value),
+    )
     pass_: str = standard(
-        "fwd", kind="name", flag="--pass", values=PASSES, facet="pass", help=", ".join(PASSES),
-        token=lambda value, _: value, label=lambda value, _: value,
-    )  # fmt: skip
+        "fwd",
+        kind="name",
+        flag="--pass",
+        values=PASSES,
+        facet="pass",
+        help=", ".join(PASSES),
+        token=lambda value, _: value,
+        label=lambda value, _: value,
+    )
     layout: str = standard(
-        "dense", kind="name", flag="--layout", help=f"dense, packed:{{{','.join(PACKED)}}}",
+        "dense",
+        kind="name",
+        flag="--layout",
+        help=f"dense, packed:{{{','.join(PACKED)}}}",
         token=lambda value, _: "" if value == "dense" else value.replace(":", "-"),
         label=lambda value, _: "" if value == "dense" else value,
-    )  # fmt: skip
+    )
     state_dtype: str = standard(
-        "float32", kind="dtype", flag="--state-dtype", help="dtype of recurrent states",
+        "float32",
+        kind="dtype",
+        flag="--state-dtype",
+        help="dtype of recurrent states",
         token=lambda value, _: "" if value == "float32" else f"state-{_short(value)}",
         label=lambda value, _: "" if value == "float32" else f"state {value}",
-    )  # fmt: skip
+    )
     initial_state: bool = standard(
-        False, kind="flag", flag="--initial-state", help="start from a state and return the last one",
-        token=lambda value, _: "h0" if value else "", label=lambda value, _: "initial state" if value else "",
-    )  # fmt: skip
+        False,
+        kind="flag",
+        flag="--initial-state",
+        help="start from a state and return the last one",
+        token=lambda value, _: "h0" if value else "",
+        label=lambda value, _: "initial state" if value else "",
+    )
     axes: tuple[tuple[str, Value], ...] = ()
 
     def __post_init__(self) -> None:
@@ -137,9 +171,11 @@ class Problem:
             name, axes = "the state", ("B", "H" if p.H >= p.HV else "HV", "K", "V")
         else:
             name, *axes = max(
-                ("q", "B", "T", "H", "K"), ("k", "B", "T", "HK", "K"), ("v", "B", "T", "HV", "V"),
+                ("q", "B", "T", "H", "K"),
+                ("k", "B", "T", "HK", "K"),
+                ("v", "B", "T", "HV", "V"),
                 key=lambda each: math.prod(getattr(p, axis) for axis in each[1:]),
-            )  # fmt: skip
+            )
         found = {axis: getattr(p, axis) for axis in axes}
         if (elements := math.prod(found.values())) > MOST_ELEMENTS:
             largest = max(found, key=lambda axis: found[axis])

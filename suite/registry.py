@@ -260,12 +260,22 @@ class Operator:
                 first = self.implementations[name].place
                 raise DiscoveryError(f"{self.name}/{name} is registered twice, at {first} and at {place}; rename one")
             made = Implementation(
-                name=name, origin=origin, fn=fn, operator=self.name, place=place,
-                tunables=dict(tunables or {}), devices=frozenset(devices), dtypes=frozenset(dtypes),
-                passes=frozenset(passes), requires=requires, supports=supports, flops_exec=flops_exec,
-                configuration=configuration, search=search,
+                name=name,
+                origin=origin,
+                fn=fn,
+                operator=self.name,
+                place=place,
+                tunables=dict(tunables or {}),
+                devices=frozenset(devices),
+                dtypes=frozenset(dtypes),
+                passes=frozenset(passes),
+                requires=requires,
+                supports=supports,
+                flops_exec=flops_exec,
+                configuration=configuration,
+                search=search,
                 deterministic=deterministic,
-            )  # fmt: skip
+            )
             _validate(made)
             self.implementations[name] = made
             return fn
@@ -289,8 +299,12 @@ class Operator:
         """The own axes that oracle and implementations are told, by name."""
         return {axis.name: problem.axis(axis.name) for axis in self.axes if not axis.drawn}
 
-    def cost_of(self, problem: Problem, implementation: Implementation | None = None,
-                tunables: Mapping[str, Value] | None = None) -> Cost:  # fmt: skip
+    def cost_of(
+        self,
+        problem: Problem,
+        implementation: Implementation | None = None,
+        tunables: Mapping[str, Value] | None = None,
+    ) -> Cost:
         """Cost of one call of the problem's pass, with an implementation's executed FLOPs where it serves it."""
         tunables = tunables or {}
         if problem.pass_ == "fwdbwd":

@@ -137,8 +137,9 @@ def _draw(operator: Operator, problem: Problem) -> _Drawn:
         raise DiscoveryError(f"the inputs of {operator.name} ({operator.place}) can not be drawn: {how}") from error
 
 
-def _problem(operator: Operator, pass_: str, way: tuple[Mapping[str, int], str, str], own: Choice,
-             standard: Mapping[str, Value]) -> Problem:  # fmt: skip
+def _problem(
+    operator: Operator, pass_: str, way: tuple[Mapping[str, int], str, str], own: Choice, standard: Mapping[str, Value]
+) -> Problem:
     sizes, dtype, state_dtype = way
     columns = {**sizes, "dtype": dtype, "state_dtype": state_dtype, "pass": pass_, **standard}
     if "layout" in standard:

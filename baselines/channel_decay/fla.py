@@ -28,9 +28,16 @@ def supports_chunk(problem: Problem, tunables: Mapping[str, Value]) -> str | Non
     return None
 
 
-def call(entry: Callable[..., Any], q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *gates: torch.Tensor,
-         initial_state: torch.Tensor | None, output_final_state: bool,
-         **options: Any) -> tuple[torch.Tensor, torch.Tensor | None]:  # fmt: skip
+def call(
+    entry: Callable[..., Any],
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    *gates: torch.Tensor,
+    initial_state: torch.Tensor | None,
+    output_final_state: bool,
+    **options: Any,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     """entry(q, k, v, *gates) with equal heads and an fp32 state -> (o in v's dtype, the final state in its dtype)."""
     heads = max(q.shape[2], v.shape[2])
     q, k, wide = (expand_heads(x, heads) for x in (q, k, v))
@@ -41,8 +48,15 @@ def call(entry: Callable[..., Any], q: torch.Tensor, k: torch.Tensor, v: torch.T
     return o.to(v.dtype), final
 
 
-def step(entry: Callable[..., Any], q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *gates: torch.Tensor,
-         state: torch.Tensor, **options: Any) -> torch.Tensor:  # fmt: skip
+def step(
+    entry: Callable[..., Any],
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    *gates: torch.Tensor,
+    state: torch.Tensor,
+    **options: Any,
+) -> torch.Tensor:
     """One token by a recurrent entry; the library returns a new state, and copying it back belongs to the step."""
     o, final = call(entry, q, k, v, *gates, initial_state=state, output_final_state=True, **options)
     assert final is not None

@@ -25,13 +25,23 @@ BLOCK = 16
 SMALLEST = -104.0
 
 
-def naive(q, k, v, g, *, u=None, scale: float, initial_state=None, output_final_state: bool = False,
-          cu_seqlens=None, cu_seqlens_cpu=None) -> Result:  # fmt: skip
+def naive(
+    q,
+    k,
+    v,
+    g,
+    *,
+    u=None,
+    scale: float,
+    initial_state=None,
+    output_final_state: bool = False,
+    cu_seqlens=None,
+    cu_seqlens_cpu=None,
+) -> Result:
     """All pairs at once: A_tj = s sum_c q_tc k_jc e^(R_tc - G_jc), multiplied in fp32; T x T x K lies in memory."""
     bounds = host_copy(cu_seqlens, cu_seqlens_cpu, q)
     if apart(q, bounds):
-        return _packed(naive, q, k, v, g, bounds, initial_state, output_final_state, u=u,
-                       scale=scale)  # fmt: skip
+        return _packed(naive, q, k, v, g, bounds, initial_state, output_final_state, u=u, scale=scale)
     dtype = v.dtype
     qf, kf, vf, gf = _heads_first(widen(q) * scale, widen(k), widen(v), widen(g))
     G, R = _sums(gf, u)
@@ -47,16 +57,27 @@ def naive(q, k, v, g, *, u=None, scale: float, initial_state=None, output_final_
     return o.transpose(1, 2).to(dtype), _like(S, initial_state)
 
 
-def chunked(q, k, v, g, *, u=None, scale: float, initial_state=None, output_final_state: bool = False,
-            cu_seqlens=None, cu_seqlens_cpu=None, chunk: int) -> Result:  # fmt: skip
+def chunked(
+    q,
+    k,
+    v,
+    g,
+    *,
+    u=None,
+    scale: float,
+    initial_state=None,
+    output_final_state: bool = False,
+    cu_seqlens=None,
+    cu_seqlens_cpu=None,
+    chunk: int,
+) -> Result:
     """All chunks at once, in blocks of 16 tokens; states are joined chunk by chunk, a few operations each.
 
     Products are in the dtype of the inputs, states and sums of gates in float32.
     """
     bounds = host_copy(cu_seqlens, cu_seqlens_cpu, q)
     if apart(q, bounds):
-        return _packed(chunked, q, k, v, g, bounds, initial_state, output_final_state, u=u,
-                       scale=scale, chunk=chunk)  # fmt: skip
+        return _packed(chunked, q, k, v, g, bounds, initial_state, output_final_state, u=u, scale=scale, chunk=chunk)
     dtype, T = v.dtype, q.shape[1]
     C = min(chunk, -(-T // BLOCK) * BLOCK)
     qc, kc, vc, gc = (_split(x, C) for x in _heads_first(q, k, v, g, first=False))
@@ -103,10 +124,20 @@ def chunk_flops(problem: Problem, tunables: Mapping[str, Value]) -> float:
     return factor * p.HS * total
 
 
-def _packed(form: Callable[..., Result], q, k, v, g, bounds, initial_state, output_final_state: bool,
-            **options) -> Result:  # fmt: skip
-    return per_sequence(form, q, k, v, g, cu_seqlens=bounds, initial_state=initial_state,
-                        output_final_state=output_final_state, **options)  # fmt: skip
+def _packed(
+    form: Callable[..., Result], q, k, v, g, bounds, initial_state, output_final_state: bool, **options
+) -> Result:
+    return per_sequence(
+        form,
+        q,
+        k,
+        v,
+        g,
+        cu_seqlens=bounds,
+        initial_state=initial_state,
+        output_final_state=output_final_state,
+        **options,
+    )
 
 
 def _heads_first(q, k, v, g, first: bool = True) -> tuple[torch.Tensor, ...]:

@@ -60,8 +60,21 @@ def split(x: torch.Tensor, C: int) -> torch.Tensor:
     return padded.unflatten(1, (-1, C)).permute(0, 3, 1, 2, 4).contiguous()
 
 
-def run(q, k, v, log_decay, *, beta=None, a=None, b=None, scale: float, initial_state=None,
-        output_final_state: bool = False, chunk: int = 64, dtype: torch.dtype):  # fmt: skip
+def run(
+    q,
+    k,
+    v,
+    log_decay,
+    *,
+    beta=None,
+    a=None,
+    b=None,
+    scale: float,
+    initial_state=None,
+    output_final_state: bool = False,
+    chunk: int = 64,
+    dtype: torch.dtype,
+):
     """q, k [B,T,H,K], v [B,T,HS,V], log_decay [B,T,HS,K], beta [B,T,HS] or a, b [B,T,HS,K] -> (o [B,T,HS,V], state).
 
     chunk is rounded up to a power of 2, and down to what holds T; dtype is that of the products, but for the

@@ -31,8 +31,17 @@ class Entry:
     name: str
     equal_heads: bool = False
 
-    def __call__(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, beta: torch.Tensor,
-                 log_decay: torch.Tensor | None, *, l2norm: bool, **options: Any) -> Result:  # fmt: skip
+    def __call__(
+        self,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        beta: torch.Tensor,
+        log_decay: torch.Tensor | None,
+        *,
+        l2norm: bool,
+        **options: Any,
+    ) -> Result:
         """o [B,T,HV,V] in v's dtype, and the state where asked for; k, v and beta may have a dimension of steps."""
         options |= {} if log_decay is None else {"g": log_decay}
         if k.ndim == 5:
@@ -45,8 +54,14 @@ class Entry:
         return o.to(v.dtype), final
 
 
-def register(operator: Operator, chunk: Entry, recurrent: Entry | None = None, *, gated: bool,
-             recurrent_passes: Collection[str] = SEQUENCE_PASSES) -> None:  # fmt: skip
+def register(
+    operator: Operator,
+    chunk: Entry,
+    recurrent: Entry | None = None,
+    *,
+    gated: bool,
+    recurrent_passes: Collection[str] = SEQUENCE_PASSES,
+) -> None:
     """Register fla_chunk, and fla_fused_recurrent and fla_step where the library has a recurrent entry.
 
     gated: whether the operator has a log_decay
@@ -63,40 +78,85 @@ def register(operator: Operator, chunk: Entry, recurrent: Entry | None = None, *
 
 def _in_chunks(entry: Entry) -> Callable[..., Result]:
     def fla_chunk(
-        q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, beta: torch.Tensor, log_decay: torch.Tensor | None = None,
-        *, steps: int | None = None, l2norm: bool = False, scale: float | None = None,
-        initial_state: torch.Tensor | None = None, output_final_state: bool = False,
-        cu_seqlens: torch.Tensor | None = None, cu_seqlens_cpu: torch.Tensor | None = None,
-    ) -> Result:  # fmt: skip
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        beta: torch.Tensor,
+        log_decay: torch.Tensor | None = None,
+        *,
+        steps: int | None = None,
+        l2norm: bool = False,
+        scale: float | None = None,
+        initial_state: torch.Tensor | None = None,
+        output_final_state: bool = False,
+        cu_seqlens: torch.Tensor | None = None,
+        cu_seqlens_cpu: torch.Tensor | None = None,
+    ) -> Result:
         """Shapes as in the specification; in chunks of 64."""
-        return entry(q, k, v, beta, log_decay, l2norm=l2norm, scale=scale, initial_state=initial_state,
-                     output_final_state=output_final_state, cu_seqlens=cu_seqlens,
-                     cu_seqlens_cpu=cu_seqlens_cpu)  # fmt: skip
+        return entry(
+            q,
+            k,
+            v,
+            beta,
+            log_decay,
+            l2norm=l2norm,
+            scale=scale,
+            initial_state=initial_state,
+            output_final_state=output_final_state,
+            cu_seqlens=cu_seqlens,
+            cu_seqlens_cpu=cu_seqlens_cpu,
+        )
 
     return fla_chunk
 
 
 def _token_by_token(entry: Entry) -> Callable[..., Result]:
     def fla_fused_recurrent(
-        q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, beta: torch.Tensor, log_decay: torch.Tensor | None = None,
-        *, l2norm: bool = False, scale: float | None = None, initial_state: torch.Tensor | None = None,
-        output_final_state: bool = False, cu_seqlens: torch.Tensor | None = None,
-    ) -> Result:  # fmt: skip
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        beta: torch.Tensor,
+        log_decay: torch.Tensor | None = None,
+        *,
+        l2norm: bool = False,
+        scale: float | None = None,
+        initial_state: torch.Tensor | None = None,
+        output_final_state: bool = False,
+        cu_seqlens: torch.Tensor | None = None,
+    ) -> Result:
         """Shapes as in the specification; one token at a time."""
-        return entry(q, k, v, beta, log_decay, l2norm=l2norm, scale=scale, initial_state=initial_state,
-                     output_final_state=output_final_state, cu_seqlens=cu_seqlens)  # fmt: skip
+        return entry(
+            q,
+            k,
+            v,
+            beta,
+            log_decay,
+            l2norm=l2norm,
+            scale=scale,
+            initial_state=initial_state,
+            output_final_state=output_final_state,
+            cu_seqlens=cu_seqlens,
+        )
 
     return fla_fused_recurrent
 
 
 def _one_token(entry: Entry) -> Callable[..., torch.Tensor]:
     def fla_step(
-        q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, beta: torch.Tensor, log_decay: torch.Tensor | None = None,
-        *, state: torch.Tensor, l2norm: bool = False, scale: float | None = None,
-    ) -> torch.Tensor:  # fmt: skip
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        beta: torch.Tensor,
+        log_decay: torch.Tensor | None = None,
+        *,
+        state: torch.Tensor,
+        l2norm: bool = False,
+        scale: float | None = None,
+    ) -> torch.Tensor:
         """One token -> o [B,1,HV,V]; the library returns a new state; copying it into `state` is part of the cost."""
-        o, final = entry(q, k, v, beta, log_decay, l2norm=l2norm, scale=scale, initial_state=state,
-                         output_final_state=True)  # fmt: skip
+        o, final = entry(
+            q, k, v, beta, log_decay, l2norm=l2norm, scale=scale, initial_state=state, output_final_state=True
+        )
         assert final is not None
         state.copy_(final)
         return o

@@ -34,24 +34,56 @@ LEAST_LOG = -110.0
 
 
 def naive(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, beta: torch.Tensor, log_decay: torch.Tensor | None = None, *,
-    steps: int | None = None, l2norm: bool = False, scale: float | None = None,
-    initial_state: torch.Tensor | None = None, output_final_state: bool = False,
-    cu_seqlens: torch.Tensor | None = None, cu_seqlens_cpu: torch.Tensor | None = None,
-) -> Result:  # fmt: skip
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    beta: torch.Tensor,
+    log_decay: torch.Tensor | None = None,
+    *,
+    steps: int | None = None,
+    l2norm: bool = False,
+    scale: float | None = None,
+    initial_state: torch.Tensor | None = None,
+    output_final_state: bool = False,
+    cu_seqlens: torch.Tensor | None = None,
+    cu_seqlens_cpu: torch.Tensor | None = None,
+) -> Result:
     """torch_chunk with each sequence as one chunk, and all products in float32."""
-    return torch_chunk(q, k, v, beta, log_decay, steps=steps, l2norm=l2norm, scale=scale, initial_state=initial_state,
-                       output_final_state=output_final_state, cu_seqlens=cu_seqlens, cu_seqlens_cpu=cu_seqlens_cpu,
-                       chunk=None, wide=True)  # fmt: skip
+    return torch_chunk(
+        q,
+        k,
+        v,
+        beta,
+        log_decay,
+        steps=steps,
+        l2norm=l2norm,
+        scale=scale,
+        initial_state=initial_state,
+        output_final_state=output_final_state,
+        cu_seqlens=cu_seqlens,
+        cu_seqlens_cpu=cu_seqlens_cpu,
+        chunk=None,
+        wide=True,
+    )
 
 
 def torch_chunk(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, beta: torch.Tensor, log_decay: torch.Tensor | None = None, *,
-    steps: int | None = None, l2norm: bool = False, scale: float | None = None,
-    initial_state: torch.Tensor | None = None, output_final_state: bool = False,
-    cu_seqlens: torch.Tensor | None = None, cu_seqlens_cpu: torch.Tensor | None = None,
-    chunk: int | None = CHUNKS[0], wide: bool = False,
-) -> Result:  # fmt: skip
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    beta: torch.Tensor,
+    log_decay: torch.Tensor | None = None,
+    *,
+    steps: int | None = None,
+    l2norm: bool = False,
+    scale: float | None = None,
+    initial_state: torch.Tensor | None = None,
+    output_final_state: bool = False,
+    cu_seqlens: torch.Tensor | None = None,
+    cu_seqlens_cpu: torch.Tensor | None = None,
+    chunk: int | None = CHUNKS[0],
+    wide: bool = False,
+) -> Result:
     """q [B,T,H,K], k [B,T,n,H,K], v [B,T,n,HV,V], beta [B,T,n,HV], log_decay [B,T,HV] -> o [B,T,HV,V], S [N,HV,K,V].
 
     The dimension of n = `steps` may be left out where it is 1. chunk counts steps, None takes the sequence as one;
@@ -60,8 +92,14 @@ def torch_chunk(
     """
     _check_steps(k, steps)
     gates = (beta,) if log_decay is None else (beta, log_decay)
-    options: dict[str, Any] = {"chunk": chunk, "l2norm": l2norm, "scale": scale, "wide": wide,
-                               "initial_state": initial_state, "output_final_state": output_final_state}  # fmt: skip
+    options: dict[str, Any] = {
+        "chunk": chunk,
+        "l2norm": l2norm,
+        "scale": scale,
+        "wide": wide,
+        "initial_state": initial_state,
+        "output_final_state": output_final_state,
+    }
     bounds = host_copy(cu_seqlens, cu_seqlens_cpu, q)
     if not apart(q, bounds):
         return _dense(q, k, v, *gates, **options)
@@ -76,9 +114,20 @@ def _check_steps(k: torch.Tensor, steps: int | None) -> None:
         raise UsageError(f"steps = {steps} where k is {tuple(k.shape)}; give steps = {found}")
 
 
-def _dense(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, beta: torch.Tensor,
-           log_decay: torch.Tensor | None = None, *, chunk: int | None, l2norm: bool, scale: float | None,
-           initial_state: torch.Tensor | None, output_final_state: bool, wide: bool) -> Result:  # fmt: skip
+def _dense(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    beta: torch.Tensor,
+    log_decay: torch.Tensor | None = None,
+    *,
+    chunk: int | None,
+    l2norm: bool,
+    scale: float | None,
+    initial_state: torch.Tensor | None,
+    output_final_state: bool,
+    wide: bool,
+) -> Result:
     dtype, T = v.dtype, q.shape[1]
     q, k, v, b, g = _rows(q, k, v, beta, log_decay, l2norm, wide)
     rows = q.shape[1]
@@ -111,8 +160,15 @@ def _dense(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, beta: torch.Tensor
     return o[:, rows // T - 1 :: rows // T].to(dtype), (S.to(final_dtype) if output_final_state else None)
 
 
-def _rows(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, beta: torch.Tensor, log_decay: torch.Tensor | None,
-          l2norm: bool, wide: bool) -> tuple[torch.Tensor, ...]:  # fmt: skip
+def _rows(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    beta: torch.Tensor,
+    log_decay: torch.Tensor | None,
+    l2norm: bool,
+    wide: bool,
+) -> tuple[torch.Tensor, ...]:
     """q, k, v with equal heads, beta and the log decay in float32, a row a step; rows between are 0."""
     k, v, beta = with_steps(k, v, beta)
     n, heads = k.shape[2], v.shape[3]
@@ -134,9 +190,17 @@ def _split(x: torch.Tensor, C: int) -> torch.Tensor:
 
 
 def torch_step(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, beta: torch.Tensor, log_decay: torch.Tensor | None = None, *,
-    state: torch.Tensor, steps: int | None = None, l2norm: bool = False, scale: float | None = None,
-) -> torch.Tensor:  # fmt: skip
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    beta: torch.Tensor,
+    log_decay: torch.Tensor | None = None,
+    *,
+    state: torch.Tensor,
+    steps: int | None = None,
+    l2norm: bool = False,
+    scale: float | None = None,
+) -> torch.Tensor:
     """One token with its steps: shapes as above with T = 1 -> o [B,1,HV,V]; `state` [B,HV,K,V] is updated in place."""
     _check_steps(k, steps)
     dtype, s = v.dtype, q.shape[-1] ** -0.5 if scale is None else scale

@@ -29,8 +29,9 @@ LOWEST = -1e3
 LEAST_FORGET = -1e5
 
 
-def decays(input_gate: torch.Tensor, forget_gate: torch.Tensor, gate: str,
-           m: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:  # fmt: skip
+def decays(
+    input_gate: torch.Tensor, forget_gate: torch.Tensor, gate: str, m: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
     """(log f', i', m) [B,T,HS] float64 of gates [B,T,HS], m None with the sigmoid gate.
 
     m [B,HS] is the stabiliser before the first token, or None. It carries no gradient.
@@ -60,18 +61,51 @@ def divided(numerator: torch.Tensor, total: torch.Tensor, m: torch.Tensor) -> to
     return (widen(numerator) / torch.maximum(widen(total).abs(), floor)[..., None]).to(numerator.dtype)
 
 
-def run(decayed: Callable[..., Any], q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, input_gate: torch.Tensor,
-        forget_gate: torch.Tensor, *, gate: str, initial_state: State | None, output_final_state: bool,
-        cu_seqlens: torch.Tensor | None, cu_seqlens_cpu: torch.Tensor | None,
-        **options: Any) -> tuple[torch.Tensor, State | None]:  # fmt: skip
+def run(
+    decayed: Callable[..., Any],
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    input_gate: torch.Tensor,
+    forget_gate: torch.Tensor,
+    *,
+    gate: str,
+    initial_state: State | None,
+    output_final_state: bool,
+    cu_seqlens: torch.Tensor | None,
+    cu_seqlens_cpu: torch.Tensor | None,
+    **options: Any,
+) -> tuple[torch.Tensor, State | None]:
     """mLSTM by a function of baselines/scalar_decay, called as decayed(q, k, v, log_decay, initial_state=…, …)."""
     bounds = host_copy(cu_seqlens, cu_seqlens_cpu, q)
     if apart(q, bounds):
-        return per_sequence(_one, q, k, v, input_gate, forget_gate, cu_seqlens=bounds, initial_state=initial_state,
-                            output_final_state=output_final_state, nothing=NOTHING, decayed=decayed, gate=gate,
-                            **options)  # fmt: skip
-    return _one(q, k, v, input_gate, forget_gate, decayed=decayed, gate=gate, initial_state=initial_state,
-                output_final_state=output_final_state, **options)  # fmt: skip
+        return per_sequence(
+            _one,
+            q,
+            k,
+            v,
+            input_gate,
+            forget_gate,
+            cu_seqlens=bounds,
+            initial_state=initial_state,
+            output_final_state=output_final_state,
+            nothing=NOTHING,
+            decayed=decayed,
+            gate=gate,
+            **options,
+        )
+    return _one(
+        q,
+        k,
+        v,
+        input_gate,
+        forget_gate,
+        decayed=decayed,
+        gate=gate,
+        initial_state=initial_state,
+        output_final_state=output_final_state,
+        **options,
+    )
 
 
 def _one(q, k, v, input_gate, forget_gate, *, decayed, gate, initial_state, output_final_state, **options):

@@ -21,9 +21,13 @@ from suite.problem import Value
 
 # Its kernels use block pointers, which Triton 3.9 has no more.
 PACKAGE = Requirement(
-    "mlstm_kernels", "mlstm_kernels", ">=2,<3", "pip install 'mlstm_kernels>=2,<3' einops", extra="peers-wheels",
+    "mlstm_kernels",
+    "mlstm_kernels",
+    ">=2,<3",
+    "pip install 'mlstm_kernels>=2,<3' einops",
+    extra="peers-wheels",
     triton="<3.9",
-)  # fmt: skip
+)
 HALVES = ("bfloat16", "float16")
 CHUNKS = (128, 64, 256)
 BLOCK = 64
@@ -57,14 +61,27 @@ def _scaled(q: torch.Tensor, scale: float | None) -> torch.Tensor:
 
 # float32 is left out: its tl.dot multiplies float32 in TF32, which float32's error limit does not allow.
 @mlstm.implementation(
-    "tfla_chunk", origin="peer", devices={"cuda"}, dtypes=HALVES, tunables={"chunk": CHUNKS}, requires=PACKAGE,
+    "tfla_chunk",
+    origin="peer",
+    devices={"cuda"},
+    dtypes=HALVES,
+    tunables={"chunk": CHUNKS},
+    requires=PACKAGE,
     supports=supports,
-)  # fmt: skip
+)
 def tfla_chunk(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, input_gate: torch.Tensor, forget_gate: torch.Tensor, *,
-    gate: str = EXP, scale: float | None = None, initial_state: State | None = None, output_final_state: bool = False,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    input_gate: torch.Tensor,
+    forget_gate: torch.Tensor,
+    *,
+    gate: str = EXP,
+    scale: float | None = None,
+    initial_state: State | None = None,
+    output_final_state: bool = False,
     chunk: int = 128,
-) -> tuple[torch.Tensor, State | None]:  # fmt: skip
+) -> tuple[torch.Tensor, State | None]:
     """q [B,T,H,K], k [B,T,HK,K], v [B,T,HV,V], gates [B,T,HS] -> (o [B,T,HS,V], state or None) by xl_chunk."""
     from mlstm_kernels.torch.chunkwise.triton_xl_chunk import (  # pyright: ignore[reportMissingImports]
         mlstm_chunkwise__xl_chunk,
@@ -96,9 +113,15 @@ def tfla_chunk(
     "tfla_step", origin="peer", passes={"decode"}, devices={"cuda"}, requires=PACKAGE, supports=supports
 )
 def tfla_step(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, input_gate: torch.Tensor, forget_gate: torch.Tensor, *,
-    state: State, scale: float | None = None,
-) -> torch.Tensor:  # fmt: skip
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    input_gate: torch.Tensor,
+    forget_gate: torch.Tensor,
+    *,
+    state: State,
+    scale: float | None = None,
+) -> torch.Tensor:
     """q [B,1,H,K], k [B,1,HK,K], v [B,1,HV,V], gates [B,1,HS] -> o [B,1,HS,V], with the exponential gate.
 
     The package returns a new state; copying it into `state` belongs to the cost of a step that updates in place.

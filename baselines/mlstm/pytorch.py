@@ -21,37 +21,86 @@ from kernels.mlstm.spec import EXP, mlstm
 
 @mlstm.implementation("naive", origin="baseline", flops_exec=square_flops)
 def naive(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, input_gate: torch.Tensor, forget_gate: torch.Tensor, *,
-    gate: str = EXP, scale: float | None = None, initial_state: State | None = None, output_final_state: bool = False,
-    cu_seqlens: torch.Tensor | None = None, cu_seqlens_cpu: torch.Tensor | None = None,
-) -> tuple[torch.Tensor, State | None]:  # fmt: skip
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    input_gate: torch.Tensor,
+    forget_gate: torch.Tensor,
+    *,
+    gate: str = EXP,
+    scale: float | None = None,
+    initial_state: State | None = None,
+    output_final_state: bool = False,
+    cu_seqlens: torch.Tensor | None = None,
+    cu_seqlens_cpu: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, State | None]:
     """q [B,T,H,K], k [B,T,HK,K], v [B,T,HV,V], gates [B,T,HS] -> (o [B,T,HS,V], state or None); products in float32."""
-    o, final = run(decayed_naive, widen(q), widen(k), widen(v), input_gate, forget_gate, gate=gate, scale=scale,
-                   initial_state=initial_state, output_final_state=output_final_state, cu_seqlens=cu_seqlens,
-                   cu_seqlens_cpu=cu_seqlens_cpu)  # fmt: skip
+    o, final = run(
+        decayed_naive,
+        widen(q),
+        widen(k),
+        widen(v),
+        input_gate,
+        forget_gate,
+        gate=gate,
+        scale=scale,
+        initial_state=initial_state,
+        output_final_state=output_final_state,
+        cu_seqlens=cu_seqlens,
+        cu_seqlens_cpu=cu_seqlens_cpu,
+    )
     return o.to(v.dtype), final
 
 
 @mlstm.implementation("torch_chunk", origin="baseline", tunables={"chunk": (64, 32, 128, 256)}, flops_exec=chunk_flops)
 def torch_chunk(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, input_gate: torch.Tensor, forget_gate: torch.Tensor, *,
-    gate: str = EXP, scale: float | None = None, initial_state: State | None = None, output_final_state: bool = False,
-    cu_seqlens: torch.Tensor | None = None, cu_seqlens_cpu: torch.Tensor | None = None, chunk: int = 64,
-) -> tuple[torch.Tensor, State | None]:  # fmt: skip
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    input_gate: torch.Tensor,
+    forget_gate: torch.Tensor,
+    *,
+    gate: str = EXP,
+    scale: float | None = None,
+    initial_state: State | None = None,
+    output_final_state: bool = False,
+    cu_seqlens: torch.Tensor | None = None,
+    cu_seqlens_cpu: torch.Tensor | None = None,
+    chunk: int = 64,
+) -> tuple[torch.Tensor, State | None]:
     """q [B,T,H,K], k [B,T,HK,K], v [B,T,HV,V], gates [B,T,HS] -> (o [B,T,HS,V], state or None), all chunks at once.
 
     Products are in the dtype of the inputs, as tensor cores want them.
     """
-    return run(decayed_chunk, q, k, v, input_gate, forget_gate, gate=gate, scale=scale, chunk=chunk,
-               initial_state=initial_state, output_final_state=output_final_state, cu_seqlens=cu_seqlens,
-               cu_seqlens_cpu=cu_seqlens_cpu)  # fmt: skip
+    return run(
+        decayed_chunk,
+        q,
+        k,
+        v,
+        input_gate,
+        forget_gate,
+        gate=gate,
+        scale=scale,
+        chunk=chunk,
+        initial_state=initial_state,
+        output_final_state=output_final_state,
+        cu_seqlens=cu_seqlens,
+        cu_seqlens_cpu=cu_seqlens_cpu,
+    )
 
 
 @mlstm.implementation("torch_step", origin="baseline", passes={"decode"})
 def torch_step(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, input_gate: torch.Tensor, forget_gate: torch.Tensor, *,
-    state: State, gate: str = EXP, scale: float | None = None,
-) -> torch.Tensor:  # fmt: skip
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    input_gate: torch.Tensor,
+    forget_gate: torch.Tensor,
+    *,
+    state: State,
+    gate: str = EXP,
+    scale: float | None = None,
+) -> torch.Tensor:
     """q [B,1,H,K], k [B,1,HK,K], v [B,1,HV,V], gates [B,1,HS] -> o [B,1,HS,V]; the state is updated in place."""
     C, n, m = state if isinstance(state, tuple) else (state, None, None)
     log_f, weight, m_after = decays(input_gate, forget_gate, gate, m)

@@ -22,10 +22,18 @@ GROUP = 16
 
 
 def torch_chunk(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, log_decay: torch.Tensor, *, scale: float | None = None,
-    initial_state: torch.Tensor | None = None, output_final_state: bool = False,
-    cu_seqlens: torch.Tensor | None = None, cu_seqlens_cpu: torch.Tensor | None = None, chunk: int = 64,
-) -> tuple[torch.Tensor, torch.Tensor | None]:  # fmt: skip
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    log_decay: torch.Tensor,
+    *,
+    scale: float | None = None,
+    initial_state: torch.Tensor | None = None,
+    output_final_state: bool = False,
+    cu_seqlens: torch.Tensor | None = None,
+    cu_seqlens_cpu: torch.Tensor | None = None,
+    chunk: int = 64,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     """q [B,T,H,K], k [B,T,HK,K], v [B,T,HV,V], log_decay [HS] or [B,T,HS] -> (o [B,T,HS,V], S [N,HS,K,V] or None).
 
     A sequence shorter than a chunk is one chunk of its length; packed sequences are run one after the other.
@@ -34,8 +42,18 @@ def torch_chunk(
     log_decay = a_token(log_decay, q, heads)
     bounds = host_copy(cu_seqlens, cu_seqlens_cpu, q)
     if apart(q, bounds):
-        o, final = per_sequence(torch_chunk, q, k, v, log_decay, cu_seqlens=bounds, scale=scale, chunk=chunk,
-                                initial_state=initial_state, output_final_state=output_final_state)  # fmt: skip
+        o, final = per_sequence(
+            torch_chunk,
+            q,
+            k,
+            v,
+            log_decay,
+            cu_seqlens=bounds,
+            scale=scale,
+            chunk=chunk,
+            initial_state=initial_state,
+            output_final_state=output_final_state,
+        )
         assert not isinstance(final, tuple)
         return o, final
     dtype, s = q.dtype, q.shape[-1] ** -0.5 if scale is None else scale

@@ -41,16 +41,18 @@ def supports_gated_chunk(problem: Problem, tunables: Mapping[str, Value]) -> str
     return supports_chunk(problem, tunables)
 
 
-def called(entry: Callable[..., Any], q: torch.Tensor, k: torch.Tensor, v: torch.Tensor,
-           **options: Any) -> tuple[torch.Tensor, torch.Tensor | None]:  # fmt: skip
+def called(
+    entry: Callable[..., Any], q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **options: Any
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     """An entry of the library on equal heads: (o [B,T,HS,V] in v's dtype, S [N,HS,K,V] or None)."""
     heads = max(q.shape[2], v.shape[2])
     o, final = entry(*(expand_heads(x, heads) for x in (q, k, v)), **options)
     return o.to(v.dtype), final
 
 
-def stepped(entry: Callable[..., Any], q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, state: torch.Tensor,
-            **options: Any) -> torch.Tensor:  # fmt: skip
+def stepped(
+    entry: Callable[..., Any], q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, state: torch.Tensor, **options: Any
+) -> torch.Tensor:
     """A recurrent entry on one token. The library returns a new state; copying it into `state` belongs to the cost."""
     o, final = called(entry, q, k, v, initial_state=state, output_final_state=True, **options)
     assert final is not None

@@ -16,17 +16,33 @@ from kernels.common.packed import apart, host_copy, per_sequence
 
 
 def naive(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, log_decay: torch.Tensor, *, scale: float | None = None,
-    initial_state: torch.Tensor | None = None, output_final_state: bool = False,
-    cu_seqlens: torch.Tensor | None = None, cu_seqlens_cpu: torch.Tensor | None = None,
-) -> tuple[torch.Tensor, torch.Tensor | None]:  # fmt: skip
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    log_decay: torch.Tensor,
+    *,
+    scale: float | None = None,
+    initial_state: torch.Tensor | None = None,
+    output_final_state: bool = False,
+    cu_seqlens: torch.Tensor | None = None,
+    cu_seqlens_cpu: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     """q [B,T,H,K], k [B,T,HK,K], v [B,T,HV,V], log_decay [HS] or [B,T,HS] -> (o [B,T,HS,V], S [N,HS,K,V] or None)."""
     heads = max(q.shape[2], v.shape[2])
     log_decay = a_token(log_decay, q, heads)
     bounds = host_copy(cu_seqlens, cu_seqlens_cpu, q)
     if apart(q, bounds):
-        o, final = per_sequence(naive, q, k, v, log_decay, cu_seqlens=bounds, scale=scale, initial_state=initial_state,
-                                output_final_state=output_final_state)  # fmt: skip
+        o, final = per_sequence(
+            naive,
+            q,
+            k,
+            v,
+            log_decay,
+            cu_seqlens=bounds,
+            scale=scale,
+            initial_state=initial_state,
+            output_final_state=output_final_state,
+        )
         assert not isinstance(final, tuple)
         return o, final
     # [B, HS, T, D]

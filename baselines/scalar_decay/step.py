@@ -13,9 +13,14 @@ from kernels.common.heads import expand_heads
 
 
 def torch_step(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, log_decay: torch.Tensor, *, state: torch.Tensor,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    log_decay: torch.Tensor,
+    *,
+    state: torch.Tensor,
     scale: float | None = None,
-) -> torch.Tensor:  # fmt: skip
+) -> torch.Tensor:
     """q [B,1,H,K], k [B,1,HK,K], v [B,1,HV,V], log_decay [HS] or [B,1,HS] -> o [B,1,HS,V].
 
     state [B,HS,K,V] is updated in place.

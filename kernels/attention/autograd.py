@@ -13,8 +13,19 @@ from kernels.common.packed import packing, without_tokens
 from suite.errors import UsageError, unknown
 
 
-def flash_attention(q, k, v, *, causal: bool, window: int = 0, dilation: int = 1, scale: float | None = None,
-                    cu_seqlens=None, cu_seqlens_cpu=None, loads: str = AUTO):  # fmt: skip
+def flash_attention(
+    q,
+    k,
+    v,
+    *,
+    causal: bool,
+    window: int = 0,
+    dilation: int = 1,
+    scale: float | None = None,
+    cu_seqlens=None,
+    cu_seqlens_cpu=None,
+    loads: str = AUTO,
+):
     """q [B,T,H,K], k [B,T,HK,K], v [B,T,HK,V] -> o [B,T,H,V] in q's dtype; H is a multiple of HK.
 
     window, dilation, loads: see shape.py; cu_seqlens [N+1] cuts the tokens of B = 1 into sequences, cu_seqlens_cpu is

@@ -85,8 +85,19 @@ def hidden(b_s, queries, keys, length, window, CAUSAL: tl.constexpr, WINDOWED: t
 
 
 @triton.jit
-def load_tile(x, sequence, head, start, length, STRIDE: tl.constexpr, SIZE: tl.constexpr, D: tl.constexpr,
-              BD: tl.constexpr, RAGGED: tl.constexpr, LOADS: tl.constexpr):  # fmt: skip
+def load_tile(
+    x,
+    sequence,
+    head,
+    start,
+    length,
+    STRIDE: tl.constexpr,
+    SIZE: tl.constexpr,
+    D: tl.constexpr,
+    BD: tl.constexpr,
+    RAGGED: tl.constexpr,
+    LOADS: tl.constexpr,
+):
     """Positions start .. start + SIZE of one head [SIZE, BD]; zero beyond D columns and, where RAGGED, beyond `length`.
 
     x: the head's first element, or a descriptor of [sequences, heads, T, D]

@@ -49,15 +49,35 @@ def backward(call: Call, q, k, v, o, lse, do) -> tuple[torch.Tensor, torch.Tenso
     at = plan(call.shape, DQ)
     read, factor = _reader(call.shape, at), call.scale * LOG2E
     flash_bwd_dq_kernel[(at.programs,)](
-        read(q, own=True), read(k), read(v), o, read(do, own=True), lse, dq, delta, call.cu_seqlens, call.scale, factor,
+        read(q, own=True),
+        read(k),
+        read(v),
+        o,
+        read(do, own=True),
+        lse,
+        dq,
+        delta,
+        call.cu_seqlens,
+        call.scale,
+        factor,
         **_options(q, call, at),
-    )  # fmt: skip
+    )
     at = plan(call.shape, DK_DV)
     read = _reader(call.shape, at)
     flash_bwd_dk_dv_kernel[(at.programs,)](
-        read(q), read(k, own=True), read(v, own=True), read(do), lse, delta, dk, dv, call.cu_seqlens, call.scale,
-        factor, **_options(q, call, at, keys=True),
-    )  # fmt: skip
+        read(q),
+        read(k, own=True),
+        read(v, own=True),
+        read(do),
+        lse,
+        delta,
+        dk,
+        dv,
+        call.cu_seqlens,
+        call.scale,
+        factor,
+        **_options(q, call, at, keys=True),
+    )
     return dq, dk, dv
 
 

@@ -49,8 +49,11 @@ def of_problem(problem: Problem, loads: str, *, causal: bool, window: int = 0, d
     """The shape that a problem's sequence passes are planned for."""
     p, bounds = problem, problem.cu_seqlens
     longest = p.T if bounds is None else max(b - a for a, b in pairwise(bounds))
-    return settled(Shape(p.N, longest, p.B * p.T, p.H, p.HK, p.K, p.V, p.dtype, bounds is not None, causal, window,
-                         dilation, loads))  # fmt: skip
+    return settled(
+        Shape(
+            p.N, longest, p.B * p.T, p.H, p.HK, p.K, p.V, p.dtype, bounds is not None, causal, window, dilation, loads
+        )
+    )
 
 
 def settled(shape: Shape) -> Shape:

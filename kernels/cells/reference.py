@@ -69,8 +69,9 @@ class Cell:
             inputs["state" if p.pass_ == "decode" else "initial_state"] = self.given(made)
         return inputs
 
-    def recurrence(self, x, w_ih, w_hh, b_ih, b_hh, *, initial_state: State | None = None,
-                   output_final_state: bool = False) -> tuple[torch.Tensor, State | None]:  # fmt: skip
+    def recurrence(
+        self, x, w_ih, w_hh, b_ih, b_hh, *, initial_state: State | None = None, output_final_state: bool = False
+    ) -> tuple[torch.Tensor, State | None]:
         """One token at a time: x [B,T,HS,V] -> o [B,T,HS,V], and the state, [B,HS,V] each."""
         flat, heads = x.flatten(2), x.shape[2:]
         states = (torch.zeros_like(flat[:, 0]),) * self.states

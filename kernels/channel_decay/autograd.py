@@ -13,9 +13,20 @@ from kernels.common.packed import packing, room, without_tokens
 from suite.errors import UsageError
 
 
-def chunk_channel_decay(q, k, v, log_decay, *, u=None, scale: float | None, initial_state=None,
-                        output_final_state: bool = False, cu_seqlens=None, cu_seqlens_cpu=None,
-                        chunk: int):  # fmt: skip
+def chunk_channel_decay(
+    q,
+    k,
+    v,
+    log_decay,
+    *,
+    u=None,
+    scale: float | None,
+    initial_state=None,
+    output_final_state: bool = False,
+    cu_seqlens=None,
+    cu_seqlens_cpu=None,
+    chunk: int,
+):
     """q [B,T,H,K], k [B,T,HK,K], v [B,T,HV,V], log_decay [B,T,HS,K] -> (o [B,T,HS,V] in v's dtype, the state or None).
 
     k None: 1 - exp(log_decay). u [HS,K]: the bonus of a token's own key, with which the state is read before it decays.

@@ -25,8 +25,9 @@ from kernels.scalar_decay.device import load_rows, load_state, store_rows, store
 
 
 @triton.jit
-def step(dS, q, g, v, do, scale, EXCLUSIVE: tl.constexpr, BT: tl.constexpr, WIDE: tl.constexpr,
-         PRECISION: tl.constexpr):  # fmt: skip
+def step(
+    dS, q, g, v, do, scale, EXCLUSIVE: tl.constexpr, BT: tl.constexpr, WIDE: tl.constexpr, PRECISION: tl.constexpr
+):
     """(dk [BT, BK] without own terms, v_t . do_t [BT], dS before the tile) of dS [BV, BK] after it and its tokens."""
     rows = tl.arange(0, BT)
     total = total_of(g)
@@ -81,12 +82,45 @@ def with_own(q, k, g, u, bonus, dq, dk, dg, own, DERIVED: tl.constexpr):
 
 @triton.jit
 def sweep_dk(
-    part, h, n, order, slot, low, high, q, k, v, g, u, do, dq, dk, dg, du, dS_start, dS_end, checkpoints, cu_seqlens,
-    scale, T, segment,
-    H: tl.constexpr, HK: tl.constexpr, HV: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
-    BT: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, SEGMENTED: tl.constexpr, INTERVAL: tl.constexpr,
-    STAGES: tl.constexpr, WIDE: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
+    part,
+    h,
+    n,
+    order,
+    slot,
+    low,
+    high,
+    q,
+    k,
+    v,
+    g,
+    u,
+    do,
+    dq,
+    dk,
+    dg,
+    du,
+    dS_start,
+    dS_end,
+    checkpoints,
+    cu_seqlens,
+    scale,
+    T,
+    segment,
+    H: tl.constexpr,
+    HK: tl.constexpr,
+    HV: tl.constexpr,
+    HS: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    SEGMENTED: tl.constexpr,
+    INTERVAL: tl.constexpr,
+    STAGES: tl.constexpr,
+    WIDE: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
     """dk_j = diag(e^(E - G_j)) dS v_j + sum_{t>j} s e^(R_t - G_j) q_t (v_j . do_t) + own term, and what follows.
 
     On chip: dS^T [V, BK], fp32, tiles from last to first.
@@ -137,9 +171,17 @@ def sweep_dk(
             b_dk, b_own, dS = step(dS, b_q, b_g, b_v, b_do, scale, u is not None, BT, WIDE, PRECISION)
             b_dg, after = gate_gradient(b_q.to(tl.float32), b_k, u, b_dq.to(tl.float32), b_dk, after)
             whole_dq, b_dk, b_dg, b_du = with_own(
-                b_q.to(tl.float32), b_k, b_g.to(tl.float32), u, None if u is None else bonus[None, :],
-                b_dq.to(tl.float32), b_dk, b_dg, (b_own * scale)[:, None], k is None,
-            )  # fmt: skip
+                b_q.to(tl.float32),
+                b_k,
+                b_g.to(tl.float32),
+                u,
+                None if u is None else bonus[None, :],
+                b_dq.to(tl.float32),
+                b_dk,
+                b_dg,
+                (b_own * scale)[:, None],
+                k is None,
+            )
             store_rows(dq, whole_dq, HS * K, keep, part * BK, BT, K, BK)
             if k is not None:
                 store_rows(dk, b_dk, HS * K, keep, part * BK, BT, K, BK)

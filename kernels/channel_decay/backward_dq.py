@@ -26,8 +26,21 @@ from kernels.scalar_decay.device import load_rows, load_state, locate, store_row
 
 
 @triton.jit
-def step(S, own, whole, q, k, g, v, do, scale, EXCLUSIVE: tl.constexpr, BT: tl.constexpr, WIDE: tl.constexpr,
-         PRECISION: tl.constexpr):  # fmt: skip
+def step(
+    S,
+    own,
+    whole,
+    q,
+    k,
+    g,
+    v,
+    do,
+    scale,
+    EXCLUSIVE: tl.constexpr,
+    BT: tl.constexpr,
+    WIDE: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
     """(dq [BT, BK], then after the tile: S [BV, BK], the segment's contribution, log2 of its decay) given those before.
 
     q is None where no contribution is wanted.
@@ -58,12 +71,37 @@ def one(S, g, do, EXCLUSIVE: tl.constexpr):
 
 @triton.jit(do_not_specialize=["T"])
 def channel_bwd_dq_kernel(
-    q, k, v, g, do, dq, S_start, checkpoints, contributions, cu_seqlens, scale, T, segment, segments,
-    H: tl.constexpr, HK: tl.constexpr, HV: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
-    BT: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, SLICES: tl.constexpr, SEGMENTED: tl.constexpr,
-    EXCLUSIVE: tl.constexpr, INTERVAL: tl.constexpr, STAGES: tl.constexpr, WIDE: tl.constexpr,
+    q,
+    k,
+    v,
+    g,
+    do,
+    dq,
+    S_start,
+    checkpoints,
+    contributions,
+    cu_seqlens,
+    scale,
+    T,
+    segment,
+    segments,
+    H: tl.constexpr,
+    HK: tl.constexpr,
+    HV: tl.constexpr,
+    HS: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    SLICES: tl.constexpr,
+    SEGMENTED: tl.constexpr,
+    EXCLUSIVE: tl.constexpr,
+    INTERVAL: tl.constexpr,
+    STAGES: tl.constexpr,
+    WIDE: tl.constexpr,
     PRECISION: tl.constexpr,
-):  # fmt: skip
+):
     """dq_t without the term of its own token, s (diag(e^R_t) S do_t + sum_{j<t} e^(R_t - G_j) k_j (v_j . do_t)).
 
     The own term, s (v_t . do_t) k_t, does not pass through a gate: the sweep of dk adds it, after taking the gates'

@@ -43,11 +43,33 @@ def one(dS, q, k, g, do, u, bonus):
 
 @triton.jit
 def sweep_dv(
-    part, h, n, slot, low, high, q, k, g, u, do, dv, dS_start, scale,
-    H: tl.constexpr, HK: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
-    BT: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, SEGMENTED: tl.constexpr,
-    STAGES: tl.constexpr, WIDE: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
+    part,
+    h,
+    n,
+    slot,
+    low,
+    high,
+    q,
+    k,
+    g,
+    u,
+    do,
+    dv,
+    dS_start,
+    scale,
+    H: tl.constexpr,
+    HK: tl.constexpr,
+    HS: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    SEGMENTED: tl.constexpr,
+    STAGES: tl.constexpr,
+    WIDE: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
     """dv_j = (e^(E - G_j) k_j)^T dS + sum_{t>=j} A_tj do_t, with the scores A of the output sweep.
 
     On chip: dS [K, BV], fp32, tiles from last to first.

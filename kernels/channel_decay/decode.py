@@ -26,10 +26,24 @@ WIDTH, WARPS = 32, 4
 
 @triton.jit(do_not_specialize=["scale"])
 def channel_decode_step_kernel(
-    q, k, v, g, u, o, S, scale,
-    H: tl.constexpr, HK: tl.constexpr, HV: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
-    BK: tl.constexpr, BV: tl.constexpr, SLICES: tl.constexpr,
-):  # fmt: skip
+    q,
+    k,
+    v,
+    g,
+    u,
+    o,
+    S,
+    scale,
+    H: tl.constexpr,
+    HK: tl.constexpr,
+    HV: tl.constexpr,
+    HS: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    SLICES: tl.constexpr,
+):
     """S = diag(e^g) S + k v^T;  o = s q^T S, or s q^T (S before + diag(u) k v^T) where u is given.
 
     Grid:    sequences x HS x slices of V, one axis, slices fastest.
@@ -77,9 +91,25 @@ def step_channel_decay(q, k, v, log_decay, *, state, u=None, scale: float | None
     o = torch.empty(B, 1, heads, V, device=v.device, dtype=v.dtype)
     width, slices = _cut(V)
     channel_decode_step_kernel[(B * heads * slices,)](
-        q, k, v, log_decay, u, o, state, K**-0.5 if scale is None else scale, H=H, HK=s["HK"], HV=HV,
-        HS=heads, K=K, V=V, BK=power_of_2(K), BV=width, SLICES=slices, num_warps=WARPS,
-    )  # fmt: skip
+        q,
+        k,
+        v,
+        log_decay,
+        u,
+        o,
+        state,
+        K**-0.5 if scale is None else scale,
+        H=H,
+        HK=s["HK"],
+        HV=HV,
+        HS=heads,
+        K=K,
+        V=V,
+        BK=power_of_2(K),
+        BV=width,
+        SLICES=slices,
+        num_warps=WARPS,
+    )
     return o
 
 

@@ -101,8 +101,21 @@ def with_own(scores, q, k, u, bonus, BT: tl.constexpr, TRANSPOSED: tl.constexpr)
 
 
 @triton.jit
-def swept(X, reads, writes, q, k, u, bonus, y, total, BT: tl.constexpr, TRANSPOSED: tl.constexpr, WIDE: tl.constexpr,
-          PRECISION: tl.constexpr):  # fmt: skip
+def swept(
+    X,
+    reads,
+    writes,
+    q,
+    k,
+    u,
+    bonus,
+    y,
+    total,
+    BT: tl.constexpr,
+    TRANSPOSED: tl.constexpr,
+    WIDE: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
     """(what a tile reads out [BT, BV], the state after it) of the state X [BK, BV] before it, in the sweep's direction.
 
     reads, writes: q and k, or k and q, around the midpoint [BT, BK]; y: what is written [BT, BV]

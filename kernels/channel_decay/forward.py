@@ -42,11 +42,34 @@ def one(S, q, k, g, v, u, bonus):
 
 @triton.jit(do_not_specialize=["T"])
 def channel_fwd_output_kernel(
-    q, k, v, g, u, o, S_start, S_end, cu_seqlens, scale, T, segment, segments,
-    H: tl.constexpr, HK: tl.constexpr, HV: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
-    BT: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, SLICES: tl.constexpr, SEGMENTED: tl.constexpr,
-    STAGES: tl.constexpr, WIDE: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
+    q,
+    k,
+    v,
+    g,
+    u,
+    o,
+    S_start,
+    S_end,
+    cu_seqlens,
+    scale,
+    T,
+    segment,
+    segments,
+    H: tl.constexpr,
+    HK: tl.constexpr,
+    HV: tl.constexpr,
+    HS: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    SLICES: tl.constexpr,
+    SEGMENTED: tl.constexpr,
+    STAGES: tl.constexpr,
+    WIDE: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
     """o_t = s q_t^T S_t, or s q_t^T (S_{t-1} + diag(u) k_t v_t^T) where u is given; k = 1 - e^g where k is None.
 
     Grid:    sequences x segments x HS x slices of V, one axis, slices fastest.

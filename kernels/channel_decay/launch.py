@@ -73,15 +73,40 @@ def forward(call: Call, q, k, v, g, u, start: torch.Tensor | None, end: torch.Te
     o = v.new_empty(*v.shape[:2], s.heads, s.V)
     states = _segment_states(call, k, v, g, start) if call.plan.segmented else None
     channel_fwd_output_kernel[call.grid(sweep)](
-        q, k, v, g, u, o, start if states is None else states, end, call.cu_seqlens, call.scale, **call.cut,
-        **call.heads, BK=power_of_2(s.K), BV=sweep.tile.width, SLICES=sweep.slices, SEGMENTED=call.plan.segmented,
+        q,
+        k,
+        v,
+        g,
+        u,
+        o,
+        start if states is None else states,
+        end,
+        call.cu_seqlens,
+        call.scale,
+        **call.cut,
+        **call.heads,
+        BK=power_of_2(s.K),
+        BV=sweep.tile.width,
+        SLICES=sweep.slices,
+        SEGMENTED=call.plan.segmented,
         **call.launched(sweep),
-    )  # fmt: skip
+    )
     return o, states
 
 
-def backward(call: Call, q, k, v, g, u, states, do, start: torch.Tensor | None, d_end: torch.Tensor | None,
-             d_start: torch.Tensor | None):  # fmt: skip
+def backward(
+    call: Call,
+    q,
+    k,
+    v,
+    g,
+    u,
+    states,
+    do,
+    start: torch.Tensor | None,
+    d_end: torch.Tensor | None,
+    d_start: torch.Tensor | None,
+):
     """dq, dk (None where k is), dv, dg and du (None where u is), dq to dv a gradient for each state head.
 
     states: what `forward` returned; d_end: gradient of the final state, or None; d_start: receives that of the initial
@@ -100,11 +125,34 @@ def backward(call: Call, q, k, v, g, u, states, do, start: torch.Tensor | None, 
         # Slots follow from offsets, and some belong to no segment.
         du.zero_()
     channel_bwd_dk_dv_kernel[call.grid(sweep)](
-        q, k, v, g, u, do, dq, dk, dv, dg, du, d_end, d_start, checkpoints, call.cu_seqlens, call.scale, **call.cut,
-        **call.heads, BK=power_of_2(s.K), BV=power_of_2(s.V), WK=sweep.tile.width, WV=sweep.tile.width,
-        K_SLICES=sweep.slices_k, V_SLICES=sweep.slices_v, SEGMENTED=call.plan.segmented, INTERVAL=call.plan.interval,
+        q,
+        k,
+        v,
+        g,
+        u,
+        do,
+        dq,
+        dk,
+        dv,
+        dg,
+        du,
+        d_end,
+        d_start,
+        checkpoints,
+        call.cu_seqlens,
+        call.scale,
+        **call.cut,
+        **call.heads,
+        BK=power_of_2(s.K),
+        BV=power_of_2(s.V),
+        WK=sweep.tile.width,
+        WV=sweep.tile.width,
+        K_SLICES=sweep.slices_k,
+        V_SLICES=sweep.slices_v,
+        SEGMENTED=call.plan.segmented,
+        INTERVAL=call.plan.interval,
         **call.launched(sweep),
-    )  # fmt: skip
+    )
     return dq, dk, dv, dg, None if du is None or u is None else du.sum(0).to(u.dtype)
 
 
@@ -115,10 +163,27 @@ def _backward_dq(call: Call, q, k, v, g, do, start: torch.Tensor | None):
     checkpoints = q.new_empty(chosen.blocks, s.heads, s.K, s.V, dtype=kept)
     contributions = _rows_of_states(call, q) if chosen.segmented else None
     channel_bwd_dq_kernel[call.grid(sweep)](
-        q if chosen.segmented else None, k, v, g, do, dq, start, checkpoints, contributions, call.cu_seqlens,
-        call.scale, **call.cut, **call.heads, BK=sweep.tile.width, BV=power_of_2(s.V), SLICES=sweep.slices,
-        SEGMENTED=chosen.segmented, EXCLUSIVE=s.bonus, INTERVAL=chosen.interval, **call.launched(sweep),
-    )  # fmt: skip
+        q if chosen.segmented else None,
+        k,
+        v,
+        g,
+        do,
+        dq,
+        start,
+        checkpoints,
+        contributions,
+        call.cu_seqlens,
+        call.scale,
+        **call.cut,
+        **call.heads,
+        BK=sweep.tile.width,
+        BV=power_of_2(s.V),
+        SLICES=sweep.slices,
+        SEGMENTED=chosen.segmented,
+        EXCLUSIVE=s.bonus,
+        INTERVAL=chosen.interval,
+        **call.launched(sweep),
+    )
     return dq, checkpoints, contributions
 
 
@@ -131,9 +196,20 @@ def _segment_states(call: Call, k, v, g, start: torch.Tensor | None) -> torch.Te
         read = (call.plan.segments - 1) * call.plan.segment
         k, v, g = (None if x is None else x[:, :read] for x in (k, v, g))
     channel_segment_state_kernel[call.grid(sweep)](
-        k, v, g, states, call.cu_seqlens, **call.cut, HK=call.HK, HV=call.HV, **call.dims, BK=power_of_2(s.K),
-        BV=sweep.tile.width, SLICES=sweep.slices, **call.launched(sweep),
-    )  # fmt: skip
+        k,
+        v,
+        g,
+        states,
+        call.cu_seqlens,
+        **call.cut,
+        HK=call.HK,
+        HV=call.HV,
+        **call.dims,
+        BK=power_of_2(s.K),
+        BV=sweep.tile.width,
+        SLICES=sweep.slices,
+        **call.launched(sweep),
+    )
     _combine(call, states, start, reverse=False)
     return states
 
@@ -146,5 +222,12 @@ def _rows_of_states(call: Call, like: torch.Tensor) -> torch.Tensor:
 def _combine(call: Call, states: torch.Tensor, start: torch.Tensor | None, reverse: bool) -> None:
     s = call.shape
     channel_segment_combine_kernel[(s.sequences * s.heads * triton.cdiv(s.K * s.V, COMBINE_BLOCK),)](
-        states, start, call.cu_seqlens, **call.cut, **call.dims, BLOCK=COMBINE_BLOCK, REVERSE=reverse, num_warps=4,
-    )  # fmt: skip
+        states,
+        start,
+        call.cu_seqlens,
+        **call.cut,
+        **call.dims,
+        BLOCK=COMBINE_BLOCK,
+        REVERSE=reverse,
+        num_warps=4,
+    )

@@ -16,12 +16,23 @@ from suite.cost import state_bytes
 from suite.draw import normal
 
 
-def recurrence(q, k, v, log_decay, *, u=None, scale: float, initial_state=None, output_final_state=False,
-               cu_seqlens=None):  # fmt: skip
+def recurrence(
+    q, k, v, log_decay, *, u=None, scale: float, initial_state=None, output_final_state=False, cu_seqlens=None
+):
     """q [B,T,H,K], k [B,T,HK,K], v [B,T,HV,V], log_decay [B,T,HS,K], u [HS,K] -> o [B,T,HS,V], and the state."""
     if apart(q, cu_seqlens):
-        return per_sequence(recurrence, q, k, v, log_decay, cu_seqlens=cu_seqlens, initial_state=initial_state,
-                            output_final_state=output_final_state, u=u, scale=scale)  # fmt: skip
+        return per_sequence(
+            recurrence,
+            q,
+            k,
+            v,
+            log_decay,
+            cu_seqlens=cu_seqlens,
+            initial_state=initial_state,
+            output_final_state=output_final_state,
+            u=u,
+            scale=scale,
+        )
     heads = max(q.shape[2], v.shape[2])
     q, k, v = (expand_heads(x, heads) for x in (q * scale, k, v))
     decay = log_decay.exp()

@@ -20,11 +20,27 @@ from kernels.scalar_decay.device import load_rows, locate, slots_of, store_state
 
 @triton.jit(do_not_specialize=["T"])
 def channel_segment_state_kernel(
-    k, v, g, states, cu_seqlens, T, segment, segments,
-    HK: tl.constexpr, HV: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
-    BT: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, SLICES: tl.constexpr,
-    STAGES: tl.constexpr, WIDE: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
+    k,
+    v,
+    g,
+    states,
+    cu_seqlens,
+    T,
+    segment,
+    segments,
+    HK: tl.constexpr,
+    HV: tl.constexpr,
+    HS: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    SLICES: tl.constexpr,
+    STAGES: tl.constexpr,
+    WIDE: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
     """A segment's sum_j e^(E - G_j) k_j v_j^T [K, V] and its whole decay E [K], in powers of 2.
 
     Grid:    sequences x segments x HS x slices of V, one axis, slices fastest.
@@ -68,9 +84,18 @@ def channel_segment_state_kernel(
 
 @triton.jit(do_not_specialize=["T"])
 def channel_segment_combine_kernel(
-    states, S_start, cu_seqlens, T, segment, segments,
-    HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr, BLOCK: tl.constexpr, REVERSE: tl.constexpr,
-):  # fmt: skip
+    states,
+    S_start,
+    cu_seqlens,
+    T,
+    segment,
+    segments,
+    HS: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BLOCK: tl.constexpr,
+    REVERSE: tl.constexpr,
+):
     """In place: a segment's contribution -> the state that it starts from; REVERSE, the state's gradient at its end.
 
     Grid:    sequences x HS x blocks of a state's KV elements, one axis, blocks fastest.

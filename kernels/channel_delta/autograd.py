@@ -12,9 +12,23 @@ from kernels.common.packed import packing, room, without_tokens
 from suite.errors import UsageError
 
 
-def chunk_channel_delta(q, k, v, log_decay, *, beta=None, a=None, b=None, l2norm: bool = False, scale: float | None,
-                        initial_state=None, output_final_state: bool, cu_seqlens, cu_seqlens_cpu,
-                        chunk: int):  # fmt: skip
+def chunk_channel_delta(
+    q,
+    k,
+    v,
+    log_decay,
+    *,
+    beta=None,
+    a=None,
+    b=None,
+    l2norm: bool = False,
+    scale: float | None,
+    initial_state=None,
+    output_final_state: bool,
+    cu_seqlens,
+    cu_seqlens_cpu,
+    chunk: int,
+):
     """q, k [B,T,H,K], v [B,T,HS,V], log_decay [B,T,HS,K] -> (o [B,T,HS,V] in q's dtype, final state or None).
 
     Either beta [B,T,HS] (the delta rule), or a and b [B,T,HS,K] (DPLR). With l2norm q and k are normalised first.
@@ -48,8 +62,9 @@ class _Chunked(torch.autograd.Function):
         end = _room(call, q, S, S) if output_final_state else None
         o, saved = forward(call, Inputs(q, k, v, g, beta, a, b), S, end)
         if saved is not None and call.shape.kept:
-            ctx.save_for_backward(q, k, v, g, beta, a, b, S, *saved.operands, saved.norms, saved.states, saved.u,
-                                  saved.maps)  # fmt: skip
+            ctx.save_for_backward(
+                q, k, v, g, beta, a, b, S, *saved.operands, saved.norms, saved.states, saved.u, saved.maps
+            )
         ctx.call = call
         ctx.set_materialize_grads(False)
         return o, end

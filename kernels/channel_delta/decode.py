@@ -22,10 +22,26 @@ WIDTH, WARPS = 32, 4
 
 @triton.jit(do_not_specialize=["scale"])
 def channel_delta_step_kernel(
-    q, k, v, g, beta, a, b, o, S, scale,
-    H: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr,
-    SLICES: tl.constexpr, DPLR: tl.constexpr, L2NORM: tl.constexpr,
-):  # fmt: skip
+    q,
+    k,
+    v,
+    g,
+    beta,
+    a,
+    b,
+    o,
+    S,
+    scale,
+    H: tl.constexpr,
+    HS: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    SLICES: tl.constexpr,
+    DPLR: tl.constexpr,
+    L2NORM: tl.constexpr,
+):
     """KDA: S = diag(e^g) S, S += beta k (v - k^T S)^T. DPLR: S = diag(e^g) S + b (a^T S) + k v^T. o = s q^T S.
 
     Grid:    sequences x HS x slices of V, one axis, slices fastest.
@@ -85,9 +101,21 @@ def step_channel_delta(
     o = torch.empty_like(given[2], dtype=q.dtype)
     width, slices = plan_step(V)
     channel_delta_step_kernel[(B * heads * slices,)](
-        *given, o, state, K**-0.5 if scale is None else scale, H=H, HS=heads, K=K, V=V, BK=power_of_2(K), BV=width,
-        SLICES=slices, DPLR=a is not None, L2NORM=l2norm, num_warps=WARPS,
-    )  # fmt: skip
+        *given,
+        o,
+        state,
+        K**-0.5 if scale is None else scale,
+        H=H,
+        HS=heads,
+        K=K,
+        V=V,
+        BK=power_of_2(K),
+        BV=width,
+        SLICES=slices,
+        DPLR=a is not None,
+        L2NORM=l2norm,
+        num_warps=WARPS,
+    )
     return o
 
 

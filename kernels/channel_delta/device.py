@@ -142,10 +142,24 @@ def place_of(left, segment, segments, cu_seqlens, SLICES: tl.constexpr, HS: tl.c
 
 @triton.jit
 def chunk_scores(
-    q, a, y, g, beta, scale, keep, H: tl.constexpr, HY: tl.constexpr, HS: tl.constexpr, K: tl.constexpr,
-    BT: tl.constexpr, BS: tl.constexpr, READ: tl.constexpr, DPLR: tl.constexpr, L2NORM: tl.constexpr,
+    q,
+    a,
+    y,
+    g,
+    beta,
+    scale,
+    keep,
+    H: tl.constexpr,
+    HY: tl.constexpr,
+    HS: tl.constexpr,
+    K: tl.constexpr,
+    BT: tl.constexpr,
+    BS: tl.constexpr,
+    READ: tl.constexpr,
+    DPLR: tl.constexpr,
+    L2NORM: tl.constexpr,
     PRECISION: tl.constexpr,
-):  # fmt: skip
+):
     """tril(a y^T, -1) and s tril(q y^T) [BT, BT] fp32 through the decays in between; the second is 0 if not READ.
 
     y has HY heads a row. KDA: y is k, and rows a of the product are k and its columns beta k. With L2NORM 1 / |q| and

@@ -13,8 +13,19 @@ from kernels.scalar_decay.device import load_rows, load_state, locate, store_row
 
 
 @triton.jit
-def chunk_values(v, inverse, ak, keep, start, HS: tl.constexpr, V: tl.constexpr, BT: tl.constexpr, BV: tl.constexpr,
-                 DPLR: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
+def chunk_values(
+    v,
+    inverse,
+    ak,
+    keep,
+    start,
+    HS: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BV: tl.constexpr,
+    DPLR: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
     """(v, what u is of the values alone: inverse v or inverse ak v), a slice [BT, BV] of each."""
     b_v = load_rows(v, HS * V, keep, start, BT, V, BV)
     x = b_v
@@ -26,10 +37,37 @@ def chunk_values(v, inverse, ak, keep, start, HS: tl.constexpr, V: tl.constexpr,
 
 @triton.jit(do_not_specialize=["T"])
 def channel_delta_output_kernel(
-    v, w, read, write, write_v, inverse, qb, ak, qk, total, o, S_start, S_end, kept_S, kept_u, cu_seqlens, T, segment,
-    segments, chunks, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr, BT: tl.constexpr, BK: tl.constexpr,
-    BV: tl.constexpr, SLICES: tl.constexpr, SEGMENTED: tl.constexpr, DPLR: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
+    v,
+    w,
+    read,
+    write,
+    write_v,
+    inverse,
+    qb,
+    ak,
+    qk,
+    total,
+    o,
+    S_start,
+    S_end,
+    kept_S,
+    kept_u,
+    cu_seqlens,
+    T,
+    segment,
+    segments,
+    chunks,
+    HS: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    SLICES: tl.constexpr,
+    SEGMENTED: tl.constexpr,
+    DPLR: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
     """u = w S + inverse x;  o = read S + qb u (+ qk v);  S = total S + write^T u (+ write_v^T v).
 
     x is v, or ak v where DPLR; what is in parentheses is DPLR's alone.

@@ -43,9 +43,28 @@ def of_state(x, S, PRECISION: tl.constexpr):
 
 
 @triton.jit
-def corrections(v, k, a, g, inverse, ak, S, keep, keep_v, start, H: tl.constexpr, HS: tl.constexpr,
-                K: tl.constexpr, V: tl.constexpr, BT: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr,
-                DPLR: tl.constexpr, L2NORM: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
+def corrections(
+    v,
+    k,
+    a,
+    g,
+    inverse,
+    ak,
+    S,
+    keep,
+    keep_v,
+    start,
+    H: tl.constexpr,
+    HS: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    DPLR: tl.constexpr,
+    L2NORM: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
     """u^T [BV, BT] in v's dtype: u = inverse (v - k 2^G S), or DPLR inverse (ak v + a 2^(G-g) S)."""
     dtype = v.dtype.element_ty
     b_g, b_G = load_sums(g, HS * K, keep, 0, BT, K, BK)
@@ -64,9 +83,28 @@ def corrections(v, k, a, g, inverse, ak, S, keep, keep_v, start, H: tl.constexpr
 
 
 @triton.jit
-def written(S, u, v, k, b, g, beta, keep, keep_v, start, H: tl.constexpr, HS: tl.constexpr, K: tl.constexpr,
-            V: tl.constexpr, BT: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, DPLR: tl.constexpr,
-            L2NORM: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
+def written(
+    S,
+    u,
+    v,
+    k,
+    b,
+    g,
+    beta,
+    keep,
+    keep_v,
+    start,
+    H: tl.constexpr,
+    HS: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    DPLR: tl.constexpr,
+    L2NORM: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
     """The state [BV, BK] after a chunk: 2^E S + u^T b 2^(E-G), and DPLR v^T k 2^(E-G); u is transposed, [BV, BT]."""
     dtype = v.dtype.element_ty
     b_g, b_G = load_sums(g, HS * K, keep, 0, BT, K, BK)
@@ -92,11 +130,35 @@ def written(S, u, v, k, b, g, beta, keep, keep_v, start, H: tl.constexpr, HS: tl
 
 @triton.jit(do_not_specialize=["T"])
 def channel_delta_fused_output_kernel(
-    q, k, v, g, beta, a, b, o, S_start, S_end, cu_seqlens, scale, T, segment, segments,
-    H: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr, BT: tl.constexpr, BK: tl.constexpr,
-    BS: tl.constexpr, BV: tl.constexpr, SLICES: tl.constexpr, SEGMENTED: tl.constexpr, DPLR: tl.constexpr,
-    L2NORM: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
+    q,
+    k,
+    v,
+    g,
+    beta,
+    a,
+    b,
+    o,
+    S_start,
+    S_end,
+    cu_seqlens,
+    scale,
+    T,
+    segment,
+    segments,
+    H: tl.constexpr,
+    HS: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BS: tl.constexpr,
+    BV: tl.constexpr,
+    SLICES: tl.constexpr,
+    SEGMENTED: tl.constexpr,
+    DPLR: tl.constexpr,
+    L2NORM: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
     """o = read S + qb u (+ qk v) and the state after each chunk, as README.md has them, from the inputs themselves.
 
     Grid:    sequences x segments x HS x slices of V, one axis, slices fastest.
@@ -151,8 +213,9 @@ def channel_delta_fused_output_kernel(
         inverse = invert_unit_lower(A, BT, HALF).to(dtype)
         # Keeps the loads of the next step behind the products of this one.
         tl.debug_barrier()
-        b_u = corrections(v, k, a, g, inverse, ak, S, keep, keep, part * BV, H, HS, K, V, BT, BK, BV, DPLR,
-                          L2NORM, PRECISION)  # fmt: skip
+        b_u = corrections(
+            v, k, a, g, inverse, ak, S, keep, keep, part * BV, H, HS, K, V, BT, BK, BV, DPLR, L2NORM, PRECISION
+        )
         tl.debug_barrier()
         b_G = load_sums(g, HS * K, keep, 0, BT, K, BK)[1]
         b_q = load_rows(q, H * K, keep, 0, BT, K, BK)
@@ -166,8 +229,7 @@ def channel_delta_fused_output_kernel(
             b_o = tl.dot(tl.trans(b_v), tl.trans(qk), b_o, input_precision=PRECISION)
         store_rows(o, tl.trans(b_o), HS * V, keep, part * BV, BT, V, BV)
         tl.debug_barrier()
-        S = written(S, b_u, v, k, b, g, beta, keep, keep, part * BV, H, HS, K, V, BT, BK, BV, DPLR, L2NORM,
-                    PRECISION)  # fmt: skip
+        S = written(S, b_u, v, k, b, g, beta, keep, keep, part * BV, H, HS, K, V, BT, BK, BV, DPLR, L2NORM, PRECISION)
         q += BT * H * K
         k += BT * H * K
         g += BT * HS * K
@@ -189,11 +251,32 @@ def channel_delta_fused_output_kernel(
 
 @triton.jit(do_not_specialize=["T"])
 def channel_delta_fused_map_kernel(
-    k, v, g, beta, a, b, states, maps, cu_seqlens, T, segment, segments,
-    H: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr, BT: tl.constexpr, BK: tl.constexpr,
-    BS: tl.constexpr, BV: tl.constexpr, SLICES: tl.constexpr, VALUES: tl.constexpr, DPLR: tl.constexpr,
-    L2NORM: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
+    k,
+    v,
+    g,
+    beta,
+    a,
+    b,
+    states,
+    maps,
+    cu_seqlens,
+    T,
+    segment,
+    segments,
+    H: tl.constexpr,
+    HS: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BS: tl.constexpr,
+    BV: tl.constexpr,
+    SLICES: tl.constexpr,
+    VALUES: tl.constexpr,
+    DPLR: tl.constexpr,
+    L2NORM: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
     """What a segment makes of a zero state, N, and of the unit matrix without values, M, from the inputs themselves.
 
     Grid:    sequences x segments x HS x slices, one axis, slices fastest: VALUES slices of N, the others of M. A
@@ -240,11 +323,11 @@ def channel_delta_fused_map_kernel(
             A = chunk_scores(k, k, k, g, beta, 1.0, keep, H, H, HS, K, BT, BS, False, DPLR, L2NORM, PRECISION)[0]
         inverse = invert_unit_lower(A, BT, HALF).to(dtype)
         tl.debug_barrier()
-        b_u = corrections(v, k, a, g, inverse, ak, S, keep, keep_v, start, H, HS, K, V, BT, BK, BV, DPLR,
-                          L2NORM, PRECISION)  # fmt: skip
+        b_u = corrections(
+            v, k, a, g, inverse, ak, S, keep, keep_v, start, H, HS, K, V, BT, BK, BV, DPLR, L2NORM, PRECISION
+        )
         tl.debug_barrier()
-        S = written(S, b_u, v, k, b, g, beta, keep, keep_v, start, H, HS, K, V, BT, BK, BV, DPLR, L2NORM,
-                    PRECISION)  # fmt: skip
+        S = written(S, b_u, v, k, b, g, beta, keep, keep_v, start, H, HS, K, V, BT, BK, BV, DPLR, L2NORM, PRECISION)
         k += BT * H * K
         g += BT * HS * K
         v += BT * HS * V

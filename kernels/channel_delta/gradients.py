@@ -13,8 +13,19 @@ from kernels.scalar_decay.device import load_rows, locate, store_rows, times_sta
 
 
 @triton.jit
-def of_values(x, y, P_xy, factor, H: tl.constexpr, STRIDE: tl.constexpr, keep, V: tl.constexpr, BT: tl.constexpr,
-              BV: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
+def of_values(
+    x,
+    y,
+    P_xy,
+    factor,
+    H: tl.constexpr,
+    STRIDE: tl.constexpr,
+    keep,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BV: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
     """Stores factor x y^T [BT, BT] over all of V in P_xy, and returns its diagonal [BT]."""
     P = tl.zeros([BT, BT], dtype=tl.float32)
     for start in range(0, V, BV):
@@ -35,8 +46,19 @@ def load_pairs(P, STRIDE: tl.constexpr, keep, pairs, BT: tl.constexpr):
 
 
 @triton.jit
-def of_state(x, S, H: tl.constexpr, keep, first, K: tl.constexpr, V: tl.constexpr, BT: tl.constexpr,
-             BS: tl.constexpr, BV: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
+def of_state(
+    x,
+    S,
+    H: tl.constexpr,
+    keep,
+    first,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BS: tl.constexpr,
+    BV: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
     """x S^T [BT, BS] over all of V, for BS rows of the state from `first` on."""
     out = tl.zeros([BT, BS], dtype=tl.float32)
     for start in range(0, V, BV):
@@ -63,8 +85,19 @@ def product_of_states(S, dS, first, K: tl.constexpr, V: tl.constexpr, BS: tl.con
 
 
 @triton.jit
-def across(x, dx, factor, along, H: tl.constexpr, HS: tl.constexpr, keep, start, K: tl.constexpr, BT: tl.constexpr,
-           BS: tl.constexpr):  # fmt: skip
+def across(
+    x,
+    dx,
+    factor,
+    along,
+    H: tl.constexpr,
+    HS: tl.constexpr,
+    keep,
+    start,
+    K: tl.constexpr,
+    BT: tl.constexpr,
+    BS: tl.constexpr,
+):
     """In place, of a slice: dx of x' = factor x, factor 1 / |x|, -> dx of x; along: x' . dx of whole rows [BT]."""
     b_x = load_rows(x, H * K, keep, start, BT, K, BS) * factor[:, None]
     b_dx = load_rows(dx, HS * K, keep, start, BT, K, BS).to(tl.float32) - b_x * along[:, None]
@@ -73,9 +106,20 @@ def across(x, dx, factor, along, H: tl.constexpr, HS: tl.constexpr, keep, start,
 
 @triton.jit
 def through_scores(
-    P, q, a, y, g, G, keep, first, STRIDE: tl.constexpr, BT: tl.constexpr, BS: tl.constexpr,
-    DPLR: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
+    P,
+    q,
+    a,
+    y,
+    g,
+    G,
+    keep,
+    first,
+    STRIDE: tl.constexpr,
+    BT: tl.constexpr,
+    BS: tl.constexpr,
+    DPLR: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
     """What rows q, a and columns y receive through the chunk's scores: (dq, da, dy, for dg: of q and y, of a).
 
     P: where the gradients [BT, BT] of the scores q y lie, those of a y behind them; q, a, y [BT, BS]. Without DPLR a
@@ -114,10 +158,40 @@ def through_scores(
 
 @triton.jit(do_not_specialize=["T"])
 def channel_delta_gradients_kernel(
-    q, k, v, g, beta, a, b, norms, do, dz, u, kept_S, kept_dS, dscores, dq, dk, dg, dbeta, da, db, cu_seqlens, scale, T,
-    chunks, H: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr, BT: tl.constexpr, BS: tl.constexpr,
-    BV: tl.constexpr, DPLR: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
+    q,
+    k,
+    v,
+    g,
+    beta,
+    a,
+    b,
+    norms,
+    do,
+    dz,
+    u,
+    kept_S,
+    kept_dS,
+    dscores,
+    dq,
+    dk,
+    dg,
+    dbeta,
+    da,
+    db,
+    cu_seqlens,
+    scale,
+    T,
+    chunks,
+    H: tl.constexpr,
+    HS: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BS: tl.constexpr,
+    BV: tl.constexpr,
+    DPLR: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
     """Gradients of rows q, a and columns b, k through the chunk's scores and through the states at its ends.
 
     With P_xy the scores' gradients (P_qb = do u^T, P_ab = dz u^T, P_qk = do v^T, P_ak = dz v^T, masked) and every

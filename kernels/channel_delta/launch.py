@@ -103,9 +103,21 @@ def forward(call: Call, x: Inputs, start: Maybe, end: Maybe) -> tuple[Tensor, Sa
     kept_S = _state_store(call, p.numbers, x.v) if s.kept else None
     kept_u = torch.empty_like(o) if s.kept else None
     channel_delta_output_kernel[_grid(call, p.segments, _slices(s.V, p.output))](
-        x.v, *saved.operands, o, start if states is None else states, end, kept_S, kept_u, call.cu_seqlens,
-        **call.span, chunks=p.chunks, **call.dims, **_sweep(call, p.output), SEGMENTED=p.segmented, **call.options,
-    )  # fmt: skip
+        x.v,
+        *saved.operands,
+        o,
+        start if states is None else states,
+        end,
+        kept_S,
+        kept_u,
+        call.cu_seqlens,
+        **call.span,
+        chunks=p.chunks,
+        **call.dims,
+        **_sweep(call, p.output),
+        SEGMENTED=p.segmented,
+        **call.options,
+    )
     return o, Saved(*saved.operands, saved.norms, kept_S, kept_u, maps)
 
 
@@ -118,15 +130,42 @@ def _fused(call: Call, x: Inputs, start: Maybe, end: Maybe) -> Tensor:
         states, maps = _segment_stores(call, x.v)
         values, slices = _slices(s.V, p.map), _slices(s.V, p.map) + _slices(s.K, p.map)
         channel_delta_fused_map_kernel[_grid(call, p.segments, slices)](
-            x.k, x.v, x.g, x.beta, x.a, x.b, states, maps, call.cu_seqlens, **call.span, VALUES=values,
-            L2NORM=s.l2norm, **_sweep(call, p.map, slices), **options,
-        )  # fmt: skip
+            x.k,
+            x.v,
+            x.g,
+            x.beta,
+            x.a,
+            x.b,
+            states,
+            maps,
+            call.cu_seqlens,
+            **call.span,
+            VALUES=values,
+            L2NORM=s.l2norm,
+            **_sweep(call, p.map, slices),
+            **options,
+        )
         _combine(call, states, maps, start, reverse=False)
     o = x.v.new_empty(x.v.shape)
     channel_delta_fused_output_kernel[_grid(call, p.segments, _slices(s.V, p.output))](
-        x.q, x.k, x.v, x.g, x.beta, x.a, x.b, o, start if states is None else states, end, call.cu_seqlens, call.scale,
-        **call.span, L2NORM=s.l2norm, SEGMENTED=p.segmented, **_sweep(call, p.output), **options,
-    )  # fmt: skip
+        x.q,
+        x.k,
+        x.v,
+        x.g,
+        x.beta,
+        x.a,
+        x.b,
+        o,
+        start if states is None else states,
+        end,
+        call.cu_seqlens,
+        call.scale,
+        **call.span,
+        L2NORM=s.l2norm,
+        SEGMENTED=p.segmented,
+        **_sweep(call, p.output),
+        **options,
+    )
     return o
 
 
@@ -139,20 +178,60 @@ def backward(call: Call, x: Inputs, saved: Saved, do: Tensor, d_end: Maybe, d_st
     dz = torch.empty_like(x.v) if s.dplr else None
     kept_dS = _state_store(call, p.numbers, x.v)
     channel_delta_reverse_kernel[_grid(call, p.segments, _slices(s.V, p.reverse))](
-        do, *saved.operands, dv, dz, kept_dS, d_end, d_start, call.cu_seqlens, **call.span, chunks=p.chunks,
-        **call.dims, **_sweep(call, p.reverse), SEGMENTED=p.segmented, MAP=False, **call.options,
-    )  # fmt: skip
+        do,
+        *saved.operands,
+        dv,
+        dz,
+        kept_dS,
+        d_end,
+        d_start,
+        call.cu_seqlens,
+        **call.span,
+        chunks=p.chunks,
+        **call.dims,
+        **_sweep(call, p.reverse),
+        SEGMENTED=p.segmented,
+        MAP=False,
+        **call.options,
+    )
     dq, dk, dg = x.q.new_empty(x.g.shape), x.k.new_empty(x.g.shape), torch.empty_like(x.g)
     dbeta = None if x.beta is None else torch.empty_like(x.beta, dtype=torch.float32)
     da, db = (None if y is None else torch.empty_like(y) for y in (x.a, x.b))
     dscores = x.q.new_empty(*x.g.shape[:3], 4 if s.dplr else 2, p.chunk)
     tile = p.gradients
     channel_delta_gradients_kernel[_grid(call, p.chunks, 1)](
-        x.q, x.k, x.v, x.g, x.beta, x.a, x.b, saved.norms, do, dv if dz is None else dz, saved.u, saved.states, kept_dS,
-        dscores, dq, dk, dg, dbeta, da, db, call.cu_seqlens, call.scale, call.T, p.chunks, H=s.shared, **call.dims,
-        BS=tile.width, BV=min(64, max(16, power_of_2(s.V) // 2)), num_warps=tile.warps, num_stages=tile.stages,
+        x.q,
+        x.k,
+        x.v,
+        x.g,
+        x.beta,
+        x.a,
+        x.b,
+        saved.norms,
+        do,
+        dv if dz is None else dz,
+        saved.u,
+        saved.states,
+        kept_dS,
+        dscores,
+        dq,
+        dk,
+        dg,
+        dbeta,
+        da,
+        db,
+        call.cu_seqlens,
+        call.scale,
+        call.T,
+        p.chunks,
+        H=s.shared,
+        **call.dims,
+        BS=tile.width,
+        BV=min(64, max(16, power_of_2(s.V) // 2)),
+        num_warps=tile.warps,
+        num_stages=tile.stages,
         **call.options,
-    )  # fmt: skip
+    )
     return dq, dk, dv, dg, dbeta, da, db
 
 
@@ -165,10 +244,34 @@ def _prepare(call: Call, x: Inputs) -> Saved:
     total = torch.empty(p.numbers, s.heads, s.K, device=x.q.device, dtype=torch.float32)
     norms = torch.empty(*x.g.shape[:3], 2, device=x.q.device, dtype=torch.float32) if s.l2norm else None
     channel_delta_prepare_kernel[_grid(call, p.chunks, 1)](
-        x.q, x.k, x.g, x.beta, x.a, x.b, w, read, write, write_v, inverse, qb, ak, qk, total, norms,
-        call.cu_seqlens, call.scale, call.T, p.chunks, H=s.shared, HS=s.heads, K=s.K, BS=tile.width,
-        num_warps=tile.warps, num_stages=tile.stages, **call.options,
-    )  # fmt: skip
+        x.q,
+        x.k,
+        x.g,
+        x.beta,
+        x.a,
+        x.b,
+        w,
+        read,
+        write,
+        write_v,
+        inverse,
+        qb,
+        ak,
+        qk,
+        total,
+        norms,
+        call.cu_seqlens,
+        call.scale,
+        call.T,
+        p.chunks,
+        H=s.shared,
+        HS=s.heads,
+        K=s.K,
+        BS=tile.width,
+        num_warps=tile.warps,
+        num_stages=tile.stages,
+        **call.options,
+    )
     return Saved(w, read, write, write_v, inverse, qb, ak, qk, total, norms)
 
 
@@ -186,10 +289,24 @@ def _segment_states(call: Call, v: Tensor, saved: Saved, start: Maybe) -> tuple[
     values = _slices(s.V, p.map)
     # Backward, the first segment's map is of no use and the last one's is.
     channel_delta_segment_map_kernel[_grid(call, p.segments, values + _slices(s.K, p.map))](
-        v, saved.w, saved.write, saved.write_v, saved.inverse, saved.ak, saved.total, states, maps, call.cu_seqlens,
-        **call.span, chunks=p.chunks, last=int(s.kept), VALUES=values, **call.dims,
-        **_sweep(call, p.map, values + _slices(s.K, p.map)), **call.options,
-    )  # fmt: skip
+        v,
+        saved.w,
+        saved.write,
+        saved.write_v,
+        saved.inverse,
+        saved.ak,
+        saved.total,
+        states,
+        maps,
+        call.cu_seqlens,
+        **call.span,
+        chunks=p.chunks,
+        last=int(s.kept),
+        VALUES=values,
+        **call.dims,
+        **_sweep(call, p.map, values + _slices(s.K, p.map)),
+        **call.options,
+    )
     _combine(call, states, maps, start, reverse=False)
     return states, maps
 
@@ -199,10 +316,30 @@ def _segment_gradients(call: Call, do: Tensor, saved: Saved, d_end: Maybe) -> Te
     s, p = call.shape, call.plan
     states = torch.empty(p.slots, s.heads, s.K, s.V, device=do.device, dtype=torch.float32)
     channel_delta_reverse_kernel[_grid(call, p.segments, _slices(s.V, p.reverse))](
-        do, saved.w, saved.read, saved.write, None, None, saved.qb, None, None, saved.total, None, None, None, None,
-        states, call.cu_seqlens, **call.span, chunks=p.chunks, **call.dims,
-        **_sweep(call, p.reverse), SEGMENTED=True, MAP=True, **call.options,
-    )  # fmt: skip
+        do,
+        saved.w,
+        saved.read,
+        saved.write,
+        None,
+        None,
+        saved.qb,
+        None,
+        None,
+        saved.total,
+        None,
+        None,
+        None,
+        None,
+        states,
+        call.cu_seqlens,
+        **call.span,
+        chunks=p.chunks,
+        **call.dims,
+        **_sweep(call, p.reverse),
+        SEGMENTED=True,
+        MAP=True,
+        **call.options,
+    )
     assert saved.maps is not None
     _combine(call, states, saved.maps, d_end, reverse=True)
     return states
@@ -212,10 +349,23 @@ def _combine(call: Call, states: Tensor, maps: Tensor, start: Maybe, *, reverse:
     s, p = call.shape, call.plan
     slices = -(-s.V // COMBINE_WIDTH)
     channel_delta_combine_kernel[(s.sequences * s.heads * slices,)](
-        states, maps, start, call.cu_seqlens, call.T, p.segment, p.segments, **call.dims, BK=power_of_2(s.K),
-        BS=COMBINE_ROWS, BV=COMBINE_WIDTH, SLICES=slices, REVERSE=reverse, PRECISION="tf32x3", num_warps=4,
+        states,
+        maps,
+        start,
+        call.cu_seqlens,
+        call.T,
+        p.segment,
+        p.segments,
+        **call.dims,
+        BK=power_of_2(s.K),
+        BS=COMBINE_ROWS,
+        BV=COMBINE_WIDTH,
+        SLICES=slices,
+        REVERSE=reverse,
+        PRECISION="tf32x3",
+        num_warps=4,
         num_stages=1,
-    )  # fmt: skip
+    )
 
 
 def _state_store(call: Call, count: int, like: Tensor) -> Tensor:

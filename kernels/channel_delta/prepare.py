@@ -15,10 +15,34 @@ from kernels.scalar_decay.device import load_rows, locate, store_rows
 
 @triton.jit(do_not_specialize=["T"])
 def channel_delta_prepare_kernel(
-    q, k, g, beta, a, b, w, read, write, write_v, inverse, qb, ak, qk, total, norms, cu_seqlens, scale, T, chunks,
-    H: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, BT: tl.constexpr, BS: tl.constexpr, DPLR: tl.constexpr,
+    q,
+    k,
+    g,
+    beta,
+    a,
+    b,
+    w,
+    read,
+    write,
+    write_v,
+    inverse,
+    qb,
+    ak,
+    qk,
+    total,
+    norms,
+    cu_seqlens,
+    scale,
+    T,
+    chunks,
+    H: tl.constexpr,
+    HS: tl.constexpr,
+    K: tl.constexpr,
+    BT: tl.constexpr,
+    BS: tl.constexpr,
+    DPLR: tl.constexpr,
     PRECISION: tl.constexpr,
-):  # fmt: skip
+):
     """Decayed operands of each token and the scores between the tokens of a chunk.
 
     With G the running sum of the gates in the chunk and E its value at the end, and A the scores of rows a (KDA: k) and

@@ -14,11 +14,38 @@ from kernels.scalar_decay.device import load_rows, load_state, locate, store_row
 
 @triton.jit(do_not_specialize=["T"])
 def channel_delta_reverse_kernel(
-    do, w, read, write, write_v, inverse, qb, ak, qk, total, dv, dz, kept_dS, dS_start, dS_end, cu_seqlens, T, segment,
-    segments, chunks, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr, BT: tl.constexpr, BK: tl.constexpr,
-    BV: tl.constexpr, SLICES: tl.constexpr, SEGMENTED: tl.constexpr, MAP: tl.constexpr, DPLR: tl.constexpr,
+    do,
+    w,
+    read,
+    write,
+    write_v,
+    inverse,
+    qb,
+    ak,
+    qk,
+    total,
+    dv,
+    dz,
+    kept_dS,
+    dS_start,
+    dS_end,
+    cu_seqlens,
+    T,
+    segment,
+    segments,
+    chunks,
+    HS: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    SLICES: tl.constexpr,
+    SEGMENTED: tl.constexpr,
+    MAP: tl.constexpr,
+    DPLR: tl.constexpr,
     PRECISION: tl.constexpr,
-):  # fmt: skip
+):
     """du = qb^T do + write dS;  dz = inverse^T du;  dS = total dS + read^T do + w^T du.
 
     dz is the gradient of what the inverse was applied to: dv where KDA; DPLR dv = ak^T dz + qk^T do + write_v dS.
@@ -81,8 +108,9 @@ def channel_delta_reverse_kernel(
                 b_ak = load_rows(ak, HS * BT, keep, 0, BT, BT, BT)
                 b_qk = load_rows(qk, HS * BT, keep, 0, BT, BT, BT)
                 b_k = load_rows(write_v, HS * K, keep, 0, BT, K, BK)
-                b_dv = tl.dot(tl.trans(b_ak), b_dz.to(b_do.dtype), times_state(b_k, dS, PRECISION),
-                              input_precision=PRECISION)  # fmt: skip
+                b_dv = tl.dot(
+                    tl.trans(b_ak), b_dz.to(b_do.dtype), times_state(b_k, dS, PRECISION), input_precision=PRECISION
+                )
                 b_dv = tl.dot(tl.trans(b_qk), b_do, b_dv, input_precision=PRECISION)
                 write_v -= BT * HS * K
                 ak -= BT * HS * BT

@@ -21,10 +21,32 @@ from kernels.scalar_decay.device import load_rows, load_state, locate, store_sta
 
 @triton.jit(do_not_specialize=["T"])
 def channel_delta_segment_map_kernel(
-    v, w, write, write_v, inverse, ak, total, states, maps, cu_seqlens, T, segment, segments, chunks, last,
-    HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr, BT: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr,
-    SLICES: tl.constexpr, VALUES: tl.constexpr, DPLR: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
+    v,
+    w,
+    write,
+    write_v,
+    inverse,
+    ak,
+    total,
+    states,
+    maps,
+    cu_seqlens,
+    T,
+    segment,
+    segments,
+    chunks,
+    last,
+    HS: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    SLICES: tl.constexpr,
+    VALUES: tl.constexpr,
+    DPLR: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
     """S = total S + write^T u (+ write_v^T v), u = w S + inverse x, over a segment: N from 0, M from I with v = 0.
 
     Grid:    sequences x segments x HS x slices, one axis, slices fastest: VALUES slices of N, the others of M. A
@@ -83,10 +105,23 @@ def channel_delta_segment_map_kernel(
 
 @triton.jit(do_not_specialize=["T"])
 def channel_delta_combine_kernel(
-    states, maps, S_start, cu_seqlens, T, segment, segments,
-    HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr, BK: tl.constexpr, BS: tl.constexpr, BV: tl.constexpr,
-    SLICES: tl.constexpr, REVERSE: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
+    states,
+    maps,
+    S_start,
+    cu_seqlens,
+    T,
+    segment,
+    segments,
+    HS: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BK: tl.constexpr,
+    BS: tl.constexpr,
+    BV: tl.constexpr,
+    SLICES: tl.constexpr,
+    REVERSE: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
     """In place: N of each segment -> the state it starts from; REVERSE: N' -> the gradient of the state it ends in.
 
     Grid:    sequences x HS x slices of V, one axis, slices fastest; segments one after another.
@@ -116,8 +151,11 @@ def channel_delta_combine_kernel(
         index = (slot + (count - 1 - step if REVERSE else step)) * HS + h
         # The last segment in this direction has no own contribution: nobody starts from it.
         inside = tl.where(step < count - 1, V, 0)
-        own = tl.load(states + index * K * V + kk[:, None] * V + vv[None, :],
-                      mask=(kk < K)[:, None] & (vv < inside)[None, :], other=0.0)  # fmt: skip
+        own = tl.load(
+            states + index * K * V + kk[:, None] * V + vv[None, :],
+            mask=(kk < K)[:, None] & (vv < inside)[None, :],
+            other=0.0,
+        )
         # What was loaded is about to be overwritten, and what is written read by other threads.
         tl.debug_barrier()
         store_state(states, index, S, kk[:, None], vv[None, :], K, V, K * V)

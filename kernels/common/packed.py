@@ -95,8 +95,15 @@ def _check_bounds(bounds: list[int], T: int) -> None:
         raise UsageError(f"cu_seqlens ends at {bounds[-1]}, T is {T}; it must end at T")
 
 
-def room(like: torch.Tensor, shape: Sequence[int], dtype: torch.dtype, passed: torch.Tensor | None, some_empty: bool,
-         *, nothing: float = 0.0) -> torch.Tensor:  # fmt: skip
+def room(
+    like: torch.Tensor,
+    shape: Sequence[int],
+    dtype: torch.dtype,
+    passed: torch.Tensor | None,
+    some_empty: bool,
+    *,
+    nothing: float = 0.0,
+) -> torch.Tensor:
     """Room for a state of each sequence, or its gradient, on the device of `like`.
 
     Kernels write those of sequences with tokens. Where some are empty, theirs is there already: passed, the initial
@@ -107,8 +114,9 @@ def room(like: torch.Tensor, shape: Sequence[int], dtype: torch.dtype, passed: t
     return like.new_full(shape, nothing, dtype=dtype) if passed is None else passed.detach().clone()
 
 
-def without_tokens(outputs: Sequence[torch.Tensor | None], inputs: Sequence[torch.Tensor | None],
-                   states: Sequence[torch.Tensor | None]) -> tuple[torch.Tensor | None, ...]:  # fmt: skip
+def without_tokens(
+    outputs: Sequence[torch.Tensor | None], inputs: Sequence[torch.Tensor | None], states: Sequence[torch.Tensor | None]
+) -> tuple[torch.Tensor | None, ...]:
     """A call without tokens, differentiable: no kernel is launched. Returns the outputs.
 
     outputs: an o without elements, then for each state the final one, as `room` makes it, or nothing but o
@@ -161,8 +169,15 @@ def spans(T: int, cu_seqlens: torch.Tensor | None) -> list[tuple[int, int]]:
     return list(pairwise(ends))
 
 
-def per_sequence(oracle, *tokens, cu_seqlens, initial_state=None, output_final_state=False,
-                 nothing: Sequence[float] | None = None, **options) -> tuple[torch.Tensor, Any]:  # fmt: skip
+def per_sequence(
+    oracle,
+    *tokens,
+    cu_seqlens,
+    initial_state=None,
+    output_final_state=False,
+    nothing: Sequence[float] | None = None,
+    **options,
+) -> tuple[torch.Tensor, Any]:
     """Run a form that serves one sequence on each packed one (B = 1); join outputs and states along their first axes.
 
     tokens:  q, k, v and gates, each [1, T, ...]; a state is a tensor or a tuple of tensors whose first dimension counts

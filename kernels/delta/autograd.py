@@ -13,8 +13,22 @@ from kernels.delta.reference import unit
 from suite.errors import UsageError
 
 
-def chunk_delta(q, k, v, beta, log_decay, *, steps: int, l2norm: bool, scale: float | None, initial_state,
-                      output_final_state: bool, cu_seqlens, cu_seqlens_cpu, chunk: int):  # fmt: skip
+def chunk_delta(
+    q,
+    k,
+    v,
+    beta,
+    log_decay,
+    *,
+    steps: int,
+    l2norm: bool,
+    scale: float | None,
+    initial_state,
+    output_final_state: bool,
+    cu_seqlens,
+    cu_seqlens_cpu,
+    chunk: int,
+):
     """q [B,T,H,K], k [B,T,n,H,K], v [B,T,n,HS,V], beta [B,T,n,HS] -> (o [B,T,HS,V] in q's dtype, state or None).
 
     log_decay [B,T,HS] or None for no decay; the dimension of n = steps may be left out where steps is 1. initial_state
@@ -74,8 +88,11 @@ def _room(call: Call, like: torch.Tensor, S: torch.Tensor | None, passed: torch.
 def sizes_of(q, k, v, beta, log_decay, steps: int, scale) -> dict[str, int]:
     """The sizes of a call, as `fit` gives them, which raises, and n; UsageError too on other steps of k, odd heads."""
     n = " " if steps == 1 and getattr(k, "ndim", 0) == 4 else " n "
-    sizes = fit({"q": (q, "B T H K"), "k": (k, f"B T{n}H K"), "v": (v, f"B T{n}HV V")},
-                {"beta": (beta, f"B T{n}HV"), **given({"log_decay": (log_decay, "B T HV")})}, scale=scale)  # fmt: skip
+    sizes = fit(
+        {"q": (q, "B T H K"), "k": (k, f"B T{n}H K"), "v": (v, f"B T{n}HV V")},
+        {"beta": (beta, f"B T{n}HV"), **given({"log_decay": (log_decay, "B T HV")})},
+        scale=scale,
+    )
     if sizes["HV"] % sizes["H"]:
         H, heads = sizes["H"], sizes["HV"]
         raise UsageError(f"{H} heads of q and k do not divide {heads} value heads; choose heads that do")

@@ -39,11 +39,36 @@ from kernels.scalar_decay.device import load_state, store_state, summed, times_s
 
 @triton.jit(do_not_specialize=["T"])
 def delta_bwd_state_kernel(
-    q, k, do, beta, log_decay, inverse, dv, dstates, local, dS_start, dS_end, cu_seqlens, scale, T, segment, segments,
-    H: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr, STEPS: tl.constexpr, BT: tl.constexpr,
-    BK: tl.constexpr, BV: tl.constexpr, SLICES: tl.constexpr, KEEP: tl.constexpr, L2NORM: tl.constexpr,
-    SEGMENTED: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
+    q,
+    k,
+    do,
+    beta,
+    log_decay,
+    inverse,
+    dv,
+    dstates,
+    local,
+    dS_start,
+    dS_end,
+    cu_seqlens,
+    scale,
+    T,
+    segment,
+    segments,
+    H: tl.constexpr,
+    HS: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    STEPS: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    SLICES: tl.constexpr,
+    KEEP: tl.constexpr,
+    L2NORM: tl.constexpr,
+    SEGMENTED: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
     """dv = y, the state's gradient after every KEEP chunks, and the initial state's gradient.
 
     Grid:    sequences x segments x HS x slices of V, one axis, slices fastest; chunks from last to first.
@@ -114,11 +139,38 @@ def delta_bwd_state_kernel(
 
 @triton.jit(do_not_specialize=["T"])
 def delta_bwd_gradients_kernel(
-    q, k, do, dv, residual, states, dstates, beta, log_decay, dq, dk, dbeta, dlog_decay, cu_seqlens, scale, T,
-    segment, segments, tokens_in_all, H: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
-    STEPS: tl.constexpr, BT: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, SLICES: tl.constexpr,
-    KEEP: tl.constexpr, L2NORM: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
+    q,
+    k,
+    do,
+    dv,
+    residual,
+    states,
+    dstates,
+    beta,
+    log_decay,
+    dq,
+    dk,
+    dbeta,
+    dlog_decay,
+    cu_seqlens,
+    scale,
+    T,
+    segment,
+    segments,
+    tokens_in_all,
+    H: tl.constexpr,
+    HS: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    STEPS: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    SLICES: tl.constexpr,
+    KEEP: tl.constexpr,
+    L2NORM: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
     """dq, dk, dbeta and dlog_decay of one chunk, for all state heads that share a head of q and k.
 
     Grid:    sequences x chunks x H x slices of K, one axis, slices fastest.

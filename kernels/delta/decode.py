@@ -25,10 +25,24 @@ WIDTH, WARPS = 32, 4
 
 @triton.jit(do_not_specialize=["scale"])
 def delta_decode_step_kernel(
-    q, k, v, beta, log_decay, o, S, scale,
-    H: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr, STEPS: tl.constexpr, BK: tl.constexpr,
-    BV: tl.constexpr, SLICES: tl.constexpr, L2NORM: tl.constexpr,
-):  # fmt: skip
+    q,
+    k,
+    v,
+    beta,
+    log_decay,
+    o,
+    S,
+    scale,
+    H: tl.constexpr,
+    HS: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    STEPS: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    SLICES: tl.constexpr,
+    L2NORM: tl.constexpr,
+):
     """S = a S, then STEPS times r = b (v - k^T S), S += k r^T;  o = s q^T S.
 
     Grid:    sequences x HS x slices of V, one axis, slices fastest.
@@ -83,9 +97,25 @@ def step_delta(q, k, v, beta, log_decay, *, state: torch.Tensor, steps: int, l2n
     o = q.new_empty(B, 1, heads, V)
     width, slices, warps = plan_step(K, V, str(state.dtype).removeprefix("torch."))
     delta_decode_step_kernel[(B * heads * slices,)](
-        q, k, v, beta, log_decay, o, state, K**-0.5 if scale is None else scale,
-        H=H, HS=heads, K=K, V=V, STEPS=steps, BK=power_of_2(K), BV=width, SLICES=slices, L2NORM=l2norm, num_warps=warps,
-    )  # fmt: skip
+        q,
+        k,
+        v,
+        beta,
+        log_decay,
+        o,
+        state,
+        K**-0.5 if scale is None else scale,
+        H=H,
+        HS=heads,
+        K=K,
+        V=V,
+        STEPS=steps,
+        BK=power_of_2(K),
+        BV=width,
+        SLICES=slices,
+        L2NORM=l2norm,
+        num_warps=warps,
+    )
     return o
 
 

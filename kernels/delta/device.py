@@ -22,8 +22,7 @@ NORM_EPS = tl.constexpr(1e-6)
 
 
 @triton.jit
-def locate(T, segment, segments, cu_seqlens, SLICES: tl.constexpr, HEADS: tl.constexpr, STEPS: tl.constexpr,
-           late=0):  # fmt: skip
+def locate(T, segment, segments, cu_seqlens, SLICES: tl.constexpr, HEADS: tl.constexpr, STEPS: tl.constexpr, late=0):
     """A program's (slice, head, sequence, segment, its slot, first step, end, end of the sequence, sequence's start).
 
     T counts tokens, segment steps. Slices are neighbours in the grid, so that the tiles they share come from L2. Packed
@@ -135,8 +134,9 @@ def total(G, BT: tl.constexpr):
 
 
 @triton.jit
-def chunk_inverse(b_k, f, b, G, strict, BT: tl.constexpr, GATED: tl.constexpr, PRECISION: tl.constexpr,
-                  INVERT: tl.constexpr):  # fmt: skip
+def chunk_inverse(
+    b_k, f, b, G, strict, BT: tl.constexpr, GATED: tl.constexpr, PRECISION: tl.constexpr, INVERT: tl.constexpr
+):
     """The strictly lower part of (I + L diag(b))^{-1}, fp32 [BT, BT], L = tril(k k^T . e^(G_i - G_j), -1), k = f b_k.
 
     L diag(b) and not diag(b) L, so that it maps v - e^G k S to the residual without b, which may be 0.
@@ -172,8 +172,7 @@ def load_start(base, index, start, K: tl.constexpr, V: tl.constexpr, BK: tl.cons
 
 
 @triton.jit
-def store_end(base, index, x, start, late, K: tl.constexpr, V: tl.constexpr, BK: tl.constexpr,
-              BV: tl.constexpr):  # fmt: skip
+def store_end(base, index, x, start, late, K: tl.constexpr, V: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr):
     """The inverse of load_start, in the pointer's dtype; late: see `locate`."""
     k, v = folded(start, late, BK, BV)
     store_state(base, index, tl.reshape(x, [BK // 2, 2 * BV]), k, v, K, V, K * V)

@@ -29,11 +29,38 @@ from kernels.scalar_decay.device import times_state
 
 @triton.jit(do_not_specialize=["T"])
 def delta_fwd_output_kernel(
-    q, k, v, beta, log_decay, o, residual, inverse, states, S_start, S_end, cu_seqlens, scale, T, segment, segments,
-    H: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr, STEPS: tl.constexpr, BT: tl.constexpr,
-    BK: tl.constexpr, BV: tl.constexpr, SLICES: tl.constexpr, KEEP: tl.constexpr, L2NORM: tl.constexpr,
-    STORED: tl.constexpr, SEGMENTED: tl.constexpr, PRECISION: tl.constexpr, INVERT: tl.constexpr,
-):  # fmt: skip
+    q,
+    k,
+    v,
+    beta,
+    log_decay,
+    o,
+    residual,
+    inverse,
+    states,
+    S_start,
+    S_end,
+    cu_seqlens,
+    scale,
+    T,
+    segment,
+    segments,
+    H: tl.constexpr,
+    HS: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    STEPS: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    SLICES: tl.constexpr,
+    KEEP: tl.constexpr,
+    L2NORM: tl.constexpr,
+    STORED: tl.constexpr,
+    SEGMENTED: tl.constexpr,
+    PRECISION: tl.constexpr,
+    INVERT: tl.constexpr,
+):
     """r = (I + N)(v - e^G k S), w = b r, o = s (e^G q S + tril(q k^T . e^(G_i-G_j)) w), S = e^Gc S + (e^(Gc-G) k)^T w.
 
     Grid:    sequences x segments x HS x slices of V, one axis, slices fastest.
@@ -112,10 +139,24 @@ def delta_fwd_output_kernel(
 
 @triton.jit(do_not_specialize=["T"])
 def delta_inverse_kernel(
-    k, beta, log_decay, inverse, cu_seqlens, T, segment, segments,
-    H: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, STEPS: tl.constexpr, BT: tl.constexpr, BK: tl.constexpr,
-    L2NORM: tl.constexpr, PRECISION: tl.constexpr, INVERT: tl.constexpr,
-):  # fmt: skip
+    k,
+    beta,
+    log_decay,
+    inverse,
+    cu_seqlens,
+    T,
+    segment,
+    segments,
+    H: tl.constexpr,
+    HS: tl.constexpr,
+    K: tl.constexpr,
+    STEPS: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    L2NORM: tl.constexpr,
+    PRECISION: tl.constexpr,
+    INVERT: tl.constexpr,
+):
     """N of every chunk, for sweeps that read it instead of making it in each slice.
 
     Grid:    sequences x chunks x HS, one axis, heads fastest.

@@ -92,10 +92,27 @@ def forward(call: Call, q, k, v, beta, log_decay, start, end, differentiated: bo
     if sweep.segmented:
         starts, maps = _segment_maps(call, k, v, beta, log_decay, inverse, start, differentiated)
     delta_fwd_output_kernel[_grid(call, sweep)](
-        q, k, v, beta, log_decay, o, residual, inverse, states, starts, end, call.cu_seqlens, call.scale,
-        **_span(call, sweep), **call.dims, **_tile(sweep, s.K), **call.options, **call.inversion, KEEP=call.plan.keep,
+        q,
+        k,
+        v,
+        beta,
+        log_decay,
+        o,
+        residual,
+        inverse,
+        states,
+        starts,
+        end,
+        call.cu_seqlens,
+        call.scale,
+        **_span(call, sweep),
+        **call.dims,
+        **_tile(sweep, s.K),
+        **call.options,
+        **call.inversion,
+        KEEP=call.plan.keep,
         SEGMENTED=sweep.segmented,
-    )  # fmt: skip
+    )
     return o, Saved(residual, inverse, states, maps)
 
 
@@ -109,21 +126,58 @@ def backward(call: Call, q, k, beta, log_decay, saved: Saved, do, d_end, d_start
         d_end = _segment_gradients(call, q, k, beta, log_decay, saved, do, d_end)
     dv, dstates = torch.empty_like(saved.residual), _kept_states(call, q)
     delta_bwd_state_kernel[_grid(call, sweep)](
-        q, k, do, beta, log_decay, saved.inverse, dv, dstates, None, d_end, d_start, call.cu_seqlens, call.scale,
-        **_span(call, sweep), **call.dims, **_tile(sweep, s.K), **call.options, KEEP=call.plan.keep,
+        q,
+        k,
+        do,
+        beta,
+        log_decay,
+        saved.inverse,
+        dv,
+        dstates,
+        None,
+        d_end,
+        d_start,
+        call.cu_seqlens,
+        call.scale,
+        **_span(call, sweep),
+        **call.dims,
+        **_tile(sweep, s.K),
+        **call.options,
+        KEEP=call.plan.keep,
         SEGMENTED=sweep.segmented,
-    )  # fmt: skip
+    )
     dq, dk = torch.empty_like(q), torch.empty_like(k)
     chunks = call.plan.chunks
     dbeta = beta.new_empty(chunks.slices, *beta.shape, dtype=torch.float32)
     decayed = log_decay is not None
     dlog_decay = log_decay.new_empty(chunks.slices, *log_decay.shape, dtype=torch.float32) if decayed else None
     delta_bwd_gradients_kernel[(s.sequences * chunks.segments * s.shared * chunks.slices,)](
-        q, k, do, dv, saved.residual, saved.states, dstates, beta, log_decay, dq, dk, dbeta, dlog_decay,
-        call.cu_seqlens, call.scale, **_span(call, chunks), tokens_in_all=s.steps // call.steps, **call.dims,
-        BK=call.plan.columns, BV=chunks.tile.width, SLICES=chunks.slices, **call.options,
-        KEEP=call.plan.keep, num_warps=chunks.tile.warps, num_stages=chunks.tile.stages,
-    )  # fmt: skip
+        q,
+        k,
+        do,
+        dv,
+        saved.residual,
+        saved.states,
+        dstates,
+        beta,
+        log_decay,
+        dq,
+        dk,
+        dbeta,
+        dlog_decay,
+        call.cu_seqlens,
+        call.scale,
+        **_span(call, chunks),
+        tokens_in_all=s.steps // call.steps,
+        **call.dims,
+        BK=call.plan.columns,
+        BV=chunks.tile.width,
+        SLICES=chunks.slices,
+        **call.options,
+        KEEP=call.plan.keep,
+        num_warps=chunks.tile.warps,
+        num_stages=chunks.tile.stages,
+    )
     return dq, dk, dv, _summed(dbeta, beta), None if dlog_decay is None else _summed(dlog_decay, log_decay)
 
 
@@ -142,9 +196,19 @@ def _invert(call: Call, k, beta, log_decay, inverse) -> None:
     s, chunks, tile = call.shape, call.plan.chunks, call.plan.inverse
     dims = {name: size for name, size in call.dims.items() if name != "V"}
     delta_inverse_kernel[(s.sequences * chunks.segments * s.heads,)](
-        k, beta, log_decay, inverse, call.cu_seqlens, **_span(call, chunks), **dims, BK=power_of_2(s.K), **call.options,
-        INVERT=call.inversion["INVERT"], num_warps=tile.warps, num_stages=tile.stages,
-    )  # fmt: skip
+        k,
+        beta,
+        log_decay,
+        inverse,
+        call.cu_seqlens,
+        **_span(call, chunks),
+        **dims,
+        BK=power_of_2(s.K),
+        **call.options,
+        INVERT=call.inversion["INVERT"],
+        num_warps=tile.warps,
+        num_stages=tile.stages,
+    )
 
 
 def _segment_maps(call: Call, k, v, beta, log_decay, inverse, start, differentiated: bool):
@@ -154,9 +218,22 @@ def _segment_maps(call: Call, k, v, beta, log_decay, inverse, start, differentia
         torch.empty(sweep.slots, s.heads, s.K, width, device=k.device, dtype=torch.float32) for width in (s.V, s.K)
     )
     delta_segment_map_kernel[_grid(call, sweep)](
-        k, v, beta, log_decay, inverse, states, maps, call.cu_seqlens, **_span(call, sweep), **call.dims,
-        **_tile(sweep, s.K), OF_V=-(-s.V // sweep.tile.width), ALL=differentiated, **call.options, **call.inversion,
-    )  # fmt: skip
+        k,
+        v,
+        beta,
+        log_decay,
+        inverse,
+        states,
+        maps,
+        call.cu_seqlens,
+        **_span(call, sweep),
+        **call.dims,
+        **_tile(sweep, s.K),
+        OF_V=-(-s.V // sweep.tile.width),
+        ALL=differentiated,
+        **call.options,
+        **call.inversion,
+    )
     _combine(call, states, maps, start, reverse=False)
     return states, maps
 
@@ -166,10 +243,26 @@ def _segment_gradients(call: Call, q, k, beta, log_decay, saved: Saved, do, d_en
     s, sweep = call.shape, call.plan.state
     local = torch.empty(sweep.slots, s.heads, s.K, s.V, device=k.device, dtype=torch.float32)
     delta_bwd_state_kernel[_grid(call, sweep)](
-        q, k, do, beta, log_decay, saved.inverse, None, None, local, None, None, call.cu_seqlens, call.scale,
-        **_span(call, sweep), **call.dims, **_tile(sweep, s.K), **call.options, KEEP=call.plan.keep,
+        q,
+        k,
+        do,
+        beta,
+        log_decay,
+        saved.inverse,
+        None,
+        None,
+        local,
+        None,
+        None,
+        call.cu_seqlens,
+        call.scale,
+        **_span(call, sweep),
+        **call.dims,
+        **_tile(sweep, s.K),
+        **call.options,
+        KEEP=call.plan.keep,
         SEGMENTED=True,
-    )  # fmt: skip
+    )
     _combine(call, local, saved.maps, d_end, reverse=True)
     return local
 
@@ -178,10 +271,23 @@ def _combine(call: Call, states, maps, start, *, reverse: bool) -> None:
     s, sweep = call.shape, call.plan.map
     slices = -(-s.V // COMBINE_WIDTH)
     delta_segment_combine_kernel[(s.sequences * s.heads * slices,)](
-        states, maps, start, call.cu_seqlens, **_span(call, sweep), HS=s.heads, K=s.K, V=s.V, STEPS=call.steps,
-        BK=power_of_2(s.K), BV=COMBINE_WIDTH, BLOCK=COMBINE_BLOCK, SLICES=slices, REVERSE=reverse,
-        PRECISION=call.precision, num_warps=COMBINE_WARPS,
-    )  # fmt: skip
+        states,
+        maps,
+        start,
+        call.cu_seqlens,
+        **_span(call, sweep),
+        HS=s.heads,
+        K=s.K,
+        V=s.V,
+        STEPS=call.steps,
+        BK=power_of_2(s.K),
+        BV=COMBINE_WIDTH,
+        BLOCK=COMBINE_BLOCK,
+        SLICES=slices,
+        REVERSE=reverse,
+        PRECISION=call.precision,
+        num_warps=COMBINE_WARPS,
+    )
 
 
 def _grid(call: Call, sweep: Sweep) -> tuple[int]:

@@ -43,8 +43,9 @@ def partner(low, end, order, rows, BT: tl.constexpr):
 
 
 @triton.jit
-def partner_factors(beta, log_decay, at, rows, there, second, h, BT: tl.constexpr, HS: tl.constexpr,
-                    STEPS: tl.constexpr):  # fmt: skip
+def partner_factors(
+    beta, log_decay, at, rows, there, second, h, BT: tl.constexpr, HS: tl.constexpr, STEPS: tl.constexpr
+):
     """(decay of the other chunk, factors of its rows of do, and of r where it is the first, of y where the second)."""
     b, G = load_gates(beta, log_decay, at, rows, there, h, HS, STEPS)
     last = total(G, BT)

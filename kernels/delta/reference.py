@@ -42,16 +42,37 @@ def with_steps(k: torch.Tensor, v: torch.Tensor, beta: torch.Tensor) -> tuple[to
     return (k, v, beta) if k.ndim == 5 else (k.unsqueeze(2), v.unsqueeze(2), beta.unsqueeze(2))
 
 
-def recurrence(q, k, v, beta, log_decay=None, *, l2norm: bool = False, scale: float | None = None, initial_state=None,
-               output_final_state: bool = False, cu_seqlens=None):  # fmt: skip
+def recurrence(
+    q,
+    k,
+    v,
+    beta,
+    log_decay=None,
+    *,
+    l2norm: bool = False,
+    scale: float | None = None,
+    initial_state=None,
+    output_final_state: bool = False,
+    cu_seqlens=None,
+):
     """One step at a time: q [B,T,H,K], k [B,T,n,H,K], v [B,T,n,HV,V], beta [B,T,n,HV], log_decay [B,T,HV] or None.
 
     The dimension of steps may be left out. Returns o [B,T,HV,V] and, where asked for, the state [N,HV,K,V].
     """
     if apart(q, cu_seqlens):
         gates = (beta,) if log_decay is None else (beta, log_decay)
-        return per_sequence(recurrence, q, k, v, *gates, cu_seqlens=cu_seqlens, initial_state=initial_state,
-                            output_final_state=output_final_state, l2norm=l2norm, scale=scale)  # fmt: skip
+        return per_sequence(
+            recurrence,
+            q,
+            k,
+            v,
+            *gates,
+            cu_seqlens=cu_seqlens,
+            initial_state=initial_state,
+            output_final_state=output_final_state,
+            l2norm=l2norm,
+            scale=scale,
+        )
     k, v, beta = with_steps(k, v, beta)
     q, k = (unit(q), unit(k)) if l2norm else (q, k)
     B, T, n, heads, V = v.shape

@@ -31,11 +31,33 @@ from kernels.scalar_decay.device import load_state, store_state, times_state
 
 @triton.jit(do_not_specialize=["T"])
 def delta_segment_map_kernel(
-    k, v, beta, log_decay, inverse, states, maps, cu_seqlens, T, segment, segments,
-    H: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr, STEPS: tl.constexpr, BT: tl.constexpr,
-    BK: tl.constexpr, BV: tl.constexpr, SLICES: tl.constexpr, OF_V: tl.constexpr, ALL: tl.constexpr,
-    L2NORM: tl.constexpr, STORED: tl.constexpr, PRECISION: tl.constexpr, INVERT: tl.constexpr,
-):  # fmt: skip
+    k,
+    v,
+    beta,
+    log_decay,
+    inverse,
+    states,
+    maps,
+    cu_seqlens,
+    T,
+    segment,
+    segments,
+    H: tl.constexpr,
+    HS: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    STEPS: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    SLICES: tl.constexpr,
+    OF_V: tl.constexpr,
+    ALL: tl.constexpr,
+    L2NORM: tl.constexpr,
+    STORED: tl.constexpr,
+    PRECISION: tl.constexpr,
+    INVERT: tl.constexpr,
+):
     """C and M of a segment: the columns of V start from 0 and take v, the columns of K start from the identity.
 
     Grid:    sequences x segments x HS x slices, one axis, slices fastest: OF_V slices of C, then those of M.
@@ -89,10 +111,24 @@ def delta_segment_map_kernel(
 
 @triton.jit(do_not_specialize=["T"])
 def delta_segment_combine_kernel(
-    states, maps, S_start, cu_seqlens, T, segment, segments,
-    HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr, STEPS: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr,
-    BLOCK: tl.constexpr, SLICES: tl.constexpr, REVERSE: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
+    states,
+    maps,
+    S_start,
+    cu_seqlens,
+    T,
+    segment,
+    segments,
+    HS: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    STEPS: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    BLOCK: tl.constexpr,
+    SLICES: tl.constexpr,
+    REVERSE: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
     """In place: what a segment makes of a zero state -> the state it starts from; REVERSE: gradients, from the end.
 
     Grid:    sequences x HS x slices of V, one axis, slices fastest. Segments one after the other.

@@ -67,6 +67,13 @@ def _launch(q: torch.Tensor, F: int, name: str) -> dict[str, Any]:
     BK, BF = power_of_2(K), power_of_2(F)
     large = max(BK, BF) > 64
     return {
-        "K": K, "F": F, "BT": 32 if single and large else 64, "BK": BK, "BF": BF, "MAP": name,
-        "PRECISION": "tf32x3" if single else "tf32", "num_warps": 8 if large else 4, "num_stages": 1,
-    }  # fmt: skip
+        "K": K,
+        "F": F,
+        "BT": 32 if single and large else 64,
+        "BK": BK,
+        "BF": BF,
+        "MAP": name,
+        "PRECISION": "tf32x3" if single else "tf32",
+        "num_warps": 8 if large else 4,
+        "num_stages": 1,
+    }

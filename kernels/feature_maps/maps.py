@@ -68,31 +68,57 @@ register(FeatureMap("identity", LINEAR, lambda x: x, elementwise=True, widened=F
 register(FeatureMap("relu", LINEAR, F.relu, elementwise=True, positive=True, widened=False))
 register(
     FeatureMap(
-        "elu1", LINEAR, lambda x: F.elu(x) + 1, elementwise=True, positive=True, widened=False,
-        flops=lambda K, F: K, special=lambda K, F: K,
+        "elu1",
+        LINEAR,
+        lambda x: F.elu(x) + 1,
+        elementwise=True,
+        positive=True,
+        widened=False,
+        flops=lambda K, F: K,
+        special=lambda K, F: K,
     )
-)  # fmt: skip
+)
 register(
     FeatureMap(
-        "softmax", "Shen et al. 2018, arXiv:1812.01243", lambda x: x.softmax(-1), positive=True,
-        widened=False, flops=lambda K, F: 3 * K, special=lambda K, F: K,
+        "softmax",
+        "Shen et al. 2018, arXiv:1812.01243",
+        lambda x: x.softmax(-1),
+        positive=True,
+        widened=False,
+        flops=lambda K, F: 3 * K,
+        special=lambda K, F: K,
     )
-)  # fmt: skip
+)
 register(
     FeatureMap(
-        "hedgehog", "Zhang et al. 2024, arXiv:2402.04347", hedgehog_features, lambda K, M: 2 * K, positive=True,
-        flops=lambda K, F: 3 * F, special=lambda K, F: F,
+        "hedgehog",
+        "Zhang et al. 2024, arXiv:2402.04347",
+        hedgehog_features,
+        lambda K, M: 2 * K,
+        positive=True,
+        flops=lambda K, F: 3 * F,
+        special=lambda K, F: F,
     )
-)  # fmt: skip
+)
 register(
     FeatureMap(
-        "favor", "Choromanski et al. 2020, arXiv:2009.14794", favor_features, lambda K, M: M, positive=True,
-        projected=True, eps=TINY, flops=lambda K, F: 2 * K * F + 2 * K + 3 * F, special=lambda K, F: F,
+        "favor",
+        "Choromanski et al. 2020, arXiv:2009.14794",
+        favor_features,
+        lambda K, M: M,
+        positive=True,
+        projected=True,
+        eps=TINY,
+        flops=lambda K, F: 2 * K * F + 2 * K + 3 * F,
+        special=lambda K, F: F,
     )
-)  # fmt: skip
+)
 register(
     FeatureMap(
-        "taylor", "Nauen et al. 2024, arXiv:2403.02920; Arora et al. 2024, arXiv:2402.18668", taylor_features,
-        lambda K, M: taylor_count(K), flops=lambda K, F: K * (K + 1) + K,
+        "taylor",
+        "Nauen et al. 2024, arXiv:2403.02920; Arora et al. 2024, arXiv:2402.18668",
+        taylor_features,
+        lambda K, M: taylor_count(K),
+        flops=lambda K, F: K * (K + 1) + K,
     )
-)  # fmt: skip
+)

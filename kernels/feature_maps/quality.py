@@ -37,8 +37,16 @@ def _mean(weights: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
     return weights @ v / weights.sum(-1, keepdim=True)
 
 
-def measured(names: Sequence[str], K: int, lengths: Sequence[int], features: Sequence[int], *, causal: bool,
-             seeds: int, spread: float) -> Iterator[tuple[str, int, list[float]]]:  # fmt: skip
+def measured(
+    names: Sequence[str],
+    K: int,
+    lengths: Sequence[int],
+    features: Sequence[int],
+    *,
+    causal: bool,
+    seeds: int,
+    spread: float,
+) -> Iterator[tuple[str, int, list[float]]]:
     """(map, features, mean error over the seeds for each length), maps in the given order."""
     for name in names:
         phi = map_named(name)
@@ -70,8 +78,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         names = given.maps.split(",")
         for name in names:
             map_named(name)
-        rows = measured(names, given.head_dim, lengths, features, causal=not given.full,
-                        seeds=given.seeds, spread=given.spread)  # fmt: skip
+        rows = measured(
+            names, given.head_dim, lengths, features, causal=not given.full, seeds=given.seeds, spread=given.spread
+        )
         print("| map | features |" + "".join(f" T = {T} |" for T in lengths))
         print("|---|---|" + "---|" * len(lengths))
         for name, count, errors in rows:

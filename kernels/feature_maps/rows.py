@@ -33,9 +33,21 @@ def store_tile(base, x, first, end, width: tl.constexpr, BT: tl.constexpr, BD: t
 
 @triton.jit
 def feature_rows_fwd_kernel(
-    q, k, W, phi_q, phi_k, q_rows, k_rows, K: tl.constexpr, F: tl.constexpr, BT: tl.constexpr, BK: tl.constexpr,
-    BF: tl.constexpr, MAP: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
+    q,
+    k,
+    W,
+    phi_q,
+    phi_k,
+    q_rows,
+    k_rows,
+    K: tl.constexpr,
+    F: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BF: tl.constexpr,
+    MAP: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
     """phi_q = phi(q) and phi_k = phi(k), rows of F features.
 
     Grid:    blocks of BT rows of q, then of k.
@@ -70,9 +82,25 @@ def feature_rows_fwd_kernel(
 
 @triton.jit
 def feature_rows_bwd_kernel(
-    q, k, W, phi_q, phi_k, d_phi_q, d_phi_k, dq, dk, q_rows, k_rows, K: tl.constexpr, F: tl.constexpr,
-    BT: tl.constexpr, BK: tl.constexpr, BF: tl.constexpr, MAP: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
+    q,
+    k,
+    W,
+    phi_q,
+    phi_k,
+    d_phi_q,
+    d_phi_k,
+    dq,
+    dk,
+    q_rows,
+    k_rows,
+    K: tl.constexpr,
+    F: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BF: tl.constexpr,
+    MAP: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
     """dq and dk from the gradients of the features.
 
     Grid:    blocks of BT rows of q, then of k.

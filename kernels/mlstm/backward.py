@@ -36,12 +36,46 @@ from kernels.scalar_decay.device import (
 
 @triton.jit(do_not_specialize=["T"])
 def mlstm_bwd_dq_kernel(
-    q, k, v, input_gate, forget_gate, log_den, side, o, do, delta, dq, q_dq, C_start, n_start, m_start, states, totals,
-    tops, dC_end, dn_end, d_last, cu_seqlens, scale, T, segment, segments,
-    H: tl.constexpr, HK: tl.constexpr, HV: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
-    BT: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, SLICES: tl.constexpr, EXP: tl.constexpr,
-    JOINED: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
+    q,
+    k,
+    v,
+    input_gate,
+    forget_gate,
+    log_den,
+    side,
+    o,
+    do,
+    delta,
+    dq,
+    q_dq,
+    C_start,
+    n_start,
+    m_start,
+    states,
+    totals,
+    tops,
+    dC_end,
+    dn_end,
+    d_last,
+    cu_seqlens,
+    scale,
+    T,
+    segment,
+    segments,
+    H: tl.constexpr,
+    HK: tl.constexpr,
+    HV: tl.constexpr,
+    HS: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    SLICES: tl.constexpr,
+    EXP: tl.constexpr,
+    JOINED: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
     """dq = s 2^U (2^R (do C^T - delta n) + tril((do v^T - delta) . 2^{R_i-E_j}) k), 2^{R+U} = 2^G / den; and delta.
 
     Grid:    sequences x segments x HS x slices of K, one axis, slices fastest.
@@ -70,8 +104,29 @@ def mlstm_bwd_dq_kernel(
     PART: tl.constexpr = BV if BV < 64 else 64
     C = tl.zeros([BV, BK], dtype=tl.float32)
     n = tl.zeros([BK], dtype=tl.float32)
-    C, n, _m = start_stabilised(C, n, C_start, n_start, m_start, states, totals, tops, n_th, h, slot, order,
-                                kk[None, :], vv[:, None], kk, HS, K, V, SIZE, EXP, JOINED)  # fmt: skip
+    C, n, _m = start_stabilised(
+        C,
+        n,
+        C_start,
+        n_start,
+        m_start,
+        states,
+        totals,
+        tops,
+        n_th,
+        h,
+        slot,
+        order,
+        kk[None, :],
+        vv[:, None],
+        kk,
+        HS,
+        K,
+        V,
+        SIZE,
+        EXP,
+        JOINED,
+    )
 
     causal = rows[:, None] >= rows[None, :]
     length = (high - low).to(tl.int32)

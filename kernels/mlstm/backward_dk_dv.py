@@ -33,12 +33,49 @@ from kernels.scalar_decay.device import (
 
 @triton.jit
 def _sweep_dk(
-    part, q, k, v, input_gate, forget_gate, log_den, do, delta, q_dq, dk, d_forget, d_input, dC_start, dn_start,
-    states, totals, d_last, dC_end, dn_end, scale, n_th, h, order, slot, low, high, count,
-    H: tl.constexpr, HK: tl.constexpr, HV: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
-    BT: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, SLICES: tl.constexpr, DQ_SLICES: tl.constexpr,
-    EXP: tl.constexpr, START: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
+    part,
+    q,
+    k,
+    v,
+    input_gate,
+    forget_gate,
+    log_den,
+    do,
+    delta,
+    q_dq,
+    dk,
+    d_forget,
+    d_input,
+    dC_start,
+    dn_start,
+    states,
+    totals,
+    d_last,
+    dC_end,
+    dn_end,
+    scale,
+    n_th,
+    h,
+    order,
+    slot,
+    low,
+    high,
+    count,
+    H: tl.constexpr,
+    HK: tl.constexpr,
+    HV: tl.constexpr,
+    HS: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    SLICES: tl.constexpr,
+    DQ_SLICES: tl.constexpr,
+    EXP: tl.constexpr,
+    START: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
     """dk = s 2^U (2^{G_C-E} (v dC^T + dn) + triu((v do^T - delta) . 2^{R_i-E_j}) q); the gates' gradients.
 
     part: the slice of K. On chip: dC^T / (s 2^U) [V, BK] and dn / (s 2^U) [BK], fp32.
@@ -56,15 +93,53 @@ def _sweep_dk(
 
     SIZE: tl.constexpr = K * V + (K if EXP else 0)
     dC = tl.zeros([BV, BK], dtype=tl.float32)
-    dC = start_state(dC, dC_start, states, totals, n_th, h, slot, order, count, kk[None, :], vv[:, None], 1.0 / scale,
-                     HS, K, V, SIZE, "token", START, True)  # fmt: skip
+    dC = start_state(
+        dC,
+        dC_start,
+        states,
+        totals,
+        n_th,
+        h,
+        slot,
+        order,
+        count,
+        kk[None, :],
+        vv[:, None],
+        1.0 / scale,
+        HS,
+        K,
+        V,
+        SIZE,
+        "token",
+        START,
+        True,
+    )
     dn = tl.zeros([1, BK], dtype=tl.float32)
     if EXP:
         # The column is a state of one value: its elements lie behind those of the segment's [K, V] part.
         column = None if states is None else states + K * V
         only = tl.zeros([1, 1], tl.int32)
-        dn = start_state(dn, dn_start, column, totals, n_th, h, slot, order, count, kk[None, :], only, 1.0 / scale, HS,
-                         K, 1, SIZE, "token", START, True)  # fmt: skip
+        dn = start_state(
+            dn,
+            dn_start,
+            column,
+            totals,
+            n_th,
+            h,
+            slot,
+            order,
+            count,
+            kk[None, :],
+            only,
+            1.0 / scale,
+            HS,
+            K,
+            1,
+            SIZE,
+            "token",
+            START,
+            True,
+        )
     # The gradient of the log decay of the token after this one: of a sequence's last, through the final state alone.
     carry = from_the_end(d_last, n_th, h, order, count, part, HS, DQ_SLICES)
 
@@ -122,12 +197,37 @@ def _sweep_dk(
 
 @triton.jit
 def _sweep_dv(
-    part, q, k, input_gate, forget_gate, log_den, do, dv, dC_start, states, totals, scale, n_th, h, order, slot, low,
-    high, count,
-    H: tl.constexpr, HK: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
-    BT: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, EXP: tl.constexpr, START: tl.constexpr,
+    part,
+    q,
+    k,
+    input_gate,
+    forget_gate,
+    log_den,
+    do,
+    dv,
+    dC_start,
+    states,
+    totals,
+    scale,
+    n_th,
+    h,
+    order,
+    slot,
+    low,
+    high,
+    count,
+    H: tl.constexpr,
+    HK: tl.constexpr,
+    HS: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    EXP: tl.constexpr,
+    START: tl.constexpr,
     PRECISION: tl.constexpr,
-):  # fmt: skip
+):
     """dv = s 2^U (2^{G_C-E} k dC + triu(k q^T . 2^{R_i-E_j}) do).
 
     part: the slice of V. On chip: dC / (s 2^U) [K, BV], fp32.
@@ -144,8 +244,27 @@ def _sweep_dv(
 
     SIZE: tl.constexpr = K * V + (K if EXP else 0)
     dC = tl.zeros([BK, BV], dtype=tl.float32)
-    dC = start_state(dC, dC_start, states, totals, n_th, h, slot, order, count, kk[:, None], vv[None, :], 1.0 / scale,
-                     HS, K, V, SIZE, "token", START, True)  # fmt: skip
+    dC = start_state(
+        dC,
+        dC_start,
+        states,
+        totals,
+        n_th,
+        h,
+        slot,
+        order,
+        count,
+        kk[:, None],
+        vv[None, :],
+        1.0 / scale,
+        HS,
+        K,
+        V,
+        SIZE,
+        "token",
+        START,
+        True,
+    )
 
     unit = 0.0
     later = rows[:, None] <= rows[None, :]
@@ -178,12 +297,48 @@ def _sweep_dv(
 
 @triton.jit(do_not_specialize=["T"])
 def mlstm_bwd_dk_dv_kernel(
-    q, k, v, input_gate, forget_gate, log_den, do, delta, q_dq, dk, dv, d_forget, d_input, dC_start, dn_start, states,
-    totals, d_last, dC_end, dn_end, cu_seqlens, scale, T, segment, segments,
-    H: tl.constexpr, HK: tl.constexpr, HV: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
-    BT: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, WK: tl.constexpr, WV: tl.constexpr, SLICES: tl.constexpr,
-    DQ_SLICES: tl.constexpr, EXP: tl.constexpr, START: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
+    q,
+    k,
+    v,
+    input_gate,
+    forget_gate,
+    log_den,
+    do,
+    delta,
+    q_dq,
+    dk,
+    dv,
+    d_forget,
+    d_input,
+    dC_start,
+    dn_start,
+    states,
+    totals,
+    d_last,
+    dC_end,
+    dn_end,
+    cu_seqlens,
+    scale,
+    T,
+    segment,
+    segments,
+    H: tl.constexpr,
+    HK: tl.constexpr,
+    HV: tl.constexpr,
+    HS: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    WK: tl.constexpr,
+    WV: tl.constexpr,
+    SLICES: tl.constexpr,
+    DQ_SLICES: tl.constexpr,
+    EXP: tl.constexpr,
+    START: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
     """dk, dv, the initial state's gradient, and what the gates' gradients are summed from.
 
     Grid:    sequences x segments x HS x (slices of K, then slices of V), one axis, slices fastest; chunks from last to
@@ -204,13 +359,80 @@ def mlstm_bwd_dk_dv_kernel(
     DK_SLICES: tl.constexpr = (K + WK - 1) // WK
     if part < DK_SLICES:
         _sweep_dk(
-            part, q, k, v, input_gate, forget_gate, log_den, do, delta, q_dq, dk, d_forget, d_input, dC_start, dn_start,
-            states, totals, d_last, dC_end, dn_end, scale, n_th, h, order, slot, low, high, count, H, HK, HV, HS, K, V,
-            BT, WK, BV, DK_SLICES, DQ_SLICES, EXP, START, PRECISION,
-        )  # fmt: skip
+            part,
+            q,
+            k,
+            v,
+            input_gate,
+            forget_gate,
+            log_den,
+            do,
+            delta,
+            q_dq,
+            dk,
+            d_forget,
+            d_input,
+            dC_start,
+            dn_start,
+            states,
+            totals,
+            d_last,
+            dC_end,
+            dn_end,
+            scale,
+            n_th,
+            h,
+            order,
+            slot,
+            low,
+            high,
+            count,
+            H,
+            HK,
+            HV,
+            HS,
+            K,
+            V,
+            BT,
+            WK,
+            BV,
+            DK_SLICES,
+            DQ_SLICES,
+            EXP,
+            START,
+            PRECISION,
+        )
     # Not else: Triton 3.6 would give each branch shared memory of its own, and fewer programs would fit.
     if part >= DK_SLICES:
         _sweep_dv(
-            part - DK_SLICES, q, k, input_gate, forget_gate, log_den, do, dv, dC_start, states, totals, scale, n_th, h,
-            order, slot, low, high, count, H, HK, HS, K, V, BT, BK, WV, EXP, START, PRECISION,
-        )  # fmt: skip
+            part - DK_SLICES,
+            q,
+            k,
+            input_gate,
+            forget_gate,
+            log_den,
+            do,
+            dv,
+            dC_start,
+            states,
+            totals,
+            scale,
+            n_th,
+            h,
+            order,
+            slot,
+            low,
+            high,
+            count,
+            H,
+            HK,
+            HS,
+            K,
+            V,
+            BT,
+            BK,
+            WV,
+            EXP,
+            START,
+            PRECISION,
+        )

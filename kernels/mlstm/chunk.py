@@ -19,8 +19,21 @@ from suite.errors import UsageError, unknown
 @mlstm.implementation(
     "triton_chunk", origin="ours", devices={"cuda", "interpret"}, tunables={"chunk": (64, 32, 128, 256)}, **registered()
 )
-def chunk_mlstm(q, k, v, input_gate, forget_gate, *, gate: str = EXP, scale: float | None = None, initial_state=None,
-                output_final_state: bool = False, cu_seqlens=None, cu_seqlens_cpu=None, chunk: int = 64):  # fmt: skip
+def chunk_mlstm(
+    q,
+    k,
+    v,
+    input_gate,
+    forget_gate,
+    *,
+    gate: str = EXP,
+    scale: float | None = None,
+    initial_state=None,
+    output_final_state: bool = False,
+    cu_seqlens=None,
+    cu_seqlens_cpu=None,
+    chunk: int = 64,
+):
     """q [B,T,H,K], k [B,T,HK,K], v [B,T,HV,V], gates [B,T,HS] -> (o [B,T,HS,V], final state or None), as in spec.py.
 
     The state is (C [N,HS,K,V], n [N,HS,K], m [N,HS]), with gate = "sigmoid" C alone; cu_seqlens_cpu is cu_seqlens on
@@ -106,8 +119,9 @@ def _call(tensors, gate: str, scale, cu_seqlens, cu_seqlens_cpu, chunk: int) -> 
     B, T, heads, K, V = (s[name] for name in ("B", "T", "HS", "K", "V"))
     sequences, longest, some_empty = packing(cu_seqlens, cu_seqlens_cpu, q)
     dtype = str(q.dtype).removeprefix("torch.")
-    shape = Shape(sequences, longest, B * T, heads, K, V, chunk, dtype, gate == EXP, "identity",
-                  cu_seqlens is not None, "token")  # fmt: skip
+    shape = Shape(
+        sequences, longest, B * T, heads, K, V, chunk, dtype, gate == EXP, "identity", cu_seqlens is not None, "token"
+    )
     scale = K**-0.5 if scale is None else scale
     return Call(shape, plan(shape), T, s["H"], s["HK"], s["HV"], cu_seqlens, scale, some_empty)
 

@@ -27,10 +27,28 @@ from suite.problem import Value
 
 @triton.jit(do_not_specialize=["scale"])
 def mlstm_decode_step_kernel(
-    q, k, v, input_gate, forget_gate, o, C, n, m, scale,
-    H: tl.constexpr, HK: tl.constexpr, HV: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
-    BK: tl.constexpr, BV: tl.constexpr, SLICES: tl.constexpr, TILES: tl.constexpr, EXP: tl.constexpr,
-):  # fmt: skip
+    q,
+    k,
+    v,
+    input_gate,
+    forget_gate,
+    o,
+    C,
+    n,
+    m,
+    scale,
+    H: tl.constexpr,
+    HK: tl.constexpr,
+    HV: tl.constexpr,
+    HS: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    SLICES: tl.constexpr,
+    TILES: tl.constexpr,
+    EXP: tl.constexpr,
+):
     """C = f' C + i' k v^T, n = f' n + i' k, m = max(log f + m, i);  o = s C^T q / max(|s n . q|, exp(-m)), or s C^T q.
 
     Grid:    sequences x HS x slices of V, one axis, slices fastest. With the exponential gate a program takes all of V
@@ -87,9 +105,13 @@ def _configuration(problem: Problem, tunables: Mapping[str, Value]) -> dict[str,
 
 
 @mlstm.implementation(
-    "triton_step", origin="ours", devices={"cuda", "interpret"}, passes={"decode"}, supports=supports,
+    "triton_step",
+    origin="ours",
+    devices={"cuda", "interpret"},
+    passes={"decode"},
+    supports=supports,
     configuration=_configuration,
-)  # fmt: skip
+)
 def step_mlstm(q, k, v, input_gate, forget_gate, *, state, gate: str = EXP, scale: float | None = None):
     """q [B,1,H,K], k [B,1,HK,K], v [B,1,HV,V], gates [B,1,HS] -> o [B,1,HS,V]; the state is updated in place.
 
@@ -111,8 +133,25 @@ def step_mlstm(q, k, v, input_gate, forget_gate, *, state, gate: str = EXP, scal
     o = q.new_empty(B, 1, heads, V)
     width, slices, tiles, warps = _launch(K, V, gate == EXP)
     mlstm_decode_step_kernel[(B * heads * slices,)](
-        q, k, v, input_gate, forget_gate, o, *parts, K**-0.5 if scale is None else scale,
-        H=H, HK=k.shape[2], HV=v.shape[2], HS=heads, K=K, V=V, BK=power_of_2(K), BV=width, SLICES=slices, TILES=tiles,
-        EXP=gate == EXP, num_warps=warps,
-    )  # fmt: skip
+        q,
+        k,
+        v,
+        input_gate,
+        forget_gate,
+        o,
+        *parts,
+        K**-0.5 if scale is None else scale,
+        H=H,
+        HK=k.shape[2],
+        HV=v.shape[2],
+        HS=heads,
+        K=K,
+        V=V,
+        BK=power_of_2(K),
+        BV=width,
+        SLICES=slices,
+        TILES=tiles,
+        EXP=gate == EXP,
+        num_warps=warps,
+    )
     return o

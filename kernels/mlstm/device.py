@@ -114,9 +114,29 @@ def weighed(log_den, at, keep, G, EXP: tl.constexpr):
 
 
 @triton.jit
-def start_stabilised(C, n, C_start, n_start, m_start, states, totals, tops, sequence, h, slot, order, k, v, rows_k,
-                     HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr, SIZE: tl.constexpr, EXP: tl.constexpr,
-                     JOINED: tl.constexpr):  # fmt: skip
+def start_stabilised(
+    C,
+    n,
+    C_start,
+    n_start,
+    m_start,
+    states,
+    totals,
+    tops,
+    sequence,
+    h,
+    slot,
+    order,
+    k,
+    v,
+    rows_k,
+    HS: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    SIZE: tl.constexpr,
+    EXP: tl.constexpr,
+    JOINED: tl.constexpr,
+):
     """(C, n, m) that a forward program starts from, added to the zeros C and n.
 
     It is the sequence's own start and, JOINED, the contributions of all segments before this one, in `states`. Each is

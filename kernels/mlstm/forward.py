@@ -23,12 +23,44 @@ from kernels.scalar_decay.device import (
 
 @triton.jit(do_not_specialize=["T"])
 def mlstm_fwd_output_kernel(
-    q, k, v, input_gate, forget_gate, o, decay, weight, log_den, side, C_start, n_start, m_start, states, totals, tops,
-    C_end, n_end, m_end, cu_seqlens, scale, T, segment, segments,
-    H: tl.constexpr, HK: tl.constexpr, HV: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
-    BT: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, SLICES: tl.constexpr, EXP: tl.constexpr,
-    JOINED: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
+    q,
+    k,
+    v,
+    input_gate,
+    forget_gate,
+    o,
+    decay,
+    weight,
+    log_den,
+    side,
+    C_start,
+    n_start,
+    m_start,
+    states,
+    totals,
+    tops,
+    C_end,
+    n_end,
+    m_end,
+    cu_seqlens,
+    scale,
+    T,
+    segment,
+    segments,
+    H: tl.constexpr,
+    HK: tl.constexpr,
+    HV: tl.constexpr,
+    HS: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    SLICES: tl.constexpr,
+    EXP: tl.constexpr,
+    JOINED: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
     """o = s (2^G q C + tril(q k^T . 2^{G_i-E_j}) v) / den, den = max(|s (2^G q . n + rowsum tril(..))|, e^-m) or 1.
 
     Grid:    sequences x segments x HS x slices of V, one axis, slices fastest.
@@ -57,8 +89,29 @@ def mlstm_fwd_output_kernel(
     SIZE: tl.constexpr = K * V + (K if EXP else 0)
     C = tl.zeros([BK, BV], dtype=tl.float32)
     n_first = tl.zeros([BK], dtype=tl.float32)
-    C, n_first, m = start_stabilised(C, n_first, C_start, n_start, m_start, states, totals, tops, n_th, h, slot, order,
-                                     kk[:, None], vv[None, :], kk, HS, K, V, SIZE, EXP, JOINED)  # fmt: skip
+    C, n_first, m = start_stabilised(
+        C,
+        n_first,
+        C_start,
+        n_start,
+        m_start,
+        states,
+        totals,
+        tops,
+        n_th,
+        h,
+        slot,
+        order,
+        kk[:, None],
+        vv[None, :],
+        kk,
+        HS,
+        K,
+        V,
+        SIZE,
+        EXP,
+        JOINED,
+    )
     n += n_first[:, None]
 
     causal = rows[:, None] >= rows[None, :]
@@ -86,8 +139,9 @@ def mlstm_fwd_output_kernel(
             b_floor = tl.exp(tl.minimum(-b_m, WIDEST))
             b_den = tl.minimum(tl.maximum(tl.maximum(tl.abs(b_n), b_floor), SMALLEST), LARGEST)
             b_o = b_o / b_den[:, None]
-            n = tl.dot(tl.trans(b_k), (ones * b_left[:, None]).to(b_k.dtype), n * tl.exp2(total),
-                       input_precision=PRECISION)  # fmt: skip
+            n = tl.dot(
+                tl.trans(b_k), (ones * b_left[:, None]).to(b_k.dtype), n * tl.exp2(total), input_precision=PRECISION
+            )
             if decay is not None:
                 mine = only_if(keep, part == 0)
                 tl.store(decay + at, g, mask=mine)

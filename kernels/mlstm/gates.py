@@ -21,9 +21,24 @@ def _closed(x):
 
 @triton.jit(do_not_specialize=["T"])
 def mlstm_bwd_gates_kernel(
-    d_forget, d_input, decay, weight, forget_gate, input_gate, dx_forget, dx_input, cu_seqlens, T, segment, blocks,
-    HS: tl.constexpr, SLICES: tl.constexpr, BT: tl.constexpr, BH: tl.constexpr, EXP: tl.constexpr,
-):  # fmt: skip
+    d_forget,
+    d_input,
+    decay,
+    weight,
+    forget_gate,
+    input_gate,
+    dx_forget,
+    dx_input,
+    cu_seqlens,
+    T,
+    segment,
+    blocks,
+    HS: tl.constexpr,
+    SLICES: tl.constexpr,
+    BT: tl.constexpr,
+    BH: tl.constexpr,
+    EXP: tl.constexpr,
+):
     """Gradients of both gates from the parts that the slices of dk left.
 
     A part of d_forget is summed within its segment: what later segments of the sequence sum to stands in their first

@@ -113,10 +113,20 @@ def forward(call: Call, x: Inputs, start: State, end: State, training: bool) -> 
     if sweep.segmented:
         segments = _segments(call, sweep, x.k, x.v, (x.input_gate, x.forget_gate, None, None), reverse=False)
     mlstm_fwd_output_kernel[_grid(call, sweep)](
-        *x, o, *kept[1:], *start, *segments, *end, call.cu_seqlens, call.scale, **_span(call, sweep), **call.sizes,
-        **_tile(sweep, BK=power_of_2(s.K), BV=_width(sweep, s.V), SLICES=sweep.slices), JOINED=sweep.segmented,
+        *x,
+        o,
+        *kept[1:],
+        *start,
+        *segments,
+        *end,
+        call.cu_seqlens,
+        call.scale,
+        **_span(call, sweep),
+        **call.sizes,
+        **_tile(sweep, BK=power_of_2(s.K), BV=_width(sweep, s.V), SLICES=sweep.slices),
+        JOINED=sweep.segmented,
         **call.options,
-    )  # fmt: skip
+    )
     return o, kept, segments
 
 
@@ -125,8 +135,9 @@ def _kept(o: torch.Tensor) -> Kept:
     return Kept(o, *logs, torch.empty(o.shape[:3], device=o.device, dtype=torch.int8))
 
 
-def backward(call: Call, x: Inputs, kept: Kept, segments: Segments, do, start: State, d_end: State,
-             d_start: State) -> Gradients:  # fmt: skip
+def backward(
+    call: Call, x: Inputs, kept: Kept, segments: Segments, do, start: State, d_end: State, d_start: State
+) -> Gradients:
     """The inputs' gradients.
 
     kept, segments: what `forward` returned; d_end: gradient of the final state, or Nones; d_start: receives that of the
@@ -149,12 +160,31 @@ def _backward_dq(call: Call, x: Inputs, kept: Kept, segments: Segments, do, star
     if sweep.segmented and segments.states is None:
         segments = _segments(call, sweep, x.k, x.v, (x.input_gate, x.forget_gate, None, None), reverse=False)
     mlstm_bwd_dq_kernel[_grid(call, sweep)](
-        x.q, x.k, x.v, kept.weight, kept.decay, kept.log_den, kept.side, kept.o, do, delta, dq, q_dq, *start,
-        *(segments if sweep.segmented else Segments()), d_end.C, d_end.n, d_last, call.cu_seqlens, call.scale,
-        **_span(call, sweep), **call.sizes,
-        **_tile(sweep, BK=_width(sweep, s.K), BV=power_of_2(s.V), SLICES=sweep.slices), JOINED=sweep.segmented,
+        x.q,
+        x.k,
+        x.v,
+        kept.weight,
+        kept.decay,
+        kept.log_den,
+        kept.side,
+        kept.o,
+        do,
+        delta,
+        dq,
+        q_dq,
+        *start,
+        *(segments if sweep.segmented else Segments()),
+        d_end.C,
+        d_end.n,
+        d_last,
+        call.cu_seqlens,
+        call.scale,
+        **_span(call, sweep),
+        **call.sizes,
+        **_tile(sweep, BK=_width(sweep, s.K), BV=power_of_2(s.V), SLICES=sweep.slices),
+        JOINED=sweep.segmented,
         **call.options,
-    )  # fmt: skip
+    )
     return dq, delta, q_dq, d_last
 
 
@@ -168,12 +198,36 @@ def _backward_dk_dv(call: Call, x: Inputs, kept: Kept, do, delta, q_dq, d_last, 
     if sweep.segmented:
         segments = _segments(call, sweep, x.q, do, (kept.weight, kept.decay, kept.log_den, delta), reverse=True)
     mlstm_bwd_dk_dv_kernel[_grid(call, sweep)](
-        x.q, x.k, x.v, kept.weight, kept.decay, kept.log_den, do, delta, q_dq, dk, dv, d_forget, d_input, d_end.C,
-        d_end.n, segments.states, segments.totals, d_last, d_start.C, d_start.n, call.cu_seqlens, call.scale,
-        **_span(call, sweep), **call.sizes, **widths,
+        x.q,
+        x.k,
+        x.v,
+        kept.weight,
+        kept.decay,
+        kept.log_den,
+        do,
+        delta,
+        q_dq,
+        dk,
+        dv,
+        d_forget,
+        d_input,
+        d_end.C,
+        d_end.n,
+        segments.states,
+        segments.totals,
+        d_last,
+        d_start.C,
+        d_start.n,
+        call.cu_seqlens,
+        call.scale,
+        **_span(call, sweep),
+        **call.sizes,
+        **widths,
         **_tile(sweep, BK=power_of_2(s.K), BV=power_of_2(s.V), SLICES=sweep.slices),
-        DQ_SLICES=call.plan.dq.slices, START=sweep.start, **call.options,
-    )  # fmt: skip
+        DQ_SLICES=call.plan.dq.slices,
+        START=sweep.start,
+        **call.options,
+    )
     return dk, dv, d_forget, d_input
 
 
@@ -183,10 +237,25 @@ def _backward_gates(call: Call, x: Inputs, kept: Kept, d_forget, d_input):
     blocks = triton.cdiv(s.longest, s.chunk)
     width = min(triton.next_power_of_2(s.heads), max(1, GATE_TILE // s.chunk))
     mlstm_bwd_gates_kernel[(s.sequences * blocks * triton.cdiv(s.heads, width),)](
-        d_forget, d_input, kept.decay, kept.weight, x.forget_gate, x.input_gate, dx_forget, dx_input, call.cu_seqlens,
-        call.T, sweep.segment, blocks, HS=s.heads, SLICES=d_forget.shape[-1], BT=s.chunk, BH=width,
-        EXP=s.normalised, num_warps=4,
-    )  # fmt: skip
+        d_forget,
+        d_input,
+        kept.decay,
+        kept.weight,
+        x.forget_gate,
+        x.input_gate,
+        dx_forget,
+        dx_input,
+        call.cu_seqlens,
+        call.T,
+        sweep.segment,
+        blocks,
+        HS=s.heads,
+        SLICES=d_forget.shape[-1],
+        BT=s.chunk,
+        BH=width,
+        EXP=s.normalised,
+        num_warps=4,
+    )
     return dx_input, dx_forget
 
 
@@ -203,10 +272,25 @@ def _segments(call: Call, sweep: Sweep, x, y, more: tuple[Any, ...], *, reverse:
     totals = states.new_empty(sweep.slots, s.heads)
     tops = torch.empty_like(totals) if s.normalised and not reverse else None
     mlstm_segment_state_kernel[_grid(call, own)](
-        x, y, *more, states, totals, tops, call.cu_seqlens, T=call.T, segment=sweep.segment, segments=sweep.segments,
-        HX=x.shape[2], HY=y.shape[2], HS=s.heads, K=s.K, V=s.V,
-        **_tile(own, BK=power_of_2(s.K), BV=_width(own, s.V), SLICES=own.slices), REVERSE=reverse, **call.options,
-    )  # fmt: skip
+        x,
+        y,
+        *more,
+        states,
+        totals,
+        tops,
+        call.cu_seqlens,
+        T=call.T,
+        segment=sweep.segment,
+        segments=sweep.segments,
+        HX=x.shape[2],
+        HY=y.shape[2],
+        HS=s.heads,
+        K=s.K,
+        V=s.V,
+        **_tile(own, BK=power_of_2(s.K), BV=_width(own, s.V), SLICES=own.slices),
+        REVERSE=reverse,
+        **call.options,
+    )
     return Segments(states, totals, tops)
 
 

@@ -18,11 +18,32 @@ from kernels.scalar_decay.device import load_rows, locate, store_normaliser, sto
 
 @triton.jit(do_not_specialize=["T"])
 def mlstm_segment_state_kernel(
-    x, y, input_gate, forget_gate, log_den, delta, states, totals, tops, cu_seqlens, T, segment, segments,
-    HX: tl.constexpr, HY: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
-    BT: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, SLICES: tl.constexpr, EXP: tl.constexpr,
-    REVERSE: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
+    x,
+    y,
+    input_gate,
+    forget_gate,
+    log_den,
+    delta,
+    states,
+    totals,
+    tops,
+    cu_seqlens,
+    T,
+    segment,
+    segments,
+    HX: tl.constexpr,
+    HY: tl.constexpr,
+    HS: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    SLICES: tl.constexpr,
+    EXP: tl.constexpr,
+    REVERSE: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
     """A segment's contribution: the weighted x^T y and, with the exponential gate, a column beside it.
 
     Forward, x = k and y = v, weighted as they reach the segment's end and stabilised by the segment's own top; the

@@ -71,13 +71,35 @@ def _drawn_state(p: Problem, generator: torch.Generator, biases: torch.Tensor):
     return C, n, usual + ABOVE + 0.3 * normal(generator, p.N, p.HS, dtype="float32")
 
 
-def recurrence(q, k, v, input_gate, forget_gate, *, gate=EXP, scale=None, initial_state=None, output_final_state=False,
-               cu_seqlens=None):  # fmt: skip
+def recurrence(
+    q,
+    k,
+    v,
+    input_gate,
+    forget_gate,
+    *,
+    gate=EXP,
+    scale=None,
+    initial_state=None,
+    output_final_state=False,
+    cu_seqlens=None,
+):
     """One token at a time: q [B,T,H,K], k [B,T,HK,K], v [B,T,HV,V], gates [B,T,HS] -> o [B,T,HS,V], and the state."""
     if apart(q, cu_seqlens):
-        return per_sequence(recurrence, q, k, v, input_gate, forget_gate, cu_seqlens=cu_seqlens, gate=gate, scale=scale,
-                            initial_state=initial_state, output_final_state=output_final_state,
-                            nothing=NOTHING)  # fmt: skip
+        return per_sequence(
+            recurrence,
+            q,
+            k,
+            v,
+            input_gate,
+            forget_gate,
+            cu_seqlens=cu_seqlens,
+            gate=gate,
+            scale=scale,
+            initial_state=initial_state,
+            output_final_state=output_final_state,
+            nothing=NOTHING,
+        )
     heads = max(q.shape[2], v.shape[2])
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     q, k, v = (expand_heads(x, heads) for x in (q * scale, k, v))

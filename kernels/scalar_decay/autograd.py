@@ -66,19 +66,37 @@ class Gates(NamedTuple):
         if (self.dt is None) != (self.A is None) or (self.dt is not None and self.log_decay is not None):
             raise UsageError("decays are mixed; give log_decay, or dt and A, or none of them")
         log_decay = "HS" if self.decay == "head" else "B T HS"
-        return given({
-            "log_decay": (self.log_decay, log_decay), "dt": (self.dt, "B T HS"), "A": (self.A, "HS"),
-            "skip": (self.skip, "HS"), "out_gate": (self.out_gate, "B T HS V"),
-        })  # fmt: skip
+        return given(
+            {
+                "log_decay": (self.log_decay, log_decay),
+                "dt": (self.dt, "B T HS"),
+                "A": (self.A, "HS"),
+                "skip": (self.skip, "HS"),
+                "out_gate": (self.out_gate, "B T HS V"),
+            }
+        )
 
 
 NO_GATES = Gates()
 
 
-def chunk_scalar_decay(q, k, v, gates: Gates = NO_GATES, *, feature_map: str = "identity", normalised: bool = False,
-                       causal: bool = True, scale: float | None = None, eps: float = 0.0, initial_state=None,
-                       output_final_state: bool = False, cu_seqlens=None, cu_seqlens_cpu=None,
-                       chunk: int = 64):  # fmt: skip
+def chunk_scalar_decay(
+    q,
+    k,
+    v,
+    gates: Gates = NO_GATES,
+    *,
+    feature_map: str = "identity",
+    normalised: bool = False,
+    causal: bool = True,
+    scale: float | None = None,
+    eps: float = 0.0,
+    initial_state=None,
+    output_final_state: bool = False,
+    cu_seqlens=None,
+    cu_seqlens_cpu=None,
+    chunk: int = 64,
+):
     """q [B,T,H,K], k [B,T,HK,K], v [B,T,HV,V] -> (o [B,T,HS,V] in q's dtype, final state or None).
 
     initial_state: S [N,HS,K,V], or the pair (S, z [N,HS,K]) when normalised, or None for zeros; the final state has its
@@ -149,8 +167,9 @@ def _room(call: Call, like: torch.Tensor, S: torch.Tensor | None, passed: State)
     )
 
 
-def _call(q, k, v, gates: Gates, feature_map, normalised, causal, scale, eps, cu_seqlens, cu_seqlens_cpu,
-          chunk) -> Call:  # fmt: skip
+def _call(
+    q, k, v, gates: Gates, feature_map, normalised, causal, scale, eps, cu_seqlens, cu_seqlens_cpu, chunk
+) -> Call:
     check_chunk(chunk)
     s = check_tensors(q, k, v, gates.dims, scale=scale)
     gates.check(v)
@@ -159,14 +178,28 @@ def _call(q, k, v, gates: Gates, feature_map, normalised, causal, scale, eps, cu
     B, T, K, V, heads = s["B"], s["T"], s["K"], s["V"], s["HS"]
     sequences, longest, some_empty = packing(cu_seqlens, cu_seqlens_cpu, q)
     dtype = str(q.dtype).removeprefix("torch.")
-    shape = Shape(sequences, longest, B * T, heads, K, V, chunk, dtype, normalised, feature_map, cu_seqlens is not None,
-                  gates.decay, causal)  # fmt: skip
+    shape = Shape(
+        sequences,
+        longest,
+        B * T,
+        heads,
+        K,
+        V,
+        chunk,
+        dtype,
+        normalised,
+        feature_map,
+        cu_seqlens is not None,
+        gates.decay,
+        causal,
+    )
     scale = K**-0.5 if scale is None else scale
     return Call(shape, plan(shape), T, s["H"], s["HK"], s["HV"], cu_seqlens, scale, eps, some_empty)
 
 
-def check_tensors(q, k, v, gates: Mapping[str, Given] | None = None, *, scale=None,
-                  largest: int = MAX_DIM) -> dict[str, int]:  # fmt: skip
+def check_tensors(
+    q, k, v, gates: Mapping[str, Given] | None = None, *, scale=None, largest: int = MAX_DIM
+) -> dict[str, int]:
     """The sizes of a call, as `fit` gives them, which raises; UsageError too on heads or head dims that do not go."""
     s = fit({"q": (q, "B T H K"), "k": (k, "B T HK K"), "v": (v, "B T HV V")}, gates, scale=scale)
     H, HK, HV, K, V, heads = (s[name] for name in ("H", "HK", "HV", "K", "V", "HS"))

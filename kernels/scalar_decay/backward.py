@@ -40,8 +40,19 @@ from kernels.scalar_decay.device import (
 
 
 @triton.jit
-def close_gate(do, y, out_gate, dy, d_out_gate, stride, length, BT: tl.constexpr, V: tl.constexpr, BV: tl.constexpr,
-               ROWS: tl.constexpr):  # fmt: skip
+def close_gate(
+    do,
+    y,
+    out_gate,
+    dy,
+    d_out_gate,
+    stride,
+    length,
+    BT: tl.constexpr,
+    V: tl.constexpr,
+    BV: tl.constexpr,
+    ROWS: tl.constexpr,
+):
     """dy = do silu(out_gate) and d_out_gate = do y silu'(out_gate) of `length` rows of V, at most BT, in memory.
 
     ROWS at a time: the state and a chunk's tiles leave no registers for more.
@@ -58,13 +69,50 @@ def close_gate(do, y, out_gate, dy, d_out_gate, stride, length, BT: tl.constexpr
 
 @triton.jit(do_not_specialize=["T"])
 def linear_bwd_dq_kernel(
-    q, k, v, gate, rate, o, do, y, out_gate, den, delta, dq, dy, d_out_gate, q_dq, d_skip, dS_end, d_last, S_start,
-    z_start, states, totals, cu_seqlens, scale, T, segment, segments,
-    H: tl.constexpr, HK: tl.constexpr, HV: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
-    BT: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, SLICES: tl.constexpr, MAP: tl.constexpr,
-    NORMALISED: tl.constexpr, DECAY: tl.constexpr, START: tl.constexpr, PRECISION: tl.constexpr,
+    q,
+    k,
+    v,
+    gate,
+    rate,
+    o,
+    do,
+    y,
+    out_gate,
+    den,
+    delta,
+    dq,
+    dy,
+    d_out_gate,
+    q_dq,
+    d_skip,
+    dS_end,
+    d_last,
+    S_start,
+    z_start,
+    states,
+    totals,
+    cu_seqlens,
+    scale,
+    T,
+    segment,
+    segments,
+    H: tl.constexpr,
+    HK: tl.constexpr,
+    HV: tl.constexpr,
+    HS: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    SLICES: tl.constexpr,
+    MAP: tl.constexpr,
+    NORMALISED: tl.constexpr,
+    DECAY: tl.constexpr,
+    START: tl.constexpr,
+    PRECISION: tl.constexpr,
     CAUSAL: tl.constexpr,
-):  # fmt: skip
+):
     """dq = w phi'(q) (e^G do S^T - delta z + tril((do v^T - delta) . e^{G_i-G_j} x_j) phi(k)), and delta.
 
     Where the output has a gate, dy = do silu(out_gate) stands for do, and d_out_gate = do y silu'(out_gate). Not
@@ -103,8 +151,27 @@ def linear_bwd_dq_kernel(
     PRECISE: tl.constexpr = q_dq is not None
     count = segments_of(low, high, end, order, segment)
     S = tl.zeros([BV, BK], dtype=tl.float32)
-    S = start_state(S, S_start, states, totals, n, h, slot, order, count, kk[None, :], vv[:, None], 1.0, HS, K, V, SIZE,
-                    DECAY, START, False)  # fmt: skip
+    S = start_state(
+        S,
+        S_start,
+        states,
+        totals,
+        n,
+        h,
+        slot,
+        order,
+        count,
+        kk[None, :],
+        vv[:, None],
+        1.0,
+        HS,
+        K,
+        V,
+        SIZE,
+        DECAY,
+        START,
+        False,
+    )
     z = tl.zeros([BK], dtype=tl.float32)
     if NORMALISED:
         z = start_normaliser(z, z_start, states, n, h, slot, order, count, kk, 1.0, HS, K, V, SIZE, START, False)
@@ -170,8 +237,19 @@ def linear_bwd_dq_kernel(
         if out_gate is not None:  # noqa: SIM102 - joined, the condition is no longer the compiler's
             if part == 0:
                 first = ((low + done) * HS + h) * V
-                close_gate(do, y + first, out_gate + first, dy + first, d_out_gate + first, HS * V, length - done,
-                           BT, V, BV, 16)  # fmt: skip
+                close_gate(
+                    do,
+                    y + first,
+                    out_gate + first,
+                    dy + first,
+                    d_out_gate + first,
+                    HS * V,
+                    length - done,
+                    BT,
+                    V,
+                    BV,
+                    16,
+                )
         if CAUSAL:
             k += BT * HK * K
             v += BT * HV * V

@@ -31,11 +31,32 @@ TILE = 16384
 
 @triton.jit(do_not_specialize=["scale", "eps"])
 def linear_decode_step_kernel(
-    q, k, v, gate, rate, skip, out_gate, o, S, z, scale, eps,
-    H: tl.constexpr, HK: tl.constexpr, HV: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
-    BK: tl.constexpr, BV: tl.constexpr, SLICES: tl.constexpr, TILES: tl.constexpr, MAP: tl.constexpr,
-    NORMALISED: tl.constexpr, DECAY: tl.constexpr,
-):  # fmt: skip
+    q,
+    k,
+    v,
+    gate,
+    rate,
+    skip,
+    out_gate,
+    o,
+    S,
+    z,
+    scale,
+    eps,
+    H: tl.constexpr,
+    HK: tl.constexpr,
+    HV: tl.constexpr,
+    HS: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    SLICES: tl.constexpr,
+    TILES: tl.constexpr,
+    MAP: tl.constexpr,
+    NORMALISED: tl.constexpr,
+    DECAY: tl.constexpr,
+):
     """S = e^g S + w phi(k) v^T, z += phi(k);  o = (s phi(q)^T S [ / (s phi(q) . z + eps) ] + D v) silu(out_gate).
 
     g and w are as Gates in function.py has them: g = 0 and w = 1 where there are none.
@@ -85,8 +106,18 @@ def linear_decode_step_kernel(
         tl.store(o + index * V + vv, b_o.to(o.dtype.element_ty), mask=vv < V)
 
 
-def step_scalar_decay(q, k, v, gates: Gates = NO_GATES, *, state, feature_map: str = "identity",
-                      normalised: bool = False, scale: float | None = None, eps: float = 0.0):  # fmt: skip
+def step_scalar_decay(
+    q,
+    k,
+    v,
+    gates: Gates = NO_GATES,
+    *,
+    state,
+    feature_map: str = "identity",
+    normalised: bool = False,
+    scale: float | None = None,
+    eps: float = 0.0,
+):
     """q [B,1,H,K], k [B,1,HK,K], v [B,1,HV,V] -> o [B,1,HS,V] in q's dtype; `state` is updated in place.
 
     state: S [B,HS,K,V], or the pair (S, z [B,HS,K]) when normalised, in any float dtype, contiguous.
@@ -110,10 +141,30 @@ def step_scalar_decay(q, k, v, gates: Gates = NO_GATES, *, state, feature_map: s
     o = q.new_empty(B, 1, heads, V)
     width, slices, tiles, warps = plan_step(K, V, normalised)
     linear_decode_step_kernel[(B * heads * slices,)](
-        q, k, v, *more, o, S, z, K**-0.5 if scale is None else scale, eps,
-        H=H, HK=HK, HV=HV, HS=heads, K=K, V=V, BK=power_of_2(K), BV=width, SLICES=slices, TILES=tiles,
-        MAP=feature_map, NORMALISED=normalised, DECAY=gates.decay, num_warps=warps,
-    )  # fmt: skip
+        q,
+        k,
+        v,
+        *more,
+        o,
+        S,
+        z,
+        K**-0.5 if scale is None else scale,
+        eps,
+        H=H,
+        HK=HK,
+        HV=HV,
+        HS=heads,
+        K=K,
+        V=V,
+        BK=power_of_2(K),
+        BV=width,
+        SLICES=slices,
+        TILES=tiles,
+        MAP=feature_map,
+        NORMALISED=normalised,
+        DECAY=gates.decay,
+        num_warps=warps,
+    )
     return o
 
 

@@ -243,9 +243,27 @@ def rounding(x, factor, y):
 
 
 @triton.jit
-def start_state(S, S_start, states, totals, n, h, slot, order, count, k, v, factor, HS: tl.constexpr, K: tl.constexpr,
-                V: tl.constexpr, SIZE: tl.constexpr, DECAY: tl.constexpr, START: tl.constexpr,
-                REVERSE: tl.constexpr):  # fmt: skip
+def start_state(
+    S,
+    S_start,
+    states,
+    totals,
+    n,
+    h,
+    slot,
+    order,
+    count,
+    k,
+    v,
+    factor,
+    HS: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    SIZE: tl.constexpr,
+    DECAY: tl.constexpr,
+    START: tl.constexpr,
+    REVERSE: tl.constexpr,
+):
     """The state that a program starts from: elements (k, v), added to the zeros S.
 
     START:   "whole": factor times the sequence's own start; "segment": what `states` holds in the segment's slot;
@@ -273,8 +291,24 @@ def start_state(S, S_start, states, totals, n, h, slot, order, count, k, v, fact
 
 
 @triton.jit
-def start_normaliser(z, z_start, states, n, h, slot, order, count, k, factor, HS: tl.constexpr, K: tl.constexpr,
-                     V: tl.constexpr, SIZE: tl.constexpr, START: tl.constexpr, REVERSE: tl.constexpr):  # fmt: skip
+def start_normaliser(
+    z,
+    z_start,
+    states,
+    n,
+    h,
+    slot,
+    order,
+    count,
+    k,
+    factor,
+    HS: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    SIZE: tl.constexpr,
+    START: tl.constexpr,
+    REVERSE: tl.constexpr,
+):
     """start_state's counterpart for z: elements k, added to the zeros z. It never decays."""
     if START == "segment":
         z += load_normaliser(states + K * V, slot * HS + h, k, K, SIZE)

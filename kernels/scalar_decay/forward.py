@@ -28,13 +28,45 @@ from kernels.scalar_decay.device import (
 
 @triton.jit(do_not_specialize=["T"])
 def linear_fwd_output_kernel(
-    q, k, v, gate, rate, skip, out_gate, o, y, den, S_start, z_start, states, totals, S_end, z_end, cu_seqlens,
-    scale, eps, T, segment, segments,
-    H: tl.constexpr, HK: tl.constexpr, HV: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
-    BT: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, SLICES: tl.constexpr, MAP: tl.constexpr,
-    NORMALISED: tl.constexpr, DECAY: tl.constexpr, START: tl.constexpr, PRECISION: tl.constexpr,
+    q,
+    k,
+    v,
+    gate,
+    rate,
+    skip,
+    out_gate,
+    o,
+    y,
+    den,
+    S_start,
+    z_start,
+    states,
+    totals,
+    S_end,
+    z_end,
+    cu_seqlens,
+    scale,
+    eps,
+    T,
+    segment,
+    segments,
+    H: tl.constexpr,
+    HK: tl.constexpr,
+    HV: tl.constexpr,
+    HS: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    SLICES: tl.constexpr,
+    MAP: tl.constexpr,
+    NORMALISED: tl.constexpr,
+    DECAY: tl.constexpr,
+    START: tl.constexpr,
+    PRECISION: tl.constexpr,
     CAUSAL: tl.constexpr,
-):  # fmt: skip
+):
     """y = s (e^G phi(q) S + tril(phi(q) phi(k)^T . e^{G_i-G_j} w_j) v) [ / den ] + D v,  o = y silu(out_gate).
 
     den = s (phi(q) . z + rowsum tril(phi(q) phi(k)^T)) + eps; G is the decay's logarithm since the chunk's start; w is
@@ -69,12 +101,32 @@ def linear_fwd_output_kernel(
     SIZE: tl.constexpr = K * V + (K if NORMALISED else 0)
     count = segments_of(low, high, end, order, segment)
     S = tl.zeros([BK, BV], dtype=tl.float32)
-    S = start_state(S, S_start, states, totals, n, h, slot, order, count, kk[:, None], vv[None, :], 1.0, HS, K, V, SIZE,
-                    DECAY, START, False)  # fmt: skip
+    S = start_state(
+        S,
+        S_start,
+        states,
+        totals,
+        n,
+        h,
+        slot,
+        order,
+        count,
+        kk[:, None],
+        vv[None, :],
+        1.0,
+        HS,
+        K,
+        V,
+        SIZE,
+        DECAY,
+        START,
+        False,
+    )
     if NORMALISED:
         z_first = tl.zeros([BK], dtype=tl.float32)
-        z += start_normaliser(z_first, z_start, states, n, h, slot, order, count, kk, 1.0, HS, K, V, SIZE, START,
-                              False)[:, None]  # fmt: skip
+        z += start_normaliser(
+            z_first, z_start, states, n, h, slot, order, count, kk, 1.0, HS, K, V, SIZE, START, False
+        )[:, None]
 
     causal = rows[:, None] >= rows[None, :]
     length = (high - low).to(tl.int32)

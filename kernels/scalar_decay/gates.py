@@ -12,8 +12,9 @@ from kernels.scalar_decay.device import LOG2E, LOWEST
 
 
 @triton.jit
-def gate_block(parts, T, segment, blocks, cu_seqlens, HS: tl.constexpr, SLICES: tl.constexpr, BT: tl.constexpr,
-               BH: tl.constexpr):  # fmt: skip
+def gate_block(
+    parts, T, segment, blocks, cu_seqlens, HS: tl.constexpr, SLICES: tl.constexpr, BT: tl.constexpr, BH: tl.constexpr
+):
     """A program's (sequence, block, heads [BH], which exist, offsets in [B, T, HS] [BT, BH], which exist, carry [BH]).
 
     parts [B, T, HS, SLICES] fp32 are sums from a token to its segment's end, one a slice: the carry is what the later
@@ -46,9 +47,22 @@ def gate_block(parts, T, segment, blocks, cu_seqlens, HS: tl.constexpr, SLICES: 
 
 @triton.jit(do_not_specialize=["T"])
 def linear_bwd_gate_kernel(
-    d_gate, d_weight, gate, rate, dx, d_rate, cu_seqlens, T, segment, blocks,
-    HS: tl.constexpr, SLICES: tl.constexpr, BT: tl.constexpr, BH: tl.constexpr, DECAY: tl.constexpr,
-):  # fmt: skip
+    d_gate,
+    d_weight,
+    gate,
+    rate,
+    dx,
+    d_rate,
+    cu_seqlens,
+    T,
+    segment,
+    blocks,
+    HS: tl.constexpr,
+    SLICES: tl.constexpr,
+    BT: tl.constexpr,
+    BH: tl.constexpr,
+    DECAY: tl.constexpr,
+):
     """A gate's gradient from the parts that the slices of dk left: dlog_decay_t = sum of the parts of tokens i >= t.
 
     A part is summed within its segment: what the later segments of the sequence sum to stands in their first tokens.

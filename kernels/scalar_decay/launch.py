@@ -102,8 +102,13 @@ class Call:
         # Three TF32 products hold 1e-4 on tensor cores; one would not (2e-3), and IEEE runs outside of them.
         s = self.shape
         precision = "tf32x3" if s.dtype == "float32" else "tf32"
-        return {"MAP": s.feature_map, "NORMALISED": s.normalised, "DECAY": s.decay, "PRECISION": precision,
-                "CAUSAL": s.causal}  # fmt: skip
+        return {
+            "MAP": s.feature_map,
+            "NORMALISED": s.normalised,
+            "DECAY": s.decay,
+            "PRECISION": precision,
+            "CAUSAL": s.causal,
+        }
 
 
 def forward(call: Call, x: Inputs, start: State, end: State, training: bool) -> tuple[torch.Tensor, Kept]:
@@ -117,10 +122,27 @@ def forward(call: Call, x: Inputs, start: State, end: State, training: bool) -> 
     y = torch.empty_like(o) if training and x.out_gate is not None else None
     segments = _segments(call, sweep, x, x.k, x.v, start) if sweep.from_states else Segments()
     linear_fwd_output_kernel[_grid(call, sweep)](
-        x.q, *call.unless_full(x.k, x.v), x.gate, x.rate, x.skip, x.out_gate, o, y, den, *start, *segments, *end,
-        call.cu_seqlens, call.scale, call.eps, **_span(call, sweep), **call.heads, **call.dims,
-        **_tile(sweep, BK=power_of_2(s.K), BV=_width(sweep, s.V), SLICES=sweep.slices), **call.options,
-    )  # fmt: skip
+        x.q,
+        *call.unless_full(x.k, x.v),
+        x.gate,
+        x.rate,
+        x.skip,
+        x.out_gate,
+        o,
+        y,
+        den,
+        *start,
+        *segments,
+        *end,
+        call.cu_seqlens,
+        call.scale,
+        call.eps,
+        **_span(call, sweep),
+        **call.heads,
+        **call.dims,
+        **_tile(sweep, BK=power_of_2(s.K), BV=_width(sweep, s.V), SLICES=sweep.slices),
+        **call.options,
+    )
     return o, Kept(o if s.normalised else None, den, y, segments)
 
 
@@ -167,12 +189,32 @@ def _backward_dq(call: Call, x: Inputs, kept: Kept, do, ungated, start: State, d
     if sweep.from_states and segments.states is None:
         segments = _segments(call, sweep, x, x.k, x.v, start)
     linear_bwd_dq_kernel[_grid(call, sweep)](
-        x.q if call.sloped or call.gated else None, *call.unless_full(x.k, x.v), x.gate, x.rate, kept.o, do, kept.y,
-        x.out_gate, kept.den, delta, dq, *ungated, q_dq, d_skip, dS_end, d_last, *start,
-        *(segments if sweep.from_states else Segments()), call.cu_seqlens, call.scale, **_span(call, sweep),
-        **call.heads, **call.dims,
-        **_tile(sweep, BK=_width(sweep, s.K), BV=power_of_2(s.V), SLICES=sweep.slices), **call.options,
-    )  # fmt: skip
+        x.q if call.sloped or call.gated else None,
+        *call.unless_full(x.k, x.v),
+        x.gate,
+        x.rate,
+        kept.o,
+        do,
+        kept.y,
+        x.out_gate,
+        kept.den,
+        delta,
+        dq,
+        *ungated,
+        q_dq,
+        d_skip,
+        dS_end,
+        d_last,
+        *start,
+        *(segments if sweep.from_states else Segments()),
+        call.cu_seqlens,
+        call.scale,
+        **_span(call, sweep),
+        **call.heads,
+        **call.dims,
+        **_tile(sweep, BK=_width(sweep, s.K), BV=power_of_2(s.V), SLICES=sweep.slices),
+        **call.options,
+    )
     return dq, delta, None if d_skip is None else d_skip.sum(0), q_dq, d_last
 
 
@@ -189,12 +231,32 @@ def _backward_dk_dv(call: Call, x: Inputs, kept: Kept, do, delta, sums, d_end: S
     if sweep.from_states:
         segments = _segments(call, sweep, x, x.q, do, d_end, weights=(kept.den, delta), reverse=True)
     linear_bwd_dk_dv_kernel[_grid(call, sweep)](
-        *call.unless_full(x.q), x.k, x.v, x.gate, x.rate, x.skip, *call.unless_full(do, kept.den, delta), q_dq, dk, dv,
-        d_gate, d_weight, *d_end, *segments, d_last, *d_start, call.cu_seqlens, call.scale,
-        **_span(call, sweep), **call.heads, **call.dims, **widths,
+        *call.unless_full(x.q),
+        x.k,
+        x.v,
+        x.gate,
+        x.rate,
+        x.skip,
+        *call.unless_full(do, kept.den, delta),
+        q_dq,
+        dk,
+        dv,
+        d_gate,
+        d_weight,
+        *d_end,
+        *segments,
+        d_last,
+        *d_start,
+        call.cu_seqlens,
+        call.scale,
+        **_span(call, sweep),
+        **call.heads,
+        **call.dims,
+        **widths,
         **_tile(sweep, BK=power_of_2(s.K), BV=power_of_2(s.V), SLICES=sweep.slices),
-        DQ_SLICES=call.plan.dq.slices, **call.options,
-    )  # fmt: skip
+        DQ_SLICES=call.plan.dq.slices,
+        **call.options,
+    )
     return dk, dv, d_gate, d_weight
 
 
@@ -207,9 +269,23 @@ def _backward_gate(call: Call, x: Inputs, d_gate, d_weight):
     d_rate = d_gate.new_empty(s.sequences * blocks, s.heads) if x.rate is not None else None
     width = min(triton.next_power_of_2(s.heads), max(1, GATE_TILE // s.chunk))
     linear_bwd_gate_kernel[(s.sequences * blocks * triton.cdiv(s.heads, width),)](
-        d_gate, d_weight, x.gate, x.rate, dx, d_rate, call.cu_seqlens, call.T, sweep.segment, blocks,
-        HS=s.heads, SLICES=d_gate.shape[-1], BT=s.chunk, BH=width, DECAY=s.decay, num_warps=4,
-    )  # fmt: skip
+        d_gate,
+        d_weight,
+        x.gate,
+        x.rate,
+        dx,
+        d_rate,
+        call.cu_seqlens,
+        call.T,
+        sweep.segment,
+        blocks,
+        HS=s.heads,
+        SLICES=d_gate.shape[-1],
+        BT=s.chunk,
+        BH=width,
+        DECAY=s.decay,
+        num_warps=4,
+    )
     return dx, None if d_rate is None else d_rate.sum(0)
 
 
@@ -220,24 +296,52 @@ def _parts(call: Call, like, slices: int):
     return like.new_empty(*like.shape[:3], slices, dtype=torch.float32)
 
 
-def _segments(call: Call, sweep: Sweep, inputs: Inputs, x, y, start: State, weights: State = NO_STATE,
-              reverse: bool = False) -> Segments:  # fmt: skip
+def _segments(
+    call: Call, sweep: Sweep, inputs: Inputs, x, y, start: State, weights: State = NO_STATE, reverse: bool = False
+) -> Segments:
     """What each segment contributes, in one launch, or, where these are many, starts from, in two."""
     s, own = call.shape, plan_state(call.shape, sweep)
     size = s.K * s.V + (s.K if s.normalised else 0)
     states = torch.empty(sweep.slots, s.heads, size, device=x.device, dtype=torch.float32)
     totals = None if s.decay == "none" else states.new_empty(sweep.slots, s.heads)
     linear_segment_state_kernel[_grid(call, own)](
-        x, y, inputs.gate, inputs.rate, *weights, states, totals, call.cu_seqlens, T=call.T, segment=sweep.segment,
-        segments=sweep.segments, HX=x.shape[2], HY=y.shape[2], **call.dims,
-        **_tile(own, BK=power_of_2(s.K), BV=_width(own, s.V), SLICES=own.slices), **call.options, REVERSE=reverse,
-    )  # fmt: skip
+        x,
+        y,
+        inputs.gate,
+        inputs.rate,
+        *weights,
+        states,
+        totals,
+        call.cu_seqlens,
+        T=call.T,
+        segment=sweep.segment,
+        segments=sweep.segments,
+        HX=x.shape[2],
+        HY=y.shape[2],
+        **call.dims,
+        **_tile(own, BK=power_of_2(s.K), BV=_width(own, s.V), SLICES=own.slices),
+        **call.options,
+        REVERSE=reverse,
+    )
     if sweep.start == COMBINED:
         linear_segment_combine_kernel[(s.sequences * s.heads * triton.cdiv(size, COMBINE_BLOCK),)](
-            states, totals, *start, call.cu_seqlens, 1.0 / call.scale if reverse else 1.0, call.T, sweep.segment,
-            sweep.segments, SIZE=size, S_SIZE=s.K * s.V, HS=s.heads, BLOCK=COMBINE_BLOCK, GROUP=COMBINE_GROUP,
-            DECAY=s.decay, REVERSE=reverse, num_warps=4,
-        )  # fmt: skip
+            states,
+            totals,
+            *start,
+            call.cu_seqlens,
+            1.0 / call.scale if reverse else 1.0,
+            call.T,
+            sweep.segment,
+            sweep.segments,
+            SIZE=size,
+            S_SIZE=s.K * s.V,
+            HS=s.heads,
+            BLOCK=COMBINE_BLOCK,
+            GROUP=COMBINE_GROUP,
+            DECAY=s.decay,
+            REVERSE=reverse,
+            num_warps=4,
+        )
     return Segments(states, totals)
 
 

@@ -31,8 +31,17 @@ def decayed_recurrence(
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     log_decay = log_decay.expand(*q.shape[:2], heads)
     if apart(q, cu_seqlens):
-        return per_sequence(decayed_recurrence, q, k, v, log_decay, cu_seqlens=cu_seqlens, scale=scale,
-                            initial_state=initial_state, output_final_state=output_final_state)  # fmt: skip
+        return per_sequence(
+            decayed_recurrence,
+            q,
+            k,
+            v,
+            log_decay,
+            cu_seqlens=cu_seqlens,
+            scale=scale,
+            initial_state=initial_state,
+            output_final_state=output_final_state,
+        )
     q, k, v = (expand_heads(x, heads) for x in (q * scale, k, v))
     S = q.new_zeros(q.shape[0], heads, q.shape[-1], v.shape[-1]) if initial_state is None else initial_state
     outputs = []
@@ -42,8 +51,9 @@ def decayed_recurrence(
     return torch.stack(outputs, dim=1), (S if output_final_state else None)
 
 
-def drawn_state(problem: Problem, generator: torch.Generator, log_decay: torch.Tensor,
-                weight: torch.Tensor | float = 1.0) -> torch.Tensor:  # fmt: skip
+def drawn_state(
+    problem: Problem, generator: torch.Generator, log_decay: torch.Tensor, weight: torch.Tensor | float = 1.0
+) -> torch.Tensor:
     """[N,HS,K,V]: of the size that T tokens with log decays [HS] and weights of v leave behind."""
     p = problem
     # The variance of a sum of T terms that decay: (1 - a^2T) / (1 - a^2), or nearly T without decay.

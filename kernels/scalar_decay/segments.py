@@ -27,12 +27,34 @@ from kernels.scalar_decay.device import (
 
 @triton.jit(do_not_specialize=["T"])
 def linear_segment_state_kernel(
-    x, y, gate, rate, den, delta, states, totals, cu_seqlens, T, segment, segments,
-    HX: tl.constexpr, HY: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
-    BT: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, SLICES: tl.constexpr, MAP: tl.constexpr,
-    NORMALISED: tl.constexpr, DECAY: tl.constexpr, REVERSE: tl.constexpr, PRECISION: tl.constexpr,
+    x,
+    y,
+    gate,
+    rate,
+    den,
+    delta,
+    states,
+    totals,
+    cu_seqlens,
+    T,
+    segment,
+    segments,
+    HX: tl.constexpr,
+    HY: tl.constexpr,
+    HS: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    SLICES: tl.constexpr,
+    MAP: tl.constexpr,
+    NORMALISED: tl.constexpr,
+    DECAY: tl.constexpr,
+    REVERSE: tl.constexpr,
+    PRECISION: tl.constexpr,
     CAUSAL: tl.constexpr,
-):  # fmt: skip
+):
     """A segment's contribution: the decayed phi(x)^T y and, normalised, the sum of phi(x).
 
     Forward, x = k and y = w v, decayed to the segment's end. REVERSE, x = q and y = do give the state's gradient over
@@ -116,10 +138,23 @@ def _then(first_decay, first, second_decay, second):
 
 @triton.jit(do_not_specialize=["T"])
 def linear_segment_combine_kernel(
-    states, totals, S_start, z_start, cu_seqlens, factor, T, segment, segments,
-    SIZE: tl.constexpr, S_SIZE: tl.constexpr, HS: tl.constexpr, BLOCK: tl.constexpr, GROUP: tl.constexpr,
-    DECAY: tl.constexpr, REVERSE: tl.constexpr,
-):  # fmt: skip
+    states,
+    totals,
+    S_start,
+    z_start,
+    cu_seqlens,
+    factor,
+    T,
+    segment,
+    segments,
+    SIZE: tl.constexpr,
+    S_SIZE: tl.constexpr,
+    HS: tl.constexpr,
+    BLOCK: tl.constexpr,
+    GROUP: tl.constexpr,
+    DECAY: tl.constexpr,
+    REVERSE: tl.constexpr,
+):
     """In place: contribution of each segment -> start + contributions of the segments before it (REVERSE: after it).
 
     Grid:    sequences x HS x blocks of a state's SIZE elements, one axis, blocks fastest.

@@ -31,14 +31,22 @@ class Shape:
     causal: bool = True
 
 
-def of_problem(problem: Problem, chunk: int, *, normalised: bool = False, feature_map: str = "identity",
-               decay: str = "none", causal: bool = True) -> Shape:  # fmt: skip
+def of_problem(
+    problem: Problem,
+    chunk: int,
+    *,
+    normalised: bool = False,
+    feature_map: str = "identity",
+    decay: str = "none",
+    causal: bool = True,
+) -> Shape:
     """The shape that a problem's sequence passes are planned for."""
     p, bounds = problem, problem.cu_seqlens
     longest = p.T if bounds is None else max(b - a for a, b in pairwise(bounds))
     packed = bounds is not None
-    return Shape(p.N, longest, p.B * p.T, p.HS, p.K, p.V, chunk, p.dtype, normalised, feature_map, packed, decay,
-                 causal)  # fmt: skip
+    return Shape(
+        p.N, longest, p.B * p.T, p.HS, p.K, p.V, chunk, p.dtype, normalised, feature_map, packed, decay, causal
+    )
 
 
 def power_of_2(size: int) -> int:

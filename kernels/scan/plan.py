@@ -88,9 +88,9 @@ class Plan(Generic[Tile]):
         """For a record's configuration."""
         return {name: {**self.cut.describe(), **_fields(self.tiles[name])} for name in self.launched(pass_)}
 
-    def search(self, pass_: str, key: Callable[[str], str], more: Callable[[str, Tile], Iterable[Tile]]) -> dict[
-        str, Sequence[Mapping[str, int]]
-    ]:  # fmt: skip
+    def search(
+        self, pass_: str, key: Callable[[str], str], more: Callable[[str, Tile], Iterable[Tile]]
+    ) -> dict[str, Sequence[Mapping[str, int]]]:
         """Launches worth trying for each kernel of a pass, by its key in tuning tables: its own first."""
         found: dict[str, Sequence[Mapping[str, int]]] = {}
         for name in self.launched(pass_):

@@ -20,10 +20,21 @@ BLOCK, MOST = 32, 32
 
 @triton.jit(do_not_specialize=["T"])
 def scan_carry_kernel(
-    states, totals, rates, start, cu_seqlens, T, segment, segments,
-    SIZE: tl.constexpr, N: tl.constexpr, V: tl.constexpr, BLOCK: tl.constexpr, GROUP: tl.constexpr,
+    states,
+    totals,
+    rates,
+    start,
+    cu_seqlens,
+    T,
+    segment,
+    segments,
+    SIZE: tl.constexpr,
+    N: tl.constexpr,
+    V: tl.constexpr,
+    BLOCK: tl.constexpr,
+    GROUP: tl.constexpr,
     REVERSE: tl.constexpr,
-):  # fmt: skip
+):
     """In place: h_i = what segment i adds -> the state before it, S_{i+1} = 2^{total_i} S_i + h_i (REVERSE: after it).
 
     Without rates, N = 1: an element is a channel and has its own total. Else elements are [HS, N, V], totals belong to
@@ -63,8 +74,19 @@ def scan_carry_kernel(
             carry = tl.exp2(kept[i] * rate) * carry + added[i]
 
 
-def carry(span: Span, cut: Cut, states, totals, start, cu_seqlens, T: int, *, rates=None, width: int = 1,
-          reverse: bool = False) -> None:  # fmt: skip
+def carry(
+    span: Span,
+    cut: Cut,
+    states,
+    totals,
+    start,
+    cu_seqlens,
+    T: int,
+    *,
+    rates=None,
+    width: int = 1,
+    reverse: bool = False,
+) -> None:
     """Launch scan_carry_kernel: states [slots, …] hold what each segment adds, and then what it starts from.
 
     rates: [HS, V, N] where a channel has N modes; width: V there
@@ -73,6 +95,19 @@ def carry(span: Span, cut: Cut, states, totals, start, cu_seqlens, T: int, *, ra
     modes = 1 if rates is None else rates.shape[-1]
     group = min(MOST, power_of_2(cut.segments))
     scan_carry_kernel[(span.sequences * triton.cdiv(size, BLOCK),)](
-        states, totals, rates, start, cu_seqlens, T, cut.segment, cut.segments,
-        SIZE=size, N=modes, V=width, BLOCK=BLOCK, GROUP=group, REVERSE=reverse, num_warps=1,
-    )  # fmt: skip
+        states,
+        totals,
+        rates,
+        start,
+        cu_seqlens,
+        T,
+        cut.segment,
+        cut.segments,
+        SIZE=size,
+        N=modes,
+        V=width,
+        BLOCK=BLOCK,
+        GROUP=group,
+        REVERSE=reverse,
+        num_warps=1,
+    )

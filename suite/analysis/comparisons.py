@@ -54,8 +54,9 @@ def contests(found: Sequence[Entry], origins: Sequence[str] = ("peer",)) -> list
     ]
 
 
-def _contest(problems: dict[str, list[Entry]], ours: dict[str, Entry], operator: str, pass_: str, rival: str,
-             origin: str) -> Contest | None:  # fmt: skip
+def _contest(
+    problems: dict[str, list[Entry]], ours: dict[str, Entry], operator: str, pass_: str, rival: str, origin: str
+) -> Contest | None:
     ratios, reasons = [], Counter[str]()
     for name, mine in ours.items():
         if (mine.operator, mine.pass_) != (operator, pass_):

@@ -62,9 +62,17 @@ def _entry(rows: Sequence[Record], static: Record) -> Entry:
     row = next((each for each in rows if each["status"] != "ok"), rows[-1])
     ok = row["status"] == "ok"
     return Entry(
-        row["operator"], row["implementation"], row["origin"], row["problem_id"], row["pass"], row["status"],
-        str(row["reason"]), median(each["time_ms"] for each in rows) if ok else math.nan, row, static,
-    )  # fmt: skip
+        row["operator"],
+        row["implementation"],
+        row["origin"],
+        row["problem_id"],
+        row["pass"],
+        row["status"],
+        str(row["reason"]),
+        median(each["time_ms"] for each in rows) if ok else math.nan,
+        row,
+        static,
+    )
 
 
 def best(found: Iterable[Entry]) -> Entry | None:

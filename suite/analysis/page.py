@@ -62,10 +62,18 @@ def _contests(found: Sequence[Contest]) -> str:
     if not found:
         return ALONE
     rows = [
-        (each.operator, each.pass_, each.rival, f"{_number(each.mean)}x", _range(each.ratios),
-         f"{each.won} of {len(each.ratios)}", str(each.refused), each.reason or UNKNOWN)
+        (
+            each.operator,
+            each.pass_,
+            each.rival,
+            f"{_number(each.mean)}x",
+            _range(each.ratios),
+            f"{each.won} of {len(each.ratios)}",
+            str(each.refused),
+            each.reason or UNKNOWN,
+        )
         for each in found
-    ]  # fmt: skip
+    ]
     columns = ("operator", "pass", "peer", "its time over ours", "least to largest", "ours faster", "not served", "why")
     return f"Geometric means over the problems that both serve; above 1, ours is faster.\n\n{table(columns, rows)}"
 
@@ -78,13 +86,32 @@ def _standings(found: Sequence[Entry], known: Sequence[Standing]) -> str:
     if not known:
         return "No case has a static profile: `subquad static --run RUN` takes them."
     rows = [
-        (each.operator, each.pass_, str(each.cases), _number(each.above[0]), _range(each.above),
-         _number(each.roof_pct, "{:.0f}"), str(each.launches), _number(each.traffic), _number(each.counted),
-         _number(each.rank))
+        (
+            each.operator,
+            each.pass_,
+            str(each.cases),
+            _number(each.above[0]),
+            _range(each.above),
+            _number(each.roof_pct, "{:.0f}"),
+            str(each.launches),
+            _number(each.traffic),
+            _number(each.counted),
+            _number(each.rank),
+        )
         for each in known
-    ]  # fmt: skip
-    columns = ("operator", "pass", "cases", "time over floor", "least to largest", "% of roof, median", "launches",
-               "traffic, x compulsory", "counted bytes over floor's", "rank correlation")  # fmt: skip
+    ]
+    columns = (
+        "operator",
+        "pass",
+        "cases",
+        "time over floor",
+        "least to largest",
+        "% of roof, median",
+        "launches",
+        "traffic, x compulsory",
+        "counted bytes over floor's",
+        "rank correlation",
+    )
     kernels = [each for each in found if each.status == "ok" and each.origin in ("ours", "peer")]
     over_all = _number(rank_correlation(kernels))
     told = f"Our implementations. Over all kernels, peers' too, floors and times have a rank correlation of {over_all}."
@@ -95,10 +122,17 @@ def _losses(lost: Sequence[Loss]) -> str:
     if not lost:
         return "Nowhere, among the problems that both serve."
     rows = [
-        (each.ours.problem, each.ours.implementation, f"{each.ours.time_ms:.4f}", each.peer.implementation,
-         f"{each.peer.time_ms:.4f}", f"{each.ratio:.2f}", "; ".join(each.why))
+        (
+            each.ours.problem,
+            each.ours.implementation,
+            f"{each.ours.time_ms:.4f}",
+            each.peer.implementation,
+            f"{each.peer.time_ms:.4f}",
+            f"{each.ratio:.2f}",
+            "; ".join(each.why),
+        )
         for each in lost[:MOST]
-    ]  # fmt: skip
+    ]
     columns = ("problem", "ours", "ms", "peer", "ms", "ours over peer", "what the profiles say")
     more = f"\n\nAnd {len(lost) - MOST} more." if len(lost) > MOST else ""
     return table(columns, rows) + more

@@ -32,9 +32,11 @@ class Span:
     def rate(self, unit: str, amount: float) -> dict[str, float]:
         """`amount` a call as {unit: amount a second in 10^9, low, high, samples}; low belongs to the longest time."""
         return {
-            unit: amount / self.ms / 1e6, "low": amount / self.high / 1e6, "high": amount / self.low / 1e6,
+            unit: amount / self.ms / 1e6,
+            "low": amount / self.high / 1e6,
+            "high": amount / self.low / 1e6,
             "samples": self.samples,
-        }  # fmt: skip
+        }
 
     def microseconds(self) -> dict[str, float]:
         """The time itself as {us, low, high, samples}."""

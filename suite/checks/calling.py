@@ -131,8 +131,15 @@ def draw_cotangents(outputs: Tensors, seed: int) -> Tensors:
     return drawn
 
 
-def make_call(operator: Operator, implementation: Implementation, problem: Problem,
-              tunables: Mapping[str, Value], *, seed: int, device: str) -> Call:  # fmt: skip
+def make_call(
+    operator: Operator,
+    implementation: Implementation,
+    problem: Problem,
+    tunables: Mapping[str, Value],
+    *,
+    seed: int,
+    device: str,
+) -> Call:
     """A call on freshly drawn inputs."""
     inputs = draw_inputs(operator, problem, seed, device)
     return Call(operator, implementation, problem, tunables, inputs, seed)

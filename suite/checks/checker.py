@@ -156,11 +156,18 @@ class Checker:
         limits = {name: self._limit(name) for name in found}
         wrong = [d.describe(name, limits[name]) for name, d in found.items() if d.exceeds(limits[name])]
         errors = {name: d.error for name, d in found.items()}
-        return Check("incorrect" if wrong else "ok", "; ".join(wrong), errors, limits["o"], self.check_T,
-                     approximation_error=expected.approximation)  # fmt: skip
+        return Check(
+            "incorrect" if wrong else "ok",
+            "; ".join(wrong),
+            errors,
+            limits["o"],
+            self.check_T,
+            approximation_error=expected.approximation,
+        )
 
-    def _differences(self, produced: Tensors, expected: Reference,
-                     sizes: Mapping[str, float] | None = None) -> dict[str, Difference]:  # fmt: skip
+    def _differences(
+        self, produced: Tensors, expected: Reference, sizes: Mapping[str, float] | None = None
+    ) -> dict[str, Difference]:
         """How far what was produced is from one slice's values, by name.
 
         sizes: what errors count against at least: of one token, a gate's gradient may be all rounding
@@ -259,8 +266,9 @@ def device_context(device: str) -> Iterator[str]:
     yield device
 
 
-def refusal(operator: Operator, implementation: Implementation, problem: Problem,
-            tunables: Mapping[str, Value], device: str) -> str | None:  # fmt: skip
+def refusal(
+    operator: Operator, implementation: Implementation, problem: Problem, tunables: Mapping[str, Value], device: str
+) -> str | None:
     """Why a case can not run on a device, or None: known before anything is called."""
     if problem.pass_ not in operator.passes:
         return f"{operator.name} has no {problem.pass_} pass"
@@ -284,8 +292,15 @@ def _not_interpreted(problem: Problem) -> str | None:
     return None
 
 
-def check_case(operator: Operator, implementation: str, problem: Problem, tunables: Mapping[str, Value] | None = None,
-               *, device: str = "cpu", seed: int = 0) -> Check:  # fmt: skip
+def check_case(
+    operator: Operator,
+    implementation: str,
+    problem: Problem,
+    tunables: Mapping[str, Value] | None = None,
+    *,
+    device: str = "cpu",
+    seed: int = 0,
+) -> Check:
     """Check one implementation on one problem: outputs, final state and, where it differentiates, all gradients.
 
     Raises UsageError for an unknown implementation or axis, or when the device is not there.

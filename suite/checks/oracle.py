@@ -134,8 +134,13 @@ def _step(operator: Operator, problem: Problem, inputs: Inputs, *_: Any) -> Tens
     return {"o": o} | flat({"state": final})
 
 
-def _sequence(operator: Operator, problem: Problem, inputs: Inputs, cotangents: Tensors | None,
-              cut_output: Callable[[str, torch.Tensor], torch.Tensor]) -> Tensors:  # fmt: skip
+def _sequence(
+    operator: Operator,
+    problem: Problem,
+    inputs: Inputs,
+    cotangents: Tensors | None,
+    cut_output: Callable[[str, torch.Tensor], torch.Tensor],
+) -> Tensors:
     words: dict[str, Any] = operator.words_of(problem)
     if operator.stateful and problem.initial_state:
         words["output_final_state"] = True

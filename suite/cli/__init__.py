@@ -71,8 +71,10 @@ def _main(argv: list[str] | None) -> int:
         print(f"subquad: {one_line(str(error))}", file=sys.stderr)
         return int(error.exit_code)
     except MemoryError:
-        print("subquad: this machine has too little memory for that; choose smaller sizes, such as --batch, --seq-len",
-              file=sys.stderr)  # fmt: skip
+        print(
+            "subquad: this machine has too little memory for that; choose smaller sizes, such as --batch, --seq-len",
+            file=sys.stderr,
+        )
         return int(Exit.USAGE)
     except BrokenPipeError:
         sys.stderr.close()

@@ -21,7 +21,7 @@ from suite.cli.runs import (
     start_run,
     take_seed,
     taken,
-)  # fmt: skip
+)
 from suite.cli.selection import add_selection, selected
 from suite.cli.sweeping import add_gpu, add_running, device_of, exit_of, gpu_variables, holding, run_sweep, summary_of
 from suite.errors import Exit, UsageError, unknown
@@ -128,8 +128,15 @@ def _list(groups: list[Group], args: argparse.Namespace) -> Exit:
 
 
 class _Bench:
-    def __init__(self, args: argparse.Namespace, registry: Registry, device: str, groups: list[Group], writer: Writer,
-                 resumption: Resumption | None) -> None:  # fmt: skip
+    def __init__(
+        self,
+        args: argparse.Namespace,
+        registry: Registry,
+        device: str,
+        groups: list[Group],
+        writer: Writer,
+        resumption: Resumption | None,
+    ) -> None:
         from suite.running.budget import Budget
         from suite.store import done_keys
 
@@ -214,8 +221,10 @@ class _Bench:
         if sweep.left_out:
             command = "--extend" if self.args.extend else "--resume"
             more = ", with the same flags," if self.args.extend else ""
-            print(f"{sweep.left_out} cases left out; `subquad bench {command} {folder}`{more} measures them",
-                  file=sys.stderr)  # fmt: skip
+            print(
+                f"{sweep.left_out} cases left out; `subquad bench {command} {folder}`{more} measures them",
+                file=sys.stderr,
+            )
         print(f"run: {folder}", file=sys.stderr if self.args.json else sys.stdout)
         if self.interrupted:
             return INTERRUPTED
@@ -243,11 +252,17 @@ class _Bench:
 
         device = environment["device"]
         return Settings(
-            device=self.device, device_name="cpu" if self.device == "cpu" else device["name"], modes=self.args.mode,
-            warmup_ms=self.args.warmup, rep_ms=self.args.rep, seed=self.args.seed, commit=environment["commit"],
-            ceilings=environment["ceilings"], llc_bytes=device["llc_bytes"],
+            device=self.device,
+            device_name="cpu" if self.device == "cpu" else device["name"],
+            modes=self.args.mode,
+            warmup_ms=self.args.warmup,
+            rep_ms=self.args.rep,
+            seed=self.args.seed,
+            commit=environment["commit"],
+            ceilings=environment["ceilings"],
+            llc_bytes=device["llc_bytes"],
             energy_s=ENERGY_S if self.args.energy else None,
-        )  # fmt: skip
+        )
 
     def _sweep(self, worker: WorkerProcess, environment: dict[str, Any], writer: Writer) -> Sweep:
         from suite.running.sweep import Options
@@ -256,10 +271,15 @@ class _Bench:
         options = Options("timed", self.args.launches, self.args.timeout, self.done, self.args.cool_down)
         ready = [worker]
         return run_sweep(
-            self.registry, self.groups, settings, options,
-            start=lambda: ready.pop() if ready else self._start(), store=self._store(writer), budget=self.budget,
+            self.registry,
+            self.groups,
+            settings,
+            options,
+            start=lambda: ready.pop() if ready else self._start(),
+            store=self._store(writer),
+            budget=self.budget,
             interrupted=self._interrupt,
-        )  # fmt: skip
+        )
 
     def _static(self, writer: Writer, environment: dict[str, Any]) -> None:
         """Without a GPU the plan's Triton cases are not timed: they are compiled, and their profiles stand beside."""
@@ -270,9 +290,17 @@ class _Bench:
 
         plugins = [str(Path(path).resolve()) for path in self.args.load]
         found = records(
-            self.registry, self.groups, ARCHS, origins=COMPILED, load=plugins, commit=environment["commit"],
-            issued=False, progress=shown, timeout_s=self.args.timeout, budget=self.budget,
-        )  # fmt: skip
+            self.registry,
+            self.groups,
+            ARCHS,
+            origins=COMPILED,
+            load=plugins,
+            commit=environment["commit"],
+            issued=False,
+            progress=shown,
+            timeout_s=self.args.timeout,
+            budget=self.budget,
+        )
         for record in found:
             # Why a peer has no kernel here, its timed record says.
             compiles = record["origin"] == "ours" or record["status"] != "unsupported"

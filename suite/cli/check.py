@@ -49,8 +49,14 @@ def run(args: argparse.Namespace) -> Exit:
 
 
 class _Check:
-    def __init__(self, args: argparse.Namespace, registry: Registry, groups: list[Group], writer: Writer | None,
-                 resumption: Resumption | None) -> None:  # fmt: skip
+    def __init__(
+        self,
+        args: argparse.Namespace,
+        registry: Registry,
+        groups: list[Group],
+        writer: Writer | None,
+        resumption: Resumption | None,
+    ) -> None:
         from suite.running.budget import Budget
 
         self.args, self.registry, self.device, self.groups = args, registry, args.device, groups
@@ -95,9 +101,12 @@ class _Check:
         from suite.store import done_keys
 
         settings = Settings(
-            device=self.device, device_name=_device_name(self.device), modes=(), seed=self.args.seed,
+            device=self.device,
+            device_name=_device_name(self.device),
+            modes=(),
+            seed=self.args.seed,
             commit=revision(ROOT),
-        )  # fmt: skip
+        )
         done = done_keys(self.args.resume) if self.args.resume else set()
         options = Options("check", timeout_s=self.args.timeout, done=done)
 
@@ -108,8 +117,9 @@ class _Check:
             if self.args.json:
                 print(json.dumps(record), flush=True)
 
-        return run_sweep(self.registry, self.groups, settings, options, start=self._start, store=store,
-                         budget=self.budget)  # fmt: skip
+        return run_sweep(
+            self.registry, self.groups, settings, options, start=self._start, store=store, budget=self.budget
+        )
 
 
 def _device_name(device: str) -> str:

@@ -22,13 +22,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Flags of `compare`."""
     parser.add_argument("base", metavar="A", help="the run before")
     parser.add_argument("candidate", metavar="B", help="the run after")
-    parser.add_argument("--threshold", type=values.allowance("--threshold", "per cent"), default=5.0, metavar="PERCENT",
-                        help="change in time that counts, in per cent (default: %(default)g)")  # fmt: skip
-    parser.add_argument("--fail", action="store_true",
-                        help="exit 1 on a regression, 3 where intervals overlap; see docs/gate.md")  # fmt: skip
+    parser.add_argument(
+        "--threshold",
+        type=values.allowance("--threshold", "per cent"),
+        default=5.0,
+        metavar="PERCENT",
+        help="change in time that counts, in per cent (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--fail", action="store_true", help="exit 1 on a regression, 3 where intervals overlap; see docs/gate.md"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--allow-env-mismatch", action="store_true",
-                        help="compare runs of different environments, and say so")  # fmt: skip
+    parser.add_argument(
+        "--allow-env-mismatch", action="store_true", help="compare runs of different environments, and say so"
+    )
 
 
 def run(args: argparse.Namespace) -> Exit:

@@ -32,8 +32,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--refine", action="store_true", help="measure lengths between, into the run, until T is narrow"
     )
-    parser.add_argument("--resume-anyway", action="store_true",
-                        help="refine a run of another commit or machine, and mark it")  # fmt: skip
+    parser.add_argument(
+        "--resume-anyway", action="store_true", help="refine a run of another commit or machine, and mark it"
+    )
     add_discovery(parser)
     parser.add_argument("--json", action="store_true", help="print JSON lines instead of a table")
 
@@ -87,9 +88,13 @@ def _as_json(group: Group, each: Crossing) -> dict[str, Any]:
         return verdict and {"says": verdict.says, "meetings": [asdict(meeting) for meeting in verdict.meetings]}
 
     return {
-        "setting": group.setting.facets, "linear": each.linear, "quadratic": each.quadratic, "time": part(each.time),
-        "predicted": part(each.predicted), "memory": part(each.memory),
-    }  # fmt: skip
+        "setting": group.setting.facets,
+        "linear": each.linear,
+        "quadratic": each.quadratic,
+        "time": part(each.time),
+        "predicted": part(each.predicted),
+        "memory": part(each.memory),
+    }
 
 
 def _measured(args: argparse.Namespace, found: Iterable[tuple[Group, Crossing]]) -> list[int]:
@@ -132,8 +137,25 @@ def _bench(args: argparse.Namespace, group: Group, each: Crossing, T: int) -> No
     loads = [word for path in args.load for word in ("--load", str(path))]
     names = [label.partition(" · ")[0] for label in (each.linear, each.quadratic)]
     operators = ",".join(name.partition("/")[0] for name in names)
-    code = main(["bench", *loads, "--extend", str(args.folder), "--op", operators, "--impl", ",".join(names), *words,
-                 "--rep", "250", "--warmup", "10", "--no-report", "--no-static",
-                 *(["--resume-anyway"] if args.resume_anyway else [])])  # fmt: skip
+    code = main(
+        [
+            "bench",
+            *loads,
+            "--extend",
+            str(args.folder),
+            "--op",
+            operators,
+            "--impl",
+            ",".join(names),
+            *words,
+            "--rep",
+            "250",
+            "--warmup",
+            "10",
+            "--no-report",
+            "--no-static",
+            *(["--resume-anyway"] if args.resume_anyway else []),
+        ]
+    )
     if code:
         raise UsageError(f"T = {T:,} could not be measured into {args.folder}; see the lines above")

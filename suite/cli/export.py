@@ -14,8 +14,12 @@ if TYPE_CHECKING:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Flags of `export`."""
     parser.add_argument("run_folder", metavar="RUN", help="a run folder")
-    parser.add_argument("--to", required=True, choices=("csv", "parquet", "json", "pytest-benchmark"),
-                        help="the format; pytest-benchmark's is for `pytest-benchmark compare`")  # fmt: skip
+    parser.add_argument(
+        "--to",
+        required=True,
+        choices=("csv", "parquet", "json", "pytest-benchmark"),
+        help="the format; pytest-benchmark's is for `pytest-benchmark compare`",
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", help="where to write; default: in RUN")
 
 

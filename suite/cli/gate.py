@@ -50,20 +50,36 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def _add_judging(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("how to judge")
-    group.add_argument("--margin", type=values.allowance("--margin", "per cent"), default=2.0, metavar="PERCENT",
-                       help="slowdown that is allowed, in per cent (default: %(default)g)")  # fmt: skip
-    group.add_argument("--floor", type=values.allowance("--floor", "microseconds"), default=2.0, metavar="US",
-                       help="difference that is allowed, in microseconds (default: %(default)g)")  # fmt: skip
-    group.add_argument("--allow-env-mismatch", action="store_true",
-                       help="compare runs of different environments, and say so")  # fmt: skip
+    group.add_argument(
+        "--margin",
+        type=values.allowance("--margin", "per cent"),
+        default=2.0,
+        metavar="PERCENT",
+        help="slowdown that is allowed, in per cent (default: %(default)g)",
+    )
+    group.add_argument(
+        "--floor",
+        type=values.allowance("--floor", "microseconds"),
+        default=2.0,
+        metavar="US",
+        help="difference that is allowed, in microseconds (default: %(default)g)",
+    )
+    group.add_argument(
+        "--allow-env-mismatch", action="store_true", help="compare runs of different environments, and say so"
+    )
 
 
 def _add_measuring(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("how to measure, with --base and --calibrate")
     group.add_argument("--device", choices=("cuda", "cpu"), help="default: cuda where there is one, else cpu")
     group.add_argument("--all", action="store_true", help="cases whose code is the same too")
-    group.add_argument("--rounds", type=values.count, default=32, metavar="N",
-                       help="the most rounds a case may have (default: %(default)d)")  # fmt: skip
+    group.add_argument(
+        "--rounds",
+        type=values.count,
+        default=32,
+        metavar="N",
+        help="the most rounds a case may have (default: %(default)d)",
+    )
     group.add_argument(
         "--budget", type=values.budget, metavar="TIME", help="end after 90s, 8m or 1h30m, and say what was left out"
     )
@@ -157,8 +173,17 @@ def _plan(args: argparse.Namespace, budget: Budget) -> tuple[Plan, Options]:
     preset, groups = selected(args, registry, default)
     rep_ms = args.rep if args.rep is not None else preset.rep_ms * ROUND_PART
     terms = Terms(device, mode, preset.warmup_ms, rep_ms, args.seed)
-    options = Options(terms, _limits(args), looks_up_to(args.rounds), budget, args.timeout, args.all,
-                      not args.no_static, args.arch, progress=shown)  # fmt: skip
+    options = Options(
+        terms,
+        _limits(args),
+        looks_up_to(args.rounds),
+        budget,
+        args.timeout,
+        args.all,
+        not args.no_static,
+        args.arch,
+        progress=shown,
+    )
     name = args.preset or default
     # Workers run in another folder.
     place = str(Path(name).resolve()) if name.endswith(".toml") else name
@@ -185,9 +210,10 @@ def _calibrate(args: argparse.Namespace) -> Exit:
     found = calibrate(plan, options)
     rows = [
         (each.case_id, f"{each.floor.noise:.2%}", f"{each.floor.floor:.2%}", str(each.floor.rounds), "")
-        if each.floor else (each.case_id, "-", "-", "-", each.reason)
+        if each.floor
+        else (each.case_id, "-", "-", "-", each.reason)
         for each in found
-    ]  # fmt: skip
+    ]
     print_table(("case", "noise", "floor", "rounds", "reason"), rows)
     kept = sum(each.floor is not None for each in found)
     print(f"{kept} floors kept for this machine; `subquad gate --base` widens a case's margin to its floor")

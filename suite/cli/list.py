@@ -95,9 +95,15 @@ def _implementation_row(made: Implementation) -> tuple[str, ...]:
     tunables = "; ".join(f"{name} {'|'.join(map(str, values))}" for name, values in made.tunables.items())
     taken = ",".join(short for name, short in SHORT.items() if name in made.dtypes)
     return (
-        made.name, made.origin, ",".join(sorted(made.passes)), ",".join(sorted(made.devices)), taken, tunables,
-        _required(made), _status(made),
-    )  # fmt: skip
+        made.name,
+        made.origin,
+        ",".join(sorted(made.passes)),
+        ",".join(sorted(made.devices)),
+        taken,
+        tunables,
+        _required(made),
+        _status(made),
+    )
 
 
 def _required(made: Implementation) -> str:
@@ -120,17 +126,29 @@ def _operator_json(op: Operator, signed: bool) -> dict[str, Any]:
     from suite.signature import output_dims
 
     found = {
-        "name": op.name, "equation": op.equation, "paper": op.paper, "tags": op.tags, "place": op.place,
-        "passes": op.passes, "stateful": op.stateful, "axes": {axis.name: axis.values for axis in op.axes},
+        "name": op.name,
+        "equation": op.equation,
+        "paper": op.paper,
+        "tags": op.tags,
+        "place": op.place,
+        "passes": op.passes,
+        "stateful": op.stateful,
+        "axes": {axis.name: axis.values for axis in op.axes},
         "implementations": [
             {
-                "name": made.name, "origin": made.origin, "passes": sorted(made.passes),
-                "devices": sorted(made.devices), "dtypes": sorted(made.dtypes), "tunables": dict(made.tunables),
-                "requires": _required(made), "missing": _status(made), "place": made.place,
+                "name": made.name,
+                "origin": made.origin,
+                "passes": sorted(made.passes),
+                "devices": sorted(made.devices),
+                "dtypes": sorted(made.dtypes),
+                "tunables": dict(made.tunables),
+                "requires": _required(made),
+                "missing": _status(made),
+                "place": made.place,
             }
             for made in op.implementations.values()
         ],
-    }  # fmt: skip
+    }
     if signed:
         inputs = {pass_: [vars(each) for each in inputs] for pass_, inputs in _signatures(op).items()}
         found |= {"inputs": inputs, "output": output_dims(op)}

@@ -27,9 +27,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--baseline", metavar="OP/IMPL", help="what speed-ups are over (default: chosen from the data)")
     parser.add_argument(
-        "--format", default="html,png", metavar="NAMES",
+        "--format",
+        default="html,png",
+        metavar="NAMES",
         help="html, png, svg, pdf, md, latex, with commas; md or latex alone goes to stdout (default: %(default)s)",
-    )  # fmt: skip
+    )
     parser.add_argument("--title", help="the page's title (default: the devices)")
     parser.add_argument(
         "--gallery", action="store_true", help="draw every run of results/ anew, into reports/ and its README"

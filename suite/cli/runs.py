@@ -26,16 +26,33 @@ if TYPE_CHECKING:
 
 # Flags that choose cases, by the name of their value: those of a stored plan stand.
 CHOOSING = {
-    "preset": "--preset", "op": "--op", "impl": "--impl", "skip": "--skip", "origin": "--origin",
+    "preset": "--preset",
+    "op": "--op",
+    "impl": "--impl",
+    "skip": "--skip",
+    "origin": "--origin",
     **{axis.field: axis.flag for axis in STANDARD.values() if axis.flag},
-    "head_dim": "--head-dim", "shape": "--shape", "axis": "--axis", "chunk": "--chunk", "tunable": "--tunable",
-    "load": "--load", "launches": "--launches", "shard": "--shard", "no_static": "--no-static",
-}  # fmt: skip
+    "head_dim": "--head-dim",
+    "shape": "--shape",
+    "axis": "--axis",
+    "chunk": "--chunk",
+    "tunable": "--tunable",
+    "load": "--load",
+    "launches": "--launches",
+    "shard": "--shard",
+    "no_static": "--no-static",
+}
 # Flags that say how a case is measured: others go on only in a run that is marked.
 MEASURING = {
-    "device": "--device", "seed": "--seed", "mode": "--mode", "warmup": "--warmup", "rep": "--rep",
-    "cool_down": "--cool-down", "energy": "--energy", "lock_clocks": "--lock-clocks",
-}  # fmt: skip
+    "device": "--device",
+    "seed": "--seed",
+    "mode": "--mode",
+    "warmup": "--warmup",
+    "rep": "--rep",
+    "cool_down": "--cool-down",
+    "energy": "--energy",
+    "lock_clocks": "--lock-clocks",
+}
 # Flags that change no number: those of the plan are the default of a resumed run.
 FREE = ("timeout", "gpu")
 DEFAULTS = {"seed": 0, "timeout": 300.0, "launches": 1, "cool_down": 0.0}
@@ -43,14 +60,18 @@ DEFAULTS = {"seed": 0, "timeout": 300.0, "launches": 1, "cool_down": 0.0}
 
 def add_run(group: argparse._ArgumentGroup, default: str) -> None:
     """`--out`, `--resume` and `--budget`. default: what happens without --out, for the help."""
-    group.add_argument("--budget", type=values.budget, metavar="TIME",
-                       help="end after 90s, 8m or 1h30m with a fair part of the plan")  # fmt: skip
+    group.add_argument(
+        "--budget", type=values.budget, metavar="TIME", help="end after 90s, 8m or 1h30m with a fair part of the plan"
+    )
     group.add_argument("--out", type=Path, metavar="DIR", help=f"run folder; default: {default}")
     group.add_argument(
         "--resume", type=Path, metavar="DIR", help="finish the stored plan of a run: measure what is missing"
     )
-    group.add_argument("--resume-anyway", action="store_true",
-                       help="go on although commit, machine or flags are others, and mark the run")  # fmt: skip
+    group.add_argument(
+        "--resume-anyway",
+        action="store_true",
+        help="go on although commit, machine or flags are others, and mark the run",
+    )
 
 
 def refuse_both(args: argparse.Namespace) -> None:
@@ -223,13 +244,21 @@ def judged(args: argparse.Namespace, found: Mapping[str, Any], resumption: Resum
         differs["seed"] = [before.get("seed"), found["seed"]]
     if differs and not args.resume_anyway:
         flag = "--resume" if args.resume else "--extend"
-        raise UsageError(f"{flag} {folder}: the run was made with {told(differs)}; start a new one with --out, or mark "
-                         "this one with --resume-anyway")  # fmt: skip
+        raise UsageError(
+            f"{flag} {folder}: the run was made with {told(differs)}; start a new one with --out, or mark "
+            "this one with --resume-anyway"
+        )
     return marked(before, differs)
 
 
-def start_run(writer: Writer, args: argparse.Namespace, command: str, groups: Sequence[Group],
-              environment: Mapping[str, Any], before: Mapping[str, Any] | None) -> None:  # fmt: skip
+def start_run(
+    writer: Writer,
+    args: argparse.Namespace,
+    command: str,
+    groups: Sequence[Group],
+    environment: Mapping[str, Any],
+    before: Mapping[str, Any] | None,
+) -> None:
     """Write a new run's plan and environment; of one that is continued (before: its environment) only the mark."""
     from suite.running.resuming import digests, document
     from suite.store import read_environment

@@ -64,9 +64,15 @@ def selection_of(args: argparse.Namespace) -> Selection:
     if args.chunk:
         tunables["chunk"] = tuple(_value(word) for word in args.chunk)
     return Selection(
-        args.op, args.impl, args.skip, values, _assignments(args.axis, "--axis"), tunables, _shapes(args, values),
+        args.op,
+        args.impl,
+        args.skip,
+        values,
+        _assignments(args.axis, "--axis"),
+        tunables,
+        _shapes(args, values),
         args.origin,
-    )  # fmt: skip
+    )
 
 
 def _shapes(args: argparse.Namespace, values: dict[str, tuple[Value, ...]]) -> tuple[dict[str, Value], ...]:

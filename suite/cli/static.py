@@ -175,9 +175,14 @@ def _compare(args: argparse.Namespace, tasks: list[Task]) -> Exit:
 
     with files_of(args.base) as base:
         verdicts = against(
-            str(base), tasks, load=args.load, jobs=args.jobs, progress=shown, refresh=args.refresh,
+            str(base),
+            tasks,
+            load=args.load,
+            jobs=args.jobs,
+            progress=shown,
+            refresh=args.refresh,
             selects=lambda name: _selects(args, name),
-        )  # fmt: skip
+        )
     # All unchanged is a pass here: nothing is left that a clock would have to judge.
     code = worst(each.decision.exit for each in verdicts)
     report = Report(Source(args.base, commit_of(args.base)), Source("", revision(ROOT)), (), False, tuple(verdicts))

@@ -45,8 +45,14 @@ def add_gpu(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--wait", type=values.pause, default=0.0, metavar="S", help="wait so long for a GPU that is in use"
     )
-    group.add_argument("--lock-clocks", type=values.count, nargs="?", const=0, metavar="MHZ",
-                       help="hold the SM clock, at its base when no MHZ is given; needs root")  # fmt: skip
+    group.add_argument(
+        "--lock-clocks",
+        type=values.count,
+        nargs="?",
+        const=0,
+        metavar="MHZ",
+        help="hold the SM clock, at its base when no MHZ is given; needs root",
+    )
 
 
 def gpu_variables(args: argparse.Namespace, device: str) -> dict[str, str]:
@@ -92,9 +98,17 @@ def device_of(args: argparse.Namespace) -> str:
     return args.device or ("cuda" if available else "cpu")
 
 
-def run_sweep(registry: Registry, groups: Sequence[Group], settings: Settings, options: Options, *,
-              start: Callable[[], WorkerProcess], store: Callable[[dict[str, Any]], None],
-              budget: Budget | None = None, interrupted: Callable[[], None] = lambda: None) -> Sweep:  # fmt: skip
+def run_sweep(
+    registry: Registry,
+    groups: Sequence[Group],
+    settings: Settings,
+    options: Options,
+    *,
+    start: Callable[[], WorkerProcess],
+    store: Callable[[dict[str, Any]], None],
+    budget: Budget | None = None,
+    interrupted: Callable[[], None] = lambda: None,
+) -> Sweep:
     """Run a plan with progress; returns the sweep, which knows its statuses and what was left out.
 
     budget:      how long all may take, counted from when it was made; no end when None

@@ -96,8 +96,15 @@ def _show(todo: list[Job]) -> None:
 
 
 class _Tune:
-    def __init__(self, args: argparse.Namespace, registry: Registry, device: str, path: Path, table: Table,
-                 variables: dict[str, str]) -> None:  # fmt: skip
+    def __init__(
+        self,
+        args: argparse.Namespace,
+        registry: Registry,
+        device: str,
+        path: Path,
+        table: Table,
+        variables: dict[str, str],
+    ) -> None:
         self.args, self.registry, self.device, self.path, self.table = args, registry, device, path, table
         self.variables = variables
         self.wrong = 0
@@ -111,9 +118,14 @@ class _Tune:
         from suite.tuning.search import Tuning
 
         settings = Settings(
-            device=self.device, device_name=self.table.gpu, modes=(self.args.mode or DEFAULT_MODES[self.device],),
-            warmup_ms=self.args.warmup, rep_ms=self.args.rep, seed=self.args.seed, commit=revision(ROOT),
-        )  # fmt: skip
+            device=self.device,
+            device_name=self.table.gpu,
+            modes=(self.args.mode or DEFAULT_MODES[self.device],),
+            warmup_ms=self.args.warmup,
+            rep_ms=self.args.rep,
+            seed=self.args.seed,
+            commit=revision(ROOT),
+        )
         budget = Budget(self.args.budget)
         tuning = Tuning(settings, self._start, budget, self.args.timeout, self._keep, self._failed, library_versions())
         tuning.run(todo)

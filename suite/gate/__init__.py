@@ -12,6 +12,16 @@ from suite.gate.report import CaseVerdict, Report
 from suite.gate.stored import gate
 
 __all__ = [
-    "CaseVerdict", "Decision", "Estimate", "Limits", "Report", "gate", "independent", "judge_error", "judge_memory",
-    "judge_status", "judge_time", "paired",
-]  # fmt: skip
+    "CaseVerdict",
+    "Decision",
+    "Estimate",
+    "Limits",
+    "Report",
+    "gate",
+    "independent",
+    "judge_error",
+    "judge_memory",
+    "judge_status",
+    "judge_time",
+    "paired",
+]

@@ -159,9 +159,15 @@ def _time_decision(verdict: Verdict, why: str, time: Estimate, low: float, high:
     if limits.own:
         reason += f"; margin {limits.margin:.1%}, its own A/A floor"
     return Decision(
-        verdict, reason, math.exp(time.mean), math.exp(low) if known else None, math.exp(high) if known else None,
-        limits.margin, time.rounds, detectable,
-    )  # fmt: skip
+        verdict,
+        reason,
+        math.exp(time.mean),
+        math.exp(low) if known else None,
+        math.exp(high) if known else None,
+        limits.margin,
+        time.rounds,
+        detectable,
+    )
 
 
 def _detectable(time: Estimate, detectable: float | None, limits: Limits) -> str:

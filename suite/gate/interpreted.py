@@ -41,14 +41,23 @@ def asked(plan: Plan) -> Question | None:
 
 def check(pairs: Sequence[Paired], starts: Starts, options: Options) -> Iterator[CaseVerdict]:
     """Verdicts on the errors of cases that both revisions serve."""
-    settings = {"device": DEVICE, "mode": DEVICE, "warmup_ms": 0.0, "seed": options.terms.seed,
-                "check": True, "time": False}  # fmt: skip
+    settings = {
+        "device": DEVICE,
+        "mode": DEVICE,
+        "warmup_ms": 0.0,
+        "seed": options.terms.seed,
+        "check": True,
+        "time": False,
+    }
     if not pairs or options.over:
         yield from (CaseVerdict(each.case_id, DEVICE, "error", options.left_out()) for each in pairs)
         return
     waiting = list(pairs)
-    with (suppress(OutOfBudget), both(starts, options.timeout_s, options.budget) as sides,
-          options.progress("checking numerics", len(pairs)) as step):  # fmt: skip
+    with (
+        suppress(OutOfBudget),
+        both(starts, options.timeout_s, options.budget) as sides,
+        options.progress("checking numerics", len(pairs)) as step,
+    ):
         while waiting and not options.over:
             each = waiting[0]
             before, after = ([side.ask(do="open", case=each.case, settings=settings)] for side in sides)

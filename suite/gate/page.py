@@ -36,9 +36,12 @@ def page(report: Report) -> str:
     from suite.reporting.renderers.page import policy
 
     environment = Environment(
-        loader=PackageLoader("suite.gate", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        loader=PackageLoader("suite.gate", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
         lstrip_blocks=True,
-    )  # fmt: skip
+    )
     cards = _cards(report.cases)
     figures = {card.figure: figure_of(card.verdicts) for card in cards if card.figure}
     style = files("suite.reporting.renderers").joinpath("page.css").read_text(encoding="utf-8")
@@ -87,9 +90,11 @@ def figure_of(verdicts: Iterable[CaseVerdict]) -> Figure:
     return {
         "series": _paired(evidence) if evidence.paired else _apart(evidence),
         "x": "round" if evidence.paired else "launch",
-        "ratio": percent(decision.ratio), "low": percent(decision.lower), "high": percent(decision.upper),
+        "ratio": percent(decision.ratio),
+        "low": percent(decision.lower),
+        "high": percent(decision.upper),
         "margin": None if decision.margin is None else 100 * decision.margin,
-    }  # fmt: skip
+    }
 
 
 def _paired(evidence: Evidence) -> list[dict[str, Any]]:

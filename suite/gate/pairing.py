@@ -63,8 +63,9 @@ class Question:
     arch: str = ""
 
 
-def pair_cases(registry: Registry, root: Path, base: Process, asked: Question,
-               budget: Budget) -> tuple[list[Paired], str]:  # fmt: skip
+def pair_cases(
+    registry: Registry, root: Path, base: Process, asked: Question, budget: Budget
+) -> tuple[list[Paired], str]:
     """The cases of this tree's plan, then those that only the base's plan has; and a note where that is not known.
 
     base: a worker of the base revision, as in suite.gate.worker
@@ -72,9 +73,15 @@ def pair_cases(registry: Registry, root: Path, base: Process, asked: Question,
     """
     cases = cases_of(asked.groups)
     answer = answer_of(
-        base, budget, do="survey", device=asked.device, arch=asked.arch, preset=asked.preset,
-        selection=asdict(asked.selection), cases=cases,
-    )  # fmt: skip
+        base,
+        budget,
+        do="survey",
+        device=asked.device,
+        arch=asked.arch,
+        preset=asked.preset,
+        selection=asdict(asked.selection),
+        cases=cases,
+    )
     here = Surveyor(registry, root, asked.device, asked.arch)
     found = []
     for each, before in zip(cases, answer["served"], strict=True):
@@ -86,8 +93,9 @@ def pair_cases(registry: Registry, root: Path, base: Process, asked: Question,
     return found, answer["note"]
 
 
-def uncovered(registry: Registry, root: Path, base: Process, pairs: Sequence[Paired], selection: Selection,
-              budget: Budget) -> list[str]:  # fmt: skip
+def uncovered(
+    registry: Registry, root: Path, base: Process, pairs: Sequence[Paired], selection: Selection, budget: Budget
+) -> list[str]:
     """OPERATOR/IMPLEMENTATION of what both revisions have, whose code differs, and that no case of the pairs judges.
 
     Only what the selection's names leave in: the rest was left out on purpose.

@@ -148,8 +148,9 @@ class RevisionGate:
         changed = [each for each in pairs if each.kernels and not each.same_code and each.settled() is None]
         yield from interpreted.check(changed, self._starts(interpreted.DEVICE), self.options)
 
-    def _sorted(self, pairs: Sequence[Paired], mode: str, metric: Metric, *,
-                every: bool) -> tuple[list[CaseVerdict], list[Paired]]:  # fmt: skip
+    def _sorted(
+        self, pairs: Sequence[Paired], mode: str, metric: Metric, *, every: bool
+    ) -> tuple[list[CaseVerdict], list[Paired]]:
         """Verdicts on what needs no measurement, and the pairs that do."""
         settled: list[CaseVerdict] = []
         changed: list[Paired] = []

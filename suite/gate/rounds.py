@@ -48,8 +48,14 @@ class Played:
 
 def play(sides: tuple[Side, Side], case: dict[str, Any], terms: Terms, draw: Random, *, check: bool) -> Played:
     """One round of one case. `check` adds the numerics and the memory, which are the same in every round."""
-    settings = {"device": terms.device, "mode": terms.mode, "warmup_ms": terms.warmup_ms, "seed": terms.seed,
-                "check": check, "time": True}  # fmt: skip
+    settings = {
+        "device": terms.device,
+        "mode": terms.mode,
+        "warmup_ms": terms.warmup_ms,
+        "seed": terms.seed,
+        "check": check,
+        "time": True,
+    }
     order = [0, 1] if draw.random() < 0.5 else [1, 0]
     found: list[Answer] = [{}, {}]
     for i in order:
@@ -73,8 +79,9 @@ def _ok(answers: list[Answer]) -> bool:
     return all(each["status"] == "ok" for each in answers)
 
 
-def _alternate(sides: tuple[Side, Side], order: list[int], typical_ms: float,
-               rep_ms: float) -> tuple[Round | None, dict[int, Answer]]:  # fmt: skip
+def _alternate(
+    sides: tuple[Side, Side], order: list[int], typical_ms: float, rep_ms: float
+) -> tuple[Round | None, dict[int, Answer]]:
     """The round's times, or which side failed and how."""
     samples, turns = blocks(typical_ms, rep_ms)
     taken: tuple[list[float], list[float]] = ([], [])

@@ -69,10 +69,15 @@ def _compare(pairs: Sequence[Paired], plan: Plan, options: Options, arch: str, b
 
     cases = [found.case for each in pairs if (found := served(plan.registry, each.case))]
     before, after = (
-        take_profiles([Task(case, arch, issued=False, root=root) for case in cases], load=load, jobs=options.jobs,
-                      progress=options.progress, budget=options.budget)
+        take_profiles(
+            [Task(case, arch, issued=False, root=root) for case in cases],
+            load=load,
+            jobs=options.jobs,
+            progress=options.progress,
+            budget=options.budget,
+        )
         for root, load in ((str(base.root), base.load), ("", plan.load))
-    )  # fmt: skip
+    )
     sides = zip(cases, before, after, strict=True)
     return [
         Compared(case.case_id, options.left_out())

@@ -36,8 +36,14 @@ def gate(
     known = floors.load((environment.get("device") or {}).get("kind", ""), environment["fingerprint"])
     refused = bool(pairing.mismatches) and not allow_env_mismatch
     cases = [] if refused else [each for pair in pairing.pairs for each in judge(pair, limits or Limits(), known)]
-    return Report(pairing.base, pairing.candidate, pairing.mismatches, allow_env_mismatch, tuple(cases),
-                  machine=machine_line(environment["fingerprint"]))  # fmt: skip
+    return Report(
+        pairing.base,
+        pairing.candidate,
+        pairing.mismatches,
+        allow_env_mismatch,
+        tuple(cases),
+        machine=machine_line(environment["fingerprint"]),
+    )
 
 
 def judge(pair: Pair, limits: Limits, known: Mapping[floors.Key, floors.Floor] | None = None) -> Iterator[CaseVerdict]:
@@ -63,8 +69,9 @@ def statuses(side: Sequence[Record]) -> list[tuple[str, str]]:
     return [(each["status"], each["reason"]) for each in side]
 
 
-def metrics(kind: str, before: Sequence[Record], after: Sequence[Record],
-            limits: Limits) -> Iterator[tuple[Metric, Decision]]:  # fmt: skip
+def metrics(
+    kind: str, before: Sequence[Record], after: Sequence[Record], limits: Limits
+) -> Iterator[tuple[Metric, Decision]]:
     """Decisions on the numbers of records that are all ok."""
     if kind == "timed":
         yield "time", judge_time(*_times(before, after), limits, _cycles(before, after))

@@ -126,8 +126,14 @@ class OpenCase:
         from suite.measuring.timers import make_timer
 
         device = self.settings["device"]
-        call = make_call(self.operator, self.implementation, self.case.problem, dict(self.case.tunables),
-                         seed=self.settings["seed"], device=self._torch_device)  # fmt: skip
+        call = make_call(
+            self.operator,
+            self.implementation,
+            self.case.problem,
+            dict(self.case.tunables),
+            seed=self.settings["seed"],
+            device=self._torch_device,
+        )
         call.prepare()
         call.run()
         self._synchronize()

@@ -14,9 +14,17 @@ Record = dict[str, Any]
 ABOVE_0 = ("rep_ms", "bytes_")
 
 
-def measure(fn: Callable[..., Any], inputs: Mapping[str, Any], *, device: str | None = None, mode: str | None = None,
-            warmup_ms: float = 25.0, rep_ms: float = 500.0, flops: float | None = None,
-            bytes_: float | None = None) -> Record:  # fmt: skip
+def measure(
+    fn: Callable[..., Any],
+    inputs: Mapping[str, Any],
+    *,
+    device: str | None = None,
+    mode: str | None = None,
+    warmup_ms: float = 25.0,
+    rep_ms: float = 500.0,
+    flops: float | None = None,
+    bytes_: float | None = None,
+) -> Record:
     """Time `fn(**inputs)` as the suite times a case, and return its record.
 
     device:    `cuda` or `cpu`; where the inputs lie when not given

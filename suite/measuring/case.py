@@ -95,8 +95,17 @@ class ProblemRun:
     that may kill the process, raised(ceilings) when a case showed that a ceiling had been measured too low.
     """
 
-    def __init__(self, operator: Operator, problem: Problem, cases: Sequence[Case], settings: Settings,
-                 kind: str, emit: Emit, begin: Begin, raised: Raised = lambda _: None) -> None:  # fmt: skip
+    def __init__(
+        self,
+        operator: Operator,
+        problem: Problem,
+        cases: Sequence[Case],
+        settings: Settings,
+        kind: str,
+        emit: Emit,
+        begin: Begin,
+        raised: Raised = lambda _: None,
+    ) -> None:
         self.operator, self.problem, self.settings = operator, problem, settings
         self.modes = settings.modes if kind == "timed" else (settings.device,)
         self.kind = kind
@@ -107,8 +116,17 @@ class ProblemRun:
     def _start(self, index: int, case: Case) -> _Live:
         implementation = self.operator.implementations[case.implementation]
         s = self.settings
-        record = base_record(self.operator, implementation, case, kind=self.kind, mode=self.modes[0],
-                             device=s.device_name, launch=s.launch, seed=s.seed, commit=s.commit)  # fmt: skip
+        record = base_record(
+            self.operator,
+            implementation,
+            case,
+            kind=self.kind,
+            mode=self.modes[0],
+            device=s.device_name,
+            launch=s.launch,
+            seed=s.seed,
+            commit=s.commit,
+        )
         return _Live(index, case, implementation, record)
 
     def measure(self) -> None:
@@ -300,12 +318,19 @@ class ProblemRun:
             why = f"{above}: wrong FLOPs, wrong shape or wrong timing; look at the cost, the outputs and the timer"
             return with_status(one.record, "implausible", why) | {"samples": record["samples"]}
         memory, method = one.memory
-        return record | figures(cost, time_ms, self.problem.tokens) | placed | one.watch.columns() | one.energy | {
-            "compile_s": one.compile_s,
-            "warmup_s": one.warmup_s,
-            "memory_mib": memory,
-            "memory_method": method,
-        }  # fmt: skip
+        return (
+            record
+            | figures(cost, time_ms, self.problem.tokens)
+            | placed
+            | one.watch.columns()
+            | one.energy
+            | {
+                "compile_s": one.compile_s,
+                "warmup_s": one.warmup_s,
+                "memory_mib": memory,
+                "memory_method": method,
+            }
+        )
 
     def _place(self, cost: Cost, time_ms: float) -> dict[str, Any]:
         """Where the time stands under the roof; a time above it has the roof measured again before it is believed."""

@@ -14,8 +14,18 @@ from suite.registry import Implementation, Operator
 from suite.store.columns import SCHEMA
 
 
-def base_record(operator: Operator, implementation: Implementation, case: Case, *, kind: str, mode: str, device: str,
-                launch: int = 0, seed: int = 0, commit: str = "") -> dict[str, Any]:  # fmt: skip
+def base_record(
+    operator: Operator,
+    implementation: Implementation,
+    case: Case,
+    *,
+    kind: str,
+    mode: str,
+    device: str,
+    launch: int = 0,
+    seed: int = 0,
+    commit: str = "",
+) -> dict[str, Any]:
     """Everything about a case that is known before it is called; status and measurements are still to come.
 
     Where the operator's or the implementation's own account of its cost fails, the record is an error that says so.

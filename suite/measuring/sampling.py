@@ -119,8 +119,13 @@ class Sampled:
         }
 
 
-def interleave(sampled: list[Sampled], deadline: float | None = None, begin: Callable[[int], None] = lambda _: None,
-               watch: Sampler | None = None, pause: Callable[[float], None] = time.sleep) -> None:  # fmt: skip
+def interleave(
+    sampled: list[Sampled],
+    deadline: float | None = None,
+    begin: Callable[[int], None] = lambda _: None,
+    watch: Sampler | None = None,
+    pause: Callable[[float], None] = time.sleep,
+) -> None:
     """Take turns until every case has stopped. `begin(i)` is told whose turn it is.
 
     deadline: time.monotonic() after which sampling stops with the reason `budget`, once every case has its smallest

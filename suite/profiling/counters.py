@@ -45,10 +45,27 @@ _OPS = "sm__ops_path_tensor_src_{}.sum"
 _STALLED = "smsp__average_warps_issue_stalled_{}_per_issue_active.ratio"
 STALL = "stall_"
 STALLS = (
-    "barrier", "branch_resolving", "dispatch_stall", "drain", "gmma", "imc_miss", "lg_throttle", "long_scoreboard",
-    "math_pipe_throttle", "membar", "mio_throttle", "misc", "no_instruction", "not_selected", "selected",
-    "short_scoreboard", "sleeping", "tex_throttle", "wait", "warpgroup_arrive",
-)  # fmt: skip
+    "barrier",
+    "branch_resolving",
+    "dispatch_stall",
+    "drain",
+    "gmma",
+    "imc_miss",
+    "lg_throttle",
+    "long_scoreboard",
+    "math_pipe_throttle",
+    "membar",
+    "mio_throttle",
+    "misc",
+    "no_instruction",
+    "not_selected",
+    "selected",
+    "short_scoreboard",
+    "sleeping",
+    "tex_throttle",
+    "wait",
+    "warpgroup_arrive",
+)
 
 
 def _sass(**factors: float) -> Way:
@@ -75,7 +92,7 @@ COUNTERS = (
     Counter("special", ({"smsp__inst_executed_pipe_xu.sum": float(THREADS_OF_WARP)},)),
     Counter("occupancy", ({"sm__warps_active.avg.pct_of_peak_sustained_active": 0.01},), "mean"),
     *(Counter(STALL + name, ({_STALLED.format(name): 1.0},), "mean", optional=True) for name in STALLS),
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)

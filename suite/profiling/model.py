@@ -95,11 +95,19 @@ class Profile:
         """Everything, JSON-ready."""
         kernels = [{"name": k.name, "calls": k.calls, "ms": k.ms, "share": k.share, **k.counters} for k in self.kernels]
         return {
-            "case_id": self.case_id, "tool": self.tool, "version": self.version, "device": self.device,
-            "replay": self.replay, "commit": self.commit, "created": self.created, "launches": self.launches,
-            "kernels": kernels, "counters": dict(self.counters), "missing": list(self.missing),
+            "case_id": self.case_id,
+            "tool": self.tool,
+            "version": self.version,
+            "device": self.device,
+            "replay": self.replay,
+            "commit": self.commit,
+            "created": self.created,
+            "launches": self.launches,
+            "kernels": kernels,
+            "counters": dict(self.counters),
+            "missing": list(self.missing),
             "files": dict(self.files),
-        }  # fmt: skip
+        }
 
 
 def ranked(kernels: Iterable[Kernel]) -> tuple[Kernel, ...]:

@@ -95,10 +95,20 @@ def arguments(ncu: str, report: Path, replay: str, metrics: Sequence[str]) -> li
     """ncu's command line before the target's."""
     caches = ["--app-replay-mode", "strict", "--cache-control", "none"]
     return [
-        ncu, "--export", str(report), "--force-overwrite", "--profile-from-start", "off", "--clock-control", "none",
-        "--replay-mode", replay, *(caches if replay == "application" else ["--cache-control", "all"]),
-        "--metrics", ",".join(metrics),
-    ]  # fmt: skip
+        ncu,
+        "--export",
+        str(report),
+        "--force-overwrite",
+        "--profile-from-start",
+        "off",
+        "--clock-control",
+        "none",
+        "--replay-mode",
+        replay,
+        *(caches if replay == "application" else ["--cache-control", "all"]),
+        "--metrics",
+        ",".join(metrics),
+    ]
 
 
 def refuse(text: str) -> None:
@@ -153,9 +163,16 @@ def _run(command: Sequence[str]) -> str:
     """What a command printed on both streams, whatever its exit code: ncu's messages say more."""
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", timeout=TIMEOUT_S, check=False,
-            stdin=subprocess.DEVNULL, cwd=ROOT, env={**os.environ, **variables(), **ENVIRONMENT},
-        )  # fmt: skip
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=TIMEOUT_S,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            cwd=ROOT,
+            env={**os.environ, **variables(), **ENVIRONMENT},
+        )
     except OSError as error:
         raise UsageError(f"--tool ncu: {command[0]} can not be run: {error.strerror}; reinstall it") from error
     except subprocess.TimeoutExpired as error:

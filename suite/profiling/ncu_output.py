@@ -19,14 +19,27 @@ from dataclasses import dataclass
 # Units -> what one of them is in bytes, milliseconds, hertz, or plain counts.
 _PREFIXES = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 _TIMES = {
-    "nsecond": 1e-6, "ns": 1e-6, "usecond": 1e-3, "us": 1e-3, "µs": 1e-3, "msecond": 1.0, "ms": 1.0, "second": 1e3,
+    "nsecond": 1e-6,
+    "ns": 1e-6,
+    "usecond": 1e-3,
+    "us": 1e-3,
+    "µs": 1e-3,
+    "msecond": 1.0,
+    "ms": 1.0,
+    "second": 1e3,
     "s": 1e3,
-}  # fmt: skip
+}
 _COUNTED = ("byte", "inst", "hz", "Hz", "warp", "cycle", "sector", "request", "op", "thread")
 UNITS: Mapping[str, float] = {
-    "": 1.0, "%": 1.0, "inst/warp": 1.0, "warp/cycle": 1.0, "inst/cycle": 1.0, "ratio": 1.0, **_TIMES,
+    "": 1.0,
+    "%": 1.0,
+    "inst/warp": 1.0,
+    "warp/cycle": 1.0,
+    "inst/cycle": 1.0,
+    "ratio": 1.0,
+    **_TIMES,
     **{prefix + unit: factor for unit in _COUNTED for prefix, factor in _PREFIXES.items()},
-}  # fmt: skip
+}
 # What stands in a cell of a metric that could not be collected.
 _ABSENT = ("", "n/a", "nan", "(!) n/a", "(!) nan", "no data")
 _MESSAGE = re.compile(r"^==(ERROR|WARNING|PROF)==\s*(.*)$")

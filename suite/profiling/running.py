@@ -60,11 +60,18 @@ def profile(case: Case, options: Options, out: AnyPath, cost: Cost | None = None
 
 def _write_request(folder: Path, case: Case, options: Options, cost: Cost | None) -> None:
     request = {
-        "tool": options.tool, "device": options.device, "calls": options.calls, "seed": options.seed,
-        "load": list(options.load), "operator": case.operator, "implementation": case.implementation,
-        "problem": case.problem.columns(), "axes": dict(case.problem.axes), "tunables": dict(case.tunables),
+        "tool": options.tool,
+        "device": options.device,
+        "calls": options.calls,
+        "seed": options.seed,
+        "load": list(options.load),
+        "operator": case.operator,
+        "implementation": case.implementation,
+        "problem": case.problem.columns(),
+        "axes": dict(case.problem.axes),
+        "tunables": dict(case.tunables),
         "cost": {"flops": float(cost.flops_alg), "bytes": float(cost.bytes_compulsory)} if cost else {},
-    }  # fmt: skip
+    }
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for stale in (RESULT, TRACE, TREE, *(path.name for path in folder.glob(f"{ncu.REPORT}.ncu-rep*"))):
@@ -77,9 +84,16 @@ def _write_request(folder: Path, case: Case, options: Options, cost: Cost | None
 def _run_target(command: Sequence[str], folder: Path, device: str) -> None:
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", timeout=TIMEOUT_S, check=False, cwd=ROOT,
-            stdin=subprocess.DEVNULL, env=_environment(device),
-        )  # fmt: skip
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=TIMEOUT_S,
+            check=False,
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            env=_environment(device),
+        )
     except subprocess.TimeoutExpired as error:
         raise FailedCase("timeout", f"the profiled process did not end within {TIMEOUT_S:.0f} s") from error
     _require_ok(folder, done.returncode, done.stderr)
@@ -124,9 +138,18 @@ def _count(tool: str, command: Sequence[str], folder: Path, case: Case, options:
         raise
     result = _require_ok(folder, 0, "")
     return Profile(
-        case.case_id, options.tool, ncu.version(tool), result["device"], counted.kernels, counted.counters,
-        counted.missing, {"report": str(counted.report)}, options.replay, revision(ROOT), _now(),
-    )  # fmt: skip
+        case.case_id,
+        options.tool,
+        ncu.version(tool),
+        result["device"],
+        counted.kernels,
+        counted.counters,
+        counted.missing,
+        {"report": str(counted.report)},
+        options.replay,
+        revision(ROOT),
+        _now(),
+    )
 
 
 def _now() -> str:

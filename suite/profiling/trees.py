@@ -52,10 +52,15 @@ def kernels_of(found: Iterator[Leaf], calls: int) -> tuple[Kernel, ...]:
     for leaf in found:
         by_name.setdefault(leaf.name, []).append(leaf)
     return ranked(
-        Kernel(name, sum(leaf.count for leaf in each) / calls, sum(leaf.ms for leaf in each) / calls, 0.0,
-               _summed(each, calls))
+        Kernel(
+            name,
+            sum(leaf.count for leaf in each) / calls,
+            sum(leaf.ms for leaf in each) / calls,
+            0.0,
+            _summed(each, calls),
+        )
         for name, each in by_name.items()
-    )  # fmt: skip
+    )
 
 
 def leaves(node: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[Leaf]:

@@ -39,9 +39,23 @@ KNOWN = (*FILES, *picture.FORMATS)
 MOST_PICTURES = 48
 # Which charts are drawn first when there are more than MOST_PICTURES.
 ORDER = (
-    "time", "roofline", "crossover", "change", "heatmap", "gbs", "memory", "pareto", "energy", "sweep", "speedup",
-    "tflops", "tokens", "bytes", "durations", "floors",
-)  # fmt: skip
+    "time",
+    "roofline",
+    "crossover",
+    "change",
+    "heatmap",
+    "gbs",
+    "memory",
+    "pareto",
+    "energy",
+    "sweep",
+    "speedup",
+    "tflops",
+    "tokens",
+    "bytes",
+    "durations",
+    "floors",
+)
 
 
 @dataclass(frozen=True)

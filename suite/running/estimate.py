@@ -71,8 +71,15 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def estimate(registry: Registry, groups: Sequence[Group], settings: Settings, launches: int,
-             fingerprint: Mapping[str, Any], runs: Path, done: Set[Key] = frozenset()) -> Estimate:  # fmt: skip
+def estimate(
+    registry: Registry,
+    groups: Sequence[Group],
+    settings: Settings,
+    launches: int,
+    fingerprint: Mapping[str, Any],
+    runs: Path,
+    done: Set[Key] = frozenset(),
+) -> Estimate:
     """What a sweep of these groups will take.
 
     runs: the folder in which earlier runs of this machine may lie; done: keys that a continued run has already
@@ -81,8 +88,9 @@ def estimate(registry: Registry, groups: Sequence[Group], settings: Settings, la
     reasons = list(dict.fromkeys(reason for reason in refused.values() if reason))
     parts = [
         (group, [case for case in group.cases if not is_done(case, settings, "timed", launch, done)])
-        for launch in range(launches) for group in groups
-    ]  # fmt: skip
+        for launch in range(launches)
+        for group in groups
+    ]
     able = [(group, missing, [case for case in missing if not refused[case]]) for group, missing in parts]
     rate, source = _pace(runs, fingerprint)
     found = []

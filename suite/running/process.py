@@ -24,9 +24,14 @@ KILL_S = 4.0
 TAIL_BYTES = 4096
 
 
-def measuring_worker(device: str, plugins: Sequence[str] = (), root: Path = ROOT,
-                     module: str = "suite.running.worker", environment: Mapping[str, str] | None = None,
-                     start_s: float = START_TIMEOUT_S) -> WorkerProcess:  # fmt: skip
+def measuring_worker(
+    device: str,
+    plugins: Sequence[str] = (),
+    root: Path = ROOT,
+    module: str = "suite.running.worker",
+    environment: Mapping[str, str] | None = None,
+    start_s: float = START_TIMEOUT_S,
+) -> WorkerProcess:
     """A worker that measures and checks.
 
     device:      `cuda`, `cpu` or `interpret`; the last turns Triton's interpreter on before anything is imported
@@ -54,16 +59,21 @@ class WorkerProcess:
     Raises DiscoveryError when it can not load what it works on, IncomparableError when that is not this suite's fault.
     """
 
-    def __init__(self, module: str, words: Sequence[str], variables: Mapping[str, str],
-                 start_s: float = START_TIMEOUT_S) -> None:  # fmt: skip
+    def __init__(
+        self, module: str, words: Sequence[str], variables: Mapping[str, str], start_s: float = START_TIMEOUT_S
+    ) -> None:
         mine, theirs = socket.socketpair()
         self.channel = Channel(mine)
         self._process = subprocess.Popen(
             [sys.executable, "-m", module, str(theirs.fileno()), *words],
-            pass_fds=[theirs.fileno()], start_new_session=True, cwd=ROOT,
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,
+            cwd=ROOT,
             env={**os.environ, **cachefolder.variables(), **variables},
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
         theirs.close()
         self._tail = _Tail(self._process.stdout)
         self._await_ready(start_s)
@@ -121,8 +131,10 @@ class WorkerProcess:
         try:
             self._process.wait(KILL_S)
         except subprocess.TimeoutExpired:
-            print(f"process {self._process.pid} does not die: a driver holds it; its device may stay busy",
-                  file=sys.stderr)  # fmt: skip
+            print(
+                f"process {self._process.pid} does not die: a driver holds it; its device may stay busy",
+                file=sys.stderr,
+            )
         self.channel.close()
         self._tail.join(GRACE_S)
 

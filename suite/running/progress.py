@@ -91,9 +91,14 @@ class BarProgress:
         from rich.progress import Progress as Bar
 
         self._bar = Bar(
-            BarColumn(bar_width=24), TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn(), left_column(budget),
-            TextColumn("{task.description}", markup=False), console=console(sys.stderr), transient=True,
-        )  # fmt: skip
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TimeElapsedColumn(),
+            left_column(budget),
+            TextColumn("{task.description}", markup=False),
+            console=console(sys.stderr),
+            transient=True,
+        )
         self._bar.start()
         self._task = self._bar.add_task(f"{total} cases", total=work)
 

@@ -66,12 +66,13 @@ def document(command: str, flags: Mapping[str, Any], plugins: Sequence[str], gro
                 "operator": group.operator,
                 "problem": group.problem.columns(),
                 "axes": dict(group.problem.axes),
-                "cases": [{"implementation": case.implementation, "tunables": dict(case.tunables)}
-                          for case in group.cases],
+                "cases": [
+                    {"implementation": case.implementation, "tunables": dict(case.tunables)} for case in group.cases
+                ],
             }
             for group in groups
         ],
-    }  # fmt: skip
+    }
 
 
 def digests(files: Sequence[str]) -> dict[str, str]:
@@ -86,8 +87,10 @@ def read_plan(run: Path, command: str) -> StoredPlan:
     """The plan of a run that `command` made. StoreError when it has none, a damaged one, or another command's."""
     path = run_folder(run) / PLAN
     if not path.exists():
-        raise StoreError(f"{run} has no {PLAN}, so nothing says what it lacks: it is older than stored plans; start a "
-                         f"new run with --out")  # fmt: skip
+        raise StoreError(
+            f"{run} has no {PLAN}, so nothing says what it lacks: it is older than stored plans; start a "
+            f"new run with --out"
+        )
     values = read_document(path, _fault, "restore it from a copy, or start a new run")
     if values["command"] != command:
         raise UsageError(f"{run} was made by `subquad {values['command']}`, not by {command}; resume it with that")

@@ -89,9 +89,17 @@ class Sweep:
     start(): makes a fresh worker; store(record): keeps a record; both are given so that a sweep can be tested alone
     """
 
-    def __init__(self, registry: Registry, groups: Sequence[Group], settings: Settings, options: Options,
-                 start: Callable[[], WorkerProcess], store: Callable[[dict[str, Any]], None],
-                 make_progress: Callable[[int, float, Budget], Progress], budget: Budget) -> None:  # fmt: skip
+    def __init__(
+        self,
+        registry: Registry,
+        groups: Sequence[Group],
+        settings: Settings,
+        options: Options,
+        start: Callable[[], WorkerProcess],
+        store: Callable[[dict[str, Any]], None],
+        make_progress: Callable[[int, float, Budget], Progress],
+        budget: Budget,
+    ) -> None:
         self.registry, self.groups, self.settings, self.options = registry, groups, settings, options
         self.start, self.store, self.budget = start, store, budget
         self.statuses: dict[str, int] = {}
@@ -139,8 +147,14 @@ class Sweep:
         implementation = self.registry.operator(case.operator).implementations[case.implementation]
         if self.settings.device not in implementation.devices:
             return 0.0
-        record = base_record(self.registry.operator(case.operator), implementation, case, kind=self.options.kind,
-                             mode="", device=self.settings.device_name)  # fmt: skip
+        record = base_record(
+            self.registry.operator(case.operator),
+            implementation,
+            case,
+            kind=self.options.kind,
+            mode="",
+            device=self.settings.device_name,
+        )
         return work_of(record) * len(self._modes())
 
     def _launch(self, launch: int) -> None:
@@ -248,9 +262,17 @@ class Sweep:
         operator = self.registry.operator(case.operator)
         implementation = operator.implementations[case.implementation]
         for mode in self._modes():
-            record = base_record(operator, implementation, case, kind=self.options.kind, mode=mode,
-                                 device=self.settings.device_name, launch=launch, seed=self.settings.seed,
-                                 commit=self.settings.commit)  # fmt: skip
+            record = base_record(
+                operator,
+                implementation,
+                case,
+                kind=self.options.kind,
+                mode=mode,
+                device=self.settings.device_name,
+                launch=launch,
+                seed=self.settings.seed,
+                commit=self.settings.commit,
+            )
             if record_key(record) not in self.options.done:
                 self._keep(with_status(record, status, reason) | {"stderr": tail[-STDERR_LENGTH:]})
 

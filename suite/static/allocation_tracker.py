@@ -19,8 +19,20 @@ from torch.utils.weak import WeakIdKeyDictionary
 # Operations that move no data: they allocate, or relabel memory.
 _SILENT = {"empty", "empty_like", "empty_strided", "empty_permuted", "new_empty", "new_empty_strided", "set_", "detach"}
 # Operations that write their result without reading what was there.
-_FILLING = {"zero_", "fill_", "zeros", "ones", "full", "zeros_like", "ones_like", "full_like", "new_zeros", "new_full",
-            "new_ones", "arange"}  # fmt: skip
+_FILLING = {
+    "zero_",
+    "fill_",
+    "zeros",
+    "ones",
+    "full",
+    "zeros_like",
+    "ones_like",
+    "full_like",
+    "new_zeros",
+    "new_full",
+    "new_ones",
+    "arange",
+}
 DEVICE = "meta"
 
 

@@ -37,8 +37,9 @@ from suite.targets import Target
 _SCRATCH = re.compile(r"\S*/tmp\w+\.ptx")
 
 
-def capture(fn: Callable[[], Any], arch: str, *, gpu: str = "", compiled: bool = True,
-            all_configs: bool = False) -> list[Launch]:  # fmt: skip
+def capture(
+    fn: Callable[[], Any], arch: str, *, gpu: str = "", compiled: bool = True, all_configs: bool = False
+) -> list[Launch]:
     """The launches that `fn` makes on meta tensors, compiled for `arch` unless `compiled` is False.
 
     With `all_configs` the configurations that an autotuner did not choose follow the launches.
@@ -128,8 +129,9 @@ class Recorder:
                 self._trial = False
         return 0.0
 
-    def _note(self, fn: Any, compile_: Callable[..., Any], args: Sequence[Any], grid: Any,
-              kwargs: dict[str, Any]) -> Any:  # fmt: skip
+    def _note(
+        self, fn: Any, compile_: Callable[..., Any], args: Sequence[Any], grid: Any, kwargs: dict[str, Any]
+    ) -> Any:
         if self._muted:
             return None
         named = {name: value for name, value in kwargs.items() if name in fn.signature.parameters}
@@ -147,8 +149,9 @@ class Recorder:
             self.candidates.append(launch)
         return kernel
 
-    def _build(self, fn: Any, compile_: Callable[..., Any], args: Sequence[Any], grid: Any,
-               kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:  # fmt: skip
+    def _build(
+        self, fn: Any, compile_: Callable[..., Any], args: Sequence[Any], grid: Any, kwargs: dict[str, Any]
+    ) -> tuple[Any, dict[str, Any]]:
         try:
             kernel, binary = _compiled(fn, compile_, args, grid, kwargs)
         except (CacheError, StaticError):
@@ -158,9 +161,12 @@ class Recorder:
             return None, {"status": "compile_error", "reason": _SCRATCH.sub("kernel.ptx", classify(error)[1])}
         meta = kernel.metadata
         return kernel, {
-            "binary": binary, "warps": meta.num_warps, "stages": meta.num_stages, "shared_bytes": meta.shared,
+            "binary": binary,
+            "warps": meta.num_warps,
+            "stages": meta.num_stages,
+            "shared_bytes": meta.shared,
             "reason": over_limit(kernel, self.target),
-        }  # fmt: skip
+        }
 
     def _finish(self, launch: Launch) -> Launch:
         if launch.binary is None:
@@ -169,8 +175,9 @@ class Recorder:
         return replace(launch, status=status, residency=residency(launch, self.target))
 
 
-def _compiled(fn: Any, compile_: Callable[..., Any], args: Sequence[Any], grid: Any,
-              kwargs: dict[str, Any]) -> tuple[Any, Binary]:  # fmt: skip
+def _compiled(
+    fn: Any, compile_: Callable[..., Any], args: Sequence[Any], grid: Any, kwargs: dict[str, Any]
+) -> tuple[Any, Binary]:
     from triton import knobs
 
     with redirect_stdout(io.StringIO()) as log, cachefolder.writing(Path(knobs.cache.dir)):

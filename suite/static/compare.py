@@ -30,9 +30,16 @@ class Differences:
     soft: list[str] = field(default_factory=list)
 
 
-def against(base: str, tasks: Sequence[Task], *, load: Sequence[str] = (), jobs: int = JOBS,
-            progress: Progress = silent, refresh: bool = False,
-            selects: Callable[[str], bool] = bool) -> list[CaseVerdict]:  # fmt: skip
+def against(
+    base: str,
+    tasks: Sequence[Task],
+    *,
+    load: Sequence[str] = (),
+    jobs: int = JOBS,
+    progress: Progress = silent,
+    refresh: bool = False,
+    selects: Callable[[str], bool] = bool,
+) -> list[CaseVerdict]:
     """Verdicts on tasks of this checkout against another one, then on implementations that only the other has.
 
     base:    the other checkout's folder; its kernels run under this suite and this compiler

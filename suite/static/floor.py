@@ -67,8 +67,9 @@ def _measured(gpu: str, results: Path) -> Ceilings | None:
     return found
 
 
-def forced_bytes(touches: Iterable[Mapping[int, int]], lasting: Iterable[int], sizes: Mapping[int, int],
-                 l2: int) -> int:  # fmt: skip
+def forced_bytes(
+    touches: Iterable[Mapping[int, int]], lasting: Iterable[int], sizes: Mapping[int, int], l2: int
+) -> int:
     """Bytes that have to cross the memory bus over the steps of a call.
 
     touches: for each step, bytes by storage number
@@ -90,8 +91,9 @@ def forced_bytes(touches: Iterable[Mapping[int, int]], lasting: Iterable[int], s
     return total
 
 
-def floor_of(ceilings: Ceilings, *, forced: int, traffic: int, flops: float, dtype: str, tensor_cores: bool,
-             special: float = 0.0) -> Floor:  # fmt: skip
+def floor_of(
+    ceilings: Ceilings, *, forced: int, traffic: int, flops: float, dtype: str, tensor_cores: bool, special: float = 0.0
+) -> Floor:
     """The floor of a call: float32 products run at the tf32 peak where the kernels use tensor cores for them.
 
     Without tensor cores FLOPs of any dtype run on the float32 units.

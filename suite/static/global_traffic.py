@@ -42,8 +42,14 @@ class Tally:
         self.kernels.clear()
 
 
-def issued(operator: Operator, implementation: Implementation, problem: Problem, tunables: Mapping[str, Value],
-           target: Target, T: int) -> Issued:  # fmt: skip
+def issued(
+    operator: Operator,
+    implementation: Implementation,
+    problem: Problem,
+    tunables: Mapping[str, Value],
+    target: Target,
+    T: int,
+) -> Issued:
     """Count one call of the problem's pass, made small with T tokens; what the interpreter can not run has a reason."""
     counted = small(problem, implementation.dtypes, T)
     shape = "_".join(counted.tokens_of_id(operator.axes))

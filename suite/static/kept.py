@@ -206,8 +206,11 @@ def _write(path: Path, text: str) -> None:
 @cache
 def _not_kept(folder: str, why: str) -> None:
     """Say once that answers are not kept: what was compiled is no less good for that."""
-    print(f"note: static profiles are not kept in {folder}: {why}; set {VARIABLE} to a folder that can be written "
-          "and has room", file=sys.stderr)  # fmt: skip
+    print(
+        f"note: static profiles are not kept in {folder}: {why}; set {VARIABLE} to a folder that can be written "
+        "and has room",
+        file=sys.stderr,
+    )
 
 
 def prune(kind: str, most: int = MOST) -> None:

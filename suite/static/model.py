@@ -203,10 +203,14 @@ class Profile:
             values |= self._traffic() | _of_binaries(self.launches)
         if self.floor:
             values |= {
-                "floor_ms": self.floor.ms, "floor_gpu": self.floor.gpu, "floor_source": self.floor.source,
-                "floor_bound": self.floor.bound, "floor_bytes": self.floor.bytes, "traffic_ms": self.floor.traffic_ms,
+                "floor_ms": self.floor.ms,
+                "floor_gpu": self.floor.gpu,
+                "floor_source": self.floor.source,
+                "floor_bound": self.floor.bound,
+                "floor_bytes": self.floor.bytes,
+                "traffic_ms": self.floor.traffic_ms,
                 **{f"floor_{name}_ms": value for name, value in self.floor.parts.items()},
-            }  # fmt: skip
+            }
         if self.io_bound_bytes:
             values["io_bound_bytes"] = self.io_bound_bytes
         if self.issued:
@@ -215,11 +219,16 @@ class Profile:
 
     def _traffic(self) -> dict[str, Any]:
         return {
-            "launches": len(self.launches), "traffic_bytes": self.traffic_bytes, "traffic_ratio": self.traffic_ratio,
-            "eager_bytes": self.eager_bytes, "eager_ops": self.eager_ops,
-            "intermediate_bytes": self.intermediate_bytes, "peak_bytes": self.peak_bytes, "flops_exec": self.flops_exec,
+            "launches": len(self.launches),
+            "traffic_bytes": self.traffic_bytes,
+            "traffic_ratio": self.traffic_ratio,
+            "eager_bytes": self.eager_bytes,
+            "eager_ops": self.eager_ops,
+            "intermediate_bytes": self.intermediate_bytes,
+            "peak_bytes": self.peak_bytes,
+            "flops_exec": self.flops_exec,
             "kernels": [launch.kernel for launch in self.launches],
-        }  # fmt: skip
+        }
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -268,6 +277,9 @@ def _of_issued(issued: Issued) -> dict[str, Any]:
     if issued.reason:
         return {"issued_shape": issued.shape, "issued_reason": issued.reason}
     return {
-        "issued_shape": issued.shape, "issued_bytes": issued.bytes, "issued_dot_flops": issued.dot_flops,
-        "issued_ratio": issued.bytes / issued.compulsory_bytes, "issued_reread": issued.bytes / issued.traffic_bytes,
-    }  # fmt: skip
+        "issued_shape": issued.shape,
+        "issued_bytes": issued.bytes,
+        "issued_dot_flops": issued.dot_flops,
+        "issued_ratio": issued.bytes / issued.compulsory_bytes,
+        "issued_reread": issued.bytes / issued.traffic_bytes,
+    }

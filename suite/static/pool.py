@@ -72,9 +72,16 @@ class _Terms:
     budget: Budget
 
 
-def take_profiles(tasks: Sequence[Task], *, load: Sequence[str] = (), jobs: int = JOBS, progress: Progress = silent,
-                  timeout_s: float = TASK_S, refresh: bool = False,
-                  budget: Budget | None = None) -> list[Profile | None]:  # fmt: skip
+def take_profiles(
+    tasks: Sequence[Task],
+    *,
+    load: Sequence[str] = (),
+    jobs: int = JOBS,
+    progress: Progress = silent,
+    timeout_s: float = TASK_S,
+    refresh: bool = False,
+    budget: Budget | None = None,
+) -> list[Profile | None]:
     """Profiles of the tasks, in their order; None where the task's checkout has no such implementation.
 
     jobs:      processes at a time

@@ -33,8 +33,17 @@ _VALUES = ("meta tensor", "'Meta' backend", "Meta tensors", "data-dependent")
 _SEVERITY = ("compile_error", "over_limit")
 
 
-def profile(operator: Operator, implementation: Implementation, problem: Problem, tunables: Mapping[str, Value],
-            arch: str, *, gpu: str = "", all_configs: bool = False, counted: bool = True) -> Profile:  # fmt: skip
+def profile(
+    operator: Operator,
+    implementation: Implementation,
+    problem: Problem,
+    tunables: Mapping[str, Value],
+    arch: str,
+    *,
+    gpu: str = "",
+    all_configs: bool = False,
+    counted: bool = True,
+) -> Profile:
     """Profile one case in this process, which must use neither a GPU nor the interpreter.
 
     counted: whether to look for the T at which issued traffic can be counted, Profile.counted_T
@@ -94,15 +103,21 @@ def _meta(x: torch.Tensor) -> torch.Tensor:
     return torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device="meta", requires_grad=x.requires_grad)
 
 
-def _refused(operator: Operator, implementation: Implementation, problem: Problem,
-             tunables: Mapping[str, Value]) -> str | None:  # fmt: skip
+def _refused(
+    operator: Operator, implementation: Implementation, problem: Problem, tunables: Mapping[str, Value]
+) -> str | None:
     if "cuda" not in implementation.devices:
         return f"{implementation.name} does not run on a GPU"
     return implementation.unsupported(problem, tunables, operator.axes)
 
 
-def _run(operator: Operator, implementation: Implementation, problem: Problem, tunables: Mapping[str, Value],
-         recorder: Recorder) -> set[int]:  # fmt: skip
+def _run(
+    operator: Operator,
+    implementation: Implementation,
+    problem: Problem,
+    tunables: Mapping[str, Value],
+    recorder: Recorder,
+) -> set[int]:
     """Run one call under the recorder; returns the numbers of the storages that it returned."""
     call = Call(operator, implementation, problem, tunables, meta_inputs(operator, problem))
     with recorder.muted():
@@ -119,8 +134,13 @@ def _run(operator: Operator, implementation: Implementation, problem: Problem, t
         gc.enable()
 
 
-def _counted_T(operator: Operator, implementation: Implementation, problem: Problem, tunables: Mapping[str, Value],
-               recorder: Recorder) -> int:  # fmt: skip
+def _counted_T(
+    operator: Operator,
+    implementation: Implementation,
+    problem: Problem,
+    tunables: Mapping[str, Value],
+    recorder: Recorder,
+) -> int:
     """The shortest T at which the small problem launches the kernels of the whole one, or 0 without any."""
     kernels = {launch.kernel for launch in recorder.launches}
     for T in lengths(problem, tunables):

@@ -38,10 +38,20 @@ def static_cases(registry: Registry, groups: Iterable[Group], origins: Sequence[
     return [case for group in groups for case in group.cases if wanted(case)]
 
 
-def records(registry: Registry, groups: Iterable[Group], archs: Sequence[str] = ARCHS, *,
-            origins: Sequence[str] = ("ours",), load: Sequence[str] = (), jobs: int = JOBS, commit: str = "",
-            issued: bool = True, progress: Progress = silent, timeout_s: float = TASK_S,
-            budget: Budget | None = None) -> list[dict[str, Any]]:  # fmt: skip
+def records(
+    registry: Registry,
+    groups: Iterable[Group],
+    archs: Sequence[str] = ARCHS,
+    *,
+    origins: Sequence[str] = ("ours",),
+    load: Sequence[str] = (),
+    jobs: int = JOBS,
+    commit: str = "",
+    issued: bool = True,
+    progress: Progress = silent,
+    timeout_s: float = TASK_S,
+    budget: Budget | None = None,
+) -> list[dict[str, Any]]:
     """One record a case and architecture: the static profiles of a plan's Triton kernels, taken in worker processes.
 
     What the budget leaves no time for has no record.
@@ -71,10 +81,16 @@ def timed_cases(registry: Registry, rows: Iterable[Mapping[str, Any]]) -> tuple[
     for row in rows:
         if row["kind"] != "timed" or row["case_id"] in cases:
             continue
-        found = served(registry, {
-            "operator": row["operator"], "implementation": row["implementation"], "problem": row,
-            "axes": _part(row, "axis."), "tunables": _part(row, "tunable."),
-        })  # fmt: skip
+        found = served(
+            registry,
+            {
+                "operator": row["operator"],
+                "implementation": row["implementation"],
+                "problem": row,
+                "axes": _part(row, "axis."),
+                "tunables": _part(row, "tunable."),
+            },
+        )
         if found is None:
             unknown[f"{row['operator']}/{row['implementation']}"] = None
         else:

@@ -9,19 +9,63 @@ from suite.static.model import Floor, Launch, Profile
 from suite.store.text import in_plain_cell, one_line
 
 CASE_COLUMNS = (
-    "case", "arch", "status", "launches", "registers", "spills B", "shared KiB", "occupancy", "tensor", "traffic MB",
-    "eager MB", "x compulsory", "re-read x", "peak MiB", "exec/alg", "floor us", "bound", "for",
-)  # fmt: skip
+    "case",
+    "arch",
+    "status",
+    "launches",
+    "registers",
+    "spills B",
+    "shared KiB",
+    "occupancy",
+    "tensor",
+    "traffic MB",
+    "eager MB",
+    "x compulsory",
+    "re-read x",
+    "peak MiB",
+    "exec/alg",
+    "floor us",
+    "bound",
+    "for",
+)
 LAUNCH_COLUMNS = (
-    "kernel", "grid", "warps", "stages", "registers", "spills B", "local B", "shared KiB", "blocks/SM", "occupancy",
-    "limit", "waves", "tensor", "LDG 128", "LDG less", "TMA", "MUFU", "instructions", "traffic MB", "binary",
-    "configuration", "status",
-)  # fmt: skip
+    "kernel",
+    "grid",
+    "warps",
+    "stages",
+    "registers",
+    "spills B",
+    "local B",
+    "shared KiB",
+    "blocks/SM",
+    "occupancy",
+    "limit",
+    "waves",
+    "tensor",
+    "LDG 128",
+    "LDG less",
+    "TMA",
+    "MUFU",
+    "instructions",
+    "traffic MB",
+    "binary",
+    "configuration",
+    "status",
+)
 NONE = "-"
 MARKDOWN_COLUMNS = (
-    "implementation", "problem", "GPU", "launches", "x compulsory", "re-read x", "exec/alg", "registers", "spills B",
-    "tensor", "floor us",
-)  # fmt: skip
+    "implementation",
+    "problem",
+    "GPU",
+    "launches",
+    "x compulsory",
+    "re-read x",
+    "exec/alg",
+    "registers",
+    "spills B",
+    "tensor",
+    "floor us",
+)
 
 
 def case_row(profile: Profile) -> list[str]:
@@ -82,12 +126,29 @@ def _launch_row(launch: Launch) -> list[str]:
     narrow = sum(binary.mix[f"ldg_{width}"] for width in (8, 16, 32, 64))
     waves = NONE if residency.waves is None else f"{residency.waves:.2f}"
     return [
-        launch.kernel, grid, str(launch.warps), str(launch.stages), str(binary.registers), str(binary.spill_bytes),
-        str(binary.stack_bytes), f"{launch.shared_bytes / 1024:.1f}", str(residency.blocks),
-        f"{residency.occupancy:.1%}", residency.limit, waves, binary.tensor_path, str(binary.mix["ldg_128"]),
-        str(narrow), str(binary.mix["tma"]), str(binary.mix["mufu"]), str(binary.instructions),
-        f"{launch.traffic_bytes / 1e6:.1f}", binary.hash[:12], launch.config, launch.status,
-    ]  # fmt: skip
+        launch.kernel,
+        grid,
+        str(launch.warps),
+        str(launch.stages),
+        str(binary.registers),
+        str(binary.spill_bytes),
+        str(binary.stack_bytes),
+        f"{launch.shared_bytes / 1024:.1f}",
+        str(residency.blocks),
+        f"{residency.occupancy:.1%}",
+        residency.limit,
+        waves,
+        binary.tensor_path,
+        str(binary.mix["ldg_128"]),
+        str(narrow),
+        str(binary.mix["tma"]),
+        str(binary.mix["mufu"]),
+        str(binary.instructions),
+        f"{launch.traffic_bytes / 1e6:.1f}",
+        binary.hash[:12],
+        launch.config,
+        launch.status,
+    ]
 
 
 def notes(profiles: Sequence[Profile]) -> Iterator[str]:

@@ -66,9 +66,11 @@ class StubDriver:
     def _properties(self, device: int = 0) -> dict[str, int]:
         t = self.target
         return {
-            "max_shared_mem": t.shared_bytes, "multiprocessor_count": t.sms, "max_num_regs": t.registers,
+            "max_shared_mem": t.shared_bytes,
+            "multiprocessor_count": t.sms,
+            "max_num_regs": t.registers,
             "warpSize": WARP,
-        }  # fmt: skip
+        }
 
 
 @contextmanager
@@ -125,11 +127,19 @@ def _torch_cuda(target: Target) -> Any:
 
     major, minor = divmod(target.capability, 10)
     properties = SimpleNamespace(
-        name=target.name, major=major, minor=minor, multi_processor_count=target.sms, warp_size=WARP,
-        shared_memory_per_block=48 * 1024, shared_memory_per_block_optin=target.shared_bytes,
-        shared_memory_per_multiprocessor=target.shared_sm, regs_per_multiprocessor=target.registers,
-        max_threads_per_multi_processor=target.threads, L2_cache_size=target.l2_bytes, total_memory=1 << 36,
-    )  # fmt: skip
+        name=target.name,
+        major=major,
+        minor=minor,
+        multi_processor_count=target.sms,
+        warp_size=WARP,
+        shared_memory_per_block=48 * 1024,
+        shared_memory_per_block_optin=target.shared_bytes,
+        shared_memory_per_multiprocessor=target.shared_sm,
+        regs_per_multiprocessor=target.registers,
+        max_threads_per_multi_processor=target.threads,
+        L2_cache_size=target.l2_bytes,
+        total_memory=1 << 36,
+    )
     return mock.patch.multiple(
         torch.cuda,
         is_available=lambda: True,

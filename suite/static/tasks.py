@@ -29,11 +29,17 @@ class Task:
     def to_dict(self) -> dict[str, Any]:
         case = self.case
         return {
-            "operator": case.operator, "implementation": case.implementation, "columns": case.problem.columns(),
-            "axes": [list(pair) for pair in case.problem.axes], "tunables": [list(pair) for pair in case.tunables],
-            "case_id": case.case_id, "arch": self.arch, "gpu": self.gpu, "all_configs": self.all_configs,
+            "operator": case.operator,
+            "implementation": case.implementation,
+            "columns": case.problem.columns(),
+            "axes": [list(pair) for pair in case.problem.axes],
+            "tunables": [list(pair) for pair in case.tunables],
+            "case_id": case.case_id,
+            "arch": self.arch,
+            "gpu": self.gpu,
+            "all_configs": self.all_configs,
             "issued": self.issued,
-        }  # fmt: skip
+        }
 
 
 def problem_of(values: dict[str, Any]) -> tuple[Problem, dict[str, Value]]:

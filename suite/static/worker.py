@@ -47,8 +47,16 @@ class Worker:
         from suite.static.profiling import profile
 
         try:
-            taken = profile(operator, implementation, problem, tunables, self.target.arch, gpu=self.target.name,
-                            all_configs=request["all_configs"], counted=request["issued"])  # fmt: skip
+            taken = profile(
+                operator,
+                implementation,
+                problem,
+                tunables,
+                self.target.arch,
+                gpu=self.target.name,
+                all_configs=request["all_configs"],
+                counted=request["issued"],
+            )
         except PluginError as error:
             taken = Profile(request["case_id"], self.target.arch, "error", str(error))
         return {"profile": taken.to_dict()}

@@ -15,6 +15,16 @@ from suite.store.schema import Key, record_key
 from suite.store.writing import Writer, create, open_for_append
 
 __all__ = [
-    "SCHEMA", "STATUSES", "Key", "Writer", "create", "done_keys", "load", "open_for_append", "read_environment",
-    "read_records", "record_key", "run_folder",
-]  # fmt: skip
+    "SCHEMA",
+    "STATUSES",
+    "Key",
+    "Writer",
+    "create",
+    "done_keys",
+    "load",
+    "open_for_append",
+    "read_environment",
+    "read_records",
+    "record_key",
+    "run_folder",
+]

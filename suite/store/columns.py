@@ -42,9 +42,17 @@ from suite.store.rules import (
 SCHEMA = "1.2"
 KINDS = ("timed", "check", "static")
 STATUSES = (
-    "ok", "unsupported", "oom", "incorrect", "implausible", "over_limit",
-    "compile_error", "crashed", "timeout", "error",
-)  # fmt: skip
+    "ok",
+    "unsupported",
+    "oom",
+    "incorrect",
+    "implausible",
+    "over_limit",
+    "compile_error",
+    "crashed",
+    "timeout",
+    "error",
+)
 
 
 @dataclass(frozen=True)
@@ -67,8 +75,9 @@ class Columns:
     shown: bool = False
 
 
-def _of(names: str, spec: Spec, help: str, source: str = "", *, required: bool = False, shown: bool = False,
-        group: str = "") -> Columns:  # fmt: skip
+def _of(
+    names: str, spec: Spec, help: str, source: str = "", *, required: bool = False, shown: bool = False, group: str = ""
+) -> Columns:
     return Columns(tuple(f"{group}{name}" for name in names.split()), spec, help, source, required, shown)
 
 
@@ -95,13 +104,29 @@ _KERNELS = List(Object({"name": TEXT, "calls": AMOUNT, "share": AMOUNT}, require
 # Section -> its columns, in the order of the tables.
 SECTIONS: dict[str, tuple[Columns, ...]] = {
     "key": (
-        _of("case_id", TEXT, "operator/implementation/axes in registry order, defaults left out, then tunables",
-            required=True, shown=True),
+        _of(
+            "case_id",
+            TEXT,
+            "operator/implementation/axes in registry order, defaults left out, then tunables",
+            required=True,
+            shown=True,
+        ),
         _of("kind", choice(KINDS), "`timed`, `check` or `static`", required=True, shown=True),
-        _of("mode", TEXT, "timed: `<l2>-<timer>`, such as `cold-events`, `warm-graph`, `rotated-graph`, `cold-wall`, "
-            "`warm-cpu`; check: `cuda`, `cpu`, `interpret`; static: `static`", required=True, shown=True),
-        _of("device", TEXT, "`cpu`, a GPU's name, or for static records the architecture (`sm_90`)",
-            required=True, shown=True),
+        _of(
+            "mode",
+            TEXT,
+            "timed: `<l2>-<timer>`, such as `cold-events`, `warm-graph`, `rotated-graph`, `cold-wall`, "
+            "`warm-cpu`; check: `cuda`, `cpu`, `interpret`; static: `static`",
+            required=True,
+            shown=True,
+        ),
+        _of(
+            "device",
+            TEXT,
+            "`cpu`, a GPU's name, or for static records the architecture (`sm_90`)",
+            required=True,
+            shown=True,
+        ),
         _of("launch", COUNT, "which fresh process measured it, from 0", required=True, shown=True),
     ),
     "always": (
@@ -109,16 +134,32 @@ SECTIONS: dict[str, tuple[Columns, ...]] = {
         _of("operator implementation", TEXT, "what was measured", required=True, shown=True),
         _of("origin", choice(ORIGINS), "`ours`, `baseline`, `peer`", required=True, shown=True),
         _of("tags", TEXTS, "the operator's tags (`linear`, `quadratic`, ...)", required=True),
-        _of("problem_id", TEXT, "operator/axes: what cases that are compared have in common; since schema 1.2",
-            shown=True),
+        _of(
+            "problem_id",
+            TEXT,
+            "operator/axes: what cases that are compared have in common; since schema 1.2",
+            shown=True,
+        ),
         *(_of_axis(name, axis) for name, axis in STANDARD.items()),
         _of("axis.<name>", SCALAR, "the operator's own axes (`axis.causal`)"),
         _of("tunable.<name>", SCALAR, "the implementation's tunables (`tunable.chunk`)"),
-        _of("status", choice(STATUSES), f"`{', '.join(STATUSES)}`; an `error` of somebody's code, its kernel, cost or "
-            "`supports`, has file and line in its reason", required=True, shown=True),
+        _of(
+            "status",
+            choice(STATUSES),
+            f"`{', '.join(STATUSES)}`; an `error` of somebody's code, its kernel, cost or "
+            "`supports`, has file and line in its reason",
+            required=True,
+            shown=True,
+        ),
         _of("reason", TEXT, "why the status is not `ok`; empty when it is", required=True, shown=True),
-        _of("commit", TEXT, "revision of the code measured, with `-dirty` when it had changes; empty where git does "
-            "not tell it, and `no_commit` of environment.json says why", required=True, shown=True),
+        _of(
+            "commit",
+            TEXT,
+            "revision of the code measured, with `-dirty` when it had changes; empty where git does "
+            "not tell it, and `no_commit` of environment.json says why",
+            required=True,
+            shown=True,
+        ),
         _of("configuration", ANY_OBJECT, "what the implementation chose: regime, warps, stages"),
         _of("backend", TEXT, "which code answered the check's calls, where the library tells: `fla triton`"),
         _of("timer l2", TEXT, "which timer; `cold`, `warm` or `rotated`: see [measuring.md](measuring.md)", shown=True),
@@ -134,26 +175,41 @@ SECTIONS: dict[str, tuple[Columns, ...]] = {
     "timed": (
         _of("time_ms p20_ms p80_ms", TIME, "median and percentiles of the samples", shown=True),
         _of("ci_low_ms ci_high_ms", TIME, "95 % confidence interval of the median", shown=True),
-        _of("stop", TEXT, "why sampling stopped: `interval`, `time_limit`, `budget`, `throttled` (retaking did not "
-            "help)"),
+        _of(
+            "stop",
+            TEXT,
+            "why sampling stopped: `interval`, `time_limit`, `budget`, `throttled` (retaking did not help)",
+        ),
         _of("calls", SIZE, "calls that one sample is the mean of: the input sets of a rotation, else 1"),
-        _of("compile_s", SECONDS, "seconds of the two first calls: the check's (compiling, tuning) and the first on "
-            "the timed inputs", shown=True),
+        _of(
+            "compile_s",
+            SECONDS,
+            "seconds of the two first calls: the check's (compiling, tuning) and the first on the timed inputs",
+            shown=True,
+        ),
         _of("warmup_s", SECONDS, "seconds of the warm-up after them"),
         _of("memory_mib", MIB, "rise of peak memory over the inputs", shown=True),
-        _of("memory_method", TEXT, "how: `allocator` (the framework's counter) or `profiler` (allocations traced in a "
-            "call of its own)"),
+        _of(
+            "memory_method",
+            TEXT,
+            "how: `allocator` (the framework's counter) or `profiler` (allocations traced in a call of its own)",
+        ),
         _of("tflops", RATE, "flops_alg over time", shown=True),
         _of("gbs", RATE, "bytes_compulsory over time", shown=True),
         _of("intensity", AMOUNT, "flops_alg over bytes_compulsory", shown=True),
         _of("roof_pct", RATE, "percent of the attainable roof at that intensity, from measured ceilings", shown=True),
-        _of("bound", TEXT, "`memory`, `compute`, `special` (functions), or `latency` when under half of all",
-            shown=True),
+        _of(
+            "bound", TEXT, "`memory`, `compute`, `special` (functions), or `latency` when under half of all", shown=True
+        ),
         _of("special_pct", RATE, "part of the time, in percent, that the special functions take at the measured rate"),
         _of("tokens_per_s", RATE, "tokens over time", shown=True),
         _of("repeatable", FLAG, "whether two calls on the same inputs agree bit for bit"),
-        _of("approximation_error", AMOUNT, "relative RMS error of the float64 oracle's output against the operator "
-            "that it approximates (softmax attention for feature maps) on the same inputs; forward, T up to 2048"),
+        _of(
+            "approximation_error",
+            AMOUNT,
+            "relative RMS error of the float64 oracle's output against the operator "
+            "that it approximates (softmax attention for feature maps) on the same inputs; forward, T up to 2048",
+        ),
         _of("check_limit", AMOUNT, "the limit that `check` was held to"),
         _of("naive_ratio", AMOUNT, "error of the output over that of `naive` in the same dtype"),
         _of("bytes_state special", AMOUNT, "state's part of the bytes; special-function evaluations"),
@@ -163,10 +219,16 @@ SECTIONS: dict[str, tuple[Columns, ...]] = {
         ("readings", COUNT, "how many"),
         ("sm_clock_mhz sm_clock_min_mhz sm_clock_max_mhz", MHZ, "a GPU's SM clock: median and extremes"),
         ("memory_clock_mhz", MHZ, "a GPU's memory clock, median"),
-        ("cpu_clock_mhz cpu_clock_min_mhz cpu_clock_max_mhz", MHZ,
-         "the processors' mean clock; in a virtual machine often the nominal one"),
-        ("power_w power_max_w", WATTS,
-         "the board's power; on most boards each reading is the mean of a second, which short cases share"),
+        (
+            "cpu_clock_mhz cpu_clock_min_mhz cpu_clock_max_mhz",
+            MHZ,
+            "the processors' mean clock; in a virtual machine often the nominal one",
+        ),
+        (
+            "power_w power_max_w",
+            WATTS,
+            "the board's power; on most boards each reading is the mean of a second, which short cases share",
+        ),
         ("temperature_c temperature_max_c", number(-300, 1e4, "degrees"), "GPU or processor"),
         ("utilization_pct", _PERCENT, "part of the time in which a kernel ran, as the driver counts it"),
         ("events", TEXTS, "all clock events that were: `power_cap`, `sw_thermal_slowdown`, `hw_power_brake`, ..."),
@@ -174,8 +236,7 @@ SECTIONS: dict[str, tuple[Columns, ...]] = {
         ("other_memory_mib", MIB, "their memory; absent in a container that sees the host's pids"),
         ("other_pids", numbers(COUNT), "their pids; absent in a container that sees the host's pids"),
         ("load", _PERCENT, "load average of one minute"),
-        ("other_share steal_share", _PERCENT,
-         "part of all cores' time that other processes, and the hypervisor, took"),
+        ("other_share steal_share", _PERCENT, "part of all cores' time that other processes, and the hypervisor, took"),
         ("throttled_samples", COUNT, "samples that were taken under throttle; absent where that cannot be told"),
         ("throttled_kept", FLAG, "whether those are among `samples`, because retaking did not help"),
         ("retaken_ms", numbers(TIME), "those that are not among `samples`: they were taken again"),
@@ -191,17 +252,26 @@ SECTIONS: dict[str, tuple[Columns, ...]] = {
         *_group(
             "compile.",
             ("cache", TEXT, "`cold` (every kernel was compiled), `warm` (every one came from Triton's cache), `mixed`"),
-            ("kernels loaded", COUNT, "kernels compiled; kernels found in the cache. A kernel that the process has "
-             "already is in neither"),
+            (
+                "kernels loaded",
+                COUNT,
+                "kernels compiled; kernels found in the cache. A kernel that the process has already is in neither",
+            ),
             ("seconds load_s", SECONDS, "seconds spent on each"),
         ),
         *_group(
             "tuning.",
-            ("kernels", Object(others=ANY_OBJECT),
-             "autotuned kernel -> `{configuration, candidates, runner_up, seconds}`"),
+            (
+                "kernels",
+                Object(others=ANY_OBJECT),
+                "autotuned kernel -> `{configuration, candidates, runner_up, seconds}`",
+            ),
             ("seconds", SECONDS, "seconds spent on trying configurations; 0 where all choices were made before"),
-            ("runner_up", AMOUNT, "time of the second best configuration over that of the best, of the kernel where "
-             "it is closest"),
+            (
+                "runner_up",
+                AMOUNT,
+                "time of the second best configuration over that of the best, of the kernel where it is closest",
+            ),
             shown="seconds",
         ),
     ),
@@ -211,15 +281,27 @@ SECTIONS: dict[str, tuple[Columns, ...]] = {
         ("launches", COUNT, "kernel launches of one call", "host code"),
         ("kernels", TEXTS, "their names in order", "host code"),
         ("registers", COUNT, "registers of a thread, the largest of the launches", "`cuobjdump -res-usage`"),
-        ("spill_bytes", COUNT, "bytes that a thread's spill stores and loads move, each instruction counted once, all "
-         "launches", "ptxas's log"),
-        ("stack_bytes", COUNT, "local memory of a thread, the largest: spills and local arrays",
-         "`cuobjdump -res-usage`"),
+        (
+            "spill_bytes",
+            COUNT,
+            "bytes that a thread's spill stores and loads move, each instruction counted once, all launches",
+            "ptxas's log",
+        ),
+        (
+            "stack_bytes",
+            COUNT,
+            "local memory of a thread, the largest: spills and local arrays",
+            "`cuobjdump -res-usage`",
+        ),
         ("shared_bytes", COUNT, "shared memory of a block, the largest", "Triton"),
         ("occupancy", AMOUNT, "resident warps over the most an SM can have, the smallest", "NVIDIA's occupancy rules"),
         ("instructions", COUNT, "machine instructions without padding, all launches", "disassembly"),
-        ("hgmma utchmma hmma", COUNT, "tensor-core instructions: Hopper's, Blackwell's, Ampere's, all launches",
-         "disassembly"),
+        (
+            "hgmma utchmma hmma",
+            COUNT,
+            "tensor-core instructions: Hopper's, Blackwell's, Ampere's, all launches",
+            "disassembly",
+        ),
         ("traffic_bytes", AMOUNT, "launch traffic", "arguments of the launches"),
         ("eager_bytes", AMOUNT, "bytes read and written by eager operations between the launches", "dispatch mode"),
         ("eager_ops", COUNT, "how many such operations", "dispatch mode"),
@@ -230,51 +312,91 @@ SECTIONS: dict[str, tuple[Columns, ...]] = {
         ("issued_bytes", AMOUNT, "issued traffic", "interpreter"),
         ("issued_shape", TEXT, "where it was counted", "interpreter"),
         ("issued_ratio", AMOUNT, "issued traffic over compulsory bytes there"),
-        ("issued_reread", AMOUNT, "issued traffic over launch traffic there: above 1, arguments are read again inside "
-         "a launch"),
+        (
+            "issued_reread",
+            AMOUNT,
+            "issued traffic over launch traffic there: above 1, arguments are read again inside a launch",
+        ),
         ("issued_dot_flops", AMOUNT, "FLOPs of the matrix products that the kernels execute there", "interpreter"),
         ("issued_reason", TEXT, "why issued traffic was not counted"),
         ("floor_ms", _MS, "the floor", "above"),
         ("floor_bytes", AMOUNT, "its bytes", "above"),
         ("floor_bound", TEXT, "whether `memory`, `compute` or `special` sets it", "above"),
-        ("floor_memory_ms floor_compute_ms floor_special_ms", _MS, "the three times of which it is the largest",
-         "above"),
+        (
+            "floor_memory_ms floor_compute_ms floor_special_ms",
+            _MS,
+            "the three times of which it is the largest",
+            "above",
+        ),
         ("floor_gpu", TEXT, "the GPU it is for"),
         ("floor_source", TEXT, "`measured` or `datasheet` ceilings", "results/, suite/hardware/gpus.py"),
         ("traffic_ms", _MS, "launch and eager traffic at the GPU's bandwidth"),
-        ("io_bound_bytes", AMOUNT, "least bytes that any algorithm with this GPU's on-chip memory moves, where the "
-         "operator has such a bound", "the operator's `io_bound`"),
+        (
+            "io_bound_bytes",
+            AMOUNT,
+            "least bytes that any algorithm with this GPU's on-chip memory moves, where the operator has such a bound",
+            "the operator's `io_bound`",
+        ),
         ("hash", TEXT, "sha256 over the launches: binaries, grids, warps, stages, shared memory"),
         shown="arch floor_ms floor_bound floor_gpu floor_source io_bound_bytes",
     ),
     "profile": _group(
         "profile.",
-        ("kernels", _KERNELS, "list of `{name, calls, share}`: launches in one call, and the part of the time of all "
-         "kernels", "any"),
+        (
+            "kernels",
+            _KERNELS,
+            "list of `{name, calls, share}`: launches in one call, and the part of the time of all kernels",
+            "any",
+        ),
         ("kernels_from", TEXT, "the tool that gave them", "any"),
         ("launches", AMOUNT, "launches in one call (GPU)", "any"),
         ("torch_version proton_version ncu_version", TEXT, "versions; proton's is Triton's", "any"),
         ("commit created", TEXT, "revision and time of the last profile", "any"),
-        ("dram_read_bytes dram_write_bytes dram_bytes", AMOUNT, "bytes that crossed the memory bus, and their sum",
-         "`dram__bytes_read`, `dram__bytes_write`"),
+        (
+            "dram_read_bytes dram_write_bytes dram_bytes",
+            AMOUNT,
+            "bytes that crossed the memory bus, and their sum",
+            "`dram__bytes_read`, `dram__bytes_write`",
+        ),
         ("dram_ratio", AMOUNT, "`dram_bytes` over `bytes_compulsory`"),
         ("l2_bytes", AMOUNT, "bytes that passed the last-level cache", "`lts__t_bytes`"),
-        ("flops_tensor", AMOUNT, "operations of the tensor cores from bfloat16, float16 and tf32, a multiply-add as "
-         "two", "`sm__ops_path_tensor_src_*`"),
-        ("flops_fma", AMOUNT, "FLOPs of the other units in single and half precision; masked threads not counted",
-         "`smsp__sass_thread_inst_executed_op_{ffma,fadd,fmul,hfma,hadd,hmul}_pred_on`"),
+        (
+            "flops_tensor",
+            AMOUNT,
+            "operations of the tensor cores from bfloat16, float16 and tf32, a multiply-add as two",
+            "`sm__ops_path_tensor_src_*`",
+        ),
+        (
+            "flops_fma",
+            AMOUNT,
+            "FLOPs of the other units in single and half precision; masked threads not counted",
+            "`smsp__sass_thread_inst_executed_op_{ffma,fadd,fmul,hfma,hadd,hmul}_pred_on`",
+        ),
         ("flops", AMOUNT, "the sum of both"),
-        ("special", AMOUNT, "evaluations on the special-function units; conversions run there too and are in it",
-         "`smsp__inst_executed_pipe_xu` x 32"),
-        ("occupancy", AMOUNT, "resident warps over the most an SM can have, while it is active, weighted by duration",
-         "`sm__warps_active`"),
-        ("stall_<reason>", AMOUNT, "part of the time between two instructions of a warp that it spends so, weighted "
-         "by duration; `selected` is issuing itself", "`smsp__average_warps_issue_stalled_*_per_issue_active`"),
+        (
+            "special",
+            AMOUNT,
+            "evaluations on the special-function units; conversions run there too and are in it",
+            "`smsp__inst_executed_pipe_xu` x 32",
+        ),
+        (
+            "occupancy",
+            AMOUNT,
+            "resident warps over the most an SM can have, while it is active, weighted by duration",
+            "`sm__warps_active`",
+        ),
+        (
+            "stall_<reason>",
+            AMOUNT,
+            "part of the time between two instructions of a warp that it spends so, weighted "
+            "by duration; `selected` is issuing itself",
+            "`smsp__average_warps_issue_stalled_*_per_issue_active`",
+        ),
         ("missing", TEXTS, "counters that were not given, with the reason"),
         ("replay", TEXT, "how ncu repeated the work"),
         shown="dram_bytes dram_ratio",
     ),
-}  # fmt: skip
+}
 
 COLUMNS = tuple(each for section in SECTIONS.values() for each in section)
 

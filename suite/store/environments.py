@@ -30,29 +30,68 @@ _INTERVAL = {"low": RATE, "high": RATE, "samples": COUNT}
 _BANDWIDTH = Object({"bytes": SIZE, "gbs": ABOVE_0, **_INTERVAL}, required=("bytes", "gbs"))
 _SPECIAL = Object({"function": TEXT, "gops": RATE, **_INTERVAL})
 
-ENVIRONMENT = Object({
-    "created": TEXT, "commit": TEXT, "argv": TEXTS, "preset": TEXT, "seed": WHOLE,
-    "fingerprint": Object({
-        "device": TEXT, "sms": COUNT, "power_limit_w": WATTS, "driver": TEXT, "cuda": TEXT, "torch": TEXT,
-        "triton": TEXT, "python": TEXT, "cpu": TEXT, "threads": _THREADS,
-    }),
-    "device": Object({
-        "kind": TEXT, "name": TEXT, "uuid": TEXT, "arch": TEXT, "sms": COUNT, "memory_mib": MIB, "llc_bytes": COUNT,
-        "threads": _THREADS, "max_sm_clock_mhz": MHZ, "unread": Object(others=TEXT),
-    }),
-    "ceilings": Object({
-        "copy": List(_BANDWIDTH), "copy_by_dtype": Object(others=_BANDWIDTH), "l2": _BANDWIDTH, "special": _SPECIAL,
-        "matmul": Object(others=Object({"tflops": RATE, **_INTERVAL}, required=("tflops",))),
-        "launch": Object(others=Object({"us": RATE, **_INTERVAL}, required=("us",))),
-        "clocks": ANY_OBJECT, "measured": TEXT, "cache": TEXT,
-    }),
-    "datasheet": Object({
-        "name": TEXT, "gbs": ABOVE_0, "tflops": Object(others=AMOUNT), "clock_mhz": MHZ, "source": TEXT,
-    }),
-    "versions": Object(others=TEXT),
-    "absent": List(Object({"module": TEXT, "reason": TEXT}, required=("module",))),
-    "plan": Object({"problems": COUNT, "cases": COUNT, "left_out": COUNT, "seconds": Object(others=SECONDS)}),
-})  # fmt: skip
+ENVIRONMENT = Object(
+    {
+        "created": TEXT,
+        "commit": TEXT,
+        "argv": TEXTS,
+        "preset": TEXT,
+        "seed": WHOLE,
+        "fingerprint": Object(
+            {
+                "device": TEXT,
+                "sms": COUNT,
+                "power_limit_w": WATTS,
+                "driver": TEXT,
+                "cuda": TEXT,
+                "torch": TEXT,
+                "triton": TEXT,
+                "python": TEXT,
+                "cpu": TEXT,
+                "threads": _THREADS,
+            }
+        ),
+        "device": Object(
+            {
+                "kind": TEXT,
+                "name": TEXT,
+                "uuid": TEXT,
+                "arch": TEXT,
+                "sms": COUNT,
+                "memory_mib": MIB,
+                "llc_bytes": COUNT,
+                "threads": _THREADS,
+                "max_sm_clock_mhz": MHZ,
+                "unread": Object(others=TEXT),
+            }
+        ),
+        "ceilings": Object(
+            {
+                "copy": List(_BANDWIDTH),
+                "copy_by_dtype": Object(others=_BANDWIDTH),
+                "l2": _BANDWIDTH,
+                "special": _SPECIAL,
+                "matmul": Object(others=Object({"tflops": RATE, **_INTERVAL}, required=("tflops",))),
+                "launch": Object(others=Object({"us": RATE, **_INTERVAL}, required=("us",))),
+                "clocks": ANY_OBJECT,
+                "measured": TEXT,
+                "cache": TEXT,
+            }
+        ),
+        "datasheet": Object(
+            {
+                "name": TEXT,
+                "gbs": ABOVE_0,
+                "tflops": Object(others=AMOUNT),
+                "clock_mhz": MHZ,
+                "source": TEXT,
+            }
+        ),
+        "versions": Object(others=TEXT),
+        "absent": List(Object({"module": TEXT, "reason": TEXT}, required=("module",))),
+        "plan": Object({"problems": COUNT, "cases": COUNT, "left_out": COUNT, "seconds": Object(others=SECONDS)}),
+    }
+)
 
 
 def environment_fault(values: Any) -> str | None:

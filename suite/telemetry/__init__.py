@@ -21,9 +21,21 @@ from suite.telemetry.readings import Source
 from suite.telemetry.sampler import PREFIX, Sampler
 
 __all__ = [
-    "PREFIX", "Gpu", "Host", "NoNvml", "Sampler", "Source",
-    "current_gpu", "find_gpu", "gpu_lock", "locked_clocks", "refused", "source", "uuid_of", "watching",
-]  # fmt: skip
+    "PREFIX",
+    "Gpu",
+    "Host",
+    "NoNvml",
+    "Sampler",
+    "Source",
+    "current_gpu",
+    "find_gpu",
+    "gpu_lock",
+    "locked_clocks",
+    "refused",
+    "source",
+    "uuid_of",
+    "watching",
+]
 
 
 @cache

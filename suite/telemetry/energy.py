@@ -78,8 +78,9 @@ class Meter:
         return self._integral
 
 
-def window(meter: Meter, work: Callable[[], int], seconds: float,
-           clock: Callable[[], float] = time.perf_counter) -> Energy:  # fmt: skip
+def window(
+    meter: Meter, work: Callable[[], int], seconds: float, clock: Callable[[], float] = time.perf_counter
+) -> Energy:
     """Energy of at least `seconds` of work, from one step of the counter to another. work() returns its calls."""
     start, before, _ = _edge(meter, work, clock)
     calls = 0
@@ -90,8 +91,9 @@ def window(meter: Meter, work: Callable[[], int], seconds: float,
     return Energy(after - before, end - start, calls + more)
 
 
-def idle(meter: Meter, sleep: Callable[[float], None] = time.sleep,
-         clock: Callable[[], float] = time.perf_counter) -> float:  # fmt: skip
+def idle(
+    meter: Meter, sleep: Callable[[float], None] = time.sleep, clock: Callable[[], float] = time.perf_counter
+) -> float:
     """Watts of the device at rest, after it has rested."""
 
     def rest() -> int:
@@ -104,8 +106,13 @@ def idle(meter: Meter, sleep: Callable[[float], None] = time.sleep,
     return window(meter, rest, IDLE_S, clock).watts
 
 
-def saturated(meter: Meter, run: Callable[[], Any], synchronize: Callable[[], None], seconds: float,
-              clock: Callable[[], float] = time.perf_counter) -> Energy:  # fmt: skip
+def saturated(
+    meter: Meter,
+    run: Callable[[], Any],
+    synchronize: Callable[[], None],
+    seconds: float,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Energy:
     """Energy of back-to-back calls over at least `seconds`, after the device has run them for a while."""
     check_window(seconds)
     batch = _batch(run, synchronize, clock)

@@ -99,8 +99,13 @@ class Tuning:
             if open_keys:
                 lost.setdefault(next(iter(open_keys)), []).append(ended)
 
-    def _attempt(self, job: Job, open_keys: dict[str, Sequence[Launch]], winners: dict[str, Launch],
-                 lost: Mapping[str, list[dict[str, Any]]]) -> dict[str, Any] | None:  # fmt: skip
+    def _attempt(
+        self,
+        job: Job,
+        open_keys: dict[str, Sequence[Launch]],
+        winners: dict[str, Launch],
+        lost: Mapping[str, list[dict[str, Any]]],
+    ) -> dict[str, Any] | None:
         """Send what is open to a worker; the trial that ended the worker, or None when all went through."""
         worker = self._worker = self._worker or self.start()
         index, phase = 0, "start"
@@ -123,8 +128,14 @@ class Tuning:
         self._end_worker()
         return {"index": index, "status": status, "reason": reason, "ms": None}
 
-    def _result(self, job: Job, message: dict[str, Any], open_keys: dict[str, Sequence[Launch]],
-                winners: dict[str, Launch], lost: Mapping[str, list[dict[str, Any]]]) -> None:  # fmt: skip
+    def _result(
+        self,
+        job: Job,
+        message: dict[str, Any],
+        open_keys: dict[str, Sequence[Launch]],
+        winners: dict[str, Launch],
+        lost: Mapping[str, list[dict[str, Any]]],
+    ) -> None:
         key = message["key"]
         candidates = open_keys.pop(key)
         ended = [{**each, "launch": candidates[each["index"]]} for each in lost.get(key, [])]
@@ -136,13 +147,25 @@ class Tuning:
         if entry is None:
             return
         winners[key] = entry["launch"]
-        self.keep(key, Tuned(
-            **entry, seconds=round(message["seconds"], 3), case_id=job.case.case_id, timer=self.settings.modes[0],
-            commit=self.settings.commit, versions=self.versions,
-        ))  # fmt: skip
+        self.keep(
+            key,
+            Tuned(
+                **entry,
+                seconds=round(message["seconds"], 3),
+                case_id=job.case.case_id,
+                timer=self.settings.modes[0],
+                commit=self.settings.commit,
+                versions=self.versions,
+            ),
+        )
 
-    def _request(self, job: Job, open_keys: Mapping[str, Sequence[Launch]], winners: Mapping[str, Launch],
-                 lost: Mapping[str, list[dict[str, Any]]]) -> dict[str, Any]:  # fmt: skip
+    def _request(
+        self,
+        job: Job,
+        open_keys: Mapping[str, Sequence[Launch]],
+        winners: Mapping[str, Launch],
+        lost: Mapping[str, list[dict[str, Any]]],
+    ) -> dict[str, Any]:
         settings = asdict(self.settings)
         settings.pop("deadline")
         return {

@@ -84,8 +84,9 @@ class CaseTrials:
             trials = [vars(Trial(i, dict(launch), status, reason)) for i, launch in enumerate(candidates)]
             self.emit({"key": key, "trials": trials, "seconds": 0.0})
 
-    def _key(self, key: str, candidates: Sequence[Launch], found: Mapping[str, Launch], checker: Checker,
-             inputs: Inputs) -> list[Trial]:  # fmt: skip
+    def _key(
+        self, key: str, candidates: Sequence[Launch], found: Mapping[str, Launch], checker: Checker, inputs: Inputs
+    ) -> list[Trial]:
         trials = [Trial(i, dict(launch)) for i, launch in enumerate(candidates) if (key, i) not in self.skip]
         ready: list[tuple[Trial, Sampled]] = []
         for trial in trials:

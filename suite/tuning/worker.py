@@ -20,9 +20,15 @@ class TuningWorker(Worker):
         problem = operator.complete(Problem.from_columns(request["problem"]), request["axes"])
         settings = Settings(**{**request["settings"], "modes": tuple(request["settings"]["modes"])})
         trials = CaseTrials(
-            operator, operator.implementations[request["implementation"]], problem, request["tunables"], settings,
-            {(key, index) for key, index in request["skip"]}, self._result, self._begin,
-        )  # fmt: skip
+            operator,
+            operator.implementations[request["implementation"]],
+            problem,
+            request["tunables"],
+            settings,
+            {(key, index) for key, index in request["skip"]},
+            self._result,
+            self._begin,
+        )
         trials.run(request["search"], request["winners"])
 
     def _result(self, found: dict[str, Any]) -> None:

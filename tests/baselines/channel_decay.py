@@ -61,17 +61,35 @@ class Library:
             monkeypatch.setitem(sys.modules, each.__name__, each)
 
     def _entry(self, name: str, gate: str) -> Any:
-        def entry(q, k, v, *gates, scale=None, initial_state=None, output_final_state=False, cu_seqlens=None,
-                  cu_seqlens_cpu=None, **named):  # fmt: skip
+        def entry(
+            q,
+            k,
+            v,
+            *gates,
+            scale=None,
+            initial_state=None,
+            output_final_state=False,
+            cu_seqlens=None,
+            cu_seqlens_cpu=None,
+            **named,
+        ):
             self.called.append(name)
             g, *u = (*gates, *named.values())
             assert list(named) in ([], [gate])
             assert q.shape == k.shape == g.shape
             assert v.shape[:3] == q.shape[:3]
             assert initial_state is None or initial_state.dtype == torch.float32
-            return recurrence(q, k, v, g, u=u[0] if u else None, scale=q.shape[-1] ** -0.5 if scale is None else scale,
-                              initial_state=initial_state, output_final_state=output_final_state,
-                              cu_seqlens=cu_seqlens)  # fmt: skip
+            return recurrence(
+                q,
+                k,
+                v,
+                g,
+                u=u[0] if u else None,
+                scale=q.shape[-1] ** -0.5 if scale is None else scale,
+                initial_state=initial_state,
+                output_final_state=output_final_state,
+                cu_seqlens=cu_seqlens,
+            )
 
         return entry
 

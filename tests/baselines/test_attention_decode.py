@@ -123,8 +123,9 @@ def error_of(fn, at: Problem, seed: int = 0, **words) -> float:
     return difference(fn(**inputs, **words), expected, token_dim=1).error
 
 
-def flash_attn_with_kvcache(q, k_cache, v_cache, k=None, v=None, cache_seqlens=None, block_table=None,
-                            softmax_scale=None, causal=False):  # fmt: skip
+def flash_attn_with_kvcache(
+    q, k_cache, v_cache, k=None, v=None, cache_seqlens=None, block_table=None, softmax_scale=None, causal=False
+):
     """flash-attn's contract: without causal every query sees all; a page has a multiple of 256 rows."""
     assert causal or q.shape[1] == 1
     assert block_table is None or k_cache.shape[1] % 256 == 0
@@ -152,8 +153,9 @@ class Wrapper:
         assert (workspace.dtype, layout) == (torch.uint8, "NHD")
         self.tensor_cores = use_tensor_cores
 
-    def plan(self, indptr, indices, last_page_len, num_qo_heads, num_kv_heads, head_dim, page_size, *, q_data_type,
-             sm_scale) -> None:  # fmt: skip
+    def plan(
+        self, indptr, indices, last_page_len, num_qo_heads, num_kv_heads, head_dim, page_size, *, q_data_type, sm_scale
+    ) -> None:
         assert indptr.dtype == indices.dtype == last_page_len.dtype == torch.int32
         assert (num_qo_heads, num_kv_heads, head_dim, q_data_type) == (6, 2, 64, torch.float32)
         assert len(indices) == indptr[-1]
@@ -164,10 +166,15 @@ class Wrapper:
 
     def run(self, q, cache) -> torch.Tensor:
         parts = [
-            decode(q[n][None, None], state=cache, block_table=pages[None], lengths=self.lengths[n : n + 1],
-                   scale=self.scale)
+            decode(
+                q[n][None, None],
+                state=cache,
+                block_table=pages[None],
+                lengths=self.lengths[n : n + 1],
+                scale=self.scale,
+            )
             for n, pages in enumerate(self.pages)
-        ]  # fmt: skip
+        ]
         return torch.cat(parts)[:, 0]
 
 

@@ -105,27 +105,65 @@ class Peer:
 def contract(equal_heads: bool) -> Callable[..., Any]:
     """What the library's entries take: heads that are equal or not, steps as rows, boundaries in tokens."""
 
-    def entry(q, k, v, g=None, *, beta, num_householder=0, scale=None, initial_state=None, output_final_state=False,
-              use_qk_l2norm_in_kernel=False, cu_seqlens=None, cu_seqlens_cpu=None):  # fmt: skip
+    def entry(
+        q,
+        k,
+        v,
+        g=None,
+        *,
+        beta,
+        num_householder=0,
+        scale=None,
+        initial_state=None,
+        output_final_state=False,
+        use_qk_l2norm_in_kernel=False,
+        cu_seqlens=None,
+        cu_seqlens_cpu=None,
+    ):
         assert q.shape[2] == k.shape[2]
         assert not equal_heads or k.shape[2] == v.shape[2]
         if num_householder:
             k, v, beta = (x.unflatten(1, (-1, num_householder)) for x in (k, v, beta))
-        return recurrence(q, k, v, beta, g, l2norm=use_qk_l2norm_in_kernel, scale=scale, initial_state=initial_state,
-                          output_final_state=output_final_state, cu_seqlens=cu_seqlens)  # fmt: skip
+        return recurrence(
+            q,
+            k,
+            v,
+            beta,
+            g,
+            l2norm=use_qk_l2norm_in_kernel,
+            scale=scale,
+            initial_state=initial_state,
+            output_final_state=output_final_state,
+            cu_seqlens=cu_seqlens,
+        )
 
     return entry
 
 
 PEERS = {
     "delta_rule": Peer("plain", "delta_rule", contract(True), "chunk_delta_rule", "fused_recurrent_delta_rule"),
-    "gated_delta_rule": Peer("gated", "gated_delta_rule", contract(False), "chunk_gated_delta_rule",
-                             "fused_recurrent_gated_delta_rule", frozenset({"g"})),
-    "gated_delta_product": Peer("product", "gated_delta_product", contract(True), "chunk_gated_delta_product",
-                                more=frozenset({"g", "num_householder"})),
-}  # fmt: skip
-CALLS = [("fla_chunk", {"initial_state": True}), ("fla_chunk", {"layout": "packed:ragged", "T": 40}),
-         ("fla_fused_recurrent", {"initial_state": True}), ("fla_step", {"pass_": "decode", "B": 2})]  # fmt: skip
+    "gated_delta_rule": Peer(
+        "gated",
+        "gated_delta_rule",
+        contract(False),
+        "chunk_gated_delta_rule",
+        "fused_recurrent_gated_delta_rule",
+        frozenset({"g"}),
+    ),
+    "gated_delta_product": Peer(
+        "product",
+        "gated_delta_product",
+        contract(True),
+        "chunk_gated_delta_product",
+        more=frozenset({"g", "num_householder"}),
+    ),
+}
+CALLS = [
+    ("fla_chunk", {"initial_state": True}),
+    ("fla_chunk", {"layout": "packed:ragged", "T": 40}),
+    ("fla_fused_recurrent", {"initial_state": True}),
+    ("fla_step", {"pass_": "decode", "B": 2}),
+]
 HAS = [(peer, name, sizes) for peer in PEERS for name, sizes in CALLS if name == "fla_chunk" or PEERS[peer].recurrent]
 
 

@@ -113,10 +113,16 @@ def test_what_flash_attn_4_has_no_kernel_for_is_unsupported_in_both_passes(
     assert found.reason.startswith("flash-attn-4: " if status == "unsupported" else "AssertionError: ")
 
 
-@pytest.mark.parametrize(("arch", "pass_", "served"), [
-    ("sm_80", "fwd", True), ("sm_80", "bwd", False), ("sm_80", "fwdbwd", False), ("sm_90", "bwd", True),
-    ("sm_100", "fwdbwd", True),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arch", "pass_", "served"),
+    [
+        ("sm_80", "fwd", True),
+        ("sm_80", "bwd", False),
+        ("sm_80", "fwdbwd", False),
+        ("sm_90", "bwd", True),
+        ("sm_100", "fwdbwd", True),
+    ],
+)
 def test_flash_attn_4_has_a_backward_pass_from_hopper_on(arch: str, pass_: str, served: bool) -> None:
     with aim(arch):
         assert (supports_4(Problem(T=8, K=64, pass_=pass_), {}) is None) == served

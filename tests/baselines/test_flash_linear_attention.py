@@ -36,8 +36,16 @@ def stand_in(q, k, v, scale=None, initial_state=None, output_final_state=False, 
         initial_state = (S, z.squeeze(1))
     # As the library does, it leaves o in float32 where it divided by a float32 sum.
     q, k, v = (x.to(torch.promote_types(x.dtype, torch.float32)) for x in (q, k, v))
-    o, final = recurrence(q, k, v, normalised=normalize, scale=scale, initial_state=initial_state,
-                          output_final_state=True, cu_seqlens=cu_seqlens)  # fmt: skip
+    o, final = recurrence(
+        q,
+        k,
+        v,
+        normalised=normalize,
+        scale=scale,
+        initial_state=initial_state,
+        output_final_state=True,
+        cu_seqlens=cu_seqlens,
+    )
     if not normalize:
         return o, final if output_final_state else None
     S, z = final
@@ -150,10 +158,15 @@ def test_each_adapter_is_a_cuda_peer() -> None:
     assert "float32" not in linear_attention.implementations["fla_chunk"].dtypes
 
 
-@pytest.mark.parametrize(("pass_", "dims", "refused"), [
-    ("fwd", {"K": 63, "V": 64}, False), ("bwd", {"K": 63, "V": 64}, True),
-    ("fwdbwd", {"K": 64, "V": 63}, True), ("fwdbwd", {"K": 60, "V": 100}, False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("pass_", "dims", "refused"),
+    [
+        ("fwd", {"K": 63, "V": 64}, False),
+        ("bwd", {"K": 63, "V": 64}, True),
+        ("fwdbwd", {"K": 64, "V": 63}, True),
+        ("fwdbwd", {"K": 60, "V": 100}, False),
+    ],
+)
 def test_odd_head_dims_have_no_backward_in_chunks(pass_: str, dims, refused: bool) -> None:
     supports = linear_attention.implementations["fla_chunk"].supports
     assert supports is not None

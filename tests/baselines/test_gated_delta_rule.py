@@ -17,8 +17,20 @@ from suite.targets import aim
 from tests.baselines.delta_rules import check_adapter, parameters, stand_in
 
 
-def prefill(q, k, v, g=None, beta=None, scale=None, initial_state=None, output_final_state=False, cu_seqlens=None,
-            use_qk_l2norm_in_kernel=False, output=None, output_state=None):  # fmt: skip
+def prefill(
+    q,
+    k,
+    v,
+    g=None,
+    beta=None,
+    scale=None,
+    initial_state=None,
+    output_final_state=False,
+    cu_seqlens=None,
+    use_qk_l2norm_in_kernel=False,
+    output=None,
+    output_state=None,
+):
     """flashinfer 0.7.4's contract: packed rows, the decay itself, fp32 gates, states [N,H,V,K], int64 boundaries."""
     assert q.ndim == 3
     assert g.dtype == beta.dtype == torch.float32
@@ -27,8 +39,14 @@ def prefill(q, k, v, g=None, beta=None, scale=None, initial_state=None, output_f
     assert initial_state is None or (initial_state.dtype == torch.float32 and initial_state.is_contiguous())
     rows = [x[None] for x in (q, k, v, beta, g.log())]
     start = None if initial_state is None else initial_state.transpose(-1, -2)
-    o, final = recurrence(*rows, scale=scale, l2norm=use_qk_l2norm_in_kernel, initial_state=start,
-                          output_final_state=output_final_state, cu_seqlens=cu_seqlens)  # fmt: skip
+    o, final = recurrence(
+        *rows,
+        scale=scale,
+        l2norm=use_qk_l2norm_in_kernel,
+        initial_state=start,
+        output_final_state=output_final_state,
+        cu_seqlens=cu_seqlens,
+    )
     assert output is None
     assert output_final_state == (output_state is not None), "its documentation requires one with the other"
     return (o[0], output_state.copy_(final.transpose(-1, -2))) if output_final_state else o[0]
@@ -86,8 +104,18 @@ def test_flashinfer_serves_heads_of_128_forward_alone() -> None:
     assert made.passes == {"fwd"}
 
 
-def chunked(q, k, v, g, beta, scale, initial_state=None, output_final_state=False, use_qk_l2norm_in_kernel=False,
-            cu_seqlens=None):  # fmt: skip
+def chunked(
+    q,
+    k,
+    v,
+    g,
+    beta,
+    scale,
+    initial_state=None,
+    output_final_state=False,
+    use_qk_l2norm_in_kernel=False,
+    cu_seqlens=None,
+):
     """flash_qla's contract: FLA's, with boundaries in int64 and one row of tokens beside them."""
     assert cu_seqlens is None or (cu_seqlens.dtype == torch.int64 and len(q) == 1)
     options = {"initial_state": initial_state, "output_final_state": output_final_state, "cu_seqlens": cu_seqlens}

@@ -36,10 +36,14 @@ def problem(**changes) -> Problem:
 @pytest.mark.parametrize("axes", SCALINGS, ids=["plain", "scaled"])
 @pytest.mark.parametrize(
     "sizes",
-    [{"T": 1}, {"T": 130, "B": 2, "HV": 4, "initial_state": True},
-     {"layout": "packed:ragged", "initial_state": True}, {"dtype": "bf16"}],
+    [
+        {"T": 1},
+        {"T": 130, "B": 2, "HV": 4, "initial_state": True},
+        {"layout": "packed:ragged", "initial_state": True},
+        {"dtype": "bf16"},
+    ],
     ids=["one_token", "state", "packed", "bf16"],
-)  # fmt: skip
+)
 def test_sequences_match_the_oracle(implementation: str, axes, sizes) -> None:
     at = problem(axes=axes, **sizes)
     found = check_case(gated_scan, implementation, at)
@@ -102,8 +106,9 @@ def stand_in(x, g, initial_state=None, output_final_state=False, cu_seqlens=None
     """fla's contract: [B, T, D] and a state [N, D]."""
     assert x.ndim == g.ndim == 3
     state = None if initial_state is None else initial_state[:, None]
-    o, final = recurrence(x[:, :, None], g[:, :, None], initial_state=state, output_final_state=output_final_state,
-                          cu_seqlens=cu_seqlens)  # fmt: skip
+    o, final = recurrence(
+        x[:, :, None], g[:, :, None], initial_state=state, output_final_state=output_final_state, cu_seqlens=cu_seqlens
+    )
     return o.squeeze(2), None if final is None else final.squeeze(1)
 
 

@@ -137,10 +137,13 @@ def test_mamba_ssm_s_step_of_the_selective_scan() -> None:
     assert found.ok, found.reason
 
 
-@pytest.mark.parametrize(("name", "tunables", "sizes"), [
-    ("tfla_chunk", {"chunk": 64}, {"T": 128, "dtype": "fp16"}),
-    ("tfla_step", {}, {"T": 8, "dtype": "fp32", "pass_": "decode"}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "tunables", "sizes"),
+    [
+        ("tfla_chunk", {"chunk": 64}, {"T": 128, "dtype": "fp16"}),
+        ("tfla_step", {}, {"T": 8, "dtype": "fp32", "pass_": "decode"}),
+    ],
+)
 def test_mlstm_kernels(name: str, tunables: dict[str, Any], sizes: dict[str, Any]) -> None:
     if reason := baselines.mlstm.nxai.PACKAGE.missing():
         pytest.skip(reason)

@@ -83,8 +83,17 @@ def test_gradients_are_the_forms_own_derivatives() -> None:
     tensors = [drawn(1, 5, 1, 2), drawn(1, 5, 1, 2), drawn(1, 5, 2, 3), drawn(1, 5, 2, 2), drawn(1, 5, 2)]
 
     def call(q, k, v, g, beta, S):
-        return torch_chunk(q, k, v, -g.abs(), beta, initial_state=S, output_final_state=True, chunk=4,
-                           cu_seqlens=torch.tensor([0, 1, 5]))  # fmt: skip
+        return torch_chunk(
+            q,
+            k,
+            v,
+            -g.abs(),
+            beta,
+            initial_state=S,
+            output_final_state=True,
+            chunk=4,
+            cu_seqlens=torch.tensor([0, 1, 5]),
+        )
 
     assert torch.autograd.gradcheck(call, (*tensors, drawn(2, 2, 2, 3)))
 

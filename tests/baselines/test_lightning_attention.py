@@ -104,16 +104,19 @@ def test_decays_have_no_gradient() -> None:
     assert torch.equal(inputs["log_decay"], log_decays(4))
 
 
-@pytest.mark.parametrize(("sizes", "refused"), [
-    ({"T": 70, "H": 2}, True),
-    ({"T": 70, "H": 2, "initial_state": False}, False),
-    ({"T": 64, "H": 2}, False),
-    ({"T": 127, "H": 64}, False),
-    ({"T": 70, "H": 1}, False),
-    ({"T": 106, "H": 2}, False),
-    ({"T": 105, "H": 2}, True),
-    ({"T": 128, "H": 2, "layout": "packed:ragged"}, True),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("sizes", "refused"),
+    [
+        ({"T": 70, "H": 2}, True),
+        ({"T": 70, "H": 2, "initial_state": False}, False),
+        ({"T": 64, "H": 2}, False),
+        ({"T": 127, "H": 64}, False),
+        ({"T": 70, "H": 1}, False),
+        ({"T": 106, "H": 2}, False),
+        ({"T": 105, "H": 2}, True),
+        ({"T": 128, "H": 2, "layout": "packed:ragged"}, True),
+    ],
+)
 def test_fla_chunk_is_refused_where_its_final_state_would_be_nan(sizes, refused: bool) -> None:
     # Of 2 heads the second decays by exp(-4): 88.8 / 4 = 22.2 tokens may lack in the last chunk.
     made = lightning_attention.implementations["fla_chunk"]

@@ -134,8 +134,16 @@ def test_gradients_are_the_forms_own_derivatives(fn, normalised: bool) -> None:
 
     def call(q, k, v, *state):
         initial = state if normalised else state[0]
-        o, final = fn(q, k, v, normalised=normalised, initial_state=initial, output_final_state=True,
-                      cu_seqlens=torch.tensor([0, 1, 4]), **({"chunk": 2} if fn is torch_chunk else {}))  # fmt: skip
+        o, final = fn(
+            q,
+            k,
+            v,
+            normalised=normalised,
+            initial_state=initial,
+            output_final_state=True,
+            cu_seqlens=torch.tensor([0, 1, 4]),
+            **({"chunk": 2} if fn is torch_chunk else {}),
+        )
         return (o, *final) if normalised else (o, final)
 
     assert torch.autograd.gradcheck(call, (*inputs, *states))

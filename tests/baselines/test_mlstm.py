@@ -42,8 +42,12 @@ def problem(gate: str, **sizes: Any) -> Problem:
     ids=["one_token", "value_heads", "packed"],
 )
 def test_outputs_states_and_gradients(implementation: str, gate: str, sizes) -> None:
-    check = check_case(mlstm, implementation, problem(gate, pass_="fwdbwd", initial_state=True, **sizes),
-                       {"chunk": 32} if implementation == "torch_chunk" else {})  # fmt: skip
+    check = check_case(
+        mlstm,
+        implementation,
+        problem(gate, pass_="fwdbwd", initial_state=True, **sizes),
+        {"chunk": 32} if implementation == "torch_chunk" else {},
+    )
     assert check.ok, check.reason
     assert set(check.errors) == GRADIENTS | STATES[gate]
 
@@ -144,8 +148,20 @@ def finished(*tensors: torch.Tensor, initial_state) -> tuple[torch.Tensor, tuple
     return o, final
 
 
-def chunkwise(q, k, v, i, f, c_initial=None, n_initial=None, m_initial=None, return_last_states=False, eps=1e-6,
-              chunk_size=128, autocast_kernel_dtype=torch.float32):  # fmt: skip
+def chunkwise(
+    q,
+    k,
+    v,
+    i,
+    f,
+    c_initial=None,
+    n_initial=None,
+    m_initial=None,
+    return_last_states=False,
+    eps=1e-6,
+    chunk_size=128,
+    autocast_kernel_dtype=torch.float32,
+):
     """The package's contract: [B,H,T,D], equal heads, a stabiliser [N,H,1], and no scale."""
     assert q.shape == k.shape
     assert q.shape[1] == v.shape[1] == i.shape[1]
@@ -158,8 +174,21 @@ def chunkwise(q, k, v, i, f, c_initial=None, n_initial=None, m_initial=None, ret
     return (o, (*final[:2], final[2][..., None])) if return_last_states else o
 
 
-def chunkwise_sigmoid(q, k, v, i, f, c_initial=None, n_initial=None, m_initial=None, return_last_states=False,
-                      eps=1e-6, normalize=True, chunk_size=128, autocast_kernel_dtype=torch.float32):  # fmt: skip
+def chunkwise_sigmoid(
+    q,
+    k,
+    v,
+    i,
+    f,
+    c_initial=None,
+    n_initial=None,
+    m_initial=None,
+    return_last_states=False,
+    eps=1e-6,
+    normalize=True,
+    chunk_size=128,
+    autocast_kernel_dtype=torch.float32,
+):
     assert not normalize
     assert (c_initial is None) == (n_initial is None)
     rows = (x.transpose(1, 2) for x in (q, k, v, i, f))

@@ -159,8 +159,11 @@ def test_a_call_without_tokens(name: str, packed: bool) -> None:
 def test_a_batch_without_sequences(name: str) -> None:
     stateful = name in STATEFUL
     given, words = drawn(name, "dense", B=2, stateful=stateful)
-    o = run(name, shortened(name, given, 0), words)[0] if stateful else forms()[name][1](
-        **shortened(name, given, 0), **words)[0]  # fmt: skip
+    o = (
+        run(name, shortened(name, given, 0), words)[0]
+        if stateful
+        else forms()[name][1](**shortened(name, given, 0), **words)[0]
+    )
     assert o.shape == (0, 40, 2, 8)
 
 

@@ -65,9 +65,17 @@ def test_the_page_says_which_triton_each_library_needs() -> None:
             assert re.search(rf"{requires.distribution}.*`{re.escape(requires.triton)}`", PAGE)
 
 
-@pytest.mark.parametrize(("triton", "served"), [
-    ("3.6.0", True), ("3.8.0", True), ("3.8.1+git12", True), ("3.9.0", False), ("3.10.0", False), (None, True),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("triton", "served"),
+    [
+        ("3.6.0", True),
+        ("3.8.0", True),
+        ("3.8.1+git12", True),
+        ("3.9.0", False),
+        ("3.10.0", False),
+        (None, True),
+    ],
+)
 def test_a_library_that_another_triton_compiles_is_refused_before_the_call(
     triton: str | None, served: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -80,24 +88,64 @@ def test_a_library_that_another_triton_compiles_is_refused_before_the_call(
 
 # What the adapters pass, in the versions that were read: (distribution, version, file, function, parameters).
 SIGNATURES = [
-    ("mamba-ssm", "2.3.2.post1", "mamba_ssm/ops/triton/selective_state_update.py", "selective_state_update",
-     "state x dt A B C D z dt_bias dt_softplus"),
-    ("mamba-ssm", "2.3.2.post1", "mamba_ssm/ops/triton/ssd_combined.py", "mamba_chunk_scan_combined",
-     "x dt A B C chunk_size D z initial_states return_final_states"),
-    ("mamba-ssm", "2.3.2.post1", "mamba_ssm/ops/selective_scan_interface.py", "selective_scan_fn",
-     "u delta A B C D z delta_bias delta_softplus"),
-    ("flash-attn-4", "4.0.0b36", "flash_attn/cute/interface.py", "flash_attn_func",
-     "q k v softmax_scale causal window_size"),
-    ("flash-attn", "2.8.3.post2", "flash_attn/flash_attn_interface.py", "flash_attn_varlen_func",
-     "q k v cu_seqlens_q cu_seqlens_k max_seqlen_q max_seqlen_k softmax_scale causal window_size"),
-    ("flash-attn", "2.8.3.post2", "flash_attn/flash_attn_interface.py", "flash_attn_with_kvcache",
-     "q k_cache v_cache cache_seqlens block_table softmax_scale causal"),
+    (
+        "mamba-ssm",
+        "2.3.2.post1",
+        "mamba_ssm/ops/triton/selective_state_update.py",
+        "selective_state_update",
+        "state x dt A B C D z dt_bias dt_softplus",
+    ),
+    (
+        "mamba-ssm",
+        "2.3.2.post1",
+        "mamba_ssm/ops/triton/ssd_combined.py",
+        "mamba_chunk_scan_combined",
+        "x dt A B C chunk_size D z initial_states return_final_states",
+    ),
+    (
+        "mamba-ssm",
+        "2.3.2.post1",
+        "mamba_ssm/ops/selective_scan_interface.py",
+        "selective_scan_fn",
+        "u delta A B C D z delta_bias delta_softplus",
+    ),
+    (
+        "flash-attn-4",
+        "4.0.0b36",
+        "flash_attn/cute/interface.py",
+        "flash_attn_func",
+        "q k v softmax_scale causal window_size",
+    ),
+    (
+        "flash-attn",
+        "2.8.3.post2",
+        "flash_attn/flash_attn_interface.py",
+        "flash_attn_varlen_func",
+        "q k v cu_seqlens_q cu_seqlens_k max_seqlen_q max_seqlen_k softmax_scale causal window_size",
+    ),
+    (
+        "flash-attn",
+        "2.8.3.post2",
+        "flash_attn/flash_attn_interface.py",
+        "flash_attn_with_kvcache",
+        "q k_cache v_cache cache_seqlens block_table softmax_scale causal",
+    ),
     ("lightning-attn", "0.0.5", "lightning_attn/ops/lightning_attn_interface.py", "lightning_attn_func", "q k v s"),
-    ("flashinfer-python", "0.7.4", "flashinfer/gdn_prefill.py", "chunk_gated_delta_rule",
-     "q k v g beta scale initial_state output_final_state cu_seqlens use_qk_l2norm_in_kernel output_state"),
-    ("flash-qla", "0.1.3", "flash_qla/ops/gated_delta_rule/chunk/__init__.py", "chunk_gated_delta_rule",
-     "q k v g beta scale initial_state output_final_state use_qk_l2norm_in_kernel cu_seqlens"),
-]  # fmt: skip
+    (
+        "flashinfer-python",
+        "0.7.4",
+        "flashinfer/gdn_prefill.py",
+        "chunk_gated_delta_rule",
+        "q k v g beta scale initial_state output_final_state cu_seqlens use_qk_l2norm_in_kernel output_state",
+    ),
+    (
+        "flash-qla",
+        "0.1.3",
+        "flash_qla/ops/gated_delta_rule/chunk/__init__.py",
+        "chunk_gated_delta_rule",
+        "q k v g beta scale initial_state output_final_state use_qk_l2norm_in_kernel cu_seqlens",
+    ),
+]
 
 
 @pytest.mark.parametrize(("distribution", "version", "file", "entry", "names"), SIGNATURES)
@@ -163,15 +211,18 @@ for x in (1, 2):
     assert rest == ["fla triton", "fla other"]
 
 
-@pytest.mark.parametrize(("name", "value", "words"), [
-    ("FLA_DISABLE_BACKEND_DISPATCH", "0", "FLA_DISABLE_BACKEND_DISPATCH=0 lets fla-core call other libraries"),
-    ("FLA_TILELANG", "1", "FLA_TILELANG=1 asks fla-core for another library's kernels"),
-    ("FLA_FLASH_QLA", "yes", "FLA_FLASH_QLA=yes asks"),
-    ("FLA_FLASH_KDA", "", "FLA_FLASH_KDA= asks"),
-    ("FLA_INTRACARD_CP", "1", "FLA_INTRACARD_CP=1 asks"),
-    ("FLA_TILELANG", "0", None),
-    ("FLA_DISABLE_BACKEND_DISPATCH", "1", None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("FLA_DISABLE_BACKEND_DISPATCH", "0", "FLA_DISABLE_BACKEND_DISPATCH=0 lets fla-core call other libraries"),
+        ("FLA_TILELANG", "1", "FLA_TILELANG=1 asks fla-core for another library's kernels"),
+        ("FLA_FLASH_QLA", "yes", "FLA_FLASH_QLA=yes asks"),
+        ("FLA_FLASH_KDA", "", "FLA_FLASH_KDA= asks"),
+        ("FLA_INTRACARD_CP", "1", "FLA_INTRACARD_CP=1 asks"),
+        ("FLA_TILELANG", "0", None),
+        ("FLA_DISABLE_BACKEND_DISPATCH", "1", None),
+    ],
+)
 def test_a_setting_that_contradicts_is_named(
     name: str, value: str, words: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

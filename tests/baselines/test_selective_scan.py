@@ -28,10 +28,14 @@ def problem(**changes) -> Problem:
 @pytest.mark.parametrize("implementation", ["naive", "torch_scan"])
 @pytest.mark.parametrize(
     "sizes",
-    [{"T": 1}, {"T": 70, "B": 2, "H": 2, "HV": 4, "initial_state": True},
-     {"layout": "packed:ragged", "initial_state": True}, {"dtype": "bf16"}],
+    [
+        {"T": 1},
+        {"T": 70, "B": 2, "H": 2, "HV": 4, "initial_state": True},
+        {"layout": "packed:ragged", "initial_state": True},
+        {"dtype": "bf16"},
+    ],
     ids=["one_token", "groups", "packed", "bf16"],
-)  # fmt: skip
+)
 def test_sequences_match_the_oracle(implementation: str, sizes) -> None:
     at = problem(**sizes)
     # The seed chooses the group that is compared.
@@ -88,8 +92,16 @@ def scan_stand_in(u, delta, A, B, C, D, z, delta_bias, delta_softplus=False):
     groups, D_ = B.shape[1], u.shape[1]
     split = [x.transpose(1, 2).unflatten(2, (groups, D_ // groups)) for x in (u, delta, z)]
     parameters = [x.unflatten(0, (groups, D_ // groups)) for x in (A, D, delta_bias)]
-    o, _ = recurrence(split[0], split[1], parameters[0], B.permute(0, 3, 1, 2), C.permute(0, 3, 1, 2), parameters[1],
-                      split[2], parameters[2])  # fmt: skip
+    o, _ = recurrence(
+        split[0],
+        split[1],
+        parameters[0],
+        B.permute(0, 3, 1, 2),
+        C.permute(0, 3, 1, 2),
+        parameters[1],
+        split[2],
+        parameters[2],
+    )
     return o.flatten(2).transpose(1, 2)
 
 
@@ -104,8 +116,13 @@ def step_stand_in(state, x, dt, A, B, C, D, z, dt_bias, dt_softplus=False):
 
 @pytest.fixture
 def mamba(monkeypatch: pytest.MonkeyPatch) -> None:
-    names = ("mamba_ssm", "mamba_ssm.ops", "mamba_ssm.ops.triton", "mamba_ssm.ops.selective_scan_interface",
-             "mamba_ssm.ops.triton.selective_state_update")  # fmt: skip
+    names = (
+        "mamba_ssm",
+        "mamba_ssm.ops",
+        "mamba_ssm.ops.triton",
+        "mamba_ssm.ops.selective_scan_interface",
+        "mamba_ssm.ops.triton.selective_state_update",
+    )
     modules = {name: ModuleType(name) for name in names}
     vars(modules[names[3]])["selective_scan_fn"] = scan_stand_in
     vars(modules[names[4]])["selective_state_update"] = step_stand_in

@@ -80,13 +80,22 @@ def flash_attn_func(q, k, v, softmax_scale=None, causal=False, window_size=(-1, 
 
 
 def flash_attn_varlen_func(
-    q, k, v, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, softmax_scale=None, causal=False,
+    q,
+    k,
+    v,
+    cu_seqlens_q,
+    cu_seqlens_k,
+    max_seqlen_q,
+    max_seqlen_k,
+    softmax_scale=None,
+    causal=False,
     window_size=(-1, -1),
-):  # fmt: skip
+):
     left, right = window_size
     assert right == (0 if causal else left)
-    o, _ = windowed_attention(q[None], k[None], v[None], causal=causal, window=left + 1, scale=softmax_scale,
-                              cu_seqlens=cu_seqlens_q)  # fmt: skip
+    o, _ = windowed_attention(
+        q[None], k[None], v[None], causal=causal, window=left + 1, scale=softmax_scale, cu_seqlens=cu_seqlens_q
+    )
     return o[0]
 
 

@@ -137,19 +137,27 @@ def test_compulsory_bytes_are_inputs_once_and_outputs_once(own, pass_: str) -> N
     assert ssd.cost_of(at).bytes_compulsory == expected
 
 
-def simple_gla(q, k, v, g=None, scale=None, initial_state=None, output_final_state=False, cu_seqlens=None,
-               cu_seqlens_cpu=None):  # fmt: skip
+def simple_gla(
+    q, k, v, g=None, scale=None, initial_state=None, output_final_state=False, cu_seqlens=None, cu_seqlens_cpu=None
+):
     """fla's contract: equal heads, natural log gates [B,T,H]."""
     assert q.shape[2] == k.shape[2] == v.shape[2] == g.shape[2]
-    return decayed_recurrence(q, k, v, g, scale=scale, initial_state=initial_state,
-                              output_final_state=output_final_state, cu_seqlens=cu_seqlens)  # fmt: skip
+    return decayed_recurrence(
+        q,
+        k,
+        v,
+        g,
+        scale=scale,
+        initial_state=initial_state,
+        output_final_state=output_final_state,
+        cu_seqlens=cu_seqlens,
+    )
 
 
 def scan(x, dt, A, B, C, chunk_size, D=None, z=None, initial_states=None, return_final_states=False):
     """mamba_ssm's contract: x [B,T,H,P], B and C [B,T,G,N], states [B,H,P,N]."""
     start = None if initial_states is None else initial_states.transpose(-1, -2)
-    o, S = recurrence(C, B, x, dt, A, D, z, initial_state=start,
-                      output_final_state=True)  # fmt: skip
+    o, S = recurrence(C, B, x, dt, A, D, z, initial_state=start, output_final_state=True)
     return (o, S.transpose(-1, -2)) if return_final_states else o
 
 
@@ -164,9 +172,19 @@ def update(state, x, dt, A, B, C, D=None, z=None, dt_bias=None, dt_softplus=Fals
     assert D.shape == dt_bias.shape == A.shape[:2]
     assert A.stride(-1) == A.stride(-2) == dt.stride(-1) == dt_bias.stride(-1) == 0, "not Mamba-2's faster path"
     assert not dt_softplus
-    o, S = recurrence(C[:, None], B[:, None], x[:, None], (dt + dt_bias)[:, None, :, 0], A[:, 0, 0], D[:, 0],
-                      None if z is None else z[:, None], skip=True, gated=z is not None,
-                      initial_state=state.transpose(-1, -2), output_final_state=True)  # fmt: skip
+    o, S = recurrence(
+        C[:, None],
+        B[:, None],
+        x[:, None],
+        (dt + dt_bias)[:, None, :, 0],
+        A[:, 0, 0],
+        D[:, 0],
+        None if z is None else z[:, None],
+        skip=True,
+        gated=z is not None,
+        initial_state=state.transpose(-1, -2),
+        output_final_state=True,
+    )
     state.copy_(S.transpose(-1, -2))
     return o[:, 0]
 
@@ -206,11 +224,20 @@ def test_adapters_translate(name: str, own) -> None:
     assert difference(inputs["state"] if decode else found["final_state"], final).error < 1e-5
 
 
-@pytest.mark.parametrize(("triton", "arch", "pass_", "refused"), [
-    ("3.6.0", "sm_90", "bwd", True), ("3.4.0", "sm_90", "fwdbwd", True), ("3.7.0", "sm_90", "bwd", True),
-    ("3.6.0+git1", "sm_90", "bwd", True), ("3.6.0", "sm_90", "fwd", False), ("3.7.1", "sm_90", "bwd", False),
-    ("3.8.0", "sm_90", "bwd", False), ("3.3.1", "sm_90", "bwd", False), ("3.6.0", "sm_100", "bwd", False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("triton", "arch", "pass_", "refused"),
+    [
+        ("3.6.0", "sm_90", "bwd", True),
+        ("3.4.0", "sm_90", "fwdbwd", True),
+        ("3.7.0", "sm_90", "bwd", True),
+        ("3.6.0+git1", "sm_90", "bwd", True),
+        ("3.6.0", "sm_90", "fwd", False),
+        ("3.7.1", "sm_90", "bwd", False),
+        ("3.8.0", "sm_90", "bwd", False),
+        ("3.3.1", "sm_90", "bwd", False),
+        ("3.6.0", "sm_100", "bwd", False),
+    ],
+)
 def test_fla_s_backward_is_refused_where_it_would_be_wrong(
     triton: str, arch: str, pass_: str, refused: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,10 +29,17 @@ def problem(causal: bool = True, **changes) -> Problem:
 
 @pytest.mark.parametrize("implementation", SEQUENCES)
 @pytest.mark.parametrize("causal", [True, False])
-@pytest.mark.parametrize("changes", [
-    {"T": 2}, {"B": 2, "H": 4, "HK": 2, "HV": 2}, {"T": 90, "layout": "packed:ragged"},
-    {"T": 130, "K": 32, "V": 32, "dtype": "bf16", "H": 1}, {"T": 130, "K": 16, "dtype": "fp16", "H": 1},
-], ids=["two", "grouped", "packed", "bf16", "fp16"])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"T": 2},
+        {"B": 2, "H": 4, "HK": 2, "HV": 2},
+        {"T": 90, "layout": "packed:ragged"},
+        {"T": 130, "K": 32, "V": 32, "dtype": "bf16", "H": 1},
+        {"T": 130, "K": 16, "dtype": "fp16", "H": 1},
+    ],
+    ids=["two", "grouped", "packed", "bf16", "fp16"],
+)
 def test_output_and_gradients_match_the_oracle(implementation: str, causal: bool, changes: dict) -> None:
     at = problem(causal, **changes)
     for seed in range(at.N if at.layout != "dense" else 1):

@@ -64,5 +64,8 @@ def test_each_fault_costs_one_record(tmp_path: Path) -> None:
     assert found.pop("strays") in (["error"] * 2, ["crashed"] * 2)
     assert found.pop("asserts") in (["error"] * 2, ["crashed"] * 2)
     assert found == {
-        "torch": ["ok"] * 2, "hungry": ["oom"] * 2, "overruns": ["incorrect"] * 2, "waits": ["ok"] * 2,
-    }  # fmt: skip
+        "torch": ["ok"] * 2,
+        "hungry": ["oom"] * 2,
+        "overruns": ["incorrect"] * 2,
+        "waits": ["ok"] * 2,
+    }

@@ -28,8 +28,9 @@ KERNELS = sorted(
 
 def sanitized(tool: str, *words: str) -> subprocess.CompletedProcess[str]:
     command = ["compute-sanitizer", "--tool", tool, "--target-processes", "all", "--error-exitcode", str(FOUND)]
-    return subprocess.run([*command, sys.executable, *words], cwd=ROOT, capture_output=True, text=True,
-                          timeout=TIMEOUT_S, check=False)  # fmt: skip
+    return subprocess.run(
+        [*command, sys.executable, *words], cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+    )
 
 
 @pytest.fixture(scope="module")

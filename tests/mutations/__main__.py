@@ -26,8 +26,9 @@ PASSED, FAILED = 0, 1
 
 def copy_of(root: Path, to: Path) -> None:
     """The files of a checkout that git tracks or does not ignore."""
-    names = subprocess.run(["git", "-C", str(root), "ls-files", "-coz", "--exclude-standard"], capture_output=True,
-                           text=True, check=True).stdout.split("\0")  # fmt: skip
+    names = subprocess.run(
+        ["git", "-C", str(root), "ls-files", "-coz", "--exclude-standard"], capture_output=True, text=True, check=True
+    ).stdout.split("\0")
     for name in filter(None, names):
         source = root / name
         if source.is_file():
@@ -40,8 +41,9 @@ def outcome(root: Path, tests: tuple[str, ...]) -> str:
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "interpret", *tests]
     variables = {**os.environ, "TRITON_INTERPRET": "1"}
     try:
-        done = subprocess.run(command, cwd=root, env=variables, capture_output=True, text=True, timeout=TIMEOUT_S,
-                              check=False)  # fmt: skip
+        done = subprocess.run(
+            command, cwd=root, env=variables, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+        )
     except subprocess.TimeoutExpired:
         return f"no end after {TIMEOUT_S:.0f} s"
     if done.returncode in (PASSED, FAILED):

@@ -60,10 +60,17 @@ class FakeCuda:
                     fake.put(ms, name)
 
         self.cuda = SimpleNamespace(
-            Event=Event, Stream=Stream, CUDAGraph=Graph, graph=self._graph, stream=self._stream,
-            synchronize=self._synchronize, current_stream=Stream, current_device=lambda: 0,
-            get_device_properties=lambda index: SimpleNamespace(L2_cache_size=l2_bytes), _sleep=self._sleep,
-        )  # fmt: skip
+            Event=Event,
+            Stream=Stream,
+            CUDAGraph=Graph,
+            graph=self._graph,
+            stream=self._stream,
+            synchronize=self._synchronize,
+            current_stream=Stream,
+            current_device=lambda: 0,
+            get_device_properties=lambda index: SimpleNamespace(L2_cache_size=l2_bytes),
+            _sleep=self._sleep,
+        )
 
     def launch(self, device_ms: float, host_ms: float = 0.0, name: str = "kernel") -> None:
         """A kernel that takes device_ms, launched by host_ms of the host's time. Captured instead inside a graph."""

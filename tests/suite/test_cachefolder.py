@@ -72,8 +72,10 @@ def test_without_a_usable_home(
     assert said.count("\n") == 1
     assert said.endswith(f"caches lie in {folder}; set SUBQUAD_CACHE to choose another folder\n")
     assert cachefolder.variables() == {
-        "SUBQUAD_CACHE": str(folder), "TRITON_HOME": str(folder), "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"),
-    }  # fmt: skip
+        "SUBQUAD_CACHE": str(folder),
+        "TRITON_HOME": str(folder),
+        "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"),
+    }
     monkeypatch.setenv("TRITON_HOME", "/mine")
     assert "TRITON_HOME" not in cachefolder.variables()
 

@@ -26,13 +26,17 @@ from suite.roof import place, special_ms
 
 # As runs had them before intervals had counts of samples, and without launches and special functions.
 OLD = {
-    "copy": [{"bytes": 2**18, "gbs": 110.6, "low": 110.2, "high": 111.7},
-             {"bytes": 2**29, "gbs": 33.6, "low": 31.2, "high": 36.1}],
-    "matmul": {"bfloat16": {"tflops": 0.764, "low": 0.746, "high": 0.769},
-               "float16": {"tflops": 0.00238, "low": 0.00228, "high": 0.00251},
-               "float32": {"tflops": 0.173, "low": 0.168, "high": 0.175}},
+    "copy": [
+        {"bytes": 2**18, "gbs": 110.6, "low": 110.2, "high": 111.7},
+        {"bytes": 2**29, "gbs": 33.6, "low": 31.2, "high": 36.1},
+    ],
+    "matmul": {
+        "bfloat16": {"tflops": 0.764, "low": 0.746, "high": 0.769},
+        "float16": {"tflops": 0.00238, "low": 0.00228, "high": 0.00251},
+        "float32": {"tflops": 0.173, "low": 0.168, "high": 0.175},
+    },
     "measured": "2026-01-02T03:04:05+00:00",
-}  # fmt: skip
+}
 
 
 @pytest.fixture
@@ -171,8 +175,13 @@ def test_each_ceiling_has_its_interval_and_its_samples(monkeypatch: pytest.Monke
     monkeypatch.setitem(measuring.MATRIX, "cpu", (32,))
     monkeypatch.setattr(timing, "ROUNDS", 1)
     found = measuring.measure_ceilings("cpu")
-    known_ones = [*found["copy"], *found["copy_by_dtype"].values(), *found["matmul"].values(), found["special"],
-                  *found["launch"].values()]  # fmt: skip
+    known_ones = [
+        *found["copy"],
+        *found["copy_by_dtype"].values(),
+        *found["matmul"].values(),
+        found["special"],
+        *found["launch"].values(),
+    ]
     for each in known_ones:
         (name,) = {"gbs", "tflops", "gops", "us"} & set(each)
         assert 0 < each["low"] <= each[name] <= each["high"]
@@ -248,10 +257,13 @@ def refuse(*_: object) -> int:
 
 def test_settings_of_a_gpu_are_read_as_far_as_they_may_be() -> None:
     nvml = SimpleNamespace(
-        NVML_CLOCK_SM=1, NVML_CLOCK_MEM=2, NVMLError=RefusedError,
+        NVML_CLOCK_SM=1,
+        NVML_CLOCK_MEM=2,
+        NVMLError=RefusedError,
         nvmlDeviceGetMaxClockInfo=lambda handle, kind: {1: 1980, 2: 3201}[kind],
-        nvmlDeviceGetApplicationsClock=refuse, nvmlDeviceGetEnforcedPowerLimit=lambda handle: 700_000,
-    )  # fmt: skip
+        nvmlDeviceGetApplicationsClock=refuse,
+        nvmlDeviceGetEnforcedPowerLimit=lambda handle: 700_000,
+    )
     assert clocks.read_nvml(nvml, None) == {"max_sm_mhz": 1980, "max_memory_mhz": 3201, "power_limit_w": 700.0}
 
 
@@ -310,11 +322,13 @@ def test_all_ceilings_are_printed_beside_the_datasheet() -> None:
     span_ = {"low": 1.0, "high": 2.0, "samples": 9}
     copy = [{"bytes": 2**20, "gbs": 900.0, **span_}, {"bytes": 2**31, "gbs": 4100.0, **span_}]
     found = {
-        "copy": copy, "copy_by_dtype": {"float32": copy[-1], "bfloat16": {"bytes": 2**31, "gbs": 4090.0, **span_}},
-        "matmul": {"bfloat16": {"tflops": 720.0, **span_}}, "l2": {"bytes": 2**24, "gbs": 5500.0, **span_},
+        "copy": copy,
+        "copy_by_dtype": {"float32": copy[-1], "bfloat16": {"bytes": 2**31, "gbs": 4090.0, **span_}},
+        "matmul": {"bfloat16": {"tflops": 720.0, **span_}},
+        "l2": {"bytes": 2**24, "gbs": 5500.0, **span_},
         "special": {"function": "exp2", "gops": 3900.0, **span_},
         "launch": {"torch": {"us": 2.1, **span_}, "graph": {"us": 0.9, **span_}},
-    }  # fmt: skip
+    }
     sheet = known("NVIDIA H200")
     assert sheet
     rows = {row[0]: row[1:] for row in ceiling_rows(found, sheet.datasheet())}

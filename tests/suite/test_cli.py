@@ -111,8 +111,9 @@ def test_output_that_the_terminal_cannot_show_is_replaced(tmp_path: Path, locale
     done = subprocess.run(words, capture_output=True, cwd=ROOT, env={**os.environ, "PYTHONIOENCODING": locale})
     assert done.returncode == 0, done.stderr
     assert "\u2211 o_t = \u00f8 mean".encode(locale, errors="replace") in done.stdout
-    done = subprocess.run([*words[:-1], "\u2211"], capture_output=True, cwd=ROOT,
-                          env={**os.environ, "PYTHONIOENCODING": locale})  # fmt: skip
+    done = subprocess.run(
+        [*words[:-1], "\u2211"], capture_output=True, cwd=ROOT, env={**os.environ, "PYTHONIOENCODING": locale}
+    )
     assert done.returncode == 2
     assert b"Traceback" not in done.stderr
 

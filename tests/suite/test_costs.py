@@ -147,9 +147,10 @@ def test_place_under_the_roof(cost: Cost, ms: float, bound: str, percent: float)
 
 
 def test_above_the_roof() -> None:
-    assert "of the measured float32 matrix throughput" in place(
-        Cost(1e9, 1e9, 1e6), 0.9, "float32", CEILINGS, 2**24
-    )["above"]  # fmt: skip
+    assert (
+        "of the measured float32 matrix throughput"
+        in place(Cost(1e9, 1e9, 1e6), 0.9, "float32", CEILINGS, 2**24)["above"]
+    )
     assert "of the measured copy bandwidth" in place(Cost(1, 1, 2**29), 5.0, "float32", CEILINGS, 2**24)["above"]
     assert place(Cost(1e9, 1e9, 1e6), 0.9, "bfloat16", CEILINGS, 2**24) == {}
 

@@ -47,16 +47,19 @@ def test_another_assertion_of_a_peer_s_library_is_an_error(message: str) -> None
     assert classify(raised(AssertionError(message), "flash_attn.cute"), PEER)[0] == "error"
 
 
-@pytest.mark.parametrize(("kind", "module", "implementation"), [
-    (RuntimeError, "flash_attn.cute", PEER),
-    (TypeError, "flash_attn.cute", PEER),
-    (AssertionError, "flash_attn_other", PEER),
-    (AssertionError, "kernels.attention.autograd", PEER),
-    (NotImplementedError, "torch.nn", PEER),
-    (AssertionError, "flash_attn.cute", replace(PEER, origin="ours")),
-    (AssertionError, "flash_attn.cute", replace(PEER, requires=None)),
-    (AssertionError, "flash_attn.cute", None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kind", "module", "implementation"),
+    [
+        (RuntimeError, "flash_attn.cute", PEER),
+        (TypeError, "flash_attn.cute", PEER),
+        (AssertionError, "flash_attn_other", PEER),
+        (AssertionError, "kernels.attention.autograd", PEER),
+        (NotImplementedError, "torch.nn", PEER),
+        (AssertionError, "flash_attn.cute", replace(PEER, origin="ours")),
+        (AssertionError, "flash_attn.cute", replace(PEER, requires=None)),
+        (AssertionError, "flash_attn.cute", None),
+    ],
+)
 def test_the_same_words_of_anything_else_are_an_error(kind: type[Exception], module: str, implementation) -> None:
     status, reason = classify(raised(kind(MESSAGES[0]), module), implementation)
     assert status == "error"

@@ -304,7 +304,7 @@ def test_energy_over_a_short_window_is_refused_before_anything_runs() -> None:
         (lambda: suite.report(["run"], "out", formats="html"), TypeError, "formats must be a list of names"),
         (lambda: suite.report([], "out"), UsageError, "run"),
     ],
-)  # fmt: skip
+)
 def test_what_the_notebooks_functions_take(call, kind: type[Exception], words: str) -> None:
     with pytest.raises(kind, match=words):
         call()

@@ -60,9 +60,24 @@ def test_all_cases_of_a_preset_have_a_cost_a_configuration_and_launches_to_try(n
 
 def test_the_set_of_presets() -> None:
     assert set(names()) == {
-        "smoke", "registry", "cpu", "gpu", "full", "numerics", "fla-shapes", "gated-delta", "decode", "llama3-8b",
-        "mamba2-2.7b", "qwen3-next", "kimi-linear", "xlstm-7b", "mamba-2.8b", "recurrentgemma-2b", "s4-wikitext103",
-    }  # fmt: skip
+        "smoke",
+        "registry",
+        "cpu",
+        "gpu",
+        "full",
+        "numerics",
+        "fla-shapes",
+        "gated-delta",
+        "decode",
+        "llama3-8b",
+        "mamba2-2.7b",
+        "qwen3-next",
+        "kimi-linear",
+        "xlstm-7b",
+        "mamba-2.8b",
+        "recurrentgemma-2b",
+        "s4-wikitext103",
+    }
 
 
 def test_smoke_has_one_operator_of_each_family_and_the_registry_all(registry: Registry) -> None:

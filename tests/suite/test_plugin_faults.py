@@ -69,7 +69,7 @@ OPERATORS = {
     "oracle_nan": ("oracle", "q, k, v", "return v * float('nan'), None", "an o, a tensor without NaN, first"),
     "approximates_raises": ("approximates", "p", "return p.nothing", "raises AttributeError"),
     "segmented_raises": ("segmented", "p", "return p.nothing", "raises AttributeError"),
-}  # fmt: skip
+}
 
 
 # What an implementation returns that is no result, and how its record tells it.
@@ -208,8 +208,21 @@ def test_a_bound_and_a_search_that_raise_are_named(tmp_path: Path) -> None:
 def test_a_sweep_goes_on_in_the_same_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = implementations() + "running_mean.implementation('last', origin='ours', passes={'fwd'})(mean)\n"
     plugin, run = write(tmp_path, text, "sweeping_plugin.py"), tmp_path / "run"
-    words = ["check", "--load", str(plugin), "--op", "running_mean", "--pass", "fwd", "--seq-len", "8", "--preset",
-             "smoke", "--device", "cpu"]  # fmt: skip
+    words = [
+        "check",
+        "--load",
+        str(plugin),
+        "--op",
+        "running_mean",
+        "--pass",
+        "fwd",
+        "--seq-len",
+        "8",
+        "--preset",
+        "smoke",
+        "--device",
+        "cpu",
+    ]
     assert main([*words, "--out", str(run)]) == 1
     found = {record["implementation"]: record["status"] for record in read_records(run)}
     assert found == {"torch": "ok", "last": "ok", **dict.fromkeys(SAYS, "error")}

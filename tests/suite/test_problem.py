@@ -19,9 +19,19 @@ def test_id_leaves_defaults_out() -> None:
 
 def test_id_names_what_differs() -> None:
     problem = Problem(
-        T=64, H=4, HK=2, HV=8, K=32, V=64, dtype="fp16", pass_="bwd", layout="packed:ragged", state_dtype="bf16",
-        initial_state=True, axes=(("causal", False),),
-    )  # fmt: skip
+        T=64,
+        H=4,
+        HK=2,
+        HV=8,
+        K=32,
+        V=64,
+        dtype="fp16",
+        pass_="bwd",
+        layout="packed:ragged",
+        state_dtype="bf16",
+        initial_state=True,
+        axes=(("causal", False),),
+    )
     case = Case("op", "impl", problem, (("chunk", 32), ("splits", 4)), (CAUSAL,))
     assert case.case_id == (
         "op/impl/B1_T64_H4_HK2_HV8_K32_V64_fp16_bwd_packed-ragged_state-bf16_h0_no-causal_C32_splits-4"

@@ -19,13 +19,14 @@ COMMANDS = {
     "make test": ("-n", r"pytest"),
     "subquad bench --load mine.py": (f"{QUICK} --out run", r"[1-9]\d* ok"),
     "subquad bench --op linear_attention,softmax_attention": (
-        f"{QUICK} --head-dim 16 --impl naive --pass fwd --out run", r"2 ok",
+        f"{QUICK} --head-dim 16 --impl naive --pass fwd --out run",
+        r"2 ok",
     ),
     # Of a GPU: only planned here.
     "subquad bench --preset llama3-8b": ("--dry-run", r"\d+ cases of \d+ problems, 8 launch"),
     "subquad check --device interpret": ("--seq-len 1,63", r"2 ok"),
     "subquad static": ("--impl triton_chunk --pass fwd --no-issued", r"linear_attention/triton_chunk"),
-}  # fmt: skip
+}
 
 
 def blocks(language: str) -> list[str]:
@@ -62,8 +63,9 @@ def test_every_command_of_the_readme_is_run_here() -> None:
 @pytest.mark.parametrize("command", commands())
 def test_a_command_of_the_readme(command: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     (tmp_path / "mine.py").write_text(blocks("python")[0])
-    done = subprocess.run(words_of(command), cwd=tmp_path, env=environment(tmp_path_factory), capture_output=True,
-                          text=True, check=False)  # fmt: skip
+    done = subprocess.run(
+        words_of(command), cwd=tmp_path, env=environment(tmp_path_factory), capture_output=True, text=True, check=False
+    )
     told = done.stdout + done.stderr
     assert done.returncode == 0, told
     assert re.search(COMMANDS[start_of(command)][1], told), told
@@ -71,6 +73,12 @@ def test_a_command_of_the_readme(command: str, tmp_path: Path, tmp_path_factory:
 
 def test_the_readme_adds_an_implementation(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     (tmp_path / "other.py").write_text(blocks("python")[1])
-    done = subprocess.run([sys.executable, "-m", "suite", "list", "--load", "other.py"], cwd=tmp_path, text=True,
-                          env=environment(tmp_path_factory), capture_output=True, check=False)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "suite", "list", "--load", "other.py"],
+        cwd=tmp_path,
+        text=True,
+        env=environment(tmp_path_factory),
+        capture_output=True,
+        check=False,
+    )
     assert "linear_attention\tmine\tours" in done.stdout, done.stderr

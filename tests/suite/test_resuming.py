@@ -22,8 +22,23 @@ from suite.store.encoding import sealed
 from suite.store.writing import reserve
 from tests.suite.plugins import RUNNING_MEAN, write
 
-WORDS = ["--preset", "smoke", "--op", "linear_attention", "--origin", "baseline", "--pass", "fwd", "--seq-len", "16,24",
-         "--warmup", "1", "--rep", "5", "--no-static"]  # fmt: skip
+WORDS = [
+    "--preset",
+    "smoke",
+    "--op",
+    "linear_attention",
+    "--origin",
+    "baseline",
+    "--pass",
+    "fwd",
+    "--seq-len",
+    "16,24",
+    "--warmup",
+    "1",
+    "--rep",
+    "5",
+    "--no-static",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -81,8 +96,22 @@ def test_a_run_is_resumed_by_its_name_alone(whole: Path, run: Path) -> None:
 
 
 def test_flags_that_agree_are_no_contradiction(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["--op", "linear_attention", "--seq-len", "24,16", "--seed", "3", "--rep", "5.0", "--device", "cpu",
-             "--launches", "1", "--budget", "5m"]  # fmt: skip
+    words = [
+        "--op",
+        "linear_attention",
+        "--seq-len",
+        "24,16",
+        "--seed",
+        "3",
+        "--rep",
+        "5.0",
+        "--device",
+        "cpu",
+        "--launches",
+        "1",
+        "--budget",
+        "5m",
+    ]
     assert resumed(run, *words, "--dry-run") == 0
     assert "1 of them are in" in capsys.readouterr().out
 
@@ -246,9 +275,15 @@ sys.stdin.read()
 writer.close()
 """
     started = [
-        subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, stdin=subprocess.PIPE,
-                         stdout=subprocess.PIPE, text=True) for _ in range(3)
-    ]  # fmt: skip
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(tmp_path)],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
     names = [each.stdout.readline().strip() for each in started if each.stdout]
     name = "20260101-000000-cpu"
     assert sorted(names) == [name, f"{name}-2", f"{name}-3"]

@@ -43,12 +43,27 @@ def test_faults_cost_one_record_each(tmp_path: Path) -> None:
         bench("--load", str(plugin), "--op", "running_mean", "--pass", "fwd", "--timeout", "7", "--out", str(run)) == 1
     )
     assert statuses(run) == {
-        "torch": "ok", "segfault": "crashed", "exits": "crashed", "hangs": "timeout", "hungry": "oom", "prints": "ok",
-        "raises": "error", "nan": "incorrect", "lazy": "incorrect", "identity": "incorrect",
-        "wrong_shape": "incorrect", "not_a_pair": "error", "one_bad_token": "incorrect", "caches": "incorrect",
-        "overruns": "incorrect", "scribbles": "incorrect", "late": "incorrect", "sticky": "error",
-        "breeds": "timeout", "refuses": "unsupported",
-    }  # fmt: skip
+        "torch": "ok",
+        "segfault": "crashed",
+        "exits": "crashed",
+        "hangs": "timeout",
+        "hungry": "oom",
+        "prints": "ok",
+        "raises": "error",
+        "nan": "incorrect",
+        "lazy": "incorrect",
+        "identity": "incorrect",
+        "wrong_shape": "incorrect",
+        "not_a_pair": "error",
+        "one_bad_token": "incorrect",
+        "caches": "incorrect",
+        "overruns": "incorrect",
+        "scribbles": "incorrect",
+        "late": "incorrect",
+        "sticky": "error",
+        "breeds": "timeout",
+        "refuses": "unsupported",
+    }
     by_name = {record["implementation"]: record for record in read_records(run)}
     assert "SIGSEGV" in by_name["segfault"]["reason"]
     assert by_name["caches"]["reason"].startswith("on other inputs after timing: o: error")

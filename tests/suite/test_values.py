@@ -11,23 +11,37 @@ NUMBERS = ("nan", "inf", "-1", "x", "", "1e999", "1;5", "0x10", "١", "9" * 5000
 SIZES = ("--batch", "--seq-len", "--heads", "--key-heads", "--value-heads", "--head-dim")
 FLAGS = {
     "bench": {
-        "size": SIZES, "count": ("--launches", "--lock-clocks"), "index": ("--gpu",), "seed": ("--seed",),
-        "span": ("--rep", "--timeout"), "pause": ("--warmup", "--cool-down", "--wait"), "budget": ("--budget",),
+        "size": SIZES,
+        "count": ("--launches", "--lock-clocks"),
+        "index": ("--gpu",),
+        "seed": ("--seed",),
+        "span": ("--rep", "--timeout"),
+        "pause": ("--warmup", "--cool-down", "--wait"),
+        "budget": ("--budget",),
         "shard": ("--shard",),
     },
     "check": {"size": SIZES, "seed": ("--seed",), "span": ("--timeout",), "budget": ("--budget",)},
     "tune": {
-        "size": SIZES, "count": ("--lock-clocks",), "index": ("--gpu",), "seed": ("--seed",),
-        "span": ("--rep", "--timeout"), "pause": ("--warmup", "--wait"), "budget": ("--budget",),
+        "size": SIZES,
+        "count": ("--lock-clocks",),
+        "index": ("--gpu",),
+        "seed": ("--seed",),
+        "span": ("--rep", "--timeout"),
+        "pause": ("--warmup", "--wait"),
+        "budget": ("--budget",),
     },
     "gate --base HEAD": {
-        "size": SIZES, "count": ("--rounds",), "seed": ("--seed",), "span": ("--rep", "--timeout"),
-        "allowance": ("--margin", "--floor"), "budget": ("--budget",),
+        "size": SIZES,
+        "count": ("--rounds",),
+        "seed": ("--seed",),
+        "span": ("--rep", "--timeout"),
+        "allowance": ("--margin", "--floor"),
+        "budget": ("--budget",),
     },
     "profile linear_attention": {"size": SIZES, "count": ("--calls", "--top"), "seed": ("--seed",)},
     "static": {"size": SIZES, "count": ("--jobs",)},
     "compare A B": {"allowance": ("--threshold",)},
-}  # fmt: skip
+}
 WRONG = {
     "size": ("0", "128,", ",128", "1.5", "1_000", "9" * 20, str(2**31), *NUMBERS),
     "count": ("0", "2.0", "9" * 20, *NUMBERS),
@@ -69,12 +83,22 @@ def test_every_number_of_every_command_is_listed_above() -> None:
 @pytest.mark.parametrize(
     ("kind", "word", "found"),
     [
-        ("size", "2147483647", 2**31 - 1), ("size", "0128", 128), ("sizes", "128, 512", (128, 512)),
-        ("sizes", "128,128", (128,)), ("head_dims", "64,32x16", ((64, 64), (32, 16))), ("count", "1", 1),
-        ("index", "0", 0), ("seed", "4294967295", 2**32 - 1), ("span", "1e3", 1000.0), ("span", ".5", 0.5),
-        ("pause", "0", 0.0), ("budget", "1h30m", 5400.0), ("shard", "2/4", (2, 4)), ("words", "a, b", ("a", "b")),
+        ("size", "2147483647", 2**31 - 1),
+        ("size", "0128", 128),
+        ("sizes", "128, 512", (128, 512)),
+        ("sizes", "128,128", (128,)),
+        ("head_dims", "64,32x16", ((64, 64), (32, 16))),
+        ("count", "1", 1),
+        ("index", "0", 0),
+        ("seed", "4294967295", 2**32 - 1),
+        ("span", "1e3", 1000.0),
+        ("span", ".5", 0.5),
+        ("pause", "0", 0.0),
+        ("budget", "1h30m", 5400.0),
+        ("shard", "2/4", (2, 4)),
+        ("words", "a, b", ("a", "b")),
     ],
-)  # fmt: skip
+)
 def test_right_words(kind: str, word: str, found: object) -> None:
     assert getattr(values, kind)(word) == found
 

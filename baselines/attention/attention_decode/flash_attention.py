@@ -28,17 +28,31 @@ def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
 
 
 @attention_decode.implementation(
-    "flash_attn_2", origin="peer", passes={"decode"}, devices={"cuda"}, dtypes=HALVES, requires=FLASH_2,
+    "flash_attn_2",
+    origin="peer",
+    passes={"decode"},
+    devices={"cuda"},
+    dtypes=HALVES,
+    requires=FLASH_2,
     supports=supports,
-)  # fmt: skip
+)
 def flash_attn_2(
-    q: torch.Tensor, *, state: State, block_table: torch.Tensor, lengths: torch.Tensor | None = None, page: int = 0,
+    q: torch.Tensor,
+    *,
+    state: State,
+    block_table: torch.Tensor,
+    lengths: torch.Tensor | None = None,
+    page: int = 0,
     scale: float | None = None,
-) -> torch.Tensor:  # fmt: skip
+) -> torch.Tensor:
     """q [B,Q,H,K], caches [B,T,HK,K] or pools of pages [pages,256,HK,K] -> o [B,Q,H,K]."""
     from flash_attn import flash_attn_with_kvcache  # pyright: ignore[reportMissingImports]
 
     return flash_attn_with_kvcache(
-        q, *state, cache_seqlens=lengths, block_table=block_table if page else None, softmax_scale=scale,
+        q,
+        *state,
+        cache_seqlens=lengths,
+        block_table=block_table if page else None,
+        softmax_scale=scale,
         causal=q.shape[1] > 1,
-    )  # fmt: skip
+    )

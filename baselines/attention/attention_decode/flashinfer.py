@@ -54,13 +54,25 @@ def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
 
 
 @attention_decode.implementation(
-    "flashinfer", origin="peer", passes={"decode"}, devices={"cuda"}, dtypes=HALVES, requires=FLASHINFER,
-    supports=supports, tunables={"tensor_cores": (True, False)},
-)  # fmt: skip
+    "flashinfer",
+    origin="peer",
+    passes={"decode"},
+    devices={"cuda"},
+    dtypes=HALVES,
+    requires=FLASHINFER,
+    supports=supports,
+    tunables={"tensor_cores": (True, False)},
+)
 def flashinfer(
-    q: torch.Tensor, *, state: State, block_table: torch.Tensor, lengths: torch.Tensor, page: int,
-    scale: float | None = None, tensor_cores: bool = True,
-) -> torch.Tensor:  # fmt: skip
+    q: torch.Tensor,
+    *,
+    state: State,
+    block_table: torch.Tensor,
+    lengths: torch.Tensor,
+    page: int,
+    scale: float | None = None,
+    tensor_cores: bool = True,
+) -> torch.Tensor:
     """q [B,1,H,D], pools [pages,page,HK,D] -> o [B,1,H,D]; tensor_cores: its kernel for groups of query heads."""
     # A plan copies the table's pages: it serves one content of the table and of the lengths.
     contents = (block_table._version, lengths._version)
@@ -79,8 +91,14 @@ def _workspace(device: torch.device) -> torch.Tensor:
     return torch.zeros(WORKSPACE, dtype=torch.uint8, device=device)
 
 
-def _plan(q: torch.Tensor, pool: torch.Tensor, table: torch.Tensor, lengths: torch.Tensor, scale: float | None,
-          tensor_cores: bool) -> Any:  # fmt: skip
+def _plan(
+    q: torch.Tensor,
+    pool: torch.Tensor,
+    table: torch.Tensor,
+    lengths: torch.Tensor,
+    scale: float | None,
+    tensor_cores: bool,
+) -> Any:
     from flashinfer.decode import BatchDecodeWithPagedKVCacheWrapper  # pyright: ignore[reportMissingImports]
 
     page, heads = pool.shape[1:3]
@@ -91,7 +109,14 @@ def _plan(q: torch.Tensor, pool: torch.Tensor, table: torch.Tensor, lengths: tor
     last = lengths - (counts - 1) * page
     wrapper = BatchDecodeWithPagedKVCacheWrapper(_workspace(q.device), "NHD", use_tensor_cores=tensor_cores)
     wrapper.plan(
-        starts, table[used], last.int(), q.shape[2], heads, q.shape[3], page, q_data_type=q.dtype,
+        starts,
+        table[used],
+        last.int(),
+        q.shape[2],
+        heads,
+        q.shape[3],
+        page,
+        q_data_type=q.dtype,
         sm_scale=scale,
-    )  # fmt: skip
+    )
     return wrapper

@@ -21,9 +21,14 @@ from suite.problem import Value
 
 @attention_decode.implementation("naive", origin="baseline", passes={"decode"})
 def naive(
-    q: torch.Tensor, *, state: State, block_table: torch.Tensor, lengths: torch.Tensor | None = None, page: int = 0,
+    q: torch.Tensor,
+    *,
+    state: State,
+    block_table: torch.Tensor,
+    lengths: torch.Tensor | None = None,
+    page: int = 0,
     scale: float | None = None,
-) -> torch.Tensor:  # fmt: skip
+) -> torch.Tensor:
     """q [B,Q,H,K] -> o [B,Q,H,V] by all scores in float32; a group's queries share their rows, pages are gathered."""
     Q, K = q.shape[1], q.shape[3]
     k, v = _rows(state, block_table, lengths, page)
@@ -54,9 +59,14 @@ def _rows(state: State, table: torch.Tensor, lengths: torch.Tensor | None, page:
 
 @attention_decode.implementation("torch_paged", origin="baseline", passes={"decode"})
 def torch_paged(
-    q: torch.Tensor, *, state: State, block_table: torch.Tensor, lengths: torch.Tensor | None = None, page: int = 0,
+    q: torch.Tensor,
+    *,
+    state: State,
+    block_table: torch.Tensor,
+    lengths: torch.Tensor | None = None,
+    page: int = 0,
     scale: float | None = None,
-) -> torch.Tensor:  # fmt: skip
+) -> torch.Tensor:
     """q [B,Q,H,K] -> o [B,Q,H,V]: pages gathered into one padded tensor, then SDPA with a mask where one is needed."""
     k, v = _rows(state, block_table, lengths, page)
     seen = visible(lengths, q.shape[1], k.shape[1], q.device)
@@ -78,9 +88,13 @@ def _register(name: str, backend: Backend) -> None:
         return plain(problem, tunables) or (backend.supports(problem, tunables) if backend.supports else None)
 
     @attention_decode.implementation(
-        f"sdpa_{name}", origin="baseline", passes={"decode"}, devices=backend.devices, dtypes=backend.dtypes,
+        f"sdpa_{name}",
+        origin="baseline",
+        passes={"decode"},
+        devices=backend.devices,
+        dtypes=backend.dtypes,
         supports=supports,
-    )  # fmt: skip
+    )
     def step(q: torch.Tensor, *, state: State, block_table: torch.Tensor, scale: float | None = None) -> torch.Tensor:
         """q [B,1,H,K] over contiguous caches of one length -> o [B,1,H,V]; there is no table to read."""
         return attend(backend.choice, q, *state, causal=False, scale=scale)

@@ -25,23 +25,47 @@ def sides(causal: bool, window: int) -> tuple[int, int]:
 
 
 @sliding_window_attention.implementation(
-    "flash_attn_2", origin="peer", devices={"cuda"}, dtypes=HALVES, requires=FLASH_2, supports=supports_2,
+    "flash_attn_2",
+    origin="peer",
+    devices={"cuda"},
+    dtypes=HALVES,
+    requires=FLASH_2,
+    supports=supports_2,
     deterministic=False,
-)  # fmt: skip
+)
 def flash_attn_2(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, causal: bool = True, window: int = 1024,
-    scale: float | None = None, cu_seqlens: torch.Tensor | None = None, cu_seqlens_cpu: torch.Tensor | None = None,
-) -> tuple[torch.Tensor, None]:  # fmt: skip
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    *,
+    causal: bool = True,
+    window: int = 1024,
+    scale: float | None = None,
+    cu_seqlens: torch.Tensor | None = None,
+    cu_seqlens_cpu: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, None]:
     """q [B,T,H,K], k, v [B,T,HK,K] -> (o [B,T,H,K], None). Its backward pass adds dq atomically."""
     options = {"softmax_scale": scale, "causal": causal, "window_size": sides(causal, window)}
     return call_2(q, k, v, cu_seqlens, cu_seqlens_cpu, **options), None
 
 
 @sliding_window_attention.implementation(
-    "flash_attn_4", origin="peer", devices={"cuda"}, dtypes=HALVES, requires=FLASH_4, supports=supports_4,
+    "flash_attn_4",
+    origin="peer",
+    devices={"cuda"},
+    dtypes=HALVES,
+    requires=FLASH_4,
+    supports=supports_4,
     deterministic=False,
-)  # fmt: skip
-def flash_attn_4(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, causal: bool = True, window: int = 1024,
-                 scale: float | None = None) -> tuple[torch.Tensor, None]:  # fmt: skip
+)
+def flash_attn_4(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    *,
+    causal: bool = True,
+    window: int = 1024,
+    scale: float | None = None,
+) -> tuple[torch.Tensor, None]:
     """q [B,T,H,K], k [B,T,HK,K], v [B,T,HK,V] -> (o [B,T,H,V], None). Its backward pass adds dq atomically."""
     return call_4(q, k, v, softmax_scale=scale, causal=causal, window_size=sides(causal, window)), None

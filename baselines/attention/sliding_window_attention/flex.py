@@ -16,8 +16,16 @@ from kernels.attention.sliding_window_attention.spec import sliding_window_atten
 
 
 @sliding_window_attention.implementation("flex", origin="baseline", supports=supports)
-def flex(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, causal: bool = True, window: int = 1024,
-         dilation: int = 1, scale: float | None = None) -> tuple[torch.Tensor, None]:  # fmt: skip
+def flex(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    *,
+    causal: bool = True,
+    window: int = 1024,
+    dilation: int = 1,
+    scale: float | None = None,
+) -> tuple[torch.Tensor, None]:
     """q [B,T,H,K], k [B,T,HK,K], v [B,T,HK,V] -> (o [B,T,H,V], None). Raises as softmax attention's `flex` does."""
     return attend(q, k, v, _mask(q.shape[1], causal, window, dilation, q.device), scale), None
 

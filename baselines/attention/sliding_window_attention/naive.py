@@ -15,9 +15,17 @@ from kernels.common.packed import host_copy
 
 @sliding_window_attention.implementation("naive", origin="baseline", flops_exec=square_flops)
 def naive(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, causal: bool = True, window: int = 1024, dilation: int = 1,
-    scale: float | None = None, cu_seqlens: torch.Tensor | None = None, cu_seqlens_cpu: torch.Tensor | None = None,
-) -> tuple[torch.Tensor, None]:  # fmt: skip
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    *,
+    causal: bool = True,
+    window: int = 1024,
+    dilation: int = 1,
+    scale: float | None = None,
+    cu_seqlens: torch.Tensor | None = None,
+    cu_seqlens_cpu: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, None]:
     """q [B,T,H,K], k [B,T,HK,K], v [B,T,HK,V] -> (o [B,T,H,V], None); one packed sequence after the other."""
 
     def hidden(T: int) -> torch.Tensor:

@@ -18,11 +18,24 @@ MASKED = ("cudnn", "efficient", "math")
 
 def _register(name: str, backend: Backend) -> None:
     @sliding_window_attention.implementation(
-        f"sdpa_{name}", origin="baseline", devices=backend.devices, dtypes=backend.dtypes, supports=backend.supports,
-        flops_exec=square_flops, deterministic=backend.deterministic,
-    )  # fmt: skip
-    def sequence(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, causal: bool = True, window: int = 1024,
-                 dilation: int = 1, scale: float | None = None) -> tuple[torch.Tensor, None]:  # fmt: skip
+        f"sdpa_{name}",
+        origin="baseline",
+        devices=backend.devices,
+        dtypes=backend.dtypes,
+        supports=backend.supports,
+        flops_exec=square_flops,
+        deterministic=backend.deterministic,
+    )
+    def sequence(
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        *,
+        causal: bool = True,
+        window: int = 1024,
+        dilation: int = 1,
+        scale: float | None = None,
+    ) -> tuple[torch.Tensor, None]:
         mask = seen(q.shape[1], causal, window, dilation, q.device)
         return attend(backend.choice, q, k, v, causal=False, scale=scale, mask=mask), None
 

@@ -27,10 +27,12 @@ ALIGNMENT = 8
 AMPERE = 8
 # The compiled extension: `flash_attn` alone is there with flash-attn-4, too.
 FLASH_2 = Requirement(
-    "flash_attn_2_cuda", "flash-attn", ">=2.7,<3",
+    "flash_attn_2_cuda",
+    "flash-attn",
+    ">=2.7,<3",
     "pip install --no-build-isolation 'flash-attn>=2.7,<3', which needs torch and, without a prebuilt wheel, nvcc",
     extra="flash",
-)  # fmt: skip
+)
 FLASH_4 = Requirement("flash_attn.cute", "flash-attn-4", ">=4.0.0b4,<5", extra="peers-wheels")
 
 
@@ -52,13 +54,24 @@ def supports_4(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
 
 
 @softmax_attention.implementation(
-    "flash_attn_2", origin="peer", devices={"cuda"}, dtypes=HALVES, requires=FLASH_2, supports=supports_2,
+    "flash_attn_2",
+    origin="peer",
+    devices={"cuda"},
+    dtypes=HALVES,
+    requires=FLASH_2,
+    supports=supports_2,
     deterministic=False,
-)  # fmt: skip
+)
 def flash_attn_2(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, causal: bool = True, scale: float | None = None,
-    cu_seqlens: torch.Tensor | None = None, cu_seqlens_cpu: torch.Tensor | None = None,
-) -> tuple[torch.Tensor, None]:  # fmt: skip
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    *,
+    causal: bool = True,
+    scale: float | None = None,
+    cu_seqlens: torch.Tensor | None = None,
+    cu_seqlens_cpu: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, None]:
     """q [B,T,H,K], k, v [B,T,HK,K] -> (o [B,T,H,K], None); packed sequences by flash_attn_varlen_func.
 
     Its backward pass adds dq atomically, so gradients differ between runs in their last bits.
@@ -66,8 +79,14 @@ def flash_attn_2(
     return call_2(q, k, v, cu_seqlens, cu_seqlens_cpu, softmax_scale=scale, causal=causal), None
 
 
-def call_2(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, cu_seqlens: torch.Tensor | None,
-           cu_seqlens_cpu: torch.Tensor | None, **options: Any) -> torch.Tensor:  # fmt: skip
+def call_2(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    cu_seqlens: torch.Tensor | None,
+    cu_seqlens_cpu: torch.Tensor | None,
+    **options: Any,
+) -> torch.Tensor:
     """o [B,T,H,K] by flash_attn_func, or by flash_attn_varlen_func where sequences are packed."""
     from flash_attn import flash_attn_func, flash_attn_varlen_func  # pyright: ignore[reportMissingImports]
 
@@ -75,18 +94,30 @@ def call_2(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, cu_seqlens: torch.
         return flash_attn_func(q, k, v, **options)
     longest = int((cu_seqlens if cu_seqlens_cpu is None else cu_seqlens_cpu).diff().max())
     o = flash_attn_varlen_func(
-        q[0], k[0], v[0], cu_seqlens_q=cu_seqlens, cu_seqlens_k=cu_seqlens, max_seqlen_q=longest,
-        max_seqlen_k=longest, **options,
-    )  # fmt: skip
+        q[0],
+        k[0],
+        v[0],
+        cu_seqlens_q=cu_seqlens,
+        cu_seqlens_k=cu_seqlens,
+        max_seqlen_q=longest,
+        max_seqlen_k=longest,
+        **options,
+    )
     return o[None]
 
 
 @softmax_attention.implementation(
-    "flash_attn_4", origin="peer", devices={"cuda"}, dtypes=HALVES, requires=FLASH_4, supports=supports_4,
+    "flash_attn_4",
+    origin="peer",
+    devices={"cuda"},
+    dtypes=HALVES,
+    requires=FLASH_4,
+    supports=supports_4,
     deterministic=False,
-)  # fmt: skip
-def flash_attn_4(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, causal: bool = True,
-                 scale: float | None = None) -> tuple[torch.Tensor, None]:  # fmt: skip
+)
+def flash_attn_4(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, causal: bool = True, scale: float | None = None
+) -> tuple[torch.Tensor, None]:
     """q [B,T,H,K], k [B,T,HK,K], v [B,T,HK,V] -> (o [B,T,H,V], None). Its backward pass adds dq atomically."""
     return call_4(q, k, v, softmax_scale=scale, causal=causal), None
 

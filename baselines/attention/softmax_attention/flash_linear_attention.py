@@ -39,8 +39,14 @@ def call(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **options: Any) -> t
 @softmax_attention.implementation(
     "fla_parallel", origin="peer", devices={"cuda"}, dtypes=HALVES, requires=FLA, supports=supports
 )
-def fla_parallel(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, scale: float | None = None,
-                 cu_seqlens: torch.Tensor | None = None) -> tuple[torch.Tensor, None]:  # fmt: skip
+def fla_parallel(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    *,
+    scale: float | None = None,
+    cu_seqlens: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, None]:
     """q [B,T,H,K], k [B,T,HK,K], v [B,T,HK,V] -> (o [B,T,H,V], None), causal.
 
     It has no parameter for boundaries on the CPU: a packed call waits for the device to read them.

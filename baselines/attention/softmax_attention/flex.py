@@ -35,8 +35,9 @@ def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
 
 
 @softmax_attention.implementation("flex", origin="baseline", supports=supports)
-def flex(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, causal: bool = True,
-         scale: float | None = None) -> tuple[torch.Tensor, None]:  # fmt: skip
+def flex(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, causal: bool = True, scale: float | None = None
+) -> tuple[torch.Tensor, None]:
     """q [B,T,H,K], k [B,T,HK,K], v [B,T,HK,V] -> (o [B,T,H,V], None).
 
     Raises Unsupported on a CPU when gradients are wanted or no C++ compiler is found.
@@ -44,8 +45,9 @@ def flex(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, causal: bool = Tr
     return attend(q, k, v, _causal_mask(q.shape[1], q.device) if causal else None, scale), None
 
 
-def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: BlockMask | None,
-           scale: float | None) -> torch.Tensor:  # fmt: skip
+def attend(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: BlockMask | None, scale: float | None
+) -> torch.Tensor:
     """o [B,T,H,V] by the compiled kernel under a block mask, or None for the whole square. Raises as `flex` does."""
     if q.device.type == "cpu":
         _require_cpu(any(x.requires_grad for x in (q, k, v)) and torch.is_grad_enabled())

@@ -33,9 +33,15 @@ def square_flops(problem: Problem, tunables: Mapping[str, Value]) -> float:
 
 @softmax_attention.implementation("naive", origin="baseline", flops_exec=square_flops)
 def naive(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, causal: bool = True, scale: float | None = None,
-    cu_seqlens: torch.Tensor | None = None, cu_seqlens_cpu: torch.Tensor | None = None,
-) -> tuple[torch.Tensor, None]:  # fmt: skip
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    *,
+    causal: bool = True,
+    scale: float | None = None,
+    cu_seqlens: torch.Tensor | None = None,
+    cu_seqlens_cpu: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, None]:
     """q [B,T,H,K], k [B,T,HK,K], v [B,T,HV,V] -> (o [B,T,H,V], None); one packed sequence after the other."""
 
     def future(T: int) -> torch.Tensor | None:
@@ -44,8 +50,14 @@ def naive(
     return by_squares(q, k, v, future, scale, host_copy(cu_seqlens, cu_seqlens_cpu, q)), None
 
 
-def by_squares(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, hidden: Callable[[int], torch.Tensor | None],
-               scale: float | None, bounds: torch.Tensor | None) -> torch.Tensor:  # fmt: skip
+def by_squares(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    hidden: Callable[[int], torch.Tensor | None],
+    scale: float | None,
+    bounds: torch.Tensor | None,
+) -> torch.Tensor:
     """o [B,T,H,V] by each sequence's whole square of scores; hidden(T) [T,T] tells which do not count, None: all do."""
     outputs = [
         _square(q[:, first:end], k[:, first:end], v[:, first:end], hidden(end - first), scale)
@@ -54,8 +66,9 @@ def by_squares(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, hidden: Callab
     return torch.cat(outputs, dim=1)
 
 
-def _square(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, hidden: torch.Tensor | None,
-            scale: float | None) -> torch.Tensor:  # fmt: skip
+def _square(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, hidden: torch.Tensor | None, scale: float | None
+) -> torch.Tensor:
     s = q.shape[-1] ** -0.5 if scale is None else scale
     # [B, H, T, D]
     qh, kh, vh = (widen(expand_heads(x, q.shape[2])).transpose(1, 2) for x in (q, k, v))

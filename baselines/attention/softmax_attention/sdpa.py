@@ -50,8 +50,16 @@ BACKENDS = {
 }
 
 
-def attend(choice: SDPBackend, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, causal: bool,
-           scale: float | None, mask: torch.Tensor | None = None) -> torch.Tensor:  # fmt: skip
+def attend(
+    choice: SDPBackend,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    *,
+    causal: bool,
+    scale: float | None,
+    mask: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Attention by one backend on transposed views: q [B,T,H,K], k [B,S,HK,K], v [B,S,HK,V] -> o [B,T,H,V].
 
     mask [T,S] is true where a query sees a key; with one, causal is False.
@@ -85,11 +93,17 @@ def _reason(call: Callable[[], torch.Tensor]) -> str:
 
 def _register(name: str, backend: Backend) -> None:
     @softmax_attention.implementation(
-        f"sdpa_{name}", origin="baseline", devices=backend.devices, dtypes=backend.dtypes,
-        supports=backend.supports, flops_exec=backend.flops_exec, deterministic=backend.deterministic,
-    )  # fmt: skip
-    def sequence(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, causal: bool = True,
-                 scale: float | None = None) -> tuple[torch.Tensor, None]:  # fmt: skip
+        f"sdpa_{name}",
+        origin="baseline",
+        devices=backend.devices,
+        dtypes=backend.dtypes,
+        supports=backend.supports,
+        flops_exec=backend.flops_exec,
+        deterministic=backend.deterministic,
+    )
+    def sequence(
+        q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, causal: bool = True, scale: float | None = None
+    ) -> tuple[torch.Tensor, None]:
         return attend(backend.choice, q, k, v, causal=causal, scale=scale), None
 
 

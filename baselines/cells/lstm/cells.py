@@ -24,9 +24,15 @@ def register(operator: Operator, cell: Cell, layer: Callable[..., Any]) -> None:
 
     @operator.implementation("torch", origin="baseline")
     def by_layer(
-        x: torch.Tensor, w_ih: torch.Tensor, w_hh: torch.Tensor, b_ih: torch.Tensor, b_hh: torch.Tensor, *,
-        initial_state: State | None = None, output_final_state: bool = False,
-    ) -> Sequence:  # fmt: skip
+        x: torch.Tensor,
+        w_ih: torch.Tensor,
+        w_hh: torch.Tensor,
+        b_ih: torch.Tensor,
+        b_hh: torch.Tensor,
+        *,
+        initial_state: State | None = None,
+        output_final_state: bool = False,
+    ) -> Sequence:
         """x [B,T,HS,V] -> (o [B,T,HS,V], the state, [B,HS,V] each), weights as in the operator's spec."""
         flat = x.flatten(2)
         states = (flat.new_zeros(1, flat.shape[0], flat.shape[2]),) * cell.states
@@ -39,22 +45,34 @@ def register(operator: Operator, cell: Cell, layer: Callable[..., Any]) -> None:
 
     @operator.implementation("naive", origin="baseline")
     def naive(
-        x: torch.Tensor, w_ih: torch.Tensor, w_hh: torch.Tensor, b_ih: torch.Tensor, b_hh: torch.Tensor, *,
-        initial_state: State | None = None, output_final_state: bool = False,
-    ) -> Sequence:  # fmt: skip
+        x: torch.Tensor,
+        w_ih: torch.Tensor,
+        w_hh: torch.Tensor,
+        b_ih: torch.Tensor,
+        b_hh: torch.Tensor,
+        *,
+        initial_state: State | None = None,
+        output_final_state: bool = False,
+    ) -> Sequence:
         """As `torch`, one token at a time in PyTorch operations, all of it in float32."""
         wide = None if initial_state is None else cell.given(tuple(widen(each) for each in as_tuple(initial_state)))
         o, final = cell.recurrence(
             *(widen(each) for each in (x, w_ih, w_hh, b_ih, b_hh)),
-            initial_state=wide, output_final_state=output_final_state,
-        )  # fmt: skip
+            initial_state=wide,
+            output_final_state=output_final_state,
+        )
         return o.to(x.dtype), None if final is None else _like(final, initial_state)
 
     @operator.implementation("torch_step", origin="baseline", passes={"decode"})
     def torch_step(
-        x: torch.Tensor, w_ih: torch.Tensor, w_hh: torch.Tensor, b_ih: torch.Tensor, b_hh: torch.Tensor, *,
+        x: torch.Tensor,
+        w_ih: torch.Tensor,
+        w_hh: torch.Tensor,
+        b_ih: torch.Tensor,
+        b_hh: torch.Tensor,
+        *,
         state: State,
-    ) -> torch.Tensor:  # fmt: skip
+    ) -> torch.Tensor:
         """x [B,1,HS,V] -> o [B,1,HS,V]; the state is updated in place, by the layer on one token."""
         o, final = by_layer(x, w_ih, w_hh, b_ih, b_hh, initial_state=state, output_final_state=True)
         assert final is not None

@@ -20,39 +20,69 @@ FLA = requirement("fla.ops.gla")
     "fla_chunk", origin="peer", devices={"cuda"}, dtypes=fla.HALVES, requires=FLA, supports=fla.supports_chunk
 )
 def fla_chunk(
-    q: torch.Tensor, v: torch.Tensor, log_decay: torch.Tensor, *,
-    scale: float | None = None, initial_state: torch.Tensor | None = None, output_final_state: bool = False,
-    cu_seqlens: torch.Tensor | None = None, cu_seqlens_cpu: torch.Tensor | None = None,
-) -> tuple[torch.Tensor, torch.Tensor | None]:  # fmt: skip
+    q: torch.Tensor,
+    v: torch.Tensor,
+    log_decay: torch.Tensor,
+    *,
+    scale: float | None = None,
+    initial_state: torch.Tensor | None = None,
+    output_final_state: bool = False,
+    cu_seqlens: torch.Tensor | None = None,
+    cu_seqlens_cpu: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     """As the operator's specification has them -> (o, final state or None), in chunks of 64 tokens."""
     from fla.ops.gla import chunk_gla  # pyright: ignore[reportMissingImports]
 
     return fla.call(
-        chunk_gla, q, keys(log_decay), v, log_decay, scale=scale, initial_state=initial_state,
-        output_final_state=output_final_state, cu_seqlens=cu_seqlens, cu_seqlens_cpu=cu_seqlens_cpu,
-    )  # fmt: skip
+        chunk_gla,
+        q,
+        keys(log_decay),
+        v,
+        log_decay,
+        scale=scale,
+        initial_state=initial_state,
+        output_final_state=output_final_state,
+        cu_seqlens=cu_seqlens,
+        cu_seqlens_cpu=cu_seqlens_cpu,
+    )
 
 
 @hgrn2.implementation("fla_fused_recurrent", origin="peer", devices={"cuda"}, requires=FLA)
 def fla_fused_recurrent(
-    q: torch.Tensor, v: torch.Tensor, log_decay: torch.Tensor, *,
-    scale: float | None = None, initial_state: torch.Tensor | None = None, output_final_state: bool = False,
+    q: torch.Tensor,
+    v: torch.Tensor,
+    log_decay: torch.Tensor,
+    *,
+    scale: float | None = None,
+    initial_state: torch.Tensor | None = None,
+    output_final_state: bool = False,
     cu_seqlens: torch.Tensor | None = None,
-) -> tuple[torch.Tensor, torch.Tensor | None]:  # fmt: skip
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     """As the operator's specification has them -> (o, final state or None), one token at a time."""
     from fla.ops.gla import fused_recurrent_gla  # pyright: ignore[reportMissingImports]
 
     return fla.call(
-        fused_recurrent_gla, q, keys(log_decay), v, gk=log_decay, scale=scale, initial_state=initial_state,
-        output_final_state=output_final_state, cu_seqlens=cu_seqlens,
-    )  # fmt: skip
+        fused_recurrent_gla,
+        q,
+        keys(log_decay),
+        v,
+        gk=log_decay,
+        scale=scale,
+        initial_state=initial_state,
+        output_final_state=output_final_state,
+        cu_seqlens=cu_seqlens,
+    )
 
 
 @hgrn2.implementation("fla_step", origin="peer", passes={"decode"}, devices={"cuda"}, requires=FLA)
 def fla_step(
-    q: torch.Tensor, v: torch.Tensor, log_decay: torch.Tensor, *, state: torch.Tensor,
+    q: torch.Tensor,
+    v: torch.Tensor,
+    log_decay: torch.Tensor,
+    *,
+    state: torch.Tensor,
     scale: float | None = None,
-) -> torch.Tensor:  # fmt: skip
+) -> torch.Tensor:
     """One token by fused_recurrent_gla -> o [B,1,HS,V]; the new state is copied into `state`."""
     from fla.ops.gla import fused_recurrent_gla  # pyright: ignore[reportMissingImports]
 

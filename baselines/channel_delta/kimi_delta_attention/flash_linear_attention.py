@@ -41,11 +41,19 @@ def supports_chunk(problem: Problem, tunables: Mapping[str, Value]) -> str | Non
     "fla_chunk", origin="peer", devices={"cuda"}, dtypes=HALVES, requires=FLA, supports=supports_chunk
 )
 def fla_chunk(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, log_decay: torch.Tensor, beta: torch.Tensor, *,
-    l2norm: bool = False, scale: float | None = None, initial_state: torch.Tensor | None = None,
-    output_final_state: bool = False, cu_seqlens: torch.Tensor | None = None,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    log_decay: torch.Tensor,
+    beta: torch.Tensor,
+    *,
+    l2norm: bool = False,
+    scale: float | None = None,
+    initial_state: torch.Tensor | None = None,
+    output_final_state: bool = False,
+    cu_seqlens: torch.Tensor | None = None,
     cu_seqlens_cpu: torch.Tensor | None = None,
-) -> tuple[torch.Tensor, torch.Tensor | None]:  # fmt: skip
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Shapes as in the specification; in chunks of 64."""
     from fla.ops.kda import chunk_kda  # pyright: ignore[reportMissingImports]
 
@@ -69,10 +77,18 @@ def fla_chunk(
     "fla_fused_recurrent", origin="peer", devices={"cuda"}, requires=FLA, passes={"fwd"}, supports=supports
 )
 def fla_fused_recurrent(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, log_decay: torch.Tensor, beta: torch.Tensor, *,
-    l2norm: bool = False, scale: float | None = None, initial_state: torch.Tensor | None = None,
-    output_final_state: bool = False, cu_seqlens: torch.Tensor | None = None,
-) -> tuple[torch.Tensor, torch.Tensor | None]:  # fmt: skip
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    log_decay: torch.Tensor,
+    beta: torch.Tensor,
+    *,
+    l2norm: bool = False,
+    scale: float | None = None,
+    initial_state: torch.Tensor | None = None,
+    output_final_state: bool = False,
+    cu_seqlens: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Shapes as in the specification; one token at a time."""
     from fla.ops.kda import fused_recurrent_kda  # pyright: ignore[reportMissingImports]
 
@@ -95,12 +111,20 @@ def fla_fused_recurrent(
     "fla_step", origin="peer", passes={"decode"}, devices={"cuda"}, requires=FLA, supports=supports
 )
 def fla_step(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, log_decay: torch.Tensor, beta: torch.Tensor, *,
-    state: torch.Tensor, l2norm: bool = False, scale: float | None = None,
-) -> torch.Tensor:  # fmt: skip
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    log_decay: torch.Tensor,
+    beta: torch.Tensor,
+    *,
+    state: torch.Tensor,
+    l2norm: bool = False,
+    scale: float | None = None,
+) -> torch.Tensor:
     """One token -> o [B,1,HV,V] by fused_recurrent_kda; copying its new state into `state` belongs to the cost."""
-    o, final = fla_fused_recurrent(q, k, v, log_decay, beta, l2norm=l2norm, scale=scale, initial_state=state,
-                                   output_final_state=True)  # fmt: skip
+    o, final = fla_fused_recurrent(
+        q, k, v, log_decay, beta, l2norm=l2norm, scale=scale, initial_state=state, output_final_state=True
+    )
     assert final is not None
     state.copy_(final)
     return o

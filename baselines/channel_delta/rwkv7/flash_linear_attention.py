@@ -26,10 +26,19 @@ LOWER_BOUND = -1.0
     "fla_chunk", origin="peer", devices={"cuda"}, dtypes=HALVES, requires=FLA, supports=supports_chunk
 )
 def fla_chunk(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, log_decay: torch.Tensor, a: torch.Tensor, b: torch.Tensor, *,
-    scale: float | None = None, initial_state: torch.Tensor | None = None, output_final_state: bool = False,
-    cu_seqlens: torch.Tensor | None = None, cu_seqlens_cpu: torch.Tensor | None = None,
-) -> tuple[torch.Tensor, torch.Tensor | None]:  # fmt: skip
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    log_decay: torch.Tensor,
+    a: torch.Tensor,
+    b: torch.Tensor,
+    *,
+    scale: float | None = None,
+    initial_state: torch.Tensor | None = None,
+    output_final_state: bool = False,
+    cu_seqlens: torch.Tensor | None = None,
+    cu_seqlens_cpu: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Shapes as in the specification; in chunks of 64."""
     from fla.ops.rwkv7 import chunk_rwkv7  # pyright: ignore[reportMissingImports]
 
@@ -53,10 +62,18 @@ def fla_chunk(
 
 @rwkv7.implementation("fla_fused_recurrent", origin="peer", devices={"cuda"}, requires=FLA, passes={"fwd"})
 def fla_fused_recurrent(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, log_decay: torch.Tensor, a: torch.Tensor, b: torch.Tensor, *,
-    scale: float | None = None, initial_state: torch.Tensor | None = None, output_final_state: bool = False,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    log_decay: torch.Tensor,
+    a: torch.Tensor,
+    b: torch.Tensor,
+    *,
+    scale: float | None = None,
+    initial_state: torch.Tensor | None = None,
+    output_final_state: bool = False,
     cu_seqlens: torch.Tensor | None = None,
-) -> tuple[torch.Tensor, torch.Tensor | None]:  # fmt: skip
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Shapes as in the specification; one token at a time."""
     from fla.ops.rwkv7 import fused_recurrent_rwkv7  # pyright: ignore[reportMissingImports]
 
@@ -78,9 +95,16 @@ def fla_fused_recurrent(
 
 @rwkv7.implementation("fla_step", origin="peer", passes={"decode"}, devices={"cuda"}, requires=FLA)
 def fla_step(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, log_decay: torch.Tensor, a: torch.Tensor, b: torch.Tensor, *,
-    state: torch.Tensor, scale: float | None = None,
-) -> torch.Tensor:  # fmt: skip
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    log_decay: torch.Tensor,
+    a: torch.Tensor,
+    b: torch.Tensor,
+    *,
+    state: torch.Tensor,
+    scale: float | None = None,
+) -> torch.Tensor:
     """One token -> o [B,1,HV,V] by fused_recurrent_rwkv7; copying its new state into `state` belongs to the cost."""
     o, final = fla_fused_recurrent(q, k, v, log_decay, a, b, scale=scale, initial_state=state, output_final_state=True)
     assert final is not None

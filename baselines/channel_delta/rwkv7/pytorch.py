@@ -15,37 +15,98 @@ from kernels.common.packed import apart, host_copy, per_sequence
 
 
 @rwkv7.implementation("naive", origin="baseline", flops_exec=square_flops(dplr=True))
-def naive(q, k, v, log_decay, a, b, *, scale: float | None = None, initial_state=None,
-          output_final_state: bool = False, cu_seqlens=None, cu_seqlens_cpu=None):  # fmt: skip
+def naive(
+    q,
+    k,
+    v,
+    log_decay,
+    a,
+    b,
+    *,
+    scale: float | None = None,
+    initial_state=None,
+    output_final_state: bool = False,
+    cu_seqlens=None,
+    cu_seqlens_cpu=None,
+):
     """q, k [B,T,H,K], v [B,T,HV,V], log_decay, a, b [B,T,HV,K] -> (o [B,T,HV,V], S [N,HV,K,V]).
 
     The T x T scores of every head lie in memory; products are in float32.
     """
-    return _call(q, k, v, log_decay, a, b, scale, initial_state, output_final_state,
-                 host_copy(cu_seqlens, cu_seqlens_cpu, q), 1 << 30, widen(v[:0]).dtype)  # fmt: skip
+    return _call(
+        q,
+        k,
+        v,
+        log_decay,
+        a,
+        b,
+        scale,
+        initial_state,
+        output_final_state,
+        host_copy(cu_seqlens, cu_seqlens_cpu, q),
+        1 << 30,
+        widen(v[:0]).dtype,
+    )
 
 
 @rwkv7.implementation(
     "torch_chunk", origin="baseline", tunables={"chunk": (64, 32, 128)}, flops_exec=chunk_flops(dplr=True)
 )
-def torch_chunk(q, k, v, log_decay, a, b, *, chunk: int = 64, scale: float | None = None, initial_state=None,
-                output_final_state: bool = False, cu_seqlens=None, cu_seqlens_cpu=None):  # fmt: skip
+def torch_chunk(
+    q,
+    k,
+    v,
+    log_decay,
+    a,
+    b,
+    *,
+    chunk: int = 64,
+    scale: float | None = None,
+    initial_state=None,
+    output_final_state: bool = False,
+    cu_seqlens=None,
+    cu_seqlens_cpu=None,
+):
     """q, k [B,T,H,K], v [B,T,HV,V], log_decay, a, b [B,T,HV,K] -> (o [B,T,HV,V], S [N,HV,K,V]).
 
     Products of a chunk's tokens are made for all chunks at once, in the dtype of v; packed sequences run one after the
     other.
     """
-    return _call(q, k, v, log_decay, a, b, scale, initial_state, output_final_state,
-                 host_copy(cu_seqlens, cu_seqlens_cpu, q), chunk, v.dtype)  # fmt: skip
+    return _call(
+        q,
+        k,
+        v,
+        log_decay,
+        a,
+        b,
+        scale,
+        initial_state,
+        output_final_state,
+        host_copy(cu_seqlens, cu_seqlens_cpu, q),
+        chunk,
+        v.dtype,
+    )
 
 
 def _call(q, k, v, log_decay, a, b, scale, initial_state, output_final_state, bounds, chunk, dtype):
     options = {"scale": 1.0 if scale is None else scale, "chunk": chunk, "dtype": dtype}
     if not apart(q, bounds):
-        return _one(q, k, v, log_decay, a, b, initial_state=initial_state, output_final_state=output_final_state,
-                    **options)  # fmt: skip
-    return per_sequence(_one, q, k, v, log_decay, a, b, cu_seqlens=bounds, initial_state=initial_state,
-                        output_final_state=output_final_state, **options)  # fmt: skip
+        return _one(
+            q, k, v, log_decay, a, b, initial_state=initial_state, output_final_state=output_final_state, **options
+        )
+    return per_sequence(
+        _one,
+        q,
+        k,
+        v,
+        log_decay,
+        a,
+        b,
+        cu_seqlens=bounds,
+        initial_state=initial_state,
+        output_final_state=output_final_state,
+        **options,
+    )
 
 
 def _one(q, k, v, log_decay, a, b, **options):

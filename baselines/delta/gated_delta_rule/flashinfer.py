@@ -33,14 +33,27 @@ def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
 
 
 @gated_delta_rule.implementation(
-    "flashinfer", origin="peer", devices={"cuda"}, dtypes=("bfloat16", "float16"), passes={"fwd"}, requires=FLASHINFER,
+    "flashinfer",
+    origin="peer",
+    devices={"cuda"},
+    dtypes=("bfloat16", "float16"),
+    passes={"fwd"},
+    requires=FLASHINFER,
     supports=supports,
-)  # fmt: skip
+)
 def flashinfer(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, beta: torch.Tensor, log_decay: torch.Tensor, *,
-    l2norm: bool = False, scale: float | None = None, initial_state: torch.Tensor | None = None,
-    output_final_state: bool = False, cu_seqlens: torch.Tensor | None = None,
-) -> tuple[torch.Tensor, torch.Tensor | None]:  # fmt: skip
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    beta: torch.Tensor,
+    log_decay: torch.Tensor,
+    *,
+    l2norm: bool = False,
+    scale: float | None = None,
+    initial_state: torch.Tensor | None = None,
+    output_final_state: bool = False,
+    cu_seqlens: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     """q, k [B,T,H,128], v [B,T,HV,128], beta, log_decay [B,T,HV] -> (o [B,T,HV,128], state [N,HV,128,128] or None)."""
     from flashinfer.gdn_prefill import chunk_gated_delta_rule  # pyright: ignore[reportMissingImports]
 
@@ -51,9 +64,14 @@ def flashinfer(
     states = (len(bounds) - 1, v.shape[2], v.shape[3], k.shape[3])
     ends = q.new_empty(states, dtype=torch.float32) if output_final_state else None
     found = chunk_gated_delta_rule(
-        *rows, scale=scale, initial_state=start, output_final_state=output_final_state, cu_seqlens=bounds,
-        use_qk_l2norm_in_kernel=l2norm, output_state=ends,
-    )  # fmt: skip
+        *rows,
+        scale=scale,
+        initial_state=start,
+        output_final_state=output_final_state,
+        cu_seqlens=bounds,
+        use_qk_l2norm_in_kernel=l2norm,
+        output_state=ends,
+    )
     if ends is None:
         return found.unflatten(0, (B, T)).to(v.dtype), None
     final = ends.transpose(-1, -2)

@@ -32,18 +32,39 @@ def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
 
 
 @gated_delta_rule.implementation(
-    "flash_qla", origin="peer", devices={"cuda"}, dtypes=("bfloat16", "float16"), requires=FLASHQLA, supports=supports,
-)  # fmt: skip
+    "flash_qla",
+    origin="peer",
+    devices={"cuda"},
+    dtypes=("bfloat16", "float16"),
+    requires=FLASHQLA,
+    supports=supports,
+)
 def flash_qla(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, beta: torch.Tensor, log_decay: torch.Tensor, *,
-    l2norm: bool = False, scale: float | None = None, initial_state: torch.Tensor | None = None,
-    output_final_state: bool = False, cu_seqlens: torch.Tensor | None = None,
-) -> tuple[torch.Tensor, torch.Tensor | None]:  # fmt: skip
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    beta: torch.Tensor,
+    log_decay: torch.Tensor,
+    *,
+    l2norm: bool = False,
+    scale: float | None = None,
+    initial_state: torch.Tensor | None = None,
+    output_final_state: bool = False,
+    cu_seqlens: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     """q, k [B,T,H,128], v [B,T,HV,128], beta, log_decay [B,T,HV] -> (o [B,T,HV,128], state [N,HV,128,128] or None)."""
     from flash_qla import chunk_gated_delta_rule  # pyright: ignore[reportMissingImports]
 
     o, final = chunk_gated_delta_rule(
-        q, k, v, log_decay, beta, scale=scale, initial_state=initial_state, output_final_state=output_final_state,
-        use_qk_l2norm_in_kernel=l2norm, cu_seqlens=None if cu_seqlens is None else boundaries.int64(cu_seqlens),
-    )  # fmt: skip
+        q,
+        k,
+        v,
+        log_decay,
+        beta,
+        scale=scale,
+        initial_state=initial_state,
+        output_final_state=output_final_state,
+        use_qk_l2norm_in_kernel=l2norm,
+        cu_seqlens=None if cu_seqlens is None else boundaries.int64(cu_seqlens),
+    )
     return o.to(v.dtype), final if output_final_state else None

@@ -27,9 +27,14 @@ def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
 
 
 @taylor_attention.implementation(
-    "fla_parallel_based", origin="peer", devices={"cuda"}, dtypes=HALVES, requires=BASED, supports=supports,
+    "fla_parallel_based",
+    origin="peer",
+    devices={"cuda"},
+    dtypes=HALVES,
+    requires=BASED,
+    supports=supports,
     flops_exec=fused_exec,
-)  # fmt: skip
+)
 def fla_parallel_based(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, temperature: torch.Tensor
 ) -> tuple[torch.Tensor, None]:

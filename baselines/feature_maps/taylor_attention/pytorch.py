@@ -22,8 +22,7 @@ from suite import Problem
 from suite.problem import Value
 
 
-def normalised_rows(q: torch.Tensor, k: torch.Tensor,
-                    temperature: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+def normalised_rows(q: torch.Tensor, k: torch.Tensor, temperature: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """tau q / |q| and k / |k|, in float32 or wider: x is their product."""
     q, k = (F.normalize(widen(x), dim=-1) for x in (q, k))
     return q * temperature.to(q.dtype)[:, None], k
@@ -48,9 +47,15 @@ def square_flops(problem: Problem, tunables: Mapping[str, Value]) -> float:
 
 @taylor_attention.implementation("naive", origin="baseline", flops_exec=square_flops)
 def naive(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, temperature: torch.Tensor, causal: bool = True,
-    cu_seqlens: torch.Tensor | None = None, cu_seqlens_cpu: torch.Tensor | None = None,
-) -> tuple[torch.Tensor, None]:  # fmt: skip
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    *,
+    temperature: torch.Tensor,
+    causal: bool = True,
+    cu_seqlens: torch.Tensor | None = None,
+    cu_seqlens_cpu: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, None]:
     """The direct order: q [B,T,H,K], k [B,T,HK,K], v [B,T,HK,V], temperature [H] -> (o [B,T,H,V], None)."""
     bounds = host_copy(cu_seqlens, cu_seqlens_cpu, q)
     outputs = []
@@ -74,9 +79,16 @@ def features_flops(problem: Problem, tunables: Mapping[str, Value]) -> float:
     "torch_efficient", origin="baseline", tunables={"chunk": (256, 64, 128)}, flops_exec=features_flops
 )
 def torch_efficient(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, temperature: torch.Tensor, causal: bool = True,
-    chunk: int = 256, cu_seqlens: torch.Tensor | None = None, cu_seqlens_cpu: torch.Tensor | None = None,
-) -> tuple[torch.Tensor, None]:  # fmt: skip
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    *,
+    temperature: torch.Tensor,
+    causal: bool = True,
+    chunk: int = 256,
+    cu_seqlens: torch.Tensor | None = None,
+    cu_seqlens_cpu: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, None]:
     """The efficient order: q [B,T,H,K], k [B,T,HK,K], v [B,T,HK,V], temperature [H] -> (o [B,T,H,V], None).
 
     Causal, a chunk keeps a state of F V elements: chunks are longer than linear attention's.
@@ -85,8 +97,16 @@ def torch_efficient(
     # The features divide each row by K^(1/4).
     qn, kn = (x * K**0.25 for x in normalised_rows(q, k, temperature))
     o, _ = torch_chunk(
-        qn.to(q.dtype), kn.to(k.dtype), v, feature_map="taylor", normalised=True, causal=causal, scale=1.0,
-        chunk=chunk, cu_seqlens=cu_seqlens, cu_seqlens_cpu=cu_seqlens_cpu,
-    )  # fmt: skip
+        qn.to(q.dtype),
+        kn.to(k.dtype),
+        v,
+        feature_map="taylor",
+        normalised=True,
+        causal=causal,
+        scale=1.0,
+        chunk=chunk,
+        cu_seqlens=cu_seqlens,
+        cu_seqlens_cpu=cu_seqlens_cpu,
+    )
     bounds = host_copy(cu_seqlens, cu_seqlens_cpu, q)
     return (widen(o) * output_scale(widen(o), K, causal, bounds)).to(v.dtype), None

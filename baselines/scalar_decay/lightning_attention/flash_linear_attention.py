@@ -47,36 +47,72 @@ def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
     "fla_chunk", origin="peer", devices={"cuda"}, dtypes=HALVES, requires=FLA, supports=supports
 )
 def fla_chunk(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, log_decay: torch.Tensor, *, scale: float | None = None,
-    initial_state: torch.Tensor | None = None, output_final_state: bool = False,
-    cu_seqlens: torch.Tensor | None = None, cu_seqlens_cpu: torch.Tensor | None = None,
-) -> tuple[torch.Tensor, torch.Tensor | None]:  # fmt: skip
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    log_decay: torch.Tensor,
+    *,
+    scale: float | None = None,
+    initial_state: torch.Tensor | None = None,
+    output_final_state: bool = False,
+    cu_seqlens: torch.Tensor | None = None,
+    cu_seqlens_cpu: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     """q [B,T,H,K], k [B,T,HK,K], v [B,T,HV,V] -> (o [B,T,HS,V], S [N,HS,K,V] or None), in chunks of 64 tokens."""
     from fla.ops.simple_gla import chunk_simple_gla  # pyright: ignore[reportMissingImports]
 
-    return called(chunk_simple_gla, q, k, v, g_gamma=log_decay, scale=scale, initial_state=initial_state,
-                  output_final_state=output_final_state, cu_seqlens=cu_seqlens,
-                  cu_seqlens_cpu=cu_seqlens_cpu)  # fmt: skip
+    return called(
+        chunk_simple_gla,
+        q,
+        k,
+        v,
+        g_gamma=log_decay,
+        scale=scale,
+        initial_state=initial_state,
+        output_final_state=output_final_state,
+        cu_seqlens=cu_seqlens,
+        cu_seqlens_cpu=cu_seqlens_cpu,
+    )
 
 
 @lightning_attention.implementation("fla_fused_recurrent", origin="peer", devices={"cuda"}, requires=FLA)
 def fla_fused_recurrent(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, log_decay: torch.Tensor, *, scale: float | None = None,
-    initial_state: torch.Tensor | None = None, output_final_state: bool = False,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    log_decay: torch.Tensor,
+    *,
+    scale: float | None = None,
+    initial_state: torch.Tensor | None = None,
+    output_final_state: bool = False,
     cu_seqlens: torch.Tensor | None = None,
-) -> tuple[torch.Tensor, torch.Tensor | None]:  # fmt: skip
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     """q [B,T,H,K], k [B,T,HK,K], v [B,T,HV,V] -> (o [B,T,HS,V], S [N,HS,K,V] or None), one token at a time."""
     from fla.ops.simple_gla import fused_recurrent_simple_gla  # pyright: ignore[reportMissingImports]
 
-    return called(fused_recurrent_simple_gla, q, k, v, g_gamma=log_decay, scale=scale, initial_state=initial_state,
-                  output_final_state=output_final_state, cu_seqlens=cu_seqlens)  # fmt: skip
+    return called(
+        fused_recurrent_simple_gla,
+        q,
+        k,
+        v,
+        g_gamma=log_decay,
+        scale=scale,
+        initial_state=initial_state,
+        output_final_state=output_final_state,
+        cu_seqlens=cu_seqlens,
+    )
 
 
 @lightning_attention.implementation("fla_step", origin="peer", passes={"decode"}, devices={"cuda"}, requires=FLA)
 def fla_step(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, log_decay: torch.Tensor, *, state: torch.Tensor,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    log_decay: torch.Tensor,
+    *,
+    state: torch.Tensor,
     scale: float | None = None,
-) -> torch.Tensor:  # fmt: skip
+) -> torch.Tensor:
     """q [B,1,H,K], k [B,1,HK,K], v [B,1,HV,V] -> o [B,1,HS,V] by fused_recurrent_simple_gla; `state` is updated."""
     from fla.ops.simple_gla import fused_recurrent_simple_gla  # pyright: ignore[reportMissingImports]
 

@@ -28,9 +28,13 @@ def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
 
 # float32 is left out: its tl.dot multiplies float32 in TF32, which float32's error limit does not allow.
 @lightning_attention.implementation(
-    "lightning_attn", origin="peer", devices={"cuda"}, dtypes=("bfloat16", "float16"), requires=PACKAGE,
+    "lightning_attn",
+    origin="peer",
+    devices={"cuda"},
+    dtypes=("bfloat16", "float16"),
+    requires=PACKAGE,
     supports=supports,
-)  # fmt: skip
+)
 def lightning_attn(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, log_decay: torch.Tensor, *, scale: float | None = None
 ) -> tuple[torch.Tensor, None]:

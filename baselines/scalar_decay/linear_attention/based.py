@@ -57,13 +57,23 @@ def _taylor(entry: Callable[..., Any], q, k, v, feature_map: str, normalised: bo
 
 # float32 is left out: tl.dot multiplies float32 in TF32, which float32's error limit does not allow.
 @linear_attention.implementation(
-    "fla_parallel_based", origin="peer", devices={"cuda"}, dtypes=HALVES, requires=BASED,
-    supports=_limits("parallel_based", 128), flops_exec=parallel_flops,
-)  # fmt: skip
+    "fla_parallel_based",
+    origin="peer",
+    devices={"cuda"},
+    dtypes=HALVES,
+    requires=BASED,
+    supports=_limits("parallel_based", 128),
+    flops_exec=parallel_flops,
+)
 def fla_parallel_based(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, feature_map: str = "taylor", normalised: bool = False,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    *,
+    feature_map: str = "taylor",
+    normalised: bool = False,
     scale: float | None = None,
-) -> tuple[torch.Tensor, None]:  # fmt: skip
+) -> tuple[torch.Tensor, None]:
     """q [B,T,H,K], k [B,T,HK,K], v [B,T,HV,V] -> (o [B,T,HS,V], None): all pairs, weights on chip."""
     from fla.ops.based import parallel_based  # pyright: ignore[reportMissingImports]
 
@@ -71,13 +81,22 @@ def fla_parallel_based(
 
 
 @linear_attention.implementation(
-    "fla_fused_chunk_based", origin="peer", devices={"cuda"}, dtypes=HALVES, requires=BASED,
+    "fla_fused_chunk_based",
+    origin="peer",
+    devices={"cuda"},
+    dtypes=HALVES,
+    requires=BASED,
     supports=_limits("fused_chunk_based", 16),
-)  # fmt: skip
+)
 def fla_fused_chunk_based(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, feature_map: str = "taylor", normalised: bool = False,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    *,
+    feature_map: str = "taylor",
+    normalised: bool = False,
     scale: float | None = None,
-) -> tuple[torch.Tensor, None]:  # fmt: skip
+) -> tuple[torch.Tensor, None]:
     """q [B,T,H,K], k [B,T,HK,K], v [B,T,HV,V] -> (o [B,T,HS,V], None): chunks of 16 tokens, the state on chip."""
     from fla.ops.based import fused_chunk_based  # pyright: ignore[reportMissingImports]
 

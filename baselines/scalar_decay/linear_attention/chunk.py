@@ -45,21 +45,45 @@ def chunk_flops(problem: Problem, tunables: Mapping[str, Value]) -> float:
     "torch_chunk", origin="baseline", tunables={"chunk": (64, 32, 128, 256)}, flops_exec=chunk_flops
 )
 def torch_chunk(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, projection: torch.Tensor | None = None, chunk: int = 64,
-    feature_map: str = "identity", normalised: bool = False, causal: bool = True, scale: float | None = None,
-    initial_state: State | None = None, output_final_state: bool = False, cu_seqlens: torch.Tensor | None = None,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    *,
+    projection: torch.Tensor | None = None,
+    chunk: int = 64,
+    feature_map: str = "identity",
+    normalised: bool = False,
+    causal: bool = True,
+    scale: float | None = None,
+    initial_state: State | None = None,
+    output_final_state: bool = False,
+    cu_seqlens: torch.Tensor | None = None,
     cu_seqlens_cpu: torch.Tensor | None = None,
-) -> tuple[torch.Tensor, State | None]:  # fmt: skip
+) -> tuple[torch.Tensor, State | None]:
     """q [B,T,H,K], k [B,T,HK,K], v [B,T,HV,V] -> (o [B,T,HS,V], S [N,HS,F,V], with z [N,HS,F] where normalised).
 
     A sequence shorter than a chunk is one chunk of its length; packed sequences are run one after the other.
     """
-    options = {"projection": projection, "feature_map": feature_map, "normalised": normalised, "causal": causal,
-               "scale": scale}  # fmt: skip
+    options = {
+        "projection": projection,
+        "feature_map": feature_map,
+        "normalised": normalised,
+        "causal": causal,
+        "scale": scale,
+    }
     bounds = host_copy(cu_seqlens, cu_seqlens_cpu, q)
     if apart(q, bounds):
-        return per_sequence(torch_chunk, q, k, v, cu_seqlens=bounds, initial_state=initial_state,
-                            output_final_state=output_final_state, chunk=chunk, **options)  # fmt: skip
+        return per_sequence(
+            torch_chunk,
+            q,
+            k,
+            v,
+            cu_seqlens=bounds,
+            initial_state=initial_state,
+            output_final_state=output_final_state,
+            chunk=chunk,
+            **options,
+        )
     dtype = v.dtype
     if normalised and torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v)):
         q, k, v = widen(q), widen(k), widen(v)

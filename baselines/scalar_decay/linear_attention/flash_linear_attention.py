@@ -31,9 +31,18 @@ def supports_chunk(problem: Problem, tunables: Mapping[str, Value]) -> str | Non
     return None
 
 
-def _call(entry: Callable[..., Any], q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, state: State | None,
-          projection: torch.Tensor | None, feature_map: str, normalised: bool, scale: float | None,
-          **options: Any) -> tuple[torch.Tensor, State | None]:  # fmt: skip
+def _call(
+    entry: Callable[..., Any],
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    state: State | None,
+    projection: torch.Tensor | None,
+    feature_map: str,
+    normalised: bool,
+    scale: float | None,
+    **options: Any,
+) -> tuple[torch.Tensor, State | None]:
     qf, kf, vf = features(q, k, v, feature_map, projection)
     # Its default would be one over the root of the features.
     scale = q.shape[-1] ** -0.5 if scale is None else scale
@@ -51,46 +60,92 @@ def _call(entry: Callable[..., Any], q: torch.Tensor, k: torch.Tensor, v: torch.
     "fla_chunk", origin="peer", devices={"cuda"}, dtypes=HALVES, requires=FLA, supports=supports_chunk
 )
 def fla_chunk(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, projection: torch.Tensor | None = None,
-    feature_map: str = "identity", normalised: bool = False, scale: float | None = None,
-    initial_state: State | None = None, output_final_state: bool = False, cu_seqlens: torch.Tensor | None = None,
-) -> tuple[torch.Tensor, State | None]:  # fmt: skip
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    *,
+    projection: torch.Tensor | None = None,
+    feature_map: str = "identity",
+    normalised: bool = False,
+    scale: float | None = None,
+    initial_state: State | None = None,
+    output_final_state: bool = False,
+    cu_seqlens: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, State | None]:
     """q [B,T,H,K], k [B,T,HK,K], v [B,T,HV,V] -> (o [B,T,HS,V], final state or None), in chunks of 64 tokens.
 
     chunk_linear_attn has no parameter for boundaries on the CPU: a packed call waits for the device to read them.
     """
     from fla.ops.linear_attn import chunk_linear_attn  # pyright: ignore[reportMissingImports]
 
-    return _call(chunk_linear_attn, q, k, v, initial_state, projection, feature_map, normalised, scale,
-                 output_final_state=output_final_state, cu_seqlens=cu_seqlens)  # fmt: skip
+    return _call(
+        chunk_linear_attn,
+        q,
+        k,
+        v,
+        initial_state,
+        projection,
+        feature_map,
+        normalised,
+        scale,
+        output_final_state=output_final_state,
+        cu_seqlens=cu_seqlens,
+    )
 
 
 @linear_attention.implementation("fla_fused_recurrent", origin="peer", devices={"cuda"}, requires=FLA)
 def fla_fused_recurrent(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, projection: torch.Tensor | None = None,
-    feature_map: str = "identity", normalised: bool = False, scale: float | None = None,
-    initial_state: State | None = None, output_final_state: bool = False, cu_seqlens: torch.Tensor | None = None,
-) -> tuple[torch.Tensor, State | None]:  # fmt: skip
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    *,
+    projection: torch.Tensor | None = None,
+    feature_map: str = "identity",
+    normalised: bool = False,
+    scale: float | None = None,
+    initial_state: State | None = None,
+    output_final_state: bool = False,
+    cu_seqlens: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, State | None]:
     """q [B,T,H,K], k [B,T,HK,K], v [B,T,HV,V] -> (o [B,T,HS,V], final state or None), one token at a time."""
     from fla.ops.linear_attn import fused_recurrent_linear_attn  # pyright: ignore[reportMissingImports]
 
-    return _call(fused_recurrent_linear_attn, q, k, v, initial_state, projection, feature_map, normalised, scale,
-                 output_final_state=output_final_state, cu_seqlens=cu_seqlens)  # fmt: skip
+    return _call(
+        fused_recurrent_linear_attn,
+        q,
+        k,
+        v,
+        initial_state,
+        projection,
+        feature_map,
+        normalised,
+        scale,
+        output_final_state=output_final_state,
+        cu_seqlens=cu_seqlens,
+    )
 
 
 @linear_attention.implementation("fla_step", origin="peer", passes={"decode"}, devices={"cuda"}, requires=FLA)
 def fla_step(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, state: State, projection: torch.Tensor | None = None,
-    feature_map: str = "identity", normalised: bool = False, scale: float | None = None,
-) -> torch.Tensor:  # fmt: skip
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    *,
+    state: State,
+    projection: torch.Tensor | None = None,
+    feature_map: str = "identity",
+    normalised: bool = False,
+    scale: float | None = None,
+) -> torch.Tensor:
     """q [B,1,H,K], k [B,1,HK,K], v [B,1,HV,V] -> o [B,1,HS,V] by fused_recurrent_linear_attn.
 
     The library returns a new state; copying it into `state` belongs to the cost of a step that updates in place.
     """
     from fla.ops.linear_attn import fused_recurrent_linear_attn  # pyright: ignore[reportMissingImports]
 
-    o, final = _call(fused_recurrent_linear_attn, q, k, v, state, projection, feature_map, normalised, scale,
-                     output_final_state=True)  # fmt: skip
+    o, final = _call(
+        fused_recurrent_linear_attn, q, k, v, state, projection, feature_map, normalised, scale, output_final_state=True
+    )
     for mine, new in zip(unpack(state, normalised), unpack(final, normalised), strict=True):
         if mine is not None and new is not None:
             mine.copy_(new)

@@ -10,8 +10,9 @@ from kernels.scalar_decay.linear_attention.spec import map_named
 State = torch.Tensor | tuple[torch.Tensor, ...]
 
 
-def features(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, feature_map: str,
-             projection: torch.Tensor | None = None) -> tuple[torch.Tensor, ...]:  # fmt: skip
+def features(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, feature_map: str, projection: torch.Tensor | None = None
+) -> tuple[torch.Tensor, ...]:
     """phi(q), phi(k) and v with max(H, HV) heads each: [B,T,HS,F], [B,T,HS,F], [B,T,HS,V]."""
     phi, heads = map_named(feature_map), max(q.shape[2], v.shape[2])
     mapped = phi(q, projection, query=True), phi(k, projection), v

@@ -35,18 +35,40 @@ def square_flops(problem: Problem, tunables: Mapping[str, Value]) -> float:
 
 @linear_attention.implementation("naive", origin="baseline", flops_exec=square_flops)
 def naive(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, projection: torch.Tensor | None = None,
-    feature_map: str = "identity", normalised: bool = False, causal: bool = True, scale: float | None = None,
-    initial_state: State | None = None, output_final_state: bool = False, cu_seqlens: torch.Tensor | None = None,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    *,
+    projection: torch.Tensor | None = None,
+    feature_map: str = "identity",
+    normalised: bool = False,
+    causal: bool = True,
+    scale: float | None = None,
+    initial_state: State | None = None,
+    output_final_state: bool = False,
+    cu_seqlens: torch.Tensor | None = None,
     cu_seqlens_cpu: torch.Tensor | None = None,
-) -> tuple[torch.Tensor, State | None]:  # fmt: skip
+) -> tuple[torch.Tensor, State | None]:
     """q [B,T,H,K], k [B,T,HK,K], v [B,T,HV,V] -> (o [B,T,HS,V], S [N,HS,F,V], with z [N,HS,F] where normalised)."""
-    options = {"projection": projection, "feature_map": feature_map, "normalised": normalised, "causal": causal,
-               "scale": scale}  # fmt: skip
+    options = {
+        "projection": projection,
+        "feature_map": feature_map,
+        "normalised": normalised,
+        "causal": causal,
+        "scale": scale,
+    }
     bounds = host_copy(cu_seqlens, cu_seqlens_cpu, q)
     if apart(q, bounds):
-        return per_sequence(naive, q, k, v, cu_seqlens=bounds, initial_state=initial_state,
-                            output_final_state=output_final_state, **options)  # fmt: skip
+        return per_sequence(
+            naive,
+            q,
+            k,
+            v,
+            cu_seqlens=bounds,
+            initial_state=initial_state,
+            output_final_state=output_final_state,
+            **options,
+        )
     # [B, HS, T, D]
     qf, kf, vf = (x.transpose(1, 2) for x in features(widen(q), widen(k), widen(v), feature_map, projection))
     qf = qf * (q.shape[-1] ** -0.5 if scale is None else scale)
@@ -64,8 +86,14 @@ def naive(
     return o.transpose(1, 2).to(v.dtype), final
 
 
-def _final(kf: torch.Tensor, vf: torch.Tensor, S: torch.Tensor | None, z: torch.Tensor | None, normalised: bool,
-           initial_state: State | None) -> State:  # fmt: skip
+def _final(
+    kf: torch.Tensor,
+    vf: torch.Tensor,
+    S: torch.Tensor | None,
+    z: torch.Tensor | None,
+    normalised: bool,
+    initial_state: State | None,
+) -> State:
     new_S, new_z = kf.transpose(-1, -2) @ vf, kf.sum(-2)
     new_S = new_S if S is None else widen(S) + new_S
     new_z = new_z if z is None else widen(z) + new_z

@@ -14,9 +14,16 @@ from kernels.scalar_decay.linear_attention.spec import linear_attention, map_nam
 
 @linear_attention.implementation("torch_step", origin="baseline", passes={"decode"})
 def torch_step(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, state: State, projection: torch.Tensor | None = None,
-    feature_map: str = "identity", normalised: bool = False, scale: float | None = None,
-) -> torch.Tensor:  # fmt: skip
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    *,
+    state: State,
+    projection: torch.Tensor | None = None,
+    feature_map: str = "identity",
+    normalised: bool = False,
+    scale: float | None = None,
+) -> torch.Tensor:
     """q [B,1,H,K], k [B,1,HK,K], v [B,1,HV,V] -> o [B,1,HS,V]; in place: S [B,HS,F,V], z [B,HS,F] where normalised."""
     qf, kf, vf = (x.squeeze(1) for x in features(widen(q), widen(k), widen(v), feature_map, projection))
     qf = qf * (q.shape[-1] ** -0.5 if scale is None else scale)

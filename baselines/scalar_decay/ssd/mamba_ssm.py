@@ -32,15 +32,29 @@ def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
 
 
 @ssd.implementation(
-    "mamba_chunk_scan", origin="peer", devices={"cuda"}, dtypes=("bfloat16", "float16"), requires=MAMBA,
-    tunables={"chunk": (256, 128, 64)}, supports=supports,
-)  # fmt: skip
+    "mamba_chunk_scan",
+    origin="peer",
+    devices={"cuda"},
+    dtypes=("bfloat16", "float16"),
+    requires=MAMBA,
+    tunables={"chunk": (256, 128, 64)},
+    supports=supports,
+)
 def mamba_chunk_scan(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, dt: torch.Tensor, A: torch.Tensor,
-    D: torch.Tensor | None = None, z: torch.Tensor | None = None, *, skip: bool | None = None,
-    gated: bool | None = None, initial_state: torch.Tensor | None = None, output_final_state: bool = False,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    dt: torch.Tensor,
+    A: torch.Tensor,
+    D: torch.Tensor | None = None,
+    z: torch.Tensor | None = None,
+    *,
+    skip: bool | None = None,
+    gated: bool | None = None,
+    initial_state: torch.Tensor | None = None,
+    output_final_state: bool = False,
     chunk: int = 256,
-) -> tuple[torch.Tensor, torch.Tensor | None]:  # fmt: skip
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     """q, k [B,T,H,K], v [B,T,HV,V], dt [B,T,HV], A, D [HV], z [B,T,HV,V] -> (o [B,T,HV,V], S [B,HV,K,V] or None).
 
     Packed sequences are left out: the entry takes one initial state a row, not one a sequence.
@@ -63,10 +77,18 @@ def mamba_chunk_scan(
 
 @ssd.implementation("mamba_step", origin="peer", passes={"decode"}, devices={"cuda"}, requires=MAMBA)
 def mamba_step(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, dt: torch.Tensor, A: torch.Tensor,
-    D: torch.Tensor | None = None, z: torch.Tensor | None = None, *, state: torch.Tensor, skip: bool | None = None,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    dt: torch.Tensor,
+    A: torch.Tensor,
+    D: torch.Tensor | None = None,
+    z: torch.Tensor | None = None,
+    *,
+    state: torch.Tensor,
+    skip: bool | None = None,
     gated: bool | None = None,
-) -> torch.Tensor:  # fmt: skip
+) -> torch.Tensor:
     """q, k [B,1,H,K], v [B,1,HV,V], dt [B,1,HV], A, D [HV], z [B,1,HV,V] -> o [B,1,HV,V]; `state` is updated in place.
 
     selective_state_update has a dt, its bias and a D a channel and an A a state element: views that repeat one value,
@@ -81,8 +103,14 @@ def mamba_step(
     K, V, heads = q.shape[-1], v.shape[-1], dt.shape[2]
     zeros = A.new_zeros(heads)[:, None].expand(-1, V)
     o = selective_state_update(
-        state.transpose(-1, -2), expand_heads(v, heads)[:, 0], dt[:, 0, :, None].expand(-1, -1, V),
-        A[:, None, None].expand(-1, V, K), k[:, 0], q[:, 0], D=zeros if D is None else D[:, None].expand(-1, V),
-        z=None if z is None else z[:, 0], dt_bias=zeros,
-    )  # fmt: skip
+        state.transpose(-1, -2),
+        expand_heads(v, heads)[:, 0],
+        dt[:, 0, :, None].expand(-1, -1, V),
+        A[:, None, None].expand(-1, V, K),
+        k[:, 0],
+        q[:, 0],
+        D=zeros if D is None else D[:, None].expand(-1, V),
+        z=None if z is None else z[:, 0],
+        dt_bias=zeros,
+    )
     return o[:, None]

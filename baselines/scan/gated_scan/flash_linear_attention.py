@@ -19,8 +19,14 @@ from kernels.scan.gated_scan.spec import NONE, gated_scan, scaled
 FLA = requirement("fla.ops.hgrn")
 
 
-def _call(entry: Callable[..., Any], x: torch.Tensor, log_decay: torch.Tensor, state: torch.Tensor | None,
-          input_scaling: str, **options: Any) -> tuple[torch.Tensor, torch.Tensor | None]:  # fmt: skip
+def _call(
+    entry: Callable[..., Any],
+    x: torch.Tensor,
+    log_decay: torch.Tensor,
+    state: torch.Tensor | None,
+    input_scaling: str,
+    **options: Any,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     if input_scaling != NONE:
         x = scaled(widen(x), widen(log_decay), input_scaling).to(x.dtype)
     heads = x.shape[2:]
@@ -31,9 +37,13 @@ def _call(entry: Callable[..., Any], x: torch.Tensor, log_decay: torch.Tensor, s
 
 @gated_scan.implementation("fla_chunk", origin="peer", devices={"cuda"}, requires=FLA)
 def fla_chunk(
-    x: torch.Tensor, log_decay: torch.Tensor, *, input_scaling: str = NONE, initial_state: torch.Tensor | None = None,
+    x: torch.Tensor,
+    log_decay: torch.Tensor,
+    *,
+    input_scaling: str = NONE,
+    initial_state: torch.Tensor | None = None,
     output_final_state: bool = False,
-) -> tuple[torch.Tensor, torch.Tensor | None]:  # fmt: skip
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     """x, log_decay [B,T,HS,V] -> (o [B,T,HS,V], final state or None), in chunks of 128 tokens; nothing packed."""
     from fla.ops.hgrn import chunk_hgrn  # pyright: ignore[reportMissingImports]
 
@@ -42,14 +52,26 @@ def fla_chunk(
 
 @gated_scan.implementation("fla_fused_recurrent", origin="peer", devices={"cuda"}, requires=FLA)
 def fla_fused_recurrent(
-    x: torch.Tensor, log_decay: torch.Tensor, *, input_scaling: str = NONE, initial_state: torch.Tensor | None = None,
-    output_final_state: bool = False, cu_seqlens: torch.Tensor | None = None,
-) -> tuple[torch.Tensor, torch.Tensor | None]:  # fmt: skip
+    x: torch.Tensor,
+    log_decay: torch.Tensor,
+    *,
+    input_scaling: str = NONE,
+    initial_state: torch.Tensor | None = None,
+    output_final_state: bool = False,
+    cu_seqlens: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     """x, log_decay [B,T,HS,V] -> (o [B,T,HS,V], final state or None), one token at a time."""
     from fla.ops.hgrn import fused_recurrent_hgrn  # pyright: ignore[reportMissingImports]
 
-    return _call(fused_recurrent_hgrn, x, log_decay, initial_state, input_scaling,
-                 output_final_state=output_final_state, cu_seqlens=cu_seqlens)  # fmt: skip
+    return _call(
+        fused_recurrent_hgrn,
+        x,
+        log_decay,
+        initial_state,
+        input_scaling,
+        output_final_state=output_final_state,
+        cu_seqlens=cu_seqlens,
+    )
 
 
 @gated_scan.implementation("fla_step", origin="peer", passes={"decode"}, devices={"cuda"}, requires=FLA)

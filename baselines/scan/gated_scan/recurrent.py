@@ -23,15 +23,27 @@ Scan = tuple[torch.Tensor, Any]
 
 @gated_scan.implementation("naive", origin="baseline")
 def naive(
-    x: torch.Tensor, log_decay: torch.Tensor, *, input_scaling: str = NONE, initial_state: torch.Tensor | None = None,
-    output_final_state: bool = False, cu_seqlens: torch.Tensor | None = None,
+    x: torch.Tensor,
+    log_decay: torch.Tensor,
+    *,
+    input_scaling: str = NONE,
+    initial_state: torch.Tensor | None = None,
+    output_final_state: bool = False,
+    cu_seqlens: torch.Tensor | None = None,
     cu_seqlens_cpu: torch.Tensor | None = None,
-) -> Scan:  # fmt: skip
+) -> Scan:
     """x, log_decay [B,T,HS,V] -> (o [B,T,HS,V], h [N,HS,V]): a loop over tokens in float32."""
     bounds = host_copy(cu_seqlens, cu_seqlens_cpu, x)
     if apart(x, bounds):
-        return per_sequence(naive, x, log_decay, cu_seqlens=bounds, initial_state=initial_state,
-                            output_final_state=output_final_state, input_scaling=input_scaling)  # fmt: skip
+        return per_sequence(
+            naive,
+            x,
+            log_decay,
+            cu_seqlens=bounds,
+            initial_state=initial_state,
+            output_final_state=output_final_state,
+            input_scaling=input_scaling,
+        )
     g = widen(log_decay)
     decay, added = g.exp(), scaled(widen(x), g, input_scaling)
     h = torch.zeros_like(added[:, 0]) if initial_state is None else widen(initial_state)
@@ -52,15 +64,27 @@ def scan_flops(problem: Problem, tunables: Mapping[str, Value]) -> float:
 
 @gated_scan.implementation("torch_scan", origin="baseline", flops_exec=scan_flops)
 def torch_scan(
-    x: torch.Tensor, log_decay: torch.Tensor, *, input_scaling: str = NONE, initial_state: torch.Tensor | None = None,
-    output_final_state: bool = False, cu_seqlens: torch.Tensor | None = None,
+    x: torch.Tensor,
+    log_decay: torch.Tensor,
+    *,
+    input_scaling: str = NONE,
+    initial_state: torch.Tensor | None = None,
+    output_final_state: bool = False,
+    cu_seqlens: torch.Tensor | None = None,
     cu_seqlens_cpu: torch.Tensor | None = None,
-) -> Scan:  # fmt: skip
+) -> Scan:
     """x, log_decay [B,T,HS,V] -> (o [B,T,HS,V], h [N,HS,V]): all tokens at once by doubling, in float32."""
     bounds = host_copy(cu_seqlens, cu_seqlens_cpu, x)
     if apart(x, bounds):
-        return per_sequence(torch_scan, x, log_decay, cu_seqlens=bounds, initial_state=initial_state,
-                            output_final_state=output_final_state, input_scaling=input_scaling)  # fmt: skip
+        return per_sequence(
+            torch_scan,
+            x,
+            log_decay,
+            cu_seqlens=bounds,
+            initial_state=initial_state,
+            output_final_state=output_final_state,
+            input_scaling=input_scaling,
+        )
     g = widen(log_decay)
     decay, added = g.exp(), scaled(widen(x), g, input_scaling)
     if initial_state is not None:

@@ -21,8 +21,9 @@ from suite.problem import Value
 Scan = tuple[torch.Tensor, Any]
 
 
-def _constants(log_dt: torch.Tensor, A_real: torch.Tensor, A_imag: torch.Tensor,
-               C: torch.Tensor) -> tuple[torch.Tensor, ...]:  # fmt: skip
+def _constants(
+    log_dt: torch.Tensor, A_real: torch.Tensor, A_imag: torch.Tensor, C: torch.Tensor
+) -> tuple[torch.Tensor, ...]:
     """Real and imaginary parts of a and c, [HS, M, V] in float32."""
     size, phase, c_real, c_imag = discretised(log_dt, A_real, A_imag, C)
     made = (size.exp() * phase.cos(), size.exp() * phase.sin(), c_real, c_imag)
@@ -31,19 +32,28 @@ def _constants(log_dt: torch.Tensor, A_real: torch.Tensor, A_imag: torch.Tensor,
 
 @s4d.implementation("naive", origin="baseline")
 def naive(
-    u: torch.Tensor, log_dt: torch.Tensor, A_real: torch.Tensor, A_imag: torch.Tensor, C: torch.Tensor, D: torch.Tensor,
-    *, initial_state: torch.Tensor | None = None, output_final_state: bool = False,
-    cu_seqlens: torch.Tensor | None = None, cu_seqlens_cpu: torch.Tensor | None = None,
-) -> Scan:  # fmt: skip
+    u: torch.Tensor,
+    log_dt: torch.Tensor,
+    A_real: torch.Tensor,
+    A_imag: torch.Tensor,
+    C: torch.Tensor,
+    D: torch.Tensor,
+    *,
+    initial_state: torch.Tensor | None = None,
+    output_final_state: bool = False,
+    cu_seqlens: torch.Tensor | None = None,
+    cu_seqlens_cpu: torch.Tensor | None = None,
+) -> Scan:
     """Shapes as in the operator's spec -> (o [B,T,HS,V], state [sequences,HS,N,V]): a loop over tokens in float32."""
     bounds = host_copy(cu_seqlens, cu_seqlens_cpu, u)
     if apart(u, bounds):
 
-        def one(u, **options):  # fmt: skip
+        def one(u, **options):
             return naive(u, log_dt, A_real, A_imag, C, D, **options)
 
-        return per_sequence(one, u, cu_seqlens=bounds, initial_state=initial_state,
-                            output_final_state=output_final_state)  # fmt: skip
+        return per_sequence(
+            one, u, cu_seqlens=bounds, initial_state=initial_state, output_final_state=output_final_state
+        )
     a_real, a_imag, c_real, c_imag = _constants(log_dt, A_real, A_imag, C)
     wide = widen(u)
     zeros = wide.new_zeros(u.shape[0], *a_real.shape)
@@ -76,8 +86,13 @@ def fft_flops(problem: Problem, tunables: Mapping[str, Value]) -> float:
 
 @s4d.implementation("torch_fft", origin="baseline", flops_exec=fft_flops)
 def torch_fft(
-    u: torch.Tensor, log_dt: torch.Tensor, A_real: torch.Tensor, A_imag: torch.Tensor, C: torch.Tensor, D: torch.Tensor,
-) -> tuple[torch.Tensor, None]:  # fmt: skip
+    u: torch.Tensor,
+    log_dt: torch.Tensor,
+    A_real: torch.Tensor,
+    A_imag: torch.Tensor,
+    C: torch.Tensor,
+    D: torch.Tensor,
+) -> tuple[torch.Tensor, None]:
     """Shapes as in the operator's spec -> (o [B,T,HS,V], None): o = k * u + D u by FFT in float32.
 
     A convolution has no state: neither an initial nor a final one.
@@ -91,9 +106,15 @@ def torch_fft(
 
 @s4d.implementation("torch_step", origin="baseline", passes={"decode"})
 def torch_step(
-    u: torch.Tensor, log_dt: torch.Tensor, A_real: torch.Tensor, A_imag: torch.Tensor, C: torch.Tensor, D: torch.Tensor,
-    *, state: torch.Tensor,
-) -> torch.Tensor:  # fmt: skip
+    u: torch.Tensor,
+    log_dt: torch.Tensor,
+    A_real: torch.Tensor,
+    A_imag: torch.Tensor,
+    C: torch.Tensor,
+    D: torch.Tensor,
+    *,
+    state: torch.Tensor,
+) -> torch.Tensor:
     """u [B,1,HS,V] -> o [B,1,HS,V]; state [B,HS,N,V] is updated in place."""
     o, final = naive(u, log_dt, A_real, A_imag, C, D, initial_state=state, output_final_state=True)
     assert final is not None

@@ -24,10 +24,12 @@ MAX_MODES = 256
 def requirement(module: str) -> Requirement:
     """mamba-ssm 2 with one of its modules; importing any of them imports its CUDA extension."""
     return Requirement(
-        module, "mamba-ssm", ">=2.2,<3",
+        module,
+        "mamba-ssm",
+        ">=2.2,<3",
         "pip install --no-build-isolation 'mamba-ssm>=2.2,<3', which needs torch and builds with nvcc",
         extra="peers-mamba",
-    )  # fmt: skip
+    )
 
 
 MAMBA = requirement("mamba_ssm")
@@ -47,9 +49,15 @@ def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
     "mamba_ssm", origin="peer", devices={"cuda"}, requires=MAMBA, supports=supports, deterministic=False
 )
 def mamba_ssm_scan(
-    u: torch.Tensor, delta: torch.Tensor, A: torch.Tensor, B: torch.Tensor, C: torch.Tensor, D: torch.Tensor,
-    z: torch.Tensor, delta_bias: torch.Tensor,
-) -> tuple[torch.Tensor, None]:  # fmt: skip
+    u: torch.Tensor,
+    delta: torch.Tensor,
+    A: torch.Tensor,
+    B: torch.Tensor,
+    C: torch.Tensor,
+    D: torch.Tensor,
+    z: torch.Tensor,
+    delta_bias: torch.Tensor,
+) -> tuple[torch.Tensor, None]:
     """Shapes as in the operator's spec -> (o [B,T,HS,V], None)."""
     from mamba_ssm.ops.selective_scan_interface import selective_scan_fn  # pyright: ignore[reportMissingImports]
 
@@ -57,17 +65,31 @@ def mamba_ssm_scan(
     channels_first = [x.flatten(2).transpose(1, 2).contiguous() for x in (u, delta, z)]
     modes = [x.permute(0, 2, 3, 1).contiguous() for x in (B, C)]
     o = selective_scan_fn(
-        channels_first[0], channels_first[1], A.flatten(0, 1), *modes, D=D.flatten(), z=channels_first[2],
-        delta_bias=delta_bias.flatten(), delta_softplus=True,
-    )  # fmt: skip
+        channels_first[0],
+        channels_first[1],
+        A.flatten(0, 1),
+        *modes,
+        D=D.flatten(),
+        z=channels_first[2],
+        delta_bias=delta_bias.flatten(),
+        delta_softplus=True,
+    )
     return o.transpose(1, 2).unflatten(2, heads), None
 
 
 @selective_scan.implementation("mamba_ssm_step", origin="peer", devices={"cuda"}, passes={"decode"}, requires=MAMBA)
 def mamba_ssm_step(
-    u: torch.Tensor, delta: torch.Tensor, A: torch.Tensor, B: torch.Tensor, C: torch.Tensor, D: torch.Tensor,
-    z: torch.Tensor, delta_bias: torch.Tensor, *, state: torch.Tensor,
-) -> torch.Tensor:  # fmt: skip
+    u: torch.Tensor,
+    delta: torch.Tensor,
+    A: torch.Tensor,
+    B: torch.Tensor,
+    C: torch.Tensor,
+    D: torch.Tensor,
+    z: torch.Tensor,
+    delta_bias: torch.Tensor,
+    *,
+    state: torch.Tensor,
+) -> torch.Tensor:
     """One token of each input -> o [B,1,HS,V]; the kernel updates a view of `state` in place, channels before modes."""
     from mamba_ssm.ops.triton.selective_state_update import (  # pyright: ignore[reportMissingImports]
         selective_state_update,
@@ -75,6 +97,14 @@ def mamba_ssm_step(
 
     # Heads are the library's, so that the transposed state is a view: [B, HS, V, N].
     return selective_state_update(
-        state.transpose(2, 3), u[:, 0], delta[:, 0], A, B[:, 0], C[:, 0], D=D, z=z[:, 0], dt_bias=delta_bias,
+        state.transpose(2, 3),
+        u[:, 0],
+        delta[:, 0],
+        A,
+        B[:, 0],
+        C[:, 0],
+        D=D,
+        z=z[:, 0],
+        dt_bias=delta_bias,
         dt_softplus=True,
-    )[:, None]  # fmt: skip
+    )[:, None]

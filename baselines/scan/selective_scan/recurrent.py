@@ -24,8 +24,9 @@ Scan = tuple[torch.Tensor, Any]
 Prepared = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 
 
-def _prepared(u: torch.Tensor, delta: torch.Tensor, A: torch.Tensor, B: torch.Tensor, C: torch.Tensor,
-              delta_bias: torch.Tensor) -> Prepared:  # fmt: skip
+def _prepared(
+    u: torch.Tensor, delta: torch.Tensor, A: torch.Tensor, B: torch.Tensor, C: torch.Tensor, delta_bias: torch.Tensor
+) -> Prepared:
     """In float32: u [B,T,HS,V], dt [B,T,HS,V], A [HS,N,V], B and C of every head [B,T,HS,N]."""
     heads = u.shape[2]
     dt = F.softplus(widen(delta) + delta_bias)
@@ -40,15 +41,36 @@ def _terms(u: torch.Tensor, dt: torch.Tensor, rate: torch.Tensor, B: torch.Tenso
 
 @selective_scan.implementation("naive", origin="baseline")
 def naive(
-    u: torch.Tensor, delta: torch.Tensor, A: torch.Tensor, B: torch.Tensor, C: torch.Tensor, D: torch.Tensor,
-    z: torch.Tensor, delta_bias: torch.Tensor, *, initial_state: torch.Tensor | None = None,
-    output_final_state: bool = False, cu_seqlens: torch.Tensor | None = None,
+    u: torch.Tensor,
+    delta: torch.Tensor,
+    A: torch.Tensor,
+    B: torch.Tensor,
+    C: torch.Tensor,
+    D: torch.Tensor,
+    z: torch.Tensor,
+    delta_bias: torch.Tensor,
+    *,
+    initial_state: torch.Tensor | None = None,
+    output_final_state: bool = False,
+    cu_seqlens: torch.Tensor | None = None,
     cu_seqlens_cpu: torch.Tensor | None = None,
-) -> Scan:  # fmt: skip
+) -> Scan:
     """Shapes as in the operator's spec -> (o [B,T,HS,V], h [sequences,HS,N,V]): a loop over tokens in float32."""
-    return torch_scan(u, delta, A, B, C, D, z, delta_bias, initial_state=initial_state, chunk=1,
-                      output_final_state=output_final_state, cu_seqlens=cu_seqlens,
-                      cu_seqlens_cpu=cu_seqlens_cpu)  # fmt: skip
+    return torch_scan(
+        u,
+        delta,
+        A,
+        B,
+        C,
+        D,
+        z,
+        delta_bias,
+        initial_state=initial_state,
+        chunk=1,
+        output_final_state=output_final_state,
+        cu_seqlens=cu_seqlens,
+        cu_seqlens_cpu=cu_seqlens_cpu,
+    )
 
 
 def scan_flops(problem: Problem, tunables: Mapping[str, Value]) -> float:
@@ -64,11 +86,21 @@ def scan_flops(problem: Problem, tunables: Mapping[str, Value]) -> float:
     "torch_scan", origin="baseline", tunables={"chunk": (64, 32, 128, 256)}, flops_exec=scan_flops
 )
 def torch_scan(
-    u: torch.Tensor, delta: torch.Tensor, A: torch.Tensor, B: torch.Tensor, C: torch.Tensor, D: torch.Tensor,
-    z: torch.Tensor, delta_bias: torch.Tensor, *, initial_state: torch.Tensor | None = None,
-    output_final_state: bool = False, cu_seqlens: torch.Tensor | None = None,
-    cu_seqlens_cpu: torch.Tensor | None = None, chunk: int = 64,
-) -> Scan:  # fmt: skip
+    u: torch.Tensor,
+    delta: torch.Tensor,
+    A: torch.Tensor,
+    B: torch.Tensor,
+    C: torch.Tensor,
+    D: torch.Tensor,
+    z: torch.Tensor,
+    delta_bias: torch.Tensor,
+    *,
+    initial_state: torch.Tensor | None = None,
+    output_final_state: bool = False,
+    cu_seqlens: torch.Tensor | None = None,
+    cu_seqlens_cpu: torch.Tensor | None = None,
+    chunk: int = 64,
+) -> Scan:
     """Shapes as in the operator's spec -> (o [B,T,HS,V], h [sequences,HS,N,V]).
 
     A chunk's tokens at once by doubling, chunks one after the other: all tokens' states at once would be N times u.
@@ -76,11 +108,20 @@ def torch_scan(
     bounds = host_copy(cu_seqlens, cu_seqlens_cpu, u)
     if apart(u, bounds):
 
-        def one(u, delta, B, C, z, **options):  # fmt: skip
+        def one(u, delta, B, C, z, **options):
             return torch_scan(u, delta, A, B, C, D, z, delta_bias, chunk=chunk, **options)
 
-        return per_sequence(one, u, delta, B, C, z, cu_seqlens=bounds, initial_state=initial_state,
-                            output_final_state=output_final_state)  # fmt: skip
+        return per_sequence(
+            one,
+            u,
+            delta,
+            B,
+            C,
+            z,
+            cu_seqlens=bounds,
+            initial_state=initial_state,
+            output_final_state=output_final_state,
+        )
     wide, dt, rate, B, C = _prepared(u, delta, A, B, C, delta_bias)
     h = wide.new_zeros(wide.shape[0], *rate.shape) if initial_state is None else widen(initial_state)
     outputs = []
@@ -98,9 +139,17 @@ def torch_scan(
 
 @selective_scan.implementation("torch_step", origin="baseline", passes={"decode"})
 def torch_step(
-    u: torch.Tensor, delta: torch.Tensor, A: torch.Tensor, B: torch.Tensor, C: torch.Tensor, D: torch.Tensor,
-    z: torch.Tensor, delta_bias: torch.Tensor, *, state: torch.Tensor,
-) -> torch.Tensor:  # fmt: skip
+    u: torch.Tensor,
+    delta: torch.Tensor,
+    A: torch.Tensor,
+    B: torch.Tensor,
+    C: torch.Tensor,
+    D: torch.Tensor,
+    z: torch.Tensor,
+    delta_bias: torch.Tensor,
+    *,
+    state: torch.Tensor,
+) -> torch.Tensor:
     """One token of each input -> o [B,1,HS,V]; state [B,HS,N,V] is updated in place."""
     wide, dt, rate, B, C = _prepared(u, delta, A, B, C, delta_bias)
     decay, added = _terms(wide, dt, rate, B)

@@ -36,10 +36,26 @@ def owners_of(lengths, n, pair, length, B, T, programs, BN: tl.constexpr, PAIRS:
 
 @triton.jit(do_not_specialize=["B", "T", "programs"])
 def attention_decode_combine_kernel(
-    parts, sums, maxima, lengths, o, B, T, programs,
-    Q: tl.constexpr, H: tl.constexpr, HK: tl.constexpr, V: tl.constexpr, WIDTH: tl.constexpr, BN: tl.constexpr,
-    R: tl.constexpr, BLOCKS: tl.constexpr, BB: tl.constexpr, SPLITS: tl.constexpr, MANY: tl.constexpr,
-):  # fmt: skip
+    parts,
+    sums,
+    maxima,
+    lengths,
+    o,
+    B,
+    T,
+    programs,
+    Q: tl.constexpr,
+    H: tl.constexpr,
+    HK: tl.constexpr,
+    V: tl.constexpr,
+    WIDTH: tl.constexpr,
+    BN: tl.constexpr,
+    R: tl.constexpr,
+    BLOCKS: tl.constexpr,
+    BB: tl.constexpr,
+    SPLITS: tl.constexpr,
+    MANY: tl.constexpr,
+):
     """o of one query row from the parts of its pair, MANY at a time; SPLITS is 0 where they are a stream's.
 
     Grid:    sequences x HK x query rows of a kv head x slices of V, one axis, slices fastest.

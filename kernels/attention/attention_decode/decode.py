@@ -51,14 +51,17 @@ def _face(schedule: str) -> dict[str, Any]:
         return candidates(shape_of(problem), schedule)
 
     return {
-        "origin": "ours", "devices": {"cuda", "interpret"}, "passes": {"decode"}, "supports": supports,
-        "configuration": configuration, "search": search,
-    }  # fmt: skip
+        "origin": "ours",
+        "devices": {"cuda", "interpret"},
+        "passes": {"decode"},
+        "supports": supports,
+        "configuration": configuration,
+        "search": search,
+    }
 
 
 @attention_decode.implementation("triton_split", **_face(SPLIT))
-def step_split(q, *, state: State, block_table=None, lengths=None, page: int = 0,
-               scale: float | None = None):  # fmt: skip
+def step_split(q, *, state: State, block_table=None, lengths=None, page: int = 0, scale: float | None = None):
     """q [B,Q,H,K] over a KV cache -> o [B,Q,H,V]: each cache in equal parts, then their combination (FlashDecoding).
 
     state:       contiguous, (keys [B,T,HK,K], values [B,T,HV,V]) with row n of sequence n; paged, two pools
@@ -75,8 +78,7 @@ def step_split(q, *, state: State, block_table=None, lengths=None, page: int = 0
 
 
 @attention_decode.implementation("triton_stream", **_face(STREAM))
-def step_stream(q, *, state: State, block_table=None, lengths=None, page: int = 0,
-                scale: float | None = None):  # fmt: skip
+def step_stream(q, *, state: State, block_table=None, lengths=None, page: int = 0, scale: float | None = None):
     """The same as step_split with an equal share of all tiles for each program, however lengths differ.
 
     Source: Sanovar et al. 2024, LeanAttention, arXiv:2405.10480.
@@ -99,16 +101,22 @@ def _step(schedule: str, shape: Shape, q, state: State, table, lengths, scale: f
     factor = (s.K**-0.5 if scale is None else scale) * LOG2E
     common = {"Q": s.Q, "H": s.H, "HK": s.HK, "V": s.V, "BN": tile.width, "R": s.block, "BLOCKS": s.blocks}
     options = {
-        "K": s.K, "BK": power_of_2(s.K), "BV": power_of_2(s.V), "BM": power_of_2(s.block), "PAGE": s.page,
-        "PRECISION": "tf32x3" if s.dtype == "float32" else "tf32", "num_warps": tile.warps, "num_stages": tile.stages,
-    }  # fmt: skip
+        "K": s.K,
+        "BK": power_of_2(s.K),
+        "BV": power_of_2(s.V),
+        "BM": power_of_2(s.block),
+        "PAGE": s.page,
+        "PRECISION": "tf32x3" if s.dtype == "float32" else "tf32",
+        "num_warps": tile.warps,
+        "num_stages": tile.stages,
+    }
     columns = 0 if table is None else table.shape[1]
     given = (q, k, v, table if s.page else None, lengths, o, *parts)
     BB = power_of_2(s.B)
     if schedule == SPLIT:
         attention_decode_split_kernel[(s.pairs * number,)](
             *given, s.T, columns, factor, SPLITS=number, **common, **options
-        )  # fmt: skip
+        )
     else:
         attention_decode_stream_kernel[(number,)](*given, s.B, s.T, columns, factor, BB=BB, **common, **options)
     if not whole:
@@ -129,7 +137,7 @@ def combine(parts, sums, maxima, lengths, o, shape: Shape, programs: int, option
     width = min(WIDTH, power_of_2(shape.V))
     attention_decode_combine_kernel[(shape.B * shape.H * shape.Q * -(-shape.V // width),)](
         parts, sums, maxima, lengths, o, shape.B, shape.T, programs, WIDTH=width, MANY=MANY, num_warps=4, **options
-    )  # fmt: skip
+    )
 
 
 def check_tensors(q, state: State, table, lengths, page: int, scale: float | None) -> Shape:

@@ -27,8 +27,9 @@ def row_index(row, n, h, Q: tl.constexpr, H: tl.constexpr, GROUP: tl.constexpr):
 
 
 @triton.jit
-def load_queries(q, n, h, row, Q: tl.constexpr, H: tl.constexpr, GROUP: tl.constexpr, K: tl.constexpr,
-                 BK: tl.constexpr):  # fmt: skip
+def load_queries(
+    q, n, h, row, Q: tl.constexpr, H: tl.constexpr, GROUP: tl.constexpr, K: tl.constexpr, BK: tl.constexpr
+):
     """The rows of a pair as columns [BK, BM], zero beyond K and beyond the last row."""
     kk = tl.arange(0, BK)[:, None]
     at = q + row_index(row, n, h, Q, H, GROUP)[None, :] * K + kk
@@ -53,8 +54,9 @@ def first_row(table, n, at, length, BN: tl.constexpr, PAGE: tl.constexpr, T, PAG
 
 
 @triton.jit
-def load_rows(pool, first, h, known, HEADS: tl.constexpr, D: tl.constexpr, BD: tl.constexpr, BN: tl.constexpr,
-              SPANS: tl.constexpr):  # fmt: skip
+def load_rows(
+    pool, first, h, known, HEADS: tl.constexpr, D: tl.constexpr, BD: tl.constexpr, BN: tl.constexpr, SPANS: tl.constexpr
+):
     """A tile of one head [BN, BD]: zero in rows that are not `known` and beyond D. SPANS: `first` is a row each."""
     dd = tl.arange(0, BD)[None, :]
     rows = tl.arange(0, BN)[:, None]
@@ -70,10 +72,31 @@ def load_rows(pool, first, h, known, HEADS: tl.constexpr, D: tl.constexpr, BD: t
 
 @triton.jit
 def attend(
-    b_q, k, v, table, n, h, row, low, high, length, T, PAGES, factor,
-    Q: tl.constexpr, HK: tl.constexpr, GROUP: tl.constexpr, K: tl.constexpr, V: tl.constexpr, BK: tl.constexpr,
-    BV: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, PAGE: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
+    b_q,
+    k,
+    v,
+    table,
+    n,
+    h,
+    row,
+    low,
+    high,
+    length,
+    T,
+    PAGES,
+    factor,
+    Q: tl.constexpr,
+    HK: tl.constexpr,
+    GROUP: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    BM: tl.constexpr,
+    BN: tl.constexpr,
+    PAGE: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
     """Tiles low .. high of a sequence's cache: (o^T [BV, BM] before its division, l [BM], m [BM]), in powers of 2.
 
     m is the largest score times factor = s log2 e, l the sum of 2^(score - m); -inf and 0 for a row that sees nothing.
@@ -103,8 +126,9 @@ def attend(
 
 
 @triton.jit
-def store_output(o, b_o, total, n, h, row, Q: tl.constexpr, H: tl.constexpr, GROUP: tl.constexpr, V: tl.constexpr,
-                 BV: tl.constexpr):  # fmt: skip
+def store_output(
+    o, b_o, total, n, h, row, Q: tl.constexpr, H: tl.constexpr, GROUP: tl.constexpr, V: tl.constexpr, BV: tl.constexpr
+):
     """o = o^T / l for the rows of a pair, 0 where a row saw nothing."""
     vv = tl.arange(0, BV)[:, None]
     b_o = b_o / tl.where(total > 0.0, total, 1.0)[None, :]
@@ -113,8 +137,20 @@ def store_output(o, b_o, total, n, h, row, Q: tl.constexpr, H: tl.constexpr, GRO
 
 
 @triton.jit
-def store_part(parts, sums, maxima, b_o, total, largest, part, row, R: tl.constexpr, ROWS: tl.constexpr,
-               V: tl.constexpr, BV: tl.constexpr):  # fmt: skip
+def store_part(
+    parts,
+    sums,
+    maxima,
+    b_o,
+    total,
+    largest,
+    part,
+    row,
+    R: tl.constexpr,
+    ROWS: tl.constexpr,
+    V: tl.constexpr,
+    BV: tl.constexpr,
+):
     """A part of a pair as `attend` leaves it: o in parts [.., R, V], l in sums and m in maxima [.., R].
 
     m and l stay apart: m + log2 l would round l away where scores are large.

@@ -21,11 +21,33 @@ def span_of(length, s, BN: tl.constexpr, SPLITS: tl.constexpr):
 
 @triton.jit(do_not_specialize=["T", "PAGES", "factor"])
 def attention_decode_split_kernel(
-    q, k, v, table, lengths, o, parts, sums, maxima, T, PAGES, factor,
-    Q: tl.constexpr, H: tl.constexpr, HK: tl.constexpr, K: tl.constexpr, V: tl.constexpr, BK: tl.constexpr,
-    BV: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, R: tl.constexpr, BLOCKS: tl.constexpr,
-    SPLITS: tl.constexpr, PAGE: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
+    q,
+    k,
+    v,
+    table,
+    lengths,
+    o,
+    parts,
+    sums,
+    maxima,
+    T,
+    PAGES,
+    factor,
+    Q: tl.constexpr,
+    H: tl.constexpr,
+    HK: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    BM: tl.constexpr,
+    BN: tl.constexpr,
+    R: tl.constexpr,
+    BLOCKS: tl.constexpr,
+    SPLITS: tl.constexpr,
+    PAGE: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
     """o = softmax(s q k^T) v over one of SPLITS equal parts of a pair's cache; the whole of it where SPLITS is 1.
 
     Grid:    pairs (sequences x HK x BLOCKS of query rows) x SPLITS, one axis, parts of a pair side by side.
@@ -46,9 +68,31 @@ def attention_decode_split_kernel(
         return
     b_q = load_queries(q, n, h, row, Q, H, GROUP, K, BK)
     b_o, total, largest = attend(
-        b_q, k, v, table, n, h, row, low, high, length, T, PAGES, factor,
-        Q, HK, GROUP, K, V, BK, BV, BM, BN, PAGE, PRECISION,
-    )  # fmt: skip
+        b_q,
+        k,
+        v,
+        table,
+        n,
+        h,
+        row,
+        low,
+        high,
+        length,
+        T,
+        PAGES,
+        factor,
+        Q,
+        HK,
+        GROUP,
+        K,
+        V,
+        BK,
+        BV,
+        BM,
+        BN,
+        PAGE,
+        PRECISION,
+    )
     if SPLITS == 1:
         store_output(o, b_o, total, n, h, row, Q, H, GROUP, V, BV)
     else:

@@ -59,11 +59,34 @@ def owner_of(tile, tiles, programs):
 
 @triton.jit(do_not_specialize=["B", "T", "PAGES", "factor"])
 def attention_decode_stream_kernel(
-    q, k, v, table, lengths, o, parts, sums, maxima, B, T, PAGES, factor,
-    Q: tl.constexpr, H: tl.constexpr, HK: tl.constexpr, K: tl.constexpr, V: tl.constexpr, BK: tl.constexpr,
-    BV: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, R: tl.constexpr, BLOCKS: tl.constexpr, BB: tl.constexpr,
-    PAGE: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
+    q,
+    k,
+    v,
+    table,
+    lengths,
+    o,
+    parts,
+    sums,
+    maxima,
+    B,
+    T,
+    PAGES,
+    factor,
+    Q: tl.constexpr,
+    H: tl.constexpr,
+    HK: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    BM: tl.constexpr,
+    BN: tl.constexpr,
+    R: tl.constexpr,
+    BLOCKS: tl.constexpr,
+    BB: tl.constexpr,
+    PAGE: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
     """o = softmax(s q k^T) v over an equal share of all pairs' tiles, pair by pair.
 
     Grid:    programs, as many as are resident at once.
@@ -88,9 +111,31 @@ def attention_decode_stream_kernel(
         row = pair % BLOCKS * R + tl.arange(0, BM)
         b_q = load_queries(q, n, h, row, Q, H, GROUP, K, BK)
         b_o, total, largest = attend(
-            b_q, k, v, table, n, h, row, low, high, length, T, PAGES, factor,
-            Q, HK, GROUP, K, V, BK, BV, BM, BN, PAGE, PRECISION,
-        )  # fmt: skip
+            b_q,
+            k,
+            v,
+            table,
+            n,
+            h,
+            row,
+            low,
+            high,
+            length,
+            T,
+            PAGES,
+            factor,
+            Q,
+            HK,
+            GROUP,
+            K,
+            V,
+            BK,
+            BV,
+            BM,
+            BN,
+            PAGE,
+            PRECISION,
+        )
         if high - low == own:
             store_output(o, b_o, total, n, h, row, Q, H, GROUP, V, BV)
         else:

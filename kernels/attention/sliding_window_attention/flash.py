@@ -21,9 +21,19 @@ def shape_of(problem: Problem, tunables: Mapping[str, Value]) -> Shape:
 
 
 @sliding_window_attention.implementation("triton_flash", **of_flash(shape_of))
-def triton_flash_window(q, k, v, *, causal: bool = True, window: int = 1024, dilation: int = 1,
-                        scale: float | None = None, cu_seqlens=None, cu_seqlens_cpu=None,
-                        loads: str = AUTO):  # fmt: skip
+def triton_flash_window(
+    q,
+    k,
+    v,
+    *,
+    causal: bool = True,
+    window: int = 1024,
+    dilation: int = 1,
+    scale: float | None = None,
+    cu_seqlens=None,
+    cu_seqlens_cpu=None,
+    loads: str = AUTO,
+):
     """q [B,T,H,K], k [B,T,HK,K], v [B,T,HK,V] -> (o [B,T,H,V], None), as spec.py defines it.
 
     window of at least 1 counts the token itself. cu_seqlens_cpu is cu_seqlens on the CPU. loads: "pointers";
@@ -33,7 +43,15 @@ def triton_flash_window(q, k, v, *, causal: bool = True, window: int = 1024, dil
     if window < 1:
         raise UsageError(f"window = {window} sees nothing, not even the token itself; use at least 1")
     o = flash_attention(
-        q, k, v, causal=causal, window=window, dilation=dilation, scale=scale, cu_seqlens=cu_seqlens,
-        cu_seqlens_cpu=cu_seqlens_cpu, loads=loads,
-    )  # fmt: skip
+        q,
+        k,
+        v,
+        causal=causal,
+        window=window,
+        dilation=dilation,
+        scale=scale,
+        cu_seqlens=cu_seqlens,
+        cu_seqlens_cpu=cu_seqlens_cpu,
+        loads=loads,
+    )
     return o, None

@@ -18,13 +18,15 @@ def shape_of(problem: Problem, tunables: Mapping[str, Value]) -> Shape:
 
 
 @softmax_attention.implementation("triton_flash", **of_flash(shape_of))
-def triton_flash(q, k, v, *, causal: bool = True, scale: float | None = None, cu_seqlens=None, cu_seqlens_cpu=None,
-                 loads: str = AUTO):  # fmt: skip
+def triton_flash(
+    q, k, v, *, causal: bool = True, scale: float | None = None, cu_seqlens=None, cu_seqlens_cpu=None, loads: str = AUTO
+):
     """q [B,T,H,K], k [B,T,HK,K], v [B,T,HK,V] -> (o [B,T,H,V], None), as spec.py defines it.
 
     cu_seqlens_cpu is cu_seqlens on the CPU. loads: "pointers"; "descriptors"; or "auto", which takes descriptors where
     the GPU has TMA and the shape allows them. Differentiable in q, k and v. Raises UsageError on bad input.
     """
-    o = flash_attention(q, k, v, causal=causal, scale=scale, cu_seqlens=cu_seqlens, cu_seqlens_cpu=cu_seqlens_cpu,
-                        loads=loads)  # fmt: skip
+    o = flash_attention(
+        q, k, v, causal=causal, scale=scale, cu_seqlens=cu_seqlens, cu_seqlens_cpu=cu_seqlens_cpu, loads=loads
+    )
     return o, None

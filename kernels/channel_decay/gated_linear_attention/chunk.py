@@ -9,9 +9,19 @@ from kernels.common.arguments import check_given
 
 
 @gated_linear_attention.implementation("triton_chunk", **registration())
-def chunk_gated_linear_attention(q, k, v, log_decay, *, scale: float | None = None, initial_state=None,
-                                 output_final_state: bool = False, cu_seqlens=None, cu_seqlens_cpu=None,
-                                 chunk: int = 64):  # fmt: skip
+def chunk_gated_linear_attention(
+    q,
+    k,
+    v,
+    log_decay,
+    *,
+    scale: float | None = None,
+    initial_state=None,
+    output_final_state: bool = False,
+    cu_seqlens=None,
+    cu_seqlens_cpu=None,
+    chunk: int = 64,
+):
     """q [B,T,H,K], k [B,T,HK,K], v [B,T,HV,V], log_decay [B,T,HS,K] -> (o [B,T,HS,V], S [N,HS,K,V] or None).
 
     cu_seqlens_cpu is cu_seqlens on the CPU. chunk is a power of 2 of at least 16. Differentiable in every float input.
@@ -19,6 +29,14 @@ def chunk_gated_linear_attention(q, k, v, log_decay, *, scale: float | None = No
     """
     check_given(k=k)
     return chunk_channel_decay(
-        q, k, v, log_decay, scale=scale, initial_state=initial_state,
-        output_final_state=output_final_state, cu_seqlens=cu_seqlens, cu_seqlens_cpu=cu_seqlens_cpu, chunk=chunk,
-    )  # fmt: skip
+        q,
+        k,
+        v,
+        log_decay,
+        scale=scale,
+        initial_state=initial_state,
+        output_final_state=output_final_state,
+        cu_seqlens=cu_seqlens,
+        cu_seqlens_cpu=cu_seqlens_cpu,
+        chunk=chunk,
+    )

@@ -39,9 +39,15 @@ def make_inputs(problem: Problem, generator: torch.Generator) -> dict[str, Any]:
 def recurrence(q, k, v, log_decay, *, scale=None, initial_state=None, output_final_state=False, cu_seqlens=None):
     """One token at a time: q [B,T,H,K], k [B,T,HK,K], v [B,T,HV,V], log_decay [B,T,HS,K] -> o [B,T,HS,V], the state."""
     return channel.recurrence(
-        q, k, v, log_decay, scale=q.shape[-1] ** -0.5 if scale is None else scale, initial_state=initial_state,
-        output_final_state=output_final_state, cu_seqlens=cu_seqlens,
-    )  # fmt: skip
+        q,
+        k,
+        v,
+        log_decay,
+        scale=q.shape[-1] ** -0.5 if scale is None else scale,
+        initial_state=initial_state,
+        output_final_state=output_final_state,
+        cu_seqlens=cu_seqlens,
+    )
 
 
 def cost(problem: Problem, tunables: Mapping[str, Value]) -> Cost:

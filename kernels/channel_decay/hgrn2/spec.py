@@ -46,9 +46,15 @@ def keys(log_decay: torch.Tensor) -> torch.Tensor:
 def recurrence(q, v, log_decay, *, scale=None, initial_state=None, output_final_state=False, cu_seqlens=None):
     """One token at a time: q [B,T,H,K], v [B,T,HV,V], log_decay [B,T,HS,K] -> o [B,T,HS,V], and the state."""
     return channel.recurrence(
-        q, keys(log_decay), v, log_decay, scale=q.shape[-1] ** -0.5 if scale is None else scale,
-        initial_state=initial_state, output_final_state=output_final_state, cu_seqlens=cu_seqlens,
-    )  # fmt: skip
+        q,
+        keys(log_decay),
+        v,
+        log_decay,
+        scale=q.shape[-1] ** -0.5 if scale is None else scale,
+        initial_state=initial_state,
+        output_final_state=output_final_state,
+        cu_seqlens=cu_seqlens,
+    )
 
 
 def cost(problem: Problem, tunables: Mapping[str, Value]) -> Cost:

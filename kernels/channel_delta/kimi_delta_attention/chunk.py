@@ -14,9 +14,21 @@ from kernels.channel_delta.register import registration
     tunables={"chunk": (64, 32)},
     **registration(dplr=False),
 )
-def chunk_kimi_delta_attention(q, k, v, log_decay, beta, *, l2norm: bool = False, scale: float | None = None,
-                               initial_state=None, output_final_state: bool = False, cu_seqlens=None,
-                               cu_seqlens_cpu=None, chunk: int = 64):  # fmt: skip
+def chunk_kimi_delta_attention(
+    q,
+    k,
+    v,
+    log_decay,
+    beta,
+    *,
+    l2norm: bool = False,
+    scale: float | None = None,
+    initial_state=None,
+    output_final_state: bool = False,
+    cu_seqlens=None,
+    cu_seqlens_cpu=None,
+    chunk: int = 64,
+):
     """q, k [B,T,H,K], v [B,T,HV,V], log_decay [B,T,HV,K], beta [B,T,HV] -> (o [B,T,HV,V], final state or None).
 
     As spec.py defines them; the state is S [N,HV,K,V]. cu_seqlens_cpu is cu_seqlens on the CPU; chunk is a power of 2
@@ -24,7 +36,16 @@ def chunk_kimi_delta_attention(q, k, v, log_decay, beta, *, l2norm: bool = False
     UsageError on bad input.
     """
     return chunk_channel_delta(
-        q, k, v, log_decay, beta=beta, l2norm=l2norm, scale=scale,
-        initial_state=initial_state, output_final_state=output_final_state, cu_seqlens=cu_seqlens,
-        cu_seqlens_cpu=cu_seqlens_cpu, chunk=chunk,
-    )  # fmt: skip
+        q,
+        k,
+        v,
+        log_decay,
+        beta=beta,
+        l2norm=l2norm,
+        scale=scale,
+        initial_state=initial_state,
+        output_final_state=output_final_state,
+        cu_seqlens=cu_seqlens,
+        cu_seqlens_cpu=cu_seqlens_cpu,
+        chunk=chunk,
+    )

@@ -54,12 +54,24 @@ def make_inputs(problem: Problem, generator: torch.Generator) -> dict[str, Any]:
     return inputs
 
 
-def recurrence(q, k, v, log_decay, beta, *, l2norm=False, scale=None, initial_state=None,
-               output_final_state=False, cu_seqlens=None):  # fmt: skip
+def recurrence(
+    q, k, v, log_decay, beta, *, l2norm=False, scale=None, initial_state=None, output_final_state=False, cu_seqlens=None
+):
     """One token at a time: q, k [B,T,H,K], v [B,T,HV,V], log_decay [B,T,HS,K], beta [B,T,HS] -> o [B,T,HS,V], state."""
     if apart(q, cu_seqlens):
-        return per_sequence(recurrence, q, k, v, log_decay, beta, cu_seqlens=cu_seqlens, initial_state=initial_state,
-                            output_final_state=output_final_state, l2norm=l2norm, scale=scale)  # fmt: skip
+        return per_sequence(
+            recurrence,
+            q,
+            k,
+            v,
+            log_decay,
+            beta,
+            cu_seqlens=cu_seqlens,
+            initial_state=initial_state,
+            output_final_state=output_final_state,
+            l2norm=l2norm,
+            scale=scale,
+        )
     heads = v.shape[2]
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     if l2norm:

@@ -14,8 +14,21 @@ from kernels.channel_delta.rwkv7.spec import rwkv7
     tunables={"chunk": (64, 32)},
     **registration(dplr=True),
 )
-def chunk_rwkv7(q, k, v, log_decay, a, b, *, scale: float | None = None, initial_state=None,
-                output_final_state: bool = False, cu_seqlens=None, cu_seqlens_cpu=None, chunk: int = 64):  # fmt: skip
+def chunk_rwkv7(
+    q,
+    k,
+    v,
+    log_decay,
+    a,
+    b,
+    *,
+    scale: float | None = None,
+    initial_state=None,
+    output_final_state: bool = False,
+    cu_seqlens=None,
+    cu_seqlens_cpu=None,
+    chunk: int = 64,
+):
     """q, k [B,T,H,K], v [B,T,HV,V], log_decay, a, b [B,T,HV,K] -> (o [B,T,HV,V], final state or None).
 
     As spec.py defines them; the state is S [N,HV,K,V]. cu_seqlens_cpu is cu_seqlens on the CPU; chunk is a power of 2
@@ -23,6 +36,16 @@ def chunk_rwkv7(q, k, v, log_decay, a, b, *, scale: float | None = None, initial
     UsageError on bad input.
     """
     return chunk_channel_delta(
-        q, k, v, log_decay, a=a, b=b, scale=1.0 if scale is None else scale, initial_state=initial_state,
-        output_final_state=output_final_state, cu_seqlens=cu_seqlens, cu_seqlens_cpu=cu_seqlens_cpu, chunk=chunk,
-    )  # fmt: skip
+        q,
+        k,
+        v,
+        log_decay,
+        a=a,
+        b=b,
+        scale=1.0 if scale is None else scale,
+        initial_state=initial_state,
+        output_final_state=output_final_state,
+        cu_seqlens=cu_seqlens,
+        cu_seqlens_cpu=cu_seqlens_cpu,
+        chunk=chunk,
+    )

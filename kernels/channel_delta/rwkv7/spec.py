@@ -49,12 +49,22 @@ def make_inputs(problem: Problem, generator: torch.Generator) -> dict[str, Any]:
     return inputs
 
 
-def recurrence(q, k, v, log_decay, a, b, *, scale=None, initial_state=None, output_final_state=False,
-               cu_seqlens=None):  # fmt: skip
+def recurrence(q, k, v, log_decay, a, b, *, scale=None, initial_state=None, output_final_state=False, cu_seqlens=None):
     """One token at a time: q, k [B,T,H,K], v [B,T,HV,V], log_decay, a, b [B,T,HS,K] -> o [B,T,HS,V], state."""
     if apart(q, cu_seqlens):
-        return per_sequence(recurrence, q, k, v, log_decay, a, b, cu_seqlens=cu_seqlens, initial_state=initial_state,
-                            output_final_state=output_final_state, scale=scale)  # fmt: skip
+        return per_sequence(
+            recurrence,
+            q,
+            k,
+            v,
+            log_decay,
+            a,
+            b,
+            cu_seqlens=cu_seqlens,
+            initial_state=initial_state,
+            output_final_state=output_final_state,
+            scale=scale,
+        )
     heads = v.shape[2]
     q, k = expand_heads(q * (1.0 if scale is None else scale), heads), expand_heads(k, heads)
     S = q.new_zeros(q.shape[0], heads, q.shape[-1], v.shape[-1]) if initial_state is None else initial_state

@@ -9,8 +9,9 @@ from kernels.delta.register import STEP
 
 
 @gated_delta_product.implementation("triton_step", **STEP)
-def step_gated_delta_product(q, k, v, beta, log_decay, *, state, steps: int = 2, l2norm: bool = False,
-                             scale: float | None = None):  # fmt: skip
+def step_gated_delta_product(
+    q, k, v, beta, log_decay, *, state, steps: int = 2, l2norm: bool = False, scale: float | None = None
+):
     """q [B,1,H,K], k [B,1,n,H,K], v [B,1,n,HV,V], beta [B,1,n,HV], log_decay [B,1,HV] -> o [B,1,HV,V], in one launch.
 
     state [B,HV,K,V], contiguous, is updated in place. Raises UsageError on bad input.

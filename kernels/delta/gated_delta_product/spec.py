@@ -26,11 +26,33 @@ def make_inputs(problem: Problem, generator: torch.Generator) -> dict[str, Any]:
     return draw(problem, generator, gated=True, steps=int(problem.axis("steps")))
 
 
-def recurrence(q, k, v, beta, log_decay, *, steps=2, l2norm=False, scale=None,
-               initial_state=None, output_final_state=False, cu_seqlens=None):  # fmt: skip
+def recurrence(
+    q,
+    k,
+    v,
+    beta,
+    log_decay,
+    *,
+    steps=2,
+    l2norm=False,
+    scale=None,
+    initial_state=None,
+    output_final_state=False,
+    cu_seqlens=None,
+):
     """q [B,T,H,K], k [B,T,n,H,K], v [B,T,n,HV,V], beta [B,T,n,HV], log_decay [B,T,HV] -> o, state."""
-    return shared_recurrence(q, k, v, beta, log_decay, l2norm=l2norm, scale=scale, initial_state=initial_state,
-                             output_final_state=output_final_state, cu_seqlens=cu_seqlens)  # fmt: skip
+    return shared_recurrence(
+        q,
+        k,
+        v,
+        beta,
+        log_decay,
+        l2norm=l2norm,
+        scale=scale,
+        initial_state=initial_state,
+        output_final_state=output_final_state,
+        cu_seqlens=cu_seqlens,
+    )
 
 
 def cost(problem: Problem, tunables: Mapping[str, Value]) -> Cost:

@@ -9,9 +9,21 @@ from kernels.delta.register import registration
 
 
 @gated_delta_rule.implementation("triton_chunk", **registration(gated=True))
-def chunk_gated_delta_rule(q, k, v, beta, log_decay, *, l2norm: bool = False,
-                           scale: float | None = None, initial_state=None, output_final_state: bool = False,
-                           cu_seqlens=None, cu_seqlens_cpu=None, chunk: int = 64):  # fmt: skip
+def chunk_gated_delta_rule(
+    q,
+    k,
+    v,
+    beta,
+    log_decay,
+    *,
+    l2norm: bool = False,
+    scale: float | None = None,
+    initial_state=None,
+    output_final_state: bool = False,
+    cu_seqlens=None,
+    cu_seqlens_cpu=None,
+    chunk: int = 64,
+):
     """q, k [B,T,H,K], v [B,T,HV,V], beta, log_decay [B,T,HV] -> (o [B,T,HV,V], final state or None), as spec.py says.
 
     The state is S [N,HV,K,V]; cu_seqlens_cpu is cu_seqlens on the CPU. chunk is a power of 2 of at least 16.
@@ -19,6 +31,17 @@ def chunk_gated_delta_rule(q, k, v, beta, log_decay, *, l2norm: bool = False,
     """
     check_given(log_decay=log_decay)
     return chunk_delta(
-        q, k, v, beta, log_decay, steps=1, l2norm=l2norm, scale=scale, initial_state=initial_state,
-        output_final_state=output_final_state, cu_seqlens=cu_seqlens, cu_seqlens_cpu=cu_seqlens_cpu, chunk=chunk,
-    )  # fmt: skip
+        q,
+        k,
+        v,
+        beta,
+        log_decay,
+        steps=1,
+        l2norm=l2norm,
+        scale=scale,
+        initial_state=initial_state,
+        output_final_state=output_final_state,
+        cu_seqlens=cu_seqlens,
+        cu_seqlens_cpu=cu_seqlens_cpu,
+        chunk=chunk,
+    )

@@ -9,8 +9,7 @@ from kernels.delta.register import STEP
 
 
 @gated_delta_rule.implementation("triton_step", **STEP)
-def step_gated_delta_rule(q, k, v, beta, log_decay, *, state, l2norm: bool = False,
-                          scale: float | None = None):  # fmt: skip
+def step_gated_delta_rule(q, k, v, beta, log_decay, *, state, l2norm: bool = False, scale: float | None = None):
     """q, k [B,1,H,K], v [B,1,HV,V], beta, log_decay [B,1,HV] -> o [B,1,HV,V], in one launch.
 
     state [B,HV,K,V], contiguous, is updated in place. Raises UsageError on bad input.

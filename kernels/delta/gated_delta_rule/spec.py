@@ -26,11 +26,22 @@ def make_inputs(problem: Problem, generator: torch.Generator) -> dict[str, Any]:
     return draw(problem, generator, gated=True)
 
 
-def recurrence(q, k, v, beta, log_decay, *, l2norm=False, scale=None, initial_state=None,
-               output_final_state=False, cu_seqlens=None):  # fmt: skip
+def recurrence(
+    q, k, v, beta, log_decay, *, l2norm=False, scale=None, initial_state=None, output_final_state=False, cu_seqlens=None
+):
     """One token at a time: q, k [B,T,H,K], v [B,T,HV,V], beta and log_decay [B,T,HV] -> o [B,T,HV,V], and the state."""
-    return shared_recurrence(q, k, v, beta, log_decay, l2norm=l2norm, scale=scale, initial_state=initial_state,
-                             output_final_state=output_final_state, cu_seqlens=cu_seqlens)  # fmt: skip
+    return shared_recurrence(
+        q,
+        k,
+        v,
+        beta,
+        log_decay,
+        l2norm=l2norm,
+        scale=scale,
+        initial_state=initial_state,
+        output_final_state=output_final_state,
+        cu_seqlens=cu_seqlens,
+    )
 
 
 def cost(problem: Problem, tunables: Mapping[str, Value]) -> Cost:

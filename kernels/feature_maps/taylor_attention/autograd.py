@@ -55,11 +55,20 @@ class Call:
         t = tile(kernel, self.K, self.V, self.dtype, self.causal)
         rows = {"BT": t.walked, "BS": t.held} if kernel == "dk_dv" else {"BT": t.held, "BS": t.walked}
         return {
-            "T": self.T, "blocks": self.blocks(kernel), "H": self.H, "HK": self.HK, "K": self.K, "V": self.V, **rows,
-            "BK": power_of_2(self.K), "BV": power_of_2(self.V), "CAUSAL": self.causal,
-            "PRECISION": "tf32x3" if self.dtype == "float32" else "tf32", "num_warps": t.warps,
+            "T": self.T,
+            "blocks": self.blocks(kernel),
+            "H": self.H,
+            "HK": self.HK,
+            "K": self.K,
+            "V": self.V,
+            **rows,
+            "BK": power_of_2(self.K),
+            "BV": power_of_2(self.V),
+            "CAUSAL": self.causal,
+            "PRECISION": "tf32x3" if self.dtype == "float32" else "tf32",
+            "num_warps": t.warps,
             "num_stages": t.stages,
-        }  # fmt: skip
+        }
 
     @property
     def features(self) -> tuple[int]:
@@ -165,9 +174,20 @@ class _Efficient(torch.autograd.Function):
         parts = q.new_zeros(call.sequences * call.blocks("efficient_dq"), call.H, dtype=torch.float32)
         heads = {"H": call.H, "HK": call.HK}
         taylor_bwd_efficient_dq_kernel[call.grid("efficient_dq")](
-            q, temperature, S, z, o, do, den, delta, dq, parts, call.cu_seqlens, **heads,
+            q,
+            temperature,
+            S,
+            z,
+            o,
+            do,
+            den,
+            delta,
+            dq,
+            parts,
+            call.cu_seqlens,
+            **heads,
             **call.rowwise("efficient_dq"),
-        )  # fmt: skip
+        )
         G, g = _states(call, q)
         taylor_bwd_efficient_state_kernel[call.features](
             q, temperature, do, den, delta, G, g, call.cu_seqlens, **heads, **call.blockwise("efficient_dq")

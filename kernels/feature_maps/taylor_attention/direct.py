@@ -20,10 +20,26 @@ from kernels.feature_maps.taylor_attention.device import (
 
 @triton.jit(do_not_specialize=["T"])
 def taylor_fwd_direct_kernel(
-    q, k, v, temperature, o, den, cu_seqlens, T, blocks, H: tl.constexpr, HK: tl.constexpr, K: tl.constexpr,
-    V: tl.constexpr, BT: tl.constexpr, BS: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, CAUSAL: tl.constexpr,
+    q,
+    k,
+    v,
+    temperature,
+    o,
+    den,
+    cu_seqlens,
+    T,
+    blocks,
+    H: tl.constexpr,
+    HK: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BS: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    CAUSAL: tl.constexpr,
     PRECISION: tl.constexpr,
-):  # fmt: skip
+):
     """o = sqrt(n/K) (a v) / den, den = sum a, a = 1 + x + x^2/2, x = tau q k^T / (|q| |k|).
 
     Grid:    sequences x H x blocks of BT queries, one axis, blocks fastest, so that a head's keys come from L2.

@@ -29,10 +29,30 @@ from kernels.feature_maps.taylor_attention.device import (
 
 @triton.jit(do_not_specialize=["T"])
 def taylor_bwd_dq_kernel(
-    q, k, v, temperature, o, do, den, delta, dq, d_temperature, cu_seqlens, T, blocks, H: tl.constexpr,
-    HK: tl.constexpr, K: tl.constexpr, V: tl.constexpr, BT: tl.constexpr, BS: tl.constexpr, BK: tl.constexpr,
-    BV: tl.constexpr, CAUSAL: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
+    q,
+    k,
+    v,
+    temperature,
+    o,
+    do,
+    den,
+    delta,
+    dq,
+    d_temperature,
+    cu_seqlens,
+    T,
+    blocks,
+    H: tl.constexpr,
+    HK: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BS: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    CAUSAL: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
     """dq, delta, and a block's part of the temperature's gradient.
 
     Grid:    sequences x H x blocks of BT queries, one axis, blocks fastest.
@@ -74,10 +94,29 @@ def taylor_bwd_dq_kernel(
 
 @triton.jit(do_not_specialize=["T"])
 def taylor_bwd_dk_dv_kernel(
-    q, k, v, temperature, do, den, delta, dk, dv, cu_seqlens, T, blocks, H: tl.constexpr, HK: tl.constexpr,
-    K: tl.constexpr, V: tl.constexpr, BT: tl.constexpr, BS: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr,
-    CAUSAL: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
+    q,
+    k,
+    v,
+    temperature,
+    do,
+    den,
+    delta,
+    dk,
+    dv,
+    cu_seqlens,
+    T,
+    blocks,
+    H: tl.constexpr,
+    HK: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BS: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    CAUSAL: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
     """dk and dv of a block of keys, for each head of q.
 
     Grid:    sequences x H x blocks of BS keys, one axis, blocks fastest.

@@ -42,8 +42,9 @@ def load_block(S, at, length, dtype, K: tl.constexpr, V: tl.constexpr, BK: tl.co
 
 
 @triton.jit
-def store_block(S, z, b_S, b_z, b_sum, head, block, K: tl.constexpr, V: tl.constexpr, BK: tl.constexpr,
-                BV: tl.constexpr):  # fmt: skip
+def store_block(
+    S, z, b_S, b_z, b_sum, head, block, K: tl.constexpr, V: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr
+):
     """Block `block` of a head's state; block 0 stores the sum of values [BV] too, as the row after the last block.
 
     head: which head of all sequences
@@ -59,9 +60,21 @@ def store_block(S, z, b_S, b_z, b_sum, head, block, K: tl.constexpr, V: tl.const
 
 @triton.jit(do_not_specialize=["T"])
 def taylor_fwd_state_kernel(
-    k, v, S, z, cu_seqlens, T, blocks, H: tl.constexpr, K: tl.constexpr, V: tl.constexpr, BT: tl.constexpr,
-    BK: tl.constexpr, BV: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
+    k,
+    v,
+    S,
+    z,
+    cu_seqlens,
+    T,
+    blocks,
+    H: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
     """S_i = sum_j k_ji k_j v_j^T and z_i = sum_j k_ji k_j for i < K; S_K = sum_j k_j v_j^T, z_K = sum_j k_j; of unit k.
 
     Grid:    sequences x H x (K + 1) blocks of features, one axis, blocks fastest, so that k and v come from L2.
@@ -88,9 +101,24 @@ def taylor_fwd_state_kernel(
 
 @triton.jit(do_not_specialize=["T"])
 def taylor_fwd_product_kernel(
-    q, temperature, S, z, o, den, cu_seqlens, T, blocks, H: tl.constexpr, HK: tl.constexpr, K: tl.constexpr,
-    V: tl.constexpr, BT: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
+    q,
+    temperature,
+    S,
+    z,
+    o,
+    den,
+    cu_seqlens,
+    T,
+    blocks,
+    H: tl.constexpr,
+    HK: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
     """o = sqrt(n/K) (sum_i q_i q^T S_i / 2 + q^T S_K + sum v) / (sum_i q_i q . z_i / 2 + q . z_K + n), of q tau / |q|.
 
     Grid:    sequences x H x blocks of BT queries, one axis, blocks fastest, so that a head's state comes from L2.

@@ -45,10 +45,28 @@ def times_normalisers(b_x, z, index, length, K: tl.constexpr, BK: tl.constexpr, 
 
 @triton.jit(do_not_specialize=["T"])
 def taylor_bwd_efficient_dq_kernel(
-    q, temperature, S, z, o, do, den, delta, dq, d_temperature, cu_seqlens, T, blocks, H: tl.constexpr,
-    HK: tl.constexpr, K: tl.constexpr, V: tl.constexpr, BT: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr,
+    q,
+    temperature,
+    S,
+    z,
+    o,
+    do,
+    den,
+    delta,
+    dq,
+    d_temperature,
+    cu_seqlens,
+    T,
+    blocks,
+    H: tl.constexpr,
+    HK: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
     PRECISION: tl.constexpr,
-):  # fmt: skip
+):
     """dq, delta = do . o, and a block's part of the temperature's gradient.
 
     Grid:    sequences x H x blocks of BT queries, one axis, blocks fastest, so that a head's state comes from L2.
@@ -83,9 +101,25 @@ def taylor_bwd_efficient_dq_kernel(
 
 @triton.jit(do_not_specialize=["T"])
 def taylor_bwd_efficient_state_kernel(
-    q, temperature, do, den, delta, G, g, cu_seqlens, T, blocks, H: tl.constexpr, HK: tl.constexpr, K: tl.constexpr,
-    V: tl.constexpr, BT: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
+    q,
+    temperature,
+    do,
+    den,
+    delta,
+    G,
+    g,
+    cu_seqlens,
+    T,
+    blocks,
+    H: tl.constexpr,
+    HK: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
     """n G_i and n h_i of all queries of the heads that share keys; see above.
 
     Grid:    sequences x HK x (K + 1) blocks of features, one axis, blocks fastest, so that q and do come from L2.
@@ -120,9 +154,23 @@ def taylor_bwd_efficient_state_kernel(
 
 @triton.jit(do_not_specialize=["T"])
 def taylor_bwd_efficient_dk_dv_kernel(
-    k, v, G, g, dk, dv, cu_seqlens, T, blocks, H: tl.constexpr, K: tl.constexpr, V: tl.constexpr, BT: tl.constexpr,
-    BK: tl.constexpr, BV: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
+    k,
+    v,
+    G,
+    g,
+    dk,
+    dv,
+    cu_seqlens,
+    T,
+    blocks,
+    H: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
     """dk and dv of a block of keys; H are the heads of keys.
 
     Grid:    sequences x H x blocks of BT keys, one axis, blocks fastest, so that a head's G comes from L2.

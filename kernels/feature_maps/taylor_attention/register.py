@@ -45,9 +45,13 @@ def launches_of(kernels: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
 
 
 @taylor_attention.implementation(
-    "triton_direct", origin="ours", devices={"cuda", "interpret"}, supports=supports, flops_exec=fused_exec,
+    "triton_direct",
+    origin="ours",
+    devices={"cuda", "interpret"},
+    supports=supports,
+    flops_exec=fused_exec,
     **launches_of(DIRECT),
-)  # fmt: skip
+)
 def direct_taylor_attention(q, k, v, *, temperature, causal: bool = True, cu_seqlens=None, cu_seqlens_cpu=None):
     """q [B,T,H,K], k [B,T,HK,K], v [B,T,HK,V], temperature [H] -> (o [B,T,H,V], None), as spec.py defines it.
 
@@ -65,9 +69,13 @@ def supports_efficient(problem: Problem, tunables: Mapping[str, Value]) -> str |
 
 
 @taylor_attention.implementation(
-    "triton_efficient", origin="ours", devices={"cuda", "interpret"}, supports=supports_efficient,
-    flops_exec=full_features_exec, **launches_of(EFFICIENT),
-)  # fmt: skip
+    "triton_efficient",
+    origin="ours",
+    devices={"cuda", "interpret"},
+    supports=supports_efficient,
+    flops_exec=full_features_exec,
+    **launches_of(EFFICIENT),
+)
 def efficient_taylor_attention(q, k, v, *, temperature, causal: bool = True, cu_seqlens=None, cu_seqlens_cpu=None):
     """The same for causal = False, linear in T: a state of all keys, then one product a query."""
     call = call_of(q, k, v, temperature, causal, cu_seqlens, cu_seqlens_cpu)

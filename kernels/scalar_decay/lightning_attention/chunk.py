@@ -19,9 +19,20 @@ def shape_of(problem: Problem, tunables: Mapping[str, Value]) -> Shape:
 
 
 @lightning_attention.implementation("triton_chunk", **of_chunk(shape_of))
-def chunk_lightning_attention(q, k, v, log_decay=None, *, layer: float = 0.0, scale: float | None = None,
-                              initial_state=None, output_final_state: bool = False, cu_seqlens=None,
-                              cu_seqlens_cpu=None, chunk: int = 64):  # fmt: skip
+def chunk_lightning_attention(
+    q,
+    k,
+    v,
+    log_decay=None,
+    *,
+    layer: float = 0.0,
+    scale: float | None = None,
+    initial_state=None,
+    output_final_state: bool = False,
+    cu_seqlens=None,
+    cu_seqlens_cpu=None,
+    chunk: int = 64,
+):
     """q [B,T,H,K], k [B,T,HK,K], v [B,T,HV,V] -> (o [B,T,HS,V], S [N,HS,K,V] or None), as spec.py defines them.
 
     log_decay [HS] is g_h; None takes the paper's for layer = l / L.
@@ -31,6 +42,14 @@ def chunk_lightning_attention(q, k, v, log_decay=None, *, layer: float = 0.0, sc
     if log_decay is None:
         log_decay = log_decays(state_heads(q, v), layer, q.device)
     return chunk_scalar_decay(
-        q, k, v, Gates(log_decay=log_decay.detach()), scale=scale, initial_state=initial_state,
-        output_final_state=output_final_state, cu_seqlens=cu_seqlens, cu_seqlens_cpu=cu_seqlens_cpu, chunk=chunk,
-    )  # fmt: skip
+        q,
+        k,
+        v,
+        Gates(log_decay=log_decay.detach()),
+        scale=scale,
+        initial_state=initial_state,
+        output_final_state=output_final_state,
+        cu_seqlens=cu_seqlens,
+        cu_seqlens_cpu=cu_seqlens_cpu,
+        chunk=chunk,
+    )

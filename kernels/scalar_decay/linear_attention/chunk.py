@@ -34,10 +34,12 @@ def shape_of(problem: Problem, tunables: Mapping[str, Value]) -> Shape:
     name = map_of(problem).name
     fused = on_chip(name, problem.differentiates)
     return of_problem(
-        problem if fused else problem.replace(K=features_of(problem)), int(tunables["chunk"]),
-        normalised=bool(problem.axis("normalised")), feature_map=name if fused else "identity",
+        problem if fused else problem.replace(K=features_of(problem)),
+        int(tunables["chunk"]),
+        normalised=bool(problem.axis("normalised")),
+        feature_map=name if fused else "identity",
         causal=bool(problem.axis("causal")),
-    )  # fmt: skip
+    )
 
 
 def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
@@ -64,10 +66,22 @@ def _face() -> dict[str, Any]:
 
 
 @linear_attention.implementation("triton_chunk", **_face())
-def chunk_linear_attention(q, k, v, *, projection=None, feature_map: str = "identity", normalised: bool = False,
-                           causal: bool = True, scale: float | None = None, initial_state=None,
-                           output_final_state: bool = False, cu_seqlens=None, cu_seqlens_cpu=None,
-                           chunk: int = 64):  # fmt: skip
+def chunk_linear_attention(
+    q,
+    k,
+    v,
+    *,
+    projection=None,
+    feature_map: str = "identity",
+    normalised: bool = False,
+    causal: bool = True,
+    scale: float | None = None,
+    initial_state=None,
+    output_final_state: bool = False,
+    cu_seqlens=None,
+    cu_seqlens_cpu=None,
+    chunk: int = 64,
+):
     """q [B,T,H,K], k [B,T,HK,K], v [B,T,HV,V] -> (o [B,T,HS,V], final state or None), as spec.py defines them.
 
     The state is S [N,HS,F,V], normalised the pair (S, z [N,HS,F]), for F features; cu_seqlens_cpu is cu_seqlens on the
@@ -84,7 +98,17 @@ def chunk_linear_attention(q, k, v, *, projection=None, feature_map: str = "iden
         q, k = mapped(phi, q, k, projection)
         feature_map = "identity"
     return chunk_scalar_decay(
-        q, k, v, feature_map=feature_map, normalised=normalised, causal=causal, scale=scale, eps=phi.eps,
-        initial_state=initial_state, output_final_state=output_final_state, cu_seqlens=cu_seqlens,
-        cu_seqlens_cpu=cu_seqlens_cpu, chunk=chunk,
-    )  # fmt: skip
+        q,
+        k,
+        v,
+        feature_map=feature_map,
+        normalised=normalised,
+        causal=causal,
+        scale=scale,
+        eps=phi.eps,
+        initial_state=initial_state,
+        output_final_state=output_final_state,
+        cu_seqlens=cu_seqlens,
+        cu_seqlens_cpu=cu_seqlens_cpu,
+        chunk=chunk,
+    )

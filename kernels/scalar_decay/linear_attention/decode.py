@@ -27,8 +27,17 @@ def _face() -> dict[str, Any]:
 
 
 @linear_attention.implementation("triton_step", **_face())
-def step_linear_attention(q, k, v, *, state, projection=None, feature_map: str = "identity", normalised: bool = False,
-                          scale: float | None = None):  # fmt: skip
+def step_linear_attention(
+    q,
+    k,
+    v,
+    *,
+    state,
+    projection=None,
+    feature_map: str = "identity",
+    normalised: bool = False,
+    scale: float | None = None,
+):
     """q [B,1,H,K], k [B,1,HK,K], v [B,1,HV,V] -> o [B,1,HS,V]; the state is updated in place, in one launch.
 
     state: S [B,HS,F,V], normalised the pair (S, z [B,HS,F]), contiguous, for F features. Maps that are not made on chip

@@ -76,13 +76,34 @@ def _drawn_state(p: Problem, phi: FeatureMap, generator: torch.Generator, projec
     return (S, z) if p.axis("normalised") else S
 
 
-def recurrence(q, k, v, *, projection=None, feature_map="identity", normalised=False, causal=True, scale=None,
-               initial_state=None, output_final_state=False, cu_seqlens=None):  # fmt: skip
+def recurrence(
+    q,
+    k,
+    v,
+    *,
+    projection=None,
+    feature_map="identity",
+    normalised=False,
+    causal=True,
+    scale=None,
+    initial_state=None,
+    output_final_state=False,
+    cu_seqlens=None,
+):
     """One token at a time: q [B,T,H,K], k [B,T,HK,K], v [B,T,HV,V] -> o [B,T,HS,V], and the state."""
     options = {"projection": projection, "feature_map": feature_map, "normalised": normalised, "causal": causal}
     if apart(q, cu_seqlens):
-        return per_sequence(recurrence, q, k, v, cu_seqlens=cu_seqlens, initial_state=initial_state,
-                            output_final_state=output_final_state, scale=scale, **options)  # fmt: skip
+        return per_sequence(
+            recurrence,
+            q,
+            k,
+            v,
+            cu_seqlens=cu_seqlens,
+            initial_state=initial_state,
+            output_final_state=output_final_state,
+            scale=scale,
+            **options,
+        )
     phi = map_named(feature_map)
     heads = max(q.shape[2], v.shape[2])
     scale = q.shape[-1] ** -0.5 if scale is None else scale

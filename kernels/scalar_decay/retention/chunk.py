@@ -19,9 +19,19 @@ def shape_of(problem: Problem, tunables: Mapping[str, Value]) -> Shape:
 
 
 @retention.implementation("triton_chunk", **of_chunk(shape_of))
-def chunk_retention(q, k, v, log_decay=None, *, scale: float | None = None, initial_state=None,
-                    output_final_state: bool = False, cu_seqlens=None, cu_seqlens_cpu=None,
-                    chunk: int = 64):  # fmt: skip
+def chunk_retention(
+    q,
+    k,
+    v,
+    log_decay=None,
+    *,
+    scale: float | None = None,
+    initial_state=None,
+    output_final_state: bool = False,
+    cu_seqlens=None,
+    cu_seqlens_cpu=None,
+    chunk: int = 64,
+):
     """q [B,T,H,K], k [B,T,HK,K], v [B,T,HV,V] -> (o [B,T,HS,V], S [N,HS,K,V] or None), as spec.py defines them.
 
     log_decay [HS] is log gamma_h; None takes the paper's.
@@ -31,6 +41,14 @@ def chunk_retention(q, k, v, log_decay=None, *, scale: float | None = None, init
     if log_decay is None:
         log_decay = log_decays(state_heads(q, v), device=q.device)
     return chunk_scalar_decay(
-        q, k, v, Gates(log_decay=log_decay.detach()), scale=scale, initial_state=initial_state,
-        output_final_state=output_final_state, cu_seqlens=cu_seqlens, cu_seqlens_cpu=cu_seqlens_cpu, chunk=chunk,
-    )  # fmt: skip
+        q,
+        k,
+        v,
+        Gates(log_decay=log_decay.detach()),
+        scale=scale,
+        initial_state=initial_state,
+        output_final_state=output_final_state,
+        cu_seqlens=cu_seqlens,
+        cu_seqlens_cpu=cu_seqlens_cpu,
+        chunk=chunk,
+    )

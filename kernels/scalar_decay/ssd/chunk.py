@@ -19,9 +19,23 @@ def shape_of(problem: Problem, tunables: Mapping[str, Value]) -> Shape:
 
 
 @ssd.implementation("triton_chunk", **of_chunk(shape_of))
-def chunk_ssd(q, k, v, dt, A, D=None, z=None, *, skip: bool | None = None, gated: bool | None = None,
-              initial_state=None, output_final_state: bool = False, cu_seqlens=None, cu_seqlens_cpu=None,
-              chunk: int = 64):  # fmt: skip
+def chunk_ssd(
+    q,
+    k,
+    v,
+    dt,
+    A,
+    D=None,
+    z=None,
+    *,
+    skip: bool | None = None,
+    gated: bool | None = None,
+    initial_state=None,
+    output_final_state: bool = False,
+    cu_seqlens=None,
+    cu_seqlens_cpu=None,
+    chunk: int = 64,
+):
     """q (C) [B,T,H,K], k (B) [B,T,H,K], v (x) [B,T,HV,V] -> (o [B,T,HV,V], final state S [N,HV,K,V] or None).
 
     dt [B,T,HV], A, D [HV] and z [B,T,HV,V] are as spec.py has them; skip and gated say that D and z come, and follow
@@ -31,6 +45,14 @@ def chunk_ssd(q, k, v, dt, A, D=None, z=None, *, skip: bool | None = None, gated
     given(D, z, skip, gated)
     check_given(dt=dt, A=A)
     return chunk_scalar_decay(
-        q, k, v, Gates(dt=dt, A=A, skip=D, out_gate=z), scale=1.0, initial_state=initial_state,
-        output_final_state=output_final_state, cu_seqlens=cu_seqlens, cu_seqlens_cpu=cu_seqlens_cpu, chunk=chunk,
-    )  # fmt: skip
+        q,
+        k,
+        v,
+        Gates(dt=dt, A=A, skip=D, out_gate=z),
+        scale=1.0,
+        initial_state=initial_state,
+        output_final_state=output_final_state,
+        cu_seqlens=cu_seqlens,
+        cu_seqlens_cpu=cu_seqlens_cpu,
+        chunk=chunk,
+    )

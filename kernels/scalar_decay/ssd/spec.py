@@ -54,13 +54,34 @@ def make_inputs(problem: Problem, generator: torch.Generator) -> dict[str, Any]:
     return inputs
 
 
-def recurrence(q, k, v, dt, A, D=None, z=None, *, skip=None, gated=None, initial_state=None, output_final_state=False,
-               cu_seqlens=None):  # fmt: skip
+def recurrence(
+    q,
+    k,
+    v,
+    dt,
+    A,
+    D=None,
+    z=None,
+    *,
+    skip=None,
+    gated=None,
+    initial_state=None,
+    output_final_state=False,
+    cu_seqlens=None,
+):
     """One token at a time, as simple GLA: q [B,T,H,K], k [B,T,H,K], v [B,T,HV,V] -> o [B,T,HV,V], S [N,HV,K,V]."""
     given(D, z, skip, gated)
     v = expand_heads(v, dt.shape[2])
-    o, state = decayed_recurrence(q, k, dt[..., None] * v, dt * A, scale=1.0, initial_state=initial_state,
-                                  output_final_state=output_final_state, cu_seqlens=cu_seqlens)  # fmt: skip
+    o, state = decayed_recurrence(
+        q,
+        k,
+        dt[..., None] * v,
+        dt * A,
+        scale=1.0,
+        initial_state=initial_state,
+        output_final_state=output_final_state,
+        cu_seqlens=cu_seqlens,
+    )
     if D is not None:
         o = o + D[:, None] * v
     if z is not None:

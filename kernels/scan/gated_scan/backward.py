@@ -15,10 +15,27 @@ from kernels.scan.gated_scan.forward import input_scales
 
 @triton.jit(do_not_specialize=["T"])
 def gated_scan_bwd_kernel(
-    x, log_decay, o, do, dx, d_log_decay, start, states, d_end, d_start, cu_seqlens, T, segment, segments,
-    D: tl.constexpr, BT: tl.constexpr, BD: tl.constexpr, BLOCKS: tl.constexpr, STAGES: tl.constexpr,
+    x,
+    log_decay,
+    o,
+    do,
+    dx,
+    d_log_decay,
+    start,
+    states,
+    d_end,
+    d_start,
+    cu_seqlens,
+    T,
+    segment,
+    segments,
+    D: tl.constexpr,
+    BT: tl.constexpr,
+    BD: tl.constexpr,
+    BLOCKS: tl.constexpr,
+    STAGES: tl.constexpr,
     SCALED: tl.constexpr,
-):  # fmt: skip
+):
     """dh_t = do_t + e_{t+1},  e_t = a_t dh_t,  dx_t = s_t dh_t,  dg_t = e_t h_{t-1} [ - dh_t x_t a_t^2 / s_t ].
 
     e_t is the gradient that leaves token t for the one before it; h_{t-1} is the output before. Without a scale, x is

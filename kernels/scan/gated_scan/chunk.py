@@ -53,8 +53,16 @@ def flops_exec(problem: Problem, tunables: Mapping[str, Value]) -> float:
     configuration=configuration,
     search=search,
 )
-def chunk_gated_scan(x, log_decay, *, input_scaling: str = NONE, initial_state=None, output_final_state: bool = False,
-                     cu_seqlens=None, cu_seqlens_cpu=None):  # fmt: skip
+def chunk_gated_scan(
+    x,
+    log_decay,
+    *,
+    input_scaling: str = NONE,
+    initial_state=None,
+    output_final_state: bool = False,
+    cu_seqlens=None,
+    cu_seqlens_cpu=None,
+):
     """x, log_decay [B,T,HS,V] of one dtype -> (o [B,T,HS,V], final state [N,HS,V] or None), as spec.py defines them.
 
     The final state has the initial one's dtype, else fp32; cu_seqlens_cpu is cu_seqlens on the CPU. Differentiable in
@@ -99,9 +107,20 @@ class _Call:
         tile, cut, channels = self.plan.tiles[name], self.plan.cut, self.shape.channels
         blocks = -(-channels // tile.width)
         kernel[(self.shape.span.sequences * cut.segments * blocks,)](
-            *tensors, self.cu_seqlens, self.T, cut.segment, cut.segments, D=channels, BT=tile.rows, BD=tile.width,
-            BLOCKS=blocks, STAGES=tile.stages, SCALED=self.shape.scaled, num_warps=tile.warps, **options,
-        )  # fmt: skip
+            *tensors,
+            self.cu_seqlens,
+            self.T,
+            cut.segment,
+            cut.segments,
+            D=channels,
+            BT=tile.rows,
+            BD=tile.width,
+            BLOCKS=blocks,
+            STAGES=tile.stages,
+            SCALED=self.shape.scaled,
+            num_warps=tile.warps,
+            **options,
+        )
 
     def starts(self, x, log_decay, start, reverse: bool = False):
         """The state that each segment starts from, [slots, D] fp32, or None on chip."""
@@ -140,7 +159,17 @@ class _Scan(torch.autograd.Function):
         d_start = None if start is None else call.room(o, start, d_end)
         states = call.starts(do, log_decay, d_end, reverse=True)
         call.launch(
-            gated_scan_bwd_kernel, "gradients",
-            x, log_decay, o, do, dx, d_log_decay, start, states, d_end, d_start,
-        )  # fmt: skip
+            gated_scan_bwd_kernel,
+            "gradients",
+            x,
+            log_decay,
+            o,
+            do,
+            dx,
+            d_log_decay,
+            start,
+            states,
+            d_end,
+            d_start,
+        )
         return dx, d_log_decay, d_start, None, None

@@ -26,10 +26,22 @@ def input_scales(rows, BT: tl.constexpr):
 
 @triton.jit(do_not_specialize=["T"])
 def gated_scan_local_kernel(
-    x, log_decay, states, totals, cu_seqlens, T, segment, segments,
-    D: tl.constexpr, BT: tl.constexpr, BD: tl.constexpr, BLOCKS: tl.constexpr, STAGES: tl.constexpr,
-    SCALED: tl.constexpr, REVERSE: tl.constexpr,
-):  # fmt: skip
+    x,
+    log_decay,
+    states,
+    totals,
+    cu_seqlens,
+    T,
+    segment,
+    segments,
+    D: tl.constexpr,
+    BT: tl.constexpr,
+    BD: tl.constexpr,
+    BLOCKS: tl.constexpr,
+    STAGES: tl.constexpr,
+    SCALED: tl.constexpr,
+    REVERSE: tl.constexpr,
+):
     """What a segment adds to a state of zeros, and the log2 of what it keeps of one.
 
     h <- a h + s x over the segment's tokens; REVERSE: e <- a (x + e) from the last token to the first, where x is the
@@ -72,10 +84,23 @@ def gated_scan_local_kernel(
 
 @triton.jit(do_not_specialize=["T"])
 def gated_scan_fwd_kernel(
-    x, log_decay, o, start, states, end_state, cu_seqlens, T, segment, segments,
-    D: tl.constexpr, BT: tl.constexpr, BD: tl.constexpr, BLOCKS: tl.constexpr, STAGES: tl.constexpr,
+    x,
+    log_decay,
+    o,
+    start,
+    states,
+    end_state,
+    cu_seqlens,
+    T,
+    segment,
+    segments,
+    D: tl.constexpr,
+    BT: tl.constexpr,
+    BD: tl.constexpr,
+    BLOCKS: tl.constexpr,
+    STAGES: tl.constexpr,
     SCALED: tl.constexpr,
-):  # fmt: skip
+):
     """h_t = a_t h_{t-1} + s_t x_t, o_t = h_t.
 
     Grid:    sequences x segments x blocks of channels, one axis, blocks fastest.

@@ -70,8 +70,15 @@ def recurrence(
 ) -> tuple[Any, Any]:
     """One token at a time: x, log_decay [B,T,HS,V] -> o [B,T,HS,V], and the state [N,HS,V]."""
     if apart(x, cu_seqlens):
-        return per_sequence(recurrence, x, log_decay, cu_seqlens=cu_seqlens, initial_state=initial_state,
-                            output_final_state=output_final_state, input_scaling=input_scaling)  # fmt: skip
+        return per_sequence(
+            recurrence,
+            x,
+            log_decay,
+            cu_seqlens=cu_seqlens,
+            initial_state=initial_state,
+            output_final_state=output_final_state,
+            input_scaling=input_scaling,
+        )
     added, decay = scaled(x, log_decay, input_scaling), log_decay.exp()
     h = torch.zeros_like(x[:, 0]) if initial_state is None else initial_state
     outputs = []

@@ -41,8 +41,22 @@ def correlate(products, L: tl.constexpr):
 
 
 @triton.jit
-def leave_with_slope(h_real, h_imag, s_real, s_imag, x, table, dt, channel, modes, rest, CHANNELS: tl.constexpr,
-                     M: tl.constexpr, L: tl.constexpr, BM: tl.constexpr):  # fmt: skip
+def leave_with_slope(
+    h_real,
+    h_imag,
+    s_real,
+    s_imag,
+    x,
+    table,
+    dt,
+    channel,
+    modes,
+    rest,
+    CHANNELS: tl.constexpr,
+    M: tl.constexpr,
+    L: tl.constexpr,
+    BM: tl.constexpr,
+):
     """s after the `rest` < L tokens x [L] that fill no chunk, from h and s before them: `leave`, derived by log a."""
     log2a, turns = mode_row(table, 0, channel, modes, CHANNELS, M, BM)
     left = rest - 1 - tl.arange(0, L)
@@ -57,10 +71,31 @@ def leave_with_slope(h_real, h_imag, s_real, s_imag, x, table, dt, channel, mode
 
 @triton.jit(do_not_specialize=["T"])
 def s4d_sums_kernel(
-    u, do, log_dt, table, start, states, d_end, d_states, sums, dD, cu_seqlens, T, segment, segments,
-    HS: tl.constexpr, M: tl.constexpr, V: tl.constexpr, L: tl.constexpr, R: tl.constexpr, BM: tl.constexpr,
-    PARTS: tl.constexpr, BD: tl.constexpr, BLOCKS: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
+    u,
+    do,
+    log_dt,
+    table,
+    start,
+    states,
+    d_end,
+    d_states,
+    sums,
+    dD,
+    cu_seqlens,
+    T,
+    segment,
+    segments,
+    HS: tl.constexpr,
+    M: tl.constexpr,
+    V: tl.constexpr,
+    L: tl.constexpr,
+    R: tl.constexpr,
+    BM: tl.constexpr,
+    PARTS: tl.constexpr,
+    BD: tl.constexpr,
+    BLOCKS: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
     """Conjugate gradients of c and of log a (c held fixed), summed over a segment's tokens.
 
     g_c = sum_t do_t h_t,  g_log_a = sum_t do_t c s_t + E s_end,  s_t = dh_t / d log a
@@ -210,9 +245,21 @@ def s4d_sums_kernel(
             token = low + full * L + column
             b_u = tl.load(u + token * CHANNELS + channel, mask=column < rest, other=0.0)
             s_real, s_imag = leave_with_slope(
-                ends[4 * i], ends[4 * i + 1], ends[4 * i + 2], ends[4 * i + 3], b_u, table, dt, channel, modes, rest,
-                CHANNELS, M, L, BM,
-            )  # fmt: skip
+                ends[4 * i],
+                ends[4 * i + 1],
+                ends[4 * i + 2],
+                ends[4 * i + 3],
+                b_u,
+                table,
+                dt,
+                channel,
+                modes,
+                rest,
+                CHANNELS,
+                M,
+                L,
+                BM,
+            )
             more_real, more_imag = mul(s_real / dt, s_imag / dt, e_real, -e_imag)
             a_real += more_real
             a_imag += more_imag
@@ -250,9 +297,22 @@ def weight_slope(z_real, z_imag, a_real, a_imag):
 
 @triton.jit(do_not_specialize=["rows"])
 def s4d_parameters_kernel(
-    sums, parts_D, log_dt, A_real, A_imag, C, d_log_dt, dA_real, dA_imag, dC, dD, rows, CHANNELS: tl.constexpr,
-    M: tl.constexpr, BM: tl.constexpr,
-):  # fmt: skip
+    sums,
+    parts_D,
+    log_dt,
+    A_real,
+    A_imag,
+    C,
+    d_log_dt,
+    dA_real,
+    dA_imag,
+    dC,
+    dD,
+    rows,
+    CHANNELS: tl.constexpr,
+    M: tl.constexpr,
+    BM: tl.constexpr,
+):
     """A channel's parameter gradients from the sums of all segments, by a = exp(dt A) and c = 2 C (a - 1) / A.
 
     With z = dt A, as conjugate gradients:  dC = g_c 2 (a - 1) / A,  dA = dt (g_log_a + g_c 2 C dt w(z)),

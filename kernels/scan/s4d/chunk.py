@@ -63,8 +63,19 @@ def flops_exec(problem: Problem, tunables: Mapping[str, Value]) -> float:
     configuration=configuration,
     search=search,
 )
-def chunk_s4d(u, log_dt, A_real, A_imag, C, D, *, initial_state=None, output_final_state: bool = False,
-              cu_seqlens=None, cu_seqlens_cpu=None):  # fmt: skip
+def chunk_s4d(
+    u,
+    log_dt,
+    A_real,
+    A_imag,
+    C,
+    D,
+    *,
+    initial_state=None,
+    output_final_state: bool = False,
+    cu_seqlens=None,
+    cu_seqlens_cpu=None,
+):
     """Shapes as in spec.py -> (o [B,T,HS,V], final state [sequences,HS,N,V] or None).
 
     The final state has the initial one's dtype, else fp32; cu_seqlens_cpu is cu_seqlens on the CPU. Differentiable in
@@ -84,10 +95,16 @@ def chunk_s4d(u, log_dt, A_real, A_imag, C, D, *, initial_state=None, output_fin
 
 def check_inputs(u, log_dt, A_real, A_imag, C, D) -> None:
     """UsageError naming the first input whose shape or dtype does not fit u's and A's."""
-    sizes = fit({"u": (u, "B T HS V")}, {
-        "A_real": (A_real, "HS V M"), "A_imag": (A_imag, "HS V M"), "C": (C, "HS V M 2"), "log_dt": (log_dt, "HS V"),
-        "D": (D, "HS V"),
-    })  # fmt: skip
+    sizes = fit(
+        {"u": (u, "B T HS V")},
+        {
+            "A_real": (A_real, "HS V M"),
+            "A_imag": (A_imag, "HS V M"),
+            "C": (C, "HS V M 2"),
+            "log_dt": (log_dt, "HS V"),
+            "D": (D, "HS V"),
+        },
+    )
     if sizes["2"] != 2:
         raise UsageError(f"C is {tuple(C.shape)}; its last dimension is a real and an imaginary part, so it must be 2")
     if 2 * sizes["M"] > MAX_MODES:
@@ -130,9 +147,17 @@ class _Call:
         table = p.D.new_empty(ROWS, s.channels, s.pairs, dtype=torch.float32)
         taps = p.D.new_empty(s.channels, CHUNK, dtype=torch.float32)
         s4d_prepare_kernel[(s.channels,)](
-            *p[:4], p.D, table, taps, self.plan.cut.segment, CHANNELS=s.channels, M=s.pairs, L=CHUNK, BM=s.size,
+            *p[:4],
+            p.D,
+            table,
+            taps,
+            self.plan.cut.segment,
+            CHANNELS=s.channels,
+            M=s.pairs,
+            L=CHUNK,
+            BM=s.size,
             num_warps=1,
-        )  # fmt: skip
+        )
         return table, taps
 
     def launch(self, kernel: Any, name: str, *tensors: Any, **options: Any) -> None:
@@ -140,10 +165,25 @@ class _Call:
         tile, cut, s = self.plan.tiles[name], self.plan.cut, self.shape
         blocks = -(-s.channels // tile.width)
         kernel[(s.span.sequences * cut.segments * blocks,)](
-            *tensors, self.cu_seqlens, self.T, cut.segment, cut.segments, HS=self.HS, M=s.pairs, V=self.V, L=CHUNK,
-            R=tile.rows, BM=tile.modes, PARTS=s.size // tile.modes, BD=tile.width, BLOCKS=blocks,
-            PRECISION="tf32x3" if s.dtype == "float32" else "tf32", num_warps=tile.warps, num_stages=1, **options,
-        )  # fmt: skip
+            *tensors,
+            self.cu_seqlens,
+            self.T,
+            cut.segment,
+            cut.segments,
+            HS=self.HS,
+            M=s.pairs,
+            V=self.V,
+            L=CHUNK,
+            R=tile.rows,
+            BM=tile.modes,
+            PARTS=s.size // tile.modes,
+            BD=tile.width,
+            BLOCKS=blocks,
+            PRECISION="tf32x3" if s.dtype == "float32" else "tf32",
+            num_warps=tile.warps,
+            num_stages=1,
+            **options,
+        )
 
     def scan(self, x, p: _Parameters, table, taps, start, end, *, reverse: bool):
         """(y, what enters each segment but the first in this direction [slots, HS, N, V] fp32, or None on chip)."""
@@ -160,9 +200,19 @@ class _Call:
     def _carry(self, states, table, reverse: bool) -> None:
         size, cut = self.shape.channels * self.shape.pairs, self.plan.cut
         s4d_carry_kernel[(self.shape.span.sequences * triton.cdiv(size, CARRY_BLOCK),)](
-            states, table, self.cu_seqlens, self.T, cut.segment, cut.segments, SIZE=size, M=self.shape.pairs, V=self.V,
-            BLOCK=CARRY_BLOCK, REVERSE=reverse, num_warps=2,
-        )  # fmt: skip
+            states,
+            table,
+            self.cu_seqlens,
+            self.T,
+            cut.segment,
+            cut.segments,
+            SIZE=size,
+            M=self.shape.pairs,
+            V=self.V,
+            BLOCK=CARRY_BLOCK,
+            REVERSE=reverse,
+            num_warps=2,
+        )
 
 
 class _Scan(torch.autograd.Function):
@@ -193,12 +243,17 @@ class _Scan(torch.autograd.Function):
         make = torch.zeros if call.shape.span.packed else torch.empty
         sums = make(rows, 4, *p.A_real.shape, device=do.device, dtype=torch.float32)
         parts_D = make(rows, *p.D.shape, device=do.device, dtype=torch.float32)
-        call.launch(
-            s4d_sums_kernel, "sums", u, do, p.log_dt, table, start, enters, d_end, d_enters, sums, parts_D
-        )  # fmt: skip
+        call.launch(s4d_sums_kernel, "sums", u, do, p.log_dt, table, start, enters, d_end, d_enters, sums, parts_D)
         found = _Parameters(*(torch.empty_like(each) for each in p))
         s4d_parameters_kernel[(call.shape.channels,)](
-            sums, parts_D, *p[:4], *found, rows, CHANNELS=call.shape.channels, M=call.shape.pairs,
-            BM=power_of_2(call.shape.pairs), num_warps=1,
-        )  # fmt: skip
+            sums,
+            parts_D,
+            *p[:4],
+            *found,
+            rows,
+            CHANNELS=call.shape.channels,
+            M=call.shape.pairs,
+            BM=power_of_2(call.shape.pairs),
+            num_warps=1,
+        )
         return du, *found, d_start, None, None

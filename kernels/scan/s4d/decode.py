@@ -28,9 +28,21 @@ TILE, WARPS = 1024, 4
 
 @triton.jit
 def s4d_step_kernel(
-    u, log_dt, A_real, A_imag, C, D, o, state,
-    HS: tl.constexpr, M: tl.constexpr, V: tl.constexpr, BM: tl.constexpr, BD: tl.constexpr, BLOCKS: tl.constexpr,
-):  # fmt: skip
+    u,
+    log_dt,
+    A_real,
+    A_imag,
+    C,
+    D,
+    o,
+    state,
+    HS: tl.constexpr,
+    M: tl.constexpr,
+    V: tl.constexpr,
+    BM: tl.constexpr,
+    BD: tl.constexpr,
+    BLOCKS: tl.constexpr,
+):
     """h <- a h + u,  o = Re sum c h + D u, for one token of each sequence.
 
     Grid:    sequences x blocks of channels, one axis, blocks fastest.

@@ -49,9 +49,19 @@ def store_power(table, row: tl.constexpr, log2a, angle, n, mask, SIZE: tl.conste
 
 @triton.jit(do_not_specialize=["segment"])
 def s4d_prepare_kernel(
-    log_dt, A_real, A_imag, C, D, table, taps, segment, CHANNELS: tl.constexpr, M: tl.constexpr, L: tl.constexpr,
+    log_dt,
+    A_real,
+    A_imag,
+    C,
+    D,
+    table,
+    taps,
+    segment,
+    CHANNELS: tl.constexpr,
+    M: tl.constexpr,
+    L: tl.constexpr,
     BM: tl.constexpr,
-):  # fmt: skip
+):
     """A channel's transitions and the first L taps of its convolution, k_j = Re sum_m c a^j, with D in the first one.
 
     Grid:   channels.
@@ -80,8 +90,18 @@ def s4d_prepare_kernel(
 
 
 @triton.jit
-def weights(table, dt, channel, modes, CHANNELS: tl.constexpr, M: tl.constexpr, L: tl.constexpr, BM: tl.constexpr,
-            REVERSE: tl.constexpr, INTO: tl.constexpr):  # fmt: skip
+def weights(
+    table,
+    dt,
+    channel,
+    modes,
+    CHANNELS: tl.constexpr,
+    M: tl.constexpr,
+    L: tl.constexpr,
+    BM: tl.constexpr,
+    REVERSE: tl.constexpr,
+    INTO: tl.constexpr,
+):
     """A chunk's weights [L, BM]: INTO the state, dt a^(L-1-j), or out of it, c / dt a^(i+1).
 
     REVERSE: into the state's gradient, c a^(L-j), and out of it, a^i, positions counted from the last token. States are
@@ -100,8 +120,21 @@ def weights(table, dt, channel, modes, CHANNELS: tl.constexpr, M: tl.constexpr, 
 
 
 @triton.jit
-def leave(real, imag, x, table, dt, channel, modes, rest, CHANNELS: tl.constexpr, M: tl.constexpr, L: tl.constexpr,
-          BM: tl.constexpr, REVERSE: tl.constexpr):  # fmt: skip
+def leave(
+    real,
+    imag,
+    x,
+    table,
+    dt,
+    channel,
+    modes,
+    rest,
+    CHANNELS: tl.constexpr,
+    M: tl.constexpr,
+    L: tl.constexpr,
+    BM: tl.constexpr,
+    REVERSE: tl.constexpr,
+):
     """The state after the `rest` < L tokens x [L] that fill no chunk, from the one before them."""
     log2a, turns = mode_row(table, 0, channel, modes, CHANNELS, M, BM)
     left = rest - 1 - tl.arange(0, L)
@@ -123,10 +156,30 @@ def leave(real, imag, x, table, dt, channel, modes, rest, CHANNELS: tl.constexpr
 
 @triton.jit(do_not_specialize=["T"])
 def s4d_scan_kernel(
-    x, y, log_dt, table, taps, start, enters, leaves, cu_seqlens, T, segment, segments,
-    HS: tl.constexpr, M: tl.constexpr, V: tl.constexpr, L: tl.constexpr, R: tl.constexpr, BM: tl.constexpr,
-    PARTS: tl.constexpr, BD: tl.constexpr, BLOCKS: tl.constexpr, REVERSE: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
+    x,
+    y,
+    log_dt,
+    table,
+    taps,
+    start,
+    enters,
+    leaves,
+    cu_seqlens,
+    T,
+    segment,
+    segments,
+    HS: tl.constexpr,
+    M: tl.constexpr,
+    V: tl.constexpr,
+    L: tl.constexpr,
+    R: tl.constexpr,
+    BM: tl.constexpr,
+    PARTS: tl.constexpr,
+    BD: tl.constexpr,
+    BLOCKS: tl.constexpr,
+    REVERSE: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
     """y = k * x + D x, chunk by chunk; REVERSE: the same from the last token to the first, which is du from do.
 
     In chunks of L tokens, x [R, L] for R of them:  S = x W_in,  h_{r+1} = a^L h_r + S_r,  y = x K + Re(h W_out), where

@@ -15,9 +15,18 @@ from kernels.scan.s4d.device import SEGMENT_ROW, mul
 
 @triton.jit(do_not_specialize=["T"])
 def s4d_carry_kernel(
-    states, table, cu_seqlens, T, segment, segments,
-    SIZE: tl.constexpr, M: tl.constexpr, V: tl.constexpr, BLOCK: tl.constexpr, REVERSE: tl.constexpr,
-):  # fmt: skip
+    states,
+    table,
+    cu_seqlens,
+    T,
+    segment,
+    segments,
+    SIZE: tl.constexpr,
+    M: tl.constexpr,
+    V: tl.constexpr,
+    BLOCK: tl.constexpr,
+    REVERSE: tl.constexpr,
+):
     """In place: h_i = what segment i leaves behind -> what enters it, S_{i+1} = p S_i + h_i with p = a^segment.
 
     REVERSE: the gradient that enters from behind, E_{i-1} = conj(p) E_i + h_i. The first segment in this direction

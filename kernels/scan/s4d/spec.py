@@ -83,11 +83,12 @@ def recurrence(
     """One token at a time: u [B,T,HS,V] -> o [B,T,HS,V], and the state [sequences,HS,N,V]."""
     if apart(u, cu_seqlens):
 
-        def one(u, **options):  # fmt: skip
+        def one(u, **options):
             return recurrence(u, log_dt, A_real, A_imag, C, D, **options)
 
-        return per_sequence(one, u, cu_seqlens=cu_seqlens, initial_state=initial_state,
-                            output_final_state=output_final_state)  # fmt: skip
+        return per_sequence(
+            one, u, cu_seqlens=cu_seqlens, initial_state=initial_state, output_final_state=output_final_state
+        )
     size, phase, c_real, c_imag = (x.transpose(1, 2) for x in discretised(log_dt, A_real, A_imag, C))
     a_real, a_imag = size.exp() * phase.cos(), size.exp() * phase.sin()
     shape = (u.shape[0], *a_real.shape)

@@ -24,10 +24,27 @@ from kernels.scan.selective_scan.device import (
 
 @triton.jit(do_not_specialize=["T"])
 def selective_scan_bwd_local_kernel(
-    delta, A, C, z, bias, do, states, totals, cu_seqlens, T, segment, segments,
-    H: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr, BT: tl.constexpr, BN: tl.constexpr,
-    BD: tl.constexpr, BLOCKS: tl.constexpr,
-):  # fmt: skip
+    delta,
+    A,
+    C,
+    z,
+    bias,
+    do,
+    states,
+    totals,
+    cu_seqlens,
+    T,
+    segment,
+    segments,
+    H: tl.constexpr,
+    HS: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BN: tl.constexpr,
+    BD: tl.constexpr,
+    BLOCKS: tl.constexpr,
+):
     """The gradient that a segment sends to the state before it, e <- exp(dt A) (C dy + e), and the sum of its steps.
 
     Grid:    as selective_scan_local_kernel's; a sequence's first segment returns at once.
@@ -61,11 +78,40 @@ def selective_scan_bwd_local_kernel(
 
 @triton.jit(do_not_specialize=["T"])
 def selective_scan_bwd_kernel(
-    u, delta, A, B, C, D, z, bias, do, checkpoints, du, ddelta, dz, dB, dC, dA, dD, dbias, states, d_end, d_start,
-    cu_seqlens, T, segment, segments,
-    H: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr, BT: tl.constexpr, BN: tl.constexpr,
-    BD: tl.constexpr, BLOCKS: tl.constexpr,
-):  # fmt: skip
+    u,
+    delta,
+    A,
+    B,
+    C,
+    D,
+    z,
+    bias,
+    do,
+    checkpoints,
+    du,
+    ddelta,
+    dz,
+    dB,
+    dC,
+    dA,
+    dD,
+    dbias,
+    states,
+    d_end,
+    d_start,
+    cu_seqlens,
+    T,
+    segment,
+    segments,
+    H: tl.constexpr,
+    HS: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BN: tl.constexpr,
+    BD: tl.constexpr,
+    BLOCKS: tl.constexpr,
+):
     """All gradients, tokens in blocks of BT from the last to the first: states again from a checkpoint, then backwards.
 
     dy = do silu(z),  dh_t = C_t dy_t + e_{t+1},  e_t = exp(dt_t A) dh_t,  w_t = e_t h_{t-1}

@@ -55,8 +55,21 @@ def flops_exec(problem: Problem, tunables: Mapping[str, Value]) -> float:
     configuration=configuration,
     search=search,
 )
-def chunk_selective_scan(u, delta, A, B, C, D, z, delta_bias, *, initial_state=None, output_final_state: bool = False,
-                         cu_seqlens=None, cu_seqlens_cpu=None):  # fmt: skip
+def chunk_selective_scan(
+    u,
+    delta,
+    A,
+    B,
+    C,
+    D,
+    z,
+    delta_bias,
+    *,
+    initial_state=None,
+    output_final_state: bool = False,
+    cu_seqlens=None,
+    cu_seqlens_cpu=None,
+):
     """Shapes as in spec.py -> (o [B,T,HS,V], final state [sequences,HS,N,V] or None).
 
     The final state has the initial one's dtype, else fp32; cu_seqlens_cpu is cu_seqlens on the CPU. Differentiable in
@@ -79,8 +92,13 @@ def chunk_selective_scan(u, delta, A, B, C, D, z, delta_bias, *, initial_state=N
 
 def check_inputs(u, delta, A, B, C, D, z, delta_bias) -> None:
     """UsageError naming the first input whose shape or dtype does not fit u's and A's."""
-    each = {"u": (u, "B T HS V"), "delta": (delta, "B T HS V"), "z": (z, "B T HS V"), "B": (B, "B T H N"),
-            "C": (C, "B T H N")}  # fmt: skip
+    each = {
+        "u": (u, "B T HS V"),
+        "delta": (delta, "B T HS V"),
+        "z": (z, "B T HS V"),
+        "B": (B, "B T H N"),
+        "C": (C, "B T H N"),
+    }
     sizes = fit(each, {"A": (A, "HS V N"), "D": (D, "HS V"), "delta_bias": (delta_bias, "HS V")})
     HS, N, groups = (sizes[name] for name in ("HS", "N", "H"))
     if HS % groups:
@@ -131,9 +149,22 @@ class _Call:
         tile, cut, s = self.plan.tiles[name], self.plan.cut, self.shape
         blocks = blocks_of(s, tile)
         kernel[(s.span.sequences * cut.segments * s.groups * blocks,)](
-            *tensors, self.cu_seqlens, self.T, cut.segment, cut.segments, H=s.groups, HS=self.HS, K=s.modes, V=self.V,
-            BT=tile.rows, BN=s.size, BD=tile.width, BLOCKS=blocks, num_warps=tile.warps, **options,
-        )  # fmt: skip
+            *tensors,
+            self.cu_seqlens,
+            self.T,
+            cut.segment,
+            cut.segments,
+            H=s.groups,
+            HS=self.HS,
+            K=s.modes,
+            V=self.V,
+            BT=tile.rows,
+            BN=s.size,
+            BD=tile.width,
+            BLOCKS=blocks,
+            num_warps=tile.warps,
+            **options,
+        )
 
     def starts(self, x: _Inputs, start, do=None):
         """What each segment starts from, [slots, HS, N, V] fp32, or None on chip; in reverse where `do` is given."""
@@ -147,8 +178,18 @@ class _Call:
         else:
             own = (x.delta, x.A, x.C, x.z, x.bias, do)
             self.launch(selective_scan_bwd_local_kernel, "local_reverse", *own, states, totals)
-        carry(self.shape.span, self.plan.cut, states, totals, start, self.cu_seqlens, self.T, rates=x.A, width=self.V,
-              reverse=do is not None)  # fmt: skip
+        carry(
+            self.shape.span,
+            self.plan.cut,
+            states,
+            totals,
+            start,
+            self.cu_seqlens,
+            self.T,
+            rates=x.A,
+            width=self.V,
+            reverse=do is not None,
+        )
         return states
 
     def checkpoints(self, like: torch.Tensor) -> torch.Tensor:
@@ -169,8 +210,17 @@ class _Scan(torch.autograd.Function):
         o = torch.empty_like(x.u)
         end = call.room(o, start, start) if output_final_state else None
         kept = call.checkpoints(o) if call.training else None
-        call.launch(selective_scan_fwd_kernel, "output", *x, o, start, call.starts(x, start), end, kept,
-                    INTERVAL=call.plan.interval)  # fmt: skip
+        call.launch(
+            selective_scan_fwd_kernel,
+            "output",
+            *x,
+            o,
+            start,
+            call.starts(x, start),
+            end,
+            kept,
+            INTERVAL=call.plan.interval,
+        )
         ctx.save_for_backward(*x, start, kept)
         ctx.call = call
         ctx.set_materialize_grads(False)
@@ -189,9 +239,21 @@ class _Scan(torch.autograd.Function):
         parts = _parameter_parts(call, x)
         d_start = None if start is None else call.room(do, start, d_end)
         call.launch(
-            selective_scan_bwd_kernel, "gradients",
-            *x, do, kept, du, ddelta, dz, dB, dC, *parts, call.starts(x, d_end, do), d_end, d_start,
-        )  # fmt: skip
+            selective_scan_bwd_kernel,
+            "gradients",
+            *x,
+            do,
+            kept,
+            du,
+            ddelta,
+            dz,
+            dB,
+            dC,
+            *parts,
+            call.starts(x, d_end, do),
+            d_end,
+            d_start,
+        )
         dA, dD, dbias = (part.sum(0).to(p.dtype) for part, p in zip(parts, (x.A, x.D, x.bias), strict=True))
         dB, dC = (part.sum(2, dtype=torch.float32).to(x.u.dtype) for part in (dB, dC))
         return du, ddelta, dA, dB, dC, dD, dz, dbias, d_start, None, None

@@ -27,10 +27,24 @@ TILE, WARPS = 2048, 4
 
 @triton.jit
 def selective_scan_step_kernel(
-    u, delta, A, B, C, D, z, bias, o, state,
-    H: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr,
+    u,
+    delta,
+    A,
+    B,
+    C,
+    D,
+    z,
+    bias,
+    o,
+    state,
+    H: tl.constexpr,
+    HS: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BN: tl.constexpr,
+    BD: tl.constexpr,
     BLOCKS: tl.constexpr,
-):  # fmt: skip
+):
     """h <- exp(dt A) h + dt B u,  o = (C . h + D u) silu(z), for one token of each sequence.
 
     Grid:    sequences x groups x blocks of channels, one axis, blocks fastest.

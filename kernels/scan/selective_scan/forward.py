@@ -24,10 +24,26 @@ from kernels.scan.selective_scan.device import (
 
 @triton.jit(do_not_specialize=["T"])
 def selective_scan_local_kernel(
-    u, delta, A, B, bias, states, totals, cu_seqlens, T, segment, segments,
-    H: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr, BT: tl.constexpr, BN: tl.constexpr,
-    BD: tl.constexpr, BLOCKS: tl.constexpr,
-):  # fmt: skip
+    u,
+    delta,
+    A,
+    B,
+    bias,
+    states,
+    totals,
+    cu_seqlens,
+    T,
+    segment,
+    segments,
+    H: tl.constexpr,
+    HS: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BN: tl.constexpr,
+    BD: tl.constexpr,
+    BLOCKS: tl.constexpr,
+):
     """What a segment adds to a state of zeros, h <- exp(dt A) h + dt B u, and the sum of its steps dt.
 
     Grid:    sequences x segments x groups x blocks of channels, one axis, blocks fastest. The last segment returns at
@@ -59,10 +75,33 @@ def selective_scan_local_kernel(
 
 @triton.jit(do_not_specialize=["T"])
 def selective_scan_fwd_kernel(
-    u, delta, A, B, C, D, z, bias, o, start, states, end_state, checkpoints, cu_seqlens, T, segment, segments,
-    H: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, V: tl.constexpr, BT: tl.constexpr, BN: tl.constexpr,
-    BD: tl.constexpr, BLOCKS: tl.constexpr, INTERVAL: tl.constexpr,
-):  # fmt: skip
+    u,
+    delta,
+    A,
+    B,
+    C,
+    D,
+    z,
+    bias,
+    o,
+    start,
+    states,
+    end_state,
+    checkpoints,
+    cu_seqlens,
+    T,
+    segment,
+    segments,
+    H: tl.constexpr,
+    HS: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BN: tl.constexpr,
+    BD: tl.constexpr,
+    BLOCKS: tl.constexpr,
+    INTERVAL: tl.constexpr,
+):
     """h <- exp(dt A) h + dt B u,  o = (C . h + D u) silu(z).
 
     Grid:    sequences x segments x groups x blocks of channels, one axis, blocks fastest.

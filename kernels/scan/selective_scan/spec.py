@@ -74,11 +74,20 @@ def recurrence(
     """One token at a time: shapes as above -> o [B,T,HS,V], and the state [sequences,HS,N,V]."""
     if apart(u, cu_seqlens):
 
-        def one(u, delta, B, C, z, **options):  # fmt: skip
+        def one(u, delta, B, C, z, **options):
             return recurrence(u, delta, A, B, C, D, z, delta_bias, **options)
 
-        return per_sequence(one, u, delta, B, C, z, cu_seqlens=cu_seqlens, initial_state=initial_state,
-                            output_final_state=output_final_state)  # fmt: skip
+        return per_sequence(
+            one,
+            u,
+            delta,
+            B,
+            C,
+            z,
+            cu_seqlens=cu_seqlens,
+            initial_state=initial_state,
+            output_final_state=output_final_state,
+        )
     heads = u.shape[2]
     B, C = expand_heads(B, heads), expand_heads(C, heads)
     dt = F.softplus(delta + delta_bias)

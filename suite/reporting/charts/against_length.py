@@ -41,18 +41,53 @@ class Quantity:
 
 QUANTITIES = (
     Quantity("time", "time_ms", "Time", "time, ms", "ms", "Median; the band is p20 to p80.", ends=True),
-    Quantity("memory", "memory_mib", "Peak memory", "memory over inputs, MiB", "MiB",
-             "Rise of peak memory over the inputs. A rise of 0 has no place on a logarithmic axis.", ends=True),
-    Quantity("gbs", "gbs", "Bandwidth", "GB/s", "GB/s",
-             "Compulsory bytes over the median time: each input read once, each output written once.", decode=True),
-    Quantity("bytes", "kib_token", "Bytes a token", "compulsory KiB a token", "KiB",
-             "What one token's step has to move: a recurrent state is read and written, a cache is read.", decode=True),
-    Quantity("tflops", "tflops", "Throughput", "TFLOP/s", "TFLOP/s",
-             "Algorithm FLOPs over the median time: they depend on the problem, not on the code.", decode=False),
+    Quantity(
+        "memory",
+        "memory_mib",
+        "Peak memory",
+        "memory over inputs, MiB",
+        "MiB",
+        "Rise of peak memory over the inputs. A rise of 0 has no place on a logarithmic axis.",
+        ends=True,
+    ),
+    Quantity(
+        "gbs",
+        "gbs",
+        "Bandwidth",
+        "GB/s",
+        "GB/s",
+        "Compulsory bytes over the median time: each input read once, each output written once.",
+        decode=True,
+    ),
+    Quantity(
+        "bytes",
+        "kib_token",
+        "Bytes a token",
+        "compulsory KiB a token",
+        "KiB",
+        "What one token's step has to move: a recurrent state is read and written, a cache is read.",
+        decode=True,
+    ),
+    Quantity(
+        "tflops",
+        "tflops",
+        "Throughput",
+        "TFLOP/s",
+        "TFLOP/s",
+        "Algorithm FLOPs over the median time: they depend on the problem, not on the code.",
+        decode=False,
+    ),
     Quantity("tokens", "tokens_per_s", "Tokens", "tokens/s", "tokens/s", "Tokens over the median time.", decode=True),
-    Quantity("energy", "energy_j_token", "Energy a token", "energy, J a token", "J a token",
-             "Over a saturated window of at least 2 s; idle power is not subtracted.", due=False),
-)  # fmt: skip
+    Quantity(
+        "energy",
+        "energy_j_token",
+        "Energy a token",
+        "energy, J a token",
+        "J a token",
+        "Over a saturated window of at least 2 s; idle power is not subtracted.",
+        due=False,
+    ),
+)
 # What a line's end says; any other status says itself.
 ENDS = {"oom": "OOM", "timeout": "time-out"}
 
@@ -98,11 +133,15 @@ def _series(group: Group, points: list[Point], quantity: Quantity, styles: Style
         return getattr(point, quantity.field)
 
     return line(
-        group, points, styles, lambda p: p.T, value,
+        group,
+        points,
+        styles,
+        lambda p: p.T,
+        value,
         lambda p: hover(p, f"{figure(value(p))} {facts}") if facts else hover(p),
         low=tuple(point.p20_ms for point in points) if banded else (),
         high=tuple(point.p80_ms for point in points) if banded else (),
-    )  # fmt: skip
+    )
 
 
 def _ends(group: Group, series: Sequence[Series]) -> list[Series]:
@@ -118,10 +157,19 @@ def _ends(group: Group, series: Sequence[Series]) -> list[Series]:
         each = last[label]
         said = f"{label}\nno time from T = {T:,} on: {status}"
         found.append(
-            replace(each, x=(each.x[-1], float(T)), y=(each.y[-1], each.y[-1]), text=("", said), low=(), high=(),
-                    style=replace(each.style, dash="dot", marker="x"), listed=False, last_only=True,
-                    name=ENDS.get(status, status))
-        )  # fmt: skip
+            replace(
+                each,
+                x=(each.x[-1], float(T)),
+                y=(each.y[-1], each.y[-1]),
+                text=("", said),
+                low=(),
+                high=(),
+                style=replace(each.style, dash="dot", marker="x"),
+                listed=False,
+                last_only=True,
+                name=ENDS.get(status, status),
+            )
+        )
     return found
 
 

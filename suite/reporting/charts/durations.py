@@ -55,8 +55,16 @@ def _seconds(points: Sequence[Point], field: str) -> tuple[float, float, float] 
 def _dot(group: Group, points: Sequence[Point], place: int, field: str, styles: Styles) -> Series:
     least, middle, most = _seconds(points, field) or (0.0, 0.0, 0.0)
     return line(
-        group, points[:1], styles, lambda _: middle, lambda _: place,
+        group,
+        points[:1],
+        styles,
+        lambda _: middle,
+        lambda _: place,
         lambda p: f"{p.label}\n{WORDS[field]}: {figure(middle)} s ({figure(least)} to {figure(most)})",
-        name=f"{points[0].label}: {WORDS[field]}", left=(least,), right=(most,), hollow=field == "tuning_s",
-        listed=False, line=False,
-    )  # fmt: skip
+        name=f"{points[0].label}: {WORDS[field]}",
+        left=(least,),
+        right=(most,),
+        hollow=field == "tuning_s",
+        listed=False,
+        line=False,
+    )

@@ -13,8 +13,17 @@ Anchor = Literal["right", "left", "above", "below", "above right", "below right"
 CeilingKind = Literal["measured", "datasheet", "reference"]
 
 MARKERS = (
-    "circle", "square", "diamond", "triangle-up", "triangle-down", "star", "hexagon", "pentagon", "x", "cross",
-)  # fmt: skip
+    "circle",
+    "square",
+    "diamond",
+    "triangle-up",
+    "triangle-down",
+    "star",
+    "hexagon",
+    "pentagon",
+    "x",
+    "cross",
+)
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 
 

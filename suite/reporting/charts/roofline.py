@@ -83,9 +83,15 @@ def floors(group: Group, runs: Sequence[Run], styles: Styles) -> list[Chart]:
 
 def _series(group: Group, points: list[Point], styles: Styles) -> Series:
     return line(
-        group, points, styles, lambda p: p.intensity, lambda p: p.tflops, lambda p: hover(p, *_facts(p)),
-        T=tuple(p.T for p in points), hollow=True,
-    )  # fmt: skip
+        group,
+        points,
+        styles,
+        lambda p: p.intensity,
+        lambda p: p.tflops,
+        lambda p: hover(p, *_facts(p)),
+        T=tuple(p.T for p in points),
+        hollow=True,
+    )
 
 
 def _facts(point: Point) -> list[str]:
@@ -115,10 +121,16 @@ def _counted_series(group: Group, points: list[Point], styles: Styles) -> Series
     if not known:
         return None
     return line(
-        group, known, styles, _counted_intensity, lambda p: p.tflops,
+        group,
+        known,
+        styles,
+        _counted_intensity,
+        lambda p: p.tflops,
         lambda p: hover(p, f"{figure(_counted_intensity(p))} FLOP per counted byte", _wasted_text(p)),
-        name=f"{known[0].label}: DRAM bytes counted", T=tuple(p.T for p in known), line=False,
-    )  # fmt: skip
+        name=f"{known[0].label}: DRAM bytes counted",
+        T=tuple(p.T for p in known),
+        line=False,
+    )
 
 
 def _wasted(drawn: Mapping[str, list[Point]]) -> list[Ceiling]:

@@ -17,8 +17,15 @@ if TYPE_CHECKING:
 CHARACTER, LINE, GAP = 0.0135, 0.045, 0.012
 # In the order of preference.
 ANCHORS: tuple[Anchor, ...] = (
-    "right", "above", "left", "below", "above right", "below right", "above left", "below left",
-)  # fmt: skip
+    "right",
+    "above",
+    "left",
+    "below",
+    "above right",
+    "below right",
+    "above left",
+    "below left",
+)
 Box = tuple[float, float, float, float]
 
 

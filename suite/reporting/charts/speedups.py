@@ -90,9 +90,13 @@ def speedup(group: Group, asked: str | None, styles: Styles) -> Chart | None:
 def _line(group: Group, shared: tuple[tuple[Point, float], ...], styles: Styles, shown: str) -> Series:
     ratio = {point.T: value for point, value in shared}
     return line(
-        group, [point for point, _ in shared], styles, lambda p: p.T, lambda p: ratio[p.T],
+        group,
+        [point for point, _ in shared],
+        styles,
+        lambda p: p.T,
+        lambda p: ratio[p.T],
         lambda p: hover(p, f"{figure(ratio[p.T])} times as fast as {shown}"),
-    )  # fmt: skip
+    )
 
 
 def _chosen(asked: str | None) -> str:

@@ -130,19 +130,32 @@ def _measured(group: Group, each: Swept, styles: Styles, lines: Sequence[Swept])
     banded = all(point.p20_ms > 0 and point.p80_ms > 0 for point in points)
     longest = max(other.T for other in lines if other.label == each.label) == each.T
     found = line(
-        group, points, styles, lambda p: value_of[p.tunables], lambda p: p.time_ms, hover,
+        group,
+        points,
+        styles,
+        lambda p: value_of[p.tunables],
+        lambda p: p.time_ms,
+        hover,
         name=f"{each.label}, T = {length(each.T)}",
-        low=tuple(p.p20_ms for p in points) if banded else (), high=tuple(p.p80_ms for p in points) if banded else (),
-    )  # fmt: skip
+        low=tuple(p.p20_ms for p in points) if banded else (),
+        high=tuple(p.p80_ms for p in points) if banded else (),
+    )
     return found if longest or len(lines) <= MOST_LINES else replace(found, owner=replace(found.owner, shown=False))
 
 
 def _computed(each: Swept, measured: Series) -> Series:
     text = tuple(f"{measured.name}\npredicted: {figure(time)} ms" for time in each.predicted_ms)
     return replace(
-        measured, y=each.predicted_ms, text=text, low=(), high=(), hollow=True, listed=False,
-        name=f"{measured.name}: predicted", style=replace(measured.style, dash="dash"),
-    )  # fmt: skip
+        measured,
+        y=each.predicted_ms,
+        text=text,
+        low=(),
+        high=(),
+        hollow=True,
+        listed=False,
+        name=f"{measured.name}: predicted",
+        style=replace(measured.style, dash="dash"),
+    )
 
 
 def _optima(each: Swept, measured: Series) -> list[Annotation]:

@@ -58,10 +58,16 @@ def frontier(points: Sequence[Point]) -> list[Point]:
 
 def _dot(group: Group, point: Point, styles: Styles) -> Series:
     return line(
-        group, [point], styles, lambda p: p.time_ms, lambda p: p.error,
-        lambda p: hover(p, f"error {p.error:.2e}"), left=(point.p20_ms,) if point.p20_ms > 0 else (),
-        right=(point.p80_ms,) if point.p20_ms > 0 else (), line=False,
-    )  # fmt: skip
+        group,
+        [point],
+        styles,
+        lambda p: p.time_ms,
+        lambda p: p.error,
+        lambda p: hover(p, f"error {p.error:.2e}"),
+        left=(point.p20_ms,) if point.p20_ms > 0 else (),
+        right=(point.p80_ms,) if point.p20_ms > 0 else (),
+        line=False,
+    )
 
 
 def _steps(best: Sequence[Point]) -> list[Ceiling]:

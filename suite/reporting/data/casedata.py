@@ -16,14 +16,37 @@ if TYPE_CHECKING:
 
 # column of a row -> heading
 CASES = {
-    "operator": "operator", "implementation": "implementation", "origin": "origin", "axes": "axes", "pass": "pass",
-    "dtype": "dtype", "B": "B", "T": "T", "H": "H", "K": "K", "V": "V", "tunables": "tunables", "kind": "kind",
-    "mode": "timing", "launch": "launch", "status": "status", "time_ms": "ms", "p20_ms": "p20", "p80_ms": "p80",
-    "memory_mib": "MiB", "tflops": "TFLOP/s", "gbs": "GB/s", "roof_pct": "% of roof", "bound": "bound",
-    "profile.dram_bytes": "DRAM counted, bytes", "profile.dram_ratio": "counted / compulsory",
-    "telemetry.energy_j_token": "J a token", "error": "worst error",
-    "approximation_error": "approximation error", "reason": "reason",
-}  # fmt: skip
+    "operator": "operator",
+    "implementation": "implementation",
+    "origin": "origin",
+    "axes": "axes",
+    "pass": "pass",
+    "dtype": "dtype",
+    "B": "B",
+    "T": "T",
+    "H": "H",
+    "K": "K",
+    "V": "V",
+    "tunables": "tunables",
+    "kind": "kind",
+    "mode": "timing",
+    "launch": "launch",
+    "status": "status",
+    "time_ms": "ms",
+    "p20_ms": "p20",
+    "p80_ms": "p80",
+    "memory_mib": "MiB",
+    "tflops": "TFLOP/s",
+    "gbs": "GB/s",
+    "roof_pct": "% of roof",
+    "bound": "bound",
+    "profile.dram_bytes": "DRAM counted, bytes",
+    "profile.dram_ratio": "counted / compulsory",
+    "telemetry.energy_j_token": "J a token",
+    "error": "worst error",
+    "approximation_error": "approximation error",
+    "reason": "reason",
+}
 COUNTS = {"B", "T", "H", "K", "V", "launch", "profile.dram_bytes"}
 # Columns that a reader can filter by a choice of their values.
 CHOICES = ("run", "operator", "pass", "dtype", "status")

@@ -25,9 +25,17 @@ if TYPE_CHECKING:
 
 THRESHOLD = 0.05
 COLUMNS = {
-    "change": "change", "against": "run", "case_id": "case", "mode": "timing", "before": "ms before",
-    "after": "ms after", "ratio": "time, ratio", "memory": "memory, ratio", "error": "error, ratio", "reason": "reason",
-}  # fmt: skip
+    "change": "change",
+    "against": "run",
+    "case_id": "case",
+    "mode": "timing",
+    "before": "ms before",
+    "after": "ms after",
+    "ratio": "time, ratio",
+    "memory": "memory, ratio",
+    "error": "error, ratio",
+    "reason": "reason",
+}
 MOST_ROWS = 2000
 # How a change is ordered where it has no ratio: what was lost first.
 LOST, FOUND = "lost", "new time"
@@ -66,9 +74,14 @@ def _difference(before: Sequence[Row], after: Sequence[Row], name: str) -> Diffe
     x, y = _time(one), _time(other)
     verdict = judge(x, y, THRESHOLD)
     row |= {
-        "change": verdict.verdict, "before": x.median, "after": y.median, "ratio": y.median / x.median,
-        "memory": _ratio(one, other, "memory_mib"), "error": _ratio(one, other, "error"), "reason": verdict.reason,
-    }  # fmt: skip
+        "change": verdict.verdict,
+        "before": x.median,
+        "after": y.median,
+        "ratio": y.median / x.median,
+        "memory": _ratio(one, other, "memory_mib"),
+        "error": _ratio(one, other, "error"),
+        "reason": verdict.reason,
+    }
     return Difference(verdict.verdict, after[0]["run"], row, abs(math.log(row["ratio"])))
 
 
@@ -154,8 +167,12 @@ def _line(group: Group, pairs: Sequence[tuple[Point, Point]], styles: Styles) ->
     before = {after.T: one for after, one in pairs}
     points = [after for after, _ in pairs]
     return line(
-        group, points, styles, lambda p: p.T, lambda p: p.time_ms / before[p.T].time_ms,
+        group,
+        points,
+        styles,
+        lambda p: p.T,
+        lambda p: p.time_ms / before[p.T].time_ms,
         lambda p: hover(p, f"{figure(before[p.T].time_ms)} ms before, ratio {figure(p.time_ms / before[p.T].time_ms)}"),
         low=tuple(p.low_ms / before[p.T].high_ms for p in points),
         high=tuple(p.high_ms / before[p.T].low_ms for p in points),
-    )  # fmt: skip
+    )

@@ -15,15 +15,36 @@ if TYPE_CHECKING:
 
 # field of a Point -> column of a row, of which it is the median over launches
 _MEDIANS = {
-    "time_ms": "time_ms", "memory_mib": "memory_mib", "tflops": "tflops", "gbs": "gbs", "intensity": "intensity",
-    "roof_pct": "roof_pct", "tokens_per_s": "tokens_per_s", "flops_alg": "flops_alg", "flops_exec": "flops_exec",
-    "dram_bytes": "profile.dram_bytes", "energy_j_token": "telemetry.energy_j_token", "compile_s": "compile_s",
-    "tuning_s": "tuning.seconds", "error": "error",
-}  # fmt: skip
+    "time_ms": "time_ms",
+    "memory_mib": "memory_mib",
+    "tflops": "tflops",
+    "gbs": "gbs",
+    "intensity": "intensity",
+    "roof_pct": "roof_pct",
+    "tokens_per_s": "tokens_per_s",
+    "flops_alg": "flops_alg",
+    "flops_exec": "flops_exec",
+    "dram_bytes": "profile.dram_bytes",
+    "energy_j_token": "telemetry.energy_j_token",
+    "compile_s": "compile_s",
+    "tuning_s": "tuning.seconds",
+    "error": "error",
+}
 _FIRSTS = (
-    "name", "operator", "axes", "variant", "run", "machine", "T", "tunables", "settings", "bound", "origin", "linear",
+    "name",
+    "operator",
+    "axes",
+    "variant",
+    "run",
+    "machine",
+    "T",
+    "tunables",
+    "settings",
+    "bound",
+    "origin",
+    "linear",
     "quadratic",
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,14 @@ if TYPE_CHECKING:
     from suite.reporting.renderers.page import Content, Panel
 
 # What LaTeX would take as its own.
-LATEX = str.maketrans({
-    **{character: f"\\{character}" for character in "&%$#_{}"},
-    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-})  # fmt: skip
+LATEX = str.maketrans(
+    {
+        **{character: f"\\{character}" for character in "&%$#_{}"},
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+    }
+)
 MOST_LINES, MOST_CROSSINGS, MOST_CHANGES = 40, 60, 100
 
 

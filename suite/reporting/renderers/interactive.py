@@ -19,9 +19,15 @@ if TYPE_CHECKING:
     from suite.reporting.charts.model import Annotation, Axis, Ceiling, Chart, Heat, Owner, Series
 
 ANCHORS = {
-    "right": "middle right", "left": "middle left", "above": "top center", "below": "bottom center",
-    "above right": "top right", "below right": "bottom right", "above left": "top left", "below left": "bottom left",
-}  # fmt: skip
+    "right": "middle right",
+    "left": "middle left",
+    "above": "top center",
+    "below": "bottom center",
+    "above right": "top right",
+    "below right": "bottom right",
+    "above left": "top left",
+    "below left": "bottom left",
+}
 CEILING_DASH = {"measured": "solid", "datasheet": "dash", "reference": "solid"}
 # Stands for the page's ink in either scheme; the page's script puts the real colour in its place.
 INK = "#808080"
@@ -84,9 +90,12 @@ def _axis(axis: Axis) -> dict[str, Any]:
 
 def _whose(owner: Owner) -> dict[str, Any]:
     return {
-        "line": owner.label, "operator": owner.operator, "device": owner.machine, "quadratic": owner.quadratic,
+        "line": owner.label,
+        "operator": owner.operator,
+        "device": owner.machine,
+        "quadratic": owner.quadratic,
         "shown": owner.shown,
-    }  # fmt: skip
+    }
 
 
 def _series(series: Series) -> dict[str, Any]:

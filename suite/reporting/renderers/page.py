@@ -59,9 +59,12 @@ def page(content: Content) -> str:
     rows, runs, panels = content.rows, content.runs, content.panels
     drawn = [panel for panel in panels if panel.charts]
     environment = Environment(
-        loader=PackageLoader("suite.reporting.renderers", "."), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+        loader=PackageLoader("suite.reporting.renderers", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     scripts = [get_plotlyjs(), _script()]
     cases = casedata.cases_of(rows)
     return environment.get_template("page.html.j2").render(

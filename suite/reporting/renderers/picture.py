@@ -24,9 +24,17 @@ if TYPE_CHECKING:
 
 FORMATS = ("png", "svg", "pdf")
 MARKERS = {
-    "circle": "o", "square": "s", "diamond": "D", "triangle-up": "^", "triangle-down": "v", "star": "*", "hexagon": "h",
-    "pentagon": "p", "x": "X", "cross": "P",
-}  # fmt: skip
+    "circle": "o",
+    "square": "s",
+    "diamond": "D",
+    "triangle-up": "^",
+    "triangle-down": "v",
+    "star": "*",
+    "hexagon": "h",
+    "pentagon": "p",
+    "x": "X",
+    "cross": "P",
+}
 DASHES = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-.", "longdash": (0, (8, 3))}
 CEILINGS = {"measured": ("-", "#333333"), "datasheet": ("--", "#777777"), "reference": ("-", "#999999")}
 ANCHORS = {
@@ -157,9 +165,15 @@ def _annotation(axes: Any, note: Annotation) -> None:
         axes.plot([note.x], [note.y], marker="o", markersize=11, markerfacecolor="none", markeredgecolor=colour)
     offset, ha, va = ANCHORS[note.anchor]
     axes.annotate(
-        plain(note.text), (note.x, note.y), xytext=offset, textcoords="offset points", ha=ha, va=va, fontsize=8,
+        plain(note.text),
+        (note.x, note.y),
+        xytext=offset,
+        textcoords="offset points",
+        ha=ha,
+        va=va,
+        fontsize=8,
         color="#222222",
-    )  # fmt: skip
+    )
 
 
 def _heat(axes: Any, heat: Heat) -> None:

@@ -32,17 +32,36 @@ class Table:
 
 COUNTS = ("T", "K", "V", "static.launches", "static.registers", "static.spill_bytes", "static.shared_bytes")
 STATIC = {
-    "static.arch": "arch", "name": "case", "pass": "pass", "dtype": "dtype", "T": "T", "K": "K", "V": "V",
-    "tunables": "tunables", "status": "status", "static.launches": "launches",
-    "static.registers": "registers", "static.spill_bytes": "spills, bytes", "static.shared_bytes": "shared, bytes",
-    "static.occupancy": "occupancy", "static.hgmma": "HGMMA", "static.hmma": "HMMA",
-    "static.traffic_bytes": "traffic, bytes", "static.traffic_ratio": "traffic / compulsory",
-    "static.intermediate_bytes": "intermediates, bytes", "static.io_bound_bytes": "I/O lower bound, bytes",
-    "static.floor_ms": "floor, ms",     "static.floor_memory_ms": "by memory", "static.floor_compute_ms": "by compute",
+    "static.arch": "arch",
+    "name": "case",
+    "pass": "pass",
+    "dtype": "dtype",
+    "T": "T",
+    "K": "K",
+    "V": "V",
+    "tunables": "tunables",
+    "status": "status",
+    "static.launches": "launches",
+    "static.registers": "registers",
+    "static.spill_bytes": "spills, bytes",
+    "static.shared_bytes": "shared, bytes",
+    "static.occupancy": "occupancy",
+    "static.hgmma": "HGMMA",
+    "static.hmma": "HMMA",
+    "static.traffic_bytes": "traffic, bytes",
+    "static.traffic_ratio": "traffic / compulsory",
+    "static.intermediate_bytes": "intermediates, bytes",
+    "static.io_bound_bytes": "I/O lower bound, bytes",
+    "static.floor_ms": "floor, ms",
+    "static.floor_memory_ms": "by memory",
+    "static.floor_compute_ms": "by compute",
     "static.floor_special_ms": "by functions",
-    "static.floor_bound": "floor bound", "static.floor_gpu": "floor for", "static.floor_source": "from",
-    "static.hash": "binary", "reason": "reason",
-}  # fmt: skip
+    "static.floor_bound": "floor bound",
+    "static.floor_gpu": "floor for",
+    "static.floor_source": "from",
+    "static.hash": "binary",
+    "reason": "reason",
+}
 
 
 def static(rows: Sequence[Row]) -> Table:

@@ -169,9 +169,13 @@ def test_every_block_is_computed_whatever_the_sections(causal: bool) -> None:
 
 @pytest.mark.parametrize(
     ("operator", "own"),
-    [(softmax_attention, {}), (softmax_attention, FULL), (sliding_window_attention, {"window": 100}),
-     (sliding_window_attention, {"window": 64, "dilation": 2, **FULL})],
-)  # fmt: skip
+    [
+        (softmax_attention, {}),
+        (softmax_attention, FULL),
+        (sliding_window_attention, {"window": 100}),
+        (sliding_window_attention, {"window": 64, "dilation": 2, **FULL}),
+    ],
+)
 @pytest.mark.parametrize("pass_", ["fwd", "bwd"])
 def test_executed_flops_are_those_of_the_products(operator: Operator, own: dict[str, Any], pass_: str) -> None:
     made = operator.implementations["triton_flash"]

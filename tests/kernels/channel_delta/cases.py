@@ -153,8 +153,14 @@ def extreme_gates_match(rule: Rule, gate: float, every: int) -> None:
         assert difference(ours, expected[name], 1, floor).error < 1e-4, name
 
 
-def agree(rule: Rule, inputs: Tensors, chunk: int, limit: float, names: tuple[str, ...] = (),
-          against: Callable[..., Any] | None = None) -> None:  # fmt: skip
+def agree(
+    rule: Rule,
+    inputs: Tensors,
+    chunk: int,
+    limit: float,
+    names: tuple[str, ...] = (),
+    against: Callable[..., Any] | None = None,
+) -> None:
     """The output and all gradients, or `names` of them, are the oracle's or another form's in float64."""
     with aimed("on-chip"):
         found = gradients(rule.run, inputs, chunk=chunk)

@@ -32,7 +32,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "beta": ({"beta": meta(1, 40, 1)}, "beta is"),
     "heads": ({"q": meta(1, 40, 3, 32), "k": meta(1, 40, 3, 32)}, "3 heads of q and k"),
     "state": ({"initial_state": meta(1, 2, 32, 16)}, "initial state is"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -49,11 +49,14 @@ def test_heads_that_are_too_wide_are_refused() -> None:
         chunk_rwkv7(x, x, x, x, x, x)
 
 
-@pytest.mark.parametrize(("changes", "words"), [
-    ({**{each: meta(1, 2, 2, 16) for each in ("q", "k", "v", "log_decay")}, "beta": meta(1, 2, 2)}, "2 tokens"),
-    ({"state": meta(1, 1, 16, 16)}, "has to be"),
-    ({"state": meta(1, 2, 16, 16).transpose(2, 3)}, "not contiguous"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({**{each: meta(1, 2, 2, 16) for each in ("q", "k", "v", "log_decay")}, "beta": meta(1, 2, 2)}, "2 tokens"),
+        ({"state": meta(1, 1, 16, 16)}, "has to be"),
+        ({"state": meta(1, 2, 16, 16).transpose(2, 3)}, "not contiguous"),
+    ],
+)
 def test_bad_steps_are_named(changes: dict[str, Any], words: str) -> None:
     given = {each: meta(1, 1, 2, 16) for each in ("q", "k", "v", "log_decay")} | {"beta": meta(1, 1, 2)}
     with pytest.raises(UsageError, match=words):

@@ -13,15 +13,30 @@ from suite.discovery import discover
 from suite.registry import Implementation, Operator
 
 CHUNKED = (
-    "delta_rule", "gated_delta_product", "gated_delta_rule", "gated_linear_attention", "gated_scan", "hgrn2",
-    "kimi_delta_attention", "lightning_attention", "linear_attention", "mlstm", "retention", "rwkv6", "rwkv7", "s4d",
-    "selective_scan", "ssd",
-)  # fmt: skip
+    "delta_rule",
+    "gated_delta_product",
+    "gated_delta_rule",
+    "gated_linear_attention",
+    "gated_scan",
+    "hgrn2",
+    "kimi_delta_attention",
+    "lightning_attention",
+    "linear_attention",
+    "mlstm",
+    "retention",
+    "rwkv6",
+    "rwkv7",
+    "s4d",
+    "selective_scan",
+    "ssd",
+)
 STATEFUL = tuple(f"{name}/triton_chunk" for name in CHUNKED)
 STATELESS = (
-    "sliding_window_attention/triton_flash", "softmax_attention/triton_flash", "taylor_attention/triton_direct",
+    "sliding_window_attention/triton_flash",
+    "softmax_attention/triton_flash",
+    "taylor_attention/triton_direct",
     "taylor_attention/triton_efficient",
-)  # fmt: skip
+)
 # What an implementation serves only in part, and other forms of a state than the default one's.
 OWN: dict[str, dict[str, Any]] = {
     "taylor_attention/triton_efficient": {"causal": False},

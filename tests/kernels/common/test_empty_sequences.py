@@ -55,10 +55,16 @@ FULL, EMPTY = [1, 3], [0, 2, 4, 5]
 SOURCE, FACTORS = [0, 0, 1, 1, 0, 1], [3.0, 1.0, 5.0, 1.0, 7.0, 9.0]
 # On chip all of them; in segments what each family's own kernels pass between them.
 SEGMENTED = (
-    "gated_delta_rule/triton_chunk", "gated_scan/triton_chunk", "kimi_delta_attention/triton_chunk",
-    "linear_attention/triton_chunk:normalised", "mlstm/triton_chunk", "rwkv6/triton_chunk", "rwkv7/triton_chunk",
-    "selective_scan/triton_chunk", "ssd/triton_chunk",
-)  # fmt: skip
+    "gated_delta_rule/triton_chunk",
+    "gated_scan/triton_chunk",
+    "kimi_delta_attention/triton_chunk",
+    "linear_attention/triton_chunk:normalised",
+    "mlstm/triton_chunk",
+    "rwkv6/triton_chunk",
+    "rwkv7/triton_chunk",
+    "selective_scan/triton_chunk",
+    "ssd/triton_chunk",
+)
 CASES = [
     *((name, "on-chip") for name in (*STATEFUL, *MORE, *STATELESS)),
     *((name, "segments") for name in SEGMENTED),

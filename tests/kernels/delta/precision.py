@@ -33,8 +33,11 @@ def repeated(noise: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return noise[:, :8].repeat(1, -(-noise.shape[1] // 8), 1, 1)[:, : noise.shape[1]]
 
 
-KEYS: dict[str, Keys] = {"random": lambda noise, generator: noise, "nearly parallel": nearly_parallel,
-                         "8 keys in turn": repeated}  # fmt: skip
+KEYS: dict[str, Keys] = {
+    "random": lambda noise, generator: noise,
+    "nearly parallel": nearly_parallel,
+    "8 keys in turn": repeated,
+}
 
 
 def inverse(A: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

@@ -231,9 +231,9 @@ def test_executed_flops_of_a_backward_pass_count_what_is_found_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arch", "value_heads", "columns", "normalised"), [("sm_90", 32, 128, True), ("sm_100", 16, 128, True),
-                                                       ("sm_100", 32, 64, False)],
-)  # fmt: skip
+    ("arch", "value_heads", "columns", "normalised"),
+    [("sm_90", 32, 128, True), ("sm_100", 16, 128, True), ("sm_100", 32, 64, False)],
+)
 def test_blackwell_cuts_shared_keys(arch: str, value_heads: int, columns: int, normalised: bool) -> None:
     problem = gated_delta_rule.complete(Problem(T=1024, H=16, HV=value_heads, K=128), {"l2norm": True})
     with aim(arch):

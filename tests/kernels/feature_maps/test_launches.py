@@ -35,8 +35,9 @@ AIMS: list[tuple[dict[str, Any], dict[str, int], str, int, float]] = [
 
 def launched(operator: Operator, implementation: str, problem: Problem) -> tuple[int, float]:
     """(launches, their traffic over the compulsory bytes) of one pass on an sm_90."""
-    call = Call(operator, operator.implementations[implementation], problem, {"chunk": 64},
-                meta_inputs(operator, problem))  # fmt: skip
+    call = Call(
+        operator, operator.implementations[implementation], problem, {"chunk": 64}, meta_inputs(operator, problem)
+    )
     capture(call.prepare, "sm_90", compiled=False)
     launches = capture(call.run, "sm_90", compiled=False)
     moved = sum(each.traffic_bytes for each in launches)

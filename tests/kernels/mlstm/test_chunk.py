@@ -46,8 +46,9 @@ SHIFTS = {"floor": 0.0, "both": 8.0, "normaliser": 13.0, "falling": torch.linspa
 def test_outputs_states_and_gradients(name: str) -> None:
     gate, regime, chunk, sizes = CASES[name]
     with aimed(regime):
-        found = check_case(mlstm, "triton_chunk", problem(gate, pass_="fwdbwd", **sizes), {"chunk": chunk},
-                           device="interpret")  # fmt: skip
+        found = check_case(
+            mlstm, "triton_chunk", problem(gate, pass_="fwdbwd", **sizes), {"chunk": chunk}, device="interpret"
+        )
     assert found.ok, found.reason
     assert {"o", "dq", "dk", "dv", "dinput_gate", "dforget_gate"} <= set(found.errors)
     assert ("dinitial_state[1]" in found.errors) == (gate == "exp" and bool(sizes.get("initial_state")))

@@ -52,8 +52,9 @@ def test_many_segments_are_combined_in_a_launch_of_their_own() -> None:
     names = {}
     for H in (1, 16):
         problem = operator.complete(Problem(B=1, T=65536, H=H, K=128))
-        call = Call(operator, operator.implementations["triton_chunk"], problem, {"chunk": 64},
-                    meta_inputs(operator, problem))  # fmt: skip
+        call = Call(
+            operator, operator.implementations["triton_chunk"], problem, {"chunk": 64}, meta_inputs(operator, problem)
+        )
         names[H] = [each.kernel for each in capture(call.run, "sm_90", compiled=False)]
     assert "linear_segment_combine_kernel" in names[1]
     assert "linear_segment_combine_kernel" not in names[16]

@@ -156,13 +156,17 @@ def test_nothing_to_compare_is_said() -> None:
     assert "Every case has one." in text
 
 
-@pytest.mark.parametrize(("words", "message"), [
-    (["--mode", "cold-wall"], "no timed record of mode cold-wall; the runs have cold-events"),
-    (["--notes", "nowhere.md"], "--notes nowhere.md can not be read"),
-    (["--out", "nowhere/README.md"], "cannot write nowhere/README.md"),
-])  # fmt: skip
-def test_what_is_wrong_is_one_line(tmp_path: Path, words: list[str], message: str,
-                                   capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--mode", "cold-wall"], "no timed record of mode cold-wall; the runs have cold-events"),
+        (["--notes", "nowhere.md"], "--notes nowhere.md can not be read"),
+        (["--out", "nowhere/README.md"], "cannot write nowhere/README.md"),
+    ],
+)
+def test_what_is_wrong_is_one_line(
+    tmp_path: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = stored(duel(1.0, 1.5), tmp_path / "h200", **H200)
     assert main(["analyse", str(run), *words]) != 0
     err = capsys.readouterr().err

@@ -88,9 +88,13 @@ def subquad(folder: Path, *words: str, timeout_s: float = 600) -> subprocess.Com
     """Run a command of the checkout's own suite on one core, where threads never wait for each other."""
     core = sorted(os.sched_getaffinity(0))[-1]
     return subprocess.run(
-        [sys.executable, "-m", "suite", *words], cwd=folder, capture_output=True, text=True, timeout=timeout_s,
+        [sys.executable, "-m", "suite", *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
         preexec_fn=lambda: os.sched_setaffinity(0, {core}),
-    )  # fmt: skip
+    )
 
 
 DOUBLE = '''

@@ -20,13 +20,25 @@ from suite.running.budget import Budget
 WINDOW = Axis("window", (0, 64))
 
 
-def registry(*names: str, axes: tuple[Axis, ...] = (WINDOW,), chunks: tuple[int, ...] = (64, 32),
-             devices: tuple[str, ...] = ("cpu",)) -> Registry:  # fmt: skip
+def registry(
+    *names: str,
+    axes: tuple[Axis, ...] = (WINDOW,),
+    chunks: tuple[int, ...] = (64, 32),
+    devices: tuple[str, ...] = ("cpu",),
+) -> Registry:
     """An operator `mean` with implementations of these names, each with the tunable chunk."""
     mean = Operator(
-        "mean", "o = mean v", "none", inputs=lambda p, g: {}, oracle=lambda q, k, v: (v, None), axes=axes,
-        cost=lambda p, t: Cost(1, 1, 1), passes=("fwd",), stateful=False, tags=("linear",),
-    )  # fmt: skip
+        "mean",
+        "o = mean v",
+        "none",
+        inputs=lambda p, g: {},
+        oracle=lambda q, k, v: (v, None),
+        axes=axes,
+        cost=lambda p, t: Cost(1, 1, 1),
+        passes=("fwd",),
+        stateful=False,
+        tags=("linear",),
+    )
     for name in names:
         mean.implementation(name, origin="baseline", tunables={"chunk": chunks}, devices=devices)(_mean)
     made = Registry()
@@ -69,8 +81,9 @@ def preset(tmp_path: Path) -> str:
     return str(path)
 
 
-def pairs(here: Registry, base: Registry, preset: str, tmp_path: Path,
-          selection: Selection | None = None) -> tuple[dict[str, Paired], str]:  # fmt: skip
+def pairs(
+    here: Registry, base: Registry, preset: str, tmp_path: Path, selection: Selection | None = None
+) -> tuple[dict[str, Paired], str]:
     from suite.presets import load_preset
 
     selection = selection or Selection()

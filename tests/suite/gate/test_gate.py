@@ -16,9 +16,18 @@ from tests.suite.store.runs import failed, record, write_run
 
 LAUNCHES = 8
 KEYS = [
-    "case_id", "mode", "metric", "verdict", "reason", "ratio", "lower", "upper", "margin", "rounds",
+    "case_id",
+    "mode",
+    "metric",
+    "verdict",
+    "reason",
+    "ratio",
+    "lower",
+    "upper",
+    "margin",
+    "rounds",
     "smallest_detectable",
-]  # fmt: skip
+]
 NASTY = "<script>alert(1)</script> | a\n\x1b[31mred\x00 & `code` \ufffe"
 
 

@@ -26,9 +26,16 @@ NAMES = ("same", "eager", "spills", "host")
 
 def registry(*names: str) -> Registry:
     mean = Operator(
-        "mean", "o = mean v", "none", inputs=lambda p, g: {}, oracle=lambda q, k, v: (v, None),
-        cost=lambda p, t: Cost(1, 1, 1), passes=("fwd",), stateful=False, tags=("linear",),
-    )  # fmt: skip
+        "mean",
+        "o = mean v",
+        "none",
+        inputs=lambda p, g: {},
+        oracle=lambda q, k, v: (v, None),
+        cost=lambda p, t: Cost(1, 1, 1),
+        passes=("fwd",),
+        stateful=False,
+        tags=("linear",),
+    )
     for name in names:
         devices = {"cpu", "cuda"} if name == "host" else {"cuda"}
         made = mean.implementation(name, origin="baseline" if name == "host" else "ours", devices=devices)
@@ -85,10 +92,13 @@ def gate(tmp_path, monkeypatch):
     def profiles(tasks, **_):
         assert {task.arch for task in tasks} == {"sm_90"}
         return [
-            profile(task.case.case_id, spills=64 * (task.case.implementation == "spills" and not task.root),
-                    eager_ops=int(task.case.implementation == "eager"))
+            profile(
+                task.case.case_id,
+                spills=64 * (task.case.implementation == "spills" and not task.root),
+                eager_ops=int(task.case.implementation == "eager"),
+            )
             for task in tasks
-        ]  # fmt: skip
+        ]
 
     monkeypatch.setattr("suite.static.pool.take_profiles", profiles)
 
@@ -115,10 +125,12 @@ def test_only_what_the_binaries_do_not_settle_is_timed(gate):
     found, timed = gate()
     assert told(found) == {
         ("same", "time"): "unchanged",
-        ("eager", "static"): "unchanged", ("eager", "time"): "same",
-        ("spills", "static"): "slower", ("spills", "time"): "same",
+        ("eager", "static"): "unchanged",
+        ("eager", "time"): "same",
+        ("spills", "static"): "slower",
+        ("spills", "time"): "same",
         ("host", "time"): "same",
-    }  # fmt: skip
+    }
     assert timed == {"eager", "spills", "host"}
     settled = next(each for each in found if "/same/" in each.case_id)
     assert (settled.same_code, settled.decision.reason) == (True, "the same binaries, launched alike")

@@ -27,8 +27,10 @@ def compare(*files: Path) -> str:
 def test_a_stored_run_is_compared_by_pytest_benchmark(tmp_path, capsys):
     files = []
     for name, ms in (("before", 2.0), ("after", 3.0)):
-        rows = [record(f"C{chunk}", samples=[ms, ms + chunk / 1e3, ms + 1], **{"tunable.chunk": chunk})
-                for chunk in (32, 64)]  # fmt: skip
+        rows = [
+            record(f"C{chunk}", samples=[ms, ms + chunk / 1e3, ms + 1], **{"tunable.chunk": chunk})
+            for chunk in (32, 64)
+        ]
         rows += [record("C64", samples=[ms] * 3, launch=1), failed("C16"), record("C8", kind="check", mode="cpu")]
         run = write_run(tmp_path / name, rows)
         assert main(["export", str(run), "--to", "pytest-benchmark"]) == Exit.PASS
@@ -64,9 +66,24 @@ def test_without_pytest_benchmark_it_says_how_to_install_it(tmp_path, monkeypatc
 @pytest.mark.long
 def test_registered_cases_are_measured_under_pytest_and_compared_with_an_exported_run(tmp_path):
     measured = tmp_path / "measured.json"
-    words = [sys.executable, "-m", "pytest", "-q", "tests/benchmarks/test_cases.py", "--benchmark-only",
-             "-p", "no:cacheprovider", "--op", "linear_attention", "--impl", "naive,triton_chunk",
-             "-k", "fp32_fwd and not bwd", "--benchmark-json", str(measured)]  # fmt: skip
+    words = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "tests/benchmarks/test_cases.py",
+        "--benchmark-only",
+        "-p",
+        "no:cacheprovider",
+        "--op",
+        "linear_attention",
+        "--impl",
+        "naive,triton_chunk",
+        "-k",
+        "fp32_fwd and not bwd",
+        "--benchmark-json",
+        str(measured),
+    ]
     done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stdout
     assert "1 passed, 1 skipped" in done.stdout

@@ -75,8 +75,13 @@ def test_the_precedence_is_2_4_1_3_0():
 
 
 def test_markdown_holds_what_a_reviewer_needs():
-    made = report(verdict("a", "same"), verdict("b", "slower"), verdict("c", "unchanged"), notes=("a note",),
-                  reproduce="subquad gate --base HEAD")  # fmt: skip
+    made = report(
+        verdict("a", "same"),
+        verdict("b", "slower"),
+        verdict("c", "unchanged"),
+        notes=("a note",),
+        reproduce="subquad gate --base HEAD",
+    )
     text = markdown(made)
     assert "**regression: 1 slower, 1 unchanged, 1 same**" in text
     assert "Baseline HEAD (0123abc), candidate working tree (456def)." in text
@@ -106,14 +111,22 @@ def figures(text: str) -> dict:
 
 
 def test_the_page_draws_each_round_of_what_was_timed():
-    text = page(report(timed("a", "same"), timed("b", "slower", fresh=8), verdict("c", "unchanged"),
-                       verdict("b", "slower", "memory"), reproduce="subquad gate"))  # fmt: skip
+    text = page(
+        report(
+            timed("a", "same"),
+            timed("b", "slower", fresh=8),
+            verdict("c", "unchanged"),
+            verdict("b", "slower", "memory"),
+            reproduce="subquad gate",
+        )
+    )
     drawn = list(figures(text).values())
     assert len(drawn) == 2
     slower = next(each for each in drawn if len(each["series"]) == 2)
     assert [(each["name"], len(each["x"]), each["x"][0]) for each in slower["series"]] == [
-        ("rounds", 8, 1), ("fresh rounds, to confirm", 8, 9),
-    ]  # fmt: skip
+        ("rounds", 8, 1),
+        ("fresh rounds, to confirm", 8, 9),
+    ]
     assert slower["series"][0]["y"][:2] == pytest.approx([10.0, 11.0])
     assert (slower["margin"], slower["ratio"], slower["low"]) == pytest.approx((2.0, 10.0, 5.0))
     assert text.index("op/b/") < text.index("op/a/") < text.index("op/c/")

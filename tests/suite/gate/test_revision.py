@@ -72,8 +72,12 @@ def test_what_changed_and_no_case_judges_is_named(checkout):
 
 def test_what_worked_and_no_longer_does_is_broken(checkout, tmp_path):
     edit(checkout, "baselines/one.py", "return found", "return (found[0] + 0.02, None)")
-    edit(checkout, "baselines/two.py", "    return found", "    KEPT.setdefault(v.data_ptr(), found)\n"
-         "    return KEPT[v.data_ptr()]\n\n\nKEPT = {}")  # fmt: skip
+    edit(
+        checkout,
+        "baselines/two.py",
+        "    return found",
+        "    KEPT.setdefault(v.data_ptr(), found)\n    return KEPT[v.data_ptr()]\n\n\nKEPT = {}",
+    )
     edit(checkout, "baselines/three.py", "    return found", "    __import__('os')._exit(7)")
     write(checkout, "baselines/five.py", (checkout / "baselines/three.py").read_text().replace("three", "five"))
     junit, markdown = tmp_path / "gate.xml", tmp_path / "gate.md"

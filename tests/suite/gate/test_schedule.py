@@ -45,8 +45,15 @@ class Fake:
     at:      the request at which it happens
     """
 
-    def __init__(self, name: str, log: list[tuple[str, str]], clock: Clock, ms: dict[str, float],
-                 faults: dict[str, Any] | None = None, at: str = "open") -> None:  # fmt: skip
+    def __init__(
+        self,
+        name: str,
+        log: list[tuple[str, str]],
+        clock: Clock,
+        ms: dict[str, float],
+        faults: dict[str, Any] | None = None,
+        at: str = "open",
+    ) -> None:
         self.name, self.log, self.clock, self.ms, self.faults, self.at = name, log, clock, ms, faults or {}, at
         self.case, self.killed, self.killed_by_kernel = "", False, False
 
@@ -343,8 +350,10 @@ def test_numerics_that_the_budget_ends_in_say_so():
     ms = dict.fromkeys("xyz", 1.0)
     found = list(check(pairs, (lambda: Slow("A", [], clock, ms), lambda: Slow("B", [], clock, ms)), options))
     assert [(each.case_id[3], each.decision.verdict) for each in found] == [
-        ("x", "same"), ("y", "inconclusive"), ("z", "inconclusive"),
-    ]  # fmt: skip
+        ("x", "same"),
+        ("y", "inconclusive"),
+        ("z", "inconclusive"),
+    ]
     assert clock.now == pytest.approx(1.0)
 
 

@@ -46,9 +46,13 @@ def run(script: str, checkout: Path, **environment: str) -> subprocess.Completed
         **environment,
     }
     return subprocess.run(
-        ["bash", "-e", "-o", "pipefail", "-c", script], cwd=checkout, env={**os.environ, **given}, capture_output=True,
-        text=True, timeout=600,
-    )  # fmt: skip
+        ["bash", "-e", "-o", "pipefail", "-c", script],
+        cwd=checkout,
+        env={**os.environ, **given},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
 
 
 @pytest.fixture

@@ -19,8 +19,17 @@ def git(folder: Path, *words: str) -> None:
 def test_describe() -> None:
     found = describe("cpu")
     assert set(found["fingerprint"]) - {"cpu_quota"} == {
-        "device", "sms", "power_limit_w", "driver", "cuda", "torch", "triton", "python", "cpu", "threads",
-    }  # fmt: skip
+        "device",
+        "sms",
+        "power_limit_w",
+        "driver",
+        "cuda",
+        "torch",
+        "triton",
+        "python",
+        "cpu",
+        "threads",
+    }
     assert found["device"]["kind"] == "cpu"
     assert found["device"]["llc_bytes"] > 0
     assert found["versions"]["torch"] == found["fingerprint"]["torch"]

@@ -19,8 +19,9 @@ def test_a_device_that_has_all_of_it_lacks_nothing() -> None:
 
 def test_an_older_name_is_asked_for_where_the_first_is_absent() -> None:
     names = (LISTED - {"sm__ops_path_tensor_src_fp16"}) | {
-        "sm__ops_path_tensor_src_fp16_dst_fp32", "sm__ops_path_tensor_src_fp16_dst_fp16",
-    }  # fmt: skip
+        "sm__ops_path_tensor_src_fp16_dst_fp32",
+        "sm__ops_path_tensor_src_fp16_dst_fp16",
+    }
     chosen = plan(names)
     assert "sm__ops_path_tensor_src_fp16_dst_fp16.sum" in chosen.metrics
     assert chosen.missing == ()

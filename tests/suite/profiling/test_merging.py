@@ -13,9 +13,17 @@ from tests.suite.store.runs import environment, failed, record
 
 CASE = record()["case_id"]
 COUNTED = Profile(
-    CASE, "ncu", "2025.3.1.0", "NVIDIA H200", (Kernel("k", 2, 0.25, 1.0),), {"dram_bytes": 6e5, "occupancy": 0.5},
-    ("l2_bytes: not collected",), replay="kernel", commit="0123abc", created="2020-01-02T00:00:00+00:00",
-)  # fmt: skip
+    CASE,
+    "ncu",
+    "2025.3.1.0",
+    "NVIDIA H200",
+    (Kernel("k", 2, 0.25, 1.0),),
+    {"dram_bytes": 6e5, "occupancy": 0.5},
+    ("l2_bytes: not collected",),
+    replay="kernel",
+    commit="0123abc",
+    created="2020-01-02T00:00:00+00:00",
+)
 ON_CPU = Profile(CASE, "torch", "2.13.0", "cpu", (Kernel("aten::mm", 1, 0.5, 1.0),), commit="0123abc")
 
 
@@ -38,8 +46,9 @@ def test_counters_stand_beside_the_time(tmp_path: Path) -> None:
     assert len(after) == 4
     for row, old in zip(after[:3], before[:3], strict=True):
         assert {name: value for name, value in row.items() if not name.startswith("profile.")} == {
-            "schema": "1.1", **old,
-        }  # fmt: skip
+            "schema": "1.1",
+            **old,
+        }
         assert (row["profile.dram_bytes"], row["profile.dram_ratio"]) == (6e5, 2.0)
         assert (row["profile.launches"], row["profile.kernels_from"]) == (2, "ncu")
         assert row["profile.kernels"] == [{"name": "k", "calls": 2, "share": 1.0}]

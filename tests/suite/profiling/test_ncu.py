@@ -115,8 +115,11 @@ def test_a_profile_by_ncu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("PATH", on_path(tmp_path / "bin"))
     found = profile(CASE, ON_GPU, tmp_path / "out")
     assert (found.tool, found.version, found.device, found.replay) == (
-        "ncu", "2025.3.1.0", "NVIDIA H200", "application",
-    )  # fmt: skip
+        "ncu",
+        "2025.3.1.0",
+        "NVIDIA H200",
+        "application",
+    )
     columns = found.columns(compulsory=235_275_264.0)
     assert columns["profile.dram_bytes"] == 470_550_528
     assert columns["profile.dram_ratio"] == 2.0

@@ -29,9 +29,24 @@ def test_scaled_units_say_the_same() -> None:
 
 @pytest.mark.parametrize(
     ("unit", "factor"),
-    [("byte", 1), ("Kbyte", 1e3), ("Mbyte", 1e6), ("Gbyte", 1e9), ("ns", 1e-6), ("nsecond", 1e-6), ("us", 1e-3),
-     ("usecond", 1e-3), ("ms", 1), ("msecond", 1), ("second", 1e3), ("inst", 1), ("Kinst", 1e3), ("%", 1), ("", 1)],
-)  # fmt: skip
+    [
+        ("byte", 1),
+        ("Kbyte", 1e3),
+        ("Mbyte", 1e6),
+        ("Gbyte", 1e9),
+        ("ns", 1e-6),
+        ("nsecond", 1e-6),
+        ("us", 1e-3),
+        ("usecond", 1e-3),
+        ("ms", 1),
+        ("msecond", 1),
+        ("second", 1e3),
+        ("inst", 1),
+        ("Kinst", 1e3),
+        ("%", 1),
+        ("", 1),
+    ],
+)
 def test_units(unit: str, factor: float) -> None:
     (launch,) = launches(f'"ID","Kernel Name","a__b.sum"\n"","","{unit}"\n"0","k","1,234.5"\n')
     assert launch.values["a__b.sum"] == pytest.approx(1234.5 * factor)
@@ -39,9 +54,14 @@ def test_units(unit: str, factor: float) -> None:
 
 @pytest.mark.parametrize(
     ("cell", "unit", "reason"),
-    [("n/a", "byte", "not collected"), ("", "byte", "not collected"), ("(!) nan", "byte", "not collected"),
-     ("12", "furlong", "a unit that is not known, 'furlong'"), ("lots", "byte", "no number: 'lots'")],
-)  # fmt: skip
+    [
+        ("n/a", "byte", "not collected"),
+        ("", "byte", "not collected"),
+        ("(!) nan", "byte", "not collected"),
+        ("12", "furlong", "a unit that is not known, 'furlong'"),
+        ("lots", "byte", "no number: 'lots'"),
+    ],
+)
 def test_what_is_not_there_says_why(cell: str, unit: str, reason: str) -> None:
     (launch,) = launches(f'"ID","Kernel Name","a__b.sum","c__d.sum"\n"","","{unit}","byte"\n"0","k","{cell}","7"\n')
     assert reason in launch.absent["a__b.sum"]

@@ -22,10 +22,11 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What a GPU was told, in order."""
     told: list[str] = []
     cuda = types.SimpleNamespace(
-        current_device=lambda: 0, synchronize=lambda: told.append("wait"),
+        current_device=lambda: 0,
+        synchronize=lambda: told.append("wait"),
         get_device_properties=lambda index: types.SimpleNamespace(L2_cache_size=1000),
         profiler=types.SimpleNamespace(start=lambda: told.append("start"), stop=lambda: told.append("stop")),
-    )  # fmt: skip
+    )
     monkeypatch.setattr(torch, "cuda", cuda)
     monkeypatch.setattr(torch, "zeros", lambda size, **_: told.append(f"overwrite {size}"))
     return told
@@ -46,9 +47,10 @@ def test_proton_sees_each_call_in_a_scope_with_its_cost(
 
     proton = types.ModuleType("triton.profiler")
     proton.__dict__.update(
-        start=lambda name, hook: done.append(f"begin {Path(name).name} {hook}"), scope=scope,
+        start=lambda name, hook: done.append(f"begin {Path(name).name} {hook}"),
+        scope=scope,
         finalize=lambda: (tmp_path / target.TREE).write_text(text("proton.hatchet")),
-    )  # fmt: skip
+    )
     monkeypatch.setitem(sys.modules, "triton.profiler", proton)
     monkeypatch.setattr(triton, "profiler", proton, raising=False)
     target._proton(lambda: done.append("call"), {"calls": 2, "cost": {"flops": 3.0}, "device": "cuda"}, tmp_path)

@@ -65,8 +65,10 @@ def test_recorded_on_a_cpu() -> None:
 def test_a_gpu_has_kernels_and_not_what_launched_them() -> None:
     kernels = read_trace(RECORDED / "torch_cuda.json", 2, "cuda")
     assert [kernel.name for kernel in kernels] == [
-        "linear_fwd_output_kernel", "linear_fwd_state_kernel", "Memset (Device)",
-    ]  # fmt: skip
+        "linear_fwd_output_kernel",
+        "linear_fwd_state_kernel",
+        "Memset (Device)",
+    ]
     assert [kernel.calls for kernel in kernels] == [1, 1, 1]
     assert kernels[0].ms == pytest.approx((389.5 + 388.5) / 2 / 1e3)
     assert kernels[1].ms == pytest.approx((210.5 + 211.5) / 2 / 1e3)

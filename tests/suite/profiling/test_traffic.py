@@ -22,8 +22,16 @@ from tests.suite.store.runs import environment
 
 CASE = Case("linear_attention", "triton_chunk", Problem(T=128), (("chunk", 64),))
 STATIC = {"static.traffic_bytes": 300, "static.eager_bytes": 20, "static.issued_ratio": 3.5}
-COUNTERS = {"dram_read_bytes": 200.0, "dram_write_bytes": 50.0, "dram_bytes": 250.0, "l2_bytes": 700.0,
-            "occupancy": 0.25, "stall_wait": 0.2, "stall_gmma": 0.7, "stall_barrier": 0.1}  # fmt: skip
+COUNTERS = {
+    "dram_read_bytes": 200.0,
+    "dram_write_bytes": 50.0,
+    "dram_bytes": 250.0,
+    "l2_bytes": 700.0,
+    "occupancy": 0.25,
+    "stall_wait": 0.2,
+    "stall_gmma": 0.7,
+    "stall_barrier": 0.1,
+}
 
 
 def counted(device: str = "NVIDIA H200", **counters: float) -> Profile:

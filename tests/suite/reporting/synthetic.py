@@ -43,15 +43,19 @@ CEILINGS = {
     "measured": "2026-01-02T03:04:05+00:00",
 }
 ENVIRONMENT: dict[str, Any] = {
-    "schema": "1.0", "created": "2026-01-02T03:05:00+00:00", "commit": "0123456789abcdef", "argv": ["bench", "cpu"],
-    "preset": "cpu", "seed": 0,
+    "schema": "1.0",
+    "created": "2026-01-02T03:05:00+00:00",
+    "commit": "0123456789abcdef",
+    "argv": ["bench", "cpu"],
+    "preset": "cpu",
+    "seed": 0,
     "fingerprint": {"device": "Example CPU", "torch": "2.13.0", "triton": "3.6.0", "python": "3.11.7", "threads": 2},
     "device": {"kind": "cpu", "name": "Example CPU", "arch": "cpu", "threads": 2},
     "ceilings": CEILINGS,
     "datasheet": None,
     "absent": [{"module": "baselines.fla", "reason": "fla is not installed"}],
     "plan": {"problems": 56, "cases": 168},
-}  # fmt: skip
+}
 
 
 def cost(operator: str, pass_: str, T: int, H: int, K: int) -> tuple[float, float]:
@@ -72,19 +76,52 @@ def record(operator: str, implementation: str, T: int, **changes: Any) -> dict[s
     time = changes.pop("time_ms", 1.0)
     seconds = time / 1e3
     row = {
-        "schema": "1.0", "kind": "timed", "mode": "warm-cpu", "device": "Example CPU", "launch": 0,
+        "schema": "1.0",
+        "kind": "timed",
+        "mode": "warm-cpu",
+        "device": "Example CPU",
+        "launch": 0,
         "case_id": f"{operator}/{implementation}/B1_T{T}_H{H}_K{K}_V{K}_{dtype}_{pass_}",
         "problem_id": f"{operator}/B1_T{T}_H{H}_K{K}_V{K}_{dtype}_{pass_}",
-        "operator": operator, "implementation": implementation, "origin": "baseline",
+        "operator": operator,
+        "implementation": implementation,
+        "origin": "baseline",
         "tags": ["linear" if operator == "linear_attention" else "quadratic"],
-        "B": 1, "T": T, "H": H, "HK": H, "HV": H, "K": K, "V": K, "dtype": dtype, "state_dtype": "float32",
-        "pass": pass_, "layout": "dense", "initial_state": False, "status": "ok", "reason": "", "seed": 0,
-        "commit": "0123456789abcdef", "created": "2026-01-02T03:05:00+00:00", "timer": "cpu", "l2": "warm",
-        "samples": [time], "check": {"o": 1e-6}, "flops_alg": flops, "flops_exec": flops, "bytes_compulsory": moved,
-        "time_ms": time, "p20_ms": time * 0.98, "p80_ms": time * 1.05, "memory_mib": 1.0,
-        "tflops": flops / seconds / 1e12, "gbs": moved / seconds / 1e9, "intensity": flops / moved,
-        "roof_pct": 40.0, "bound": "memory", "tokens_per_s": T / seconds,
-    }  # fmt: skip
+        "B": 1,
+        "T": T,
+        "H": H,
+        "HK": H,
+        "HV": H,
+        "K": K,
+        "V": K,
+        "dtype": dtype,
+        "state_dtype": "float32",
+        "pass": pass_,
+        "layout": "dense",
+        "initial_state": False,
+        "status": "ok",
+        "reason": "",
+        "seed": 0,
+        "commit": "0123456789abcdef",
+        "created": "2026-01-02T03:05:00+00:00",
+        "timer": "cpu",
+        "l2": "warm",
+        "samples": [time],
+        "check": {"o": 1e-6},
+        "flops_alg": flops,
+        "flops_exec": flops,
+        "bytes_compulsory": moved,
+        "time_ms": time,
+        "p20_ms": time * 0.98,
+        "p80_ms": time * 1.05,
+        "memory_mib": 1.0,
+        "tflops": flops / seconds / 1e12,
+        "gbs": moved / seconds / 1e9,
+        "intensity": flops / moved,
+        "roof_pct": 40.0,
+        "bound": "memory",
+        "tokens_per_s": T / seconds,
+    }
     return row | changes
 
 
@@ -95,9 +132,18 @@ def failed(operator: str, implementation: str, T: int, status: str, reason: str,
 
 
 OF_OK = {
-    "samples", "time_ms", "p20_ms", "p80_ms", "memory_mib", "tflops", "gbs", "intensity", "roof_pct", "bound",
+    "samples",
+    "time_ms",
+    "p20_ms",
+    "p80_ms",
+    "memory_mib",
+    "tflops",
+    "gbs",
+    "intensity",
+    "roof_pct",
+    "bound",
     "tokens_per_s",
-}  # fmt: skip
+}
 
 
 def static(operator: str, implementation: str, T: int, arch: str = "sm_90", **changes: Any) -> dict[str, Any]:
@@ -110,10 +156,17 @@ def static(operator: str, implementation: str, T: int, arch: str = "sm_90", **ch
     row["case_id"] += f"_{arch}"
     floor = row["flops_alg"] / 300e12 * 1e3
     return row | {
-        "static.arch": arch, "static.launches": 3, "static.registers": 210, "static.spill_bytes": 0,
-        "static.shared_bytes": 102_400, "static.occupancy": 0.25, "static.floor_ms": floor,
-        "static.floor_gpu": "NVIDIA H200", "static.floor_bound": "memory", "static.traffic_ratio": 2.5,
-    }  # fmt: skip
+        "static.arch": arch,
+        "static.launches": 3,
+        "static.registers": 210,
+        "static.spill_bytes": 0,
+        "static.shared_bytes": 102_400,
+        "static.occupancy": 0.25,
+        "static.floor_ms": floor,
+        "static.floor_gpu": "NVIDIA H200",
+        "static.floor_bound": "memory",
+        "static.traffic_ratio": 2.5,
+    }
 
 
 def records(seed: int = 0) -> list[dict[str, Any]]:
@@ -200,10 +253,13 @@ H200 = {
         "matmul": {"bfloat16": {"tflops": 720.0, "low": 715.0, "high": 726.0}},
     },
     "datasheet": {
-        "name": "NVIDIA H200", "gbs": 4800, "tflops": {"bfloat16": 989, "float32": 67}, "clock_mhz": 1830,
+        "name": "NVIDIA H200",
+        "gbs": 4800,
+        "tflops": {"bfloat16": 989, "float32": 67},
+        "clock_mhz": 1830,
         "source": "NVIDIA H200 datasheet",
     },
-}  # fmt: skip
+}
 
 
 def on_h200() -> Run:

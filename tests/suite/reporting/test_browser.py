@@ -240,8 +240,15 @@ def test_a_case_opens_with_all_that_is_known_and_has_an_address(opened, becomes,
     page.locator("#cases-body a").first.click()
     page.wait_for_selector("dialog[open] .samples .main-svg")
     text = page.inner_text("#case-body")
-    for said in ("3 samples in their order: 1.00 to 2.00 ms", "launch 1\n2.00 ms", "warps 8", "dq\n2.00e-5", "321",
-                 "profile.launches\n3", "subquad bench --op op --impl x --shape B=1,T=128"):  # fmt: skip
+    for said in (
+        "3 samples in their order: 1.00 to 2.00 ms",
+        "launch 1\n2.00 ms",
+        "warps 8",
+        "dq\n2.00e-5",
+        "321",
+        "profile.launches\n3",
+        "subquad bench --op op --impl x --shape B=1,T=128",
+    ):
         assert said in text
     address = page.evaluate("location.href")
     assert "#case=" in address

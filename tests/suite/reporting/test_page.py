@@ -23,7 +23,7 @@ from tests.suite.reporting.synthetic import (
     run_of,
     static,
     stored,
-)  # fmt: skip
+)
 
 HOSTILE = "<img src=x onerror=alert(1)></script><script>alert(2)</script>\"'{{7*7}}"
 

@@ -48,8 +48,10 @@ def test_measured_ceilings_are_solid_and_the_datasheets_are_dashed_with_its_cloc
 def test_a_cache_has_a_roof_of_its_own_where_it_is_much_faster():
     chart = drawn(run_of([record("a", "x", 128)]))
     assert [each.label for each in chart.ceilings] == [
-        "copy of 1 GiB: 20.0 GB/s", "copy of 256 KiB: 110 GB/s", "matrix product: 0.400 TFLOP/s",
-    ]  # fmt: skip
+        "copy of 1 GiB: 20.0 GB/s",
+        "copy of 256 KiB: 110 GB/s",
+        "matrix product: 0.400 TFLOP/s",
+    ]
     flat = dict(CEILINGS, copy=[{"bytes": size, "gbs": 20.0 + size} for size in (1, 2)])
     chart = drawn(run_of([record("a", "x", 128)], ceilings=flat))
     assert len(chart.ceilings) == 2
@@ -88,8 +90,9 @@ def test_floors_of_another_architecture_have_a_chart_of_their_own():
     (group,), styles = prepared(run)
     assert all(series.line for series in roofline(group, [run], styles).series)
     assert [chart.title for chart in floors(group, [run], styles)] == [
-        "Floors, not measured: sm_100, NVIDIA H200", "Floors, not measured: sm_90, NVIDIA H200",
-    ]  # fmt: skip
+        "Floors, not measured: sm_100, NVIDIA H200",
+        "Floors, not measured: sm_90, NVIDIA H200",
+    ]
     h200 = on_h200()
     (group,), styles = prepared(h200)
     assert floors(group, [h200], styles) == []
@@ -111,8 +114,9 @@ def test_counted_bytes_fill_a_marker_and_its_segment_is_what_was_not_compulsory(
     assert (filled.x, filled.y, filled.T) == ((16.0, 8.0), (6.4, 6.4), (128, 256))
     segments = [each for each in chart.ceilings if each.kind == "reference"]
     assert [(each.x, each.y, each.label) for each in segments] == [
-        ((16.0, 32.0), (6.4, 6.4), ""), ((8.0, 32.0), (6.4, 6.4), ""),
-    ]  # fmt: skip
+        ((16.0, 32.0), (6.4, 6.4), ""),
+        ((8.0, 32.0), (6.4, 6.4), ""),
+    ]
     assert "400 MB counted at the memory bus, 2.00 times the compulsory bytes" in hollow.text[0]
     assert "counted" not in hollow.text[2]
     assert "16.0 FLOP per counted byte" in filled.text[0]

@@ -22,10 +22,12 @@ def test_the_default_baseline_is_quadratic_then_not_ours_then_complete_then_fast
         record("linear_attention", "fast", 128, time_ms=0.1),
         record(quadratic, "ours", 128, time_ms=0.2, origin="ours"),
         record(quadratic, "ours", 256, time_ms=0.4, origin="ours"),
-        record(quadratic, "short", 128, time_ms=0.3), record(quadratic, "slow", 128, time_ms=9.0),
-        record(quadratic, "slow", 256, time_ms=9.0), record(quadratic, "good", 128, time_ms=1.0),
+        record(quadratic, "short", 128, time_ms=0.3),
+        record(quadratic, "slow", 128, time_ms=9.0),
+        record(quadratic, "slow", 256, time_ms=9.0),
+        record(quadratic, "good", 128, time_ms=1.0),
         record(quadratic, "good", 256, time_ms=2.0),
-    ]  # fmt: skip
+    ]
     (group,), styles = prepared(run_of(rows))
     assert baseline_of(group, None) == "softmax_attention/good"
     assert "softmax_attention/good (chosen from the data" in speedup(group, None, styles).caption

@@ -71,9 +71,14 @@ def cost(problem, tunables):
 
 
 double = Operator(
-    name="double", equation="o = 2 v", paper="none", inputs=inputs, cost=cost,
-    oracle=lambda q, k, v: (v + v, None), stateful=False,
-)  # fmt: skip
+    name="double",
+    equation="o = 2 v",
+    paper="none",
+    inputs=inputs,
+    cost=cost,
+    oracle=lambda q, k, v: (v + v, None),
+    stateful=False,
+)
 ours = {"origin": "ours", "devices": {"cuda", "interpret"}}
 
 

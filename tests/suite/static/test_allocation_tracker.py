@@ -38,7 +38,7 @@ def x(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         (lambda a, b: a[:1].expand(N) * b, 2 + 1 / N),
         (lambda a, b: a.detach(), 0),
     ],
-)  # fmt: skip
+)
 def test_eager_bytes(fn, elements: float) -> None:
     assert ledger_of(fn, x(), x()).eager_bytes == elements * N * 4
 

@@ -46,8 +46,11 @@ def test_json_statuses_and_every_tunable(capsys: pytest.CaptureFixture[str]) -> 
     assert static("--impl", "triton,by_value,rereading", "--all-configs", "--json") == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(row["case_id"].removeprefix("double/").partition("/")[0], row["status"]) for row in rows] == [
-        ("triton", "ok"), ("rereading", "ok"), ("rereading", "ok"), ("by_value", "unsupported"),
-    ]  # fmt: skip
+        ("triton", "ok"),
+        ("rereading", "ok"),
+        ("rereading", "ok"),
+        ("by_value", "unsupported"),
+    ]
     assert [row["case_id"].rpartition("_")[2] for row in rows[1:3]] == ["reads-3", "reads-1"]
     assert rows[0]["static.traffic_ratio"] == 1.0
     assert rows[0]["launches"][0]["binary"]["mix"]["ldg_64"] == 1

@@ -18,8 +18,15 @@ from tests.suite.static.test_pool import mini
 MIX = {"hgmma": 8, "utchmma": 0, "hmma": 0}
 
 
-def launch(kernel: str = "fwd_kernel", code: str = "a", spills: int = 0, occupancy: float = 0.5,
-           mix: dict[str, int] = MIX, registers: int = 128, **values: Any) -> Launch:  # fmt: skip
+def launch(
+    kernel: str = "fwd_kernel",
+    code: str = "a",
+    spills: int = 0,
+    occupancy: float = 0.5,
+    mix: dict[str, int] = MIX,
+    registers: int = 128,
+    **values: Any,
+) -> Launch:
     binary = Binary(code, registers, spills, spills // 2, spills - spills // 2, 100, mix)
     residency = Residency(4, occupancy, "registers", 1.0)
     base = Launch(kernel, (64, 1, 1), "", 1000, 4, 3, 2048, binary, residency)
@@ -128,7 +135,10 @@ def test_two_checkouts_under_one_compiler(tmp_path: Path) -> None:
     ]
     found = against(base, tasks, jobs=1, selects=lambda name: name != "double/cpu")
     assert [(each.case_id.split("/")[1], each.decision.verdict) for each in found] == [
-        ("triton", "same"), ("large", "unchanged"), ("rereading", "new"), ("earlier", "missing"),
-    ]  # fmt: skip
+        ("triton", "same"),
+        ("large", "unchanged"),
+        ("rereading", "new"),
+        ("earlier", "missing"),
+    ]
     assert "instructions" in found[0].decision.reason
     assert worst(each.decision.exit for each in found) == Exit.REGRESSION

@@ -53,9 +53,14 @@ def floor(flops: float, forced: int, dtype: str = "bfloat16", tensor_cores: bool
     peaks = {"bfloat16": 1000.0, "tf32": 500.0, "float32": 60.0}
     ceilings = Ceilings("g", "datasheet", 4000.0, peaks, {"gops": 2000.0})
     return floor_of(
-        ceilings, forced=forced, traffic=2 * forced, flops=flops, dtype=dtype, tensor_cores=tensor_cores,
+        ceilings,
+        forced=forced,
+        traffic=2 * forced,
+        flops=flops,
+        dtype=dtype,
+        tensor_cores=tensor_cores,
         special=special,
-    )  # fmt: skip
+    )
 
 
 def test_memory_and_compute() -> None:
@@ -81,8 +86,15 @@ def test_special_functions_bind_where_they_take_longest() -> None:
     assert bound.parts == pytest.approx({"memory": 0.8, "compute": 0.5, "special": 1.0})
     assert (bound.ms, bound.bound) == (pytest.approx(1.0), "special")
     assert floor(flops=5e11, forced=3_200_000_000).parts["special"] == 0.0
-    unknown = floor_of(Ceilings("g", "datasheet", 4000.0, {}), forced=0, traffic=0, flops=0, dtype="bfloat16",
-                       tensor_cores=True, special=1e12)  # fmt: skip
+    unknown = floor_of(
+        Ceilings("g", "datasheet", 4000.0, {}),
+        forced=0,
+        traffic=0,
+        flops=0,
+        dtype="bfloat16",
+        tensor_cores=True,
+        special=1e12,
+    )
     assert unknown.special_ms == 0.0
 
 

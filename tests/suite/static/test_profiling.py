@@ -140,9 +140,12 @@ def test_meta_inputs_are_the_operators_own() -> None:
     problem = Problem(B=1, T=2048, H=2, K=64, pass_="fwdbwd", layout="packed:ragged")
     found = meta_inputs(plugin.double, problem)
     assert {name: (tuple(x.shape), x.device.type) for name, x in found.items()} == {
-        "q": ((1, 2048, 2, 64), "meta"), "k": ((1, 2048, 2, 64), "meta"), "v": ((1, 2048, 2, 64), "meta"),
-        "cu_seqlens": ((6,), "meta"), "cu_seqlens_cpu": ((6,), "cpu"),
-    }  # fmt: skip
+        "q": ((1, 2048, 2, 64), "meta"),
+        "k": ((1, 2048, 2, 64), "meta"),
+        "v": ((1, 2048, 2, 64), "meta"),
+        "cu_seqlens": ((6,), "meta"),
+        "cu_seqlens_cpu": ((6,), "cpu"),
+    }
     assert all(found[name].requires_grad and found[name].dtype == torch.bfloat16 for name in "qkv")
     assert found["cu_seqlens_cpu"].tolist() == list(problem.cu_seqlens or ())
 

@@ -160,11 +160,35 @@ def test_a_listing_is_read_line_by_line() -> None:
 
 def test_kinds_by_opcode() -> None:
     opcodes = {
-        "HGMMA.64x64x16.F32.BF16": 2, "UTCHMMA.2CTA": 1, "HMMA.16816.F32.BF16": 3, "LDG.E.128.CONSTANT": 1,
-        "LDG.E.U8": 1, "LDG.E.64": 1, "LDG.E": 1, "LDGSTS.E.BYPASS.128": 1, "STG.E.U16": 1, "UTMALDG.2D": 1,
-        "BAR.SYNC.DEFER_BLOCKING": 1, "MUFU.EX2": 1, "FFMA": 1, "FFMA2": 1, "IMAD.MOV.U32": 9, "LDGDEPBAR": 4,
-    }  # fmt: skip
+        "HGMMA.64x64x16.F32.BF16": 2,
+        "UTCHMMA.2CTA": 1,
+        "HMMA.16816.F32.BF16": 3,
+        "LDG.E.128.CONSTANT": 1,
+        "LDG.E.U8": 1,
+        "LDG.E.64": 1,
+        "LDG.E": 1,
+        "LDGSTS.E.BYPASS.128": 1,
+        "STG.E.U16": 1,
+        "UTMALDG.2D": 1,
+        "BAR.SYNC.DEFER_BLOCKING": 1,
+        "MUFU.EX2": 1,
+        "FFMA": 1,
+        "FFMA2": 1,
+        "IMAD.MOV.U32": 9,
+        "LDGDEPBAR": 4,
+    }
     assert {kind: n for kind, n in count_kinds(Counter(opcodes)).items() if n} == {
-        "hgmma": 2, "utchmma": 1, "hmma": 3, "ldg_128": 1, "ldg_8": 1, "ldg_64": 1, "ldg_32": 1, "ldgsts": 1,
-        "stg_16": 1, "tma": 1, "bar": 1, "mufu": 1, "ffma": 2,
-    }  # fmt: skip
+        "hgmma": 2,
+        "utchmma": 1,
+        "hmma": 3,
+        "ldg_128": 1,
+        "ldg_8": 1,
+        "ldg_64": 1,
+        "ldg_32": 1,
+        "ldgsts": 1,
+        "stg_16": 1,
+        "tma": 1,
+        "bar": 1,
+        "mufu": 1,
+        "ffma": 2,
+    }

@@ -106,8 +106,9 @@ def copy(numel: int = 4 * THREADS, stride: int = 1, dtype: torch.dtype = torch.f
     return y
 
 
-def dot(M: int = 64, N: int = 64, K: int = 64, dtype: torch.dtype = torch.bfloat16, precision: str = "tf32",
-        warps: int = 4) -> torch.Tensor:  # fmt: skip
+def dot(
+    M: int = 64, N: int = 64, K: int = 64, dtype: torch.dtype = torch.bfloat16, precision: str = "tf32", warps: int = 4
+) -> torch.Tensor:
     c = meta(M, N)
     dot_kernel[(1,)](meta(M, K, dtype=dtype), meta(K, N, dtype=dtype), c, M, N, K, precision, num_warps=warps)
     return c

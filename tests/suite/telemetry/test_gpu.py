@@ -22,11 +22,20 @@ def test_all_columns() -> None:
     nvml.mhz = 1200
     columns = gpu.summary(taken + readings(gpu, 1))
     assert columns == {
-        "sm_clock_mhz": 1980.0, "sm_clock_min_mhz": 1200.0, "sm_clock_max_mhz": 1980.0, "memory_clock_mhz": 3201.0,
-        "utilization_pct": 97.0, "power_w": 300.0, "power_max_w": 300.0, "temperature_c": columns["temperature_c"],
-        "temperature_max_c": 41.0, "events": ["power_cap"],
-        "other_processes": 1, "other_memory_mib": 512.0, "other_pids": [77],
-    }  # fmt: skip
+        "sm_clock_mhz": 1980.0,
+        "sm_clock_min_mhz": 1200.0,
+        "sm_clock_max_mhz": 1980.0,
+        "memory_clock_mhz": 3201.0,
+        "utilization_pct": 97.0,
+        "power_w": 300.0,
+        "power_max_w": 300.0,
+        "temperature_c": columns["temperature_c"],
+        "temperature_max_c": 41.0,
+        "events": ["power_cap"],
+        "other_processes": 1,
+        "other_memory_mib": 512.0,
+        "other_pids": [77],
+    }
     assert gpu.refused == {}
 
 

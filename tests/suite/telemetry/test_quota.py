@@ -19,34 +19,58 @@ MACHINES = {
     "v2, its own group is the root": ("0::/", {"cpu.max": "150000 100000", "cpu.stat": STAT}, 1.5, [""]),
     "v2, no bound": ("0::/a", {"a/cpu.max": "max 100000", "a/cpu.stat": STAT}, None, []),
     "v2, an outer group is narrower": (
-        "0::/pod/box", {"pod/cpu.max": "50000 100000", "pod/cpu.stat": STAT, "pod/box/cpu.max": "300000 100000",
-        "pod/box/cpu.stat": STAT}, 0.5, ["pod", "pod/box"],
+        "0::/pod/box",
+        {
+            "pod/cpu.max": "50000 100000",
+            "pod/cpu.stat": STAT,
+            "pod/box/cpu.max": "300000 100000",
+            "pod/box/cpu.stat": STAT,
+        },
+        0.5,
+        ["pod", "pod/box"],
     ),
     "v2, an inner group is narrower": (
-        "0::/pod/box", {"pod/cpu.max": "400000 100000", "pod/box/cpu.max": "25000 50000"}, 0.5, [],
+        "0::/pod/box",
+        {"pod/cpu.max": "400000 100000", "pod/box/cpu.max": "25000 50000"},
+        0.5,
+        [],
     ),
     "v2, the path is the host's": ("0::/kubepods/pod1/abc", {"cpu.max": "200000 100000"}, 2.0, []),
     "v2, a namespace around": ("0::/../../other", {"cpu.max": "200000 100000", "cpu.stat": STAT}, 2.0, [""]),
     "v2 beside v1, the CPU under v1": (
-        V1, {"unified/cgroup.procs": "1", "cpu,cpuacct/docker/abc/cpu.cfs_quota_us": "250000",
-        "cpu,cpuacct/docker/abc/cpu.cfs_period_us": "100000", "cpu,cpuacct/docker/abc/cpu.stat": STAT}, 2.5,
+        V1,
+        {
+            "unified/cgroup.procs": "1",
+            "cpu,cpuacct/docker/abc/cpu.cfs_quota_us": "250000",
+            "cpu,cpuacct/docker/abc/cpu.cfs_period_us": "100000",
+            "cpu,cpuacct/docker/abc/cpu.stat": STAT,
+        },
+        2.5,
         ["cpu,cpuacct/docker/abc"],
     ),
     "v1 under a link of another order": (
-        V1, {"cpu/cpu.cfs_quota_us": "100000", "cpu/cpu.cfs_period_us": "50000"}, 2.0, [],
+        V1,
+        {"cpu/cpu.cfs_quota_us": "100000", "cpu/cpu.cfs_period_us": "50000"},
+        2.0,
+        [],
     ),
     "v1, no bound": (
-        V1, {"cpu,cpuacct/cpu.cfs_quota_us": "-1", "cpu,cpuacct/cpu.cfs_period_us": "100000",
-        "cpu,cpuacct/cpu.stat": STAT}, None, [],
+        V1,
+        {"cpu,cpuacct/cpu.cfs_quota_us": "-1", "cpu,cpuacct/cpu.cfs_period_us": "100000", "cpu,cpuacct/cpu.stat": STAT},
+        None,
+        [],
     ),
     "v1, a CPU set is no CPU quota": (
-        "4:cpuset:/\n0::/", {"cpuset/cpu.cfs_quota_us": "1", "cpuset/cpu.cfs_period_us": "1"}, None, [],
+        "4:cpuset:/\n0::/",
+        {"cpuset/cpu.cfs_quota_us": "1", "cpuset/cpu.cfs_period_us": "1"},
+        None,
+        [],
     ),
     "more than the CPUs there are": ("0::/", {"cpu.max": "9900000 100000"}, None, []),
     "nonsense": ("0::/\nhalf a line", {"cpu.max": "fast please", "cpu.stat": "nr_throttled many"}, None, []),
     "an empty file": ("0::/", {"cpu.max": ""}, None, []),
     "a period of nothing": ("0::/", {"cpu.max": "1000 0"}, None, []),
-}  # fmt: skip
+}
 
 
 @pytest.fixture(autouse=True)

@@ -49,8 +49,18 @@ class Cache:
         return max(found.error, found.token)
 
 
-def paged(seed: int, lengths: Sequence[int], page: int, *, shared: int = 0, H: int = 2, HK: int = 1, K: int = 16,
-          V: int = 16, Q: int = 1) -> Cache:  # fmt: skip
+def paged(
+    seed: int,
+    lengths: Sequence[int],
+    page: int,
+    *,
+    shared: int = 0,
+    H: int = 2,
+    HK: int = 1,
+    K: int = 16,
+    V: int = 16,
+    Q: int = 1,
+) -> Cache:
     """Sequences of these lengths in pages in random order; the first `shared` pages are those of the longest sequence.
 
     What no sequence holds is NaN, in pools and beyond the lengths; unused table entries name no page.

@@ -138,8 +138,10 @@ def meta(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
 
 def call_with(step, **changes) -> None:
     given = {
-        "q": meta(2, 1, 4, 16), "state": (meta(2, 50, 2, 16), meta(2, 50, 2, 16)), "lengths": meta(2, dtype=torch.int32)
-    }  # fmt: skip
+        "q": meta(2, 1, 4, 16),
+        "state": (meta(2, 50, 2, 16), meta(2, 50, 2, 16)),
+        "lengths": meta(2, dtype=torch.int32),
+    }
     given |= changes
     step(given.pop("q"), **given)
 

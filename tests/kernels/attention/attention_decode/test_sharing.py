@@ -20,8 +20,15 @@ LENGTHS = st.lists(st.integers(0, 150), min_size=1, max_size=4).filter(lambda le
 @pytest.mark.interpret
 @pytest.mark.parametrize("schedule", STEPS)
 @settings(max_examples=20, phases=[Phase.generate])
-@given(seed=st.integers(0, 10**6), lengths=LENGTHS, page=st.sampled_from([16, 64]), shared=st.integers(0, 3),
-       heads=st.sampled_from([(1, 1), (2, 1), (4, 2)]), Q=st.sampled_from([1, 2]), sms=st.integers(1, 7))  # fmt: skip
+@given(
+    seed=st.integers(0, 10**6),
+    lengths=LENGTHS,
+    page=st.sampled_from([16, 64]),
+    shared=st.integers(0, 3),
+    heads=st.sampled_from([(1, 1), (2, 1), (4, 2)]),
+    Q=st.sampled_from([1, 2]),
+    sms=st.integers(1, 7),
+)
 def test_any_block_table(schedule, seed, lengths, page, shared, heads, Q, sms) -> None:
     H, HK = heads
     cache = paged(seed, lengths, page, shared=shared, H=H, HK=HK, Q=Q)

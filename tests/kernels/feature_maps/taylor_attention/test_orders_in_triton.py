@@ -82,9 +82,10 @@ def test_the_efficient_order_without_causality(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("served", "causal"), [(direct_taylor_attention, True), (efficient_taylor_attention, False)],
+    ("served", "causal"),
+    [(direct_taylor_attention, True), (efficient_taylor_attention, False)],
     ids=["direct", "efficient"],
-)  # fmt: skip
+)
 def test_gradients_are_those_of_the_square(served: Callable[..., Any], causal: bool) -> None:
     """All T x T weights in float64, which share nothing with the kernels or with the oracle's loop."""
     generator = torch.Generator().manual_seed(3)

@@ -157,8 +157,14 @@ def meta(*shape: int) -> torch.Tensor:
 
 
 def meta_inputs(**changes: torch.Tensor) -> dict[str, torch.Tensor]:
-    shapes = {"u": (1, 9, 2, 16), "log_dt": (2, 16), "A_real": (2, 16, 4), "A_imag": (2, 16, 4), "C": (2, 16, 4, 2),
-              "D": (2, 16)}  # fmt: skip
+    shapes = {
+        "u": (1, 9, 2, 16),
+        "log_dt": (2, 16),
+        "A_real": (2, 16, 4),
+        "A_imag": (2, 16, 4),
+        "C": (2, 16, 4, 2),
+        "D": (2, 16),
+    }
     return {name: meta(*shape) for name, shape in shapes.items()} | changes
 
 

@@ -102,8 +102,16 @@ def test_long_memory(regime: str) -> None:
 
 
 def meta_inputs(**changes: torch.Tensor) -> dict[str, torch.Tensor]:
-    shapes = {"u": (1, 9, 2, 16), "delta": (1, 9, 2, 16), "A": (2, 16, 16), "B": (1, 9, 1, 16), "C": (1, 9, 1, 16),
-              "D": (2, 16), "z": (1, 9, 2, 16), "delta_bias": (2, 16)}  # fmt: skip
+    shapes = {
+        "u": (1, 9, 2, 16),
+        "delta": (1, 9, 2, 16),
+        "A": (2, 16, 16),
+        "B": (1, 9, 1, 16),
+        "C": (1, 9, 1, 16),
+        "D": (2, 16),
+        "z": (1, 9, 2, 16),
+        "delta_bias": (2, 16),
+    }
     return {name: meta(*shape) for name, shape in shapes.items()} | changes
 
 
@@ -135,7 +143,7 @@ def test_a_step_takes_one_token() -> None:
 def test_modes_are_spread_over_threads_before_sequences_are_cut() -> None:
     """Two sequences of the largest layer fill the GPU in the widest tile; one does in a narrower one."""
 
-    def output(**sizes: Any) -> dict[str, Any]:  # fmt: skip
+    def output(**sizes: Any) -> dict[str, Any]:
         with aim("sm_90"):
             return configuration(problem(T=8192, K=16, V=64, pass_="fwd", **sizes), {})["output"]
 
