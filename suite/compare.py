@@ -1,7 +1,7 @@
 """Compare: what changed between two stored runs, case by case, the largest change first.
 
 A comparison reads what is there, however few launches: it shows, and can fail on, changes beyond a threshold. Whether a
-small change is more than the noise between launches is what `suite.gate` decides.
+small change is more than the noise between launches is what `suite.gating` decides.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from suite.errors import Exit, worst
-from suite.gate.decisions import Decision, Limits, judge_status
-from suite.gate.stored import errors, memory, statuses
+from suite.gating.decisions import Decision, Limits, judge_status
+from suite.gating.stored import errors, memory, statuses
 from suite.store.pairs import CaseKey, Mismatch, Pair, Source, pair_runs
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import argparse
 
     from suite.compare import Change, Comparison, Time
-    from suite.gate import Decision
+    from suite.gating import Decision
 
 COLUMNS = ("change", "case", "mode", "ratio", "before ms", "after ms", "memory", "error", "reason")
 

@@ -20,8 +20,8 @@ from suite.cli.selection import add_selection, selected, selection_of
 from suite.errors import Exit, UsageError
 
 if TYPE_CHECKING:
-    from suite.gate import Limits, Report
-    from suite.gate.options import Options, Plan
+    from suite.gating import Limits, Report
+    from suite.gating.options import Options, Plan
     from suite.running.budget import Budget
 
 OUTPUTS = ("--json", "--markdown", "--junit", "--html")
@@ -121,19 +121,19 @@ def _refuse_mixtures(args: argparse.Namespace) -> None:
 
 
 def _limits(args: argparse.Namespace) -> Limits:
-    from suite.gate import Limits
+    from suite.gating import Limits
 
     return Limits(margin=args.margin / 100, floor_us=args.floor)
 
 
 def _stored(args: argparse.Namespace) -> Report:
-    from suite.gate import gate
+    from suite.gating import gate
 
     return gate(args.baseline, args.candidate, limits=_limits(args), allow_env_mismatch=args.allow_env_mismatch)
 
 
 def _against_revision(args: argparse.Namespace) -> Report:
-    from suite.gate.revision import gate_revision
+    from suite.gating.revision import gate_revision
     from suite.static.revisions import commit_of
 
     budget = _budget(args)
@@ -155,9 +155,9 @@ def _budget(args: argparse.Namespace) -> Budget:
 def _plan(args: argparse.Namespace, budget: Budget) -> tuple[Plan, Options]:
     from suite.cli.sweeping import device_of
     from suite.discovery import discover
-    from suite.gate.options import Options, Plan
-    from suite.gate.rounds import Terms
-    from suite.gate.sequential_test import looks_up_to
+    from suite.gating.options import Options, Plan
+    from suite.gating.rounds import Terms
+    from suite.gating.sequential_test import looks_up_to
     from suite.measuring.timers import DEFAULT_MODES, modes
     from suite.static.progress import shown
     from suite.static.stub_driver import target_of
@@ -204,7 +204,7 @@ def _reproduce() -> str:
 
 def _calibrate(args: argparse.Namespace) -> Exit:
     from suite.cli.tables import print_table
-    from suite.gate.calibration import calibrate
+    from suite.gating.calibration import calibrate
 
     plan, options = _plan(args, _budget(args))
     found = calibrate(plan, options)
@@ -221,9 +221,9 @@ def _calibrate(args: argparse.Namespace) -> Exit:
 
 
 def _write(args: argparse.Namespace, report: Report) -> None:
-    from suite.gate.junit import junit
-    from suite.gate.markdown import markdown
-    from suite.gate.page import page
+    from suite.gating.junit import junit
+    from suite.gating.markdown import markdown
+    from suite.gating.page import page
 
     for path, form in ((args.json, _json), (args.markdown, markdown), (args.junit, junit), (args.html, page)):
         if path is not None:
@@ -239,7 +239,7 @@ def _json(report: Report) -> str:
 
 def _print(report: Report) -> None:
     from suite.cli.tables import print_table
-    from suite.gate.report import row_of
+    from suite.gating.report import row_of
     from suite.store.text import one_line
 
     refused = report.exit == Exit.INCOMPARABLE

@@ -166,7 +166,7 @@ def _show(profiles: list[Profile], detail: bool) -> None:
 
 def _compare(args: argparse.Namespace, tasks: list[Task]) -> Exit:
     from suite.discovery import ROOT
-    from suite.gate.report import Report
+    from suite.gating.report import Report
     from suite.hardware.environment import revision
     from suite.static.compare import against
     from suite.static.progress import shown
@@ -204,7 +204,7 @@ def _selects(args: argparse.Namespace, name: str) -> bool:
 
 def _show_verdicts(report: Any, code: Exit) -> None:
     from suite.cli.tables import print_table
-    from suite.gate.report import row_of
+    from suite.gating.report import row_of
 
     print_table(("verdict", "case", "arch", "metric", "reason"), map(row_of, report.sorted_cases))
     counts: dict[str, int] = {}

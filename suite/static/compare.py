@@ -11,8 +11,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from suite.gate.decisions import Decision, judge_status
-from suite.gate.report import CaseVerdict
+from suite.gating.decisions import Decision, judge_status
+from suite.gating.report import CaseVerdict
 from suite.static.model import TENSOR_PATHS, Launch, Profile
 from suite.static.pool import JOBS, names, take_profiles
 from suite.static.progress import Progress, silent

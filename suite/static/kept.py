@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from suite.cachefolder import VARIABLE, cache_folder
 from suite.discovery import ENTRY_POINTS, PACKAGES, ROOT, discover
-from suite.gate.source_hash import Sources, file_of
+from suite.gating.source_hash import Sources, file_of
 from suite.static.tasks import Task
 
 if TYPE_CHECKING:

@@ -74,7 +74,7 @@ def records(
 
 def timed_cases(registry: Registry, rows: Iterable[Mapping[str, Any]]) -> tuple[list[Case], list[str]]:
     """The cases that records of kind `timed` are of, each once, and the names of those that are not registered here."""
-    from suite.gate.capabilities import served
+    from suite.gating.capabilities import served
 
     cases: dict[str, Case] = {}
     unknown: dict[str, None] = {}

@@ -169,7 +169,7 @@ def test_a_run_says_why_it_has_no_commit(
     checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from suite.cli.runs import environment_of
-    from suite.gate.report import told_source
+    from suite.gating.report import told_source
     from suite.hardware.environment import describe
     from suite.reporting.data.frame import read
     from suite.reporting.renderers.tables import environment

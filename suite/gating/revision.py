@@ -1,0 +1,207 @@
+"""Gating this working tree against another revision, measured here and now. docs/gate.md is the decision tree.
+
+The other revision's files lie in a folder of their own; both revisions' kernels/ and baselines/ run under this tree's
+suite/. What has the same code is not measured. Static differences come first, then time, memory and numerics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from suite.discovery import ROOT
+from suite.gating import floors, interpreted, statics
+from suite.gating.decisions import Decision, judge_status
+from suite.gating.options import Base
+from suite.gating.pairing import Paired, Question, pair_cases, uncovered
+from suite.gating.report import CaseVerdict, Evidence, Metric, Report, machine_line
+from suite.gating.schedule import Contest, Match
+from suite.gating.sequential_test import Trial
+from suite.gating.sides import OutOfBudget, Process, Starts, answer_of, start_worker
+from suite.gating.stored import errors, memory, statuses
+from suite.store.pairs import Source
+
+if TYPE_CHECKING:
+    from suite.gating.options import Options, Plan
+
+SAME_CODE = Decision("unchanged", "the same code")
+SAME_BINARY = Decision("unchanged", "the same binaries, launched alike")
+# Names that a note lists.
+TOLD = 8
+
+
+def gate_revision(base: str, plan: Plan, options: Options, *, root: Path = ROOT) -> Report:
+    """Judge the tree at `root` against its revision `base`.
+
+    Raises UsageError when there is no such revision, IncomparableError when its operators do not load under this suite.
+    """
+    from suite.hardware.environment import head
+    from suite.static.revisions import commit_of, files_of
+
+    sources = Source(base, commit_of(base, root)), Source("working tree", *head(root))
+    with files_of(base, root) as folder:
+        gate = RevisionGate(plan, options, root, folder)
+        cases = tuple(gate.run())
+    return Report(*sources, (), False, cases, machine=gate.machine, notes=tuple(gate.notes))
+
+
+class RevisionGate:
+    """Asks both revisions, then judges part by part.
+
+    root, base: the checkouts of this tree and of the base
+    """
+
+    def __init__(self, plan: Plan, options: Options, root: Path, base: Path) -> None:
+        self.plan, self.options, self.root = plan, options, root
+        self.base = Base(base, tuple(found for path in plan.load if (found := in_base(path, root, base))))
+        self.machine = ""
+        self.notes: list[str] = []
+        self.floors: dict[floors.Key, floors.Floor] = {}
+
+    def run(self) -> Iterator[CaseVerdict]:
+        """All verdicts. Where the budget ends before it is known what is to be judged, this tree's plan is left out."""
+        device, mode = self.options.terms.device, self.options.terms.mode
+        try:
+            with worker_of(self._starts(device)[0]) as worker:
+                described = answer_of(worker, self.options.budget, do="describe", device=device)
+                self.machine = machine_line(described["fingerprint"])
+                self.floors = floors.load(device, described["fingerprint"])
+                timed = self._pair(worker, self.plan.asked(device))
+                compiled = self._to_compile(worker, timed)
+                checked = [] if device == "cuda" else self._pair(worker, interpreted.asked(self.plan))
+                self._note_uncovered(worker, [*timed, *compiled, *checked])
+        except OutOfBudget:
+            cases = [case for group in self.plan.groups for case in group.cases]
+            yield from (CaseVerdict(case.case_id, mode, "time", self.options.left_out()) for case in cases)
+            return
+        if device == "cuda":
+            same_binary = yield from self._static_on_gpu(compiled, described["device"]["arch"])
+        else:
+            same_binary = set[str]()
+            yield from self._static(compiled)
+        yield from self._timed(timed, same_binary)
+        yield from self._interpreted(checked)
+
+    def _starts(self, device: str) -> Starts:
+        return (
+            partial(start_worker, self.base.root, device, self.base.load, self.options.budget, base=True),
+            partial(start_worker, self.root, device, self.plan.load, self.options.budget, base=False),
+        )
+
+    def _pair(self, worker: Process, asked: Question | None) -> list[Paired]:
+        if asked is None:
+            return []
+        found, note = pair_cases(self.plan.registry, self.root, worker, asked, self.options.budget)
+        if note and note not in self.notes:
+            self.notes.append(note)
+        return found
+
+    def _note_uncovered(self, worker: Process, pairs: list[Paired]) -> None:
+        names = uncovered(self.plan.registry, self.root, worker, pairs, self.plan.selection, self.options.budget)
+        if names:
+            told = ", ".join(names[:TOLD]) + (f" and {len(names) - TOLD} more" if len(names) > TOLD else "")
+            self.notes.append(f"changed, but in no case that this gate judges: {told}; choose another --preset")
+
+    def _to_compile(self, worker: Process, timed: list[Paired]) -> list[Paired]:
+        if not self.options.static:
+            return []
+        if self.options.terms.device == "cuda":
+            return statics.gpu_pairs(timed)
+        return [each for each in self._pair(worker, statics.asked(self.plan, self.options.arch)) if each.kernels]
+
+    def _static(self, pairs: list[Paired]) -> Iterator[CaseVerdict]:
+        """Verdicts on all kernels of the static plan."""
+        settled, changed = self._sorted(pairs, self.options.arch, "static", every=False)
+        yield from settled
+        for each in statics.compare(changed, self.plan, self.options, self.options.arch, self.base):
+            yield CaseVerdict(each.case_id, self.options.arch, "static", each.decision, same_code=each.same)
+
+    def _static_on_gpu(self, pairs: list[Paired], arch: str) -> Iterator[CaseVerdict]:
+        """Verdicts on changed kernels; returns the cases that need no timing."""
+        found = list(statics.compare(pairs, self.plan, self.options, arch, self.base))
+        yield from (CaseVerdict(each.case_id, arch, "static", each.decision) for each in found if not each.whole)
+        return {each.case_id for each in found if each.whole}
+
+    def _timed(self, pairs: list[Paired], same_binary: set[str]) -> Iterator[CaseVerdict]:
+        o = self.options
+        settled, changed = self._sorted(pairs, o.terms.mode, "time", every=o.every)
+        yield from settled
+        for each in changed:
+            if each.case_id in same_binary and not o.every:
+                yield CaseVerdict(each.case_id, o.terms.mode, "time", SAME_BINARY, same_code=True)
+        matches = [self.match(each) for each in changed if o.every or each.case_id not in same_binary]
+        Contest(matches, self._starts(o.terms.device), o.terms, o.budget, o.timeout_s, progress=o.progress).run()
+        for match in matches:
+            yield from verdicts(match, o)
+
+    def match(self, pair: Paired) -> Match:
+        """The match of a case, its margin widened by the case's own floor where one is known."""
+        floor = self.floors.get((pair.case_id, self.options.terms.mode))
+        limits = self.options.limits.widened(floor.floor) if floor else self.options.limits
+        return Match(pair.case_id, pair.case, Trial(limits, self.options.looks), pair.same_code)
+
+    def _interpreted(self, pairs: list[Paired]) -> Iterator[CaseVerdict]:
+        # What the interpreter refuses on both sides is no case of it, and what is gone was named by the other parts.
+        changed = [each for each in pairs if each.kernels and not each.same_code and each.settled() is None]
+        yield from interpreted.check(changed, self._starts(interpreted.DEVICE), self.options)
+
+    def _sorted(
+        self, pairs: Sequence[Paired], mode: str, metric: Metric, *, every: bool
+    ) -> tuple[list[CaseVerdict], list[Paired]]:
+        """Verdicts on what needs no measurement, and the pairs that do."""
+        settled: list[CaseVerdict] = []
+        changed: list[Paired] = []
+        for each in pairs:
+            if decision := each.settled():
+                settled.append(CaseVerdict(each.case_id, mode, metric, decision))
+            elif each.same_code and not every:
+                settled.append(CaseVerdict(each.case_id, mode, metric, SAME_CODE, same_code=True))
+            else:
+                changed.append(each)
+        return settled, changed
+
+
+def verdicts(match: Match, options: Options) -> Iterator[CaseVerdict]:
+    """Every verdict on a case that was to be measured."""
+    mode = options.terms.mode
+    if not match.before:
+        left_out = SAME_CODE if match.same_code else options.left_out()
+        yield CaseVerdict(match.case_id, mode, "time", left_out, same_code=match.same_code)
+        return
+    if by_status := judge_status(statuses(match.before), statuses(match.after)):
+        yield CaseVerdict(match.case_id, mode, "time", by_status)
+        return
+    yield CaseVerdict(match.case_id, mode, "time", match.trial.decision(), evidence=evidence(match.trial))
+    if decision := memory(match.before, match.after, options.limits):
+        yield CaseVerdict(match.case_id, mode, "memory", decision)
+    if decision := errors(match.before, match.after):
+        yield CaseVerdict(match.case_id, mode, "error", decision)
+
+
+def evidence(trial: Trial) -> Evidence:
+    """The rounds of a trial, for the page."""
+    rounds = [*trial.rounds, *trial.confirmation]
+    before, after = (tuple(getattr(each, name) for each in rounds) for name in ("before_ms", "after_ms"))
+    return Evidence(before, after, paired=True, fresh=len(trial.rounds) if trial.confirmation else 0)
+
+
+def in_base(path: str, root: Path, base: Path) -> str | None:
+    """A plug-in as the base has it: one inside this tree comes from the base too, and is left out where it is new."""
+    place = Path(path).resolve()
+    if not place.is_relative_to(root):
+        return str(place)
+    earlier = base / place.relative_to(root)
+    return str(earlier) if earlier.is_file() else None
+
+
+@contextmanager
+def worker_of(start: Callable[[], Process]) -> Iterator[Process]:
+    """A worker that is gone at the end of the block."""
+    worker = start()
+    try:
+        yield worker
+    finally:
+        worker.kill()
