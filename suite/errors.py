@@ -61,7 +61,7 @@ class Unsupported(Exception):
     """Raised by an implementation that finds, when called, that it can not serve a problem; its message says why."""
 
 
-class Escaped(Exception):
+class WorkOnOtherStream(Exception):
     """Raised by a timer that finds work where it can not see it, on another stream; its message says how much."""
 
 

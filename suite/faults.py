@@ -19,7 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from suite.errors import Escaped, PluginError, Unsupported
+from suite.errors import PluginError, Unsupported, WorkOnOtherStream
 
 if TYPE_CHECKING:
     from suite.registry import Implementation
@@ -50,7 +50,7 @@ def classify(error: BaseException, implementation: Implementation | None = None)
         return "error", str(error)[:REASON_LENGTH]
     if isinstance(error, Unsupported):
         return "unsupported", str(error)[:REASON_LENGTH]
-    if isinstance(error, Escaped):
+    if isinstance(error, WorkOnOtherStream):
         return "incorrect", str(error)[:REASON_LENGTH]
     if isinstance(error, MemoryError) or kind == "OutOfMemoryError" or _cpu_allocator(error):
         return "oom", text

@@ -295,7 +295,7 @@ class Operator:
                 raise UsageError(f"{self.name} has no {axis.name} = {value!r}; it takes {known}")
         return problem.replace(axes=tuple((axis.name, given.get(axis.name, axis.default)) for axis in self.axes))
 
-    def words_of(self, problem: Problem) -> dict[str, Value]:
+    def kwargs_of(self, problem: Problem) -> dict[str, Value]:
         """The own axes that oracle and implementations are told, by name."""
         return {axis.name: problem.axis(axis.name) for axis in self.axes if not axis.drawn}
 

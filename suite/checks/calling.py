@@ -32,7 +32,7 @@ def keywords(
 ) -> dict[str, Any]:
     """Everything an implementation is called with beside the tensors: own axes it takes, tunables, the final state."""
     words: dict[str, Any] = {
-        name: value for name, value in operator.words_of(problem).items() if name in implementation.parameters
+        name: value for name, value in operator.kwargs_of(problem).items() if name in implementation.parameters
     }
     words |= tunables
     if problem.initial_state and problem.pass_ != "decode":

@@ -87,7 +87,7 @@ def _approximation(operator: Operator, problem: Problem, inputs: Inputs, values:
     if target is None or problem.pass_ != "fwd" or problem.initial_state or problem.T > APPROXIMATION_T:
         return None
     axes = {name: value for name, value in problem.axes if name in {axis.name for axis in target.axes}}
-    words = target.words_of(target.complete(problem.replace(axes=()), axes))
+    words = target.kwargs_of(target.complete(problem.replace(axes=()), axes))
     with torch.no_grad():
         o, _ = target.oracle(**_accepted(target.oracle, inputs), **words)
     return rms(values["o"] - o) / rms(o)
@@ -123,7 +123,7 @@ def _accepted(fn: Callable[..., Any], words: Mapping[str, Any]) -> dict[str, Any
 
 
 def _step(operator: Operator, problem: Problem, inputs: Inputs, *_: Any) -> Tensors:
-    words: dict[str, Any] = operator.words_of(problem)
+    words: dict[str, Any] = operator.kwargs_of(problem)
     state = tuple(x.clone() for x in inputs["state"]) if isinstance(inputs["state"], tuple) else inputs["state"].clone()
     tokens = {name: x for name, x in inputs.items() if name != "state"}
     with torch.no_grad():
@@ -141,7 +141,7 @@ def _sequence(
     cotangents: Tensors | None,
     cut_output: Callable[[str, torch.Tensor], torch.Tensor],
 ) -> Tensors:
-    words: dict[str, Any] = operator.words_of(problem)
+    words: dict[str, Any] = operator.kwargs_of(problem)
     if operator.stateful and problem.initial_state:
         words["output_final_state"] = True
     with torch.set_grad_enabled(problem.differentiates):

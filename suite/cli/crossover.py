@@ -61,12 +61,12 @@ def run(args: argparse.Namespace) -> Exit:
 
 def _found(args: argparse.Namespace) -> list[tuple[Group, Crossing]]:
     from suite.reporting.data.crossings import crossings
-    from suite.reporting.data.frame import read, tidy
+    from suite.reporting.data.frame import normalise, read
     from suite.reporting.data.groups import gather
 
     runs = read([args.folder])
     found = []
-    for group in gather(tidy(runs)):
+    for group in gather(normalise(runs)):
         pairs = [each for each in crossings(group, runs) if _asked(args, each)]
         found += [(group, each) for each in (pairs if args.all or args.linear or args.quadratic else pairs[:BEST])]
     return found

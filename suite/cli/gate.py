@@ -156,7 +156,7 @@ def _plan(args: argparse.Namespace, budget: Budget) -> tuple[Plan, Options]:
     from suite.cli.sweeping import device_of
     from suite.discovery import discover
     from suite.gating.options import Options, Plan
-    from suite.gating.rounds import Terms
+    from suite.gating.rounds import RoundSettings
     from suite.gating.sequential_test import looks_up_to
     from suite.measuring.timers import DEFAULT_MODES, modes
     from suite.static.progress import shown
@@ -172,7 +172,7 @@ def _plan(args: argparse.Namespace, budget: Budget) -> tuple[Plan, Options]:
     default = "gpu" if device == "cuda" else "cpu"
     preset, groups = selected(args, registry, default)
     rep_ms = args.rep if args.rep is not None else preset.rep_ms * ROUND_PART
-    terms = Terms(device, mode, preset.warmup_ms, rep_ms, args.seed)
+    terms = RoundSettings(device, mode, preset.warmup_ms, rep_ms, args.seed)
     options = Options(
         terms,
         _limits(args),

@@ -12,7 +12,7 @@ from suite.gating import floors
 from suite.gating.estimates import paired
 from suite.gating.pairing import pair_cases
 from suite.gating.revision import worker_of
-from suite.gating.schedule import Contest, Match
+from suite.gating.schedule import CasePair, Schedule
 from suite.gating.sequential_test import Trial
 from suite.gating.sides import OutOfBudget, answer_of, start_worker
 
@@ -44,19 +44,23 @@ def calibrate(plan: Plan, options: Options, *, root: Path = ROOT) -> list[Calibr
         cases = [case for group in plan.groups for case in group.cases]
         return [Calibrated(case.case_id, None, options.left_out().reason) for case in cases]
     rounds = options.looks[-1]
-    matches = [Match(each.case_id, each.case, Trial(options.limits, (rounds,))) for each in pairs if not each.settled()]
-    Contest(matches, (start, start), options.terms, options.budget, options.timeout_s, False, options.progress).run()
-    found = [of_match(match) for match in matches]
+    contenders = [
+        CasePair(each.case_id, each.case, Trial(options.limits, (rounds,))) for each in pairs if not each.settled()
+    ]
+    Schedule(
+        contenders, (start, start), options.terms, options.budget, options.timeout_s, False, options.progress
+    ).run()
+    found = [of_pair(pair) for pair in contenders]
     floors.keep(device, fingerprint, {(each.case_id, options.terms.mode): each.floor for each in found if each.floor})
     return found
 
 
-def of_match(match: Match) -> Calibrated:
+def of_pair(pair: CasePair) -> Calibrated:
     """What the rounds of a case against itself say."""
-    for answer in (*match.before, *match.after):
+    for answer in (*pair.before, *pair.after):
         if answer["status"] != "ok":
-            return Calibrated(match.case_id, None, f"{answer['status']}: {answer['reason']}")
-    rounds = [*match.trial.rounds, *match.trial.confirmation]
+            return Calibrated(pair.case_id, None, f"{answer['status']}: {answer['reason']}")
+    rounds = [*pair.trial.rounds, *pair.trial.confirmation]
     if len(rounds) < 2:
-        return Calibrated(match.case_id, None, "the budget ended before its second round")
-    return Calibrated(match.case_id, floors.floor_of(paired([each.log_ratio for each in rounds])))
+        return Calibrated(pair.case_id, None, "the budget ended before its second round")
+    return Calibrated(pair.case_id, floors.floor_of(paired([each.log_ratio for each in rounds])))

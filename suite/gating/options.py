@@ -14,7 +14,7 @@ from suite.running.budget import Budget
 from suite.static.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from suite.gating.rounds import Terms
+    from suite.gating.rounds import RoundSettings
     from suite.plan import Group, Selection
     from suite.registry import Registry
 
@@ -57,7 +57,7 @@ class Options:
     jobs:      processes that compile at a time
     """
 
-    terms: Terms
+    terms: RoundSettings
     limits: Limits = field(default_factory=Limits)
     looks: tuple[int, ...] = LOOKS
     budget: Budget = field(default_factory=Budget)

@@ -18,7 +18,7 @@ from suite.gating.decisions import Decision, judge_status
 from suite.gating.options import Base
 from suite.gating.pairing import Paired, Question, pair_cases, uncovered
 from suite.gating.report import CaseVerdict, Evidence, Metric, Report, machine_line
-from suite.gating.schedule import Contest, Match
+from suite.gating.schedule import CasePair, Schedule
 from suite.gating.sequential_test import Trial
 from suite.gating.sides import OutOfBudget, Process, Starts, answer_of, start_worker
 from suite.gating.stored import errors, memory, statuses
@@ -132,16 +132,16 @@ class RevisionGate:
         for each in changed:
             if each.case_id in same_binary and not o.every:
                 yield CaseVerdict(each.case_id, o.terms.mode, "time", SAME_BINARY, same_code=True)
-        matches = [self.match(each) for each in changed if o.every or each.case_id not in same_binary]
-        Contest(matches, self._starts(o.terms.device), o.terms, o.budget, o.timeout_s, progress=o.progress).run()
-        for match in matches:
-            yield from verdicts(match, o)
+        contenders = [self.judged(each) for each in changed if o.every or each.case_id not in same_binary]
+        Schedule(contenders, self._starts(o.terms.device), o.terms, o.budget, o.timeout_s, progress=o.progress).run()
+        for pair in contenders:
+            yield from verdicts(pair, o)
 
-    def match(self, pair: Paired) -> Match:
-        """The match of a case, its margin widened by the case's own floor where one is known."""
+    def judged(self, pair: Paired) -> CasePair:
+        """A case as it is judged, its margin widened by the case's own floor where one is known."""
         floor = self.floors.get((pair.case_id, self.options.terms.mode))
         limits = self.options.limits.widened(floor.floor) if floor else self.options.limits
-        return Match(pair.case_id, pair.case, Trial(limits, self.options.looks), pair.same_code)
+        return CasePair(pair.case_id, pair.case, Trial(limits, self.options.looks), pair.same_code)
 
     def _interpreted(self, pairs: list[Paired]) -> Iterator[CaseVerdict]:
         # What the interpreter refuses on both sides is no case of it, and what is gone was named by the other parts.
@@ -164,21 +164,21 @@ class RevisionGate:
         return settled, changed
 
 
-def verdicts(match: Match, options: Options) -> Iterator[CaseVerdict]:
+def verdicts(pair: CasePair, options: Options) -> Iterator[CaseVerdict]:
     """Every verdict on a case that was to be measured."""
     mode = options.terms.mode
-    if not match.before:
-        left_out = SAME_CODE if match.same_code else options.left_out()
-        yield CaseVerdict(match.case_id, mode, "time", left_out, same_code=match.same_code)
+    if not pair.before:
+        left_out = SAME_CODE if pair.same_code else options.left_out()
+        yield CaseVerdict(pair.case_id, mode, "time", left_out, same_code=pair.same_code)
         return
-    if by_status := judge_status(statuses(match.before), statuses(match.after)):
-        yield CaseVerdict(match.case_id, mode, "time", by_status)
+    if by_status := judge_status(statuses(pair.before), statuses(pair.after)):
+        yield CaseVerdict(pair.case_id, mode, "time", by_status)
         return
-    yield CaseVerdict(match.case_id, mode, "time", match.trial.decision(), evidence=evidence(match.trial))
-    if decision := memory(match.before, match.after, options.limits):
-        yield CaseVerdict(match.case_id, mode, "memory", decision)
-    if decision := errors(match.before, match.after):
-        yield CaseVerdict(match.case_id, mode, "error", decision)
+    yield CaseVerdict(pair.case_id, mode, "time", pair.trial.decision(), evidence=evidence(pair.trial))
+    if decision := memory(pair.before, pair.after, options.limits):
+        yield CaseVerdict(pair.case_id, mode, "memory", decision)
+    if decision := errors(pair.before, pair.after):
+        yield CaseVerdict(pair.case_id, mode, "error", decision)
 
 
 def evidence(trial: Trial) -> Evidence:

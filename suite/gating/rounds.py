@@ -21,7 +21,7 @@ FEWEST, MOST = 2, 64
 
 
 @dataclass(frozen=True)
-class Terms:
+class RoundSettings:
     """How cases are measured in a round.
 
     device, mode: as in suite.measuring.case.Settings
@@ -38,7 +38,7 @@ class Terms:
 
 
 @dataclass(frozen=True)
-class Played:
+class RoundResult:
     """What a round of one case yielded: each revision's status, reason and figures, and the times when both are ok."""
 
     before: Answer
@@ -46,7 +46,9 @@ class Played:
     times: Round | None = None
 
 
-def play(sides: tuple[Side, Side], case: dict[str, Any], terms: Terms, draw: Random, *, check: bool) -> Played:
+def play(
+    sides: tuple[Side, Side], case: dict[str, Any], terms: RoundSettings, draw: Random, *, check: bool
+) -> RoundResult:
     """One round of one case. `check` adds the numerics and the memory, which are the same in every round."""
     settings = {
         "device": terms.device,
@@ -68,7 +70,7 @@ def play(sides: tuple[Side, Side], case: dict[str, Any], terms: Terms, draw: Ran
             found[i] |= failed[i]
         elif _ok([found[i]]):
             found[i] |= _told(sides[i].ask(do="close", recheck=check and times is not None))
-    return Played(found[0], found[1], times if _ok(found) else None)
+    return RoundResult(found[0], found[1], times if _ok(found) else None)
 
 
 def _told(answer: Answer) -> Answer:

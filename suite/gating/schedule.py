@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from suite.gating.rounds import Played, Terms, play
+from suite.gating.rounds import RoundResult, RoundSettings, play
 from suite.gating.sequential_test import Trial
 from suite.gating.sides import Answer, OutOfBudget, Side, Starts, both
 from suite.running.budget import Budget
@@ -22,7 +22,7 @@ from suite.static.progress import Progress, silent
 
 
 @dataclass
-class Match:
+class CasePair:
     """One case of both revisions: its trial, and what each revision answered, round by round.
 
     same_code: whether both revisions have the same code for it, and it is measured all the same
@@ -45,7 +45,7 @@ class Match:
         """Whether it wants another round."""
         return not self.failed and self.trial.wanted > 0
 
-    def add(self, played: Played) -> None:
+    def add(self, played: RoundResult) -> None:
         """Keep a round."""
         self.before.append(played.before)
         self.after.append(played.after)
@@ -54,17 +54,17 @@ class Match:
 
 
 @dataclass
-class Contest:
-    """Runs matches.
+class Schedule:
+    """Runs pairs.
 
     starts:    make the worker processes of both revisions
     timeout_s: silence after which a case is ended
     check:     whether the first pass checks numerics and memory
     """
 
-    matches: Sequence[Match]
+    pairs: Sequence[CasePair]
     starts: Starts
-    terms: Terms
+    terms: RoundSettings
     budget: Budget = field(default_factory=Budget)
     timeout_s: float = 300.0
     check: bool = True
@@ -76,46 +76,46 @@ class Contest:
         self._passes = 0
 
     def run(self) -> None:
-        """Play rounds until no match wants one, or the budget ends: a round that it ends in does not count."""
-        wanting = list(self.matches)
+        """Play rounds until no pair wants one, or the budget ends: a round that it ends in does not count."""
+        wanting = list(self.pairs)
         with suppress(OutOfBudget):
             while wanting and not self.budget.over:
                 self._passes += 1
                 (self._first_pass if self._passes == 1 else self._pass)(wanting)
                 # What the first pass did not take in stays out.
-                wanting = [each for each in self.matches if each.before and each.wants]
+                wanting = [each for each in self.pairs if each.before and each.wants]
 
-    def _first_pass(self, matches: list[Match]) -> None:
+    def _first_pass(self, pairs: list[CasePair]) -> None:
         began = self.clock()
-        with self._both() as sides, self.progress("round 1", len(matches)) as step:
+        with self._both() as sides, self.progress("round 1", len(pairs)) as step:
             # Seconds that all cases taken in so far need in each later pass.
             later, longest = self.clock() - began, 0.0
-            for match in matches:
-                passes = match.trial.looks[0] - 1
+            for pair in pairs:
+                passes = pair.trial.looks[0] - 1
                 if self.budget.left is not None and self.budget.left < passes * (later + longest) + longest:
                     break
                 start = self.clock()
-                self._play(sides, match, check=self.check)
+                self._play(sides, pair, check=self.check)
                 longest = max(longest, self.clock() - start)
-                later += self.clock() - start - _check_s(match)
-                step(match.case_id)
+                later += self.clock() - start - _check_s(pair)
+                step(pair.case_id)
 
-    def _pass(self, matches: list[Match]) -> None:
-        self._draw.shuffle(matches)
-        with self._both() as sides, self.progress(f"round {self._passes}", len(matches)) as step:
-            for match in matches:
+    def _pass(self, pairs: list[CasePair]) -> None:
+        self._draw.shuffle(pairs)
+        with self._both() as sides, self.progress(f"round {self._passes}", len(pairs)) as step:
+            for pair in pairs:
                 if self.budget.over:
                     break
-                self._play(sides, match, check=False)
-                step(match.case_id)
+                self._play(sides, pair, check=False)
+                step(pair.case_id)
 
     def _both(self) -> AbstractContextManager[tuple[Side, Side]]:
         return both(self.starts, self.timeout_s, self.budget)
 
-    def _play(self, sides: tuple[Side, Side], match: Match, *, check: bool) -> None:
-        match.add(play(sides, match.case, self.terms, self._draw, check=check))
+    def _play(self, sides: tuple[Side, Side], pair: CasePair, *, check: bool) -> None:
+        pair.add(play(sides, pair.case, self.terms, self._draw, check=check))
 
 
-def _check_s(match: Match) -> float:
+def _check_s(pair: CasePair) -> float:
     """Seconds of a first round that later ones do not need."""
-    return sum(each.get("check_s", 0.0) for each in (match.before[0], match.after[0]))
+    return sum(each.get("check_s", 0.0) for each in (pair.before[0], pair.after[0]))

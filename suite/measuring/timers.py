@@ -23,7 +23,7 @@ from typing import Protocol
 
 import torch
 
-from suite.errors import Escaped, Unsupported, unknown
+from suite.errors import Unsupported, WorkOnOtherStream, unknown
 
 Run = Callable[[], object]
 FLUSH_FACTOR = 2
@@ -65,7 +65,7 @@ class Timer(Protocol):
 
 
 @contextmanager
-def _uncollected() -> Iterator[None]:
+def _gc_paused() -> Iterator[None]:
     """Python's garbage collector waits: a pause of its own is no time of the call's."""
     enabled = gc.isenabled()
     gc.disable()
@@ -84,7 +84,7 @@ def _clocked(run: Run, finish: Callable[[], object]) -> float:
     return (time.perf_counter_ns() - start) / 1e6
 
 
-class _One:
+class _SingleInputTimer:
     """A timer of single calls on one input set."""
 
     calls = 1
@@ -96,7 +96,7 @@ class _One:
         return nullcontext()
 
 
-class CpuTimer(_One):
+class CpuTimer(_SingleInputTimer):
     """The wall clock around each call on a CPU. Nothing is flushed: a model finds its last layer's output in cache."""
 
     name = "cpu"
@@ -107,7 +107,7 @@ class CpuTimer(_One):
         pass
 
     def samples(self, run: Run, n: int) -> list[float]:
-        with _uncollected():
+        with _gc_paused():
             return [_clocked(run, lambda: None) for _ in range(n)]
 
 
@@ -121,7 +121,7 @@ def _buffer() -> torch.Tensor:
     return torch.empty(FLUSH_FACTOR * _l2_bytes(), dtype=torch.int8, device="cuda")
 
 
-class _OnDevice(_One):
+class _OnDevice(_SingleInputTimer):
     """A timer on a GPU. A cold one overwrites a buffer larger than L2 before each call; all share that buffer."""
 
     def __init__(self, l2: str) -> None:
@@ -133,8 +133,8 @@ class _OnDevice(_One):
             _buffer().zero_()
 
 
-def _stays(run: Run) -> None:
-    """Raises Escaped when the device works on after the end of the stream that the call was made on."""
+def _check_stream_confined(run: Run) -> None:
+    """Raises WorkOnOtherStream when the device works on after the end of the stream that the call was made on."""
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     torch.cuda.synchronize()
     start.record()
@@ -145,7 +145,7 @@ def _stays(run: Run) -> None:
     torch.cuda.synchronize()
     more = (time.perf_counter() - ended) * 1e3
     if more > max(SLACK_MS, SLACK * start.elapsed_time(end)):
-        raise Escaped(
+        raise WorkOnOtherStream(
             f"its work went on for {more:.3g} ms after its stream had ended: "
             "it runs on another stream, which a timer of this one can not see"
         )
@@ -157,7 +157,7 @@ class EventTimer(_OnDevice):
     Between two events the device also waits for a host that is slower than it. So `prepare` measures what the host
     needs for one call, and the device is kept busy for longer than that before the span begins: the whole call is in
     its queue by then. A call that itself waits for the device can not be hidden so; its wait is in the span.
-    `prepare` raises Escaped for a call whose work is not on its stream.
+    `prepare` raises WorkOnOtherStream for a call whose work is not on its stream.
     """
 
     name = "events"
@@ -168,7 +168,7 @@ class EventTimer(_OnDevice):
         self._lead_cycles = 0
 
     def prepare(self, run: Run, *more: Run) -> None:
-        _stays(run)
+        _check_stream_confined(run)
         start = time.perf_counter()
         run()
         lead = LEAD_FACTOR * (time.perf_counter() - start)
@@ -177,7 +177,7 @@ class EventTimer(_OnDevice):
 
     def samples(self, run: Run, n: int) -> list[float]:
         pairs = [(torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)) for _ in range(n)]
-        with _uncollected():
+        with _gc_paused():
             for start, end in pairs:
                 self.flush()
                 if self._lead_cycles:
@@ -237,7 +237,7 @@ class GraphTimer(EventTimer):
                 for each in runs:
                     each()
             # What escapes the stream would be missing from the graph, too.
-            _stays(run)
+            _check_stream_confined(run)
         graph = torch.cuda.CUDAGraph()
         try:
             with torch.cuda.graph(graph, stream=self._stream):
@@ -266,7 +266,7 @@ class WallTimer(_OnDevice):
 
     def samples(self, run: Run, n: int) -> list[float]:
         taken = []
-        with _uncollected():
+        with _gc_paused():
             for _ in range(n):
                 self.flush()
                 torch.cuda.synchronize()

@@ -24,7 +24,7 @@ from suite.reporting.charts.tradeoffs import pareto
 from suite.reporting.data import summary
 from suite.reporting.data.crossings import crossings
 from suite.reporting.data.differences import changes, differences
-from suite.reporting.data.frame import Row, Run, clean, read, tidy
+from suite.reporting.data.frame import Row, Run, clean, normalise, read
 from suite.reporting.data.groups import Group, gather
 from suite.reporting.renderers import documents, picture
 from suite.reporting.renderers import page as pages
@@ -124,7 +124,7 @@ def render(
 
 def prepare(runs: Sequence[Run], baseline: str | None = None, title: str | None = None) -> pages.Content:
     """What a report shows, before any of it is drawn. UsageError for a baseline that no run has a time of."""
-    rows = tidy(runs)
+    rows = normalise(runs)
     groups = gather(rows)
     _check_baseline(baseline, groups)
     styles = assign((row["name"] for row in rows), (row["variant"] for row in rows))

@@ -70,7 +70,7 @@ class Count:
         self.live -= size
 
 
-class Ledger(TorchDispatchMode):
+class AllocationTracker(TorchDispatchMode):
     """Counts allocations, eager traffic, and which storages each step touches.
 
     touches: one entry a launch or eager operation: {storage number: bytes}

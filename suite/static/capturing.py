@@ -25,7 +25,7 @@ from suite import cachefolder
 from suite.errors import CacheError
 from suite.faults import classify
 from suite.static import binary as binaries
-from suite.static.allocation_tracker import Ledger
+from suite.static.allocation_tracker import AllocationTracker
 from suite.static.binary import StaticError
 from suite.static.model import Binary, Launch
 from suite.static.residency import over_limit, residency
@@ -59,7 +59,7 @@ class Recorder:
         self.all_configs = all_configs
         self.launches: list[Launch] = []
         self.candidates: list[Launch] = []
-        self.ledger = Ledger()
+        self.ledger = AllocationTracker()
         self._tuners: list[Any] = []
         self._trial = False
         self._muted = False

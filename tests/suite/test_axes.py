@@ -35,7 +35,7 @@ from suite.cli import main
 from suite.discovery import discover
 from suite.measuring.records import base_record
 from suite.problem import Problem
-from suite.reporting.data.frame import read, tidy
+from suite.reporting.data.frame import read, normalise
 from suite.reporting.data.groups import gather
 from suite.reporting.data.reproducing import command
 from suite.store import read_records, tables
@@ -65,7 +65,7 @@ assert main(["check", *words, *flags, "--device", "cpu", "--out", run]) == 0
 records = read_records(run)
 assert len(records) == 16 and {record["G"] for record in records} == {1, 2}
 timed = [{**record, "kind": "timed", "status": "error"} for record in records]
-rows = tidy(read([run]))
+rows = normalise(read([run]))
 for row in rows:
     row["kind"] = "timed"
 found = gather(rows)

@@ -17,7 +17,7 @@ def counted_flops(operator, problem) -> int:
     inputs = {n: x for n, x in draw_inputs(operator, problem, 0).items() if n != "cu_seqlens_cpu"}
     with FlopCounterMode(display=False) as counter:
         operator.oracle(
-            **{n: x.double() if x.is_floating_point() else x for n, x in inputs.items()}, **operator.words_of(problem)
+            **{n: x.double() if x.is_floating_point() else x for n, x in inputs.items()}, **operator.kwargs_of(problem)
         )
     return counter.get_total_flops()
 
@@ -52,7 +52,7 @@ def touched_bytes(op, problem) -> int:
     inputs = draw_inputs(op, problem, 0)
     float_inputs = {n: x for n, x in flat(inputs).items() if x.is_floating_point()}
     read = sum(x.numel() * x.element_size() for x in float_inputs.values())
-    words = op.words_of(problem) | ({"output_final_state": True} if problem.initial_state else {})
+    words = op.kwargs_of(problem) | ({"output_final_state": True} if problem.initial_state else {})
     o, final = op.oracle(**{n: x for n, x in inputs.items() if n != "cu_seqlens_cpu"}, **words)
     outs = {"o": o.to(inputs["v"].dtype), "final": final}
     written = sum(x.numel() * x.element_size() for x in flat(outs).values())

@@ -14,7 +14,7 @@ from suite.cli.runs import Resumption, environment_of, start_run
 from suite.discovery import ROOT
 from suite.errors import UsageError
 from suite.hardware.environment import describe
-from suite.reporting.data.frame import read, tidy
+from suite.reporting.data.frame import normalise, read
 from suite.reporting.data.summary import doubts
 from suite.running.resuming import marked
 from suite.store import read_environment, read_records
@@ -169,7 +169,7 @@ def test_another_commit_is_refused_or_marked(run: Path, capsys: pytest.CaptureFi
     ((then, now),) = entry["differs"].values()
     assert then == "0123abc" != now
     runs = read([run])
-    (note,) = [each for each in doubts(tidy(runs), runs) if "was resumed" in each]
+    (note,) = [each for each in doubts(normalise(runs), runs) if "was resumed" in each]
     assert "commit 0123abc, then " in note
     # The mark does not make the other commit right, and the same difference is marked once.
     assert "commit 0123abc there, " in refused(run, capsys, "--dry-run")

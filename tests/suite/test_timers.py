@@ -11,7 +11,7 @@ import torch
 from suite import Problem
 from suite.checks.calling import Call, make_call
 from suite.discovery import discover
-from suite.errors import Escaped, Unsupported
+from suite.errors import Unsupported, WorkOnOtherStream
 from suite.faults import classify
 from suite.measuring import timers
 from suite.measuring.preparing import ready, ready_function
@@ -160,7 +160,7 @@ def test_work_on_another_stream_is_incorrect(
     if not seen:
         timer.prepare(*runs)
         return
-    with pytest.raises(Escaped) as raised:
+    with pytest.raises(WorkOnOtherStream) as raised:
         timer.prepare(*runs)
     status, reason = classify(raised.value)
     assert status == "incorrect"

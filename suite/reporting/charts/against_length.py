@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from suite.reporting.charts.model import Annotation, Axis, Chart, Series
 from suite.reporting.charts.scales import figure, length, length_axis, log_axis, place
-from suite.reporting.charts.series import Styles, along, by_last, hover, length_label, line, told
+from suite.reporting.charts.series import Styles, along, alt_text, by_last, hover, length_label, line
 from suite.reporting.data.crossings import distinct
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def against_length(
         series=(*by_last(series), *more),
         annotations=tuple(_notes(group, x, y, series, ends, met if quantity.kind == "time" else ())),
         caption=f"{quantity.note} {_left_out(group) if quantity.kind == 'time' else ''}".strip(),
-        alt=told(quantity.title, quantity.unit, by_last(series)) + _ends_told(ends),
+        alt=alt_text(quantity.title, quantity.unit, by_last(series)) + _ends_told(ends),
     )
 
 

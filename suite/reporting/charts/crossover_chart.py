@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from suite.reporting.charts.model import Annotation, Chart, Series
 from suite.reporting.charts.scales import figure, length_axis, rows_axis
 from suite.reporting.charts.series import Styles, length_label, listed, owner
-from suite.reporting.data.sentences import bare
+from suite.reporting.data.sentences import without_range
 
 if TYPE_CHECKING:
     from suite.crossover import Verdict
@@ -89,7 +89,7 @@ def _notes(each: Crossing, row: int) -> list[Annotation]:
     """What a row says: at each meeting which way it goes, else why there is none."""
     of = (each.linear,)
     if not each.time.meetings:
-        return [Annotation(each.shared[0].T, row, bare(each.time.says), of=of)]
+        return [Annotation(each.shared[0].T, row, without_range(each.time.says), of=of)]
     found = [
         Annotation(met.T, row, f"{'from' if met.one_after else 'up to'} {figure(met.T)}", "above", of=of)
         for met in each.time.meetings

@@ -85,7 +85,7 @@ def listed(parts: Sequence[str], most: int = 8) -> str:
     return f"{'; '.join(parts[:most])}{more}."
 
 
-def told(title: str, unit: str, series: Sequence[Series]) -> str:
+def alt_text(title: str, unit: str, series: Sequence[Series]) -> str:
     """A chart over T in words, for readers who do not see it."""
     parts = [
         f"{each.name}: {figure(each.y[0])} {unit} at T = {each.x[0]:,.0f}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from suite.reporting.charts.model import Axis, Ceiling, Chart, Heat, HeatRow, Series
 from suite.reporting.charts.scales import figure, length, length_axis, log_axis, rows_axis
-from suite.reporting.charts.series import Styles, by_last, hover, length_label, line, listed, owner, told
+from suite.reporting.charts.series import Styles, alt_text, by_last, hover, length_label, line, listed, owner
 from suite.reporting.data.frame import clean
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def speedup(group: Group, asked: str | None, styles: Styles) -> Chart | None:
         series=series,
         ceilings=(reference,),
         caption=f"Time of {shown}{_chosen(asked)} over time of each implementation at the same T; above 1 is faster.",
-        alt=told(f"Speed-up over {shown}", "times", series),
+        alt=alt_text(f"Speed-up over {shown}", "times", series),
     )
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from suite.compare import Time, judge
 from suite.reporting.charts.model import Ceiling, Chart, Series
 from suite.reporting.charts.scales import figure, length_axis, log_axis
-from suite.reporting.charts.series import Styles, by_last, hover, length_label, line, told
+from suite.reporting.charts.series import Styles, alt_text, by_last, hover, length_label, line
 from suite.reporting.data.frame import Row, Run, by, clean
 from suite.reporting.renderers.tables import Table, table
 
@@ -159,7 +159,7 @@ def _chart(group: Group, run: int, runs: Sequence[Run], styles: Styles) -> Chart
         series=series,
         ceilings=(Ceiling(f"as in {one}", (x.low, x.high), (1.0, 1.0), "reference"),),
         caption=f"Below 1, {other} is faster. The band is from the 95 % intervals of both.",
-        alt=told(f"Time in {other} over time in {one}", "times", series),
+        alt=alt_text(f"Time in {other} over time in {one}", "times", series),
     )
 
 

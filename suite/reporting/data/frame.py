@@ -94,7 +94,7 @@ def clean(value: object, limit: int = NAME) -> str:
     return f"{text[: limit - limit // 3 - 1]}…{text[-(limit // 3) :]}"
 
 
-def tidy(runs: Sequence[Run]) -> list[Row]:
+def normalise(runs: Sequence[Run]) -> list[Row]:
     """All records as plain rows: every column of TEXTS and FIGURES, the groups `static.*` and `profile.*`, and:
 
     the standard axes, sizes as Problem defaults them and 0 where a record has none;
@@ -104,7 +104,7 @@ def tidy(runs: Sequence[Run]) -> list[Row]:
     """
     rows: list[Row] = []
     for i, run in enumerate(runs):
-        for row in map(_tidy, _records(run.frame)):
+        for row in map(_normalise, _records(run.frame)):
             variant = [row["axes"], clean(run.name) if len(runs) > 1 else ""]
             name = f"{row['operator']}/{row['implementation']}"
             own = {"run": i, "machine": run.device, "name": name}
@@ -123,7 +123,7 @@ def _missing(value: Any) -> bool:
     return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and math.isnan(value))
 
 
-def _tidy(record: Row) -> Row:
+def _normalise(record: Row) -> Row:
     row: Row = {name: value for name, value in record.items() if name.startswith(("static.", "profile."))}
     row |= {name: str(record.get(name, default)) for name, default in TEXTS.items()}
     row |= {name: _number(record.get(name)) for name in FIGURES}

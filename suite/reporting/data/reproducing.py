@@ -47,7 +47,7 @@ def loads(argv: object) -> list[str]:
 
 
 def command(row: Row, argv: object = ()) -> str:
-    """A line for a shell. row: a tidy one; argv: the run's command line, for the plug-ins that it loaded."""
+    """A line for a shell. row: a normalised one; argv: the run's command line, for the plug-ins that it loaded."""
     setting = Setting({name: row[name] for name in SETTING}, row["mode"])
     record: Mapping[str, Any] = row["record"]
     axes = {name[len("axis.") :]: value for name, value in record.items() if name.startswith("axis.")}

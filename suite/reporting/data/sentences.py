@@ -100,12 +100,12 @@ def _crossing(met: Sequence[Crossing]) -> str:
     if not met:
         return ""
     first = met[0]
-    predicted = f"; predicted at the roof: {bare(first.predicted.says)}" if first.predicted else ""
-    smaller = f"; smaller: {bare(first.memory.says)}" if first.memory else ""
+    predicted = f"; predicted at the roof: {without_range(first.predicted.says)}" if first.predicted else ""
+    smaller = f"; smaller: {without_range(first.memory.says)}" if first.memory else ""
     return f" {first.linear} is faster than {first.quadratic}: {first.time.says}{predicted}{smaller}."
 
 
-def bare(says: str) -> str:
+def without_range(says: str) -> str:
     """A verdict's words without the range that it holds for."""
     return says.partition(" (")[0]
 

@@ -14,7 +14,7 @@ from suite.gating.capabilities import survey_request
 from suite.gating.options import Options, Plan
 from suite.gating.report import CaseVerdict
 from suite.gating.revision import RevisionGate
-from suite.gating.rounds import Terms
+from suite.gating.rounds import RoundSettings
 from suite.plan import Selection, make_plan
 from suite.presets import load_preset
 from suite.registry import Registry
@@ -111,7 +111,7 @@ def gate(tmp_path, monkeypatch):
 
         monkeypatch.setattr(revision, "start_worker", start)
         plan = Plan(held, make_plan(held, load_preset(str(preset)), Selection()), str(preset), Selection())
-        made = RevisionGate(plan, Options(Terms("cuda", "cold-events"), **more), tmp_path, tmp_path / "base")
+        made = RevisionGate(plan, Options(RoundSettings("cuda", "cold-events"), **more), tmp_path, tmp_path / "base")
         return list(made.run()), set(timed)
 
     return run

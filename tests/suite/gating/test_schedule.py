@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable
 from pathlib import Path
@@ -16,15 +17,15 @@ from suite.gating.interpreted import check
 from suite.gating.options import Options
 from suite.gating.pairing import Paired
 from suite.gating.revision import in_base, verdicts
-from suite.gating.rounds import MOST, Terms, blocks, play
-from suite.gating.schedule import Contest, Match
+from suite.gating.rounds import MOST, RoundSettings, blocks, play
+from suite.gating.schedule import CasePair, Schedule
 from suite.gating.sequential_test import Trial
 from suite.gating.sides import OutOfBudget, Side, answer_of, both, start_worker
 from suite.running.budget import Budget
 from suite.running.messages import Disconnected
 from suite.running.process import Silent, measuring_worker
 
-TERMS = Terms("cpu", "warm-cpu", rep_ms=40.0)
+TERMS = RoundSettings("cpu", "warm-cpu", rep_ms=40.0)
 
 
 class Clock:
@@ -85,16 +86,16 @@ class Fake:
         self.killed = True
 
 
-def contest(names: list[str], before: Callable[[], Fake], after: Callable[[], Fake], **more: Any) -> Contest:
-    matches = [Match(name, {"name": name}, Trial(Limits())) for name in names]
-    return Contest(matches, (before, after), TERMS, **more)
+def contest(names: list[str], before: Callable[[], Fake], after: Callable[[], Fake], **more: Any) -> Schedule:
+    matches = [CasePair(name, {"name": name}, Trial(Limits())) for name in names]
+    return Schedule(matches, (before, after), TERMS, **more)
 
 
 def fakes(log: list[tuple[str, str]], clock: Clock, a: dict[str, float], b: dict[str, float], **more: Any):
     return (lambda: Fake("A", log, clock, a)), (lambda: Fake("B", log, clock, b, **more))
 
 
-def verdict_of(match: Match) -> str:
+def verdict_of(match: CasePair) -> str:
     return next(verdicts(match, Options(TERMS))).decision.verdict
 
 
@@ -129,12 +130,12 @@ def test_each_pass_has_fresh_processes_and_only_the_first_checks():
     made = contest(["x", "y"], lambda: started.append("A") or a(), lambda: started.append("B") or b())
     made.run()
     assert sorted(started) == ["A"] * 8 + ["B"] * 8
-    for match in made.matches:
+    for match in made.pairs:
         assert (len(match.trial.rounds), verdict_of(match)) == (8, "same")
         assert [bool(each.get("check")) for each in match.before] == [True] + [False] * 7
     # Each revision checks both cases once more after they were timed, in the first pass only.
     assert [name for name, do in log if do == "recheck"].count("B") == 2
-    metrics = [each.metric for each in verdicts(made.matches[0], Options(TERMS))]
+    metrics = [each.metric for each in verdicts(made.pairs[0], Options(TERMS))]
     assert metrics == ["time", "memory", "error"]
 
 
@@ -143,7 +144,7 @@ def test_a_slower_case_is_measured_again_and_the_others_are_left_in_peace():
     a, b = fakes(log, clock, {"x": 1.0, "y": 2.0}, {"x": 1.1, "y": 2.0})
     made = contest(["x", "y"], a, b)
     made.run()
-    slow, same = made.matches
+    slow, same = made.pairs
     assert (len(slow.trial.rounds), len(slow.trial.confirmation), verdict_of(slow)) == (8, 8, "slower")
     assert (len(same.trial.rounds), len(same.trial.confirmation)) == (8, 0)
 
@@ -187,7 +188,7 @@ def test_a_failure_costs_its_case_and_no_other(fault, at, status):
     a, b = fakes(log, clock, {"x": 1.0, "y": 1.0}, {"x": 1.0, "y": 1.0}, faults={"x": fault}, at=at)
     made = contest(["x", "y"], a, b)
     made.run()
-    broken, other = made.matches
+    broken, other = made.pairs
     assert (verdict_of(broken), broken.after[-1]["status"], len(broken.after)) == ("broken", status, 1)
     assert broken.before[-1]["status"] == "ok"
     assert verdict_of(other) == "same"
@@ -199,7 +200,7 @@ def test_a_dead_process_is_replaced_only_when_it_is_needed():
     made = contest(["x"], a, lambda: started.append("B") or b())
     made.run()
     assert started == ["B"]
-    assert made.matches[0].after[0]["reason"] == "the worker ended by exit code 7 during open: the last line"
+    assert made.pairs[0].after[0]["reason"] == "the worker ended by exit code 7 during open: the last line"
 
 
 def test_a_sticky_error_ends_the_process():
@@ -232,13 +233,13 @@ def test_a_budget_takes_in_what_it_can_bring_to_eight_rounds():
     ms = dict.fromkeys(names, 1.0)
     made = contest(names, *fakes(log, clock, ms, ms), budget=Budget(4.0, clock=clock), clock=clock)
     made.run()
-    rounds = [len(each.trial.rounds) for each in made.matches]
+    rounds = [len(each.trial.rounds) for each in made.pairs]
     assert set(rounds) == {0, 8}
     assert 0 < rounds.count(8) < 6
     assert rounds == sorted(rounds, reverse=True)
     assert clock.now <= 4.5
     options = Options(TERMS, budget=Budget(4.0))
-    (left_out,) = verdicts(made.matches[-1], options)
+    (left_out,) = verdicts(made.pairs[-1], options)
     assert (left_out.decision.verdict, left_out.decision.rounds) == ("inconclusive", 0)
     assert left_out.decision.reason == "left out: the budget of 4 s ended"
 
@@ -247,7 +248,7 @@ def test_a_budget_that_ends_before_the_confirmation_leaves_no_slower():
     log, clock = [], Clock()
     made = contest(["x"], *fakes(log, clock, {"x": 1.0}, {"x": 1.1}), budget=Budget(5.0, clock=clock), clock=clock)
     made.run()
-    (match,) = made.matches
+    (match,) = made.pairs
     assert match.trial.flagged
     assert 0 < len(match.trial.confirmation) < 8
     decision = next(verdicts(match, Options(TERMS))).decision
@@ -267,7 +268,7 @@ def test_numerics_that_the_budget_left_out_say_so():
 
 
 def test_a_case_of_the_same_code_that_was_left_out_stays_unchanged():
-    match = Match("x", {}, Trial(Limits()), same_code=True)
+    match = CasePair("x", {}, Trial(Limits()), same_code=True)
     (verdict,) = verdicts(match, Options(TERMS, budget=Budget(1.0)))
     assert (verdict.decision.verdict, verdict.same_code) == ("unchanged", True)
 
@@ -300,13 +301,13 @@ def test_a_budget_ends_a_case_in_the_middle_of_its_round():
             return super().ask(timeout_s, **request)
 
     made = contest(["x", "y"], a, lambda: Slow("B", log, clock, {"x": 1.0, "y": 1.0}), budget=budget, clock=clock)
-    for match in made.matches:
+    for match in made.pairs:
         match.trial = Trial(Limits(), looks=(1,))
     made.run()
     assert len(waits) == 1
     assert clock.now == pytest.approx(3.0)
-    assert [len(each.before) for each in made.matches] == [1, 0]
-    (left_out,) = verdicts(made.matches[1], Options(TERMS, budget=budget))
+    assert [len(each.before) for each in made.pairs] == [1, 0]
+    (left_out,) = verdicts(made.pairs[1], Options(TERMS, budget=budget))
     assert left_out.decision.reason == "left out: the budget of 3 s ended"
 
 
@@ -357,12 +358,20 @@ def test_numerics_that_the_budget_ends_in_say_so():
     assert clock.now == pytest.approx(1.0)
 
 
+def child_processes() -> set[str]:
+    """The process ids of this process's children; a thread that ends meanwhile has none."""
+    found: set[str] = set()
+    for path in Path("/proc/self/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            found |= set(path.read_text().split())
+    return found
+
+
 def test_a_worker_that_is_not_ready_in_time_is_gone():
-    children = set(Path("/proc/self/task").glob("*/children"))
-    before = {path: path.read_text() for path in children}
+    before = child_processes()
     with pytest.raises(DiscoveryError, match=r"a worker did not start \(not within 0 s\)"):
         measuring_worker("cpu", start_s=0.0)
-    assert {path: path.read_text() for path in children} == before
+    assert child_processes() == before
 
 
 def test_a_revision_that_dies_when_asked_is_incomparable():

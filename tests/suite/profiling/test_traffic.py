@@ -12,7 +12,7 @@ from suite.profiling import Kernel, Profile, rows
 from suite.profiling.traffic import traffic_of
 from suite.reporting.charts.palette import assign
 from suite.reporting.charts.roofline import roofline
-from suite.reporting.data.frame import read, tidy
+from suite.reporting.data.frame import normalise, read
 from suite.reporting.data.groups import gather
 from suite.static import pool
 from suite.store import create
@@ -106,7 +106,7 @@ def test_from_ncu_to_the_roofline(
     assert "launch: arguments of every launch\t320\t" in told.out
     assert "joined to 1 record(s)" in told.err
     runs = read([run])
-    rows_ = tidy(runs)
+    rows_ = normalise(runs)
     (group,) = gather(rows_)
     chart = roofline(group, runs, assign((r["name"] for r in rows_), (r["variant"] for r in rows_)))
     assert chart

@@ -12,7 +12,7 @@ import numpy as np
 
 from suite.reporting.charts.palette import assign
 from suite.reporting.charts.series import Styles
-from suite.reporting.data.frame import Run, tidy
+from suite.reporting.data.frame import Run, normalise
 from suite.reporting.data.groups import Group, gather
 from suite.store import create
 from suite.store.frames import frame_of
@@ -233,7 +233,7 @@ def run_of(rows: list[dict[str, Any]], name: str = "example", **environment: Any
 
 def prepared(*runs: Run) -> tuple[list[Group], Styles]:
     """The groups of some runs, and the looks of all that is in them."""
-    rows = tidy(runs)
+    rows = normalise(runs)
     return gather(rows), assign((row["name"] for row in rows), (row["variant"] for row in rows))
 
 

@@ -7,7 +7,7 @@ import pytest
 from suite.cli import parser
 from suite.cli.selection import selection_of
 from suite.reporting.data.casedata import LEAST, cases_of, columns, details, thinned
-from suite.reporting.data.frame import tidy
+from suite.reporting.data.frame import normalise
 from suite.reporting.data.reproducing import command
 from suite.reporting.renderers.packing import packed, sane
 from tests.suite.reporting.synthetic import failed, record, run_of, static
@@ -15,7 +15,7 @@ from tests.suite.reporting.synthetic import failed, record, run_of, static
 
 def table(*rows, runs=1):
     found = [run_of(list(rows), f"run{i}") for i in range(runs)]
-    return {column["name"]: column for column in columns(tidy(found), found)}
+    return {column["name"]: column for column in columns(normalise(found), found)}
 
 
 def test_texts_are_kept_once_figures_rounded_and_what_is_missing_is_null():
@@ -37,7 +37,7 @@ def test_a_detail_has_what_the_table_has_not_and_where_samples_were_thinned_thei
     monkeypatch.setattr("suite.reporting.data.casedata.MOST_SAMPLES", 1000)
     monkeypatch.setattr("suite.reporting.data.casedata.BLOCK", 4)
     run = run_of([record("a", "x", 128, samples=[float(i) for i in range(200)])] * 10)
-    blocks = list(details(tidy([run]), [run]))
+    blocks = list(details(normalise([run]), [run]))
     assert [len(block["check"]) for block in blocks] == [4, 4, 2]
     first = {name: values[0] for name, values in blocks[0].items()}
     assert first["samples_taken"] == 200
@@ -49,7 +49,7 @@ def test_a_detail_has_what_the_table_has_not_and_where_samples_were_thinned_thei
 def test_a_case_has_its_static_profile_beside_and_another_case_has_not():
     short, long = record("a", "x", 128), record("a", "x", 256)
     run = run_of([short, long, static("a", "x", 128) | {"case_id": short["case_id"], "static.registers": 168}])
-    rows = cases_of(tidy([run]))
+    rows = cases_of(normalise([run]))
     assert [(row["kind"], row["T"]) for row in rows] == [("timed", 128), ("timed", 256)]
     (block,) = details(rows, [run])
     assert block["static.registers"] == [168, None]
@@ -87,7 +87,7 @@ def test_the_command_selects_the_case_again(kind):
     row |= {"V": 32, "HV": 8, "tunable.chunk": 64, "axis.causal": False, "axis.map": "elu+1", "initial_state": True}
     row |= {"layout": "packed:even8", "state_dtype": "bfloat16", "pass": "bwd"}
     row |= {"mode": "cpu"} if kind == "check" else {}
-    (tidied,) = tidy([run_of([row])])
+    (tidied,) = normalise([run_of([row])])
     name, args, chosen = selected(command(tidied, ["bench", "--load", "my file.py", "--preset", "gpu"]))
     assert name == {"timed": "bench", "check": "check", "static": "static"}[kind]
     assert (chosen.operators, chosen.implementations, args.load) == (("a",), ("x",), ["my file.py"])

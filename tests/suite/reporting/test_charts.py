@@ -9,7 +9,7 @@ from suite.reporting.charts.sweeps import sweeps, swept
 from suite.reporting.charts.tradeoffs import frontier, pareto
 from suite.reporting.data.crossings import crossings
 from suite.reporting.data.differences import changes, difference_table, differences, mismatches, said
-from suite.reporting.data.frame import tidy
+from suite.reporting.data.frame import normalise
 from tests.suite.reporting.synthetic import CEILINGS, failed, prepared, record, run_of, static
 
 
@@ -152,7 +152,7 @@ def two_runs():
 
 def test_differences_are_told_by_the_rule_of_compare_the_largest_first():
     runs = two_runs()
-    found = differences(tidy(runs), runs)
+    found = differences(normalise(runs), runs)
     assert [each.change for each in found] == ["lost", "new time", "slower", "same"]
     slower = found[2].row
     assert (slower["before"], slower["after"], slower["ratio"], slower["memory"]) == (1.0, 2.0, 2.0, 3.0)

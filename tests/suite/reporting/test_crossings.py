@@ -3,7 +3,7 @@
 import pytest
 
 from suite.reporting.data.crossings import crossings, distinct
-from suite.reporting.data.frame import tidy
+from suite.reporting.data.frame import normalise
 from suite.reporting.data.groups import gather
 from tests.suite.reporting.synthetic import record, run_of
 
@@ -15,7 +15,7 @@ def compared(linear, quadratic, lengths=LENGTHS, **more):
     rows = [record("linear_attention", "x", T, time_ms=linear(T), **more) for T in lengths]
     rows += [record("softmax_attention", "y", T, time_ms=quadratic(T)) for T in lengths]
     run = run_of(rows)
-    (group,) = gather(tidy([run]))
+    (group,) = gather(normalise([run]))
     (found,) = crossings(group, [run])
     return found
 
@@ -53,10 +53,10 @@ def test_lines_of_different_runs_or_without_a_common_length_are_not_compared():
         run_of([record("linear_attention", "x", 128)], "one"),
         run_of([record("softmax_attention", "y", 128)], "two"),
     ]
-    (group,) = gather(tidy(runs))
+    (group,) = gather(normalise(runs))
     assert crossings(group) == []
     apart = [record("linear_attention", "x", 128), record("softmax_attention", "y", 256)]
-    (group,) = gather(tidy([run_of(apart)]))
+    (group,) = gather(normalise([run_of(apart)]))
     assert crossings(group) == []
 
 
@@ -65,7 +65,7 @@ def test_crossings_beside_each_other_are_ringed_once():
     for name, factor in (("y", 1.0), ("z", 1.02), ("far", 100.0)):
         rows += [record("softmax_attention", name, T, time_ms=factor * (T / 1000) ** 2) for T in (8, *LENGTHS)]
     rows.append(record("linear_attention", "x", 8, time_ms=0.008))
-    (group,) = gather(tidy([run_of(rows)]))
+    (group,) = gather(normalise([run_of(rows)]))
     assert len([each for each in crossings(group) if each.meeting]) == 3
     kept = distinct(crossings(group))
     assert [labels[1] for labels, _ in kept] == ["softmax_attention/y", "softmax_attention/far"]

@@ -1,13 +1,13 @@
 import pandas as pd
 import pytest
 
-from suite.reporting.data.frame import Run, clean, read, tidy
+from suite.reporting.data.frame import Run, clean, normalise, read
 from suite.reporting.data.groups import gather
 from tests.suite.reporting.synthetic import failed, record, run_of, static, stored
 
 
 def groups_of(*rows, runs=1):
-    return gather(tidy([run_of(list(rows), f"run{i}") for i in range(runs)]))
+    return gather(normalise([run_of(list(rows), f"run{i}") for i in range(runs)]))
 
 
 def test_operators_that_do_the_same_job_share_a_group_and_settings_do_not():
@@ -84,7 +84,7 @@ def test_missing_columns_nulls_and_damaged_values_leave_no_point_and_no_error():
         pd.DataFrame([record("a", "x", 128) | {"T": None}]),
     ]
     for frame in frames:
-        found = gather(tidy([Run("r", frame, {})]))
+        found = gather(normalise([Run("r", frame, {})]))
         assert not [point for group in found for point in group.points]
 
 
@@ -96,14 +96,14 @@ def test_a_gap_in_a_column_is_no_value():
         "axis.window": float("nan"),
         "HV": None,
     }
-    (row,) = tidy([Run("r", pd.DataFrame([record("a", "x", 128) | gaps]), {})])
+    (row,) = normalise([Run("r", pd.DataFrame([record("a", "x", 128) | gaps]), {})])
     assert (row["tunables"], row["reason"], row["bound"], row["axes"], row["HV"]) == ("", "", "", "", 4)
 
 
 def test_a_stored_run_with_gaps_in_its_columns_is_read(tmp_path):
     rows = [record("a", "x", 128) | {"tunable.chunk": 64, "axis.window": 16}, failed("a", "y", 128, "oom", "no")]
     (run,) = read([stored(rows, tmp_path / "run")])
-    first, second = tidy([run])
+    first, second = normalise([run])
     assert (first["tunables"], second["tunables"]) == ("chunk 64", "")
     assert second["time_ms"] != second["time_ms"]
     assert len(run.digest) == 12

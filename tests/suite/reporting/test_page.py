@@ -140,13 +140,13 @@ def test_a_single_record_is_enough_for_every_chart(tmp_path):
 
 def test_missing_columns_are_reported_as_charts_that_have_no_data(tmp_path):
     row = record("op", "x", 128)
-    bare = {
+    without_range = {
         key: value for key, value in row.items() if key not in ("memory_mib", "intensity", "p20_ms", "check", "tags")
     }
-    rendered = render([run_of([bare])], tmp_path)
+    rendered = render([run_of([without_range])], tmp_path)
     assert any(note.startswith("no memory chart for 1 of 1 settings") for note in rendered.notes)
     assert any(note.startswith("no roofline chart for 1 of 1 settings") for note in rendered.notes)
-    rendered = render([Run("bare", pd.DataFrame([{"status": "ok", "T": 5}]), {})], tmp_path)
+    rendered = render([Run("without_range", pd.DataFrame([{"status": "ok", "T": 5}]), {})], tmp_path)
     assert "unknown device" in rendered.page.read_text()
 
 

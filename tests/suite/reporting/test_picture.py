@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from suite.reporting.charts.model import Annotation, Owner
-from suite.reporting.data.frame import tidy
+from suite.reporting.data.frame import normalise
 from suite.reporting.renderers.picture import FORMATS, MOST_IN_LEGEND, compose, draw, plain
 from suite.reporting.rendering import footer, render
 from tests.suite.reporting.synthetic import on_h200, record, records, run_of
@@ -35,7 +35,7 @@ def test_a_picture_has_the_dots_that_print_needs(tmp_path, time_chart):
 
 def test_the_footer_says_machine_date_commit_timer_cache_and_hash():
     run = on_h200()
-    (line,) = footer([run], tidy([run]), "cold-events")
+    (line,) = footer([run], normalise([run]), "cold-events")
     assert line == (
         "NVIDIA H200 · 2026-01-02 · commit 0123456789ab · events timer, L2 cold · records sha256 0123456789ab"
     )
@@ -43,8 +43,8 @@ def test_the_footer_says_machine_date_commit_timer_cache_and_hash():
 
 def test_the_footer_of_a_chart_names_only_the_timer_of_its_own_setting():
     run = run_of([record("a", "x", 128), record("a", "x", 128, mode="cold-wall", timer="wall", l2="cold")])
-    assert "wall timer, L2 cold" in footer([run], tidy([run]), "cold-wall")[0]
-    assert "cpu timer" not in footer([run], tidy([run]), "cold-wall")[0]
+    assert "wall timer, L2 cold" in footer([run], normalise([run]), "cold-wall")[0]
+    assert "cpu timer" not in footer([run], normalise([run]), "cold-wall")[0]
 
 
 def test_the_figure_carries_its_words(time_chart):

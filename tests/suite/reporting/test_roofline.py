@@ -152,7 +152,7 @@ def test_without_counts_nothing_is_said_of_them():
 
 def test_the_tables_have_counted_bytes_and_all_ceilings():
     from suite.reporting.data.casedata import columns
-    from suite.reporting.data.frame import tidy
+    from suite.reporting.data.frame import normalise
     from suite.reporting.renderers.tables import ceilings
 
     more = CEILINGS | {
@@ -161,7 +161,7 @@ def test_the_tables_have_counted_bytes_and_all_ceilings():
         "launch": {"graph": {"us": 0.9}},
     }
     run = run_of([counted(128, 2.0), counted(256, None)], ceilings=more)
-    table = {column["label"]: column for column in columns(tidy([run]), [run])}
+    table = {column["label"]: column for column in columns(normalise([run]), [run])}
     assert table["counted / compulsory"]["values"] == [2.0, None]
     assert table["DRAM counted, bytes"]["values"] == [4e8, None]
     assert table["DRAM counted, bytes"]["kind"] == "count"
@@ -171,7 +171,7 @@ def test_the_tables_have_counted_bytes_and_all_ceilings():
     assert found["launch, graph"] == "0.900 us"
     earlier = run_of([counted(128, None)])
     assert len(ceilings(earlier)) == len(CEILINGS["copy"]) + len(CEILINGS["matmul"])
-    assert "counted / compulsory" not in [column["label"] for column in columns(tidy([earlier]), [earlier])]
+    assert "counted / compulsory" not in [column["label"] for column in columns(normalise([earlier]), [earlier])]
 
 
 def test_two_runs_each_bring_their_named_roof():

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from suite.reporting.data.frame import tidy
+from suite.reporting.data.frame import normalise
 from suite.reporting.renderers.page import Panel
 from suite.reporting.rendering import prepare
 from suite.reporting.selfcheck import faults, wrong_with
@@ -16,7 +16,7 @@ def test_a_right_report_passes(run):
 
 
 def test_more_than_the_roof_fails_and_the_limit_itself_does_not():
-    rows = tidy([run_of([record("a", "x", 128, roof_pct=105.0), record("a", "x", 256, roof_pct=105.1)])])
+    rows = normalise([run_of([record("a", "x", 128, roof_pct=105.0), record("a", "x", 256, roof_pct=105.1)])])
     (fault,) = faults(rows, [])
     assert "_T256_" in fault
 

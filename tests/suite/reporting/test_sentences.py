@@ -60,11 +60,11 @@ def test_without_any_time_that_is_the_first_thing_said():
 
 
 def test_what_was_not_recorded_is_left_out_of_the_sentence():
-    bare = {
+    without_range = {
         key: value
         for key, value in record("a", "x", 128).items()
         if key not in ("roof_pct", "bound", "memory_mib", "check", "origin")
     }
-    first, cost = said([bare])
+    first, cost = said([without_range])
     assert "a/x (of unknown origin) takes 1.00 ms" in first
     assert cost == "Of a/x only the time is known."

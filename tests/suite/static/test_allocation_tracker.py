@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from suite.static.allocation_tracker import Ledger, distinct, extent
+from suite.static.allocation_tracker import AllocationTracker, distinct, extent
 
 N = 1024
 
 
-def ledger_of(fn, *tensors: torch.Tensor) -> Ledger:
-    with Ledger() as ledger:
+def ledger_of(fn, *tensors: torch.Tensor) -> AllocationTracker:
+    with AllocationTracker() as ledger:
         fn(*tensors)
     return ledger
 
@@ -60,14 +60,14 @@ def test_memory_total_live_and_peak() -> None:
         del b
         return c
 
-    with Ledger() as ledger:
+    with AllocationTracker() as ledger:
         kept = host()
     assert kept.numel() == N
     assert (ledger.memory.total, ledger.memory.peak, ledger.memory.live) == (3 * N * 4, 2 * N * 4, N * 4)
 
 
 def test_views_allocate_nothing_and_keep_memory_alive() -> None:
-    with Ledger() as ledger:
+    with AllocationTracker() as ledger:
         view = x().view(2, -1)[1:]
         assert ledger.memory.live == N * 4
         del view
@@ -83,7 +83,7 @@ def test_inputs_are_no_allocations() -> None:
 
 
 def test_a_storage_is_recognised_by_the_next_step_and_not_after_it_is_freed() -> None:
-    with Ledger() as ledger:
+    with AllocationTracker() as ledger:
         a = x()
         ledger.touch([a])
         ledger.touch([a[: N // 2]])
