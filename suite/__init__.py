@@ -3,9 +3,11 @@
 What the command line does can be done from Python::
 
     import suite
-    frame = suite.load("results/local/latest")          # a pandas DataFrame, one row a record
+    run = suite.bench(op="retention", seq_len=[1024, 4096])    # the flags of `subquad bench` by name
+    frame = suite.load(run.folder)                             # a pandas DataFrame, one row per record
     record = suite.measure(fn, {"q": q, "k": k, "v": v})
-    suite.report(["results/local/latest"], "reports/local")
+    suite.report([run.folder], "reports/local")
+    suite.check(op="retention"), suite.gate(base="main"), suite.static_profile(arch="sm_90")
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from suite.requirement import Requirement
 from suite.targets import Target, target
 
 if TYPE_CHECKING:
+    from suite.api import bench, check, gate, static_profile
     from suite.measuring import measure
     from suite.reporting import report
     from suite.store import load
@@ -33,13 +36,22 @@ __all__ = [
     "Problem",
     "Requirement",
     "Target",
+    "bench",
+    "check",
+    "gate",
     "load",
     "measure",
     "report",
+    "static_profile",
     "target",
 ]
 
-_LAZY = {"load": "suite.store", "measure": "suite.measuring", "report": "suite.reporting"}
+_LAZY = {
+    "load": "suite.store",
+    "measure": "suite.measuring",
+    "report": "suite.reporting",
+    **dict.fromkeys(("bench", "check", "gate", "static_profile"), "suite.api"),
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -9,7 +9,7 @@ import argparse
 import sys
 from importlib import import_module
 
-from suite.errors import Exit, SubquadError
+from suite.errors import Exit, SubquadError, UsageError
 from suite.store.text import one_line
 from suite.terminal import guarded
 
@@ -34,11 +34,7 @@ COMMANDS = {
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> None:  # type: ignore[override]
-        raise _Usage(f"{message}; see '{self.prog} --help'")
-
-
-class _Usage(SubquadError):
-    pass
+        raise UsageError(f"{message}; see '{self.prog} --help'")
 
 
 def parser(command: str | None = None) -> argparse.ArgumentParser:

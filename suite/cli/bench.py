@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,8 +76,41 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> Exit | int:
-    from suite.discovery import discover
+    if args.list or args.dry_run:
+        return _announced(args)
+    done = measured(args)
+    return INTERRUPTED if done.interrupted else done.exit
+
+
+def measured(args: argparse.Namespace) -> Bench:
+    """The bench that the flags ask for, when it has run: its folder, its exit code, what was left out."""
+    with _prepared(args) as bench:
+        bench.run()
+        return bench
+
+
+def _announced(args: argparse.Namespace) -> Exit:
+    """The plan's cases, or how long they will take; nothing is measured."""
+    if args.list:
+        return _list(_planned_of(args)[1], args)
+    with _prepared(args) as bench:
+        return bench.tell()
+
+
+@contextmanager
+def _prepared(args: argparse.Namespace) -> Iterator[Bench]:
+    """A bench whose folder is taken and whose plan is made."""
     from suite.plan import shuffled
+
+    registry, groups, resumption = _planned_of(args)
+    groups = groups if resumption else shuffled(groups, args.seed)
+    with taken(args, RUNS / f"{datetime.now():%Y%m%d-%H%M%S}-{preset_name(args.preset)}") as writer:
+        yield Bench(args, registry, args.device, groups, writer, resumption)
+
+
+def _planned_of(args: argparse.Namespace) -> tuple[Registry, list[Group], Resumption | None]:
+    """The registry and the plan of the flags, or of the run that is resumed; the flags get their defaults."""
+    from suite.discovery import discover
 
     refuse_both(args)
     resumption = Resumption(args, "bench") if args.resume else None
@@ -85,12 +120,7 @@ def run(args: argparse.Namespace) -> Exit | int:
     device = device_of(args)
     groups = resumption.plan.groups(registry) if resumption else _planned(args, registry, device)
     _settle(args, device)
-    if args.list:
-        return _list(groups, args)
-    groups = groups if resumption else shuffled(groups, args.seed)
-    with taken(args, RUNS / f"{datetime.now():%Y%m%d-%H%M%S}-{preset_name(args.preset)}") as writer:
-        bench = _Bench(args, registry, device, groups, writer, resumption)
-        return bench.tell() if args.dry_run else bench.run()
+    return registry, groups, resumption
 
 
 def _planned(args: argparse.Namespace, registry: Registry, device: str) -> list[Group]:
@@ -127,7 +157,14 @@ def _list(groups: list[Group], args: argparse.Namespace) -> Exit:
     return Exit.PASS
 
 
-class _Bench:
+class Bench:
+    """One bench: `tell` says how long it will take, `run` measures.
+
+    exit:        what the statuses of its records say
+    interrupted: whether Ctrl-C ended it
+    left_out:    cases that have no record, because the budget or Ctrl-C ended it
+    """
+
     def __init__(
         self,
         args: argparse.Namespace,
@@ -145,7 +182,7 @@ class _Bench:
         self.continued: bool = bool(args.resume or args.extend)
         self.variables = gpu_variables(args, device)
         self.budget = Budget(args.budget)
-        self.interrupted, self.left_out = False, 0
+        self.interrupted, self.left_out, self.exit = False, 0, Exit.PASS
         self.done: set[Key] = done_keys(self.folder) if self.continued else set()
         self.before: dict[str, Any] | None = None
 
@@ -174,16 +211,16 @@ class _Bench:
             print(f"nothing would be measured: {reason}")
         return Exit.PASS
 
-    def run(self) -> int:
+    def run(self) -> None:
+        """Measure, store, and render the report."""
         from suite.running.compiled import compile_cache
 
         with compile_cache(self.folder) as cache:
             self.variables |= cache.variables
-            code = self._run(self._start())
+            self._run(self._start())
             cache.keep = self.interrupted or self.left_out > 0
-        return code
 
-    def _run(self, worker: WorkerProcess) -> int:
+    def _run(self, worker: WorkerProcess) -> None:
         try:
             found = worker.ask(do="describe", device=self.device)
             environment = self._environment(found)
@@ -192,7 +229,10 @@ class _Bench:
             raise
         with holding(self.args, found["device"].get("uuid")):
             sweep = self._measure(worker, environment | self._ceilings(worker, found))
-        return self._told(sweep)
+        self.exit = exit_of(sweep.statuses)
+        self._say(sweep)
+        if not self.interrupted and not self.args.no_report:
+            self._report(self.folder)
 
     def _environment(self, found: dict[str, Any]) -> dict[str, Any]:
         """The present environment. UsageError when the run that is continued was made in another one."""
@@ -210,7 +250,7 @@ class _Bench:
         self.left_out = sweep.left_out
         return sweep
 
-    def _told(self, sweep: Sweep) -> int:
+    def _say(self, sweep: Sweep) -> None:
         folder = self.folder
         print(
             f"{summary_of(sweep.statuses) or ('nothing was measured' if sweep.left_out else 'nothing to do')}",
@@ -226,11 +266,6 @@ class _Bench:
                 file=sys.stderr,
             )
         print(f"run: {folder}", file=sys.stderr if self.args.json else sys.stdout)
-        if self.interrupted:
-            return INTERRUPTED
-        if not self.args.no_report:
-            self._report(folder)
-        return exit_of(sweep.statuses)
 
     def _start(self) -> WorkerProcess:
         from suite.running.process import measuring_worker

@@ -32,6 +32,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> Exit:
+    return checked(args).exit
+
+
+def checked(args: argparse.Namespace) -> Check:
+    """The check that the flags ask for, when it has run: its records and its exit code."""
     from suite.discovery import discover
 
     refuse_both(args)
@@ -45,10 +50,18 @@ def run(args: argparse.Namespace) -> Exit:
     with ExitStack() as stack:
         stored = args.resume or args.out
         writer = stack.enter_context(taken(args, stored)) if stored else None
-        return _Check(args, registry, groups, writer, resumption).run()
+        check = Check(args, registry, groups, writer, resumption)
+        check.run()
+        return check
 
 
-class _Check:
+class Check:
+    """One check of a plan.
+
+    records: one per case
+    exit:    what their statuses say; REGRESSION too where Ctrl-C left cases out
+    """
+
     def __init__(
         self,
         args: argparse.Namespace,
@@ -63,8 +76,9 @@ class _Check:
         self.writer, self.resumption = writer, resumption
         self.budget = Budget(args.budget)
         self.records: list[dict[str, Any]] = []
+        self.exit = Exit.PASS
 
-    def run(self) -> Exit:
+    def run(self) -> None:
         if self.writer:
             self._begin(self.writer)
         sweep = self._sweep(self.writer)
@@ -76,7 +90,7 @@ class _Check:
             print(f"{sweep.left_out} cases left out{again}", file=sys.stderr)
         # What a budget left out was asked for; what an interrupt did was not.
         whole = not sweep.left_out or bool(self.args.budget)
-        return exit_of(sweep.statuses) if whole else Exit.REGRESSION
+        self.exit = exit_of(sweep.statuses) if whole else Exit.REGRESSION
 
     def _begin(self, writer: Writer) -> None:
         worker = self._start()

@@ -103,13 +103,20 @@ def _add_measuring(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> Exit:
     """Print the verdicts, write the files asked for, and return the gate's exit code."""
-    _refuse_mixtures(args)
     if args.calibrate:
+        _refuse_mixtures(args)
         return _calibrate(args)
-    report = replace(_against_revision(args) if args.base is not None else _stored(args), reproduce=_reproduce())
-    _write(args, report)
+    report = judged(args)
     _print(report)
     return report.exit
+
+
+def judged(args: argparse.Namespace) -> Report:
+    """The report of what the flags gate; the files that they name are written."""
+    _refuse_mixtures(args)
+    report = replace(_against_revision(args) if args.base is not None else _stored(args), reproduce=_reproduce())
+    _write(args, report)
+    return report
 
 
 def _refuse_mixtures(args: argparse.Namespace) -> None:

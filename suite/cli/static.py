@@ -47,6 +47,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> Exit:
+    if not args.into and not args.base:
+        return _show_all(args, profiled(args))
+    registry, archs = _prepared(args)
+    return _into_run(args, registry) if args.into else _compare(args, _tasks(args, registry, archs))
+
+
+def profiled(args: argparse.Namespace) -> list[Profile]:
+    """The profiles of the cases and architectures that the flags select."""
+    return [profile for profile in _take(args, _tasks(args, *_prepared(args))) if profile]
+
+
+def _prepared(args: argparse.Namespace) -> tuple[Registry, list[str]]:
+    """The registry and the architectures. UsageError on an unknown architecture, before anything is imported."""
     from suite.discovery import discover
     from suite.static.stub_driver import target_of
 
@@ -54,11 +67,7 @@ def run(args: argparse.Namespace) -> Exit:
     for arch in archs:
         target_of(arch, args.gpu)
     args.load = [str(Path(path).resolve()) for path in args.load]
-    registry = discover(load=args.load)
-    if args.into:
-        return _into_run(args, registry)
-    tasks = _tasks(args, registry, archs)
-    return _compare(args, tasks) if args.base else _profile(args, tasks)
+    return discover(load=args.load), archs
 
 
 def _tasks(args: argparse.Namespace, registry: Registry, archs: list[str]) -> list[Task]:
@@ -89,11 +98,10 @@ def _take(args: argparse.Namespace, tasks: list[Task]) -> list[Profile | None]:
     return take_profiles(tasks, load=args.load, jobs=args.jobs, progress=shown, refresh=args.refresh)
 
 
-def _profile(args: argparse.Namespace, tasks: list[Task]) -> Exit:
+def _show_all(args: argparse.Namespace, profiles: list[Profile]) -> Exit:
     from suite.faults import FAILURES
     from suite.static.rows import markdown
 
-    profiles = [profile for profile in _take(args, tasks) if profile]
     if args.json:
         for profile in profiles:
             print(json.dumps({**profile.to_dict(), **profile.columns()}))
