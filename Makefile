@@ -36,6 +36,10 @@ test: $(READY) needed-dev ## the tests that every change must pass, under 15 min
 	$(INTERPRET) "interpret and not long" $(INTERPRETED)
 	$(PYTEST) -m "not interpret and not long"
 
+coverage: $(READY) needed-dev ## which lines the quick tests reach: a table, and htmlcov/
+	$(INTERPRET) "interpret and not long" $(INTERPRETED) --cov --cov-report=
+	$(PYTEST) -m "not interpret and not long" --cov --cov-append --cov-report=term:skip-covered --cov-report=html
+
 test-all: $(READY) needed-dev ## everything: the long proofs, and a short sweep of the whole registry
 	$(INTERPRET) interpret $(INTERPRETED)
 	$(PYTEST) -m "not interpret"

@@ -125,3 +125,18 @@ def test_the_gpu_runners_commands_run(checkout, tmp_path):
     assert "1 floors kept" in done.stdout
     edit(checkout, "baselines/one.py", "return found", "return (found[0] + 0.02, None)")
     assert run(scripts["gate/Gate"], checkout, **here).returncode == 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_workflow_may_only_read_and_says_what_ends_it(name: str) -> None:
+    """Its token can change nothing, and a newer run of the same branch ends it or waits for it."""
+    found = workflow(name)
+    assert found["permissions"] == {"contents": "read"}
+    assert set(found["concurrency"]) == {"group", "cancel-in-progress"}
+    assert all("timeout-minutes" in job for job in found["jobs"].values())
+
+
+def test_every_family_of_mutations_is_tried_at_night() -> None:
+    from tests.mutations.faults import families
+
+    assert workflow("mutations.yml")["jobs"]["mutate"]["strategy"]["matrix"]["family"] == sorted(families())
