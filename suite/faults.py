@@ -17,12 +17,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from suite.errors import PluginError, Unsupported, WorkOnOtherStream
 
 if TYPE_CHECKING:
-    from suite.registry import Implementation
+    from suite.requirement import Requirement
+
+    class Implementation(Protocol):
+        """What is asked of an implementation here: suite.registry has the class."""
+
+        @property
+        def origin(self) -> str: ...
+
+        @property
+        def requires(self) -> Requirement | None: ...
+
 
 # Statuses that make `bench` and `check` exit 1.
 FAILURES = frozenset({"incorrect", "implausible", "crashed", "error", "compile_error", "timeout"})

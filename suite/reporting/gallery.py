@@ -22,7 +22,7 @@ from suite.store.text import in_markdown as escape
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from suite.reporting.renderers.page import Content
+    from suite.reporting.data.content import Content
 
 # The charts that stand for a run: of each pass the setting with the longest T.
 KINDS = ("time", "crossover", "memory", "gbs", "roofline", "heatmap")

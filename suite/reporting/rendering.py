@@ -22,6 +22,7 @@ from suite.reporting.charts.speedups import heatmap, speedup
 from suite.reporting.charts.sweeps import sweeps
 from suite.reporting.charts.tradeoffs import pareto
 from suite.reporting.data import summary
+from suite.reporting.data.content import Content, Panel
 from suite.reporting.data.crossings import crossings
 from suite.reporting.data.differences import changes, differences
 from suite.reporting.data.frame import Row, Run, clean, normalise, read
@@ -122,7 +123,7 @@ def render(
     return Rendered(written.get("html"), pictures, texts, tuple(notes), tuple(found))
 
 
-def prepare(runs: Sequence[Run], baseline: str | None = None, title: str | None = None) -> pages.Content:
+def prepare(runs: Sequence[Run], baseline: str | None = None, title: str | None = None) -> Content:
     """What a report shows, before any of it is drawn. UsageError for a baseline that no run has a time of."""
     rows = normalise(runs)
     groups = gather(rows)
@@ -130,10 +131,10 @@ def prepare(runs: Sequence[Run], baseline: str | None = None, title: str | None 
     styles = assign((row["name"] for row in rows), (row["variant"] for row in rows))
     panels = _distinct([panel_of(group, runs, styles, baseline) for group in groups])
     changed = differences(rows, runs) if len(runs) > 1 else []
-    return pages.Content(title or _title(runs), runs, rows, panels, summary.doubts(rows, runs), changed)
+    return Content(title or _title(runs), runs, rows, panels, summary.doubts(rows, runs), changed)
 
 
-def panel_of(group: Group, runs: Sequence[Run], styles: Styles, baseline: str | None) -> pages.Panel:
+def panel_of(group: Group, runs: Sequence[Run], styles: Styles, baseline: str | None) -> Panel:
     """A group's charts, time against T first; those without data are left out."""
     met, bounds = crossings(group, runs), io_bounds(group, runs, styles)
     over_T = [
@@ -143,21 +144,21 @@ def panel_of(group: Group, runs: Sequence[Run], styles: Styles, baseline: str | 
     found += [speedup(group, baseline, styles), heatmap(group, baseline), roofline(group, runs, styles)]
     found += [pareto(group, styles), *over_T[2:], *sweeps(group, runs, styles), durations(group, styles)]
     charts = [chart for chart in [*found, *floors(group, runs, styles)] if chart]
-    return pages.Panel(group, tuple(charts), tuple(met))
+    return Panel(group, tuple(charts), tuple(met))
 
 
 def _serves(group: Group, quantity: Quantity) -> bool:
     return quantity.serves(group.setting.pass_)
 
 
-def _write(path: Path, name: str, content: pages.Content) -> Path:
+def _write(path: Path, name: str, content: Content) -> Path:
     """The page or the tables, as a file."""
     text = pages.page(content) if name == "html" else documents.WRITERS[name](content)
     path.write_text(text, encoding="utf-8")
     return path
 
 
-def _distinct(panels: Sequence[pages.Panel]) -> list[pages.Panel]:
+def _distinct(panels: Sequence[Panel]) -> list[Panel]:
     """The panels with slugs that differ even where settings differ only in characters that a file name can't have."""
     seen: Counter[str] = Counter()
     found = []
@@ -203,7 +204,7 @@ def _title(runs: Sequence[Run]) -> str:
     return f"subquad: {', '.join(dict.fromkeys(run.device for run in runs))}"
 
 
-def _without_data(panels: Sequence[pages.Panel], baseline: str | None) -> list[str]:
+def _without_data(panels: Sequence[Panel], baseline: str | None) -> list[str]:
     """Which kinds of chart some groups lack, in words."""
     timed = [panel for panel in panels if panel.group.points]
     notes = []
@@ -226,7 +227,7 @@ def _without_data(panels: Sequence[pages.Panel], baseline: str | None) -> list[s
 
 
 def draw(
-    content: pages.Content, folder: Path, formats: Sequence[str], most: int = MOST_PICTURES
+    content: Content, folder: Path, formats: Sequence[str], most: int = MOST_PICTURES
 ) -> tuple[tuple[Path, ...], list[str]]:
     """Draws the first `most` charts, a folder a format; returns the paths and the titles of those left out."""
     charts = [(chart, panel.group.setting.mode) for panel in content.panels for chart in panel.charts]

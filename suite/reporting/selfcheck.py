@@ -13,8 +13,8 @@ from suite.roof import IMPLAUSIBLE
 
 if TYPE_CHECKING:
     from suite.reporting.charts.model import Axis, Chart
+    from suite.reporting.data.content import Panel
     from suite.reporting.data.frame import Row
-    from suite.reporting.renderers.page import Panel
 
 # How far outside of its axis a point may lie by rounding, as a part of the axis.
 NEAR = 1e-6

@@ -15,12 +15,12 @@ from suite.store import STATUSES
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from suite.reporting.data.content import Panel
     from suite.reporting.data.crossings import Crossing
     from suite.reporting.data.differences import Difference
     from suite.reporting.data.frame import Run
     from suite.reporting.data.groups import Group, Setting
     from suite.reporting.data.points import Point
-    from suite.reporting.renderers.page import Panel
 
 ORIGINS = {"ours": "ours", "peer": "peer", "baseline": "PyTorch"}
 

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from suite.crossover import Verdict
+    from suite.reporting.data.content import Panel
     from suite.reporting.data.crossings import Crossing
     from suite.reporting.data.groups import Group
-    from suite.reporting.renderers.page import Panel
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from suite.store.text import in_markdown as escape
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+    from suite.reporting.data.content import Content, Panel
     from suite.reporting.data.groups import Group
-    from suite.reporting.renderers.page import Content, Panel
 
 # What LaTeX would take as its own.
 LATEX = str.maketrans(

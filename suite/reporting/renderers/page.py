@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -25,33 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from suite.reporting.charts.model import Chart, Owner
-    from suite.reporting.data.crossings import Crossing
-    from suite.reporting.data.differences import Difference
-    from suite.reporting.data.frame import Row, Run
-    from suite.reporting.data.groups import Group
+    from suite.reporting.data.content import Content, Panel
+    from suite.reporting.data.frame import Run
 
 SCRIPTS = ("unpack.js", "charts.js", "cases.js", "detail.js")
-
-
-@dataclass(frozen=True)
-class Panel:
-    """A group's charts, together on the page, and where its lines cross."""
-
-    group: Group
-    charts: tuple[Chart, ...]
-    met: tuple[Crossing, ...] = ()
-
-
-@dataclass(frozen=True)
-class Content:
-    """What a page shows. doubts: what a reader must know first; changed: how later runs differ from the first."""
-
-    title: str
-    runs: Sequence[Run]
-    rows: Sequence[Row]
-    panels: Sequence[Panel]
-    doubts: Sequence[str] = ()
-    changed: Sequence[Difference] = ()
 
 
 def page(content: Content) -> str:

@@ -6,6 +6,7 @@ where lines cross; nothing here was measured.
 
 from __future__ import annotations
 
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -212,7 +213,8 @@ def many_records(count: int, seed: int = 0) -> list[dict[str, Any]]:
         linear = name % 2
         operator, T = "linear_attention" if linear else "softmax_attention", 128 * 2**step
         time = (0.1 + name / 20) * (2.0**step if linear else 4.0**step / 8) / 10
-        more = {"B": setting + 1, "samples": (noise[i] * time).tolist(), "time_ms": float(time * noise[i][0])}
+        samples = (noise[i] * time).tolist()
+        more = {"B": setting + 1, "samples": samples, "time_ms": median(samples)}
         row = record(operator, f"implementation_{name:02}", T, **more)
         row["case_id"] += f"_B{setting + 1}"
         row |= {f"telemetry.{each}": float(1000 * noise[i][j]) for j, each in enumerate(TELEMETRY)}

@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import pytest
 
+from suite.reporting.data.content import Panel
 from suite.reporting.data.frame import normalise
-from suite.reporting.renderers.page import Panel
 from suite.reporting.rendering import prepare
 from suite.reporting.selfcheck import faults, wrong_with
 from tests.suite.reporting.synthetic import on_h200, record, records, run_of
