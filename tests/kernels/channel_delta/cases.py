@@ -24,6 +24,7 @@ from suite.checks.inputs import draw_inputs
 from suite.numerics import difference
 from suite.registry import Operator
 from suite.targets import REPRESENTATIVES, aim
+from tests.parameters import with_long
 
 # One SM is filled by any problem, thousands by none of these: the regime follows.
 SMS = {"on-chip": 1, "segments": 4096}
@@ -47,9 +48,9 @@ CASES: dict[str, tuple[str, int, dict[str, Any]]] = {
 
 # The others say more of the same, in minutes.
 QUICK = ("one_token", "odd", "values", "chunk", "segments", "segments_packed")
-NAMES = [pytest.param(name, marks=() if name in QUICK else pytest.mark.long) for name in CASES]
+NAMES = with_long(CASES, *(set(CASES) - set(QUICK)))
 # Without a backward pass other kernels run.
-FORWARD = [pytest.param(name, marks=() if name in ("chunk", "segments") else pytest.mark.long) for name in CASES]
+FORWARD = with_long(CASES, *(set(CASES) - {"chunk", "segments"}))
 LARGE = pytest.mark.parametrize("size", [64, 128, 256])
 
 Tensors = dict[str, torch.Tensor]

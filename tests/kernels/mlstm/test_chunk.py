@@ -15,6 +15,7 @@ from suite.checks.inputs import draw_inputs
 from suite.errors import UsageError
 from suite.numerics import difference
 from tests.kernels.mlstm.cases import GATES, SMS, STATE, aimed, errors, problem
+from tests.parameters import with_long
 
 pytestmark = pytest.mark.interpret
 
@@ -42,7 +43,7 @@ CASES: dict[str, tuple[str, str, int, dict[str, Any]]] = {
 SHIFTS = {"floor": 0.0, "both": 8.0, "normaliser": 13.0, "falling": torch.linspace(25, 0, 150)[:, None]}
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", with_long(CASES, "segments_half", "tail", "odd", "segments_sigmoid", "segments"))
 def test_outputs_states_and_gradients(name: str) -> None:
     gate, regime, chunk, sizes = CASES[name]
     with aimed(regime):
@@ -70,7 +71,7 @@ def drawn(gate: str, **sizes: Any) -> dict[str, Any]:
     return inputs
 
 
-@pytest.mark.parametrize("regime", SMS)
+@pytest.mark.parametrize("regime", with_long(SMS, "segments"))
 @pytest.mark.parametrize("shift", SHIFTS)
 def test_either_term_of_the_denominator(shift: str, regime: str) -> None:
     inputs = drawn("exp", T=150, HV=2, **STATE)

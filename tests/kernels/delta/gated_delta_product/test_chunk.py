@@ -12,6 +12,7 @@ from suite import Problem
 from suite.checks.inputs import draw_inputs
 from suite.targets import aim
 from tests.kernels.delta.cases import PACKED, STATE, Case, check
+from tests.parameters import with_long
 
 pytestmark = pytest.mark.interpret
 
@@ -24,18 +25,14 @@ CASES: dict[str, Case] = {
     "half": ("on-chip", 64, {"steps": 3}, {"T": 50, "dtype": "fp16", **STATE}),
     "packed": ("on-chip", 16, {"steps": 3}, {"T": 30, **PACKED}),
     "segments": ("segments", 16, {"steps": 3, "l2norm": True}, {"T": 50, **STATE, "K": 16}),
-}
-
-
-LONG_CASES: dict[str, Case] = {
     "segments_packed": ("segments", 16, {"steps": 2}, {"T": 200, **PACKED, "K": 16}),
     "segments_many": ("segments", 16, {"steps": 4, "l2norm": True}, {"T": 130, **STATE, "HV": 2}),
 }
 
 
-@pytest.mark.parametrize("name", [*CASES, *(pytest.param(name, marks=pytest.mark.long) for name in LONG_CASES)])
+@pytest.mark.parametrize("name", with_long(CASES, "segments_packed", "segments_many"))
 def test_outputs_states_and_gradients(name: str) -> None:
-    check(gated_delta_product, (CASES | LONG_CASES)[name])
+    check(gated_delta_product, CASES[name])
 
 
 def test_one_step_is_the_gated_delta_rule_bit_for_bit() -> None:

@@ -19,6 +19,7 @@ from suite.numerics import difference
 from suite.targets import REPRESENTATIVES, aim
 from suite.tuning import forcing
 from tests.kernels.delta.cases import PACKED, SMS, STATE, Case, check
+from tests.parameters import with_long
 
 pytestmark = pytest.mark.interpret
 
@@ -37,8 +38,6 @@ CASES: dict[str, Case] = {
     "packed": ("on-chip", 16, {}, {"T": 80, **PACKED}),
     "cut_keys": ("on-chip", 16, NORM, {"T": 20, "K": 160, "V": 16}),
     "segments": ("segments", 16, NEGATIVE, {"T": 258, **STATE, "K": 16, "V": 16}),
-}
-LONG_CASES: dict[str, Case] = {
     "pairs": ("on-chip", 16, NORM, {"T": 112, "HV": 2, **STATE}),
     "more_value_heads": ("on-chip", 32, NORM, {"T": 70, "H": 2, "HV": 8}),
     "segments_two": ("segments", 16, NORM, {"T": 270, "layout": "packed:halves", "K": 16}),
@@ -46,18 +45,20 @@ LONG_CASES: dict[str, Case] = {
     "segments_packed": ("segments", 16, NORM, {"T": 320, **PACKED, "K": 16, "HV": 2}),
     "segments_half": ("segments", 32, {}, {"T": 520, "dtype": "fp16", **STATE}),
 }
+LONG = ("pairs", "more_value_heads", "segments_two", "segments_odd", "segments_packed", "segments_half", "odd", "tail")
 
 
-@pytest.mark.parametrize("name", [*CASES, *(pytest.param(name, marks=pytest.mark.long) for name in LONG_CASES)])
+@pytest.mark.parametrize("name", with_long(CASES, *LONG))
 def test_outputs_states_and_gradients(name: str) -> None:
-    check(gated_delta_rule, (CASES | LONG_CASES)[name])
+    check(gated_delta_rule, CASES[name])
 
 
 @pytest.mark.parametrize("name", ["half_norm", pytest.param("segments", marks=pytest.mark.long)])
 def test_the_state_of_every_chunk_may_be_kept(name: str) -> None:
-    check(gated_delta_rule, (CASES | LONG_CASES)[name], arch="sm_80")
+    check(gated_delta_rule, CASES[name], arch="sm_80")
 
 
+@pytest.mark.long
 def test_keys_that_value_heads_share_may_be_cut() -> None:
     """Blackwell has no room for whole rows of dq and dk that last through all value heads."""
     check(gated_delta_rule, CASES["odd_norm"], arch="sm_100")

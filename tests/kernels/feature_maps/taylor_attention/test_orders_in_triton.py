@@ -17,6 +17,7 @@ from suite.checks.checker import check_case
 from suite.numerics import difference
 from suite.targets import aim
 from suite.tuning import forcing
+from tests.parameters import with_long
 
 pytestmark = pytest.mark.interpret
 
@@ -34,7 +35,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", with_long(CASES, "grouped_full", "packed_full", "half_full"))
 def test_output_and_gradients(name: str) -> None:
     own, sizes = CASES[name]
     problem = Problem(**{"H": 2, "K": 32, "V": 32, "dtype": "fp32", "pass_": "fwdbwd", **sizes})
@@ -61,18 +62,14 @@ EFFICIENT: dict[str, dict[str, Any]] = {
     "grouped": {"T": 20, "K": 12, "H": 4, "HK": 2, "HV": 2},
     "packed": {"T": 90, "K": 6, "layout": "packed:ragged", "H": 1},
     "half": {"T": 100, "K": 32, "V": 16, "dtype": "fp16", "H": 1},
-}
-
-
-LONG_EFFICIENT: dict[str, dict[str, Any]] = {
     "wide": {"T": 150, "K": 64, "V": 48, "HK": 1, "HV": 1, "dtype": "fp16"},
     "odd": {"T": 90, "K": 100, "V": 60, "H": 1},
 }
 
 
-@pytest.mark.parametrize("name", [*EFFICIENT, *(pytest.param(name, marks=pytest.mark.long) for name in LONG_EFFICIENT)])
+@pytest.mark.parametrize("name", with_long(EFFICIENT, "packed", "half", "wide", "odd"))
 def test_the_efficient_order_without_causality(name: str) -> None:
-    problem = Problem(**{"H": 2, "dtype": "fp32", "pass_": "fwdbwd", **(EFFICIENT | LONG_EFFICIENT)[name]})
+    problem = Problem(**{"H": 2, "dtype": "fp32", "pass_": "fwdbwd", **EFFICIENT[name]})
     problem = taylor_attention.complete(problem, FULL)
     for seed in {0, problem.N - 1} if problem.layout != "dense" else {0}:
         found = check_case(taylor_attention, "triton_efficient", problem, device="interpret", seed=seed)

@@ -15,6 +15,7 @@ from suite import Problem
 from suite.checks.checker import Check, check_case
 from suite.numerics import difference
 from suite.targets import REPRESENTATIVES, aim
+from tests.parameters import with_long
 
 pytestmark = pytest.mark.interpret
 
@@ -98,7 +99,23 @@ def check(regime: str, chunk: int, own: dict[str, Any], sizes: dict[str, Any]) -
         return check_case(linear_attention, "triton_chunk", case, {"chunk": chunk}, device="interpret")
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name",
+    with_long(
+        CASES,
+        "segments_many",
+        "segments_even",
+        "segments_normalised",
+        "segments_odd",
+        "packed_normalised",
+        "segments_no_state",
+        "full_segments_packed",
+        "softmax_half",
+        "segments",
+        "half_normalised",
+        "full_normalised",
+    ),
+)
 def test_outputs_states_and_gradients(name: str) -> None:
     found = check(*CASES[name])
     assert found.ok, found.reason

@@ -16,6 +16,7 @@ from suite import Problem
 from suite.checks.checker import Check, check_case
 from suite.numerics import difference
 from suite.targets import REPRESENTATIVES, aim
+from tests.parameters import with_long
 
 pytestmark = pytest.mark.interpret
 
@@ -42,7 +43,11 @@ def check(regime: str, chunk: int, sizes: dict[str, Any]) -> Check:
         return check_case(retention, "triton_chunk", case, {"chunk": chunk}, device="interpret")
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if name != "segments_many"])
+# The kernels are linear attention's, whose tests have the same shapes.
+ONCE = [name for name in CASES if name != "segments_many"]
+
+
+@pytest.mark.parametrize("name", with_long(ONCE, "segments", "segments_value_heads", "tail", "grouped"))
 def test_outputs_states_and_gradients(name: str) -> None:
     found = check(*CASES[name])
     assert found.ok, found.reason

@@ -16,6 +16,7 @@ from suite.checks.checker import Check, check_case
 from suite.checks.inputs import draw_inputs
 from suite.numerics import LIMITS, difference
 from suite.targets import REPRESENTATIVES, aim
+from tests.parameters import with_long
 
 pytestmark = pytest.mark.interpret
 
@@ -51,7 +52,9 @@ def check(regime: str, chunk: int, own: dict[str, Any], sizes: dict[str, Any], s
         return check_case(ssd, "triton_chunk", case, {"chunk": chunk}, device="interpret", seed=seed)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name", with_long(CASES, "segments_many", "segments", "packed", "tail", "segments_half", "value_heads")
+)
 def test_outputs_states_and_gradients(name: str) -> None:
     found = check(*CASES[name])
     assert found.ok, found.reason

@@ -16,6 +16,7 @@ from suite.errors import UsageError
 from suite.numerics import difference
 from suite.targets import REPRESENTATIVES, aim
 from tests.kernels.scan.cases import SMS, STATE, checked, short_segments, stepped
+from tests.parameters import with_long
 
 SQRT = {"input_scaling": "sqrt"}
 
@@ -41,7 +42,7 @@ def problem(own: dict[str, Any], sizes: dict[str, Any]) -> Problem:
 
 
 @pytest.mark.interpret
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", with_long(CASES, "segments_scaled", "tail"))
 def test_outputs_states_and_gradients(name: str) -> None:
     regime, own, sizes = CASES[name]
     checked(gated_scan, problem(own, sizes), regime, {"o", "dx", "dlog_decay"})

@@ -19,6 +19,7 @@ from suite.errors import UsageError
 from suite.numerics import difference
 from suite.targets import REPRESENTATIVES, aim
 from tests.kernels.scan.cases import SMS, STATE, checked, short_segments, stepped
+from tests.parameters import with_long
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "one_token": ("on-chip", {"T": 1, "B": 2, **STATE}),
@@ -40,7 +41,7 @@ def problem(**sizes: Any) -> Problem:
 
 
 @pytest.mark.interpret
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", with_long(CASES, "segments", "odd", "segments_no_state", "tail", "no_state"))
 def test_outputs_states_and_gradients(name: str) -> None:
     regime, sizes = CASES[name]
     checked(s4d, problem(**sizes), regime, {"o", "du", "dlog_dt", "dA_real", "dA_imag", "dC", "dD"})

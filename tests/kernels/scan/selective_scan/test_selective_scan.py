@@ -17,6 +17,7 @@ from suite.errors import UsageError
 from suite.numerics import difference
 from suite.targets import REPRESENTATIVES, aim
 from tests.kernels.scan.cases import SMS, STATE, checked, short_segments, stepped
+from tests.parameters import with_long
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "one_token": ("on-chip", {"T": 1, **STATE}),
@@ -37,7 +38,7 @@ def problem(**sizes: Any) -> Problem:
 
 
 @pytest.mark.interpret
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", with_long(CASES, "segments", "tail", "packed"))
 def test_outputs_states_and_gradients(name: str) -> None:
     regime, sizes = CASES[name]
     names = {"o", "du", "ddelta", "dA", "dB", "dC", "dD", "dz", "ddelta_bias"}
