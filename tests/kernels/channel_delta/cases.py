@@ -47,7 +47,7 @@ CASES: dict[str, tuple[str, int, dict[str, Any]]] = {
 }
 
 # The others say more of the same, in minutes.
-QUICK = ("one_token", "odd", "values", "chunk", "segments", "segments_packed")
+QUICK = ("one_token", "odd", "values", "chunk", "segments_packed")
 NAMES = with_long(CASES, *(set(CASES) - set(QUICK)))
 # Without a backward pass other kernels run.
 FORWARD = with_long(CASES, *(set(CASES) - {"chunk", "segments"}))
