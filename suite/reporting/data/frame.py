@@ -16,7 +16,6 @@ from suite.problem import STANDARD
 from suite.store.columns import SHOWN
 
 if TYPE_CHECKING:
-    from suite.axes import StandardAxis
     from suite.store.paths import AnyPath
 
 NAME, TEXT = 44, 300
@@ -26,6 +25,11 @@ Row = dict[str, Any]
 MISSING = {"kind": "timed"}
 TEXTS = {name: MISSING.get(name, "") for name, kind in SHOWN.items() if kind == "string"}
 FIGURES = tuple(name for name, kind in SHOWN.items() if kind in ("int", "float"))
+# Name, value where a record has none, kind and the size it follows, of each standard axis.
+_AXES = tuple(
+    (name, 0 if axis.kind == "size" and axis.required else axis.default, axis.kind, axis.follows)
+    for name, axis in STANDARD.items()
+)
 
 
 @dataclass(frozen=True)
@@ -128,11 +132,16 @@ def _normalise(record: Row) -> Row:
     row |= {name: str(record.get(name, default)) for name, default in TEXTS.items()}
     row |= {name: _number(record.get(name)) for name in FIGURES}
     row["launch"] = 0 if math.isnan(row["launch"]) else int(row["launch"])
-    for name, axis in STANDARD.items():
-        absent = 0 if axis.kind == "size" and axis.required else axis.default
-        row[name] = _axis(axis, record.get(name, absent))
-        if axis.follows and not row[name]:
-            row[name] = row[axis.follows]
+    for name, absent, kind, follows in _AXES:
+        value = record.get(name, absent)
+        if kind == "size":
+            # A size that is no number is 0.
+            size = value if type(value) is int else _number(value)
+            row[name] = int(size) if size == size else 0
+        else:
+            row[name] = value is True if kind == "flag" else str(value)
+        if follows and not row[name]:
+            row[name] = row[follows]
     tags = record.get("tags")
     words = tags if isinstance(tags, list | tuple) else ()
     tunables = _named(record, "tunable.")
@@ -168,20 +177,15 @@ def _named(record: Row, group: str) -> list[tuple[str, Any]]:
     ]
 
 
-def _axis(axis: StandardAxis, value: Any) -> Any:
-    """A standard axis's value; a size that is no number is 0."""
-    if axis.kind == "size":
-        size = _number(value)
-        return 0 if math.isnan(size) else int(size)
-    return value is True if axis.kind == "flag" else str(value)
-
-
 def _off_default(record: Row, row: Row) -> list[str]:
     """Own axes as ids write them: what a problem's id has behind the standard axes. A default is left out there."""
+    given = _named(record, "axis.")
+    if not given:
+        return []
     axes = {name: row[name] for name in STANDARD}
     standard = "_".join(text for name, axis in STANDARD.items() if (text := axis.token(axes[name], axes)))
     own = row["problem_id"].removeprefix(f"{row['operator']}/{standard}") + "_"
-    return [token for name, value in _named(record, "axis.") if f"_{(token := named(name, value))}_" in own]
+    return [token for name, value in given if f"_{(token := named(name, value))}_" in own]
 
 
 def by(rows: Iterable[Row], *columns: str) -> dict[tuple[Any, ...], list[Row]]:

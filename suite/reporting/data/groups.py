@@ -48,7 +48,7 @@ class Setting:
         """Everything that is neither pass, dtype, head dims nor mode."""
         return self.facets["shape"]
 
-    @property
+    @cached_property
     def facets(self) -> dict[str, str]:
         """What a reader selects by: the labels of the standard axes, joined where they share a facet; the mode."""
         labels: dict[str, list[str]] = {facet: [] for facet in FACETS}
@@ -58,7 +58,7 @@ class Setting:
                 labels.setdefault(axis.facet, []).append(clean(text))
         return {facet: ", ".join(texts) for facet, texts in labels.items()} | {"timing": clean(self.mode)}
 
-    @property
+    @cached_property
     def title(self) -> str:
         return " · ".join(text for text in self.facets.values() if text)
 
