@@ -16,18 +16,18 @@ from suite.terminal import guarded
 # command -> what `--help` says of it
 COMMANDS = {
     "bench": "measure cases and store a run",
-    "check": "check numerics alone, against the float64 oracle",
+    "check": "check numerics only, against the float64 oracle",
     "list": "list operators, implementations and presets",
-    "device": "print what this machine is, and its ceilings",
+    "device": "describe this machine and its ceilings",
     "report": "render stored runs as HTML and PNG",
-    "crossover": "from which length linear is faster, and smaller, than quadratic",
-    "analyse": "ours against each peer, times against floors, and where ours loses",
-    "compare": "print what changed between two stored runs",
-    "gate": "judge a candidate against a baseline, by exit code",
+    "crossover": "find the length from which linear beats quadratic in time and memory",
+    "analyse": "compare our kernels with peers and with lower bounds, over runs of a GPU",
+    "compare": "list what changed between two stored runs",
+    "gate": "judge a change by exit code: slower, larger or less accurate?",
     "export": "write a run's records in another format",
     "profile": "profile one case: kernels, a trace, counters",
-    "static": "compile kernels without a GPU and say what they will cost",
-    "tune": "measure the launches worth trying and keep the winners",
+    "static": "compile kernels without a GPU and report what they will cost",
+    "tune": "find the fastest launch configurations on this GPU and keep them",
     "new-kernel": "write the skeleton of an operator and its test",
 }
 

@@ -54,9 +54,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="NAMES",
         help="timers, such as cold-events,rotated-graph (CUDA) or warm-cpu",
     )
-    group.add_argument("--warmup", type=values.pause, metavar="MS", help="calls before the first sample, in ms")
-    group.add_argument("--rep", type=values.span, metavar="MS", help="the longest that one case is timed, in ms")
-    group.add_argument("--launches", type=values.count, metavar="N", help="fresh processes that measure it all")
+    group.add_argument(
+        "--warmup", type=values.pause, metavar="MS", help="how long to warm up before the first sample, in ms"
+    )
+    group.add_argument("--rep", type=values.span, metavar="MS", help="how long one case is timed at most, in ms")
+    group.add_argument("--launches", type=values.count, metavar="N", help="measure everything in N fresh processes")
     group.add_argument(
         "--shard",
         type=values.shard,
@@ -66,13 +68,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--cool-down", type=values.pause, metavar="S", help="pause before each problem, in seconds")
     group.add_argument("--energy", action="store_true", help="also measure energy per token (adds about 2 s per case)")
     add_run(group, f"{RUNS}/<time>")
-    group.add_argument("--extend", type=Path, metavar="DIR", help="add what the flags select to a run of this machine")
+    group.add_argument("--extend", type=Path, metavar="DIR", help="add the selected cases to a run of this machine")
     group.add_argument(
-        "--no-static", action="store_true", help="without a GPU: do not compile the plan's Triton kernels"
+        "--no-static", action="store_true", help="without a GPU: do not compile the Triton kernels of the plan"
     )
     group.add_argument("--no-report", action="store_true", help="store the run without rendering its report")
     group.add_argument("--list", action="store_true", help="print the cases of the plan and stop")
-    group.add_argument("--dry-run", action="store_true", help="print how many cases, about how long, and stop")
+    group.add_argument(
+        "--dry-run", action="store_true", help="print the number of cases and the estimated time, and stop"
+    )
 
 
 def run(args: argparse.Namespace) -> Exit | int:

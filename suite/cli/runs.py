@@ -61,7 +61,10 @@ DEFAULTS = {"seed": 0, "timeout": 300.0, "launches": 1, "cool_down": 0.0}
 def add_run(group: argparse._ArgumentGroup, default: str) -> None:
     """`--out`, `--resume` and `--budget`. default: what happens without --out, for the help."""
     group.add_argument(
-        "--budget", type=values.budget, metavar="TIME", help="end after 90s, 8m or 1h30m with a fair part of the plan"
+        "--budget",
+        type=values.budget,
+        metavar="TIME",
+        help="stop after 90s, 8m or 1h30m, with every operator measured up to some length",
     )
     group.add_argument("--out", type=Path, metavar="DIR", help=f"run folder; default: {default}")
     group.add_argument(
@@ -70,7 +73,7 @@ def add_run(group: argparse._ArgumentGroup, default: str) -> None:
     group.add_argument(
         "--resume-anyway",
         action="store_true",
-        help="go on although commit, machine or flags are others, and mark the run",
+        help="resume although the commit, machine or flags differ, and mark the run",
     )
 
 

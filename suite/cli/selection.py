@@ -27,7 +27,11 @@ WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "of
 def add_discovery(parser: argparse.ArgumentParser) -> None:
     """`--load`."""
     parser.add_argument(
-        "--load", action="append", default=[], metavar="FILE.py", help="plug-in that registers operators"
+        "--load",
+        action="append",
+        default=[],
+        metavar="FILE.py",
+        help="plug-in that registers operators; may be repeated",
     )
 
 
@@ -35,21 +39,41 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
     """All flags that select cases."""
     add_discovery(parser)
     group = parser.add_argument_group("what to select (lists are comma-separated)")
-    group.add_argument("--preset", metavar="NAME", help="preset or TOML file; default: gpu with a GPU, cpu without")
-    group.add_argument("--op", type=words, default=(), metavar="NAMES", help="operators")
-    group.add_argument("--impl", "--only", type=words, default=(), metavar="NAMES", help="implementations, or OP/IMPL")
-    group.add_argument("--skip", type=words, default=(), metavar="NAMES", help="operators, implementations or OP/IMPL")
-    group.add_argument("--origin", type=words, default=(), metavar="NAMES", help="ours, baseline, peer; default: all")
-    axes = parser.add_argument_group("axes, each replacing the preset's")
+    group.add_argument("--preset", metavar="NAME", help="preset, or a TOML file; default: gpu with a GPU, else cpu")
+    group.add_argument("--op", type=words, default=(), metavar="NAMES", help="operators to take")
+    group.add_argument(
+        "--impl", "--only", type=words, default=(), metavar="NAMES", help="implementations to take: IMPL or OP/IMPL"
+    )
+    group.add_argument("--skip", type=words, default=(), metavar="NAMES", help="what to leave out: OP, IMPL or OP/IMPL")
+    group.add_argument(
+        "--origin",
+        type=words,
+        default=(),
+        metavar="NAMES",
+        help="implementations to take by origin: ours, baseline, peer",
+    )
+    axes = parser.add_argument_group("axes (each flag replaces the values of the preset)")
     for axis in STANDARD.values():
         if axis.flag:
             taken, metavar = {"size": (sizes, "N"), "flag": (words, "yes|no")}.get(axis.kind, (words, "NAMES"))
             axes.add_argument(axis.flag, dest=axis.field, type=taken, metavar=metavar, help=axis.help)
-    axes.add_argument("--head-dim", type=head_dims, metavar="K[xV]", help="key dim, and value dim where it differs")
-    axes.add_argument("--shape", action="append", default=[], metavar="B=1,T=8192,H=16,K=128", help="sizes together")
-    axes.add_argument("--axis", action="append", default=[], metavar="NAME=V,…", help="an operator's own axis")
-    axes.add_argument("--chunk", type=words, metavar="N", help="chunk sizes, powers of two; all for every one")
-    axes.add_argument("--tunable", action="append", default=[], metavar="NAME=V,…", help="another tunable")
+    axes.add_argument("--head-dim", type=head_dims, metavar="K[xV]", help="key dim, and value dim if it differs")
+    axes.add_argument(
+        "--shape",
+        action="append",
+        default=[],
+        metavar="B=1,T=8192,H=16,K=128",
+        help="sizes that belong together; repeat for several shapes",
+    )
+    axes.add_argument(
+        "--axis", action="append", default=[], metavar="NAME=V,…", help="an axis of the operator, such as causal=no"
+    )
+    axes.add_argument(
+        "--chunk", type=words, metavar="N", help="chunk sizes, powers of two; `all` for all admissible ones"
+    )
+    axes.add_argument(
+        "--tunable", action="append", default=[], metavar="NAME=V,…", help="another tunable of an implementation"
+    )
 
 
 def selection_of(args: argparse.Namespace) -> Selection:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def add_running(parser: argparse.ArgumentParser, devices: Sequence[str]) -> None:
     """Flags of commands that run implementations."""
     group = parser.add_argument_group("how to run")
-    group.add_argument("--device", choices=devices, help="default: cuda where there is one, else cpu")
+    group.add_argument("--device", choices=devices, help="default: cuda if there is a GPU, else cpu")
     group.add_argument("--seed", type=values.seed, metavar="N", help="seed of the inputs; default: 0")
     group.add_argument(
         "--timeout",
@@ -41,10 +41,10 @@ def add_gpu(parser: argparse.ArgumentParser) -> None:
     """Flags of commands that time on a GPU."""
     group = parser.add_argument_group("the GPU")
     group.add_argument(
-        "--gpu", type=values.index, metavar="N", help="which of the visible GPUs, from 0; each is locked while used"
+        "--gpu", type=values.index, metavar="N", help="which visible GPU, counted from 0; it is locked while in use"
     )
     group.add_argument(
-        "--wait", type=values.pause, default=0.0, metavar="S", help="wait so long for a GPU that is in use"
+        "--wait", type=values.pause, default=0.0, metavar="S", help="how many seconds to wait for a GPU that is in use"
     )
     group.add_argument(
         "--lock-clocks",
@@ -52,7 +52,7 @@ def add_gpu(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const=0,
         metavar="MHZ",
-        help="hold the SM clock, at its base when no MHZ is given; needs root",
+        help="fix the SM clock, by default at the base clock; needs root",
     )
 
 
