@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any, Literal
 
+from suite import dtypes as known_dtypes
 from suite.cost import Cost
 from suite.errors import DiscoveryError, UsageError, unknown
 from suite.faults import blamed, place_of_code, returned
@@ -55,6 +56,25 @@ def _check_name(kind: str, name: object, place: str) -> None:
         raise DiscoveryError(
             f"{kind} name '{name[:16]}...' ({place}) has {len(name)} letters; use at most {LONGEST_NAME}"
         )
+
+
+def _check_words(kind: str, given: object, where: str) -> None:
+    """DiscoveryError on one word where several are taken: its letters would be read."""
+    if isinstance(given, str):
+        raise DiscoveryError(f"{where}: {kind} is the text {given!r}; write ({given!r},)")
+
+
+def _check_values(kind: str, name: object, values: object, where: str) -> None:
+    """DiscoveryError unless the values of an own axis or tunable can stand in case ids and in a record."""
+    if not isinstance(name, str) or not name.isidentifier():
+        raise DiscoveryError(f"{where}: {kind} {str(name)[:LONGEST_NAME]!r} is no identifier; use snake_case")
+    if name in STANDARD:
+        raise DiscoveryError(f"{where}: {kind} '{name}' is a standard axis; choose another name")
+    if not isinstance(values, Sequence) or isinstance(values, str) or not values:
+        raise DiscoveryError(f"{where}: {kind} '{name}' has {values!r}; write a tuple of values, the default first")
+    for value in values:
+        if not isinstance(value, (bool, int, float, str)) or (isinstance(value, float) and not math.isfinite(value)):
+            raise DiscoveryError(f"{where}: {kind} '{name}' has the value {value!r}; use finite numbers and text")
 
 
 def _place(depth: int) -> str:
@@ -215,11 +235,12 @@ class Operator:
     def __post_init__(self) -> None:
         object.__setattr__(self, "place", _place(3))
         _check_name("operator", self.name, self.place)
+        where = f"{self.name} ({self.place})"
         for axis in self.axes:
-            if axis.name in STANDARD or not axis.values:
-                raise DiscoveryError(
-                    f"axis '{axis.name}' of {self.name} ({self.place}) is a standard axis or has no values"
-                )
+            _check_values("axis", axis.name, axis.values, where)
+        _check_words("passes", self.passes, where)
+        if not self.passes:
+            raise DiscoveryError(f"{where}: it has no passes; name at least one of {', '.join(PASSES)}")
         for pass_ in self.passes:
             if pass_ not in PASSES:
                 raise unknown("pass", pass_, PASSES)
@@ -259,6 +280,10 @@ class Operator:
             if name in self.implementations:
                 first = self.implementations[name].place
                 raise DiscoveryError(f"{self.name}/{name} is registered twice, at {first} and at {place}; rename one")
+            where = f"{self.name}/{name} ({place})"
+            for kind, given in (("devices", devices), ("dtypes", dtypes), ("passes", passes)):
+                _check_words(kind, given, where)
+            _check_callable(fn, where)
             made = Implementation(
                 name=name,
                 origin=origin,
@@ -276,7 +301,7 @@ class Operator:
                 search=search,
                 deterministic=deterministic,
             )
-            _validate(made)
+            _validate(made, where)
             self.implementations[name] = made
             return fn
 
@@ -375,16 +400,26 @@ def _amount(value: Any) -> float | None:
         return None
 
 
-def _validate(made: Implementation) -> None:
-    where = f"{made.operator}/{made.name} ({made.place})"
+def _check_callable(fn: object, where: str) -> None:
+    """DiscoveryError unless fn can be called, and by keywords that Python can name."""
+    try:
+        inspect.signature(fn)  # type: ignore[arg-type]  # that is what is asked
+    except (TypeError, ValueError) as error:
+        raise DiscoveryError(f"{where}: {error}; register a function of Python") from error
+
+
+def _validate(made: Implementation, where: str) -> None:
     if made.origin not in ORIGINS:
         raise DiscoveryError(f"{where}: origin {made.origin!r} is none of {', '.join(ORIGINS)}")
-    for kind, given, known in (("device", made.devices, DEVICES), ("pass", made.passes, PASSES)):
+    for kind, given, known in (
+        ("device", made.devices, DEVICES),
+        ("dtype", made.dtypes, tuple(known_dtypes.BYTES)),
+        ("pass", made.passes, PASSES),
+    ):
         if extra := set(given) - set(known):
             raise DiscoveryError(f"{where}: {kind} {sorted(extra)[0]!r} is none of {', '.join(known)}")
     for name, values in made.tunables.items():
-        if name in STANDARD or not values:
-            raise DiscoveryError(f"{where}: tunable '{name}' is a standard axis or has no values")
+        _check_values("tunable", name, values, where)
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from suite import Cost, Operator, Problem, Requirement
+from suite import Axis, Cost, Operator, Problem, Requirement
 from suite.discovery import ROOT, discover
 from suite.errors import DiscoveryError, UsageError
 from suite.registry import Registry
@@ -56,6 +57,53 @@ def test_a_name_that_can_stand_in_no_case_id_is_refused(name: Any) -> None:
     with pytest.raises(DiscoveryError, match=words) as told:
         operator(name)
     assert len(str(told.value)) < 400
+
+
+# What a plug-in registers wrongly, and the words of the refusal, which names operator, file and line.
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "one device as text": ({"devices": "cpu"}, "devices is the text 'cpu'; write ('cpu',)"),
+    "one pass as text": ({"passes": "fwd"}, "passes is the text 'fwd'; write ('fwd',)"),
+    "one dtype as text": ({"dtypes": "float32"}, "dtypes is the text 'float32'; write ('float32',)"),
+    "a short dtype": ({"dtypes": ("fp32",)}, "dtype 'fp32' is none of bfloat16, float16, float32, float64"),
+    "one value": ({"tunables": {"chunk": 64}}, "tunable 'chunk' has 64; write a tuple of values, the default first"),
+    "a text of values": ({"tunables": {"form": "ab"}}, "tunable 'form' has 'ab'; write a tuple of values"),
+    "no value": ({"tunables": {"chunk": ()}}, "tunable 'chunk' has (); write a tuple of values"),
+    "lists": ({"tunables": {"chunk": ([1], [2])}}, "tunable 'chunk' has the value [1]; use finite numbers and text"),
+    "NaN": ({"tunables": {"x": (1.0, float("nan"))}}, "tunable 'x' has the value nan; use finite numbers and text"),
+    "a standard axis": ({"tunables": {"T": (1,)}}, "tunable 'T' is a standard axis; choose another name"),
+    "a name with a blank": ({"tunables": {"a b": (1,)}}, "tunable 'a b' is no identifier; use snake_case"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_what_an_implementation_registers_wrongly_is_refused(what: str) -> None:
+    words, said = WRONG[what]
+    with pytest.raises(DiscoveryError, match=re.escape(said)) as told:
+        operator().implementation("a", origin="ours", **words)(lambda q, k, v: (v, None))
+    assert re.match(r"toy/a \(.*test_discovery.py:\d+\): ", str(told.value))
+
+
+@pytest.mark.parametrize("fn", [3, None, torch.cumsum])
+def test_what_can_not_be_called_by_keywords_is_no_implementation(fn: Any) -> None:
+    with pytest.raises(DiscoveryError, match=r"^toy/a \(.*test_discovery.py:\d+\): .*register a function of Python"):
+        operator().implementation("a", origin="ours")(fn)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ({"passes": ()}, "it has no passes; name at least one of fwd, bwd"),
+        ({"passes": "fwd"}, "passes is the text 'fwd'; write ('fwd',)"),
+        ({"axes": (Axis("w", ()),)}, "axis 'w' has (); write a tuple of values"),
+        ({"axes": (Axis("w", 3),)}, "axis 'w' has 3; write a tuple of values"),  # type: ignore[arg-type]
+        ({"axes": (Axis("T", (1,)),)}, "axis 'T' is a standard axis"),
+        ({"axes": (Axis("w x", (1,)),)}, "axis 'w x' is no identifier"),
+    ],
+)
+def test_what_an_operator_registers_wrongly_is_refused(words: dict[str, Any], said: str) -> None:
+    with pytest.raises(DiscoveryError, match=re.escape(said)) as told:
+        operator(**words)
+    assert re.match(r"toy \(.*test_discovery.py:\d+\): ", str(told.value))
 
 
 def test_unknown_names_give_the_nearest() -> None:
