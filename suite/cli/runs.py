@@ -118,7 +118,7 @@ class Resumption:
                 self._differ(args, flag, known.get(name), given[name], allowed=name in MEASURING)
         for name in {**CHOOSING, **MEASURING, **dict.fromkeys(FREE)}:
             # The stored problems are those of the shard alone.
-            if name != "shard" and hasattr(args, name) and name not in given and name in known:
+            if name != "shard" and hasattr(args, name) and name not in given and known.get(name) is not None:
                 setattr(args, name, _tupled(known[name]))
         if "device" in self.differs and "mode" not in given:
             args.mode = None
@@ -126,7 +126,7 @@ class Resumption:
         now = digests(args.load)
         for path, digest in self.plan.plugins.items():
             if now.get(path) != digest:
-                self.differs[path] = [digest[:12], (now.get(path) or "")[:12]]
+                self.differs[path] = [(digest or "")[:12], (now.get(path) or "")[:12]]
 
     def _refuse_changed_preset(self, args: argparse.Namespace, preset: str | None) -> None:
         """A preset file that is named again says what it said when the plan was made."""

@@ -18,14 +18,56 @@ from suite.errors import StoreError, UsageError
 from suite.plan import Group
 from suite.problem import Case, Problem
 from suite.registry import Registry
+from suite.store import rules
 from suite.store.paths import PLAN, run_folder
 from suite.store.reading import read_document
+from suite.store.rules import COUNT, FLAG, SCALAR, SIZE, TEXT, TEXTS, List, Object, number
 from suite.store.schema import version_fault
 
 # What is named by its start alone in an error, such as a digest.
 SHOWN = 60
 # The fields of plan.json, in the order of StoredPlan's.
 PARTS = {"command": str, "flags": dict, "plugins": dict, "problems": list}
+_TIME = number(0, 1e9)
+# What a resumed run takes from plan.json. Flags that chose cases are only compared with those that are given again.
+_RULES = Object(
+    {
+        "flags": Object(
+            {
+                "preset": TEXT,
+                "preset_digest": TEXT,
+                "load": TEXTS,
+                "device": TEXT,
+                "mode": TEXTS,
+                "launches": SIZE,
+                "seed": COUNT,
+                "gpu": COUNT,
+                "lock_clocks": COUNT,
+                "energy": FLAG,
+                "no_static": FLAG,
+                **dict.fromkeys(("warmup", "rep", "cool_down", "timeout"), _TIME),
+            },
+            required=("preset",),
+        ),
+        "plugins": Object(others=TEXT),
+        "problems": List(
+            Object(
+                {
+                    "operator": TEXT,
+                    "problem": Object(others=SCALAR),
+                    "axes": Object(others=SCALAR),
+                    "cases": List(
+                        Object(
+                            {"implementation": TEXT, "tunables": Object(others=SCALAR)},
+                            required=("implementation", "tunables"),
+                        )
+                    ),
+                },
+                required=("operator", "problem", "axes", "cases"),
+            )
+        ),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -103,7 +145,10 @@ def _fault(values: Any) -> str | None:
     if wrong := version_fault(values.get("schema")):
         return wrong
     lacking = next((name for name, kind in PARTS.items() if not isinstance(values.get(name), kind)), None)
-    return f"has no {PARTS[lacking].__name__} '{lacking}'" if lacking else None
+    if lacking:
+        return f"has no {PARTS[lacking].__name__} '{lacking}'"
+    wrong = rules.fault(_RULES, values)
+    return wrong and f"has {wrong.removeprefix('.')}"
 
 
 def _group(registry: Registry, stored: Mapping[str, Any]) -> Group:

@@ -202,7 +202,7 @@ def test_a_plugin_that_changed_is_another_environment(tmp_path: Path, capsys: py
         ('{"schema": "9.0"}', "newer than this reader"),
         ('{"schema": "1.0"}', "plan.json has no str 'command'"),
         (
-            '{"schema": "1.0", "command": "check", "flags": {}, "plugins": {}, "problems": []}',
+            '{"schema": "1.0", "command": "check", "flags": {"preset": "numerics"}, "plugins": {}, "problems": []}',
             "by `subquad check`",
         ),
     ],
@@ -214,6 +214,40 @@ def test_a_run_without_a_plan_that_can_be_read(
     if text is not None:
         (run / "plan.json").write_text(text)
     assert said in refused(run, capsys)
+
+
+# A value that is put into plan.json at a place, and what is said of it; null counts as absent.
+DAMAGES: list[tuple[tuple[str | int, ...], Any, str]] = [
+    (("flags", "preset"), None, "has flags without 'preset'"),
+    (("flags", "preset"), 3, "has flags.preset = 3, which is not a string"),
+    (("flags", "launches"), "x", "has flags.launches = 'x', which is not an integer of at least 1"),
+    (("flags", "launches"), True, "has flags.launches = True, which is not an integer"),
+    (("flags", "mode"), 1.5, "has flags.mode = 1.5, which is not a list of strings"),
+    (("flags", "load"), [[]], "has flags.load = [[]], which is not a list of strings"),
+    (("flags", "rep"), "fast", "has flags.rep = 'fast', which is not 0 or a number"),
+    (("plugins", "mine.py"), 7, "has plugins.mine.py = 7, which is not a string"),
+    (("problems", 0, "cases", 0, "tunables", "chunk"), [1], "].tunables.chunk = [1], which is not a number, a string"),
+    (("problems", 0, "cases"), None, "has problems[0] without 'cases'"),
+]
+
+
+@pytest.mark.parametrize(("place", "value", "said"), DAMAGES)
+def test_a_value_of_the_plan_that_cannot_be_taken_is_named(
+    run: Path, place: tuple[str | int, ...], value: Any, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = json.loads((run / "plan.json").read_text())
+    inner = plan
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = value
+    change(run / "plan.json", **{str(place[0]): plan[place[0]]})
+    assert said in refused(run, capsys, "--dry-run")
+
+
+def test_null_in_a_plan_counts_as_absent(run: Path) -> None:
+    plan = json.loads((run / "plan.json").read_text())
+    change(run / "plan.json", flags={**plan["flags"], "load": None, "launches": None}, plugins={})
+    assert resumed(run, "--dry-run") == 0
 
 
 def test_a_plan_whose_code_is_gone(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
