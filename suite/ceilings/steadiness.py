@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 # An undisturbed ceiling's interval spans 1.2 at most of its low end on machines that were looked at; one that was taken
@@ -13,8 +13,13 @@ Path = tuple[str, ...]
 
 
 def disturbed(found: Mapping[str, Any]) -> list[str]:
-    """The ceilings whose interval spans more than SPREAD times its low end, as "matmul bfloat16", "copy 64 MiB"."""
-    return [" ".join(path).replace("_", " ") for path, each in _points(found) if _wide(each)]
+    """The ceilings whose interval spans more than SPREAD times its low end, as "matmul bfloat16", "copy 64 MiB".
+
+    A copy that both a smaller and a larger one pass by SPREAD is one too, however narrow its interval: bandwidth rises
+    until a launch is paid for, and then falls from cache to cache. Work that lasts slows all samples of a size alike.
+    """
+    dips = _dips(found.get("copy") or [])
+    return [" ".join(path).replace("_", " ") for path, each in _points(found) if _wide(each) or path in dips]
 
 
 def better(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
@@ -34,7 +39,7 @@ def warning(found: Mapping[str, Any]) -> str:
     if not names:
         return ""
     return (
-        f"other work ran while these ceilings were measured, and they may be off by {SPREAD:g}x: {', '.join(names)}; "
+        f"other work ran while these ceilings were measured, and they may be off by {SPREAD:g}x or more: {', '.join(names)}; "
         "run `subquad device --refresh` on an idle machine"
     )
 
@@ -67,6 +72,17 @@ def _size(each: Any) -> str:
     if not isinstance(size, int):
         return "of unknown size"
     return f"{size // 2**20} MiB" if size >= 2**20 else f"{size // 2**10} KiB"
+
+
+def _dips(copy: Sequence[Mapping[str, Any]]) -> set[Path]:
+    """The copies between two faster ones."""
+    points = sorted((each for each in copy if isinstance(each.get("bytes"), int)), key=lambda each: each["bytes"])
+    rates = [_rate(each) for each in points]
+    return {
+        ("copy", _size(each))
+        for i, each in enumerate(points)
+        if 0 < i < len(points) - 1 and rates[i] * SPREAD < min(max(rates[:i]), max(rates[i + 1 :]))
+    }
 
 
 def _wide(each: Mapping[str, Any]) -> bool:

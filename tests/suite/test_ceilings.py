@@ -104,6 +104,28 @@ def test_disturbed_ceilings_are_named_with_the_remedy() -> None:
     assert "subquad device --refresh" in warning(found)
 
 
+def copies(*rates: float) -> dict[str, Any]:
+    """Ceilings of copies of 256 KiB, 1 MiB, 4 MiB and so on, each with a narrow interval."""
+    return {"copy": [{"bytes": 2 ** (18 + 2 * i), **ceiling(r, 0.99 * r, 1.01 * r)} for i, r in enumerate(rates)]}
+
+
+@pytest.mark.parametrize(
+    ("rates", "names"),
+    [
+        ((62.8, 0.13, 70.1, 2.1, 8.4, 11.3, 11.2), ["copy 1 MiB", "copy 16 MiB"]),
+        ((62.8, 0.13, 0.12, 70.1, 11.3), ["copy 1 MiB", "copy 4 MiB"]),
+        # A GPU's launch is paid for by a large copy alone; caches make small ones fast.
+        ((400, 1500, 5000, 9000, 4000, 4100), []),
+        ((90, 80, 70, 30, 11.3, 11.2), []),
+        ((62.8, 50, 70), []),
+        ((62.8, 0.13), []),
+        ((), []),
+    ],
+)
+def test_a_copy_between_two_faster_ones_was_disturbed(rates: tuple[float, ...], names: list[str]) -> None:
+    assert disturbed(copies(*rates)) == names
+
+
 def test_device_says_which_ceilings_were_disturbed(capsys: pytest.CaptureFixture[str]) -> None:
     facts = {"device": {"name": "CPU"}, "fingerprint": {}, "datasheet": None}
     for found in (with_copy(), with_copy(large=ceiling(2.5, 2.0, 3.1))):
