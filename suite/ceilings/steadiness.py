@@ -39,8 +39,8 @@ def warning(found: Mapping[str, Any]) -> str:
     if not names:
         return ""
     return (
-        f"other work ran while these ceilings were measured, and they may be off by {SPREAD:g}x or more: {', '.join(names)}; "
-        "run `subquad device --refresh` on an idle machine"
+        f"other work ran while these ceilings were measured, and they may be off by {SPREAD:g}x or more: "
+        f"{', '.join(names)}; run `subquad device --refresh` on an idle machine"
     )
 
 

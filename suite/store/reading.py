@@ -11,7 +11,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from suite.errors import StoreError
+from suite.store import rules
 from suite.store.encoding import CRC, begins, decode, seal_of
+from suite.store.environments import ENVIRONMENT as ENVIRONMENT_RULES
 from suite.store.environments import environment_fault
 from suite.store.paths import ENVIRONMENT, RECORDS, AnyPath, run_folder, unreadable
 from suite.store.schema import SEALED, Key, fault, is_newer, record_key, upgraded, version_of
@@ -125,7 +127,7 @@ def read_environment(run: AnyPath) -> dict[str, Any]:
 
 def read_environment_file(path: Path) -> dict[str, Any]:
     """The environment.json at a path, whether records lie beside it or not. StoreError as of `read_environment`."""
-    return read_document(path, environment_fault, MEND_FILE)
+    return rules.without_nulls(ENVIRONMENT_RULES, read_document(path, environment_fault, MEND_FILE))
 
 
 def read_document(path: Path, faults: Callable[[Any], str | None], mend: str) -> dict[str, Any]:

@@ -66,6 +66,20 @@ def fault(spec: Spec, value: Any) -> str | None:
     )
 
 
+def without_nulls(spec: Spec, value: Any) -> Any:
+    """A value that fits, without the fields that are null where an object or a list may stand: they are absent."""
+    if isinstance(spec, List):
+        return [without_nulls(spec.of, each) for each in value]
+    if not isinstance(spec, Object):
+        return value
+    inner = {name: spec.fields.get(name, spec.others) for name in value}
+    return {
+        name: value[name] if each is None or value[name] is None else without_nulls(each, value[name])
+        for name, each in inner.items()
+        if value[name] is not None or not isinstance(each, List | Object)
+    }
+
+
 def misfit(value: Any, words: str) -> str:
     """` = -1, which is not a number from 0`."""
     return f" = {short(value)}, which is not {words}"

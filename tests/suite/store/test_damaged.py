@@ -8,6 +8,7 @@ import pytest
 
 from suite.cli import main
 from suite.errors import Exit
+from suite.store import read_environment
 from tests.suite.store.runs import change_environment, change_line, record, write_run
 
 COMMANDS = [
@@ -51,6 +52,27 @@ def test_of_the_environment(run, capsys, words, field: str, value: Any):
     change_environment(run, **{field: value})
     line = told(run, words, capsys)
     assert f"{run}/environment.json has {field.replace('__', '.')} = " in line
+
+
+def timed(operator: str, tag: str, T: int) -> dict[str, Any]:
+    """A record of one operator at one length."""
+    problem = f"B1_T{T}_H2_K8_V8_fp32_fwd"
+    ids = {"case_id": f"{operator}/triton_chunk/{problem}_C64", "problem_id": f"{operator}/{problem}"}
+    return record(operator=operator, tags=[tag], T=T, flops_alg=1e6, flops_exec=1e6, intensity=1.0, **ids)
+
+
+@pytest.mark.parametrize("words", [COMMANDS[0], COMMANDS[4]], ids=lambda words: " ".join(words))
+@pytest.mark.parametrize(
+    "ceilings", [{"matmul": None}, {"matmul": {"float32": None}}, {"copy": None}, {"launch": {"torch": None}}], ids=str
+)
+def test_what_is_null_in_the_environment_is_absent(tmp_path, monkeypatch, words, ceilings):
+    monkeypatch.chdir(tmp_path)
+    operators = (("softmax_attention", "quadratic"), ("linear_attention", "linear"))
+    run = write_run(tmp_path / "run", [timed(*operator, T) for operator in operators for T in (128, 256)])
+    known = {"copy": [{"bytes": 1024, "gbs": 9.0}], "matmul": {"float32": {"tflops": 1.0}}}
+    change_environment(run, ceilings={**known, **ceilings})
+    assert main([str(run) if word == "RUN" else word for word in words]) == Exit.PASS
+    assert read_environment(run)["fingerprint"]["sms"] is None, "a value that is not known is kept"
 
 
 @pytest.mark.parametrize("words", [*COMMANDS[:5], *EXPORTS], ids=lambda words: " ".join(words))
