@@ -73,6 +73,8 @@ def _check_form(name: str, x: Any) -> None:
         raise UsageError(f"{name} is a {type(x).__name__}; it must be a tensor")
     if x.dtype not in (torch.int32, torch.int64):
         raise UsageError(f"{name} is {x.dtype}; it must be int32 or int64")
+    if x.layout != torch.strided:
+        raise UsageError(f"{name} has the layout {x.layout}; pass {name}.to_dense()")
     if x.ndim != 1 or len(x) < 2:
         raise UsageError(f"{name} has the shape {tuple(x.shape)}; it must be (N + 1,), with N >= 1 sequences")
 

@@ -58,6 +58,12 @@ BAD: dict[str, tuple[Any, Any, str]] = {
     ),
     "copy_of_floats": (HALVES, HALVES.float(), "cu_seqlens_cpu is torch.float32; it must be int32 or int64"),
     "copy_in_a_list": (HALVES, [0, 20, 40], "cu_seqlens_cpu is a list; it must be a tensor"),
+    "sparse": (HALVES.to_sparse(), None, "cu_seqlens has the layout torch.sparse_coo; pass cu_seqlens.to_dense()"),
+    "copy_that_is_sparse": (
+        HALVES,
+        HALVES.to_sparse(),
+        "cu_seqlens_cpu has the layout torch.sparse_coo; pass cu_seqlens_cpu.to_dense()",
+    ),
     "copy_elsewhere": (
         HALVES,
         HALVES.to("meta"),
