@@ -30,7 +30,7 @@ class Estimate:
     groups:   (cases that are missing, seconds) of each problem and launch, in the order in which they are measured
     runnable: how many of the missing ones can run here
     source:   where the seconds come from, in words
-    reasons:  why cases cannot run here, each once
+    reasons:  why missing cases cannot run here, each once
     """
 
     groups: Sequence[tuple[int, float]]
@@ -84,13 +84,13 @@ def estimate(
 
     runs: the folder in which earlier runs of this machine may lie; done: keys that a continued run has already
     """
-    refused = {case: _refusal(registry, case, settings.device) for group in groups for case in group.cases}
-    reasons = list(dict.fromkeys(reason for reason in refused.values() if reason))
     parts = [
         (group, [case for case in group.cases if not is_done(case, settings, "timed", launch, done)])
         for launch in range(launches)
         for group in groups
     ]
+    refused = {case: _refusal(registry, case, settings.device) for _, missing in parts for case in missing}
+    reasons = list(dict.fromkeys(reason for reason in refused.values() if reason))
     able = [(group, missing, [case for case in missing if not refused[case]]) for group, missing in parts]
     rate, source = _pace(runs, fingerprint)
     found = []

@@ -337,6 +337,19 @@ def test_only_unsupported_cases_say_why(tmp_path: Path, capsys: pytest.CaptureFi
     assert f"nothing to tune: {said}" in capsys.readouterr().out
 
 
+def test_a_run_that_lacks_nothing_has_no_reason_why_nothing_is_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--preset", "smoke", "--op", "linear_attention", "--impl", "triton_chunk", "--pass", "fwd"]
+    run = tmp_path / "run"
+    assert main(["bench", *words, "--no-static", "--no-report", "--out", str(run)]) == 0
+    capsys.readouterr()
+    assert resumed(run, "--dry-run") == 0
+    told = capsys.readouterr().out
+    assert "1 of them are in" in told
+    assert "nothing would be measured" not in told
+
+
 def test_a_preset_file_that_changed_is_refused_where_it_is_named(tmp_path: Path) -> None:
     preset, run = tmp_path / "mine.toml", tmp_path / "run"
     preset.write_text("[[sweep]]\nT = [16, 24]\n")
