@@ -8,7 +8,10 @@ from __future__ import annotations
 import argparse
 import sys
 from importlib import import_module
+from pathlib import Path
+from typing import Any
 
+from suite.cli import values
 from suite.errors import Exit, SubquadError, UsageError
 from suite.store.text import one_line
 from suite.terminal import guarded
@@ -33,6 +36,11 @@ COMMANDS = {
 
 
 class _Parser(argparse.ArgumentParser):
+    def __init__(self, *args: Any, **words: Any) -> None:
+        super().__init__(*args, **words)
+        # An empty word, as of a shell's variable that is not set, would be the folder that one stands in.
+        self.register("type", Path, values.path)
+
     def error(self, message: str) -> None:  # type: ignore[override]
         raise UsageError(f"{message}; see '{self.prog} --help'")
 

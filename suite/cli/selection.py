@@ -11,7 +11,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from suite import dtypes
-from suite.cli.values import head_dims, size, sizes, words
+from suite.cli.values import filled, head_dims, size, sizes, words
 from suite.errors import UsageError, unknown
 from suite.presets import Preset, load_preset
 from suite.problem import SIZES, STANDARD, Value
@@ -39,7 +39,9 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
     """All flags that select cases."""
     add_discovery(parser)
     group = parser.add_argument_group("what to select (lists are comma-separated)")
-    group.add_argument("--preset", metavar="NAME", help="preset, or a TOML file; default: gpu with a GPU, else cpu")
+    group.add_argument(
+        "--preset", type=filled, metavar="NAME", help="preset, or a TOML file; default: gpu with a GPU, else cpu"
+    )
     group.add_argument("--op", type=words, default=(), metavar="NAMES", help="operators to take")
     group.add_argument(
         "--impl", "--only", type=words, default=(), metavar="NAMES", help="implementations to take: IMPL or OP/IMPL"

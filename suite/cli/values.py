@@ -10,6 +10,7 @@ import argparse
 import math
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 from suite.errors import UsageError
 from suite.problem import LARGEST_SIZE
@@ -105,6 +106,20 @@ def shard(text: str) -> tuple[int, int]:
     if not 1 <= part <= parts:
         raise UsageError(f"--shard {_cut(text)}: write I/N with 1 <= I <= N, such as 2/4")
     return part, parts
+
+
+def path(text: str) -> Path:
+    """A file or folder."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("an empty path; name a file or folder")
+    return Path(text)
+
+
+def filled(text: str) -> str:
+    """A word that is not empty."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("an empty name; leave the flag away for the default")
+    return text
 
 
 def words(text: str) -> tuple[str, ...]:

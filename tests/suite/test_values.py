@@ -67,6 +67,27 @@ def test_a_wrong_number_is_one_line(command: str, flag: str, kind: str, capsys: 
         assert len(err) < 200
 
 
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("bench --op nosuch --out", "argument --out: an empty path; name a file or folder"),
+        ("bench --resume", "argument --resume: an empty path"),
+        ("bench --extend", "argument --extend: an empty path"),
+        ("check --op nosuch --out", "argument --out: an empty path"),
+        ("report results/amd-epyc-2c/cpu --out", "argument --out: an empty path"),
+        ("crossover", "argument RUN: an empty path"),
+        ("bench --op nosuch --preset", "argument --preset: an empty name; leave the flag away for the default"),
+    ],
+)
+@pytest.mark.parametrize("word", ["", " "])
+def test_an_empty_word_is_no_folder_and_no_preset(
+    command: str, said: str, word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # The operator is unknown: nothing is measured where the word is taken.
+    assert main([*command.split(), word]) == 2
+    assert said in capsys.readouterr().err
+
+
 def test_every_number_of_every_command_is_listed_above() -> None:
     """A flag that has a type of argparse's own would take NaN, or a number that no clock takes."""
     from suite.cli import COMMANDS
@@ -76,7 +97,10 @@ def test_every_number_of_every_command_is_listed_above() -> None:
         (commands,) = (each for each in parser(command)._actions if isinstance(each, argparse._SubParsersAction))
         for action in commands.choices[command]._actions:
             assert action.type not in (int, float), (command, action.dest)
-            if getattr(action.type, "__module__", "") == values.__name__ and action.type is not values.words:
+            if getattr(action.type, "__module__", "") == values.__name__ and action.type not in (
+                values.words,
+                values.filled,
+            ):
                 assert any((command, flag) in listed for flag in action.option_strings), (command, action.dest)
 
 
