@@ -29,7 +29,9 @@ def write_skeleton(name: str, root: Path) -> list[Path]:
     if not name.isidentifier() or name != name.lower() or keyword.iskeyword(name):
         raise UsageError(f"new-kernel {name!r}: an operator's name is a snake_case identifier, such as gated_scan")
     targets = {template: root / path.format(name=name) for template, path in TEMPLATES.items()}
-    for path in (root / "kernels" / name, *targets.values()):
+    # A folder of that name in a family is an operator, which two can not be.
+    in_families = sorted((root / "kernels").glob(f"*/{name}"))
+    for path in (root / "kernels" / name, *in_families, *targets.values()):
         if path.exists():
             raise UsageError(f"new-kernel {name}: {path.relative_to(root)} exists; choose another name or remove it")
     for template, path in targets.items():

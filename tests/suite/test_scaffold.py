@@ -53,6 +53,13 @@ def test_names_that_are_refused(checkout: Path, name: str) -> None:
         write_skeleton(name, checkout)
 
 
+def test_an_operator_of_a_family_is_not_written_again(checkout: Path) -> None:
+    (checkout / "kernels" / "family" / "toy_scan").mkdir(parents=True)
+    with pytest.raises(UsageError, match="kernels/family/toy_scan exists; choose another name"):
+        write_skeleton("toy_scan", checkout)
+    assert not (checkout / "kernels" / "toy_scan").exists()
+
+
 def test_nothing_is_overwritten(checkout: Path) -> None:
     first = write_skeleton("toy_scan", checkout)[1]
     first.write_text("mine")
