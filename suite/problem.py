@@ -163,7 +163,7 @@ class Problem:
                 f"layout {self.layout} has B = 1, not {self.B}: packed sequences lie in one row of T tokens"
             )
         if self.pass_ == "decode":
-            raise UsageError(f"layout {self.layout} has no decode pass; use dense")
+            raise UsageError(f"pass decode takes no {self.layout}: use layout dense, or --pass fwd,bwd")
 
     def _check_elements(self) -> None:
         p = self

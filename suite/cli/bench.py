@@ -247,6 +247,8 @@ class Bench:
 
     def _measure(self, worker: WorkerProcess, environment: dict[str, Any]) -> Sweep:
         start_run(self.writer, self.args, "bench", self.groups, environment, self.before)
+        # Told first too: who kills this process can resume the run.
+        print(f"measuring into {self.folder}", file=sys.stderr)
         sweep = self._sweep(worker, environment, self.writer)
         if self.device == "cpu" and not self.interrupted and not self.args.no_static:
             self._static(self.writer, environment)

@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from suite.cli.selection import add_discovery
+from suite.cli.values import words
 from suite.errors import Exit, PluginError
 
 if TYPE_CHECKING:
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add_discovery(parser)
-    parser.add_argument("--op", metavar="NAME", help="one operator: its signature, axes and implementations")
+    parser.add_argument(
+        "--op", type=words, default=(), metavar="NAMES", help="operators: their signatures, axes and implementations"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -24,11 +27,13 @@ def run(args: argparse.Namespace) -> Exit:
     from suite.discovery import discover
 
     registry = discover(load=args.load)
-    operators = [registry.operator(args.op)] if args.op else list(registry.operators.values())
+    operators = [registry.operator(name) for name in args.op] or list(registry.operators.values())
     if args.json:
         print(json.dumps(_json(registry, operators, bool(args.op)), indent=1))
     elif args.op:
-        _print_operator(operators[0])
+        for i, operator in enumerate(operators):
+            print(end="\n" if i else "")
+            _print_operator(operator)
     else:
         _print_all(registry, operators)
     return Exit.PASS
@@ -72,7 +77,8 @@ def _print_operator(op: Operator) -> None:
         for each in inputs:
             print(f"  {each}")
     print(f"\nreturns o [{','.join(output_dims(op))}]{', and the final state on request' if op.stateful else ''}")
-    print("HS is max(H, HV); N is the number of sequences; of a decode step T is 1\n")
+    at = "; T is 1 in a decode step" if "decode" in op.passes else ""
+    print(f"HS is max(H, HV); N is the number of sequences{at}\n")
     for axis in op.axes:
         values = ", ".join(str(value) for value in axis.values)
         print(f"axis {axis.name}: {values}  ({axis.default} by default{'; ' + axis.help if axis.help else ''})")

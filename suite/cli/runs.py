@@ -248,8 +248,7 @@ def judged(args: argparse.Namespace, found: Mapping[str, Any], resumption: Resum
     if differs and not args.resume_anyway:
         flag = "--resume" if args.resume else "--extend"
         raise UsageError(
-            f"{flag} {folder}: the run was made with {told(differs)}; start a new one with --out, or mark "
-            "this one with --resume-anyway"
+            f"{flag} {folder}: {told(differs)}; start a new one with --out, or mark this one with --resume-anyway"
         )
     return marked(before, differs)
 

@@ -130,8 +130,8 @@ def read_plan(run: Path, command: str) -> StoredPlan:
     path = run_folder(run) / PLAN
     if not path.exists():
         raise StoreError(
-            f"{run} has no {PLAN}, so nothing says what it lacks: it is older than stored plans; start a "
-            f"new run with --out"
+            f"{run} has no {PLAN}: it was made before plans were stored, and cannot be resumed; start a new run with "
+            f"--out"
         )
     values = read_document(path, _fault, "restore it from a copy, or start a new run")
     if values["command"] != command:
@@ -170,8 +170,10 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, 
 
 
 def told(differs: Mapping[str, Sequence[Any]]) -> str:
-    """`commit 1234 there, 5678 here; torch 2.9 there, 2.10 here`."""
-    return "; ".join(f"{name} {_word(then)} there, {_word(now)} here" for name, (then, now) in differs.items())
+    """`commit is 1234 in the run and 5678 here; torch is 2.9 in the run and 2.10 here`."""
+    return "; ".join(
+        f"{name} is {_word(then)} in the run and {_word(now)} here" for name, (then, now) in differs.items()
+    )
 
 
 def _word(value: Any) -> str:

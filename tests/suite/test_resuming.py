@@ -148,9 +148,9 @@ def test_what_is_measured_is_never_another_plan(run: Path, capsys: pytest.Captur
 @pytest.mark.parametrize(
     ("group", "key", "said"),
     [
-        ("commit", "", "commit other there, "),
-        ("fingerprint", "torch", "torch other there, "),
-        ("fingerprint", "device", "device other there, "),
+        ("commit", "", "commit is other in the run and "),
+        ("fingerprint", "torch", "torch is other in the run and "),
+        ("fingerprint", "device", "device is other in the run and "),
     ],
 )
 def test_another_environment_is_refused(
@@ -163,7 +163,7 @@ def test_another_environment_is_refused(
 
 def test_another_commit_is_refused_or_marked(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     change(run / "environment.json", commit="0123abc")
-    assert "commit 0123abc there, " in refused(run, capsys)
+    assert "commit is 0123abc in the run and " in refused(run, capsys)
     assert resumed(run, "--resume-anyway") == 0
     (entry,) = read_environment(run)["resumed"]
     ((then, now),) = entry["differs"].values()
@@ -172,7 +172,7 @@ def test_another_commit_is_refused_or_marked(run: Path, capsys: pytest.CaptureFi
     (note,) = [each for each in doubts(normalise(runs), runs) if "was resumed" in each]
     assert "commit 0123abc, then " in note
     # The mark does not make the other commit right, and the same difference is marked once.
-    assert "commit 0123abc there, " in refused(run, capsys, "--dry-run")
+    assert "commit is 0123abc in the run and " in refused(run, capsys, "--dry-run")
     environment = read_environment(run)
     assert marked(environment, entry["differs"]) == environment
 
@@ -196,7 +196,7 @@ def test_a_plugin_that_changed_is_another_environment(tmp_path: Path, capsys: py
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (None, "has no plan.json, so nothing says what it lacks"),
+        (None, "has no plan.json: it was made before plans were stored"),
         ("{", "plan.json is not JSON"),
         ("[]", "plan.json is no JSON object"),
         ('{"schema": "9.0"}', "newer than this reader"),
