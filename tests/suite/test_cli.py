@@ -158,6 +158,22 @@ def test_head_dim_pairs(capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
+def test_an_implementation_of_another_operator_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--op", "linear_attention", "--impl", "softmax_attention/naive", "--list"]
+    code, _, err = run("bench", *words, capsys=capsys)
+    assert code == 2
+    assert "--impl softmax_attention/naive is no implementation of the operators that --op or the preset selects" in err
+
+
+def test_list_takes_several_operators(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run("list", "--op", "retention,lstm", capsys=capsys)
+    assert code == 0
+    assert [line.partition(":")[0] for line in out.splitlines() if line.startswith(("retention:", "lstm:"))] == [
+        "retention",
+        "lstm",
+    ]
+
+
 def test_shapes_vary_together(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["bench", "--preset", "smoke", "--op", "linear_attention", "--impl", "naive", "--pass", "fwd", "--list"]
     code, out, _ = run(*words, "--shape", "T=64,H=4,K=16", "--shape", "T=32,H=1,K=32,V=64", capsys=capsys)
