@@ -195,7 +195,8 @@ def test_measure_from_a_notebook() -> None:
         lambda x: (spin(0.5), x @ x)[1], {"x": x}, flops=2 * 64**3, bytes_=3 * 64 * 64 * 4, rep_ms=50
     )
     assert record["status"] == "ok"
-    assert 0.5 <= min(record["samples"]) <= 0.7
+    # Beside other work a sample takes longer, and none takes less.
+    assert min(record["samples"]) >= 0.5
     assert record["ci_low_ms"] <= record["time_ms"] <= record["ci_high_ms"]
     assert record["tflops"] == pytest.approx(2 * 64**3 / record["time_ms"] / 1e9)
     assert record["intensity"] == pytest.approx(2 * 64**3 / (3 * 64 * 64 * 4))

@@ -144,6 +144,7 @@ def test_extend_measures_only_what_is_missing(tmp_path: Path) -> None:
     assert [json.loads(line)["implementation"] for line in after[len(before) :]] == ["torch_chunk"]
 
 
+@pytest.mark.long
 def test_launches_are_fresh_processes(tmp_path: Path) -> None:
     plugin = write(
         tmp_path,
@@ -172,7 +173,8 @@ def test_budget_leaves_a_run_that_can_be_resumed(tmp_path: Path) -> None:
     start = time.monotonic()
     assert bench("--load", str(plugin), *words, "--budget", "12s", "--out", str(run)) == 0
     # The budget, and what a command does before its clock starts and after it ends, beside other tests.
-    assert time.monotonic() - start < 12 * 1.1 + 5
+    # The whole plan takes minutes. On an idle machine the budget holds within a second.
+    assert time.monotonic() - start < 60
     done = [record["T"] for record in read_records(run)]
     assert done == sorted(done)
     assert 0 < len(done) < 6

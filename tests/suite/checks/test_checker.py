@@ -33,7 +33,7 @@ PROBLEM = Problem(B=2, T=40, H=2, K=8, V=8, dtype="fp32")
         ("lazy", "incorrect", "not finite, first at (0, 39"),
         ("identity", "incorrect", "o: error"),
         ("wrong_shape", "incorrect", "o: shape"),
-        ("not_a_pair", "error", "not (o, final_state or None)"),
+        ("not_a_pair", "error", "the pair (o, final_state or None)"),
         ("one_bad_token", "incorrect", "o: error"),
         ("overruns", "incorrect", "it writes past a tensor of shape [2, 40, 2, 8] that it allocated"),
         ("scribbles", "incorrect", "it changes its input q"),

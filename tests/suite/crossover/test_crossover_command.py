@@ -52,6 +52,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytes
     return folder
 
 
+@pytest.mark.long
 def test_the_meeting_is_found_and_refined(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plugin = str(tmp_path / "crossing_sleepers.py")
     capsys.readouterr()

@@ -70,6 +70,7 @@ def test_what_changed_and_no_case_judges_is_named(checkout):
     assert "note: changed, but in no case that this gate judges: running_mean/two; choose another --preset" in err
 
 
+@pytest.mark.long
 def test_what_worked_and_no_longer_does_is_broken(checkout, tmp_path):
     edit(checkout, "baselines/one.py", "return found", "return (found[0] + 0.02, None)")
     edit(

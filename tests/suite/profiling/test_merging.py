@@ -8,7 +8,7 @@ from suite.errors import IncomparableError, StoreError, UsageError
 from suite.hardware.environment import cpu_name
 from suite.profiling import Kernel, Profile, join
 from suite.profiling.merging import doubts
-from suite.store import create, load, open_for_append, read_records
+from suite.store import SCHEMA, create, load, open_for_append, read_records
 from tests.suite.store.runs import environment, failed, record
 
 CASE = record()["case_id"]
@@ -46,7 +46,7 @@ def test_counters_stand_beside_the_time(tmp_path: Path) -> None:
     assert len(after) == 4
     for row, old in zip(after[:3], before[:3], strict=True):
         assert {name: value for name, value in row.items() if not name.startswith("profile.")} == {
-            "schema": "1.1",
+            "schema": SCHEMA,
             **old,
         }
         assert (row["profile.dram_bytes"], row["profile.dram_ratio"]) == (6e5, 2.0)

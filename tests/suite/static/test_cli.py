@@ -41,6 +41,7 @@ def static(*words: str) -> int:
     return main(["static", "--load", PLUGIN, *SHAPE, *words])
 
 
+@pytest.mark.long
 def test_json_statuses_and_every_tunable(capsys: pytest.CaptureFixture[str]) -> None:
     """What can not be captured is told and is no failure."""
     assert static("--impl", "triton,by_value,rereading", "--all-configs", "--json") == 0
@@ -56,6 +57,7 @@ def test_json_statuses_and_every_tunable(capsys: pytest.CaptureFixture[str]) -> 
     assert rows[0]["launches"][0]["binary"]["mix"]["ldg_64"] == 1
 
 
+@pytest.mark.long
 def test_what_does_not_build_fails_and_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert static("--impl", "unfinished") == 1
     out = capsys.readouterr().out
@@ -136,6 +138,7 @@ def gpu_run(folder: Path) -> Path:
     return stored([*rows, gone, alone | {"kind": "check", "mode": "cuda"}], folder, **H200)
 
 
+@pytest.mark.long
 def test_profiles_of_what_a_run_timed_are_kept_in_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = gpu_run(tmp_path / "h200")
     words = ["static", "--load", PLUGIN, "--run", str(run), "--no-issued", "--jobs", "1"]

@@ -99,6 +99,7 @@ def test_issued_traffic_and_the_second_time_from_the_cache(root: str, no_worker:
         take_profiles(tasks, jobs=1, refresh=True)
 
 
+@pytest.mark.long
 def test_what_chance_or_an_edit_may_decide_is_taken_again(root: str, no_worker: Callable[[], None]) -> None:
     """A crash may not come again, and a compiler's message quotes lines that move; what is unsupported stays so."""
     assert [each.status for each in take(task(root, "by_value"), task(root, "large"))] == ["unsupported", "over_limit"]
@@ -180,6 +181,7 @@ def test_a_key_is_of_all_that_may_change_a_profile(tmp_path: Path, monkeypatch: 
     assert is_new(name_of(first))
 
 
+@pytest.mark.long
 def test_an_implementation_has_the_code_that_it_imports_and_no_other(tmp_path: Path) -> None:
     """Of this checkout: a plug-in's file counts, and a change of it leaves other keys as they were only without it."""
     plugin = tmp_path / "doubling.py"
@@ -192,11 +194,12 @@ def test_an_implementation_has_the_code_that_it_imports_and_no_other(tmp_path: P
     plugin.write_text(plugin.read_text() + "\n")
     assert name_of(twice, [str(plugin)]) != before
     assert alone.stamps.keys() != Keys().of("profiles", ssd).stamps.keys()
-    read = {path.relative_to(ROOT).parts[:2] for path in alone.stamps}
-    assert ("kernels", "retention") in read
-    assert ("kernels", "ssd") not in read
+    read = {path.relative_to(ROOT).parts[:3] for path in alone.stamps}
+    assert ("kernels", "scalar_decay", "retention") in read
+    assert ("kernels", "scalar_decay", "ssd") not in read
 
 
+@pytest.mark.long
 def test_what_a_plugin_imports_inside_a_function_is_its_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
     plugin, helper = tmp_path / "lazily.py", tmp_path / "lazily_helping" / "deep.py"
@@ -261,6 +264,7 @@ def test_other_checkouts_are_profiled_beside_this_one(root: str, tmp_path: Path)
     assert "double/triton" in names(root, "sm_90")
 
 
+@pytest.mark.long
 def test_a_plugin_is_loaded_beside_this_checkouts_kernels() -> None:
     (found,) = take_profiles([task("", "triton")], load=[PLUGIN], jobs=1)
     assert found

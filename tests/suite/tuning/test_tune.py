@@ -108,6 +108,7 @@ def test_a_table_of_another_gpu_is_refused(tmp_path, capsys):
     assert "is the table of NVIDIA H200" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_the_tables_launch_that_is_wrong_is_a_failure(tmp_path):
     plugin = write(tmp_path, TUNABLE.replace("CANDIDATES = [", "CANDIDATES = [dict(spin=1, wrong=1), "), "wrong.py")
     assert main(["tune", "--load", str(plugin), "--preset", "smoke", *CASE, "--out", str(tmp_path / "t.json")]) == 1
