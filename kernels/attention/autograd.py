@@ -6,10 +6,10 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from kernels.attention.launch import Call, backward, forward
-from kernels.attention.plan import MAX_DIM
 from kernels.attention.shape import AUTO, DESCRIPTORS, WAYS, Shape, refuse_descriptors, settled
 from kernels.common.arguments import check_flags, fit
 from kernels.common.packed import packing, without_tokens
+from kernels.common.shapes import MAX_DIM
 from suite.errors import UsageError, unknown
 
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 
-from kernels.attention.shape import DESCRIPTORS, Shape, power_of_2
+from kernels.attention.shape import DESCRIPTORS, Shape
 from kernels.attention.tiles import DK_DV, DQ, FORWARD, Tile
+from kernels.common.shapes import power_of_2
 from suite.tuning import Launch, choice
 
 # What to try in half precision, by kernel and the larger head dim, a power of 2.

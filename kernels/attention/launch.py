@@ -15,8 +15,9 @@ from kernels.attention.backward_dk_dv import flash_bwd_dk_dv_kernel
 from kernels.attention.backward_dq import flash_bwd_dq_kernel
 from kernels.attention.forward import flash_fwd_kernel
 from kernels.attention.plan import Kernel, plan
-from kernels.attention.shape import DESCRIPTORS, Shape, power_of_2
+from kernels.attention.shape import DESCRIPTORS, Shape
 from kernels.attention.tiles import DK_DV, DQ, FORWARD
+from kernels.common.shapes import power_of_2
 
 LOG2E = 1.4426950408889634
 

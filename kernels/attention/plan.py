@@ -13,13 +13,13 @@ from typing import Any
 
 import suite
 from kernels.attention.configs import candidates, key, tuned
-from kernels.attention.shape import Shape, power_of_2
+from kernels.attention.shape import Shape
 from kernels.attention.tiles import DK_DV, DQ, FORWARD, Tile, tile
+from kernels.common.shapes import power_of_2
 from suite import dtypes
 from suite.tuning import Launch
 
 # Head dims that the tiles are made for.
-MAX_DIM = 256
 PASSES = {"fwd": (FORWARD,), "bwd": (DQ, DK_DV), "fwdbwd": (FORWARD, DQ, DK_DV)}
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from kernels.attention.plan import MAX_DIM, describe, executed, searched
+from kernels.attention.plan import describe, executed, searched
 from kernels.attention.shape import WAYS, Shape, refuse_descriptors
 from kernels.common.heads import unpaired
+from kernels.common.shapes import MAX_DIM
 from suite import Problem
 from suite.problem import Value
 from suite.tuning import Launch

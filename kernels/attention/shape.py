@@ -72,8 +72,3 @@ def refuse_descriptors(shape: Shape) -> str | None:
         if dim * dtypes.BYTES[shape.dtype] % ALIGNMENT:
             return f"descriptors take rows of a multiple of {ALIGNMENT} bytes, not {name}{dim}; use loads = pointers"
     return None
-
-
-def power_of_2(size: int) -> int:
-    """The smallest power of 2 that holds `size`, at least 16: the least that a tensor core takes."""
-    return max(16, 1 << (size - 1).bit_length())

@@ -6,10 +6,11 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from kernels.channel_decay.launch import Call, backward, forward
-from kernels.channel_decay.plan import MAX_DIM, Shape, plan
+from kernels.channel_decay.plan import Shape, plan
 from kernels.common.arguments import check_chunk, check_heads, check_states, fit, given
 from kernels.common.heads import sum_heads
 from kernels.common.packed import packing, room, without_tokens
+from kernels.common.shapes import MAX_DIM
 from suite.errors import UsageError
 
 

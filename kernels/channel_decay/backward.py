@@ -10,7 +10,7 @@ import triton.language as tl
 
 from kernels.channel_decay.backward_dk import sweep_dk
 from kernels.channel_decay.backward_dv import sweep_dv
-from kernels.scalar_decay.device import locate
+from kernels.common.device import locate
 
 
 @triton.jit(do_not_specialize=["T"])

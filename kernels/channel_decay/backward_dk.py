@@ -21,7 +21,7 @@ from kernels.channel_decay.device import (
     times_add,
     total_of,
 )
-from kernels.scalar_decay.device import load_rows, load_state, store_rows, store_state
+from kernels.common.device import load_rows, load_state, store_rows, store_state
 
 
 @triton.jit

@@ -9,7 +9,6 @@ import triton
 import triton.language as tl
 
 from kernels.channel_decay.device import (
-    LOG2E,
     NARROWEST,
     around_middle,
     block_of,
@@ -22,7 +21,7 @@ from kernels.channel_decay.device import (
     times_add,
     total_of,
 )
-from kernels.scalar_decay.device import load_rows, load_state, locate, store_rows, store_state
+from kernels.common.device import LOG2E, load_rows, load_state, locate, store_rows, store_state
 
 
 @triton.jit

@@ -19,7 +19,7 @@ from kernels.channel_decay.device import (
     swept,
     total_of,
 )
-from kernels.scalar_decay.device import load_rows, load_state, store_rows
+from kernels.common.device import load_rows, load_state, store_rows
 
 
 @triton.jit

@@ -13,9 +13,9 @@ import triton.language as tl
 
 from kernels.channel_decay.autograd import sizes_of
 from kernels.channel_decay.device import load_key, load_token, store_token
-from kernels.channel_decay.plan import MAX_DIM, power_of_2
 from kernels.common.arguments import check_given, check_states
-from kernels.scalar_decay.device import load_state, store_state
+from kernels.common.device import load_state, store_state
+from kernels.common.shapes import MAX_DIM, power_of_2
 from suite import Problem
 from suite.errors import UsageError
 from suite.problem import Value

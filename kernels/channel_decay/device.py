@@ -8,14 +8,13 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.scalar_decay.device import load_rows
+from kernels.common.device import LOG2E, load_rows
 
 # Below this a decay is 0 in fp32, so a gate of -inf is this one: no sum of gates is infinite. bf16 and fp16 hold it.
 SMALLEST = tl.constexpr(-104.0)
 # A tile whose channels all keep more than 2^-170 is multiplied with its midpoint as the reference: q and k are scaled
 # by at most 2^85, which bf16, tf32 and fp32 hold with all their digits. Any other tile is taken one token at a time.
 NARROWEST = tl.constexpr(-170.0)
-LOG2E = tl.constexpr(1.4426950408889634)
 
 
 @triton.jit

@@ -14,8 +14,9 @@ import triton
 from kernels.channel_decay.backward import channel_bwd_dk_dv_kernel
 from kernels.channel_decay.backward_dq import channel_bwd_dq_kernel
 from kernels.channel_decay.forward import channel_fwd_output_kernel
-from kernels.channel_decay.plan import Plan, Shape, Sweep, power_of_2
+from kernels.channel_decay.plan import Plan, Shape, Sweep
 from kernels.channel_decay.segments import channel_segment_combine_kernel, channel_segment_state_kernel
+from kernels.common.shapes import power_of_2
 
 COMBINE_BLOCK = 512
 

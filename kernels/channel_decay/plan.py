@@ -13,11 +13,11 @@ from typing import Any
 
 import suite
 from kernels.channel_decay.tiles import BONUS, HALF, SINGLE, Tile, candidates, tiles
+from kernels.common.shapes import power_of_2
 from suite import Problem
 from suite.tuning import choice
 
 # Head dims that the tiles are made for.
-MAX_DIM = 256
 FILL = 2
 # A segment costs states written and read, so it has to be worth a few chunks.
 MIN_CHUNKS = 4
@@ -100,11 +100,6 @@ class Plan:
         """For a record's configuration: the regime and the named sweeps."""
         regime = {"regime": "segments", "segment": self.segment} if self.segmented else {"regime": "on-chip"}
         return {name: {**regime, **self.sweeps[name].describe()} for name in names}
-
-
-def power_of_2(size: int) -> int:
-    """The smallest power of 2 that holds `size`, at least 16: the least that a tensor core takes."""
-    return max(16, 1 << (size - 1).bit_length())
 
 
 def plan(shape: Shape) -> Plan:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from kernels.channel_decay.plan import MAX_DIM, Shape, executed, of_problem, plan
+from kernels.channel_decay.plan import Shape, executed, of_problem, plan
 from kernels.channel_decay.plan import search as search_launches
+from kernels.common.shapes import MAX_DIM
 from suite import Problem
 from suite.problem import Value
 

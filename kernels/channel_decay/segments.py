@@ -13,9 +13,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.channel_decay.device import LOG2E, load_gates, load_keys, times_add, total_of
-from kernels.common.masks import only_if
-from kernels.scalar_decay.device import load_rows, locate, slots_of, store_state
+from kernels.channel_decay.device import load_gates, load_keys, times_add, total_of
+from kernels.common.device import LOG2E, load_rows, locate, only_if, slots_of, store_state
 
 
 @triton.jit(do_not_specialize=["T"])

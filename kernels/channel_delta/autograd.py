@@ -6,9 +6,10 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from kernels.channel_delta.launch import Call, Inputs, Maybe, Saved, backward, forward
-from kernels.channel_delta.plan import MAX_DIM, Shape, plan
+from kernels.channel_delta.plan import Shape, plan
 from kernels.common.arguments import check_chunk, check_flags, check_states, fit
 from kernels.common.packed import packing, room, without_tokens
+from kernels.common.shapes import MAX_DIM
 from suite.errors import UsageError
 
 

@@ -11,9 +11,9 @@ import triton.language as tl
 
 from kernels.channel_delta.autograd import sizes_of
 from kernels.channel_delta.launch import Inputs
-from kernels.channel_delta.plan import power_of_2
 from kernels.common.arguments import check_flags, check_given, check_states
-from kernels.scalar_decay.device import load_state, store_state
+from kernels.common.device import load_state, store_state
+from kernels.common.shapes import power_of_2
 from suite.errors import UsageError
 
 NORM_EPS = tl.constexpr(1e-6)

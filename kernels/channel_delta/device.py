@@ -24,7 +24,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.scalar_decay.device import load_rows, slots_of
+from kernels.common.device import LOG2E, load_rows, slots_of
 
 # Gates are held in powers of 2. What decays below 2^-96 in one token is lost in fp32 beside anything else: a gate of
 # -inf is this one, so that no difference of two sums is inf - inf and no sum outgrows fp32's digits.
@@ -41,7 +41,7 @@ NORM_EPS = tl.constexpr(1e-6)
 @triton.jit
 def load_gates(g, stride: tl.constexpr, keep, start, BT: tl.constexpr, K: tl.constexpr, BK: tl.constexpr):
     """Log decays [BT, BK] in powers of 2, fp32; 0 where nothing is stored."""
-    x = load_rows(g, stride, keep, start, BT, K, BK).to(tl.float32) * 1.4426950408889634
+    x = load_rows(g, stride, keep, start, BT, K, BK).to(tl.float32) * LOG2E
     # Not maximum: it would turn a NaN into a number.
     return tl.where(x < SMALLEST, SMALLEST, x)
 

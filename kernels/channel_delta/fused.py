@@ -18,9 +18,8 @@ import triton
 import triton.language as tl
 
 from kernels.channel_delta.device import chunk_scores, decay, inverse_norm, load_beta, load_sums, place_of
-from kernels.common.masks import only_if
+from kernels.common.device import load_rows, load_state, locate, only_if, store_rows, store_state
 from kernels.common.triangular import invert_unit_lower
-from kernels.scalar_decay.device import load_rows, load_state, locate, store_rows, store_state
 
 
 @triton.jit

@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 
 from kernels.channel_delta.device import decay, depth, first_level, load_sums, pairs_at
-from kernels.scalar_decay.device import load_rows, locate, store_rows, times_state
+from kernels.common.device import load_rows, locate, store_rows, times_state
 
 
 @triton.jit

@@ -13,11 +13,12 @@ import torch
 from kernels.channel_delta.forward import channel_delta_output_kernel
 from kernels.channel_delta.fused import channel_delta_fused_map_kernel, channel_delta_fused_output_kernel
 from kernels.channel_delta.gradients import channel_delta_gradients_kernel
-from kernels.channel_delta.plan import COMBINE_ROWS, COMBINE_WIDTH, Plan, Shape, power_of_2
+from kernels.channel_delta.plan import COMBINE_ROWS, COMBINE_WIDTH, Plan, Shape
 from kernels.channel_delta.prepare import channel_delta_prepare_kernel
 from kernels.channel_delta.reverse import channel_delta_reverse_kernel
 from kernels.channel_delta.segments import channel_delta_combine_kernel, channel_delta_segment_map_kernel
 from kernels.channel_delta.tiles import SCORES_WIDTH, Tile
+from kernels.common.shapes import power_of_2
 
 Tensor = torch.Tensor
 Maybe = torch.Tensor | None

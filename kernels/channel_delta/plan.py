@@ -12,11 +12,9 @@ from typing import Any
 
 import suite
 from kernels.channel_delta.tiles import FUSED, HALF, ROWS, SINGLE, SWEEPS, Tile, tiles
-from kernels.scalar_decay.plan import MAX_DIM, power_of_2
+from kernels.common.shapes import power_of_2
 from suite import Problem
 from suite.tuning import choice
-
-__all__ = ["MAX_DIM", "Plan", "Shape", "executed", "launched", "of_problem", "plan", "power_of_2"]
 
 # Warps that fill an SM: programs of a sweep take all the registers that a thread can have.
 WARPS_SM = 8

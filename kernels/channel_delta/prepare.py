@@ -9,8 +9,8 @@ import triton
 import triton.language as tl
 
 from kernels.channel_delta.device import chunk_scores, decay, load_beta, load_sums
+from kernels.common.device import load_rows, locate, store_rows
 from kernels.common.triangular import invert_unit_lower
-from kernels.scalar_decay.device import load_rows, locate, store_rows
 
 
 @triton.jit(do_not_specialize=["T"])

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from kernels.channel_delta.decode import WARPS, plan_step
-from kernels.channel_delta.plan import MAX_DIM, Shape, candidates, executed, launched, of_problem, plan
+from kernels.channel_delta.plan import Shape, candidates, executed, launched, of_problem, plan
+from kernels.common.shapes import MAX_DIM
 from suite import Problem
 from suite.problem import Value
 

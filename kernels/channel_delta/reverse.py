@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 
 from kernels.channel_delta.device import chunk_of
-from kernels.scalar_decay.device import load_rows, load_state, locate, store_rows, store_state, times_state
+from kernels.common.device import load_rows, load_state, locate, store_rows, store_state, times_state
 
 
 @triton.jit(do_not_specialize=["T"])

@@ -15,8 +15,7 @@ import triton.language as tl
 
 from kernels.channel_delta.device import chunk_of
 from kernels.channel_delta.forward import chunk_values
-from kernels.common.masks import only_if
-from kernels.scalar_decay.device import load_rows, load_state, locate, store_state, times_state
+from kernels.common.device import load_rows, load_state, locate, only_if, store_state, times_state
 
 
 @triton.jit(do_not_specialize=["T"])

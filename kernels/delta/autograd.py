@@ -7,8 +7,9 @@ from torch.autograd.function import once_differentiable
 
 from kernels.common.arguments import check_chunk, check_flags, check_states, fit, given
 from kernels.common.packed import packing, room, without_tokens
+from kernels.common.shapes import MAX_DIM
 from kernels.delta.launch import Call, Saved, backward, forward
-from kernels.delta.plan import MAX_DIM, Shape, held_columns, plan, variant_of
+from kernels.delta.plan import Shape, held_columns, plan, variant_of
 from kernels.delta.reference import unit
 from suite.errors import UsageError
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from kernels.common.device import load_state, store_state, summed, times_state
 from kernels.delta.device import (
     add_times_state,
     chunk_slot,
@@ -34,7 +35,6 @@ from kernels.delta.device import (
     unit_rows,
 )
 from kernels.delta.pairs import find_again, keep_state, partner, partner_factors
-from kernels.scalar_decay.device import load_state, store_state, summed, times_state
 
 
 @triton.jit(do_not_specialize=["T"])

@@ -12,10 +12,10 @@ import triton
 import triton.language as tl
 
 from kernels.common.arguments import check_flags, check_given, check_states
+from kernels.common.device import load_state, store_state
+from kernels.common.shapes import power_of_2
 from kernels.delta.autograd import sizes_of
 from kernels.delta.device import NORM_EPS
-from kernels.delta.plan import power_of_2
-from kernels.scalar_decay.device import load_state, store_state
 from suite import Problem
 from suite.errors import UsageError
 from suite.tuning import choice

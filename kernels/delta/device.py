@@ -13,8 +13,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from kernels.common.device import load_state, store_state, times_state
 from kernels.common.triangular import invert_unit_lower
-from kernels.scalar_decay.device import load_state, store_state, times_state
 
 # e^-110 is 0 in fp32. A log decay below it, -inf too, counts as this, so that differences of sums stay finite.
 LEAST_LOG = tl.constexpr(-110.0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from kernels.common.device import times_state
 from kernels.delta.device import (
     chunk_inverse,
     chunk_slot,
@@ -24,7 +25,6 @@ from kernels.delta.device import (
     unit_rows,
 )
 from kernels.delta.pairs import keep_state
-from kernels.scalar_decay.device import times_state
 
 
 @triton.jit(do_not_specialize=["T"])

@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 
+from kernels.common.shapes import power_of_2
 from kernels.delta.backward import delta_bwd_gradients_kernel, delta_bwd_state_kernel
 from kernels.delta.forward import delta_fwd_output_kernel, delta_inverse_kernel
-from kernels.delta.plan import Plan, Shape, Sweep, power_of_2
+from kernels.delta.plan import Plan, Shape, Sweep
 from kernels.delta.segments import delta_segment_combine_kernel, delta_segment_map_kernel
 
 COMBINE_WIDTH, COMBINE_BLOCK, COMBINE_WARPS = 16, 32, 4

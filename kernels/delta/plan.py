@@ -11,13 +11,11 @@ from itertools import pairwise
 from typing import Any
 
 import suite
+from kernels.common.shapes import power_of_2
 from kernels.common.tiles import newest
 from kernels.delta.tiles import HALF, HELD, KEEP, ROWS, SINGLE, Tile, tiles
-from kernels.scalar_decay.plan import MAX_DIM, power_of_2
 from suite import Problem
 from suite.tuning import choice
-
-__all__ = ["MAX_DIM", "Plan", "Shape", "executed", "of_problem", "plan", "power_of_2", "search", "variant_of"]
 
 ON_CHIP, SEGMENTS = "on-chip", "segments"
 FILL = 2

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from kernels.common.shapes import MAX_DIM
 from kernels.delta.decode import step_configuration, step_search
-from kernels.delta.plan import MAX_DIM, Plan, Shape, executed, of_problem, plan, search
+from kernels.delta.plan import Plan, Shape, executed, of_problem, plan, search
 from suite import Problem
 from suite.problem import Value
 

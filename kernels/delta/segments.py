@@ -14,7 +14,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.common.masks import only_if
+from kernels.common.device import load_state, only_if, store_state, times_state
 from kernels.delta.device import (
     chunk_inverse,
     chunk_slot,
@@ -26,7 +26,6 @@ from kernels.delta.device import (
     total,
     unit_rows,
 )
-from kernels.scalar_decay.device import load_state, store_state, times_state
 
 
 @triton.jit(do_not_specialize=["T"])

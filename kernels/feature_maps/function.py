@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch.autograd.function import once_differentiable
 
+from kernels.common.shapes import power_of_2
 from kernels.feature_maps.registry import FeatureMap
 from kernels.feature_maps.rows import feature_rows_bwd_kernel, feature_rows_fwd_kernel
-from kernels.scalar_decay.shape import power_of_2
 
 # Maps that rows.py knows, and the widest row, of elements or features, that it holds.
 IN_TRITON = ("softmax", "favor")

@@ -19,19 +19,19 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.common.masks import only_if
-from kernels.mlstm.device import known, start_stabilised, sums_of, weighed
-from kernels.scalar_decay.device import (
+from kernels.common.device import (
     between,
     load_normaliser,
     load_rows,
     load_state,
     locate,
+    only_if,
     rounding,
     store_rows,
     summed,
     times_state,
 )
+from kernels.mlstm.device import known, start_stabilised, sums_of, weighed
 
 
 @triton.jit(do_not_specialize=["T"])

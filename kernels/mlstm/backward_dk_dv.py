@@ -13,22 +13,21 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.common.masks import only_if
-from kernels.mlstm.device import known, sums_of, weighed
-from kernels.scalar_decay.device import (
+from kernels.common.device import (
     between,
-    from_the_end,
     load_rows,
     locate,
+    only_if,
     rounding,
     segments_of,
-    start_state,
     store_normaliser,
     store_rows,
     store_state,
     summed,
     times_state,
 )
+from kernels.mlstm.device import known, sums_of, weighed
+from kernels.scalar_decay.device import from_the_end, start_state
 
 
 @triton.jit

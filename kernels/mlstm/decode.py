@@ -13,13 +13,13 @@ import triton
 import triton.language as tl
 
 from kernels.common.arguments import check_given
+from kernels.common.device import at_least, load_normaliser, load_state, store_normaliser, store_state
+from kernels.common.shapes import power_of_2
 from kernels.mlstm.chunk import check_sizes, check_state
-from kernels.mlstm.device import EMPTY, LARGEST, SMALLEST, WIDEST, at_least, log_sigmoid
+from kernels.mlstm.device import EMPTY, LARGEST, SMALLEST, WIDEST, log_sigmoid
 from kernels.mlstm.plan import supports
 from kernels.mlstm.spec import EXP, SIGMOID, mlstm
 from kernels.scalar_decay.decode import TILE
-from kernels.scalar_decay.device import load_normaliser, load_state, store_normaliser, store_state
-from kernels.scalar_decay.shape import power_of_2
 from suite import Problem
 from suite.errors import UsageError, unknown
 from suite.problem import Value

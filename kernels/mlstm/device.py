@@ -17,19 +17,14 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.scalar_decay.device import LOG2E, LOWEST, load_normaliser, load_state
+from kernels.common.device import LOG2E, at_least, load_normaliser, load_state
+from kernels.scalar_decay.device import LOWEST
 
 # The stabiliser of an empty state, and the lowest gate: finite, so that no difference of two is NaN.
 EMPTY = tl.constexpr(-1e30)
 # Denominators lie within 2^-60 and 2^60, so that ratios of two are finite in fp32. Beyond, o is 0 to all digits kept.
 WIDEST = tl.constexpr(60.0)
 LARGEST, SMALLEST = tl.constexpr(2.0**60), tl.constexpr(2.0**-60)
-
-
-@triton.jit
-def at_least(x, lowest):
-    """max(x, lowest), NaN where x is."""
-    return tl.maximum(x, lowest, propagate_nan=tl.PropagateNan.ALL)
 
 
 @triton.jit

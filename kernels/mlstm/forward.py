@@ -8,17 +8,17 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.common.masks import only_if
-from kernels.mlstm.device import LARGEST, SMALLEST, WIDEST, known, last, stabilised, start_stabilised, sums_of
-from kernels.scalar_decay.device import (
+from kernels.common.device import (
     between,
     load_rows,
     locate,
+    only_if,
     store_normaliser,
     store_rows,
     store_state,
     times_state,
 )
+from kernels.mlstm.device import LARGEST, SMALLEST, WIDEST, known, last, stabilised, start_stabilised, sums_of
 
 
 @triton.jit(do_not_specialize=["T"])

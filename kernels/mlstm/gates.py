@@ -8,8 +8,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from kernels.common.device import LOG2E
 from kernels.mlstm.device import known
-from kernels.scalar_decay.device import LOG2E, LOWEST
+from kernels.scalar_decay.device import LOWEST
 from kernels.scalar_decay.gates import gate_block
 
 

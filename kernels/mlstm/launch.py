@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 import triton
 
+from kernels.common.shapes import power_of_2
 from kernels.mlstm.backward import mlstm_bwd_dq_kernel
 from kernels.mlstm.backward_dk_dv import mlstm_bwd_dk_dv_kernel
 from kernels.mlstm.forward import mlstm_fwd_output_kernel
@@ -18,7 +19,7 @@ from kernels.mlstm.gates import mlstm_bwd_gates_kernel
 from kernels.mlstm.plan import plan_state
 from kernels.mlstm.segments import mlstm_segment_state_kernel
 from kernels.scalar_decay.plan import JOINED, Plan, Sweep
-from kernels.scalar_decay.shape import Shape, power_of_2
+from kernels.scalar_decay.shape import Shape
 
 GATE_TILE = 2048
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 import suite
+from kernels.common.shapes import power_of_2
 from kernels.mlstm.tiles import EXP, SIGMOID, SINGLE, WIDE, tiles
 from kernels.scalar_decay.configs import candidates
 from kernels.scalar_decay.plan import (
@@ -27,7 +28,7 @@ from kernels.scalar_decay.plan import (
     sweep_of,
     sweeps,
 )
-from kernels.scalar_decay.shape import Shape, of_problem, power_of_2
+from kernels.scalar_decay.shape import Shape, of_problem
 from kernels.scalar_decay.tiles import Tile
 from suite import Problem
 from suite.problem import Value

@@ -12,8 +12,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from kernels.common.device import load_rows, locate, store_normaliser, store_state
 from kernels.mlstm.device import EMPTY, known, last, stabilised, sums_of, weighed
-from kernels.scalar_decay.device import load_rows, locate, store_normaliser, store_state
 
 
 @triton.jit(do_not_specialize=["T"])

@@ -11,8 +11,9 @@ from torch.autograd.function import once_differentiable
 from kernels.common.arguments import Given, check_chunk, check_flags, check_heads, check_states, fit, given
 from kernels.common.heads import sum_heads
 from kernels.common.packed import packing, room, without_tokens
+from kernels.common.shapes import MAX_DIM
 from kernels.scalar_decay.launch import Call, Inputs, Kept, Segments, State, backward, forward
-from kernels.scalar_decay.plan import MAX_DIM, plan
+from kernels.scalar_decay.plan import plan
 from kernels.scalar_decay.shape import Shape
 from suite.errors import UsageError
 

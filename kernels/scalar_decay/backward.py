@@ -19,24 +19,19 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.scalar_decay.device import (
+from kernels.common.device import (
     between,
-    chunk_decay,
-    features,
-    head_rate,
     load_rows,
     load_state,
     locate,
     rounding,
     segments_of,
     silu,
-    slope,
-    start_normaliser,
-    start_state,
     store_rows,
     summed,
     times_state,
 )
+from kernels.scalar_decay.device import chunk_decay, features, head_rate, slope, start_normaliser, start_state
 
 
 @triton.jit

@@ -13,26 +13,28 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.common.masks import only_if
-from kernels.scalar_decay.device import (
+from kernels.common.device import (
     between,
-    chunk_decay,
-    features,
-    from_the_end,
-    head_rate,
     load_rows,
     locate,
-    power_and_rest,
+    only_if,
     rounding,
     segments_of,
-    slope,
-    start_normaliser,
-    start_state,
     store_normaliser,
     store_rows,
     store_state,
     summed,
     times_state,
+)
+from kernels.scalar_decay.device import (
+    chunk_decay,
+    features,
+    from_the_end,
+    head_rate,
+    power_and_rest,
+    slope,
+    start_normaliser,
+    start_state,
 )
 
 

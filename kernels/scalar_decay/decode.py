@@ -12,17 +12,10 @@ import triton
 import triton.language as tl
 
 from kernels.common.arguments import check_flags, check_states
+from kernels.common.device import LOG2E, load_normaliser, load_state, silu, store_normaliser, store_state
+from kernels.common.shapes import power_of_2
 from kernels.scalar_decay.autograd import NO_GATES, Gates, check_tensors, parts_of
-from kernels.scalar_decay.device import (
-    LOG2E,
-    features,
-    load_normaliser,
-    load_state,
-    silu,
-    store_normaliser,
-    store_state,
-)
-from kernels.scalar_decay.shape import power_of_2
+from kernels.scalar_decay.device import features
 from suite.errors import UsageError
 
 # Elements of a state tile: 64 KiB in fp32, which 8 warps hold without spilling.

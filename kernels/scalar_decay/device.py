@@ -1,4 +1,4 @@
-"""What the kernels of this folder call on the device: where a program works, tiles of tokens and of state, decay, phi.
+"""What the kernels of this folder call on the device: decay, phi, the state that a program starts from.
 
 Decays are of four kinds, `DECAY`: "none"; "head", log_decay [HS] in `rate`; "token", log_decay [B, T, HS] in `gate`;
 "step", a step size dt [B, T, HS] in `gate` and A [HS] in `rate`: the log decay is dt A, and v is weighted by dt.
@@ -12,49 +12,10 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-LOG2E = tl.constexpr(1.4426950408889634)
+from kernels.common.device import LOG2E, load_normaliser, load_state
+
 # 2 to the power of this is 0 in fp32. Logarithms below it, infinite ones too, give the same decay and no NaN.
 LOWEST = tl.constexpr(-173.0)
-
-
-@triton.jit
-def locate(T, segment, segments, cu_seqlens, SLICES: tl.constexpr, HS: tl.constexpr):
-    """A program's (slice, head, sequence, segment, slot of the segment's state, first token, end, end of the sequence).
-
-    Slices are neighbours in the grid, so that the tiles they share come from L2. Packed sequences differ in length, and
-    their slots follow from their offsets: segments of all sequences fit in ceil(T / segment) + N slots without a table.
-    """
-    pid = tl.program_id(0)
-    part = pid % SLICES
-    head = pid // SLICES % HS
-    order = pid // (SLICES * HS) % segments
-    sequence = (pid // (SLICES * HS) // segments).to(tl.int64)
-    if cu_seqlens is None:
-        first = sequence * T
-        end = first + T
-        slot = sequence * segments + order
-    else:
-        first = tl.load(cu_seqlens + sequence).to(tl.int64)
-        end = tl.load(cu_seqlens + sequence + 1).to(tl.int64)
-        slot = first // segment + sequence + order
-    low = first + order.to(tl.int64) * segment
-    return part, head, sequence, order, slot, low, tl.minimum(low + segment, end), end
-
-
-@triton.jit
-def slots_of(n, segment, segments, cu_seqlens, STEPS: tl.constexpr = 1):
-    """(slot of the first segment's state, number of segments) of sequence n, 64 bits wide; see `locate`.
-
-    STEPS: rows of q, k, v a token of cu_seqlens
-    """
-    if cu_seqlens is None:
-        slot = n * segments
-        count = segments
-    else:
-        first = tl.load(cu_seqlens + n).to(tl.int64) * STEPS
-        slot = first // segment + n
-        count = tl.cdiv(tl.load(cu_seqlens + n + 1).to(tl.int64) * STEPS - first, segment).to(tl.int32)
-    return slot, count
 
 
 @triton.jit
@@ -69,57 +30,6 @@ def from_the_end(d_last, n, h, order, count, part, HS: tl.constexpr, PARTS: tl.c
             mine = (order + 1 == count) & (part == 0)
             found += tl.load(d_last + (n * HS + h) * PARTS + other, mask=mine, other=0.0)
     return found
-
-
-@triton.jit
-def segments_of(low, high, end, order, segment):
-    """Segments of the sequence that a program's segment belongs to."""
-    return order + 1 + tl.cdiv(end - high, segment).to(tl.int32)
-
-
-@triton.jit
-def load_rows(base, stride: tl.constexpr, keep, start, BT: tl.constexpr, D: tl.constexpr, BD: tl.constexpr):
-    """Columns start .. start + BD of BT rows [BT, BD]; zero where a row is not kept or a column is not below D."""
-    columns = start + tl.arange(0, BD)
-    mask = keep[:, None]
-    if D % BD:
-        mask = mask & (columns < D)[None, :]
-    return tl.load(base + tl.arange(0, BT)[:, None] * stride + columns[None, :], mask=mask, other=0.0)
-
-
-@triton.jit
-def store_rows(base, x, stride: tl.constexpr, keep, start, BT: tl.constexpr, D: tl.constexpr, BD: tl.constexpr):
-    """The inverse of load_rows, in the pointer's dtype."""
-    columns = start + tl.arange(0, BD)
-    mask = keep[:, None]
-    if D % BD:
-        mask = mask & (columns < D)[None, :]
-    x = x.to(base.dtype.element_ty)
-    tl.store(base + tl.arange(0, BT)[:, None] * stride + columns[None, :], x, mask=mask)
-
-
-@triton.jit
-def load_state(base, index, k, v, K: tl.constexpr, V: tl.constexpr, SIZE: tl.constexpr):
-    """Elements (k, v), broadcast against each other, of state number `index`, fp32; states lie SIZE elements apart."""
-    return tl.load(base + index * SIZE + k * V + v, mask=(k < K) & (v < V), other=0.0).to(tl.float32)
-
-
-@triton.jit
-def store_state(base, index, x, k, v, K: tl.constexpr, V: tl.constexpr, SIZE: tl.constexpr):
-    """The inverse of load_state, in the pointer's dtype."""
-    tl.store(base + index * SIZE + k * V + v, x.to(base.dtype.element_ty), mask=(k < K) & (v < V))
-
-
-@triton.jit
-def load_normaliser(base, index, k, K: tl.constexpr, SIZE: tl.constexpr):
-    """Elements k of normaliser z number `index`, fp32; normalisers lie SIZE elements apart."""
-    return tl.load(base + index * SIZE + k, mask=k < K, other=0.0).to(tl.float32)
-
-
-@triton.jit
-def store_normaliser(base, index, z, k, K: tl.constexpr, SIZE: tl.constexpr):
-    """The inverse of load_normaliser, in the pointer's dtype."""
-    tl.store(base + index * SIZE + k, z.to(base.dtype.element_ty), mask=k < K)
 
 
 @triton.jit
@@ -151,25 +61,6 @@ def slope(x, MAP: tl.constexpr):
     if MAP == "relu":
         return tl.where(x > 0.0, 1.0, 0.0)
     return tl.where(x > 0.0, 1.0, tl.exp(x))
-
-
-@triton.jit
-def times_state(x, X, PRECISION: tl.constexpr, PRECISE: tl.constexpr = False):
-    """x X in fp32, for rows x [BT, D] and a state X [D, W] that is rounded to x's dtype.
-
-    PRECISE: what the rounding leaves over is rounded and multiplied too, so that X counts with twice as many bits.
-    """
-    unit = 1.0
-    if x.dtype == tl.float16:
-        # fp16 ends at 65504 and loses digits below 6e-5: a state, or its gradient, can pass both on a long sequence.
-        unit = tl.max(tl.max(tl.abs(X), 1), 0)
-        unit = tl.where(unit > 0.0, unit, 1.0)
-        X = X / unit
-    rounded = X.to(x.dtype)
-    y = tl.dot(x, rounded, input_precision=PRECISION)
-    if PRECISE and x.dtype != tl.float32:
-        y = tl.dot(x, (X - rounded.to(tl.float32)).to(x.dtype), y, input_precision=PRECISION)
-    return y * unit
 
 
 @triton.jit
@@ -209,12 +100,6 @@ def chunk_decay(gate, b_rate, at, rows, count, BT: tl.constexpr, DECAY: tl.const
 
 
 @triton.jit
-def between(later, earlier, valid):
-    """2^(G_i - E_j) for tokens i, `later`, and j, `earlier`, where valid, and 1 elsewhere: no decay is above 1."""
-    return tl.exp2(tl.where(valid, later - earlier, 0.0))
-
-
-@triton.jit
 def power_and_rest(x, whole: tl.constexpr):
     """(2^e, m) with x = 2^e m and m in [1, 2), for x >= 0 in fp32; (0, 1) where x is 0 or denormal.
 
@@ -227,19 +112,6 @@ def power_and_rest(x, whole: tl.constexpr):
         power = (x.to(tl.int32, bitcast=True) & 0x7F800000).to(tl.float32, bitcast=True)
         small = power == 0.0
     return power, tl.where(small, 1.0, x) / tl.where(small, 1.0, power)
-
-
-@triton.jit
-def summed(x):
-    """The sum of rows [BT] as [1]: a scalar reduced from a product's rows makes Triton 3.6 abort for sm_100."""
-    return tl.sum(x[:, None], 0)
-
-
-@triton.jit
-def rounding(x, factor, y):
-    """Rows' sums of (x factor, rounded to x's dtype, less x factor) y [BT, D]: what a state of rounded rows adds."""
-    exact = x.to(tl.float32) * factor
-    return tl.sum((exact.to(x.dtype).to(tl.float32) - exact) * y, 1)
 
 
 @triton.jit
@@ -324,12 +196,3 @@ def start_normaliser(
                 at = (slot - order + (count - 1 - i if REVERSE else i)) * HS + h
                 z += load_normaliser(states + K * V, at, k, K, SIZE)
     return z
-
-
-@triton.jit
-def silu(x):
-    """(x sigmoid(x), its derivative) in fp32."""
-    x = x.to(tl.float32)
-    s = 1.0 / (1.0 + tl.exp(-tl.abs(x)))
-    s = tl.where(x < 0.0, 1.0 - s, s)
-    return x * s, s * (1.0 + x * (1.0 - s))

@@ -8,22 +8,18 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.scalar_decay.device import (
+from kernels.common.device import (
     between,
-    chunk_decay,
-    features,
-    head_rate,
     load_rows,
     locate,
     segments_of,
     silu,
-    start_normaliser,
-    start_state,
     store_normaliser,
     store_rows,
     store_state,
     times_state,
 )
+from kernels.scalar_decay.device import chunk_decay, features, head_rate, start_normaliser, start_state
 
 
 @triton.jit(do_not_specialize=["T"])

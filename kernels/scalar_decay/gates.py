@@ -8,7 +8,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.scalar_decay.device import LOG2E, LOWEST
+from kernels.common.device import LOG2E
+from kernels.scalar_decay.device import LOWEST
 
 
 @triton.jit

@@ -11,13 +11,14 @@ from typing import Any, NamedTuple
 import torch
 import triton
 
+from kernels.common.shapes import power_of_2
 from kernels.scalar_decay.backward import linear_bwd_dq_kernel
 from kernels.scalar_decay.backward_dk_dv import linear_bwd_dk_dv_kernel
 from kernels.scalar_decay.forward import linear_fwd_output_kernel
 from kernels.scalar_decay.gates import linear_bwd_gate_kernel
 from kernels.scalar_decay.plan import COMBINED, GATES, Plan, Sweep, plan_state
 from kernels.scalar_decay.segments import linear_segment_combine_kernel, linear_segment_state_kernel
-from kernels.scalar_decay.shape import Shape, power_of_2
+from kernels.scalar_decay.shape import Shape
 
 # (S, z): z is None unless normalised, both are None where there is no state.
 State = tuple[torch.Tensor | None, torch.Tensor | None]

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import suite
+from kernels.common.shapes import power_of_2
 from kernels.scalar_decay.configs import candidates, key, tuned
-from kernels.scalar_decay.shape import Shape, power_of_2
+from kernels.scalar_decay.shape import Shape
 from kernels.scalar_decay.tiles import DECAYED, GATED, MAPPED, NORMALISED, PLAIN, SINGLE, WIDE, Tile, tiles
 from suite.tuning import Launch
 
 # Head dims that the tiles are made for.
-MAX_DIM = 256
 FILL = 2
 # A segment costs a state written and read, so it has to be worth a few chunks.
 MIN_CHUNKS = 4

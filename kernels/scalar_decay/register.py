@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from kernels.common.shapes import MAX_DIM
 from kernels.scalar_decay.decode import plan_step
-from kernels.scalar_decay.plan import MAX_DIM, describe, executed, plan, searched
+from kernels.scalar_decay.plan import describe, executed, plan, searched
 from kernels.scalar_decay.shape import Shape
 from suite import Problem
 from suite.problem import Value

@@ -13,16 +13,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.scalar_decay.device import (
-    chunk_decay,
-    features,
-    head_rate,
-    load_rows,
-    locate,
-    slots_of,
-    store_normaliser,
-    store_state,
-)
+from kernels.common.device import load_rows, locate, slots_of, store_normaliser, store_state
+from kernels.scalar_decay.device import chunk_decay, features, head_rate
 
 
 @triton.jit(do_not_specialize=["T"])

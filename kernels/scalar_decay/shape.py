@@ -47,8 +47,3 @@ def of_problem(
     return Shape(
         p.N, longest, p.B * p.T, p.HS, p.K, p.V, chunk, p.dtype, normalised, feature_map, packed, decay, causal
     )
-
-
-def power_of_2(size: int) -> int:
-    """The smallest power of 2 that holds `size`, at least 16: the least that a tensor core takes."""
-    return max(16, 1 << (size - 1).bit_length())

@@ -12,9 +12,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.common.masks import only_if
-
-LOG2E = tl.constexpr(1.4426950408889634)
+from kernels.common.device import LOG2E, only_if
 
 
 @triton.jit

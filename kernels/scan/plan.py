@@ -137,8 +137,3 @@ def few_modes(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
     if problem.K > MAX_MODES:
         return f"triton_chunk takes at most {MAX_MODES} modes (K)"
     return None
-
-
-def power_of_2(size: int) -> int:
-    """The smallest power of 2 that holds `size`."""
-    return 1 << (size - 1).bit_length()

@@ -10,10 +10,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.common.masks import only_if
-from kernels.scalar_decay.device import slots_of
-from kernels.scan.device import LOG2E
-from kernels.scan.plan import Cut, Span, power_of_2
+from kernels.common.device import LOG2E, only_if, slots_of
+from kernels.common.shapes import next_power_of_2
+from kernels.scan.plan import Cut, Span
 
 BLOCK, MOST = 32, 32
 
@@ -93,7 +92,7 @@ def carry(
     """
     size = states[0].numel()
     modes = 1 if rates is None else rates.shape[-1]
-    group = min(MOST, power_of_2(cut.segments))
+    group = min(MOST, next_power_of_2(cut.segments))
     scan_carry_kernel[(span.sequences * triton.cdiv(size, BLOCK),)](
         states,
         totals,

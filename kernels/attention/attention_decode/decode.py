@@ -27,7 +27,6 @@ from kernels.attention.attention_decode.plan import (
     candidates,
     describe,
     plan,
-    power_of_2,
     shape_of,
     supports,
 )
@@ -35,6 +34,7 @@ from kernels.attention.attention_decode.spec import attention_decode
 from kernels.attention.attention_decode.split import attention_decode_split_kernel
 from kernels.attention.attention_decode.stream import attention_decode_stream_kernel
 from kernels.common.arguments import fit
+from kernels.common.shapes import power_of_2
 from suite import Problem, dtypes
 from suite.errors import UsageError
 from suite.problem import Value

@@ -13,6 +13,7 @@ from typing import Any
 import suite
 from kernels.attention.attention_decode.tiles import DIMS, ROWS, Tile, class_of, tile_of
 from kernels.common.heads import unpaired
+from kernels.common.shapes import power_of_2
 from suite import Problem, dtypes
 from suite.problem import Value
 from suite.tuning import Launch, choice
@@ -76,11 +77,6 @@ def shape_of(problem: Problem) -> Shape:
     p, page = problem, int(problem.axis("page"))
     T = -(-p.T // page) * page if page else p.T
     return Shape(p.B, int(p.axis("queries")), T, p.H, p.HK, p.K, p.V, p.dtype, page)
-
-
-def power_of_2(size: int) -> int:
-    """The smallest power of 2 that holds `size`, at least 16: the least that a tensor core takes."""
-    return max(16, 1 << (size - 1).bit_length())
 
 
 def key(shape: Shape, schedule: str) -> str:

@@ -14,6 +14,7 @@ from torch.autograd.function import once_differentiable
 from kernels.common.arguments import check_flags
 from kernels.common.heads import sum_heads
 from kernels.common.packed import packing, without_tokens
+from kernels.common.shapes import power_of_2
 from kernels.feature_maps.taylor_attention.direct import taylor_fwd_direct_kernel
 from kernels.feature_maps.taylor_attention.direct_backward import taylor_bwd_dk_dv_kernel, taylor_bwd_dq_kernel
 from kernels.feature_maps.taylor_attention.efficient import taylor_fwd_product_kernel, taylor_fwd_state_kernel
@@ -24,7 +25,6 @@ from kernels.feature_maps.taylor_attention.efficient_backward import (
 )
 from kernels.feature_maps.taylor_attention.plan import tile
 from kernels.scalar_decay.autograd import check_tensors
-from kernels.scalar_decay.shape import power_of_2
 from suite.errors import UsageError
 
 

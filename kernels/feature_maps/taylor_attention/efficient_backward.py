@@ -21,6 +21,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from kernels.common.device import summed
 from kernels.feature_maps.taylor_attention.device import (
     inverse_norm,
     load_output,
@@ -30,7 +31,6 @@ from kernels.feature_maps.taylor_attention.device import (
     store_tile,
 )
 from kernels.feature_maps.taylor_attention.efficient import element, feature_block, load_block, store_block
-from kernels.scalar_decay.device import summed
 
 
 @triton.jit

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 
 import suite
+from kernels.common.shapes import power_of_2
 from kernels.common.tiles import newest
-from kernels.scalar_decay.shape import power_of_2
 from suite.tuning import Launch, choice
 
 

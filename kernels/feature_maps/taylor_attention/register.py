@@ -7,10 +7,10 @@ from dataclasses import asdict
 from typing import Any
 
 from kernels.common.heads import unpaired
+from kernels.common.shapes import MAX_DIM
 from kernels.feature_maps.taylor_attention.autograd import call_of, taylor_direct, taylor_efficient
 from kernels.feature_maps.taylor_attention.plan import candidates, key, tile
 from kernels.feature_maps.taylor_attention.spec import full_features_exec, fused_exec, taylor_attention
-from kernels.scalar_decay.plan import MAX_DIM
 from suite import Problem
 from suite.problem import Value
 from suite.tuning import Launch

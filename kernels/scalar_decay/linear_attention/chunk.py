@@ -8,11 +8,11 @@ from typing import Any
 import torch
 
 from kernels.common.arguments import check_states, given
+from kernels.common.shapes import MAX_DIM
 from kernels.feature_maps.function import mapped
 from kernels.feature_maps.registry import map_named
 from kernels.scalar_decay.autograd import check_tensors, chunk_scalar_decay
 from kernels.scalar_decay.linear_attention.spec import features_of, linear_attention, map_of
-from kernels.scalar_decay.plan import MAX_DIM
 from kernels.scalar_decay.register import of_chunk
 from kernels.scalar_decay.shape import Shape, of_problem
 from suite import Problem

@@ -12,8 +12,8 @@ import torch
 import triton
 import triton.language as tl
 
+from kernels.common.device import LOG2E
 from kernels.scan.checks import check_in_place
-from kernels.scan.device import LOG2E
 from kernels.scan.gated_scan.chunk import check_inputs
 from kernels.scan.gated_scan.forward import input_scales
 from kernels.scan.gated_scan.spec import NONE, SQRT, gated_scan

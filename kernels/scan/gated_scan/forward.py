@@ -8,8 +8,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.scalar_decay.device import locate
-from kernels.scan.device import LOG2E, inside, load_tile, store_tile
+from kernels.common.device import LOG2E, locate
+from kernels.scan.device import inside, load_tile, store_tile
 
 
 @triton.jit

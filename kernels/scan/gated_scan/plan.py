@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 
 import suite
-from kernels.scan.plan import Cut, Plan, Span, chosen, cut, power_of_2, span_of
+from kernels.common.shapes import next_power_of_2
+from kernels.scan.plan import Cut, Plan, Span, chosen, cut, span_of
 from suite import Problem
 from suite.dtypes import BYTES
 
@@ -49,7 +50,7 @@ def plan(shape: Shape) -> Plan[Tile]:
 
     Where none does, the widest whose segments fill the GPU.
     """
-    widths = [min(width, power_of_2(shape.channels)) for width in WIDTHS[BYTES[shape.dtype]]]
+    widths = [min(width, next_power_of_2(shape.channels)) for width in WIDTHS[BYTES[shape.dtype]]]
     cuts = [(width, cut(shape.span, -(-shape.channels // width))) for width in widths]
     whole = [(w, c) for w, c in cuts if not c.segmented]
     filling = whole or [(w, c) for w, c in cuts if _programs(shape, w, c) >= suite.target().sms]

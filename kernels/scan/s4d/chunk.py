@@ -15,8 +15,9 @@ from torch.autograd.function import once_differentiable
 
 from kernels.common.arguments import fit
 from kernels.common.packed import room, without_tokens
+from kernels.common.shapes import next_power_of_2
 from kernels.scan.checks import check_start, span_of_call
-from kernels.scan.plan import MAX_MODES, few_modes, power_of_2
+from kernels.scan.plan import MAX_MODES, few_modes
 from kernels.scan.s4d.backward import s4d_parameters_kernel, s4d_sums_kernel
 from kernels.scan.s4d.forward import s4d_prepare_kernel, s4d_scan_kernel
 from kernels.scan.s4d.plan import CHUNK, Plan, Shape, of_problem, plan
@@ -253,7 +254,7 @@ class _Scan(torch.autograd.Function):
             rows,
             CHANNELS=call.shape.channels,
             M=call.shape.pairs,
-            BM=power_of_2(call.shape.pairs),
+            BM=next_power_of_2(call.shape.pairs),
             num_warps=1,
         )
         return du, *found, d_start, None, None

@@ -12,8 +12,9 @@ import torch
 import triton
 import triton.language as tl
 
+from kernels.common.shapes import next_power_of_2
 from kernels.scan.checks import check_in_place
-from kernels.scan.plan import few_modes, power_of_2
+from kernels.scan.plan import few_modes
 from kernels.scan.s4d.chunk import check_inputs
 from kernels.scan.s4d.device import mul, power, transition
 from kernels.scan.s4d.forward import load_parameters
@@ -74,8 +75,8 @@ def s4d_step_kernel(
 
 def _tile(pairs: int, channels: int) -> tuple[int, int]:
     """Pairs of modes and channels of a program's tile."""
-    size = power_of_2(pairs)
-    return size, max(1, min(TILE // size, power_of_2(channels)))
+    size = next_power_of_2(pairs)
+    return size, max(1, min(TILE // size, next_power_of_2(channels)))
 
 
 def configuration(problem: Problem, tunables: Mapping[str, Value]) -> dict[str, Any]:

@@ -12,9 +12,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from kernels.common.device import LOG2E
 from kernels.scan.device import inside
 
-LOG2E = tl.constexpr(1.4426950408889634)
 PI = tl.constexpr(3.141592653589793)
 # Rows of a table of transitions, [8, channels, modes]: log2 |a|, turns, c, a^chunk, a^segment.
 CHUNK_ROW, SEGMENT_ROW = tl.constexpr(4), tl.constexpr(6)

@@ -8,11 +8,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.common.masks import only_if
-from kernels.scalar_decay.device import locate
+from kernels.common.device import LOG2E, locate, only_if
 from kernels.scan.s4d.device import (
     CHUNK_ROW,
-    LOG2E,
     SEGMENT_ROW,
     existing,
     joined,

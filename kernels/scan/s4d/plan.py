@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import suite
-from kernels.scan.plan import BUSY, Cut, Plan, Span, chosen, cut, power_of_2, span_of
+from kernels.common.shapes import next_power_of_2
+from kernels.scan.plan import BUSY, Cut, Plan, Span, chosen, cut, span_of
 from suite import Problem
 
 KERNELS = {"fwd": ("local", "output"), "bwd": ("local_reverse", "inputs", "sums")}
@@ -49,7 +50,7 @@ class Shape:
     @property
     def size(self) -> int:
         """Pairs as the kernels have them."""
-        return max(SMALLEST, power_of_2(self.pairs))
+        return max(SMALLEST, next_power_of_2(self.pairs))
 
 
 def plan(shape: Shape) -> Plan[Tile]:
@@ -64,7 +65,7 @@ def plan(shape: Shape) -> Plan[Tile]:
 
 def _fitting(tile: Tile, made: Cut) -> Tile:
     """No more rows than a segment has chunks, nor than the architecture takes."""
-    rows = min(power_of_2(-(-made.segment // CHUNK)), MOST.get(suite.target().arch, tile.rows))
+    rows = min(next_power_of_2(-(-made.segment // CHUNK)), MOST.get(suite.target().arch, tile.rows))
     return replace(tile, rows=max(SMALLEST, min(tile.rows, rows)))
 
 

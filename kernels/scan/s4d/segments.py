@@ -8,8 +8,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.common.masks import only_if
-from kernels.scalar_decay.device import slots_of
+from kernels.common.device import only_if, slots_of
 from kernels.scan.s4d.device import SEGMENT_ROW, mul
 
 

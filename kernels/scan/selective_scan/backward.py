@@ -8,9 +8,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.common.masks import only_if
-from kernels.scalar_decay.device import locate
-from kernels.scan.device import LOG2E, load_tile, store_tile
+from kernels.common.device import LOG2E, locate, only_if
+from kernels.scan.device import load_tile, store_tile
 from kernels.scan.selective_scan.device import (
     entering,
     load_block,

@@ -12,8 +12,9 @@ import torch
 import triton
 import triton.language as tl
 
+from kernels.common.shapes import next_power_of_2
 from kernels.scan.checks import check_in_place
-from kernels.scan.plan import few_modes, power_of_2
+from kernels.scan.plan import few_modes
 from kernels.scan.selective_scan.chunk import check_inputs
 from kernels.scan.selective_scan.device import block_channels, load_rate, sigmoids, steps_of
 from kernels.scan.selective_scan.spec import selective_scan
@@ -77,8 +78,8 @@ def selective_scan_step_kernel(
 
 def _tile(K: int, channels: int) -> tuple[int, int]:
     """Modes and channels of a program's tile."""
-    modes = max(16, power_of_2(K))
-    return modes, min(TILE // modes, max(16, power_of_2(channels)))
+    modes = max(16, next_power_of_2(K))
+    return modes, min(TILE // modes, max(16, next_power_of_2(channels)))
 
 
 def configuration(problem: Problem, tunables: Mapping[str, Value]) -> dict[str, Any]:

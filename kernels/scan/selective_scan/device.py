@@ -12,8 +12,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.common.masks import only_if
-from kernels.scan.device import LOG2E
+from kernels.common.device import LOG2E, only_if
 
 
 @triton.jit

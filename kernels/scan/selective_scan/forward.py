@@ -8,8 +8,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.common.masks import only_if
-from kernels.scalar_decay.device import locate
+from kernels.common.device import locate, only_if
 from kernels.scan.device import load_tile, store_tile
 from kernels.scan.selective_scan.device import (
     entering,

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from functools import partial
 
 import suite
+from kernels.common.shapes import next_power_of_2
 from kernels.scan import plan as scan
-from kernels.scan.plan import BUSY, Cut, Span, chosen, cut, power_of_2, span_of
+from kernels.scan.plan import BUSY, Cut, Span, chosen, cut, span_of
 from suite import Problem
 
 KERNELS = {"fwd": ("local", "output"), "bwd": ("local_reverse", "gradients")}
@@ -48,7 +49,7 @@ class Shape:
     @property
     def size(self) -> int:
         """Modes as the tables have them."""
-        return max(16, power_of_2(self.modes))
+        return max(16, next_power_of_2(self.modes))
 
 
 class Plan(scan.Plan[Tile]):

@@ -1,0 +1,165 @@
+"""What the kernels of several families call on the device: where a program works, tiles of tokens and of state."""
+
+# Triton types a device function as one that never returns, and constexpr parameters as no plain values.
+# pyright: reportGeneralTypeIssues=false, reportArgumentType=false
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+LOG2E = tl.constexpr(1.4426950408889634)
+
+
+@triton.jit
+def locate(T, segment, segments, cu_seqlens, SLICES: tl.constexpr, HS: tl.constexpr):
+    """A program's (slice, head, sequence, segment, slot of the segment's state, first token, end, end of the sequence).
+
+    Slices are neighbours in the grid, so that the tiles they share come from L2. Packed sequences differ in length, and
+    their slots follow from their offsets: segments of all sequences fit in ceil(T / segment) + N slots without a table.
+    """
+    pid = tl.program_id(0)
+    part = pid % SLICES
+    head = pid // SLICES % HS
+    order = pid // (SLICES * HS) % segments
+    sequence = (pid // (SLICES * HS) // segments).to(tl.int64)
+    if cu_seqlens is None:
+        first = sequence * T
+        end = first + T
+        slot = sequence * segments + order
+    else:
+        first = tl.load(cu_seqlens + sequence).to(tl.int64)
+        end = tl.load(cu_seqlens + sequence + 1).to(tl.int64)
+        slot = first // segment + sequence + order
+    low = first + order.to(tl.int64) * segment
+    return part, head, sequence, order, slot, low, tl.minimum(low + segment, end), end
+
+
+@triton.jit
+def slots_of(n, segment, segments, cu_seqlens, STEPS: tl.constexpr = 1):
+    """(slot of the first segment's state, number of segments) of sequence n, 64 bits wide; see `locate`.
+
+    STEPS: rows of q, k, v a token of cu_seqlens
+    """
+    if cu_seqlens is None:
+        slot = n * segments
+        count = segments
+    else:
+        first = tl.load(cu_seqlens + n).to(tl.int64) * STEPS
+        slot = first // segment + n
+        count = tl.cdiv(tl.load(cu_seqlens + n + 1).to(tl.int64) * STEPS - first, segment).to(tl.int32)
+    return slot, count
+
+
+@triton.jit
+def segments_of(low, high, end, order, segment):
+    """Segments of the sequence that a program's segment belongs to."""
+    return order + 1 + tl.cdiv(end - high, segment).to(tl.int32)
+
+
+@triton.jit
+def load_rows(base, stride: tl.constexpr, keep, start, BT: tl.constexpr, D: tl.constexpr, BD: tl.constexpr):
+    """Columns start .. start + BD of BT rows [BT, BD]; zero where a row is not kept or a column is not below D."""
+    columns = start + tl.arange(0, BD)
+    mask = keep[:, None]
+    if D % BD:
+        mask = mask & (columns < D)[None, :]
+    return tl.load(base + tl.arange(0, BT)[:, None] * stride + columns[None, :], mask=mask, other=0.0)
+
+
+@triton.jit
+def store_rows(base, x, stride: tl.constexpr, keep, start, BT: tl.constexpr, D: tl.constexpr, BD: tl.constexpr):
+    """The inverse of load_rows, in the pointer's dtype."""
+    columns = start + tl.arange(0, BD)
+    mask = keep[:, None]
+    if D % BD:
+        mask = mask & (columns < D)[None, :]
+    x = x.to(base.dtype.element_ty)
+    tl.store(base + tl.arange(0, BT)[:, None] * stride + columns[None, :], x, mask=mask)
+
+
+@triton.jit
+def load_state(base, index, k, v, K: tl.constexpr, V: tl.constexpr, SIZE: tl.constexpr):
+    """Elements (k, v), broadcast against each other, of state number `index`, fp32; states lie SIZE elements apart."""
+    return tl.load(base + index * SIZE + k * V + v, mask=(k < K) & (v < V), other=0.0).to(tl.float32)
+
+
+@triton.jit
+def store_state(base, index, x, k, v, K: tl.constexpr, V: tl.constexpr, SIZE: tl.constexpr):
+    """The inverse of load_state, in the pointer's dtype."""
+    tl.store(base + index * SIZE + k * V + v, x.to(base.dtype.element_ty), mask=(k < K) & (v < V))
+
+
+@triton.jit
+def load_normaliser(base, index, k, K: tl.constexpr, SIZE: tl.constexpr):
+    """Elements k of normaliser z number `index`, fp32; normalisers lie SIZE elements apart."""
+    return tl.load(base + index * SIZE + k, mask=k < K, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def store_normaliser(base, index, z, k, K: tl.constexpr, SIZE: tl.constexpr):
+    """The inverse of load_normaliser, in the pointer's dtype."""
+    tl.store(base + index * SIZE + k, z.to(base.dtype.element_ty), mask=k < K)
+
+
+@triton.jit
+def times_state(x, X, PRECISION: tl.constexpr, PRECISE: tl.constexpr = False):
+    """x X in fp32, for rows x [BT, D] and a state X [D, W] that is rounded to x's dtype.
+
+    PRECISE: what the rounding leaves over is rounded and multiplied too, so that X counts with twice as many bits.
+    """
+    unit = 1.0
+    if x.dtype == tl.float16:
+        # fp16 ends at 65504 and loses digits below 6e-5: a state, or its gradient, can pass both on a long sequence.
+        unit = tl.max(tl.max(tl.abs(X), 1), 0)
+        unit = tl.where(unit > 0.0, unit, 1.0)
+        X = X / unit
+    rounded = X.to(x.dtype)
+    y = tl.dot(x, rounded, input_precision=PRECISION)
+    if PRECISE and x.dtype != tl.float32:
+        y = tl.dot(x, (X - rounded.to(tl.float32)).to(x.dtype), y, input_precision=PRECISION)
+    return y * unit
+
+
+@triton.jit
+def only_if(mask, condition):
+    """`mask` where a scalar condition holds, nothing else.
+
+    Not `mask & condition`: Triton 3.9's interpreter widens a scalar truth to an integer when it fills a block with it,
+    and takes no such block as a mask. Compiled, both are the same.
+    """
+    return mask & ((tl.zeros(mask.shape, tl.int32) + condition.to(tl.int32)) > 0)
+
+
+@triton.jit
+def at_least(x, lowest):
+    """max(x, lowest), NaN where x is."""
+    return tl.maximum(x, lowest, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
+def between(later, earlier, valid):
+    """2^(G_i - E_j) for tokens i, `later`, and j, `earlier`, where valid, and 1 elsewhere: no decay is above 1."""
+    return tl.exp2(tl.where(valid, later - earlier, 0.0))
+
+
+@triton.jit
+def summed(x):
+    """The sum of rows [BT] as [1]: a scalar reduced from a product's rows makes Triton 3.6 abort for sm_100."""
+    return tl.sum(x[:, None], 0)
+
+
+@triton.jit
+def rounding(x, factor, y):
+    """Rows' sums of (x factor, rounded to x's dtype, less x factor) y [BT, D]: what a state of rounded rows adds."""
+    exact = x.to(tl.float32) * factor
+    return tl.sum((exact.to(x.dtype).to(tl.float32) - exact) * y, 1)
+
+
+@triton.jit
+def silu(x):
+    """(x sigmoid(x), its derivative) in fp32."""
+    x = x.to(tl.float32)
+    s = 1.0 / (1.0 + tl.exp(-tl.abs(x)))
+    s = tl.where(x < 0.0, 1.0 - s, s)
+    return x * s, s * (1.0 + x * (1.0 - s))
