@@ -8,10 +8,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.common.device import LOG2E, load_rows
+from kernels.common.device import LOG2E, MIN_LOG_DECAY, load_rows
 
-# Below this a decay is 0 in fp32, so a gate of -inf is this one: no sum of gates is infinite. bf16 and fp16 hold it.
-SMALLEST = tl.constexpr(-104.0)
 # A tile whose channels all keep more than 2^-170 is multiplied with its midpoint as the reference: q and k are scaled
 # by at most 2^85, which bf16, tf32 and fp32 hold with all their digits. Any other tile is taken one token at a time.
 NARROWEST = tl.constexpr(-170.0)
@@ -22,7 +20,7 @@ def load_gates(g, stride: tl.constexpr, keep, start, BT: tl.constexpr, K: tl.con
     """Log decays [BT, BK], in g's dtype; 0 where nothing is stored."""
     x = load_rows(g, stride, keep, start, BT, K, BK)
     # Not maximum: it would turn a NaN into a number.
-    return tl.where(x < SMALLEST, SMALLEST, x).to(x.dtype)
+    return tl.where(x < MIN_LOG_DECAY, MIN_LOG_DECAY, x).to(x.dtype)
 
 
 @triton.jit

@@ -24,11 +24,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.common.device import LOG2E, load_rows, slots_of
+from kernels.common.device import LOG2E, MIN_LOG2_DECAY, load_rows, slots_of
 
-# Gates are held in powers of 2. What decays below 2^-96 in one token is lost in fp32 beside anything else: a gate of
-# -inf is this one, so that no difference of two sums is inf - inf and no sum outgrows fp32's digits.
-SMALLEST = tl.constexpr(-96.0)
 # The largest power of 2 that a block's rows and columns are scaled by: it leaves 2^27 to their own size.
 WIDEST = tl.constexpr(100.0)
 # No block of fewer than 2 << 3 tokens is tried: scaling its pairs saves too little.
@@ -43,7 +40,7 @@ def load_gates(g, stride: tl.constexpr, keep, start, BT: tl.constexpr, K: tl.con
     """Log decays [BT, BK] in powers of 2, fp32; 0 where nothing is stored."""
     x = load_rows(g, stride, keep, start, BT, K, BK).to(tl.float32) * LOG2E
     # Not maximum: it would turn a NaN into a number.
-    return tl.where(x < SMALLEST, SMALLEST, x)
+    return tl.where(x < MIN_LOG2_DECAY, MIN_LOG2_DECAY, x)
 
 
 @triton.jit

@@ -9,6 +9,12 @@ import triton
 import triton.language as tl
 
 LOG2E = tl.constexpr(1.4426950408889634)
+# The lowest log decay of a token, as a natural logarithm and in powers of 2; a lower one, -inf too, counts as this one.
+# It is finite, so that no difference of two sums is inf - inf. It is low enough: what decays to 2^-96 is lost in fp32
+# beside anything else. It is no lower than that, because sums of many such gates must keep the digits of the others.
+# bf16 and fp16 hold the first exactly.
+MIN_LOG_DECAY = tl.constexpr(-66.5)
+MIN_LOG2_DECAY = tl.constexpr(-66.5 * 1.4426950408889634)
 
 
 @triton.jit

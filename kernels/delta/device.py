@@ -13,11 +13,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.common.device import load_state, store_state, times_state
+from kernels.common.device import MIN_LOG_DECAY, load_state, store_state, times_state
 from kernels.common.triangular import invert_unit_lower
 
-# e^-110 is 0 in fp32. A log decay below it, -inf too, counts as this, so that differences of sums stay finite.
-LEAST_LOG = tl.constexpr(-110.0)
 NORM_EPS = tl.constexpr(1e-6)
 
 
@@ -116,7 +114,7 @@ def load_gates(beta, log_decay, at, rows, keep, h, HS: tl.constexpr, STEPS: tl.c
         token, inside, _closes, opens = tokens(at, rows, STEPS)
         g = tl.load(log_decay + token * HS + h + inside * HS, mask=keep & opens, other=0.0).to(tl.float32)
         # Not a maximum: it would hide a NaN.
-        G = tl.cumsum(tl.where(g < LEAST_LOG, LEAST_LOG, g), 0)
+        G = tl.cumsum(tl.where(g < MIN_LOG_DECAY, MIN_LOG_DECAY, g), 0)
     return b, G
 
 

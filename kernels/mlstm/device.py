@@ -17,8 +17,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.common.device import LOG2E, at_least, load_normaliser, load_state
-from kernels.scalar_decay.device import LOWEST
+from kernels.common.device import LOG2E, MIN_LOG2_DECAY, at_least, load_normaliser, load_state
 
 # The stabiliser of an empty state, and the lowest gate: finite, so that no difference of two is NaN.
 EMPTY = tl.constexpr(-1e30)
@@ -64,8 +63,8 @@ def stabilised(input_gate, forget_gate, at, rows, count, m, HS: tl.constexpr):
 
 @triton.jit
 def _base_2(x):
-    """A natural logarithm to the base 2, at least LOWEST; NaN stays NaN."""
-    return at_least(x * LOG2E, LOWEST)
+    """A natural logarithm to the base 2, at least MIN_LOG2_DECAY; NaN stays NaN."""
+    return at_least(x * LOG2E, MIN_LOG2_DECAY)
 
 
 @triton.jit

@@ -8,9 +8,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.common.device import LOG2E
+from kernels.common.device import LOG2E, MIN_LOG2_DECAY
 from kernels.mlstm.device import known
-from kernels.scalar_decay.device import LOWEST
 from kernels.scalar_decay.gates import gate_block
 
 
@@ -60,8 +59,8 @@ def mlstm_bwd_gates_kernel(
         b_input += tl.load(d_input + at * SLICES + part, mask=keep, other=0.0)
     b_gate = tl.load(forget_gate + at, mask=keep, other=0.0)
     g, _w = known(weight, decay, at, keep, EXP)
-    # Where a decay is 0, so is its gradient; what the differences leave of it is rounding.
-    b_forget = tl.where(g <= LOWEST, 0.0, b_forget * _closed(b_gate))
+    # The lowest decay stands for 0, so its gradient is 0; what the differences leave of it is rounding.
+    b_forget = tl.where(g <= MIN_LOG2_DECAY, 0.0, b_forget * _closed(b_gate))
     if not EXP:
         b_input *= _closed(tl.load(input_gate + at, mask=keep, other=0.0))
     tl.store(dx_forget + at, b_forget.to(dx_forget.dtype.element_ty), mask=keep)

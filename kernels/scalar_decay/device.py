@@ -12,10 +12,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.common.device import LOG2E, load_normaliser, load_state
-
-# 2 to the power of this is 0 in fp32. Logarithms below it, infinite ones too, give the same decay and no NaN.
-LOWEST = tl.constexpr(-173.0)
+from kernels.common.device import LOG2E, MIN_LOG2_DECAY, load_normaliser, load_state
 
 
 @triton.jit
@@ -80,7 +77,7 @@ def chunk_decay(gate, b_rate, at, rows, count, BT: tl.constexpr, DECAY: tl.const
     at: offsets of the rows in `gate`. Tokens beyond `count` do not decay.
     """
     if DECAY == "head":
-        g = tl.maximum(b_rate * LOG2E, LOWEST, propagate_nan=tl.PropagateNan.ALL)
+        g = tl.maximum(b_rate * LOG2E, MIN_LOG2_DECAY, propagate_nan=tl.PropagateNan.ALL)
         b_gate = tl.minimum(rows + 1, count).to(tl.float32)
         G = b_gate * g
         E = G
@@ -90,7 +87,7 @@ def chunk_decay(gate, b_rate, at, rows, count, BT: tl.constexpr, DECAY: tl.const
         g = b_gate * LOG2E
         if DECAY == "step":
             g *= b_rate
-        g = tl.maximum(g, LOWEST, propagate_nan=tl.PropagateNan.ALL)
+        g = tl.maximum(g, MIN_LOG2_DECAY, propagate_nan=tl.PropagateNan.ALL)
         G = tl.cumsum(g, 0)
         E = G
         if DECAY == "step":

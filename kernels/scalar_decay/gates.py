@@ -8,8 +8,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.common.device import LOG2E
-from kernels.scalar_decay.device import LOWEST
+from kernels.common.device import LOG2E, MIN_LOG2_DECAY
 
 
 @triton.jit
@@ -86,8 +85,8 @@ def linear_bwd_gate_kernel(
     b_rate = tl.full([BH], 1.0, tl.float32)
     if DECAY == "step":
         b_rate = tl.load(rate + h, mask=inside, other=0.0).to(tl.float32)
-    # Where a decay is 0, so is its gradient; what the differences leave of it is rounding.
-    b_decay = tl.where(b_gate * b_rate[None, :] * LOG2E <= LOWEST, 0.0, b_decay)
+    # The lowest decay stands for 0, so its gradient is 0; what the differences leave of it is rounding.
+    b_decay = tl.where(b_gate * b_rate[None, :] * LOG2E <= MIN_LOG2_DECAY, 0.0, b_decay)
     if DECAY == "step":
         tl.store(d_rate + (n * blocks + block) * HS + h, tl.sum(b_gate * b_decay, 0), mask=inside)
         b_decay = b_decay * b_rate[None, :] + b_weight
