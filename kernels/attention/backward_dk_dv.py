@@ -15,66 +15,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.attention.device import hidden, load_tile, locate, scalar_row, spans, store_tile
-
-
-@triton.jit
-def _collect(
-    b_dk,
-    b_dv,
-    b_k,
-    b_v,
-    q,
-    do,
-    lse,
-    delta,
-    sequence,
-    head,
-    start,
-    low,
-    high,
-    length,
-    window,
-    factor,
-    Q_STRIDE: tl.constexpr,
-    O_STRIDE: tl.constexpr,
-    K: tl.constexpr,
-    V: tl.constexpr,
-    BM: tl.constexpr,
-    BN: tl.constexpr,
-    BK: tl.constexpr,
-    BV: tl.constexpr,
-    DILATION: tl.constexpr,
-    MASKED: tl.constexpr,
-    CAUSAL: tl.constexpr,
-    WINDOWED: tl.constexpr,
-    LOADS: tl.constexpr,
-    SPECIAL: tl.constexpr,
-    PRECISION: tl.constexpr,
-):
-    """What queries low .. high of one head add to a block's (dk / s, dv); MASKED: not every key is seen by all."""
-    # Read a step ahead, since the first product of a step starts from it. Queries beyond the end weigh nothing.
-    queries = low + tl.arange(0, BM)
-    b_lse = tl.load(lse + queries * DILATION, mask=queries < length, other=float("inf"))
-    for at in tl.range(low, high, BM, warp_specialize=SPECIAL):
-        b_q = load_tile(q, sequence, head, at, length, Q_STRIDE, BM, K, BK, MASKED, LOADS)  # [BM, BK]
-        b_do = load_tile(do, sequence, head, at, length, O_STRIDE, BM, V, BV, MASKED, LOADS)  # [BM, BV]
-        queries = at + tl.arange(0, BM)
-        b_s = tl.broadcast_to(-b_lse[None, :], [BN, BM])
-        b_ds = tl.broadcast_to(
-            -tl.load(delta + queries * DILATION, mask=queries < length, other=0.0)[None, :], [BN, BM]
-        )
-        queries += BM
-        b_lse = tl.load(lse + queries * DILATION, mask=queries < length, other=float("inf"))
-        b_s = tl.dot(b_k, tl.trans(b_q), b_s, input_precision=PRECISION)  # [BN, BM]
-        if MASKED:
-            keys = start + tl.arange(0, BN)[:, None]
-            b_s = hidden(b_s, queries[None, :] - BM, keys, length, window, CAUSAL, WINDOWED)
-        b_p = tl.exp2(b_s * factor)
-        b_dv = tl.dot(b_p.to(b_do.dtype), b_do, b_dv, input_precision=PRECISION)
-        b_ds = b_p * tl.dot(b_v, tl.trans(b_do), b_ds, input_precision=PRECISION)
-        b_dk = tl.dot(b_ds.to(b_q.dtype), b_q, b_dk, input_precision=PRECISION)
-    return b_dk, b_dv
+from kernels.attention.device import WHOLE, hidden, load_tile, locate, run_bounds, scalar_row, spans, store_tile
 
 
 @triton.jit(do_not_specialize=["T", "blocks", "rows", "section", "window"])
@@ -149,105 +90,27 @@ def flash_bwd_dk_dv_kernel(
             do_h = do + (first * H + h) * V
         lse_h = scalar_row(lse, n, first, h, T, H, cu_seqlens)
         delta_h = scalar_row(delta, n, first, h, T, H, cu_seqlens)
-        if CAUSAL or WINDOWED:
-            b_dk, b_dv = _collect(
-                b_dk,
-                b_dv,
-                b_k,
-                b_v,
-                q_h,
-                do_h,
-                lse_h,
-                delta_h,
-                n,
-                h,
-                start,
-                low,
-                tl.minimum(full, high),
-                length,
-                window,
-                factor,
-                Q_STRIDE,
-                O_STRIDE,
-                K,
-                V,
-                BM,
-                BN,
-                BK,
-                BV,
-                DILATION,
-                True,
-                CAUSAL,
-                WINDOWED,
-                LOADS,
-                SPECIAL,
-                PRECISION,
-            )
-        b_dk, b_dv = _collect(
-            b_dk,
-            b_dv,
-            b_k,
-            b_v,
-            q_h,
-            do_h,
-            lse_h,
-            delta_h,
-            n,
-            h,
-            start,
-            full,
-            partial,
-            length,
-            window,
-            factor,
-            Q_STRIDE,
-            O_STRIDE,
-            K,
-            V,
-            BM,
-            BN,
-            BK,
-            BV,
-            DILATION,
-            False,
-            CAUSAL,
-            WINDOWED,
-            LOADS,
-            SPECIAL,
-            PRECISION,
-        )
-        b_dk, b_dv = _collect(
-            b_dk,
-            b_dv,
-            b_k,
-            b_v,
-            q_h,
-            do_h,
-            lse_h,
-            delta_h,
-            n,
-            h,
-            start,
-            partial,
-            high,
-            length,
-            window,
-            factor,
-            Q_STRIDE,
-            O_STRIDE,
-            K,
-            V,
-            BM,
-            BN,
-            BK,
-            BV,
-            DILATION,
-            True,
-            CAUSAL,
-            WINDOWED,
-            LOADS,
-            SPECIAL,
-            PRECISION,
-        )
+        for RUN in tl.static_range(0 if CAUSAL or WINDOWED else 1, 3):
+            begin, end = run_bounds(RUN, low, full, partial, high)
+            # Read a step ahead, since the first product of a step starts from it. Queries beyond the end weigh nothing.
+            queries = begin + tl.arange(0, BM)
+            b_lse = tl.load(lse_h + queries * DILATION, mask=queries < length, other=float("inf"))
+            for query in tl.range(begin, end, BM, warp_specialize=SPECIAL):
+                b_q = load_tile(q_h, n, h, query, length, Q_STRIDE, BM, K, BK, RUN != WHOLE, LOADS)  # [BM, BK]
+                b_do = load_tile(do_h, n, h, query, length, O_STRIDE, BM, V, BV, RUN != WHOLE, LOADS)  # [BM, BV]
+                queries = query + tl.arange(0, BM)
+                b_s = tl.broadcast_to(-b_lse[None, :], [BN, BM])
+                b_delta = tl.load(delta_h + queries * DILATION, mask=queries < length, other=0.0)
+                b_ds = tl.broadcast_to(-b_delta[None, :], [BN, BM])
+                queries += BM
+                b_lse = tl.load(lse_h + queries * DILATION, mask=queries < length, other=float("inf"))
+                b_s = tl.dot(b_k, tl.trans(b_q), b_s, input_precision=PRECISION)  # [BN, BM]
+                if RUN != WHOLE:
+                    keys = start + tl.arange(0, BN)[:, None]
+                    b_s = hidden(b_s, queries[None, :] - BM, keys, length, window, CAUSAL, WINDOWED)
+                b_p = tl.exp2(b_s * factor)
+                b_dv = tl.dot(b_p.to(b_do.dtype), b_do, b_dv, input_precision=PRECISION)
+                b_ds = b_p * tl.dot(b_v, tl.trans(b_do), b_ds, input_precision=PRECISION)
+                b_dk = tl.dot(b_ds.to(b_q.dtype), b_q, b_dk, input_precision=PRECISION)
     store_tile(dk, b_dk * scale, start, length, K_STRIDE, BN, K, BK)
     store_tile(dv, b_dv, start, length, V_STRIDE, BN, V, BV)

@@ -14,55 +14,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.attention.device import hidden, load_tile, locate, scalar_row, spans, store_tile
-
-
-@triton.jit
-def _collect(
-    b_dq,
-    b_q,
-    b_do,
-    b_lse,
-    b_delta,
-    k,
-    v,
-    sequence,
-    head,
-    start,
-    low,
-    high,
-    length,
-    window,
-    factor,
-    K_STRIDE: tl.constexpr,
-    V_STRIDE: tl.constexpr,
-    K: tl.constexpr,
-    V: tl.constexpr,
-    BM: tl.constexpr,
-    BN: tl.constexpr,
-    BK: tl.constexpr,
-    BV: tl.constexpr,
-    MASKED: tl.constexpr,
-    CAUSAL: tl.constexpr,
-    WINDOWED: tl.constexpr,
-    LOADS: tl.constexpr,
-    SPECIAL: tl.constexpr,
-    PRECISION: tl.constexpr,
-):
-    """What keys low .. high add to a block's dq / s; MASKED: not every row sees every key."""
-    for at in tl.range(low, high, BN, warp_specialize=SPECIAL):
-        b_k = load_tile(k, sequence, head, at, length, K_STRIDE, BN, K, BK, MASKED, LOADS)  # [BN, BK]
-        b_v = load_tile(v, sequence, head, at, length, V_STRIDE, BN, V, BV, MASKED, LOADS)  # [BN, BV]
-        b_s = tl.broadcast_to(-b_lse[:, None], [BM, BN])
-        b_s = tl.dot(b_q, tl.trans(b_k), b_s, input_precision=PRECISION)  # [BM, BN]
-        b_ds = tl.broadcast_to(-b_delta[:, None], [BM, BN])
-        b_ds = tl.dot(b_do, tl.trans(b_v), b_ds, input_precision=PRECISION)  # [BM, BN]
-        if MASKED:
-            queries = start + tl.arange(0, BM)[:, None]
-            b_s = hidden(b_s, queries, at + tl.arange(0, BN)[None, :], length, window, CAUSAL, WINDOWED)
-        b_ds *= tl.exp2(b_s * factor)
-        b_dq = tl.dot(b_ds.to(b_k.dtype), b_k, b_dq, input_precision=PRECISION)
-    return b_dq
+from kernels.attention.device import WHOLE, hidden, load_tile, locate, run_bounds, scalar_row, spans, store_tile
 
 
 @triton.jit(do_not_specialize=["T", "blocks", "rows", "section", "window"])
@@ -135,98 +87,18 @@ def flash_bwd_dq_kernel(
     b_dq = tl.zeros([BM, BK], tl.float32)
     fore = 0 if CAUSAL else window - 1
     low, full, partial, high = spans(start, BM, BN, length, window - 1, fore, WINDOWED, CAUSAL or WINDOWED)
-    if WINDOWED:
-        b_dq = _collect(
-            b_dq,
-            b_q,
-            b_do,
-            b_lse,
-            b_delta,
-            k,
-            v,
-            n,
-            group,
-            start,
-            low,
-            tl.minimum(full, high),
-            length,
-            window,
-            factor,
-            K_STRIDE,
-            V_STRIDE,
-            K,
-            V,
-            BM,
-            BN,
-            BK,
-            BV,
-            True,
-            CAUSAL,
-            WINDOWED,
-            LOADS,
-            SPECIAL,
-            PRECISION,
-        )
-    b_dq = _collect(
-        b_dq,
-        b_q,
-        b_do,
-        b_lse,
-        b_delta,
-        k,
-        v,
-        n,
-        group,
-        start,
-        full,
-        partial,
-        length,
-        window,
-        factor,
-        K_STRIDE,
-        V_STRIDE,
-        K,
-        V,
-        BM,
-        BN,
-        BK,
-        BV,
-        False,
-        CAUSAL,
-        WINDOWED,
-        LOADS,
-        SPECIAL,
-        PRECISION,
-    )
-    b_dq = _collect(
-        b_dq,
-        b_q,
-        b_do,
-        b_lse,
-        b_delta,
-        k,
-        v,
-        n,
-        group,
-        start,
-        partial,
-        high,
-        length,
-        window,
-        factor,
-        K_STRIDE,
-        V_STRIDE,
-        K,
-        V,
-        BM,
-        BN,
-        BK,
-        BV,
-        True,
-        CAUSAL,
-        WINDOWED,
-        LOADS,
-        SPECIAL,
-        PRECISION,
-    )
+    for RUN in tl.static_range(0 if WINDOWED else 1, 3):
+        begin, end = run_bounds(RUN, low, full, partial, high)
+        for key in tl.range(begin, end, BN, warp_specialize=SPECIAL):
+            b_k = load_tile(k, n, group, key, length, K_STRIDE, BN, K, BK, RUN != WHOLE, LOADS)  # [BN, BK]
+            b_v = load_tile(v, n, group, key, length, V_STRIDE, BN, V, BV, RUN != WHOLE, LOADS)  # [BN, BV]
+            b_s = tl.broadcast_to(-b_lse[:, None], [BM, BN])
+            b_s = tl.dot(b_q, tl.trans(b_k), b_s, input_precision=PRECISION)  # [BM, BN]
+            b_ds = tl.broadcast_to(-b_delta[:, None], [BM, BN])
+            b_ds = tl.dot(b_do, tl.trans(b_v), b_ds, input_precision=PRECISION)  # [BM, BN]
+            if RUN != WHOLE:
+                queries = start + tl.arange(0, BM)[:, None]
+                b_s = hidden(b_s, queries, key + tl.arange(0, BN)[None, :], length, window, CAUSAL, WINDOWED)
+            b_ds *= tl.exp2(b_s * factor)
+            b_dq = tl.dot(b_ds.to(b_k.dtype), b_k, b_dq, input_precision=PRECISION)
     store_tile(dq, b_dq * scale, start, length, Q_STRIDE, BM, K, BK)

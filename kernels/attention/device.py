@@ -12,6 +12,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+# Of the runs 0 to 2 of a block's loop, the one that needs no mask: see `spans`.
+WHOLE = tl.constexpr(1)
+
 
 @triton.jit
 def locate(T, blocks, rows, section, cu_seqlens, HEADS: tl.constexpr, DILATION: tl.constexpr, LAST_FIRST: tl.constexpr):
@@ -68,6 +71,14 @@ def spans(start, SIZE: tl.constexpr, STEP: tl.constexpr, length, back, fore, LEF
         partial = tl.minimum(partial, (start + fore + 1) // STEP * STEP)
     full = tl.minimum(full, tl.cdiv(high, STEP) * STEP)
     return low, full, tl.maximum(partial, full), high
+
+
+@triton.jit
+def run_bounds(RUN: tl.constexpr, low, full, partial, high):
+    """Where one of the three runs of steps that `spans` gives begins and ends; run WHOLE is the one met by all rows."""
+    begin = low if RUN < WHOLE else full if RUN == WHOLE else partial
+    end = tl.minimum(full, high) if RUN < WHOLE else partial if RUN == WHOLE else high
+    return begin, end
 
 
 @triton.jit

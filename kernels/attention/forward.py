@@ -14,59 +14,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.attention.device import hidden, load_tile, locate, scalar_row, spans, store_tile
-
-
-@triton.jit
-def _attend(
-    b_o,
-    largest,
-    total,
-    b_q,
-    k,
-    v,
-    sequence,
-    head,
-    start,
-    low,
-    high,
-    length,
-    window,
-    factor,
-    K_STRIDE: tl.constexpr,
-    V_STRIDE: tl.constexpr,
-    K: tl.constexpr,
-    V: tl.constexpr,
-    BM: tl.constexpr,
-    BN: tl.constexpr,
-    BK: tl.constexpr,
-    BV: tl.constexpr,
-    MASKED: tl.constexpr,
-    CAUSAL: tl.constexpr,
-    WINDOWED: tl.constexpr,
-    LOADS: tl.constexpr,
-    SPECIAL: tl.constexpr,
-    PRECISION: tl.constexpr,
-):
-    """Keys low .. high into a block's (o, m, l); MASKED: not every row sees every key."""
-    for at in tl.range(low, high, BN, warp_specialize=SPECIAL):
-        b_k = load_tile(k, sequence, head, at, length, K_STRIDE, BN, K, BK, MASKED, LOADS)  # [BN, BK]
-        b_s = tl.dot(b_q, tl.trans(b_k), input_precision=PRECISION)  # [BM, BN]
-        if MASKED:
-            queries = start + tl.arange(0, BM)[:, None]
-            b_s = hidden(b_s, queries, at + tl.arange(0, BN)[None, :], length, window, CAUSAL, WINDOWED)
-        larger = tl.maximum(largest, tl.max(b_s, 1) * factor)
-        shift = larger
-        if MASKED and WINDOWED:
-            # A row that has not met its first key yet: -inf - -inf is no number.
-            shift = tl.where(larger == float("-inf"), 0.0, larger)
-        b_p = tl.exp2(b_s * factor - shift[:, None])
-        rescale = tl.exp2(largest - shift)
-        total = total * rescale + tl.sum(b_p, 1)
-        b_v = load_tile(v, sequence, head, at, length, V_STRIDE, BN, V, BV, MASKED, LOADS)  # [BN, BV]
-        b_o = tl.dot(b_p.to(b_v.dtype), b_v, b_o * rescale[:, None], input_precision=PRECISION)
-        largest = larger
-    return b_o, largest, total
+from kernels.attention.device import WHOLE, hidden, load_tile, locate, run_bounds, scalar_row, spans, store_tile
 
 
 @triton.jit(do_not_specialize=["T", "blocks", "rows", "section", "window"])
@@ -125,97 +73,25 @@ def flash_fwd_kernel(
     total = tl.zeros([BM], tl.float32)
     fore = 0 if CAUSAL else window - 1
     low, full, partial, high = spans(start, BM, BN, length, window - 1, fore, WINDOWED, CAUSAL or WINDOWED)
-    if WINDOWED:
-        b_o, largest, total = _attend(
-            b_o,
-            largest,
-            total,
-            b_q,
-            k,
-            v,
-            n,
-            group,
-            start,
-            low,
-            tl.minimum(full, high),
-            length,
-            window,
-            factor,
-            K_STRIDE,
-            V_STRIDE,
-            K,
-            V,
-            BM,
-            BN,
-            BK,
-            BV,
-            True,
-            CAUSAL,
-            WINDOWED,
-            LOADS,
-            SPECIAL,
-            PRECISION,
-        )
-    b_o, largest, total = _attend(
-        b_o,
-        largest,
-        total,
-        b_q,
-        k,
-        v,
-        n,
-        group,
-        start,
-        full,
-        partial,
-        length,
-        window,
-        factor,
-        K_STRIDE,
-        V_STRIDE,
-        K,
-        V,
-        BM,
-        BN,
-        BK,
-        BV,
-        False,
-        CAUSAL,
-        WINDOWED,
-        LOADS,
-        SPECIAL,
-        PRECISION,
-    )
-    b_o, largest, total = _attend(
-        b_o,
-        largest,
-        total,
-        b_q,
-        k,
-        v,
-        n,
-        group,
-        start,
-        partial,
-        high,
-        length,
-        window,
-        factor,
-        K_STRIDE,
-        V_STRIDE,
-        K,
-        V,
-        BM,
-        BN,
-        BK,
-        BV,
-        True,
-        CAUSAL,
-        WINDOWED,
-        LOADS,
-        SPECIAL,
-        PRECISION,
-    )
+    for RUN in tl.static_range(0 if WINDOWED else 1, 3):
+        begin, end = run_bounds(RUN, low, full, partial, high)
+        for key in tl.range(begin, end, BN, warp_specialize=SPECIAL):
+            b_k = load_tile(k, n, group, key, length, K_STRIDE, BN, K, BK, RUN != WHOLE, LOADS)  # [BN, BK]
+            b_s = tl.dot(b_q, tl.trans(b_k), input_precision=PRECISION)  # [BM, BN]
+            if RUN != WHOLE:
+                queries = start + tl.arange(0, BM)[:, None]
+                b_s = hidden(b_s, queries, key + tl.arange(0, BN)[None, :], length, window, CAUSAL, WINDOWED)
+            larger = tl.maximum(largest, tl.max(b_s, 1) * factor)
+            shift = larger
+            if RUN != WHOLE and WINDOWED:
+                # A row that has not met its first key yet: -inf - -inf is no number.
+                shift = tl.where(larger == float("-inf"), 0.0, larger)
+            b_p = tl.exp2(b_s * factor - shift[:, None])
+            rescale = tl.exp2(largest - shift)
+            total = total * rescale + tl.sum(b_p, 1)
+            b_v = load_tile(v, n, group, key, length, V_STRIDE, BN, V, BV, RUN != WHOLE, LOADS)  # [BN, BV]
+            b_o = tl.dot(b_p.to(b_v.dtype), b_v, b_o * rescale[:, None], input_precision=PRECISION)
+            largest = larger
     store_tile(o, b_o / total[:, None], start, length, DILATION * H * V, BM, V, BV)
     if lse is not None:
         at = start + tl.arange(0, BM)
