@@ -59,7 +59,9 @@ def flash_bwd_dk_dv_kernel(
     Writes:  dk [B, T, HK, K], dv [B, T, HK, V].
     Bytes a token: s HK (2 K + 2 V), and H (s (K + V) + 8) at least once.
     """
-    group, n, first, length, block = locate(T, blocks, rows, section, cu_seqlens, HK, DILATION, False)
+    group, n, first, length, block = locate(
+        T, blocks, rows, section, cu_seqlens, HEADS=HK, DILATION=DILATION, LAST_FIRST=False
+    )
     start = block * BN
     if start >= length:
         return
@@ -73,13 +75,15 @@ def flash_bwd_dk_dv_kernel(
     if LOADS == "pointers":
         k += (first * HK + group) * K
         v += (first * HK + group) * V
-    b_k = load_tile(k, n, group, start, length, K_STRIDE, BN, K, BK, True, LOADS)
-    b_v = load_tile(v, n, group, start, length, V_STRIDE, BN, V, BV, True, LOADS)
+    b_k = load_tile(k, n, group, start, length, STRIDE=K_STRIDE, SIZE=BN, D=K, BD=BK, RAGGED=True, LOADS=LOADS)
+    b_v = load_tile(v, n, group, start, length, STRIDE=V_STRIDE, SIZE=BN, D=V, BD=BV, RAGGED=True, LOADS=LOADS)
     b_dk = tl.zeros([BN, BK], tl.float32)
     b_dv = tl.zeros([BN, BV], tl.float32)
     # Seen from its keys, a window's two sides change places.
     back = 0 if CAUSAL else window - 1
-    low, full, partial, high = spans(start, BN, BM, length, back, window - 1, CAUSAL or WINDOWED, WINDOWED)
+    low, full, partial, high = spans(
+        start, SIZE=BN, STEP=BM, length=length, back=back, fore=window - 1, LEFT=CAUSAL or WINDOWED, RIGHT=WINDOWED
+    )
     # Hoisted out of this loop, what the inner ones share would lie in registers all along, and spill.
     for shared in tl.range(SHARED, disable_licm=True):
         h = group * SHARED + shared
@@ -88,16 +92,20 @@ def flash_bwd_dk_dv_kernel(
         if LOADS == "pointers":
             q_h = q + (first * H + h) * K
             do_h = do + (first * H + h) * V
-        lse_h = scalar_row(lse, n, first, h, T, H, cu_seqlens)
-        delta_h = scalar_row(delta, n, first, h, T, H, cu_seqlens)
+        lse_h = scalar_row(lse, n, first, h, T, HEADS=H, cu_seqlens=cu_seqlens)
+        delta_h = scalar_row(delta, n, first, h, T, HEADS=H, cu_seqlens=cu_seqlens)
         for RUN in tl.static_range(0 if CAUSAL or WINDOWED else 1, 3):
             begin, end = run_bounds(RUN, low, full, partial, high)
             # Read a step ahead, since the first product of a step starts from it. Queries beyond the end weigh nothing.
             queries = begin + tl.arange(0, BM)
             b_lse = tl.load(lse_h + queries * DILATION, mask=queries < length, other=float("inf"))
             for query in tl.range(begin, end, BM, warp_specialize=SPECIAL):
-                b_q = load_tile(q_h, n, h, query, length, Q_STRIDE, BM, K, BK, RUN != WHOLE, LOADS)  # [BM, BK]
-                b_do = load_tile(do_h, n, h, query, length, O_STRIDE, BM, V, BV, RUN != WHOLE, LOADS)  # [BM, BV]
+                b_q = load_tile(
+                    q_h, n, h, query, length, STRIDE=Q_STRIDE, SIZE=BM, D=K, BD=BK, RAGGED=RUN != WHOLE, LOADS=LOADS
+                )  # [BM, BK]
+                b_do = load_tile(
+                    do_h, n, h, query, length, STRIDE=O_STRIDE, SIZE=BM, D=V, BD=BV, RAGGED=RUN != WHOLE, LOADS=LOADS
+                )  # [BM, BV]
                 queries = query + tl.arange(0, BM)
                 b_s = tl.broadcast_to(-b_lse[None, :], [BN, BM])
                 b_delta = tl.load(delta_h + queries * DILATION, mask=queries < length, other=0.0)
@@ -107,10 +115,10 @@ def flash_bwd_dk_dv_kernel(
                 b_s = tl.dot(b_k, tl.trans(b_q), b_s, input_precision=PRECISION)  # [BN, BM]
                 if RUN != WHOLE:
                     keys = start + tl.arange(0, BN)[:, None]
-                    b_s = hidden(b_s, queries[None, :] - BM, keys, length, window, CAUSAL, WINDOWED)
+                    b_s = hidden(b_s, queries[None, :] - BM, keys, length, window, CAUSAL=CAUSAL, WINDOWED=WINDOWED)
                 b_p = tl.exp2(b_s * factor)
                 b_dv = tl.dot(b_p.to(b_do.dtype), b_do, b_dv, input_precision=PRECISION)
                 b_ds = b_p * tl.dot(b_v, tl.trans(b_do), b_ds, input_precision=PRECISION)
                 b_dk = tl.dot(b_ds.to(b_q.dtype), b_q, b_dk, input_precision=PRECISION)
-    store_tile(dk, b_dk * scale, start, length, K_STRIDE, BN, K, BK)
-    store_tile(dv, b_dv, start, length, V_STRIDE, BN, V, BV)
+    store_tile(dk, b_dk * scale, start, length, STRIDE=K_STRIDE, SIZE=BN, D=K, BD=BK)
+    store_tile(dv, b_dv, start, length, STRIDE=V_STRIDE, SIZE=BN, D=V, BD=BV)

@@ -58,7 +58,9 @@ def flash_bwd_dq_kernel(
     Writes:  dq [B, T, H, K]; delta [B, H, T] fp32.
     Bytes a token: s H (2 K + 2 V) + 8 H, and s HK (K + V) at least once.
     """
-    h, n, first, length, block = locate(T, blocks, rows, section, cu_seqlens, H, DILATION, CAUSAL)
+    h, n, first, length, block = locate(
+        T, blocks, rows, section, cu_seqlens, HEADS=H, DILATION=DILATION, LAST_FIRST=CAUSAL
+    )
     start = block * BM
     if start >= length:
         return
@@ -74,31 +76,41 @@ def flash_bwd_dq_kernel(
         do += (first * H + h) * V
         k += (first * HK + group) * K
         v += (first * HK + group) * V
-    b_q = load_tile(q, n, h, start, length, Q_STRIDE, BM, K, BK, True, LOADS)
-    b_do = load_tile(do, n, h, start, length, O_STRIDE, BM, V, BV, True, LOADS)
-    b_o = load_tile(o, n, h, start, length, O_STRIDE, BM, V, BV, True, "pointers")
+    b_q = load_tile(q, n, h, start, length, STRIDE=Q_STRIDE, SIZE=BM, D=K, BD=BK, RAGGED=True, LOADS=LOADS)
+    b_do = load_tile(do, n, h, start, length, STRIDE=O_STRIDE, SIZE=BM, D=V, BD=BV, RAGGED=True, LOADS=LOADS)
+    b_o = load_tile(o, n, h, start, length, STRIDE=O_STRIDE, SIZE=BM, D=V, BD=BV, RAGGED=True, LOADS="pointers")
     b_delta = tl.sum(b_do.to(tl.float32) * b_o.to(tl.float32), 1)
     at = start + tl.arange(0, BM)
     here = at < length
-    tl.store(scalar_row(delta, n, first, h, T, H, cu_seqlens) + at * DILATION, b_delta, mask=here)
+    tl.store(scalar_row(delta, n, first, h, T, HEADS=H, cu_seqlens=cu_seqlens) + at * DILATION, b_delta, mask=here)
     # Queries beyond the end weigh nothing.
-    b_lse = tl.load(scalar_row(lse, n, first, h, T, H, cu_seqlens) + at * DILATION, mask=here, other=float("inf"))
+    b_lse = tl.load(
+        scalar_row(lse, n, first, h, T, HEADS=H, cu_seqlens=cu_seqlens) + at * DILATION, mask=here, other=float("inf")
+    )
 
     b_dq = tl.zeros([BM, BK], tl.float32)
     fore = 0 if CAUSAL else window - 1
-    low, full, partial, high = spans(start, BM, BN, length, window - 1, fore, WINDOWED, CAUSAL or WINDOWED)
+    low, full, partial, high = spans(
+        start, SIZE=BM, STEP=BN, length=length, back=window - 1, fore=fore, LEFT=WINDOWED, RIGHT=CAUSAL or WINDOWED
+    )
     for RUN in tl.static_range(0 if WINDOWED else 1, 3):
         begin, end = run_bounds(RUN, low, full, partial, high)
         for key in tl.range(begin, end, BN, warp_specialize=SPECIAL):
-            b_k = load_tile(k, n, group, key, length, K_STRIDE, BN, K, BK, RUN != WHOLE, LOADS)  # [BN, BK]
-            b_v = load_tile(v, n, group, key, length, V_STRIDE, BN, V, BV, RUN != WHOLE, LOADS)  # [BN, BV]
+            b_k = load_tile(
+                k, n, group, key, length, STRIDE=K_STRIDE, SIZE=BN, D=K, BD=BK, RAGGED=RUN != WHOLE, LOADS=LOADS
+            )  # [BN, BK]
+            b_v = load_tile(
+                v, n, group, key, length, STRIDE=V_STRIDE, SIZE=BN, D=V, BD=BV, RAGGED=RUN != WHOLE, LOADS=LOADS
+            )  # [BN, BV]
             b_s = tl.broadcast_to(-b_lse[:, None], [BM, BN])
             b_s = tl.dot(b_q, tl.trans(b_k), b_s, input_precision=PRECISION)  # [BM, BN]
             b_ds = tl.broadcast_to(-b_delta[:, None], [BM, BN])
             b_ds = tl.dot(b_do, tl.trans(b_v), b_ds, input_precision=PRECISION)  # [BM, BN]
             if RUN != WHOLE:
                 queries = start + tl.arange(0, BM)[:, None]
-                b_s = hidden(b_s, queries, key + tl.arange(0, BN)[None, :], length, window, CAUSAL, WINDOWED)
+                b_s = hidden(
+                    b_s, queries, key + tl.arange(0, BN)[None, :], length, window, CAUSAL=CAUSAL, WINDOWED=WINDOWED
+                )
             b_ds *= tl.exp2(b_s * factor)
             b_dq = tl.dot(b_ds.to(b_k.dtype), b_k, b_dq, input_precision=PRECISION)
-    store_tile(dq, b_dq * scale, start, length, Q_STRIDE, BM, K, BK)
+    store_tile(dq, b_dq * scale, start, length, STRIDE=Q_STRIDE, SIZE=BM, D=K, BD=BK)

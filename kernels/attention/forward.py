@@ -54,7 +54,9 @@ def flash_fwd_kernel(
     Writes:  o [B, T, H, V]; lse [B, H, T] fp32 where a backward pass follows.
     Bytes a token: s H (K + V) + 4 H, and s HK (K + V) at least once.
     """
-    h, n, first, length, block = locate(T, blocks, rows, section, cu_seqlens, H, DILATION, CAUSAL)
+    h, n, first, length, block = locate(
+        T, blocks, rows, section, cu_seqlens, HEADS=H, DILATION=DILATION, LAST_FIRST=CAUSAL
+    )
     start = block * BM
     if start >= length:
         return
@@ -67,20 +69,26 @@ def flash_fwd_kernel(
         k += (first * HK + group) * K
         v += (first * HK + group) * V
     o += (first * H + h) * V
-    b_q = load_tile(q, n, h, start, length, Q_STRIDE, BM, K, BK, True, LOADS)
+    b_q = load_tile(q, n, h, start, length, STRIDE=Q_STRIDE, SIZE=BM, D=K, BD=BK, RAGGED=True, LOADS=LOADS)
     b_o = tl.zeros([BM, BV], tl.float32)
     largest = tl.full([BM], float("-inf"), tl.float32)
     total = tl.zeros([BM], tl.float32)
     fore = 0 if CAUSAL else window - 1
-    low, full, partial, high = spans(start, BM, BN, length, window - 1, fore, WINDOWED, CAUSAL or WINDOWED)
+    low, full, partial, high = spans(
+        start, SIZE=BM, STEP=BN, length=length, back=window - 1, fore=fore, LEFT=WINDOWED, RIGHT=CAUSAL or WINDOWED
+    )
     for RUN in tl.static_range(0 if WINDOWED else 1, 3):
         begin, end = run_bounds(RUN, low, full, partial, high)
         for key in tl.range(begin, end, BN, warp_specialize=SPECIAL):
-            b_k = load_tile(k, n, group, key, length, K_STRIDE, BN, K, BK, RUN != WHOLE, LOADS)  # [BN, BK]
+            b_k = load_tile(
+                k, n, group, key, length, STRIDE=K_STRIDE, SIZE=BN, D=K, BD=BK, RAGGED=RUN != WHOLE, LOADS=LOADS
+            )  # [BN, BK]
             b_s = tl.dot(b_q, tl.trans(b_k), input_precision=PRECISION)  # [BM, BN]
             if RUN != WHOLE:
                 queries = start + tl.arange(0, BM)[:, None]
-                b_s = hidden(b_s, queries, key + tl.arange(0, BN)[None, :], length, window, CAUSAL, WINDOWED)
+                b_s = hidden(
+                    b_s, queries, key + tl.arange(0, BN)[None, :], length, window, CAUSAL=CAUSAL, WINDOWED=WINDOWED
+                )
             larger = tl.maximum(largest, tl.max(b_s, 1) * factor)
             shift = larger
             if RUN != WHOLE and WINDOWED:
@@ -89,11 +97,13 @@ def flash_fwd_kernel(
             b_p = tl.exp2(b_s * factor - shift[:, None])
             rescale = tl.exp2(largest - shift)
             total = total * rescale + tl.sum(b_p, 1)
-            b_v = load_tile(v, n, group, key, length, V_STRIDE, BN, V, BV, RUN != WHOLE, LOADS)  # [BN, BV]
+            b_v = load_tile(
+                v, n, group, key, length, STRIDE=V_STRIDE, SIZE=BN, D=V, BD=BV, RAGGED=RUN != WHOLE, LOADS=LOADS
+            )  # [BN, BV]
             b_o = tl.dot(b_p.to(b_v.dtype), b_v, b_o * rescale[:, None], input_precision=PRECISION)
             largest = larger
-    store_tile(o, b_o / total[:, None], start, length, DILATION * H * V, BM, V, BV)
+    store_tile(o, b_o / total[:, None], start, length, STRIDE=DILATION * H * V, SIZE=BM, D=V, BD=BV)
     if lse is not None:
         at = start + tl.arange(0, BM)
-        row = scalar_row(lse, n, first, h, T, H, cu_seqlens)
+        row = scalar_row(lse, n, first, h, T, HEADS=H, cu_seqlens=cu_seqlens)
         tl.store(row + at * DILATION, (largest + tl.log2(total)) / factor, mask=at < length)

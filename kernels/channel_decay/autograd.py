@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch.autograd.function import once_differentiable
 
-from kernels.channel_decay.launch import Call, backward, forward
+from kernels.channel_decay.launch import Call, Inputs, backward, forward
 from kernels.channel_decay.plan import Shape, plan
 from kernels.common.arguments import check_chunk, check_heads, check_states, fit, given
 from kernels.common.heads import sum_heads
@@ -45,14 +47,26 @@ def chunk_channel_decay(
     return o, final
 
 
+class Saved(NamedTuple):
+    """What the forward pass leaves for the backward one: the inputs, the initial state, the segments' start states."""
+
+    q: torch.Tensor
+    k: torch.Tensor | None
+    v: torch.Tensor
+    g: torch.Tensor
+    u: torch.Tensor | None
+    S: torch.Tensor | None
+    states: torch.Tensor | None
+
+
 class _Chunked(torch.autograd.Function):
     @staticmethod
     def forward(ctx, q, k, v, g, u, S, call: Call, output_final_state: bool):
         q, v, g = (x.contiguous() for x in (q, v, g))
         k, u, S = (None if x is None else x.contiguous() for x in (k, u, S))
         end = _room(call, v, S, S) if output_final_state else None
-        o, states = forward(call, q, k, v, g, u, S, end)
-        ctx.save_for_backward(q, k, v, g, u, S, states)
+        o, states = forward(call, Inputs(q, k, v, g, u), S, end)
+        ctx.save_for_backward(*Saved(q, k, v, g, u, S, states))
         ctx.call = call
         ctx.set_materialize_grads(False)
         return o, end
@@ -61,15 +75,15 @@ class _Chunked(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, *gradients):  # pyright: ignore[reportIncompatibleMethodOverride] - the decorator hides `ctx`
         do, d_end = gradients
-        q, k, v, g, u, S, states = ctx.saved_tensors
-        call = ctx.call
+        saved, call = Saved(*ctx.saved_tensors), ctx.call
+        x, S = Inputs(saved.q, saved.k, saved.v, saved.g, saved.u), saved.S
         if do is None:
-            do = v.new_zeros(*v.shape[:2], call.shape.heads, call.shape.V)
+            do = x.v.new_zeros(*x.v.shape[:2], call.shape.heads, call.shape.V)
         do, d_end = (None if x is None else x.contiguous() for x in (do, d_end))
-        d_start = None if S is None else _room(call, v, S, d_end)
-        dq, dk, dv, dg, du = backward(call, q, k, v, g, u, states, do, S, d_end, d_start)
-        dq, dk, dv = (sum_heads(dx, x) for dx, x in ((dq, q), (dk, k), (dv, v)))
-        return dq, dk, dv, dg, du, d_start, None, None
+        d_start = None if S is None else _room(call, x.v, S, d_end)
+        d = backward(call, x, saved.states, do, S, d_start=d_start, d_end=d_end)
+        dq, dk, dv = sum_heads(d.q, x.q), sum_heads(d.k, x.k), sum_heads(d.v, x.v)
+        return dq, dk, dv, d.g, d.u, d_start, None, None
 
 
 def _room(call: Call, like: torch.Tensor, S: torch.Tensor | None, passed: torch.Tensor | None) -> torch.Tensor:
@@ -92,7 +106,17 @@ def _call(q, k, v, log_decay, u, initial_state, scale, cu_seqlens, cu_seqlens_cp
         raise UsageError(f"initial_state is {tuple(initial_state.shape)}; it must be {expected}")
     dtype = str(q.dtype).removeprefix("torch.")
     shape = Shape(
-        sequences, longest, B * T, heads, K, V, chunk, dtype, cu_seqlens is not None, k is None, u is not None
+        sequences=sequences,
+        longest=longest,
+        tokens=B * T,
+        heads=heads,
+        K=K,
+        V=V,
+        chunk=chunk,
+        dtype=dtype,
+        packed=cu_seqlens is not None,
+        derived=k is None,
+        bonus=u is not None,
     )
     return Call(shape, plan(shape), T, H, HK, HV, cu_seqlens, K**-0.5 if scale is None else scale, some_empty)
 

@@ -10,7 +10,8 @@ import triton.language as tl
 
 from kernels.channel_decay.backward_dk import sweep_dk
 from kernels.channel_decay.backward_dv import sweep_dv
-from kernels.common.device import locate
+from kernels.channel_decay.device import Inputs
+from kernels.common.device import Place, Sizes, locate
 
 
 @triton.jit(do_not_specialize=["T"])
@@ -62,76 +63,51 @@ def channel_bwd_dk_dv_kernel(
     Bytes a token and state head over all slices of dk: b (5K + 2V) + 2c K, of dv: b (2K + 2V) + c K, with b and c bytes
     an element of q and g; KV elements an INTERVAL.
     """
-    part, h, n, order, slot, low, high, _ = locate(T, segment, segments, cu_seqlens, K_SLICES + V_SLICES, HS)
+    part, h, n, order, slot, low, high, _ = locate(T, segment, segments, cu_seqlens, SLICES=K_SLICES + V_SLICES, HS=HS)
     if low >= high:
         return
+    place = Place(n=n, h=h, order=order, slot=slot, low=low, high=high)
+    inputs = Inputs(q=q, k=k, v=v, g=g, u=u, do=do)
     if part < K_SLICES:
         sweep_dk(
             part,
-            h,
-            n,
-            order,
-            slot,
-            low,
-            high,
-            q,
-            k,
-            v,
-            g,
-            u,
-            do,
-            dq,
-            dk,
-            dg,
-            du,
-            dS_start,
-            dS_end,
-            checkpoints,
-            cu_seqlens,
-            scale,
-            T,
-            segment,
-            H,
-            HK,
-            HV,
-            HS,
-            K,
-            V,
-            BT,
-            WK,
-            BV,
-            SEGMENTED,
-            INTERVAL,
-            STAGES,
-            WIDE,
-            PRECISION,
+            place,
+            inputs,
+            dq=dq,
+            dk=dk,
+            dg=dg,
+            du=du,
+            dS_start=dS_start,
+            dS_end=dS_end,
+            checkpoints=checkpoints,
+            cu_seqlens=cu_seqlens,
+            scale=scale,
+            T=T,
+            segment=segment,
+            sizes=Sizes(H=H, HK=HK, HV=HV, HS=HS, K=K, V=V),
+            BT=BT,
+            BK=WK,
+            BV=BV,
+            SEGMENTED=SEGMENTED,
+            INTERVAL=INTERVAL,
+            STAGES=STAGES,
+            WIDE=WIDE,
+            PRECISION=PRECISION,
         )
     else:
         sweep_dv(
             part - K_SLICES,
-            h,
-            n,
-            slot,
-            low,
-            high,
-            q,
-            k,
-            g,
-            u,
-            do,
-            dv,
-            dS_start,
-            scale,
-            H,
-            HK,
-            HS,
-            K,
-            V,
-            BT,
-            BK,
-            WV,
-            SEGMENTED,
-            STAGES,
-            WIDE,
-            PRECISION,
+            place,
+            inputs,
+            dv=dv,
+            dS_end=dS_end,
+            scale=scale,
+            sizes=Sizes(H=H, HK=HK, HV=HV, HS=HS, K=K, V=V),
+            BT=BT,
+            BK=BK,
+            BV=WV,
+            SEGMENTED=SEGMENTED,
+            STAGES=STAGES,
+            WIDE=WIDE,
+            PRECISION=PRECISION,
         )

@@ -83,18 +83,8 @@ def with_own(q, k, g, u, bonus, dq, dk, dg, own, DERIVED: tl.constexpr):
 @triton.jit
 def sweep_dk(
     part,
-    h,
-    n,
-    order,
-    slot,
-    low,
-    high,
-    q,
-    k,
-    v,
-    g,
-    u,
-    do,
+    place,
+    inputs,
     dq,
     dk,
     dg,
@@ -106,12 +96,7 @@ def sweep_dk(
     scale,
     T,
     segment,
-    H: tl.constexpr,
-    HK: tl.constexpr,
-    HV: tl.constexpr,
-    HS: tl.constexpr,
-    K: tl.constexpr,
-    V: tl.constexpr,
+    sizes,
     BT: tl.constexpr,
     BK: tl.constexpr,
     BV: tl.constexpr,
@@ -128,6 +113,14 @@ def sweep_dk(
     Writes:  slices of dq, which it completes, dk and dg; du's part of this segment; the initial state's gradient, where
              wanted, by the first segment.
     """
+    n, h, order, slot, low, high = place
+    q, k, v, g, u, do = inputs
+    H: tl.constexpr = sizes.H
+    HK: tl.constexpr = sizes.HK
+    HV: tl.constexpr = sizes.HV
+    HS: tl.constexpr = sizes.HS
+    K: tl.constexpr = sizes.K
+    V: tl.constexpr = sizes.V
     rows = tl.arange(0, BT)
     kk = part * BK + tl.arange(0, BK)
     vv = tl.arange(0, BV)
@@ -142,50 +135,52 @@ def sweep_dk(
     do += (last * HS + h) * V
     dq += (last * HS + h) * K
     dg += (last * HS + h) * K
-    block = block_of(low, order, n, segment, INTERVAL, T, cu_seqlens)
+    block = block_of(low, order, n, segment, INTERVAL, T=T, cu_seqlens=cu_seqlens)
     bonus = 0.0
     if u is not None:
         bonus = tl.load(u + h * K + kk, mask=kk < K, other=0.0).to(tl.float32)
 
     dS = tl.zeros([BV, BK], dtype=tl.float32)
-    if dS_start is not None:
+    if dS_end is not None:
         index = (slot if SEGMENTED else n) * HS + h
-        dS = load_state(dS_start, index, kk[None, :], vv[:, None], K, V, K * V + (K if SEGMENTED else 0))
+        dS = load_state(dS_end, index, kk[None, :], vv[:, None], K=K, V=V, SIZE=K * V + (K if SEGMENTED else 0))
     after = tl.zeros([BK], dtype=tl.float32)
     sum_du = tl.zeros([BK], dtype=tl.float32)
 
     for done in tl.range(0, length, BT, num_stages=STAGES, disable_licm=True):
         first = (length - 1) // BT * BT - done
         keep = rows < length - first
-        b_v = load_rows(v, HV * V, keep, 0, BT, V, BV)  # [BT, BV]
-        b_do = load_rows(do, HS * V, keep, 0, BT, V, BV)  # [BT, BV]
-        b_q = load_rows(q, H * K, keep, part * BK, BT, K, BK)  # [BT, BK]
-        b_g = load_gates(g, HS * K, keep, part * BK, BT, K, BK)  # [BT, BK]
-        b_k = load_keys(k, b_g, HK * K, keep, part * BK, BT, K, BK)  # [BT, BK]
-        b_dq = load_rows(dq, HS * K, keep, part * BK, BT, K, BK)  # [BT, BK]
+        b_v = load_rows(v, stride=HV * V, keep=keep, start=0, BT=BT, D=V, BD=BV)  # [BT, BV]
+        b_do = load_rows(do, stride=HS * V, keep=keep, start=0, BT=BT, D=V, BD=BV)  # [BT, BV]
+        b_q = load_rows(q, stride=H * K, keep=keep, start=part * BK, BT=BT, D=K, BD=BK)  # [BT, BK]
+        b_g = load_gates(g, stride=HS * K, keep=keep, start=part * BK, BT=BT, K=K, BK=BK)  # [BT, BK]
+        b_k = load_keys(k, b_g, stride=HK * K, keep=keep, start=part * BK, BT=BT, K=K, BK=BK)  # [BT, BK]
+        b_dq = load_rows(dq, stride=HS * K, keep=keep, start=part * BK, BT=BT, D=K, BD=BK)  # [BT, BK]
         if (done == 0) | ((first + BT) % INTERVAL == 0):
             # Summed from pairs alone, rounding errors would pile up over a whole sequence.
             kept = (block + first // INTERVAL) * HS + h
-            after = tl.sum(load_state(checkpoints, kept, kk[None, :], vv[:, None], K, V, K * V) * dS, 0)
+            after = tl.sum(load_state(checkpoints, kept, kk[None, :], vv[:, None], K=K, V=V, SIZE=K * V) * dS, 0)
         if tl.min(total_of(b_g), 0) > NARROWEST:
-            b_dk, b_own, dS = step(dS, b_q, b_g, b_v, b_do, scale, u is not None, BT, WIDE, PRECISION)
-            b_dg, after = gate_gradient(b_q.to(tl.float32), b_k, u, b_dq.to(tl.float32), b_dk, after)
+            b_dk, b_own, dS = step(
+                dS, b_q, b_g, b_v, b_do, scale=scale, EXCLUSIVE=u is not None, BT=BT, WIDE=WIDE, PRECISION=PRECISION
+            )
+            b_dg, after = gate_gradient(b_q.to(tl.float32), b_k, u, b_dq.to(tl.float32), b_dk, after=after)
             whole_dq, b_dk, b_dg, b_du = with_own(
                 b_q.to(tl.float32),
                 b_k,
                 b_g.to(tl.float32),
                 u,
                 None if u is None else bonus[None, :],
-                b_dq.to(tl.float32),
-                b_dk,
-                b_dg,
-                (b_own * scale)[:, None],
-                k is None,
+                dq=b_dq.to(tl.float32),
+                dk=b_dk,
+                dg=b_dg,
+                own=(b_own * scale)[:, None],
+                DERIVED=k is None,
             )
-            store_rows(dq, whole_dq, HS * K, keep, part * BK, BT, K, BK)
+            store_rows(dq, whole_dq, stride=HS * K, keep=keep, start=part * BK, BT=BT, D=K, BD=BK)
             if k is not None:
-                store_rows(dk, b_dk, HS * K, keep, part * BK, BT, K, BK)
-            store_rows(dg, b_dg, HS * K, keep, part * BK, BT, K, BK)
+                store_rows(dk, b_dk, stride=HS * K, keep=keep, start=part * BK, BT=BT, D=K, BD=BK)
+            store_rows(dg, b_dg, stride=HS * K, keep=keep, start=part * BK, BT=BT, D=K, BD=BK)
             sum_du += tl.sum(b_du, 0)
         else:
             count = tl.minimum(BT, length - first)
@@ -197,11 +192,13 @@ def sweep_dk(
                 a_g = load_token(g + t * HS * K, kk, K)
                 a_k = load_key(None if k is None else k + t * HK * K, a_g, kk, K)
                 a_dq = load_token(dq + t * HS * K, kk, K)
-                a_dk, a_own, dS = one(dS, a_q * scale, a_g, a_v, a_do, u)
+                a_dk, a_own, dS = one(dS, a_q * scale, a_g, a_v, a_do, u=u)
                 pairs = a_q * a_dq - a_k * a_dk
                 a_dg = after + pairs if u is None else after - a_k * a_dk
                 after += pairs
-                a_dq, a_dk, a_dg, a_du = with_own(a_q, a_k, a_g, u, bonus, a_dq, a_dk, a_dg, a_own * scale, k is None)
+                a_dq, a_dk, a_dg, a_du = with_own(
+                    a_q, a_k, a_g, u, bonus, dq=a_dq, dk=a_dk, dg=a_dg, own=a_own * scale, DERIVED=k is None
+                )
                 store_token(dq + t * HS * K, a_dq, kk, K)
                 if k is not None:
                     store_token(dk + t * HS * K, a_dk, kk, K)
@@ -219,5 +216,5 @@ def sweep_dk(
 
     if u is not None:
         tl.store(du + (slot * HS + h) * K + kk, sum_du, mask=kk < K)
-    if dS_end is not None and order == 0:
-        store_state(dS_end, n * HS + h, dS, kk[None, :], vv[:, None], K, V, K * V)
+    if dS_start is not None and order == 0:
+        store_state(dS_start, n * HS + h, dS, kk[None, :], vv[:, None], K=K, V=V, SIZE=K * V)

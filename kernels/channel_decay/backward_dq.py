@@ -114,7 +114,7 @@ def channel_bwd_dq_kernel(
     Bytes a token and state head over all slices: b (2K + 2V) + c K, with b and c bytes an element of q and g, + b K if
     SEGMENTED; KV elements an INTERVAL.
     """
-    part, h, n, order, slot, low, high, _ = locate(T, segment, segments, cu_seqlens, SLICES, HS)
+    part, h, n, order, slot, low, high, _ = locate(T, segment, segments, cu_seqlens, SLICES=SLICES, HS=HS)
     if low >= high:
         return
     rows = tl.arange(0, BT)
@@ -128,26 +128,40 @@ def channel_bwd_dq_kernel(
     g += (low * HS + h) * K
     do += (low * HS + h) * V
     dq += (low * HS + h) * K
-    block = block_of(low, order, n, segment, INTERVAL, T, cu_seqlens)
+    block = block_of(low, order, n, segment, INTERVAL, T=T, cu_seqlens=cu_seqlens)
 
     S = tl.zeros([BV, BK], dtype=tl.float32)
     if S_start is not None:
         index = (slot if SEGMENTED else n) * HS + h
-        S = load_state(S_start, index, kk[None, :], vv[:, None], K, V, K * V + (K if SEGMENTED else 0))
+        S = load_state(S_start, index, kk[None, :], vv[:, None], K=K, V=V, SIZE=K * V + (K if SEGMENTED else 0))
     own = tl.zeros([BV, BK], dtype=tl.float32)
     whole = tl.zeros([BK], dtype=tl.float32)
 
     length = (high - low).to(tl.int32)
     for done in tl.range(0, length, BT, num_stages=STAGES, disable_licm=True):
         keep = rows < length - done
-        b_do = load_rows(do, HS * V, keep, 0, BT, V, BV)  # [BT, BV]
-        b_v = load_rows(v, HV * V, keep, 0, BT, V, BV)  # [BT, BV]
-        b_g = load_gates(g, HS * K, keep, part * BK, BT, K, BK)  # [BT, BK]
-        b_k = load_keys(k, b_g, HK * K, keep, part * BK, BT, K, BK)  # [BT, BK]
-        b_q = load_rows(q, H * K, keep, part * BK, BT, K, BK) if SEGMENTED else None
+        b_do = load_rows(do, stride=HS * V, keep=keep, start=0, BT=BT, D=V, BD=BV)  # [BT, BV]
+        b_v = load_rows(v, stride=HV * V, keep=keep, start=0, BT=BT, D=V, BD=BV)  # [BT, BV]
+        b_g = load_gates(g, stride=HS * K, keep=keep, start=part * BK, BT=BT, K=K, BK=BK)  # [BT, BK]
+        b_k = load_keys(k, b_g, stride=HK * K, keep=keep, start=part * BK, BT=BT, K=K, BK=BK)  # [BT, BK]
+        b_q = load_rows(q, stride=H * K, keep=keep, start=part * BK, BT=BT, D=K, BD=BK) if SEGMENTED else None
         if tl.min(total_of(b_g), 0) > NARROWEST:
-            b_dq, S, own, whole = step(S, own, whole, b_q, b_k, b_g, b_v, b_do, scale, EXCLUSIVE, BT, WIDE, PRECISION)
-            store_rows(dq, b_dq, HS * K, keep, part * BK, BT, K, BK)
+            b_dq, S, own, whole = step(
+                S,
+                own,
+                whole,
+                b_q,
+                b_k,
+                g=b_g,
+                v=b_v,
+                do=b_do,
+                scale=scale,
+                EXCLUSIVE=EXCLUSIVE,
+                BT=BT,
+                WIDE=WIDE,
+                PRECISION=PRECISION,
+            )
+            store_rows(dq, b_dq, stride=HS * K, keep=keep, start=part * BK, BT=BT, D=K, BD=BK)
         else:
             for t in tl.range(tl.minimum(BT, length - done), disable_licm=True):
                 a_g = load_token(g + t * HS * K, kk, K)
@@ -163,7 +177,9 @@ def channel_bwd_dq_kernel(
                     own += a_do[:, None] * a_q[None, :]
                     whole = after
         if ((done + BT) % INTERVAL == 0) | (done + BT >= length):
-            store_state(checkpoints, (block + done // INTERVAL) * HS + h, S, kk[None, :], vv[:, None], K, V, K * V)
+            store_state(
+                checkpoints, (block + done // INTERVAL) * HS + h, S, kk[None, :], vv[:, None], K=K, V=V, SIZE=K * V
+            )
         if SEGMENTED:
             q += BT * H * K
         if k is not None:
@@ -175,5 +191,5 @@ def channel_bwd_dq_kernel(
 
     if SEGMENTED:
         SIZE: tl.constexpr = K * V + K
-        store_state(contributions, slot * HS + h, own, kk[None, :], vv[:, None], K, V, SIZE)
+        store_state(contributions, slot * HS + h, own, kk[None, :], vv[:, None], K=K, V=V, SIZE=SIZE)
         tl.store(contributions + (slot * HS + h) * SIZE + K * V + kk, whole, mask=kk < K)

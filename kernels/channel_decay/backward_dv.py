@@ -28,7 +28,21 @@ def step(dS, q, k, g, do, u, bonus, scale, BT: tl.constexpr, WIDE: tl.constexpr,
     total = total_of(g)
     to_q, to_k = around_middle(g, total, u is not None)
     q = q.to(tl.float32) * scale
-    return swept(dS, k * to_k, q * to_q, q, k, u, bonus, do, total, BT, True, WIDE, PRECISION)
+    return swept(
+        dS,
+        k * to_k,
+        q * to_q,
+        q,
+        k,
+        u=u,
+        bonus=bonus,
+        y=do,
+        total=total,
+        BT=BT,
+        TRANSPOSED=True,
+        WIDE=WIDE,
+        PRECISION=PRECISION,
+    )
 
 
 @triton.jit
@@ -44,24 +58,12 @@ def one(dS, q, k, g, do, u, bonus):
 @triton.jit
 def sweep_dv(
     part,
-    h,
-    n,
-    slot,
-    low,
-    high,
-    q,
-    k,
-    g,
-    u,
-    do,
+    place,
+    inputs,
     dv,
-    dS_start,
+    dS_end,
     scale,
-    H: tl.constexpr,
-    HK: tl.constexpr,
-    HS: tl.constexpr,
-    K: tl.constexpr,
-    V: tl.constexpr,
+    sizes,
     BT: tl.constexpr,
     BK: tl.constexpr,
     BV: tl.constexpr,
@@ -76,6 +78,13 @@ def sweep_dv(
     Reads:   q, k, g, u and a slice of do.
     Writes:  a slice of dv.
     """
+    n, h, _order, slot, low, high = place
+    q, k, _v, g, u, do = inputs
+    H: tl.constexpr = sizes.H
+    HK: tl.constexpr = sizes.HK
+    HS: tl.constexpr = sizes.HS
+    K: tl.constexpr = sizes.K
+    V: tl.constexpr = sizes.V
     rows = tl.arange(0, BT)
     kk = tl.arange(0, BK)
     vv = part * BV + tl.arange(0, BV)
@@ -92,20 +101,22 @@ def sweep_dv(
         bonus = tl.load(u + h * K + kk, mask=kk < K, other=0.0).to(tl.float32)
 
     dS = tl.zeros([BK, BV], dtype=tl.float32)
-    if dS_start is not None:
+    if dS_end is not None:
         index = (slot if SEGMENTED else n) * HS + h
-        dS = load_state(dS_start, index, kk[:, None], vv[None, :], K, V, K * V + (K if SEGMENTED else 0))
+        dS = load_state(dS_end, index, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V + (K if SEGMENTED else 0))
 
     for done in tl.range(0, length, BT, num_stages=STAGES, disable_licm=True):
         first = (length - 1) // BT * BT - done
         keep = rows < length - first
-        b_q = load_rows(q, H * K, keep, 0, BT, K, BK)  # [BT, BK]
-        b_g = load_gates(g, HS * K, keep, 0, BT, K, BK)  # [BT, BK]
-        b_k = load_keys(k, b_g, HK * K, keep, 0, BT, K, BK)  # [BT, BK]
-        b_do = load_rows(do, HS * V, keep, part * BV, BT, V, BV)  # [BT, BV]
+        b_q = load_rows(q, stride=H * K, keep=keep, start=0, BT=BT, D=K, BD=BK)  # [BT, BK]
+        b_g = load_gates(g, stride=HS * K, keep=keep, start=0, BT=BT, K=K, BK=BK)  # [BT, BK]
+        b_k = load_keys(k, b_g, stride=HK * K, keep=keep, start=0, BT=BT, K=K, BK=BK)  # [BT, BK]
+        b_do = load_rows(do, stride=HS * V, keep=keep, start=part * BV, BT=BT, D=V, BD=BV)  # [BT, BV]
         if tl.min(total_of(b_g), 0) > NARROWEST:
-            b_dv, dS = step(dS, b_q, b_k, b_g, b_do, u, bonus, scale, BT, WIDE, PRECISION)
-            store_rows(dv, b_dv, HS * V, keep, part * BV, BT, V, BV)
+            b_dv, dS = step(
+                dS, b_q, b_k, b_g, b_do, u=u, bonus=bonus, scale=scale, BT=BT, WIDE=WIDE, PRECISION=PRECISION
+            )
+            store_rows(dv, b_dv, stride=HS * V, keep=keep, start=part * BV, BT=BT, D=V, BD=BV)
         else:
             count = tl.minimum(BT, length - first)
             for turn in tl.range(count, disable_licm=True):
@@ -114,7 +125,7 @@ def sweep_dv(
                 a_q = load_token(q + t * H * K, kk, K) * scale
                 a_k = load_key(None if k is None else k + t * HK * K, a_g, kk, K)
                 a_do = load_token(do + t * HS * V, vv, V)
-                a_dv, dS = one(dS, a_q, a_k, a_g, a_do, u, bonus)
+                a_dv, dS = one(dS, a_q, a_k, a_g, a_do, u=u, bonus=bonus)
                 store_token(dv + t * HS * V, a_dv, vv, V)
         q -= BT * H * K
         if k is not None:

@@ -60,9 +60,9 @@ def channel_decode_step_kernel(
     b_q = load_token(q + (n * H + h // (HS // H)) * K, kk, K) * scale
     b_k = load_key(None if k is None else k + (n * HK + h // (HS // HK)) * K, b_g, kk, K)
     b_v = load_token(v + (n * HV + h // (HS // HV)) * V, vv, V)
-    b_S = load_state(S, index, kk[:, None], vv[None, :], K, V, K * V)
+    b_S = load_state(S, index, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V)
     after = b_S * tl.exp(b_g)[:, None] + b_k[:, None] * b_v[None, :]
-    store_state(S, index, after, kk[:, None], vv[None, :], K, V, K * V)
+    store_state(S, index, after, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V)
     if u is None:
         b_o = tl.sum(b_q[:, None] * after, 0)
     else:

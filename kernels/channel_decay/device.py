@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import triton
 import triton.language as tl
 
@@ -15,10 +17,21 @@ from kernels.common.device import LOG2E, MIN_LOG_DECAY, load_rows
 NARROWEST = tl.constexpr(-170.0)
 
 
+class Inputs(NamedTuple):
+    """What the sweeps of a backward launch read; k or u may be None."""
+
+    q: Any
+    k: Any
+    v: Any
+    g: Any
+    u: Any
+    do: Any
+
+
 @triton.jit
 def load_gates(g, stride: tl.constexpr, keep, start, BT: tl.constexpr, K: tl.constexpr, BK: tl.constexpr):
     """Log decays [BT, BK], in g's dtype; 0 where nothing is stored."""
-    x = load_rows(g, stride, keep, start, BT, K, BK)
+    x = load_rows(g, stride=stride, keep=keep, start=start, BT=BT, D=K, BD=BK)
     # Not maximum: it would turn a NaN into a number.
     return tl.where(x < MIN_LOG_DECAY, MIN_LOG_DECAY, x).to(x.dtype)
 
@@ -34,7 +47,11 @@ def derived_key(g):
 @triton.jit
 def load_keys(k, g, stride: tl.constexpr, keep, start, BT: tl.constexpr, K: tl.constexpr, BK: tl.constexpr):
     """Keys [BT, BK] in fp32: stored ones, or 1 - e^g where k is None."""
-    return derived_key(g) if k is None else load_rows(k, stride, keep, start, BT, K, BK).to(tl.float32)
+    return (
+        derived_key(g)
+        if k is None
+        else load_rows(k, stride=stride, keep=keep, start=start, BT=BT, D=K, BD=BK).to(tl.float32)
+    )
 
 
 @triton.jit
@@ -119,7 +136,7 @@ def swept(
     q, k:          as they are, for a token's own score; TRANSPOSED: keys by queries, from last to first
     """
     scores = times(reads, tl.trans(writes), WIDE, PRECISION)
-    scores = with_own(scores, q, k, u, bonus, BT, TRANSPOSED)
+    scores = with_own(scores, q, k, u, bonus, BT=BT, TRANSPOSED=TRANSPOSED)
     factor = tl.exp2(total * 0.5)[:, None]
     X *= factor
     out = times(reads, X, WIDE, PRECISION)

@@ -28,7 +28,21 @@ def step(S, q, k, g, v, u, bonus, scale, BT: tl.constexpr, WIDE: tl.constexpr, P
     total = total_of(g)
     to_q, to_k = around_middle(g, total, u is not None)
     q = q.to(tl.float32) * scale
-    return swept(S, q * to_q, k * to_k, q, k, u, bonus, v, total, BT, False, WIDE, PRECISION)
+    return swept(
+        S,
+        q * to_q,
+        k * to_k,
+        q,
+        k,
+        u=u,
+        bonus=bonus,
+        y=v,
+        total=total,
+        BT=BT,
+        TRANSPOSED=False,
+        WIDE=WIDE,
+        PRECISION=PRECISION,
+    )
 
 
 @triton.jit
@@ -79,7 +93,7 @@ def channel_fwd_output_kernel(
     Bytes a token and state head over all slices: b (2K + 2V) + c K, with b and c bytes an element of q and g. Each
     slice loads q, k and g anew, from L2.
     """
-    part, h, n, _, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES, HS)
+    part, h, n, _, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES=SLICES, HS=HS)
     if low >= high:
         return
     rows = tl.arange(0, BT)
@@ -98,25 +112,25 @@ def channel_fwd_output_kernel(
     S = tl.zeros([BK, BV], dtype=tl.float32)
     if S_start is not None:
         index = (slot if SEGMENTED else n) * HS + h
-        S = load_state(S_start, index, kk[:, None], vv[None, :], K, V, K * V + (K if SEGMENTED else 0))
+        S = load_state(S_start, index, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V + (K if SEGMENTED else 0))
 
     length = (high - low).to(tl.int32)
     for done in tl.range(0, length, BT, num_stages=STAGES, disable_licm=True):
         keep = rows < length - done
-        b_g = load_gates(g, HS * K, keep, 0, BT, K, BK)  # [BT, BK]
-        b_q = load_rows(q, H * K, keep, 0, BT, K, BK)  # [BT, BK]
-        b_k = load_keys(k, b_g, HK * K, keep, 0, BT, K, BK)  # [BT, BK]
-        b_v = load_rows(v, HV * V, keep, part * BV, BT, V, BV)  # [BT, BV]
+        b_g = load_gates(g, stride=HS * K, keep=keep, start=0, BT=BT, K=K, BK=BK)  # [BT, BK]
+        b_q = load_rows(q, stride=H * K, keep=keep, start=0, BT=BT, D=K, BD=BK)  # [BT, BK]
+        b_k = load_keys(k, b_g, stride=HK * K, keep=keep, start=0, BT=BT, K=K, BK=BK)  # [BT, BK]
+        b_v = load_rows(v, stride=HV * V, keep=keep, start=part * BV, BT=BT, D=V, BD=BV)  # [BT, BV]
         if tl.min(total_of(b_g), 0) > NARROWEST:
-            b_o, S = step(S, b_q, b_k, b_g, b_v, u, bonus, scale, BT, WIDE, PRECISION)
-            store_rows(o, b_o, HS * V, keep, part * BV, BT, V, BV)
+            b_o, S = step(S, b_q, b_k, b_g, b_v, u=u, bonus=bonus, scale=scale, BT=BT, WIDE=WIDE, PRECISION=PRECISION)
+            store_rows(o, b_o, stride=HS * V, keep=keep, start=part * BV, BT=BT, D=V, BD=BV)
         else:
             for t in tl.range(tl.minimum(BT, length - done), disable_licm=True):
                 a_g = load_token(g + t * HS * K, kk, K)
                 a_q = load_token(q + t * H * K, kk, K) * scale
                 a_k = load_key(None if k is None else k + t * HK * K, a_g, kk, K)
                 a_v = load_token(v + t * HV * V, vv, V)
-                a_o, S = one(S, a_q, a_k, a_g, a_v, u, bonus)
+                a_o, S = one(S, a_q, a_k, a_g, a_v, u=u, bonus=bonus)
                 store_token(o + t * HS * V, a_o, vv, V)
         q += BT * H * K
         if k is not None:
@@ -126,4 +140,4 @@ def channel_fwd_output_kernel(
         o += BT * HS * V
 
     if S_end is not None and high == end:
-        store_state(S_end, n * HS + h, S, kk[:, None], vv[None, :], K, V, K * V)
+        store_state(S_end, n * HS + h, S, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V)

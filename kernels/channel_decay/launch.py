@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -21,12 +21,31 @@ from kernels.common.shapes import power_of_2
 COMBINE_BLOCK = 512
 
 
+class Inputs(NamedTuple):
+    """Contiguous inputs: q [B,T,H,K], k [B,T,HK,K] or None, v [B,T,HV,V], g [B,T,HS,K], u [HS,K] or None."""
+
+    q: torch.Tensor
+    k: torch.Tensor | None
+    v: torch.Tensor
+    g: torch.Tensor
+    u: torch.Tensor | None
+
+
+class Gradients(NamedTuple):
+    """Gradients of Inputs, those of q, k and v for each state head; None where there is no such input."""
+
+    q: torch.Tensor
+    k: torch.Tensor | None
+    v: torch.Tensor
+    g: torch.Tensor
+    u: torch.Tensor | None
+
+
 @dataclass(frozen=True)
 class Call:
     """One call's shapes and constants, as every launch needs them.
 
-    q [B, T, H, K], k [B, T, HK, K] or None, v [B, T, HV, V], g [B, T, HS, K], u [HS, K] or None, contiguous;
-    cu_seqlens [N + 1] on their device, or None; some_empty: whether a sequence has no tokens.
+    cu_seqlens [N + 1] lies on the inputs' device, or is None; some_empty: whether a sequence has no tokens.
     """
 
     shape: Shape
@@ -49,8 +68,9 @@ class Call:
         return {"H": self.H, "HK": self.HK, "HV": self.HV, **self.dims}
 
     @property
-    def cut(self) -> dict[str, int]:
-        return {"T": self.T, "segment": self.plan.segment, "segments": self.plan.segments}
+    def cut(self) -> dict[str, Any]:
+        segments = {"segment": self.plan.segment, "segments": self.plan.segments}
+        return {"cu_seqlens": self.cu_seqlens, "T": self.T, **segments}
 
     @property
     def options(self) -> dict[str, Any]:
@@ -65,25 +85,20 @@ class Call:
         return (self.shape.sequences * self.plan.segments * self.shape.heads * sweep.slices,)
 
 
-def forward(call: Call, q, k, v, g, u, start: torch.Tensor | None, end: torch.Tensor | None):
+def forward(call: Call, x: Inputs, start: torch.Tensor | None, end: torch.Tensor | None):
     """o [B, T, HS, V] and the segments' start states or None.
 
     start: the initial state; end: receives the final state, where given.
     """
     s, sweep = call.shape, call.plan.sweeps["output"]
-    o = v.new_empty(*v.shape[:2], s.heads, s.V)
-    states = _segment_states(call, k, v, g, start) if call.plan.segmented else None
+    o = x.v.new_empty(*x.v.shape[:2], s.heads, s.V)
+    states = _segment_states(call, x, start) if call.plan.segmented else None
     channel_fwd_output_kernel[call.grid(sweep)](
-        q,
-        k,
-        v,
-        g,
-        u,
-        o,
-        start if states is None else states,
-        end,
-        call.cu_seqlens,
-        call.scale,
+        **x._asdict(),
+        o=o,
+        S_start=start if states is None else states,
+        S_end=end,
+        scale=call.scale,
         **call.cut,
         **call.heads,
         BK=power_of_2(s.K),
@@ -95,53 +110,36 @@ def forward(call: Call, q, k, v, g, u, start: torch.Tensor | None, end: torch.Te
     return o, states
 
 
-def backward(
-    call: Call,
-    q,
-    k,
-    v,
-    g,
-    u,
-    states,
-    do,
-    start: torch.Tensor | None,
-    d_end: torch.Tensor | None,
-    d_start: torch.Tensor | None,
-):
-    """dq, dk (None where k is), dv, dg and du (None where u is), dq to dv a gradient for each state head.
+def backward(call: Call, x: Inputs, states, do, start, *, d_start, d_end) -> Gradients:
+    """The inputs' gradients.
 
-    states: what `forward` returned; d_end: gradient of the final state, or None; d_start: receives that of the initial
-    state, where given.
+    states: what `forward` returned; start: the initial state; d_start: receives its gradient, where given; d_end:
+    gradient of the final state. Each state may be None.
     """
-    dq, checkpoints, contributions = _backward_dq(call, q, k, v, g, do, start if states is None else states)
+    dq, checkpoints, contributions = _backward_dq(call, x, do, start if states is None else states)
     if contributions is not None:
         _combine(call, contributions, d_end, reverse=True)
         d_end = contributions
     s, sweep = call.shape, call.plan.sweeps["dk_dv"]
-    dk = None if k is None else k.new_empty(dq.shape)
-    dv = v.new_empty(do.shape)
-    dg = torch.empty_like(g)
-    du = None if u is None else u.new_empty(call.plan.slots, *u.shape, dtype=torch.float32)
+    dk = None if x.k is None else x.k.new_empty(dq.shape)
+    dv = x.v.new_empty(do.shape)
+    dg = torch.empty_like(x.g)
+    du = None if x.u is None else x.u.new_empty(call.plan.slots, *x.u.shape, dtype=torch.float32)
     if du is not None and s.packed:
         # Slots follow from offsets, and some belong to no segment.
         du.zero_()
     channel_bwd_dk_dv_kernel[call.grid(sweep)](
-        q,
-        k,
-        v,
-        g,
-        u,
-        do,
-        dq,
-        dk,
-        dv,
-        dg,
-        du,
-        d_end,
-        d_start,
-        checkpoints,
-        call.cu_seqlens,
-        call.scale,
+        **x._asdict(),
+        do=do,
+        dq=dq,
+        dk=dk,
+        dv=dv,
+        dg=dg,
+        du=du,
+        dS_start=d_start,
+        dS_end=d_end,
+        checkpoints=checkpoints,
+        scale=call.scale,
         **call.cut,
         **call.heads,
         BK=power_of_2(s.K),
@@ -154,27 +152,26 @@ def backward(
         INTERVAL=call.plan.interval,
         **call.launched(sweep),
     )
-    return dq, dk, dv, dg, None if du is None or u is None else du.sum(0).to(u.dtype)
+    return Gradients(dq, dk, dv, dg, None if du is None or x.u is None else du.sum(0).to(x.u.dtype))
 
 
-def _backward_dq(call: Call, q, k, v, g, do, start: torch.Tensor | None):
+def _backward_dq(call: Call, x: Inputs, do, start: torch.Tensor | None):
     s, sweep, chosen = call.shape, call.plan.sweeps["dq"], call.plan
-    dq = q.new_empty(*q.shape[:2], s.heads, s.K)
-    kept = torch.float32 if s.wide else q.dtype
-    checkpoints = q.new_empty(chosen.blocks, s.heads, s.K, s.V, dtype=kept)
-    contributions = _rows_of_states(call, q) if chosen.segmented else None
+    dq = x.q.new_empty(*x.q.shape[:2], s.heads, s.K)
+    kept = torch.float32 if s.wide else x.q.dtype
+    checkpoints = x.q.new_empty(chosen.blocks, s.heads, s.K, s.V, dtype=kept)
+    contributions = _rows_of_states(call, x.q) if chosen.segmented else None
     channel_bwd_dq_kernel[call.grid(sweep)](
-        q if chosen.segmented else None,
-        k,
-        v,
-        g,
-        do,
-        dq,
-        start,
-        checkpoints,
-        contributions,
-        call.cu_seqlens,
-        call.scale,
+        q=x.q if chosen.segmented else None,
+        k=x.k,
+        v=x.v,
+        g=x.g,
+        do=do,
+        dq=dq,
+        S_start=start,
+        checkpoints=checkpoints,
+        contributions=contributions,
+        scale=call.scale,
         **call.cut,
         **call.heads,
         BK=sweep.tile.width,
@@ -188,20 +185,20 @@ def _backward_dq(call: Call, q, k, v, g, do, start: torch.Tensor | None):
     return dq, checkpoints, contributions
 
 
-def _segment_states(call: Call, k, v, g, start: torch.Tensor | None) -> torch.Tensor:
+def _segment_states(call: Call, x: Inputs, start: torch.Tensor | None) -> torch.Tensor:
     """The state that each segment starts from, [slots, HS, KV + K] fp32: one launch to sum, one to combine."""
     s, sweep = call.shape, call.plan.sweeps["state"]
-    states = _rows_of_states(call, v)
+    states = _rows_of_states(call, x.v)
+    k, v, g = x.k, x.v, x.g
     if not s.packed:
         # All that the launch reads: nobody starts from the last segment's contribution.
         read = (call.plan.segments - 1) * call.plan.segment
-        k, v, g = (None if x is None else x[:, :read] for x in (k, v, g))
+        k, v, g = (None if each is None else each[:, :read] for each in (k, v, g))
     channel_segment_state_kernel[call.grid(sweep)](
-        k,
-        v,
-        g,
-        states,
-        call.cu_seqlens,
+        k=k,
+        v=v,
+        g=g,
+        states=states,
         **call.cut,
         HK=call.HK,
         HV=call.HV,
@@ -223,12 +220,5 @@ def _rows_of_states(call: Call, like: torch.Tensor) -> torch.Tensor:
 def _combine(call: Call, states: torch.Tensor, start: torch.Tensor | None, reverse: bool) -> None:
     s = call.shape
     channel_segment_combine_kernel[(s.sequences * s.heads * triton.cdiv(s.K * s.V, COMBINE_BLOCK),)](
-        states,
-        start,
-        call.cu_seqlens,
-        **call.cut,
-        **call.dims,
-        BLOCK=COMBINE_BLOCK,
-        REVERSE=reverse,
-        num_warps=4,
+        states=states, S_start=start, **call.cut, **call.dims, BLOCK=COMBINE_BLOCK, REVERSE=reverse, num_warps=4
     )

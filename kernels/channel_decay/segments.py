@@ -49,7 +49,7 @@ def channel_segment_state_kernel(
     Bytes a token and state head over all slices: b (K + V) + c K, with b and c bytes an element of k and g;
     4 (KV + K) a segment.
     """
-    part, h, _, _, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES, HS)
+    part, h, _, _, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES=SLICES, HS=HS)
     if (low >= high) | (high == end):
         return
     rows = tl.arange(0, BT)
@@ -64,9 +64,9 @@ def channel_segment_state_kernel(
     length = (high - low).to(tl.int32)
     for done in tl.range(0, length, BT, num_stages=STAGES, disable_licm=True):
         keep = rows < length - done
-        b_g = load_gates(g, HS * K, keep, 0, BT, K, BK)  # [BT, BK]
-        b_k = load_keys(k, b_g, HK * K, keep, 0, BT, K, BK)  # [BT, BK]
-        b_v = load_rows(v, HV * V, keep, part * BV, BT, V, BV)  # [BT, BV]
+        b_g = load_gates(g, stride=HS * K, keep=keep, start=0, BT=BT, K=K, BK=BK)  # [BT, BK]
+        b_k = load_keys(k, b_g, stride=HK * K, keep=keep, start=0, BT=BT, K=K, BK=BK)  # [BT, BK]
+        b_v = load_rows(v, stride=HV * V, keep=keep, start=part * BV, BT=BT, D=V, BD=BV)  # [BT, BV]
         total = total_of(b_g)
         later = tl.cumsum(b_g.to(tl.float32), 0, reverse=True) - b_g.to(tl.float32)
         b_ks = b_k * tl.exp2(later * LOG2E)
@@ -76,7 +76,7 @@ def channel_segment_state_kernel(
             k += BT * HK * K
         v += BT * HV * V
         g += BT * HS * K
-    store_state(states, slot * HS + h, S, kk[:, None], vv[None, :], K, V, K * V + K)
+    store_state(states, slot * HS + h, S, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V + K)
     if part == 0:
         tl.store(states + (slot * HS + h) * (K * V + K) + K * V + kk, whole, mask=kk < K)
 

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import triton
 import triton.language as tl
 
@@ -15,6 +17,31 @@ LOG2E = tl.constexpr(1.4426950408889634)
 # bf16 and fp16 hold the first exactly.
 MIN_LOG_DECAY = tl.constexpr(-66.5)
 MIN_LOG2_DECAY = tl.constexpr(-66.5 * 1.4426950408889634)
+
+
+class Sizes(NamedTuple):
+    """Heads of q, of k, of v and of the state, and head dims: what a kernel passes on to its device functions."""
+
+    H: tl.constexpr
+    HK: tl.constexpr
+    HV: tl.constexpr
+    HS: tl.constexpr
+    K: tl.constexpr
+    V: tl.constexpr
+
+
+class Place(NamedTuple):
+    """Where a program works, as `locate` finds it: sequence n, head h, tokens low .. high.
+
+    order, slot: number of the segment in its sequence, and of its state among all
+    """
+
+    n: Any
+    h: Any
+    order: Any
+    slot: Any
+    low: Any
+    high: Any
 
 
 @triton.jit

@@ -86,7 +86,7 @@ def mlstm_bwd_dq_kernel(
              part of q . dq; d_last [N, HS, SLICES] fp32, its part of <C, dC_end> + <n, dn_end> at the sequence's end.
     Bytes a token and state head over all slices: s (3K + 2V) + 8 + 4 SLICES; exponential, + s V + 9.
     """
-    part, h, n_th, order, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES, HS)
+    part, h, n_th, order, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES=SLICES, HS=HS)
     if low >= high:
         return
     rows = tl.arange(0, BT)
@@ -110,22 +110,22 @@ def mlstm_bwd_dq_kernel(
         C_start,
         n_start,
         m_start,
-        states,
-        totals,
-        tops,
-        n_th,
-        h,
-        slot,
-        order,
-        kk[None, :],
-        vv[:, None],
-        kk,
-        HS,
-        K,
-        V,
-        SIZE,
-        EXP,
-        JOINED,
+        states=states,
+        totals=totals,
+        tops=tops,
+        sequence=n_th,
+        h=h,
+        slot=slot,
+        order=order,
+        k=kk[None, :],
+        v=vv[:, None],
+        rows_k=kk,
+        HS=HS,
+        K=K,
+        V=V,
+        SIZE=SIZE,
+        EXP=EXP,
+        JOINED=JOINED,
     )
 
     causal = rows[:, None] >= rows[None, :]
@@ -133,10 +133,10 @@ def mlstm_bwd_dq_kernel(
     for done in range(0, length, BT):
         keep = rows < length - done
         at = (low + done + rows) * HS + h
-        b_do = load_rows(do, HS * V, keep, 0, BT, V, BV)  # [BT, BV]
-        b_v = load_rows(v, HV * V, keep, 0, BT, V, BV)  # [BT, BV]
-        b_k = load_rows(k, HK * K, keep, part * BK, BT, K, BK)  # [BT, BK]
-        b_q = load_rows(q, H * K, keep, part * BK, BT, K, BK)  # [BT, BK]
+        b_do = load_rows(do, stride=HS * V, keep=keep, start=0, BT=BT, D=V, BD=BV)  # [BT, BV]
+        b_v = load_rows(v, stride=HV * V, keep=keep, start=0, BT=BT, D=V, BD=BV)  # [BT, BV]
+        b_k = load_rows(k, stride=HK * K, keep=keep, start=part * BK, BT=BT, D=K, BD=BK)  # [BT, BK]
+        b_q = load_rows(q, stride=H * K, keep=keep, start=part * BK, BT=BT, D=K, BD=BK)  # [BT, BK]
         g, w = known(input_gate, forget_gate, at, keep, EXP)
         G, E, total = sums_of(g, w)
         R, U = weighed(log_den, at, keep, G, EXP)
@@ -147,8 +147,10 @@ def mlstm_bwd_dq_kernel(
             # A part of the columns at a time, do loaded anew: whole tiles in fp32 make the compiler spill.
             b_delta = tl.zeros([BT], dtype=tl.float32)
             for column in tl.static_range(0, BV, PART):
-                b_part = load_rows(do, HS * V, keep, column, BT, V, PART).to(tl.float32)
-                b_delta += tl.sum(b_part * load_rows(o, HS * V, keep, column, BT, V, PART).to(tl.float32), 1)
+                b_part = load_rows(do, stride=HS * V, keep=keep, start=column, BT=BT, D=V, BD=PART).to(tl.float32)
+                b_delta += tl.sum(
+                    b_part * load_rows(o, stride=HS * V, keep=keep, start=column, BT=BT, D=V, BD=PART).to(tl.float32), 1
+                )
             b_delta *= tl.load(side + at, mask=keep, other=0).to(tl.float32)
             tl.store(delta + at, b_delta, mask=only_if(keep, part == 0))
             b_P -= b_delta[:, None]
@@ -161,7 +163,7 @@ def mlstm_bwd_dq_kernel(
         b_dq = tl.dot(b_P.to(b_k.dtype), b_k, b_dq * b_passed, input_precision=PRECISION)
         b_own = tl.sum(b_q.to(tl.float32) * b_dq, 1) + b_off
         tl.store(q_dq + at * SLICES + part, b_own * factor, mask=keep)
-        store_rows(dq, b_dq * factor, HS * K, keep, part * BK, BT, K, BK)
+        store_rows(dq, b_dq * factor, stride=HS * K, keep=keep, start=part * BK, BT=BT, D=K, BD=BK)
         C *= tl.exp2(total)
         b_k = (b_k.to(tl.float32) * tl.exp2(total - E)[:, None]).to(b_k.dtype)
         if EXP:
@@ -175,7 +177,7 @@ def mlstm_bwd_dq_kernel(
 
     if dC_end is not None and high == end:
         index = n_th * HS + h
-        b_end = summed(tl.sum(C * load_state(dC_end, index, kk[None, :], vv[:, None], K, V, K * V), 1))
+        b_end = summed(tl.sum(C * load_state(dC_end, index, kk[None, :], vv[:, None], K=K, V=V, SIZE=K * V), 1))
         if EXP:
             b_end += tl.sum(n * load_normaliser(dn_end, index, kk, K, K), 0)
         tl.store(d_last + index * SLICES + part + tl.arange(0, 1), b_end)

@@ -98,20 +98,20 @@ def _sweep_dk(
         states,
         totals,
         n_th,
-        h,
-        slot,
-        order,
-        count,
-        kk[None, :],
-        vv[:, None],
-        1.0 / scale,
-        HS,
-        K,
-        V,
-        SIZE,
-        "token",
-        START,
-        True,
+        h=h,
+        slot=slot,
+        order=order,
+        count=count,
+        k=kk[None, :],
+        v=vv[:, None],
+        factor=1.0 / scale,
+        HS=HS,
+        K=K,
+        V=V,
+        SIZE=SIZE,
+        DECAY="token",
+        START=START,
+        REVERSE=True,
     )
     dn = tl.zeros([1, BK], dtype=tl.float32)
     if EXP:
@@ -124,23 +124,23 @@ def _sweep_dk(
             column,
             totals,
             n_th,
-            h,
-            slot,
-            order,
-            count,
-            kk[None, :],
-            only,
-            1.0 / scale,
-            HS,
-            K,
-            1,
-            SIZE,
-            "token",
-            START,
-            True,
+            h=h,
+            slot=slot,
+            order=order,
+            count=count,
+            k=kk[None, :],
+            v=only,
+            factor=1.0 / scale,
+            HS=HS,
+            K=K,
+            V=1,
+            SIZE=SIZE,
+            DECAY="token",
+            START=START,
+            REVERSE=True,
         )
     # The gradient of the log decay of the token after this one: of a sequence's last, through the final state alone.
-    carry = from_the_end(d_last, n_th, h, order, count, part, HS, DQ_SLICES)
+    carry = from_the_end(d_last, n_th, h, order, count, part=part, HS=HS, PARTS=DQ_SLICES)
 
     unit = 0.0
     later = rows[:, None] <= rows[None, :]
@@ -148,10 +148,10 @@ def _sweep_dk(
         first = (length - 1) // BT * BT - done
         keep = rows < length - first
         at = (low + first + rows) * HS + h
-        b_v = load_rows(v, HV * V, keep, 0, BT, V, BV)  # [BT, BV]
-        b_do = load_rows(do, HS * V, keep, 0, BT, V, BV)  # [BT, BV]
-        b_q = load_rows(q, H * K, keep, part * BK, BT, K, BK)  # [BT, BK]
-        b_k = load_rows(k, HK * K, keep, part * BK, BT, K, BK)  # [BT, BK]
+        b_v = load_rows(v, stride=HV * V, keep=keep, start=0, BT=BT, D=V, BD=BV)  # [BT, BV]
+        b_do = load_rows(do, stride=HS * V, keep=keep, start=0, BT=BT, D=V, BD=BV)  # [BT, BV]
+        b_q = load_rows(q, stride=H * K, keep=keep, start=part * BK, BT=BT, D=K, BD=BK)  # [BT, BK]
+        b_k = load_rows(k, stride=HK * K, keep=keep, start=part * BK, BT=BT, D=K, BD=BK)  # [BT, BK]
         g, w = known(input_gate, forget_gate, at, keep, EXP)
         G, E, total = sums_of(g, w)
         R, U = weighed(log_den, at, keep, G, EXP)
@@ -175,7 +175,7 @@ def _sweep_dk(
             b_less += tl.load(q_dq + at * DQ_SLICES + other, mask=only_if(keep, part == 0), other=0.0)
         tl.store(d_forget + at * SLICES + part, carry + tl.cumsum(b_less, 0, reverse=True), mask=keep)
         carry += summed(b_less)
-        store_rows(dk, b_dk, HS * K, keep, part * BK, BT, K, BK)
+        store_rows(dk, b_dk, stride=HS * K, keep=keep, start=part * BK, BT=BT, D=K, BD=BK)
         dC *= tl.exp2(total)
         b_q = (b_q.to(tl.float32) * tl.exp2(R)[:, None]).to(b_q.dtype)
         if EXP:
@@ -189,9 +189,9 @@ def _sweep_dk(
 
     if dC_end is not None and order == 0:
         factor = scale * tl.exp2(unit)
-        store_state(dC_end, n_th * HS + h, dC * factor, kk[None, :], vv[:, None], K, V, K * V)
+        store_state(dC_end, n_th * HS + h, dC * factor, kk[None, :], vv[:, None], K=K, V=V, SIZE=K * V)
         if EXP:
-            store_normaliser(dn_end, n_th * HS + h, tl.sum(dn, 0) * factor, kk, K, K)
+            store_normaliser(dn_end, n_th * HS + h, tl.sum(dn, 0) * factor, kk, K=K, SIZE=K)
 
 
 @triton.jit
@@ -249,20 +249,20 @@ def _sweep_dv(
         states,
         totals,
         n_th,
-        h,
-        slot,
-        order,
-        count,
-        kk[:, None],
-        vv[None, :],
-        1.0 / scale,
-        HS,
-        K,
-        V,
-        SIZE,
-        "token",
-        START,
-        True,
+        h=h,
+        slot=slot,
+        order=order,
+        count=count,
+        k=kk[:, None],
+        v=vv[None, :],
+        factor=1.0 / scale,
+        HS=HS,
+        K=K,
+        V=V,
+        SIZE=SIZE,
+        DECAY="token",
+        START=START,
+        REVERSE=True,
     )
 
     unit = 0.0
@@ -271,9 +271,9 @@ def _sweep_dv(
         first = (length - 1) // BT * BT - done
         keep = rows < length - first
         at = (low + first + rows) * HS + h
-        b_k = load_rows(k, HK * K, keep, 0, BT, K, BK)  # [BT, BK]
-        b_q = load_rows(q, H * K, keep, 0, BT, K, BK)  # [BT, BK]
-        b_do = load_rows(do, HS * V, keep, part * BV, BT, V, BV)  # [BT, BV]
+        b_k = load_rows(k, stride=HK * K, keep=keep, start=0, BT=BT, D=K, BD=BK)  # [BT, BK]
+        b_q = load_rows(q, stride=H * K, keep=keep, start=0, BT=BT, D=K, BD=BK)  # [BT, BK]
+        b_do = load_rows(do, stride=HS * V, keep=keep, start=part * BV, BT=BT, D=V, BD=BV)  # [BT, BV]
         g, w = known(input_gate, forget_gate, at, keep, EXP)
         G, E, total = sums_of(g, w)
         R, U = weighed(log_den, at, keep, G, EXP)
@@ -284,7 +284,7 @@ def _sweep_dv(
         b_P = tl.where(later, b_P * between(R[None, :], E[:, None], later), 0.0)
         b_dv = times_state(b_k, dC, PRECISION) * tl.exp2(total - E)[:, None]
         b_dv = tl.dot(b_P.to(b_do.dtype), b_do, b_dv, input_precision=PRECISION)  # [BT, BV]
-        store_rows(dv, b_dv * (scale * tl.exp2(U)), HS * V, keep, part * BV, BT, V, BV)
+        store_rows(dv, b_dv * (scale * tl.exp2(U)), stride=HS * V, keep=keep, start=part * BV, BT=BT, D=V, BD=BV)
         dC *= tl.exp2(total)
         b_do = (b_do.to(tl.float32) * tl.exp2(R)[:, None]).to(b_do.dtype)
         dC = tl.dot(tl.trans(b_q), b_do, dC, input_precision=PRECISION)
@@ -351,7 +351,7 @@ def mlstm_bwd_dk_dv_kernel(
     Bytes a token and state head over all slices: s (4K + 3V) at least, as each slice loads its full tiles anew, from
     L2; + 8 + 4 (DQ_SLICES + 2 slices of K); exponential, + 8.
     """
-    part, h, n_th, order, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES, HS)
+    part, h, n_th, order, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES=SLICES, HS=HS)
     if low >= high:
         return
     count = segments_of(low, high, end, order, segment)
@@ -363,43 +363,43 @@ def mlstm_bwd_dk_dv_kernel(
             k,
             v,
             input_gate,
-            forget_gate,
-            log_den,
-            do,
-            delta,
-            q_dq,
-            dk,
-            d_forget,
-            d_input,
-            dC_start,
-            dn_start,
-            states,
-            totals,
-            d_last,
-            dC_end,
-            dn_end,
-            scale,
-            n_th,
-            h,
-            order,
-            slot,
-            low,
-            high,
-            count,
-            H,
-            HK,
-            HV,
-            HS,
-            K,
-            V,
-            BT,
-            WK,
-            BV,
-            DK_SLICES,
-            DQ_SLICES,
-            EXP,
-            START,
-            PRECISION,
+            forget_gate=forget_gate,
+            log_den=log_den,
+            do=do,
+            delta=delta,
+            q_dq=q_dq,
+            dk=dk,
+            d_forget=d_forget,
+            d_input=d_input,
+            dC_start=dC_start,
+            dn_start=dn_start,
+            states=states,
+            totals=totals,
+            d_last=d_last,
+            dC_end=dC_end,
+            dn_end=dn_end,
+            scale=scale,
+            n_th=n_th,
+            h=h,
+            order=order,
+            slot=slot,
+            low=low,
+            high=high,
+            count=count,
+            H=H,
+            HK=HK,
+            HV=HV,
+            HS=HS,
+            K=K,
+            V=V,
+            BT=BT,
+            BK=WK,
+            BV=BV,
+            SLICES=DK_SLICES,
+            DQ_SLICES=DQ_SLICES,
+            EXP=EXP,
+            START=START,
+            PRECISION=PRECISION,
         )
     # Not else: Triton 3.6 would give each branch shared memory of its own, and fewer programs would fit.
     if part >= DK_SLICES:
@@ -409,29 +409,29 @@ def mlstm_bwd_dk_dv_kernel(
             k,
             input_gate,
             forget_gate,
-            log_den,
-            do,
-            dv,
-            dC_start,
-            states,
-            totals,
-            scale,
-            n_th,
-            h,
-            order,
-            slot,
-            low,
-            high,
-            count,
-            H,
-            HK,
-            HS,
-            K,
-            V,
-            BT,
-            BK,
-            WV,
-            EXP,
-            START,
-            PRECISION,
+            log_den=log_den,
+            do=do,
+            dv=dv,
+            dC_start=dC_start,
+            states=states,
+            totals=totals,
+            scale=scale,
+            n_th=n_th,
+            h=h,
+            order=order,
+            slot=slot,
+            low=low,
+            high=high,
+            count=count,
+            H=H,
+            HK=HK,
+            HS=HS,
+            K=K,
+            V=V,
+            BT=BT,
+            BK=BK,
+            BV=WV,
+            EXP=EXP,
+            START=START,
+            PRECISION=PRECISION,
         )

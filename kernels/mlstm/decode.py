@@ -74,7 +74,7 @@ def mlstm_decode_step_kernel(
         passed = tl.exp(f + (m_before - m_after))
         b_k *= tl.exp(i - m_after)
         b_n = load_normaliser(n, index, kk, K, K) * passed + b_k
-        store_normaliser(n, index, b_n, kk, K, K)
+        store_normaliser(n, index, b_n, kk, K=K, SIZE=K)
         tl.store(m + index, m_after.to(m.dtype.element_ty))
         den = tl.maximum(tl.abs(tl.sum(b_q * b_n, 0)), tl.exp(tl.minimum(-m_after, WIDEST)))
         den = tl.minimum(tl.maximum(den, SMALLEST), LARGEST)
@@ -84,8 +84,10 @@ def mlstm_decode_step_kernel(
     for tile in range(TILES):
         vv = (pid % SLICES * TILES + tile) * BV + tl.arange(0, BV)
         b_v = tl.load(v + (sequence * HV + h // (HS // HV)) * V + vv, mask=vv < V, other=0.0).to(tl.float32)
-        b_C = load_state(C, index, kk[:, None], vv[None, :], K, V, K * V) * passed + b_k[:, None] * b_v[None, :]
-        store_state(C, index, b_C, kk[:, None], vv[None, :], K, V, K * V)
+        b_C = (
+            load_state(C, index, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V) * passed + b_k[:, None] * b_v[None, :]
+        )
+        store_state(C, index, b_C, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V)
         b_o = tl.sum(b_q[:, None] * b_C, 0) / den
         tl.store(o + index * V + vv, b_o.to(o.dtype.element_ty), mask=vv < V)
 

@@ -141,7 +141,7 @@ def start_stabilised(
     m = tl.full([1], EMPTY, tl.float32)
     if C_start is not None:
         index = sequence * HS + h
-        C += load_state(C_start, index, k, v, K, V, K * V)
+        C += load_state(C_start, index, k, v, K=K, V=V, SIZE=K * V)
         if EXP:
             n += load_normaliser(n_start, index, rows_k, K, K)
             m = at_least(tl.load(m_start + index + tl.arange(0, 1)).to(tl.float32), EMPTY)
@@ -149,7 +149,7 @@ def start_stabilised(
         for i in tl.range(0, order, num_stages=1):
             index = (slot - order + i) * HS + h
             passed = tl.load(totals + index + tl.arange(0, 1))
-            part = load_state(states, index, k, v, K, V, SIZE)
+            part = load_state(states, index, k, v, K=K, V=V, SIZE=SIZE)
             if EXP:
                 top = tl.load(tops + index + tl.arange(0, 1))
                 after = tl.maximum(m + passed, top)

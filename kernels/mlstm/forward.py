@@ -72,7 +72,7 @@ def mlstm_fwd_output_kernel(
     Bytes a token and state head over all slices: s (2K + 2V) with s bytes an element, + 8, + 13 for the backward pass.
     Each slice loads q, k and the gates anew, from L2.
     """
-    part, h, n_th, order, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES, HS)
+    part, h, n_th, order, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES=SLICES, HS=HS)
     if low >= high:
         return
     rows = tl.arange(0, BT)
@@ -95,22 +95,22 @@ def mlstm_fwd_output_kernel(
         C_start,
         n_start,
         m_start,
-        states,
-        totals,
-        tops,
-        n_th,
-        h,
-        slot,
-        order,
-        kk[:, None],
-        vv[None, :],
-        kk,
-        HS,
-        K,
-        V,
-        SIZE,
-        EXP,
-        JOINED,
+        states=states,
+        totals=totals,
+        tops=tops,
+        sequence=n_th,
+        h=h,
+        slot=slot,
+        order=order,
+        k=kk[:, None],
+        v=vv[None, :],
+        rows_k=kk,
+        HS=HS,
+        K=K,
+        V=V,
+        SIZE=SIZE,
+        EXP=EXP,
+        JOINED=JOINED,
     )
     n += n_first[:, None]
 
@@ -119,11 +119,11 @@ def mlstm_fwd_output_kernel(
     for done in range(0, length, BT):
         keep = rows < length - done
         at = (low + done + rows) * HS + h
-        b_q = load_rows(q, H * K, keep, 0, BT, K, BK)  # [BT, BK]
-        b_k = load_rows(k, HK * K, keep, 0, BT, K, BK)  # [BT, BK]
-        b_v = load_rows(v, HV * V, keep, part * BV, BT, V, BV)  # [BT, BV]
+        b_q = load_rows(q, stride=H * K, keep=keep, start=0, BT=BT, D=K, BD=BK)  # [BT, BK]
+        b_k = load_rows(k, stride=HK * K, keep=keep, start=0, BT=BT, D=K, BD=BK)  # [BT, BK]
+        b_v = load_rows(v, stride=HV * V, keep=keep, start=part * BV, BT=BT, D=V, BD=BV)  # [BT, BV]
         if EXP:
-            g, w, b_m, _sums = stabilised(input_gate, forget_gate, at, rows, length - done, m, HS)
+            g, w, b_m, _sums = stabilised(input_gate, forget_gate, at, rows, length - done, m=m, HS=HS)
             m = last(b_m, rows, BT) + tl.zeros([1], tl.float32)
         else:
             g, w = known(input_gate, forget_gate, at, keep, False)
@@ -149,7 +149,7 @@ def mlstm_fwd_output_kernel(
                 tl.store(log_den + at, tl.log2(b_den), mask=mine)
                 b_sign = tl.where(b_n > 0.0, 1, -1)
                 tl.store(side + at, tl.where(tl.abs(b_n) >= b_den, b_sign, 0).to(tl.int8), mask=mine)
-        store_rows(o, b_o, HS * V, keep, part * BV, BT, V, BV)
+        store_rows(o, b_o, stride=HS * V, keep=keep, start=part * BV, BT=BT, D=V, BD=BV)
         C *= tl.exp2(total)
         b_v = (b_v.to(tl.float32) * b_left[:, None]).to(b_v.dtype)
         C = tl.dot(tl.trans(b_k), b_v, C, input_precision=PRECISION)
@@ -159,8 +159,8 @@ def mlstm_fwd_output_kernel(
         o += BT * HS * V
 
     if C_end is not None and high == end:
-        store_state(C_end, n_th * HS + h, C, kk[:, None], vv[None, :], K, V, K * V)
+        store_state(C_end, n_th * HS + h, C, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V)
         if EXP:  # noqa: SIM102 - joined, the condition is no longer the compiler's, and n_end may be None
             if part == 0:
-                store_normaliser(n_end, n_th * HS + h, tl.max(n, 1), kk, K, K)
+                store_normaliser(n_end, n_th * HS + h, tl.max(n, 1), kk, K=K, SIZE=K)
                 tl.store(m_end + n_th * HS + h + tl.arange(0, 1), m)

@@ -51,7 +51,9 @@ def mlstm_bwd_gates_kernel(
     Writes:  dx_forget, dx_input [B, T, HS].
     Bytes a token and state head: 8 SLICES + 16.
     """
-    _n, _block, _h, _inside, at, keep, carry = gate_block(d_forget, T, segment, blocks, cu_seqlens, HS, SLICES, BT, BH)
+    _n, _block, _h, _inside, at, keep, carry = gate_block(
+        d_forget, T, segment, blocks, cu_seqlens, HS=HS, SLICES=SLICES, BT=BT, BH=BH
+    )
     b_forget = tl.zeros([BT, BH], dtype=tl.float32) + carry[None, :]
     b_input = tl.zeros([BT, BH], dtype=tl.float32)
     for part in tl.static_range(SLICES):

@@ -59,7 +59,7 @@ def mlstm_segment_state_kernel(
              logarithm, and tops, of the same shape, what stabilises the contribution.
     Bytes a token and state head over all slices: s (K + V) + 8, REVERSE + 8; 4 (KV + K) a segment.
     """
-    part, h, _n, order, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES, HS)
+    part, h, _n, order, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES=SLICES, HS=HS)
     if (low >= high) | ((order == 0) if REVERSE else (high == end)):
         return
     rows = tl.arange(0, BT)
@@ -78,10 +78,10 @@ def mlstm_segment_state_kernel(
         first = start - done if REVERSE else done
         keep = rows < length - first
         at = (low + first + rows) * HS + h
-        b_x = load_rows(x, HX * K, keep, 0, BT, K, BK)  # [BT, BK]
-        b_y = load_rows(y, HY * V, keep, part * BV, BT, V, BV)  # [BT, BV]
+        b_x = load_rows(x, stride=HX * K, keep=keep, start=0, BT=BT, D=K, BD=BK)  # [BT, BK]
+        b_y = load_rows(y, stride=HY * V, keep=keep, start=part * BV, BT=BT, D=V, BD=BV)  # [BT, BV]
         if EXP and not REVERSE:
-            g, w, b_m, b_sums = stabilised(input_gate, forget_gate, at, rows, length - first, m, HS)
+            g, w, b_m, b_sums = stabilised(input_gate, forget_gate, at, rows, length - first, m=m, HS=HS)
             m = last(b_m, rows, BT) + tl.zeros([1], tl.float32)
             passed += last(b_sums, rows, BT)
         else:
@@ -111,10 +111,10 @@ def mlstm_segment_state_kernel(
         y += -BT * HY * V if REVERSE else BT * HY * V
     SIZE: tl.constexpr = K * V + (K if EXP else 0)
     index = slot * HS + h
-    store_state(states, index, C * tl.exp2(unit), kk[:, None], vv[None, :], K, V, SIZE)
+    store_state(states, index, C * tl.exp2(unit), kk[:, None], vv[None, :], K=K, V=V, SIZE=SIZE)
     if part == 0:
         tl.store(totals + index, passed)
         if EXP:
-            store_normaliser(states + K * V, index, column * tl.exp2(unit), kk, K, SIZE)
+            store_normaliser(states + K * V, index, column * tl.exp2(unit), kk, K=K, SIZE=SIZE)
         if tops is not None:
             tl.store(tops + index + tl.arange(0, 1), m)

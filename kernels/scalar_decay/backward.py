@@ -55,11 +55,11 @@ def close_gate(
     for first in range(0, BT, ROWS):
         keep = first + tl.arange(0, ROWS) < length
         at = first * stride
-        b_open, b_slope = silu(load_rows(out_gate + at, stride, keep, 0, ROWS, V, BV))
-        b_do = load_rows(do + at, stride, keep, 0, ROWS, V, BV).to(tl.float32)
-        b_y = load_rows(y + at, stride, keep, 0, ROWS, V, BV).to(tl.float32)
-        store_rows(dy + at, b_do * b_open, stride, keep, 0, ROWS, V, BV)
-        store_rows(d_out_gate + at, b_do * b_y * b_slope, stride, keep, 0, ROWS, V, BV)
+        b_open, b_slope = silu(load_rows(out_gate + at, stride=stride, keep=keep, start=0, BT=ROWS, D=V, BD=BV))
+        b_do = load_rows(do + at, stride=stride, keep=keep, start=0, BT=ROWS, D=V, BD=BV).to(tl.float32)
+        b_y = load_rows(y + at, stride=stride, keep=keep, start=0, BT=ROWS, D=V, BD=BV).to(tl.float32)
+        store_rows(dy + at, b_do * b_open, stride=stride, keep=keep, start=0, BT=ROWS, D=V, BD=BV)
+        store_rows(d_out_gate + at, b_do * b_y * b_slope, stride=stride, keep=keep, start=0, BT=ROWS, D=V, BD=BV)
 
 
 @triton.jit(do_not_specialize=["T"])
@@ -123,7 +123,7 @@ def linear_bwd_dq_kernel(
     Bytes a token and state head over all slices: s (2K + 2V); + s K where it reads q; + s V + 8 normalised; + 4 s V
     where the output has a gate; + 4 SLICES and a gate's element for a gate's gradient.
     """
-    part, h, n, order, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES, HS)
+    part, h, n, order, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES=SLICES, HS=HS)
     if low >= high:
         return
     rows = tl.arange(0, BT)
@@ -152,24 +152,41 @@ def linear_bwd_dq_kernel(
         states,
         totals,
         n,
-        h,
-        slot,
-        order,
-        count,
-        kk[None, :],
-        vv[:, None],
-        1.0,
-        HS,
-        K,
-        V,
-        SIZE,
-        DECAY,
-        START,
-        False,
+        h=h,
+        slot=slot,
+        order=order,
+        count=count,
+        k=kk[None, :],
+        v=vv[:, None],
+        factor=1.0,
+        HS=HS,
+        K=K,
+        V=V,
+        SIZE=SIZE,
+        DECAY=DECAY,
+        START=START,
+        REVERSE=False,
     )
     z = tl.zeros([BK], dtype=tl.float32)
     if NORMALISED:
-        z = start_normaliser(z, z_start, states, n, h, slot, order, count, kk, 1.0, HS, K, V, SIZE, START, False)
+        z = start_normaliser(
+            z,
+            z_start,
+            states,
+            n,
+            h,
+            slot=slot,
+            order=order,
+            count=count,
+            k=kk,
+            factor=1.0,
+            HS=HS,
+            K=K,
+            V=V,
+            SIZE=SIZE,
+            START=START,
+            REVERSE=False,
+        )
 
     b_skip = tl.zeros([1], tl.float32)
     causal = rows[:, None] >= rows[None, :]
@@ -178,29 +195,36 @@ def linear_bwd_dq_kernel(
         keep = rows < length - done
         if out_gate is not None:
             first = ((low + done) * HS + h) * V
-            b_open, _slope = silu(load_rows(out_gate + first, HS * V, keep, 0, BT, V, BV))
-            b_do = load_rows(do, HS * V, keep, 0, BT, V, BV)
+            b_open, _slope = silu(load_rows(out_gate + first, stride=HS * V, keep=keep, start=0, BT=BT, D=V, BD=BV))
+            b_do = load_rows(do, stride=HS * V, keep=keep, start=0, BT=BT, D=V, BD=BV)
             b_do = (b_do.to(tl.float32) * b_open).to(b_do.dtype)
         else:
-            b_do = load_rows(do, HS * V, keep, 0, BT, V, BV)  # [BT, BV]
+            b_do = load_rows(do, stride=HS * V, keep=keep, start=0, BT=BT, D=V, BD=BV)  # [BT, BV]
         if CAUSAL:
-            b_v = load_rows(v, HV * V, keep, 0, BT, V, BV)  # [BT, BV]
-            b_k = features(load_rows(k, HK * K, keep, part * BK, BT, K, BK), keep, part * BK, K, BK, MAP)  # [BT, BK]
+            b_v = load_rows(v, stride=HV * V, keep=keep, start=0, BT=BT, D=V, BD=BV)  # [BT, BV]
+            b_k = features(
+                load_rows(k, stride=HK * K, keep=keep, start=part * BK, BT=BT, D=K, BD=BK),
+                keep,
+                part * BK,
+                D=K,
+                BD=BK,
+                MAP=MAP,
+            )  # [BT, BK]
             b_P = tl.dot(b_do, tl.trans(b_v), input_precision=PRECISION)  # [BT, BT]
         b_dq = times_state(b_do, S, PRECISION, PRECISE)  # [BT, BK]
         if d_skip is not None:
             b_skip += summed(tl.sum(tl.where(rows[:, None] == rows[None, :], b_P, 0.0), 1))
         if DECAY != "none":
             at = (low + done + rows) * HS + h
-            G, E, total, _gate = chunk_decay(gate, b_rate, at, rows, length - done, BT, DECAY)
+            G, E, total, _gate = chunk_decay(gate, b_rate, at, rows, length - done, BT=BT, DECAY=DECAY)
             b_P *= between(G[:, None], E[None, :], causal)
             b_passed = tl.exp2(G)[:, None]
             if q_dq is not None:
-                b_q = load_rows(q, H * K, keep, part * BK, BT, K, BK)
+                b_q = load_rows(q, stride=H * K, keep=keep, start=part * BK, BT=BT, D=K, BD=BK)
                 b_off = rounding(b_q, b_passed, b_dq)
             b_dq *= b_passed
         if NORMALISED:
-            b_o = load_rows(o, HS * V, keep, 0, BT, V, BV)
+            b_o = load_rows(o, stride=HS * V, keep=keep, start=0, BT=BT, D=V, BD=BV)
             b_delta = tl.sum(b_do.to(tl.float32) * b_o.to(tl.float32), 1)
             b_dq -= b_delta[:, None] * z[None, :]
             if CAUSAL:
@@ -216,13 +240,13 @@ def linear_bwd_dq_kernel(
             tl.store(delta + at, b_delta, mask=rows < tl.where(part == 0, length - done, 0))
             o += BT * HS * V
         if MAP != "identity":
-            b_dq *= slope(load_rows(q, H * K, keep, part * BK, BT, K, BK), MAP)
+            b_dq *= slope(load_rows(q, stride=H * K, keep=keep, start=part * BK, BT=BT, D=K, BD=BK), MAP)
         if q_dq is not None:
             at = ((low + done + rows) * HS + h) * SLICES + part
             tl.store(q_dq + at, tl.sum(b_q.to(tl.float32) * b_dq, 1) + b_off * scale, mask=keep)
         if q is not None:
             q += BT * H * K
-        store_rows(dq, b_dq, HS * K, keep, part * BK, BT, K, BK)
+        store_rows(dq, b_dq, stride=HS * K, keep=keep, start=part * BK, BT=BT, D=K, BD=BK)
         if DECAY != "none":
             S *= tl.exp2(total)
             b_left = tl.exp2(total - E)
@@ -238,12 +262,12 @@ def linear_bwd_dq_kernel(
                     out_gate + first,
                     dy + first,
                     d_out_gate + first,
-                    HS * V,
-                    length - done,
-                    BT,
-                    V,
-                    BV,
-                    16,
+                    stride=HS * V,
+                    length=length - done,
+                    BT=BT,
+                    V=V,
+                    BV=BV,
+                    ROWS=16,
                 )
         if CAUSAL:
             k += BT * HK * K
@@ -252,7 +276,7 @@ def linear_bwd_dq_kernel(
         dq += BT * HS * K
 
     if dS_end is not None and high == end:
-        b_end = load_state(dS_end, n * HS + h, kk[None, :], vv[:, None], K, V, K * V)
+        b_end = load_state(dS_end, n * HS + h, kk[None, :], vv[:, None], K=K, V=V, SIZE=K * V)
         tl.store(d_last + (n * HS + h) * SLICES + part + tl.arange(0, 1), summed(tl.sum(S * b_end, 1)))
     if d_skip is not None:  # noqa: SIM102 - joined, the condition is no longer the compiler's
         if part == 0:

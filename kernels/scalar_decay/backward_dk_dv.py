@@ -111,29 +111,44 @@ def _sweep_dk(
         states,
         totals,
         n,
-        h,
-        slot,
-        order,
-        count,
-        kk[None, :],
-        vv[:, None],
-        1.0 / scale,
-        HS,
-        K,
-        V,
-        SIZE,
-        DECAY,
-        START,
-        True,
+        h=h,
+        slot=slot,
+        order=order,
+        count=count,
+        k=kk[None, :],
+        v=vv[:, None],
+        factor=1.0 / scale,
+        HS=HS,
+        K=K,
+        V=V,
+        SIZE=SIZE,
+        DECAY=DECAY,
+        START=START,
+        REVERSE=True,
     )
     dz = tl.zeros([BK], dtype=tl.float32)
     if NORMALISED:
         dz = start_normaliser(
-            dz, dz_start, states, n, h, slot, order, count, kk, 1.0 / scale, HS, K, V, SIZE, START, True
+            dz,
+            dz_start,
+            states,
+            n,
+            h,
+            slot=slot,
+            order=order,
+            count=count,
+            k=kk,
+            factor=1.0 / scale,
+            HS=HS,
+            K=K,
+            V=V,
+            SIZE=SIZE,
+            START=START,
+            REVERSE=True,
         )
     PRECISE: tl.constexpr = d_gate is not None
     # The gradient of the log decay of the token after this one: of a sequence's last, through the final state alone.
-    carry = from_the_end(d_last, n, h, order, count, part, HS, DQ_SLICES)
+    carry = from_the_end(d_last, n, h, order, count, part=part, HS=HS, PARTS=DQ_SLICES)
 
     unit = 1.0
     later = rows[:, None] <= rows[None, :]
@@ -141,10 +156,17 @@ def _sweep_dk(
         first = (length - 1) // BT * BT - done
         keep = rows < length - first
         at = (low + first + rows) * HS + h
-        b_v = load_rows(v, HV * V, keep, 0, BT, V, BV)  # [BT, BV]
+        b_v = load_rows(v, stride=HV * V, keep=keep, start=0, BT=BT, D=V, BD=BV)  # [BT, BV]
         if CAUSAL:
-            b_do = load_rows(do, HS * V, keep, 0, BT, V, BV)  # [BT, BV]
-            b_q = features(load_rows(q, H * K, keep, part * BK, BT, K, BK), keep, part * BK, K, BK, MAP)  # [BT, BK]
+            b_do = load_rows(do, stride=HS * V, keep=keep, start=0, BT=BT, D=V, BD=BV)  # [BT, BV]
+            b_q = features(
+                load_rows(q, stride=H * K, keep=keep, start=part * BK, BT=BT, D=K, BD=BK),
+                keep,
+                part * BK,
+                D=K,
+                BD=BK,
+                MAP=MAP,
+            )  # [BT, BK]
             b_P = tl.dot(b_v, tl.trans(b_do), input_precision=PRECISION)  # [BT, BT]
         if NORMALISED and CAUSAL:
             b_den = tl.load(den + at, mask=keep, other=0.0)
@@ -158,7 +180,7 @@ def _sweep_dk(
             b_P -= b_delta[None, :]
         b_dk = times_state(b_v, dS, PRECISION, PRECISE)  # [BT, BK]
         if DECAY != "none":
-            G, E, total, b_gate = chunk_decay(gate, b_rate, at, rows, length - first, BT, DECAY)
+            G, E, total, b_gate = chunk_decay(gate, b_rate, at, rows, length - first, BT=BT, DECAY=DECAY)
             if DECAY == "step":
                 # The gradient of dt needs dk over dt. dt's power of 2 comes in at the end, so that a small dt leaves
                 # every bit, and 0 nothing to divide by; what is left of dt is rounded as in the sweep of dq.
@@ -167,7 +189,7 @@ def _sweep_dk(
             b_left = tl.exp2(total - E)
             b_P *= between(G[None, :], E[:, None], later)
             if d_gate is not None:
-                b_k = load_rows(k, HK * K, keep, part * BK, BT, K, BK)
+                b_k = load_rows(k, stride=HK * K, keep=keep, start=part * BK, BT=BT, D=K, BD=BK)
                 b_off = rounding(b_k, b_left[:, None], b_dk)
             b_dk *= b_left[:, None]
         if CAUSAL:
@@ -179,7 +201,7 @@ def _sweep_dk(
                 dz -= tl.sum(b_w * b_delta[:, None], 0)
         b_dk *= scale / unit
         if MAP != "identity":
-            b_dk *= slope(load_rows(k, HK * K, keep, part * BK, BT, K, BK), MAP)
+            b_dk *= slope(load_rows(k, stride=HK * K, keep=keep, start=part * BK, BT=BT, D=K, BD=BK), MAP)
         if d_gate is not None:
             b_k_dk = tl.sum(b_k.to(tl.float32) * b_dk, 1)  # [BT]
             if DECAY == "step":
@@ -194,7 +216,7 @@ def _sweep_dk(
             tl.store(d_gate + at * SLICES + part, carry + tl.cumsum(b_less, 0, reverse=True), mask=keep)
             carry += summed(b_less)
         k -= BT * HK * K
-        store_rows(dk, b_dk, HS * K, keep, part * BK, BT, K, BK)
+        store_rows(dk, b_dk, stride=HS * K, keep=keep, start=part * BK, BT=BT, D=K, BD=BK)
         if DECAY != "none":
             dS *= tl.exp2(total)
             b_q = (b_q.to(tl.float32) * tl.exp2(G)[:, None]).to(b_q.dtype)
@@ -207,9 +229,9 @@ def _sweep_dk(
         dk -= BT * HS * K
 
     if dS_end is not None and order == 0:
-        store_state(dS_end, n * HS + h, dS * (scale / unit), kk[None, :], vv[:, None], K, V, K * V)
+        store_state(dS_end, n * HS + h, dS * (scale / unit), kk[None, :], vv[:, None], K=K, V=V, SIZE=K * V)
         if NORMALISED:
-            store_normaliser(dz_end, n * HS + h, dz * (scale / unit), kk, K, K)
+            store_normaliser(dz_end, n * HS + h, dz * (scale / unit), kk, K=K, SIZE=K)
 
 
 @triton.jit
@@ -273,20 +295,20 @@ def _sweep_dv(
         states,
         totals,
         n,
-        h,
-        slot,
-        order,
-        count,
-        kk[:, None],
-        vv[None, :],
-        1.0 / scale,
-        HS,
-        K,
-        V,
-        SIZE,
-        DECAY,
-        START,
-        True,
+        h=h,
+        slot=slot,
+        order=order,
+        count=count,
+        k=kk[:, None],
+        v=vv[None, :],
+        factor=1.0 / scale,
+        HS=HS,
+        K=K,
+        V=V,
+        SIZE=SIZE,
+        DECAY=DECAY,
+        START=START,
+        REVERSE=True,
     )
 
     unit = 1.0
@@ -294,10 +316,14 @@ def _sweep_dv(
     for done in range(0, length, BT):
         first = (length - 1) // BT * BT - done
         keep = rows < length - first
-        b_k = features(load_rows(k, HK * K, keep, 0, BT, K, BK), keep, 0, K, BK, MAP)  # [BT, BK]
+        b_k = features(
+            load_rows(k, stride=HK * K, keep=keep, start=0, BT=BT, D=K, BD=BK), keep, 0, D=K, BD=BK, MAP=MAP
+        )  # [BT, BK]
         if CAUSAL:
-            b_q = features(load_rows(q, H * K, keep, 0, BT, K, BK), keep, 0, K, BK, MAP)  # [BT, BK]
-            b_do = load_rows(do, HS * V, keep, part * BV, BT, V, BV)  # [BT, BV]
+            b_q = features(
+                load_rows(q, stride=H * K, keep=keep, start=0, BT=BT, D=K, BD=BK), keep, 0, D=K, BD=BK, MAP=MAP
+            )  # [BT, BK]
+            b_do = load_rows(do, stride=HS * V, keep=keep, start=part * BV, BT=BT, D=V, BD=BV)  # [BT, BV]
         if NORMALISED and CAUSAL:
             b_den = tl.load(den + (low + first + rows) * HS + h, mask=keep, other=0.0)
             largest = tl.max(tl.abs(b_den), 0)
@@ -309,7 +335,7 @@ def _sweep_dv(
         b_dv = times_state(b_k, dS, PRECISION)
         if DECAY != "none":
             at = (low + first + rows) * HS + h
-            G, E, total, _gate = chunk_decay(gate, b_rate, at, rows, length - first, BT, DECAY)
+            G, E, total, _gate = chunk_decay(gate, b_rate, at, rows, length - first, BT=BT, DECAY=DECAY)
             b_P *= between(G[None, :], E[:, None], later)
             b_dv *= tl.exp2(total - E)[:, None]
         if CAUSAL:
@@ -317,7 +343,7 @@ def _sweep_dv(
             if skip is not None:
                 b_P += tl.where(rows[:, None] == rows[None, :], tl.load(skip + h).to(tl.float32) / scale, 0.0)
             b_dv = tl.dot(b_P.to(b_do.dtype), b_do, b_dv, input_precision=PRECISION)  # [BT, BV]
-        store_rows(dv, b_dv * (scale / unit), HS * V, keep, part * BV, BT, V, BV)
+        store_rows(dv, b_dv * (scale / unit), stride=HS * V, keep=keep, start=part * BV, BT=BT, D=V, BD=BV)
         if DECAY != "none":
             dS *= tl.exp2(total)
             b_do = (b_do.to(tl.float32) * tl.exp2(G)[:, None]).to(b_do.dtype)
@@ -393,7 +419,7 @@ def linear_bwd_dk_dv_kernel(
     Bytes a token and state head over all slices: s (4K + 3V) at least, as each slice loads its full tiles anew, from
     L2; + 8 normalised; + 4 (DQ_SLICES + 2 slices of K) and a gate's element for a gate's gradient.
     """
-    part, h, n, order, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES, HS)
+    part, h, n, order, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES=SLICES, HS=HS)
     if low >= high:
         return
     count = segments_of(low, high, end, order, segment)
@@ -405,46 +431,46 @@ def linear_bwd_dk_dv_kernel(
             k,
             v,
             gate,
-            rate,
-            do,
-            den,
-            delta,
-            q_dq,
-            dk,
-            d_gate,
-            d_weight,
-            dS_start,
-            dz_start,
-            states,
-            totals,
-            d_last,
-            dS_end,
-            dz_end,
-            scale,
-            n,
-            h,
-            order,
-            slot,
-            low,
-            high,
-            count,
-            H,
-            HK,
-            HV,
-            HS,
-            K,
-            V,
-            BT,
-            WK,
-            BV,
-            DK_SLICES,
-            DQ_SLICES,
-            MAP,
-            NORMALISED,
-            DECAY,
-            START,
-            PRECISION,
-            CAUSAL,
+            rate=rate,
+            do=do,
+            den=den,
+            delta=delta,
+            q_dq=q_dq,
+            dk=dk,
+            d_gate=d_gate,
+            d_weight=d_weight,
+            dS_start=dS_start,
+            dz_start=dz_start,
+            states=states,
+            totals=totals,
+            d_last=d_last,
+            dS_end=dS_end,
+            dz_end=dz_end,
+            scale=scale,
+            n=n,
+            h=h,
+            order=order,
+            slot=slot,
+            low=low,
+            high=high,
+            count=count,
+            H=H,
+            HK=HK,
+            HV=HV,
+            HS=HS,
+            K=K,
+            V=V,
+            BT=BT,
+            BK=WK,
+            BV=BV,
+            SLICES=DK_SLICES,
+            DQ_SLICES=DQ_SLICES,
+            MAP=MAP,
+            NORMALISED=NORMALISED,
+            DECAY=DECAY,
+            START=START,
+            PRECISION=PRECISION,
+            CAUSAL=CAUSAL,
         )
     # Not else: Triton 3.6 would give each branch shared memory of its own, and fewer programs would fit.
     if part >= DK_SLICES:
@@ -454,33 +480,33 @@ def linear_bwd_dk_dv_kernel(
             k,
             gate,
             rate,
-            skip,
-            do,
-            den,
-            dv,
-            dS_start,
-            states,
-            totals,
-            scale,
-            n,
-            h,
-            order,
-            slot,
-            low,
-            high,
-            count,
-            H,
-            HK,
-            HS,
-            K,
-            V,
-            BT,
-            BK,
-            WV,
-            MAP,
-            NORMALISED,
-            DECAY,
-            START,
-            PRECISION,
-            CAUSAL,
+            skip=skip,
+            do=do,
+            den=den,
+            dv=dv,
+            dS_start=dS_start,
+            states=states,
+            totals=totals,
+            scale=scale,
+            n=n,
+            h=h,
+            order=order,
+            slot=slot,
+            low=low,
+            high=high,
+            count=count,
+            H=H,
+            HK=HK,
+            HS=HS,
+            K=K,
+            V=V,
+            BT=BT,
+            BK=BK,
+            BV=WV,
+            MAP=MAP,
+            NORMALISED=NORMALISED,
+            DECAY=DECAY,
+            START=START,
+            PRECISION=PRECISION,
+            CAUSAL=CAUSAL,
         )

@@ -66,8 +66,12 @@ def linear_decode_step_kernel(
     keep = tl.full([1], 1, tl.int1)
     at_q = q + (n * H + h // (HS // H)) * K + kk
     at_k = k + (n * HK + h // (HS // HK)) * K + kk
-    b_q = features(tl.load(at_q, mask=kk < K, other=0.0).to(tl.float32)[None, :], keep, 0, K, BK, MAP)  # [1, BK]
-    b_k = features(tl.load(at_k, mask=kk < K, other=0.0).to(tl.float32)[None, :], keep, 0, K, BK, MAP)  # [1, BK]
+    b_q = features(
+        tl.load(at_q, mask=kk < K, other=0.0).to(tl.float32)[None, :], keep, 0, D=K, BD=BK, MAP=MAP
+    )  # [1, BK]
+    b_k = features(
+        tl.load(at_k, mask=kk < K, other=0.0).to(tl.float32)[None, :], keep, 0, D=K, BD=BK, MAP=MAP
+    )  # [1, BK]
     b_q = tl.sum(b_q, 0) * scale
     b_k = tl.sum(b_k, 0)
     index = n * HS + h
@@ -83,13 +87,15 @@ def linear_decode_step_kernel(
     den = 1.0
     if NORMALISED:
         b_z = load_normaliser(z, index, kk, K, K) + b_k
-        store_normaliser(z, index, b_z, kk, K, K)
+        store_normaliser(z, index, b_z, kk, K=K, SIZE=K)
         den = tl.sum(b_q * b_z, 0) + eps
     for tile in range(TILES):
         vv = (pid % SLICES * TILES + tile) * BV + tl.arange(0, BV)
         b_v = tl.load(v + (n * HV + h // (HS // HV)) * V + vv, mask=vv < V, other=0.0).to(tl.float32)
-        b_S = load_state(S, index, kk[:, None], vv[None, :], K, V, K * V) * passed + b_k[:, None] * b_v[None, :]
-        store_state(S, index, b_S, kk[:, None], vv[None, :], K, V, K * V)
+        b_S = (
+            load_state(S, index, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V) * passed + b_k[:, None] * b_v[None, :]
+        )
+        store_state(S, index, b_S, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V)
         b_o = tl.sum(b_q[:, None] * b_S, 0) / den
         if skip is not None:
             b_o += b_v * tl.load(skip + h).to(tl.float32)

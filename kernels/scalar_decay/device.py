@@ -142,20 +142,20 @@ def start_state(
     count:   segments of this sequence
     """
     if START == "segment":
-        S += load_state(states, slot * HS + h, k, v, K, V, SIZE)
+        S += load_state(states, slot * HS + h, k, v, K=K, V=V, SIZE=SIZE)
     elif START == "all":
         for i in tl.range(0, count, num_stages=1):
-            S += load_state(states, (slot - order + i) * HS + h, k, v, K, V, SIZE)
+            S += load_state(states, (slot - order + i) * HS + h, k, v, K=K, V=V, SIZE=SIZE)
     else:
         if S_start is not None:
-            S += load_state(S_start, n * HS + h, k, v, K, V, K * V) * factor
+            S += load_state(S_start, n * HS + h, k, v, K=K, V=V, SIZE=K * V) * factor
         if START == "join":
             passed = count - 1 - order if REVERSE else order
             for i in tl.range(0, passed, num_stages=1):
                 at = (slot - order + (count - 1 - i if REVERSE else i)) * HS + h
                 if DECAY != "none":
                     S *= tl.exp2(tl.load(totals + at))
-                S += load_state(states, at, k, v, K, V, SIZE)
+                S += load_state(states, at, k, v, K=K, V=V, SIZE=SIZE)
     return S
 
 

@@ -77,7 +77,7 @@ def linear_fwd_output_kernel(
     Bytes a token and state head over all slices: s (2K + 2V) with s bytes an element, + 4 for den, + a gate's element,
     + s V for out_gate, + s V for y. Each slice loads q and k anew, from L2.
     """
-    part, h, n, order, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES, HS)
+    part, h, n, order, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES=SLICES, HS=HS)
     if low >= high:
         return
     rows = tl.arange(0, BT)
@@ -103,40 +103,59 @@ def linear_fwd_output_kernel(
         states,
         totals,
         n,
-        h,
-        slot,
-        order,
-        count,
-        kk[:, None],
-        vv[None, :],
-        1.0,
-        HS,
-        K,
-        V,
-        SIZE,
-        DECAY,
-        START,
-        False,
+        h=h,
+        slot=slot,
+        order=order,
+        count=count,
+        k=kk[:, None],
+        v=vv[None, :],
+        factor=1.0,
+        HS=HS,
+        K=K,
+        V=V,
+        SIZE=SIZE,
+        DECAY=DECAY,
+        START=START,
+        REVERSE=False,
     )
     if NORMALISED:
         z_first = tl.zeros([BK], dtype=tl.float32)
         z += start_normaliser(
-            z_first, z_start, states, n, h, slot, order, count, kk, 1.0, HS, K, V, SIZE, START, False
+            z_first,
+            z_start,
+            states,
+            n,
+            h,
+            slot=slot,
+            order=order,
+            count=count,
+            k=kk,
+            factor=1.0,
+            HS=HS,
+            K=K,
+            V=V,
+            SIZE=SIZE,
+            START=START,
+            REVERSE=False,
         )[:, None]
 
     causal = rows[:, None] >= rows[None, :]
     length = (high - low).to(tl.int32)
     for done in range(0, length, BT):
         keep = rows < length - done
-        b_q = features(load_rows(q, H * K, keep, 0, BT, K, BK), keep, 0, K, BK, MAP)  # [BT, BK]
+        b_q = features(
+            load_rows(q, stride=H * K, keep=keep, start=0, BT=BT, D=K, BD=BK), keep, 0, D=K, BD=BK, MAP=MAP
+        )  # [BT, BK]
         b_o = times_state(b_q, S, PRECISION)  # [BT, BV]
         if CAUSAL:
-            b_k = features(load_rows(k, HK * K, keep, 0, BT, K, BK), keep, 0, K, BK, MAP)  # [BT, BK]
-            b_v = load_rows(v, HV * V, keep, part * BV, BT, V, BV)  # [BT, BV]
+            b_k = features(
+                load_rows(k, stride=HK * K, keep=keep, start=0, BT=BT, D=K, BD=BK), keep, 0, D=K, BD=BK, MAP=MAP
+            )  # [BT, BK]
+            b_v = load_rows(v, stride=HV * V, keep=keep, start=part * BV, BT=BT, D=V, BD=BV)  # [BT, BV]
             b_P = tl.dot(b_q, tl.trans(b_k), input_precision=PRECISION)  # [BT, BT]
         if DECAY != "none":
             at = (low + done + rows) * HS + h
-            G, E, total, _gate = chunk_decay(gate, b_rate, at, rows, length - done, BT, DECAY)
+            G, E, total, _gate = chunk_decay(gate, b_rate, at, rows, length - done, BT=BT, DECAY=DECAY)
             b_P *= between(G[:, None], E[None, :], causal)
             b_o *= tl.exp2(G)[:, None]
         if CAUSAL:
@@ -154,11 +173,11 @@ def linear_fwd_output_kernel(
             b_o = b_o / b_den[:, None]
             tl.store(den + (low + done + rows) * HS + h, b_den, mask=rows < tl.where(part == 0, length - done, 0))
         if y is not None:
-            store_rows(y + own, b_o, HS * V, keep, part * BV, BT, V, BV)
+            store_rows(y + own, b_o, stride=HS * V, keep=keep, start=part * BV, BT=BT, D=V, BD=BV)
         if out_gate is not None:
-            b_open, _ = silu(load_rows(out_gate + own, HS * V, keep, part * BV, BT, V, BV))
+            b_open, _ = silu(load_rows(out_gate + own, stride=HS * V, keep=keep, start=part * BV, BT=BT, D=V, BD=BV))
             b_o *= b_open
-        store_rows(o + own, b_o, HS * V, keep, part * BV, BT, V, BV)
+        store_rows(o + own, b_o, stride=HS * V, keep=keep, start=part * BV, BT=BT, D=V, BD=BV)
         if DECAY != "none":
             S *= tl.exp2(total)
             b_left = tl.exp2(total - E)
@@ -172,7 +191,7 @@ def linear_fwd_output_kernel(
         own += BT * HS * V
 
     if S_end is not None and high == end:
-        store_state(S_end, n * HS + h, S, kk[:, None], vv[None, :], K, V, K * V)
+        store_state(S_end, n * HS + h, S, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V)
         if NORMALISED:  # noqa: SIM102 - joined, the condition is no longer the compiler's, and z_end may be None
             if part == 0:
-                store_normaliser(z_end, n * HS + h, tl.max(z, 1), kk, K, K)
+                store_normaliser(z_end, n * HS + h, tl.max(z, 1), kk, K=K, SIZE=K)

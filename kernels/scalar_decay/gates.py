@@ -74,7 +74,9 @@ def linear_bwd_gate_kernel(
     Writes:  dx [B, T, HS], the gate's gradient; d_rate [sequences x blocks, HS] fp32, a block's part of dA.
     Bytes a token and state head: 4 SLICES + 2 elements of a gate; "step": 8 SLICES + 2 elements.
     """
-    n, block, h, inside, at, keep, carry = gate_block(d_gate, T, segment, blocks, cu_seqlens, HS, SLICES, BT, BH)
+    n, block, h, inside, at, keep, carry = gate_block(
+        d_gate, T, segment, blocks, cu_seqlens, HS=HS, SLICES=SLICES, BT=BT, BH=BH
+    )
     b_decay = tl.zeros([BT, BH], dtype=tl.float32) + carry[None, :]
     b_weight = tl.zeros([BT, BH], dtype=tl.float32)
     for part in tl.static_range(SLICES):

@@ -61,7 +61,7 @@ def linear_segment_state_kernel(
     Bytes a token and state head over all slices: s (K + V), + 8 normalised in REVERSE, + a gate's element; 4 (KV + K) a
     segment.
     """
-    part, h, _, order, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES, HS)
+    part, h, _, order, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES=SLICES, HS=HS)
     idle = low >= high
     if CAUSAL:
         # Nobody starts from what the last segment in this direction contributes.
@@ -83,8 +83,10 @@ def linear_segment_state_kernel(
     for done in range(0, length, BT):
         first = start - done if REVERSE else done
         keep = rows < length - first
-        b_x = features(load_rows(x, HX * K, keep, 0, BT, K, BK), keep, 0, K, BK, MAP)  # [BT, BK]
-        b_y = load_rows(y, HY * V, keep, part * BV, BT, V, BV)  # [BT, BV]
+        b_x = features(
+            load_rows(x, stride=HX * K, keep=keep, start=0, BT=BT, D=K, BD=BK), keep, 0, D=K, BD=BK, MAP=MAP
+        )  # [BT, BK]
+        b_y = load_rows(y, stride=HY * V, keep=keep, start=part * BV, BT=BT, D=V, BD=BV)  # [BT, BV]
         at = (low + first + rows) * HS + h
         if NORMALISED:
             if REVERSE:
@@ -100,7 +102,7 @@ def linear_segment_state_kernel(
             else:
                 z += tl.sum(b_x.to(tl.float32), 0)
         if DECAY != "none":
-            G, E, total, _gate = chunk_decay(gate, b_rate, at, rows, length - first, BT, DECAY)
+            G, E, total, _gate = chunk_decay(gate, b_rate, at, rows, length - first, BT=BT, DECAY=DECAY)
             b_left = tl.exp2(G if REVERSE else total - E)
             # A gate's gradient needs this state rounded as its sweeps round theirs; else the smaller tile is weighted.
             if DECAY == "head":
@@ -113,10 +115,10 @@ def linear_segment_state_kernel(
         x += -BT * HX * K if REVERSE else BT * HX * K
         y += -BT * HY * V if REVERSE else BT * HY * V
     SIZE: tl.constexpr = K * V + (K if NORMALISED else 0)
-    store_state(states, slot * HS + h, S / unit, kk[:, None], vv[None, :], K, V, SIZE)
+    store_state(states, slot * HS + h, S / unit, kk[:, None], vv[None, :], K=K, V=V, SIZE=SIZE)
     if NORMALISED:  # noqa: SIM102 - joined, the condition is no longer the compiler's
         if part == 0:
-            store_normaliser(states + K * V, slot * HS + h, z / unit, kk, K, SIZE)
+            store_normaliser(states + K * V, slot * HS + h, z / unit, kk, K=K, SIZE=SIZE)
     if DECAY != "none":  # noqa: SIM102 - as above
         if part == 0:
             tl.store(totals + slot * HS + h, passed)

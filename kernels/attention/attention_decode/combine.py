@@ -21,7 +21,7 @@ from kernels.attention.attention_decode.stream import all_tiles, owner_of, tile_
 @triton.jit
 def owners_of(lengths, n, pair, length, B, T, programs, BN: tl.constexpr, PAIRS: tl.constexpr, BB: tl.constexpr):
     """(first program of a stream that has tiles of a pair, how many programs have some)."""
-    tiles = all_tiles(lengths, B, T, BN, PAIRS, BB)
+    tiles = all_tiles(lengths, B, T, BN=BN, PAIRS=PAIRS, BB=BB)
     own = tl.cdiv(length, BN)
     if lengths is None:
         begin = n * own * PAIRS
@@ -77,7 +77,7 @@ def attention_decode_combine_kernel(
         _, size = span_of(length, 0, BN, SPLITS)
         count = tl.cdiv(tl.cdiv(length, BN), tl.maximum(size, 1))
     else:
-        owner, count = owners_of(lengths, n, pair, length, B, T, programs, BN, HK * BLOCKS, BB)
+        owner, count = owners_of(lengths, n, pair, length, B, T=T, programs=programs, BN=BN, PAIRS=HK * BLOCKS, BB=BB)
         first = owner + n * HK * BLOCKS + pair
         if count == 1:
             return
@@ -100,5 +100,5 @@ def attention_decode_combine_kernel(
         b_o = b_o * kept + tl.sum(weight[:, None] * b_part, 0)
         total = total * kept + tl.sum(weight * b_sum, 0)
         largest = larger
-    at = o + row_index(row, n, h, Q, H, GROUP) * V + vv
+    at = o + row_index(row, n, h, Q=Q, H=H, GROUP=GROUP) * V + vv
     tl.store(at, (b_o / tl.where(total > 0.0, total, 1.0)).to(o.dtype.element_ty), mask=vv < V)

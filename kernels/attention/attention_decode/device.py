@@ -32,7 +32,7 @@ def load_queries(
 ):
     """The rows of a pair as columns [BK, BM], zero beyond K and beyond the last row."""
     kk = tl.arange(0, BK)[:, None]
-    at = q + row_index(row, n, h, Q, H, GROUP)[None, :] * K + kk
+    at = q + row_index(row, n, h, Q=Q, H=H, GROUP=GROUP)[None, :] * K + kk
     return tl.load(at, mask=(kk < K) & (row < Q * GROUP)[None, :], other=0.0)
 
 
@@ -109,8 +109,8 @@ def attend(
     for tile in tl.range(low, high):
         tokens = tile * BN + tl.arange(0, BN)
         known = tokens < length
-        first = first_row(table, n, tile * BN, length, BN, PAGE, T, PAGES)
-        b_k = load_rows(k, first, h, known, HK, K, BK, BN, (PAGE > 0) & (PAGE < BN))
+        first = first_row(table, n, tile * BN, length, BN=BN, PAGE=PAGE, T=T, PAGES=PAGES)
+        b_k = load_rows(k, first, h, known, HEADS=HK, D=K, BD=BK, BN=BN, SPANS=(PAGE > 0) & (PAGE < BN))
         b_s = tl.dot(b_k, b_q, input_precision=PRECISION) * factor  # [BN, BM]
         b_s = tl.where(tokens[:, None] < end[None, :], b_s, float("-inf"))
         larger = tl.maximum(largest, tl.max(b_s, 0))
@@ -119,7 +119,7 @@ def attend(
         b_p = tl.exp2(b_s - shift[None, :])
         kept = tl.exp2(largest - shift)
         total = total * kept + tl.sum(b_p, 0)
-        b_v = load_rows(v, first, h, known, HK, V, BV, BN, (PAGE > 0) & (PAGE < BN))
+        b_v = load_rows(v, first, h, known, HEADS=HK, D=V, BD=BV, BN=BN, SPANS=(PAGE > 0) & (PAGE < BN))
         b_o = tl.dot(tl.trans(b_v), b_p.to(b_v.dtype), b_o * kept[None, :], input_precision=PRECISION)
         largest = larger
     return b_o, total, largest
@@ -132,7 +132,7 @@ def store_output(
     """o = o^T / l for the rows of a pair, 0 where a row saw nothing."""
     vv = tl.arange(0, BV)[:, None]
     b_o = b_o / tl.where(total > 0.0, total, 1.0)[None, :]
-    at = o + row_index(row, n, h, Q, H, GROUP)[None, :] * V + vv
+    at = o + row_index(row, n, h, Q=Q, H=H, GROUP=GROUP)[None, :] * V + vv
     tl.store(at, b_o.to(o.dtype.element_ty), mask=(vv < V) & (row < Q * GROUP)[None, :])
 
 

@@ -66,34 +66,34 @@ def attention_decode_split_kernel(
     low, high = span_of(length, s, BN, SPLITS)
     if (SPLITS > 1) & (low == high):
         return
-    b_q = load_queries(q, n, h, row, Q, H, GROUP, K, BK)
+    b_q = load_queries(q, n, h, row, Q=Q, H=H, GROUP=GROUP, K=K, BK=BK)
     b_o, total, largest = attend(
         b_q,
         k,
         v,
         table,
         n,
-        h,
-        row,
-        low,
-        high,
-        length,
-        T,
-        PAGES,
-        factor,
-        Q,
-        HK,
-        GROUP,
-        K,
-        V,
-        BK,
-        BV,
-        BM,
-        BN,
-        PAGE,
-        PRECISION,
+        h=h,
+        row=row,
+        low=low,
+        high=high,
+        length=length,
+        T=T,
+        PAGES=PAGES,
+        factor=factor,
+        Q=Q,
+        HK=HK,
+        GROUP=GROUP,
+        K=K,
+        V=V,
+        BK=BK,
+        BV=BV,
+        BM=BM,
+        BN=BN,
+        PAGE=PAGE,
+        PRECISION=PRECISION,
     )
     if SPLITS == 1:
-        store_output(o, b_o, total, n, h, row, Q, H, GROUP, V, BV)
+        store_output(o, b_o, total, n, h, row=row, Q=Q, H=H, GROUP=GROUP, V=V, BV=BV)
     else:
-        store_part(parts, sums, maxima, b_o, total, largest, pid, row, R, Q * GROUP, V, BV)
+        store_part(parts, sums, maxima, b_o, total, largest=largest, part=pid, row=row, R=R, ROWS=Q * GROUP, V=V, BV=BV)

@@ -97,11 +97,11 @@ def attention_decode_stream_kernel(
     """
     p = tl.program_id(0)
     GROUP: tl.constexpr = H // HK
-    tiles = all_tiles(lengths, B, T, BN, HK * BLOCKS, BB)
+    tiles = all_tiles(lengths, B, T, BN=BN, PAIRS=HK * BLOCKS, BB=BB)
     at = share_start(p, tiles, tl.num_programs(0))
     end = share_start(p + 1, tiles, tl.num_programs(0))
     while at < end:
-        n, begin = sequence_of(at, lengths, B, T, BN, HK * BLOCKS, BB)
+        n, begin = sequence_of(at, lengths, B, T, BN=BN, PAIRS=HK * BLOCKS, BB=BB)
         length = length_of(lengths, n, T)
         own = tl.cdiv(length, BN)
         pair = (at - begin) // own
@@ -109,36 +109,38 @@ def attention_decode_stream_kernel(
         high = tl.minimum(own, low + end - at)
         h = pair // BLOCKS
         row = pair % BLOCKS * R + tl.arange(0, BM)
-        b_q = load_queries(q, n, h, row, Q, H, GROUP, K, BK)
+        b_q = load_queries(q, n, h, row, Q=Q, H=H, GROUP=GROUP, K=K, BK=BK)
         b_o, total, largest = attend(
             b_q,
             k,
             v,
             table,
             n,
-            h,
-            row,
-            low,
-            high,
-            length,
-            T,
-            PAGES,
-            factor,
-            Q,
-            HK,
-            GROUP,
-            K,
-            V,
-            BK,
-            BV,
-            BM,
-            BN,
-            PAGE,
-            PRECISION,
+            h=h,
+            row=row,
+            low=low,
+            high=high,
+            length=length,
+            T=T,
+            PAGES=PAGES,
+            factor=factor,
+            Q=Q,
+            HK=HK,
+            GROUP=GROUP,
+            K=K,
+            V=V,
+            BK=BK,
+            BV=BV,
+            BM=BM,
+            BN=BN,
+            PAGE=PAGE,
+            PRECISION=PRECISION,
         )
         if high - low == own:
-            store_output(o, b_o, total, n, h, row, Q, H, GROUP, V, BV)
+            store_output(o, b_o, total, n, h, row=row, Q=Q, H=H, GROUP=GROUP, V=V, BV=BV)
         else:
             part = p + n * (HK * BLOCKS) + pair
-            store_part(parts, sums, maxima, b_o, total, largest, part, row, R, Q * GROUP, V, BV)
+            store_part(
+                parts, sums, maxima, b_o, total, largest=largest, part=part, row=row, R=R, ROWS=Q * GROUP, V=V, BV=BV
+            )
         at += high - low
