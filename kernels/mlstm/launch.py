@@ -112,16 +112,22 @@ def forward(call: Call, x: Inputs, start: State, end: State, training: bool) -> 
     kept = _kept(o) if training and s.normalised else Kept()
     segments = Segments()
     if sweep.segmented:
-        segments = _segments(call, sweep, x.k, x.v, (x.input_gate, x.forget_gate, None, None), reverse=False)
+        segments = _segments(call, sweep, x.k, x.v, Kept(weight=x.input_gate, decay=x.forget_gate), reverse=False)
     mlstm_fwd_output_kernel[_grid(call, sweep)](
-        *x,
-        o,
-        *kept[1:],
-        *start,
-        *segments,
-        *end,
-        call.cu_seqlens,
-        call.scale,
+        **x._asdict(),
+        o=o,
+        decay=kept.decay,
+        weight=kept.weight,
+        log_den=kept.log_den,
+        side=kept.side,
+        C_start=start.C,
+        n_start=start.n,
+        m_start=start.m,
+        **segments._asdict(),
+        C_end=end.C,
+        n_end=end.n,
+        m_end=end.m,
+        scale=call.scale,
         **_span(call, sweep),
         **call.sizes,
         **_tile(sweep, BK=power_of_2(s.K), BV=_width(sweep, s.V), SLICES=sweep.slices),
@@ -146,9 +152,11 @@ def backward(
     """
     if not call.shape.normalised:
         kept = Kept(decay=x.forget_gate, weight=x.input_gate)
-    dq, delta, q_dq, d_last = _backward_dq(call, x, kept, segments, do, start, d_end)
-    dk, dv, *parts = _backward_dk_dv(call, x, kept, do, delta, q_dq, d_last, d_end, d_start)
-    d_input, d_forget = _backward_gates(call, x, kept, *parts)
+    dq, delta, q_dq, d_last = _backward_dq(call, x, kept, segments, do, start=start, d_end=d_end)
+    dk, dv, d_forget, d_input = _backward_dk_dv(
+        call, x, kept, do, delta, q_dq=q_dq, d_last=d_last, d_end=d_end, d_start=d_start
+    )
+    d_input, d_forget = _backward_gates(call, x, kept, d_forget, d_input)
     return Gradients(dq, dk, dv, d_input, d_forget)
 
 
@@ -159,27 +167,28 @@ def _backward_dq(call: Call, x: Inputs, kept: Kept, segments: Segments, do, star
     delta = None if kept.log_den is None else torch.empty_like(kept.log_den)
     d_last = None if d_end.C is None else dq.new_empty(s.sequences, s.heads, sweep.slices, dtype=torch.float32)
     if sweep.segmented and segments.states is None:
-        segments = _segments(call, sweep, x.k, x.v, (x.input_gate, x.forget_gate, None, None), reverse=False)
+        segments = _segments(call, sweep, x.k, x.v, Kept(weight=x.input_gate, decay=x.forget_gate), reverse=False)
     mlstm_bwd_dq_kernel[_grid(call, sweep)](
-        x.q,
-        x.k,
-        x.v,
-        kept.weight,
-        kept.decay,
-        kept.log_den,
-        kept.side,
-        kept.o,
-        do,
-        delta,
-        dq,
-        q_dq,
-        *start,
-        *(segments if sweep.segmented else Segments()),
-        d_end.C,
-        d_end.n,
-        d_last,
-        call.cu_seqlens,
-        call.scale,
+        q=x.q,
+        k=x.k,
+        v=x.v,
+        input_gate=kept.weight,
+        forget_gate=kept.decay,
+        log_den=kept.log_den,
+        side=kept.side,
+        o=kept.o,
+        do=do,
+        delta=delta,
+        dq=dq,
+        q_dq=q_dq,
+        C_start=start.C,
+        n_start=start.n,
+        m_start=start.m,
+        **(segments if sweep.segmented else Segments())._asdict(),
+        dC_end=d_end.C,
+        dn_end=d_end.n,
+        d_last=d_last,
+        scale=call.scale,
         **_span(call, sweep),
         **call.sizes,
         **_tile(sweep, BK=_width(sweep, s.K), BV=power_of_2(s.V), SLICES=sweep.slices),
@@ -197,30 +206,29 @@ def _backward_dk_dv(call: Call, x: Inputs, kept: Kept, do, delta, q_dq, d_last, 
     d_forget, d_input = (_parts(dk, triton.cdiv(s.K, widths["WK"])) for _ in range(2))
     segments = Segments()
     if sweep.segmented:
-        segments = _segments(call, sweep, x.q, do, (kept.weight, kept.decay, kept.log_den, delta), reverse=True)
+        segments = _segments(call, sweep, x.q, do, kept, delta=delta, reverse=True)
     mlstm_bwd_dk_dv_kernel[_grid(call, sweep)](
-        x.q,
-        x.k,
-        x.v,
-        kept.weight,
-        kept.decay,
-        kept.log_den,
-        do,
-        delta,
-        q_dq,
-        dk,
-        dv,
-        d_forget,
-        d_input,
-        d_end.C,
-        d_end.n,
-        segments.states,
-        segments.totals,
-        d_last,
-        d_start.C,
-        d_start.n,
-        call.cu_seqlens,
-        call.scale,
+        q=x.q,
+        k=x.k,
+        v=x.v,
+        input_gate=kept.weight,
+        forget_gate=kept.decay,
+        log_den=kept.log_den,
+        do=do,
+        delta=delta,
+        q_dq=q_dq,
+        dk=dk,
+        dv=dv,
+        d_forget=d_forget,
+        d_input=d_input,
+        dC_start=d_start.C,
+        dn_start=d_start.n,
+        dC_end=d_end.C,
+        dn_end=d_end.n,
+        states=segments.states,
+        totals=segments.totals,
+        d_last=d_last,
+        scale=call.scale,
         **_span(call, sweep),
         **call.sizes,
         **widths,
@@ -238,18 +246,18 @@ def _backward_gates(call: Call, x: Inputs, kept: Kept, d_forget, d_input):
     blocks = triton.cdiv(s.longest, s.chunk)
     width = min(triton.next_power_of_2(s.heads), max(1, GATE_TILE // s.chunk))
     mlstm_bwd_gates_kernel[(s.sequences * blocks * triton.cdiv(s.heads, width),)](
-        d_forget,
-        d_input,
-        kept.decay,
-        kept.weight,
-        x.forget_gate,
-        x.input_gate,
-        dx_forget,
-        dx_input,
-        call.cu_seqlens,
-        call.T,
-        sweep.segment,
-        blocks,
+        d_forget=d_forget,
+        d_input=d_input,
+        decay=kept.decay,
+        weight=kept.weight,
+        forget_gate=x.forget_gate,
+        input_gate=x.input_gate,
+        dx_forget=dx_forget,
+        dx_input=dx_input,
+        cu_seqlens=call.cu_seqlens,
+        T=call.T,
+        segment=sweep.segment,
+        blocks=blocks,
         HS=s.heads,
         SLICES=d_forget.shape[-1],
         BT=s.chunk,
@@ -265,21 +273,24 @@ def _parts(like: torch.Tensor, slices: int) -> torch.Tensor:
     return like.new_empty(*like.shape[:3], slices, dtype=torch.float32)
 
 
-def _segments(call: Call, sweep: Sweep, x, y, more: tuple[Any, ...], *, reverse: bool) -> Segments:
-    """What each segment contributes; `more` is input_gate, forget_gate, log_den and delta, as the kernel takes them."""
+def _segments(call: Call, sweep: Sweep, x, y, gates: Kept, *, delta=None, reverse: bool) -> Segments:
+    """What each segment contributes; gates: their weight, decay and, in reverse, log_den, as the kernel takes them."""
     s, own = call.shape, plan_state(call.shape, sweep)
     size = s.K * s.V + (s.K if s.normalised else 0)
     states = torch.empty(sweep.slots, s.heads, size, device=x.device, dtype=torch.float32)
     totals = states.new_empty(sweep.slots, s.heads)
     tops = torch.empty_like(totals) if s.normalised and not reverse else None
     mlstm_segment_state_kernel[_grid(call, own)](
-        x,
-        y,
-        *more,
-        states,
-        totals,
-        tops,
-        call.cu_seqlens,
+        x=x,
+        y=y,
+        input_gate=gates.weight,
+        forget_gate=gates.decay,
+        log_den=gates.log_den,
+        delta=delta,
+        states=states,
+        totals=totals,
+        tops=tops,
+        cu_seqlens=call.cu_seqlens,
         T=call.T,
         segment=sweep.segment,
         segments=sweep.segments,
@@ -301,7 +312,8 @@ def _grid(call: Call, sweep: Sweep) -> tuple[int]:
 
 
 def _span(call: Call, sweep: Sweep) -> dict[str, Any]:
-    return {"T": call.T, "segment": sweep.segment, "segments": sweep.segments}
+    segments = {"segment": sweep.segment, "segments": sweep.segments}
+    return {"cu_seqlens": call.cu_seqlens, "T": call.T, **segments}
 
 
 def _width(sweep: Sweep, size: int) -> int:

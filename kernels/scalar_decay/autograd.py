@@ -116,7 +116,7 @@ def chunk_scalar_decay(
     tensors = q, k, v, gates.gate, gates.rate, gates.skip, gates.out_gate
     if not call.shape.tokens:
         o = q.new_empty(*q.shape[:2], call.shape.heads, call.shape.V)
-        end = _room(call, q, S, (S, z)) if output_final_state else ()
+        end = _room(call, q, S, State(S, z)) if output_final_state else ()
         o, *final = without_tokens((o, *end), tensors, (S, z))
         return o, (None if not final else tuple(final) if normalised else final[0])
     training = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in (*tensors, S, z))
@@ -126,16 +126,43 @@ def chunk_scalar_decay(
     return o, (tuple(final) if normalised else final[0])
 
 
+class Saved(NamedTuple):
+    """What the forward pass leaves for the backward one: Inputs, the initial State and Kept, side by side."""
+
+    q: torch.Tensor
+    k: torch.Tensor
+    v: torch.Tensor
+    gate: torch.Tensor | None
+    rate: torch.Tensor | None
+    skip: torch.Tensor | None
+    out_gate: torch.Tensor | None
+    S: torch.Tensor | None
+    z: torch.Tensor | None
+    o: torch.Tensor | None
+    den: torch.Tensor | None
+    y: torch.Tensor | None
+    states: torch.Tensor | None
+    totals: torch.Tensor | None
+
+    @property
+    def inputs(self) -> Inputs:
+        return Inputs(self.q, self.k, self.v, self.gate, self.rate, self.skip, self.out_gate)
+
+    @property
+    def kept(self) -> Kept:
+        return Kept(self.o, self.den, self.y, Segments(self.states, self.totals))
+
+
 class _Chunked(torch.autograd.Function):
     @staticmethod
     def forward(ctx, *arguments):
         *tensors, S, z, call, output_final_state, training = arguments
         q, k, v, *more = (None if each is None else each.contiguous() for each in tensors)
         x = Inputs(q, k, v, *more)  # pyright: ignore[reportArgumentType] - q, k and v are never None
-        S, z = (None if each is None else each.contiguous() for each in (S, z))
-        end = _room(call, x.q, S, (S, z)) if output_final_state else (None, None)
-        o, kept = forward(call, x, (S, z), end, training)
-        ctx.save_for_backward(*x, S, z, *kept[:-1], *kept.segments)
+        start = State(*(None if each is None else each.contiguous() for each in (S, z)))
+        end = _room(call, x.q, start.S, start) if output_final_state else State()
+        o, kept = forward(call, x, start, end, training)
+        ctx.save_for_backward(*Saved(*x, *start, kept.o, kept.den, kept.y, *kept.segments))
         ctx.call = call
         ctx.set_materialize_grads(False)
         return o, *end
@@ -143,29 +170,26 @@ class _Chunked(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, *gradients):  # pyright: ignore[reportIncompatibleMethodOverride] - the decorator hides `ctx`
-        do, dS_end, dz_end = gradients
-        saved = list(ctx.saved_tensors)
-        x, (S, z), rest = Inputs(*saved[:7]), saved[7:9], saved[9:]
-        call = ctx.call
-        kept = Kept(*rest[:3], segments=Segments(*rest[3:]))
+        do, *d_end = (None if each is None else each.contiguous() for each in gradients)
+        d_end = State(*d_end)
+        saved, call = Saved(*ctx.saved_tensors), ctx.call
+        x, start = saved.inputs, State(saved.S, saved.z)
         if do is None:
             do = x.q.new_zeros(*x.q.shape[:2], call.shape.heads, call.shape.V)
-        do, dS_end, dz_end = (None if each is None else each.contiguous() for each in (do, dS_end, dz_end))
-        d_start = (None, None) if S is None else _room(call, x.q, S, (dS_end, dz_end))
-        found = backward(call, x, kept, do, (S, z), (dS_end, dz_end), d_start)
-        shared = (sum_heads(dx, y) for dx, y in zip(found[:3], x[:3], strict=True))
-        small = (None if dx is None or y is None else dx.to(y.dtype) for dx, y in zip(found[3:], x[3:], strict=True))
+        d_start = State() if start.S is None else _room(call, x.q, start.S, d_end)
+        d = backward(call, x, saved.kept, do, start, d_start=d_start, d_end=d_end)
+        shared = sum_heads(d.q, x.q), sum_heads(d.k, x.k), sum_heads(d.v, x.v)
+        gates = (d.gate, x.gate), (d.rate, x.rate), (d.skip, x.skip), (d.out_gate, x.out_gate)
+        small = (None if dx is None or y is None else dx.to(y.dtype) for dx, y in gates)
         return *shared, *small, *d_start, None, None, None
 
 
 def _room(call: Call, like: torch.Tensor, S: torch.Tensor | None, passed: State) -> State:
     """Room for a state in the dtype of S; passed: what empty sequences pass on."""
     s, dtype = call.shape, torch.float32 if S is None else S.dtype
-    sizes = (s.sequences, s.heads, s.K, s.V), (s.sequences, s.heads, s.K)
-    return (
-        room(like, sizes[0], dtype, passed[0], call.some_empty),
-        room(like, sizes[1], dtype, passed[1], call.some_empty) if s.normalised else None,
-    )
+    sizes = s.sequences, s.heads, s.K
+    z = room(like, sizes, dtype, passed.z, call.some_empty) if s.normalised else None
+    return State(room(like, (*sizes, s.V), dtype, passed.S, call.some_empty), z)
 
 
 def _call(
@@ -180,19 +204,19 @@ def _call(
     sequences, longest, some_empty = packing(cu_seqlens, cu_seqlens_cpu, q)
     dtype = str(q.dtype).removeprefix("torch.")
     shape = Shape(
-        sequences,
-        longest,
-        B * T,
-        heads,
-        K,
-        V,
-        chunk,
-        dtype,
-        normalised,
-        feature_map,
-        cu_seqlens is not None,
-        gates.decay,
-        causal,
+        sequences=sequences,
+        longest=longest,
+        tokens=B * T,
+        heads=heads,
+        K=K,
+        V=V,
+        chunk=chunk,
+        dtype=dtype,
+        normalised=normalised,
+        feature_map=feature_map,
+        packed=cu_seqlens is not None,
+        decay=gates.decay,
+        causal=causal,
     )
     scale = K**-0.5 if scale is None else scale
     return Call(shape, plan(shape), T, s["H"], s["HK"], s["HV"], cu_seqlens, scale, eps, some_empty)
@@ -222,11 +246,11 @@ def parts_of(name: str, state, normalised: bool) -> tuple:
 def _states(call: Call, initial_state, like: torch.Tensor) -> State:
     s = call.shape
     if initial_state is None:
-        return None, None
+        return State()
     S, z = parts_of("initial_state", initial_state, s.normalised)
     check_states(like, {"initial state S": S, "initial state z": z})
     for name, x, dims in (("S", S, (s.K, s.V)), ("z", z, (s.K,))):
         if x is not None and x.shape != (s.sequences, s.heads, *dims):
             expected = (s.sequences, s.heads, *dims)
             raise UsageError(f"initial state {name} is {tuple(x.shape)}; it has to be {expected}")
-    return S, z
+    return State(S, z)

@@ -20,6 +20,7 @@ import triton
 import triton.language as tl
 
 from kernels.common.device import (
+    Place,
     between,
     load_rows,
     load_state,
@@ -31,7 +32,15 @@ from kernels.common.device import (
     summed,
     times_state,
 )
-from kernels.scalar_decay.device import chunk_decay, features, head_rate, slope, start_normaliser, start_state
+from kernels.scalar_decay.device import (
+    SegmentStates,
+    chunk_decay,
+    head_rate,
+    load_features,
+    slope,
+    start_normaliser,
+    start_state,
+)
 
 
 @triton.jit
@@ -144,49 +153,27 @@ def linear_bwd_dq_kernel(
     SIZE: tl.constexpr = K * V + (K if NORMALISED else 0)
     # A gate's gradient is a long sum of differences: what differs must be rounded alike here and in the sweep of dk.
     PRECISE: tl.constexpr = q_dq is not None
+    place = Place(n=n, h=h, order=order, slot=slot, low=low, high=high)
     count = segments_of(low, high, end, order, segment)
+    segment_states = SegmentStates(states=states, totals=totals, count=count)
     S = tl.zeros([BV, BK], dtype=tl.float32)
     S = start_state(
         S,
         S_start,
-        states,
-        totals,
-        n,
-        h=h,
-        slot=slot,
-        order=order,
-        count=count,
-        k=kk[None, :],
-        v=vv[:, None],
-        factor=1.0,
+        segment_states,
+        place,
+        kk[None, :],
+        vv[:, None],
         HS=HS,
         K=K,
         V=V,
         SIZE=SIZE,
         DECAY=DECAY,
         START=START,
-        REVERSE=False,
     )
     z = tl.zeros([BK], dtype=tl.float32)
     if NORMALISED:
-        z = start_normaliser(
-            z,
-            z_start,
-            states,
-            n,
-            h,
-            slot=slot,
-            order=order,
-            count=count,
-            k=kk,
-            factor=1.0,
-            HS=HS,
-            K=K,
-            V=V,
-            SIZE=SIZE,
-            START=START,
-            REVERSE=False,
-        )
+        z = start_normaliser(z, z_start, segment_states, place, kk, HS=HS, K=K, V=V, SIZE=SIZE, START=START)
 
     b_skip = tl.zeros([1], tl.float32)
     causal = rows[:, None] >= rows[None, :]
@@ -202,14 +189,7 @@ def linear_bwd_dq_kernel(
             b_do = load_rows(do, stride=HS * V, keep=keep, start=0, BT=BT, D=V, BD=BV)  # [BT, BV]
         if CAUSAL:
             b_v = load_rows(v, stride=HV * V, keep=keep, start=0, BT=BT, D=V, BD=BV)  # [BT, BV]
-            b_k = features(
-                load_rows(k, stride=HK * K, keep=keep, start=part * BK, BT=BT, D=K, BD=BK),
-                keep,
-                part * BK,
-                D=K,
-                BD=BK,
-                MAP=MAP,
-            )  # [BT, BK]
+            b_k = load_features(k, stride=HK * K, keep=keep, start=part * BK, BT=BT, D=K, BD=BK, MAP=MAP)  # [BT, BK]
             b_P = tl.dot(b_do, tl.trans(b_v), input_precision=PRECISION)  # [BT, BT]
         b_dq = times_state(b_do, S, PRECISION, PRECISE)  # [BT, BK]
         if d_skip is not None:

@@ -9,14 +9,24 @@ Decays are of four kinds, `DECAY`: "none"; "head", log_decay [HS] in `rate`; "to
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import triton
 import triton.language as tl
 
-from kernels.common.device import LOG2E, MIN_LOG2_DECAY, load_normaliser, load_state
+from kernels.common.device import LOG2E, MIN_LOG2_DECAY, load_normaliser, load_rows, load_state
+
+
+class SegmentStates(NamedTuple):
+    """What segments leave: states [slots, HS, SIZE], totals [slots, HS]; count: segments of the sequence."""
+
+    states: Any
+    totals: Any
+    count: Any
 
 
 @triton.jit
-def from_the_end(d_last, n, h, order, count, part, HS: tl.constexpr, PARTS: tl.constexpr):
+def from_the_end(d_last, place, count, part, HS: tl.constexpr, PARTS: tl.constexpr):
     """[1], what the gradient of a sequence's last log decay has from the final state; 0 but in slice 0 of its segment.
 
     d_last [N, HS, PARTS] fp32, a part of each slice of another sweep, or None.
@@ -24,8 +34,8 @@ def from_the_end(d_last, n, h, order, count, part, HS: tl.constexpr, PARTS: tl.c
     found = tl.zeros([1], tl.float32)
     if d_last is not None:
         for other in tl.static_range(PARTS):
-            mine = (order + 1 == count) & (part == 0)
-            found += tl.load(d_last + (n * HS + h) * PARTS + other, mask=mine, other=0.0)
+            mine = (place.order + 1 == count) & (part == 0)
+            found += tl.load(d_last + (place.n * HS + place.h) * PARTS + other, mask=mine, other=0.0)
     return found
 
 
@@ -49,6 +59,14 @@ def features(x, keep, start, D: tl.constexpr, BD: tl.constexpr, MAP: tl.constexp
             mask = mask & (start + tl.arange(0, BD) < D)[None, :]
         x = tl.where(mask, wide, 0.0).to(x.dtype)
     return x
+
+
+@triton.jit
+def load_features(
+    base, stride: tl.constexpr, keep, start, BT: tl.constexpr, D: tl.constexpr, BD: tl.constexpr, MAP: tl.constexpr
+):
+    """phi of rows [BT, BD], as load_rows and features have them."""
+    return features(load_rows(base, stride, keep, start, BT=BT, D=D, BD=BD), keep, start, D=D, BD=BD, MAP=MAP)
 
 
 @triton.jit
@@ -115,32 +133,28 @@ def power_and_rest(x, whole: tl.constexpr):
 def start_state(
     S,
     S_start,
-    states,
-    totals,
-    n,
-    h,
-    slot,
-    order,
-    count,
+    segments,
+    place,
     k,
     v,
-    factor,
     HS: tl.constexpr,
     K: tl.constexpr,
     V: tl.constexpr,
     SIZE: tl.constexpr,
     DECAY: tl.constexpr,
     START: tl.constexpr,
-    REVERSE: tl.constexpr,
+    factor=1.0,
+    REVERSE: tl.constexpr = False,
 ):
     """The state that a program starts from: elements (k, v), added to the zeros S.
 
     START:   "whole": factor times the sequence's own start; "segment": what `states` holds in the segment's slot;
              "join": the sequence's start and, in `states`, the contributions of all segments before this one (REVERSE:
              after it), each decayed by the segments between; "all": the contributions of all its segments.
-    S_start: [N, HS, K, V] or None; states: [slots, HS, SIZE]; totals: [slots, HS], log2 of each segment's decay
-    count:   segments of this sequence
+    S_start: [N, HS, K, V] or None; segments: SegmentStates, whose totals are log2 of each segment's decay
     """
+    n, h, order, slot, _low, _high = place
+    states, totals, count = segments
     if START == "segment":
         S += load_state(states, slot * HS + h, k, v, K=K, V=V, SIZE=SIZE)
     elif START == "all":
@@ -163,22 +177,20 @@ def start_state(
 def start_normaliser(
     z,
     z_start,
-    states,
-    n,
-    h,
-    slot,
-    order,
-    count,
+    segments,
+    place,
     k,
-    factor,
     HS: tl.constexpr,
     K: tl.constexpr,
     V: tl.constexpr,
     SIZE: tl.constexpr,
     START: tl.constexpr,
-    REVERSE: tl.constexpr,
+    factor=1.0,
+    REVERSE: tl.constexpr = False,
 ):
     """start_state's counterpart for z: elements k, added to the zeros z. It never decays."""
+    n, h, order, slot, _low, _high = place
+    states, _totals, count = segments
     if START == "segment":
         z += load_normaliser(states + K * V, slot * HS + h, k, K, SIZE)
     elif START == "all":

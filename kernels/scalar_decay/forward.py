@@ -9,6 +9,7 @@ import triton
 import triton.language as tl
 
 from kernels.common.device import (
+    Place,
     between,
     load_rows,
     locate,
@@ -19,7 +20,14 @@ from kernels.common.device import (
     store_state,
     times_state,
 )
-from kernels.scalar_decay.device import chunk_decay, features, head_rate, start_normaliser, start_state
+from kernels.scalar_decay.device import (
+    SegmentStates,
+    chunk_decay,
+    head_rate,
+    load_features,
+    start_normaliser,
+    start_state,
+)
 
 
 @triton.jit(do_not_specialize=["T"])
@@ -95,62 +103,38 @@ def linear_fwd_output_kernel(
     z = tl.zeros([BK, 16], dtype=tl.float32)
     # A segment's S and z lie in one row, so that one launch combines both.
     SIZE: tl.constexpr = K * V + (K if NORMALISED else 0)
+    place = Place(n=n, h=h, order=order, slot=slot, low=low, high=high)
     count = segments_of(low, high, end, order, segment)
+    segment_states = SegmentStates(states=states, totals=totals, count=count)
     S = tl.zeros([BK, BV], dtype=tl.float32)
     S = start_state(
         S,
         S_start,
-        states,
-        totals,
-        n,
-        h=h,
-        slot=slot,
-        order=order,
-        count=count,
-        k=kk[:, None],
-        v=vv[None, :],
-        factor=1.0,
+        segment_states,
+        place,
+        kk[:, None],
+        vv[None, :],
         HS=HS,
         K=K,
         V=V,
         SIZE=SIZE,
         DECAY=DECAY,
         START=START,
-        REVERSE=False,
     )
     if NORMALISED:
         z_first = tl.zeros([BK], dtype=tl.float32)
-        z += start_normaliser(
-            z_first,
-            z_start,
-            states,
-            n,
-            h,
-            slot=slot,
-            order=order,
-            count=count,
-            k=kk,
-            factor=1.0,
-            HS=HS,
-            K=K,
-            V=V,
-            SIZE=SIZE,
-            START=START,
-            REVERSE=False,
-        )[:, None]
+        z += start_normaliser(z_first, z_start, segment_states, place, kk, HS=HS, K=K, V=V, SIZE=SIZE, START=START)[
+            :, None
+        ]
 
     causal = rows[:, None] >= rows[None, :]
     length = (high - low).to(tl.int32)
     for done in range(0, length, BT):
         keep = rows < length - done
-        b_q = features(
-            load_rows(q, stride=H * K, keep=keep, start=0, BT=BT, D=K, BD=BK), keep, 0, D=K, BD=BK, MAP=MAP
-        )  # [BT, BK]
+        b_q = load_features(q, stride=H * K, keep=keep, start=0, BT=BT, D=K, BD=BK, MAP=MAP)  # [BT, BK]
         b_o = times_state(b_q, S, PRECISION)  # [BT, BV]
         if CAUSAL:
-            b_k = features(
-                load_rows(k, stride=HK * K, keep=keep, start=0, BT=BT, D=K, BD=BK), keep, 0, D=K, BD=BK, MAP=MAP
-            )  # [BT, BK]
+            b_k = load_features(k, stride=HK * K, keep=keep, start=0, BT=BT, D=K, BD=BK, MAP=MAP)  # [BT, BK]
             b_v = load_rows(v, stride=HV * V, keep=keep, start=part * BV, BT=BT, D=V, BD=BV)  # [BT, BV]
             b_P = tl.dot(b_q, tl.trans(b_k), input_precision=PRECISION)  # [BT, BT]
         if DECAY != "none":

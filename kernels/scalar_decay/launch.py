@@ -20,11 +20,15 @@ from kernels.scalar_decay.plan import COMBINED, GATES, Plan, Sweep, plan_state
 from kernels.scalar_decay.segments import linear_segment_combine_kernel, linear_segment_state_kernel
 from kernels.scalar_decay.shape import Shape
 
-# (S, z): z is None unless normalised, both are None where there is no state.
-State = tuple[torch.Tensor | None, torch.Tensor | None]
-NO_STATE: State = (None, None)
 COMBINE_BLOCK, COMBINE_GROUP = 512, 8
 GATE_TILE = 2048
+
+
+class State(NamedTuple):
+    """S [N,HS,K,V] and z [N,HS,K], or their gradients: z is None unless normalised, both where there is no state."""
+
+    S: torch.Tensor | None = None
+    z: torch.Tensor | None = None
 
 
 class Inputs(NamedTuple):
@@ -90,9 +94,9 @@ class Call:
         """Whether phi has a slope: only then, or for a gate's gradient, do dq and dk need q and k as they came."""
         return self.shape.feature_map != "identity"
 
-    def unless_full(self, *tensors: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
-        """The tensors where a token reads the state up to itself; Nones where all read what a state pass left."""
-        return tensors if self.shape.causal else (None,) * len(tensors)
+    def unless_full(self, x: torch.Tensor | None) -> torch.Tensor | None:
+        """A tensor where a token reads the state up to itself; None where all read what a state pass left."""
+        return x if self.shape.causal else None
 
     @property
     def gated(self) -> bool:
@@ -123,21 +127,23 @@ def forward(call: Call, x: Inputs, start: State, end: State, training: bool) -> 
     y = torch.empty_like(o) if training and x.out_gate is not None else None
     segments = _segments(call, sweep, x, x.k, x.v, start) if sweep.from_states else Segments()
     linear_fwd_output_kernel[_grid(call, sweep)](
-        x.q,
-        *call.unless_full(x.k, x.v),
-        x.gate,
-        x.rate,
-        x.skip,
-        x.out_gate,
-        o,
-        y,
-        den,
-        *start,
-        *segments,
-        *end,
-        call.cu_seqlens,
-        call.scale,
-        call.eps,
+        q=x.q,
+        k=call.unless_full(x.k),
+        v=call.unless_full(x.v),
+        gate=x.gate,
+        rate=x.rate,
+        skip=x.skip,
+        out_gate=x.out_gate,
+        o=o,
+        y=y,
+        den=den,
+        S_start=start.S,
+        z_start=start.z,
+        **segments._asdict(),
+        S_end=end.S,
+        z_end=end.z,
+        scale=call.scale,
+        eps=call.eps,
         **_span(call, sweep),
         **call.heads,
         **call.dims,
@@ -159,27 +165,29 @@ class Gradients(NamedTuple):
     out_gate: torch.Tensor | None
 
 
-def backward(call: Call, x: Inputs, kept: Kept, do, start: State, d_end: State, d_start: State) -> Gradients:
+def backward(call: Call, x: Inputs, kept: Kept, do, start: State, *, d_start: State, d_end: State) -> Gradients:
     """The inputs' gradients.
 
     kept: what `forward` returned; d_end: gradient of the final state, or Nones; d_start: receives that of the initial
     state, where given.
     """
     dy, d_out_gate = (None, None) if x.out_gate is None else (torch.empty_like(do), torch.empty_like(x.out_gate))
-    dq, delta, d_skip, *sums = _backward_dq(call, x, kept, do, (dy, d_out_gate), start, d_end)
+    dq, delta, d_skip, q_dq, d_last = _backward_dq(call, x, kept, do, start, dy=dy, d_out_gate=d_out_gate, d_end=d_end)
     do = do if dy is None else dy
-    dk, dv, *parts = _backward_dk_dv(call, x, kept, do, delta, sums, d_end, d_start)
-    d_gate, d_rate = _backward_gate(call, x, *parts) if call.gated else (None, None)
+    dk, dv, d_gate, d_weight = _backward_dk_dv(
+        call, x, kept, do, delta, q_dq=q_dq, d_last=d_last, d_end=d_end, d_start=d_start
+    )
+    d_gate, d_rate = _backward_gate(call, x, d_gate, d_weight) if call.gated else (None, None)
     return Gradients(dq, dk, dv, d_gate, d_rate, d_skip, d_out_gate)
 
 
-def _backward_dq(call: Call, x: Inputs, kept: Kept, do, ungated, start: State, d_end: State):
-    """ungated: what receives dy and d_out_gate, or Nones."""
+def _backward_dq(call: Call, x: Inputs, kept: Kept, do, start: State, *, dy, d_out_gate, d_end: State):
+    """dy and d_out_gate receive what an output gate leaves of do and its own gradient, or are None."""
     s, sweep = call.shape, call.plan.dq
     dq = x.q.new_empty(*x.q.shape[:2], s.heads, s.K)
     delta = None if kept.den is None else torch.empty_like(kept.den)
     q_dq = _parts(call, dq, sweep.slices)
-    dS_end = d_end[0] if call.gated else None
+    dS_end = d_end.S if call.gated else None
     d_last = None if dS_end is None else dq.new_empty(s.sequences, s.heads, sweep.slices, dtype=torch.float32)
     d_skip = None
     if x.skip is not None:
@@ -190,26 +198,28 @@ def _backward_dq(call: Call, x: Inputs, kept: Kept, do, ungated, start: State, d
     if sweep.from_states and segments.states is None:
         segments = _segments(call, sweep, x, x.k, x.v, start)
     linear_bwd_dq_kernel[_grid(call, sweep)](
-        x.q if call.sloped or call.gated else None,
-        *call.unless_full(x.k, x.v),
-        x.gate,
-        x.rate,
-        kept.o,
-        do,
-        kept.y,
-        x.out_gate,
-        kept.den,
-        delta,
-        dq,
-        *ungated,
-        q_dq,
-        d_skip,
-        dS_end,
-        d_last,
-        *start,
-        *(segments if sweep.from_states else Segments()),
-        call.cu_seqlens,
-        call.scale,
+        q=x.q if call.sloped or call.gated else None,
+        k=call.unless_full(x.k),
+        v=call.unless_full(x.v),
+        gate=x.gate,
+        rate=x.rate,
+        o=kept.o,
+        do=do,
+        y=kept.y,
+        out_gate=x.out_gate,
+        den=kept.den,
+        delta=delta,
+        dq=dq,
+        dy=dy,
+        d_out_gate=d_out_gate,
+        q_dq=q_dq,
+        d_skip=d_skip,
+        dS_end=dS_end,
+        d_last=d_last,
+        S_start=start.S,
+        z_start=start.z,
+        **(segments if sweep.from_states else Segments())._asdict(),
+        scale=call.scale,
         **_span(call, sweep),
         **call.heads,
         **call.dims,
@@ -219,8 +229,7 @@ def _backward_dq(call: Call, x: Inputs, kept: Kept, do, ungated, start: State, d
     return dq, delta, None if d_skip is None else d_skip.sum(0), q_dq, d_last
 
 
-def _backward_dk_dv(call: Call, x: Inputs, kept: Kept, do, delta, sums, d_end: State, d_start: State):
-    q_dq, d_last = sums
+def _backward_dk_dv(call: Call, x: Inputs, kept: Kept, do, delta, *, q_dq, d_last, d_end: State, d_start: State):
     s, sweep = call.shape, call.plan.dk_dv
     dk = x.q.new_empty(*x.q.shape[:2], s.heads, s.K)
     dv = x.q.new_empty(*x.q.shape[:2], s.heads, s.V)
@@ -230,26 +239,29 @@ def _backward_dk_dv(call: Call, x: Inputs, kept: Kept, do, delta, sums, d_end: S
     d_weight = _parts(call, dk, slices) if s.decay == "step" else None
     segments = Segments()
     if sweep.from_states:
-        segments = _segments(call, sweep, x, x.q, do, d_end, weights=(kept.den, delta), reverse=True)
+        segments = _segments(call, sweep, x, x.q, do, d_end, den=kept.den, delta=delta, reverse=True)
     linear_bwd_dk_dv_kernel[_grid(call, sweep)](
-        *call.unless_full(x.q),
-        x.k,
-        x.v,
-        x.gate,
-        x.rate,
-        x.skip,
-        *call.unless_full(do, kept.den, delta),
-        q_dq,
-        dk,
-        dv,
-        d_gate,
-        d_weight,
-        *d_end,
-        *segments,
-        d_last,
-        *d_start,
-        call.cu_seqlens,
-        call.scale,
+        q=call.unless_full(x.q),
+        k=x.k,
+        v=x.v,
+        gate=x.gate,
+        rate=x.rate,
+        skip=x.skip,
+        do=call.unless_full(do),
+        den=call.unless_full(kept.den),
+        delta=call.unless_full(delta),
+        q_dq=q_dq,
+        dk=dk,
+        dv=dv,
+        d_gate=d_gate,
+        d_weight=d_weight,
+        dS_start=d_start.S,
+        dz_start=d_start.z,
+        dS_end=d_end.S,
+        dz_end=d_end.z,
+        **segments._asdict(),
+        d_last=d_last,
+        scale=call.scale,
         **_span(call, sweep),
         **call.heads,
         **call.dims,
@@ -270,16 +282,16 @@ def _backward_gate(call: Call, x: Inputs, d_gate, d_weight):
     d_rate = d_gate.new_empty(s.sequences * blocks, s.heads) if x.rate is not None else None
     width = min(triton.next_power_of_2(s.heads), max(1, GATE_TILE // s.chunk))
     linear_bwd_gate_kernel[(s.sequences * blocks * triton.cdiv(s.heads, width),)](
-        d_gate,
-        d_weight,
-        x.gate,
-        x.rate,
-        dx,
-        d_rate,
-        call.cu_seqlens,
-        call.T,
-        sweep.segment,
-        blocks,
+        d_gate=d_gate,
+        d_weight=d_weight,
+        gate=x.gate,
+        rate=x.rate,
+        dx=dx,
+        d_rate=d_rate,
+        cu_seqlens=call.cu_seqlens,
+        T=call.T,
+        segment=sweep.segment,
+        blocks=blocks,
         HS=s.heads,
         SLICES=d_gate.shape[-1],
         BT=s.chunk,
@@ -298,7 +310,7 @@ def _parts(call: Call, like, slices: int):
 
 
 def _segments(
-    call: Call, sweep: Sweep, inputs: Inputs, x, y, start: State, weights: State = NO_STATE, reverse: bool = False
+    call: Call, sweep: Sweep, inputs: Inputs, x, y, start: State, *, den=None, delta=None, reverse: bool = False
 ) -> Segments:
     """What each segment contributes, in one launch, or, where these are many, starts from, in two."""
     s, own = call.shape, plan_state(call.shape, sweep)
@@ -306,14 +318,15 @@ def _segments(
     states = torch.empty(sweep.slots, s.heads, size, device=x.device, dtype=torch.float32)
     totals = None if s.decay == "none" else states.new_empty(sweep.slots, s.heads)
     linear_segment_state_kernel[_grid(call, own)](
-        x,
-        y,
-        inputs.gate,
-        inputs.rate,
-        *weights,
-        states,
-        totals,
-        call.cu_seqlens,
+        x=x,
+        y=y,
+        gate=inputs.gate,
+        rate=inputs.rate,
+        den=den,
+        delta=delta,
+        states=states,
+        totals=totals,
+        cu_seqlens=call.cu_seqlens,
         T=call.T,
         segment=sweep.segment,
         segments=sweep.segments,
@@ -326,14 +339,15 @@ def _segments(
     )
     if sweep.start == COMBINED:
         linear_segment_combine_kernel[(s.sequences * s.heads * triton.cdiv(size, COMBINE_BLOCK),)](
-            states,
-            totals,
-            *start,
-            call.cu_seqlens,
-            1.0 / call.scale if reverse else 1.0,
-            call.T,
-            sweep.segment,
-            sweep.segments,
+            states=states,
+            totals=totals,
+            S_start=start.S,
+            z_start=start.z,
+            cu_seqlens=call.cu_seqlens,
+            factor=1.0 / call.scale if reverse else 1.0,
+            T=call.T,
+            segment=sweep.segment,
+            segments=sweep.segments,
             SIZE=size,
             S_SIZE=s.K * s.V,
             HS=s.heads,
@@ -351,7 +365,8 @@ def _grid(call: Call, sweep: Sweep) -> tuple[int]:
 
 
 def _span(call: Call, sweep: Sweep) -> dict[str, Any]:
-    return {"T": call.T, "segment": sweep.segment, "segments": sweep.segments, "START": sweep.start}
+    segments = {"segment": sweep.segment, "segments": sweep.segments, "START": sweep.start}
+    return {"cu_seqlens": call.cu_seqlens, "T": call.T, **segments}
 
 
 def _width(sweep: Sweep, size: int) -> int:

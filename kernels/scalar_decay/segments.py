@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 
 from kernels.common.device import load_rows, locate, slots_of, store_normaliser, store_state
-from kernels.scalar_decay.device import chunk_decay, features, head_rate
+from kernels.scalar_decay.device import chunk_decay, head_rate, load_features
 
 
 @triton.jit(do_not_specialize=["T"])
@@ -83,9 +83,7 @@ def linear_segment_state_kernel(
     for done in range(0, length, BT):
         first = start - done if REVERSE else done
         keep = rows < length - first
-        b_x = features(
-            load_rows(x, stride=HX * K, keep=keep, start=0, BT=BT, D=K, BD=BK), keep, 0, D=K, BD=BK, MAP=MAP
-        )  # [BT, BK]
+        b_x = load_features(x, stride=HX * K, keep=keep, start=0, BT=BT, D=K, BD=BK, MAP=MAP)  # [BT, BK]
         b_y = load_rows(y, stride=HY * V, keep=keep, start=part * BV, BT=BT, D=V, BD=BV)  # [BT, BV]
         at = (low + first + rows) * HS + h
         if NORMALISED:
