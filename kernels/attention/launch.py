@@ -38,7 +38,7 @@ def forward(call: Call, q, k, v, training: bool) -> tuple[torch.Tensor, torch.Te
     lse = _scalars(q) if training else None
     read = _reader(s, at)
     flash_fwd_kernel[(at.programs,)](
-        read(q, own=True), read(k), read(v), o, lse, call.cu_seqlens, call.scale * LOG2E, **_options(q, call, at)
+        q=read(q, own=True), k=read(k), v=read(v), o=o, lse=lse, factor=call.scale * LOG2E, **_options(q, call, at)
     )
     return o, lse
 
@@ -50,33 +50,31 @@ def backward(call: Call, q, k, v, o, lse, do) -> tuple[torch.Tensor, torch.Tenso
     at = plan(call.shape, DQ)
     read, factor = _reader(call.shape, at), call.scale * LOG2E
     flash_bwd_dq_kernel[(at.programs,)](
-        read(q, own=True),
-        read(k),
-        read(v),
-        o,
-        read(do, own=True),
-        lse,
-        dq,
-        delta,
-        call.cu_seqlens,
-        call.scale,
-        factor,
+        q=read(q, own=True),
+        k=read(k),
+        v=read(v),
+        o=o,
+        do=read(do, own=True),
+        lse=lse,
+        dq=dq,
+        delta=delta,
+        scale=call.scale,
+        factor=factor,
         **_options(q, call, at),
     )
     at = plan(call.shape, DK_DV)
     read = _reader(call.shape, at)
     flash_bwd_dk_dv_kernel[(at.programs,)](
-        read(q),
-        read(k, own=True),
-        read(v, own=True),
-        read(do),
-        lse,
-        delta,
-        dk,
-        dv,
-        call.cu_seqlens,
-        call.scale,
-        factor,
+        q=read(q),
+        k=read(k, own=True),
+        v=read(v, own=True),
+        do=read(do),
+        lse=lse,
+        delta=delta,
+        dk=dk,
+        dv=dv,
+        scale=call.scale,
+        factor=factor,
         **_options(q, call, at, keys=True),
     )
     return dq, dk, dv
@@ -101,10 +99,11 @@ def _reader(shape: Shape, at: Kernel) -> Any:
 
 
 def _options(q: torch.Tensor, call: Call, at: Kernel, keys: bool = False) -> dict[str, Any]:
-    """What all kernels are told; keys: a program's own block is one of keys."""
+    """What all kernels take; keys: a program's own block is one of keys."""
     s, tile = call.shape, at.tile
     BM, BN = (tile.columns, tile.rows) if keys else (tile.rows, tile.columns)
     return {
+        "cu_seqlens": call.cu_seqlens,
         "T": q.shape[1],
         "blocks": at.blocks,
         "rows": at.rows,

@@ -9,7 +9,7 @@ from torch.autograd.function import once_differentiable
 
 from kernels.channel_decay.launch import Call, Inputs, backward, forward
 from kernels.channel_decay.plan import Shape, plan
-from kernels.common.arguments import check_chunk, check_heads, check_states, fit, given
+from kernels.common.arguments import Options, check_chunk, check_heads, check_states, fit, given
 from kernels.common.heads import sum_heads
 from kernels.common.packed import packing, room, without_tokens
 from kernels.common.shapes import MAX_DIM
@@ -24,20 +24,17 @@ def chunk_channel_decay(
     *,
     u=None,
     scale: float | None,
-    initial_state=None,
-    output_final_state: bool = False,
-    cu_seqlens=None,
-    cu_seqlens_cpu=None,
-    chunk: int,
+    options: Options,
 ):
     """q [B,T,H,K], k [B,T,HK,K], v [B,T,HV,V], log_decay [B,T,HS,K] -> (o [B,T,HS,V] in v's dtype, the state or None).
 
     k None: 1 - exp(log_decay). u [HS,K]: the bonus of a token's own key, with which the state is read before it decays.
-    initial_state [N,HS,K,V], or None for zeros; the final state has its dtype (fp32 for None). cu_seqlens [N+1] cuts
-    the tokens of B = 1 into sequences, cu_seqlens_cpu is its copy on the CPU, from which grids are made. Gradients flow
-    to every float input. Raises UsageError on shapes, dtypes or a chunk that can not be served.
+    The initial state is [N,HS,K,V], or None for zeros; the final state has its dtype (fp32 for None). cu_seqlens [N+1]
+    cuts the tokens of B = 1 into sequences, cu_seqlens_cpu is its copy on the CPU, from which grids are made. Gradients
+    flow to every float input. Raises UsageError on shapes, dtypes or a chunk that cannot be served.
     """
-    call = _call(q, k, v, log_decay, u, initial_state, scale, cu_seqlens, cu_seqlens_cpu, chunk)
+    call = _call(q, k, v, log_decay, u, scale=scale, options=options)
+    initial_state, output_final_state = options.initial_state, options.output_final_state
     if not call.shape.tokens:
         o = v.new_empty(*v.shape[:2], call.shape.heads, call.shape.V)
         end = _room(call, v, initial_state, initial_state) if output_final_state else None
@@ -92,7 +89,8 @@ def _room(call: Call, like: torch.Tensor, S: torch.Tensor | None, passed: torch.
     return room(like, (s.sequences, s.heads, s.K, s.V), dtype, passed, call.some_empty)
 
 
-def _call(q, k, v, log_decay, u, initial_state, scale, cu_seqlens, cu_seqlens_cpu, chunk) -> Call:
+def _call(q, k, v, log_decay, u, *, scale: float | None, options: Options) -> Call:
+    initial_state, _, cu_seqlens, cu_seqlens_cpu, chunk = options
     check_chunk(chunk)
     s = sizes_of(q, k, v, log_decay, u, scale)
     B, T, H, HV, heads, K, V = (s[name] for name in ("B", "T", "H", "HV", "HS", "K", "V"))

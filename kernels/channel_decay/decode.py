@@ -91,14 +91,14 @@ def step_channel_decay(q, k, v, log_decay, *, state, u=None, scale: float | None
     o = torch.empty(B, 1, heads, V, device=v.device, dtype=v.dtype)
     width, slices = _cut(V)
     channel_decode_step_kernel[(B * heads * slices,)](
-        q,
-        k,
-        v,
-        log_decay,
-        u,
-        o,
-        state,
-        K**-0.5 if scale is None else scale,
+        q=q,
+        k=k,
+        v=v,
+        g=log_decay,
+        u=u,
+        o=o,
+        S=state,
+        scale=K**-0.5 if scale is None else scale,
         H=H,
         HK=s["HK"],
         HV=HV,

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 import triton
 
-from kernels.channel_decay.backward import channel_bwd_dk_dv_kernel
+from kernels.channel_decay.backward_dk_dv import channel_bwd_dk_dv_kernel
 from kernels.channel_decay.backward_dq import channel_bwd_dq_kernel
 from kernels.channel_decay.forward import channel_fwd_output_kernel
 from kernels.channel_decay.plan import Plan, Shape, Sweep

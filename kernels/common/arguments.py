@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -25,6 +25,16 @@ LARGEST = torch.finfo(torch.float32).max
 MAY_BE_0 = ("B", "T", "caches")
 # A tensor, or what came for one, and its dimensions by name.
 Given = tuple[Any, str]
+
+
+class Options(NamedTuple):
+    """What the public chunked forms take beside tensors and scale: their states, their sequences, tokens of a chunk."""
+
+    initial_state: Any = None
+    output_final_state: bool = False
+    cu_seqlens: Any = None
+    cu_seqlens_cpu: Any = None
+    chunk: int = 64
 
 
 def fit(tokens: Mapping[str, Given], gates: Mapping[str, Given] | None = None, *, scale: Any = None) -> dict[str, int]:

@@ -135,14 +135,14 @@ def step_mlstm(q, k, v, input_gate, forget_gate, *, state, gate: str = EXP, scal
     o = q.new_empty(B, 1, heads, V)
     width, slices, tiles, warps = _launch(K, V, gate == EXP)
     mlstm_decode_step_kernel[(B * heads * slices,)](
-        q,
-        k,
-        v,
-        input_gate,
-        forget_gate,
-        o,
-        *parts,
-        K**-0.5 if scale is None else scale,
+        q=q,
+        k=k,
+        v=v,
+        input_gate=input_gate,
+        forget_gate=forget_gate,
+        o=o,
+        **parts._asdict(),
+        scale=K**-0.5 if scale is None else scale,
         H=H,
         HK=k.shape[2],
         HV=v.shape[2],

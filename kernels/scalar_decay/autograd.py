@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch.autograd.function import once_differentiable
 
-from kernels.common.arguments import Given, check_chunk, check_flags, check_heads, check_states, fit, given
+from kernels.common.arguments import Given, Options, check_chunk, check_flags, check_heads, check_states, fit, given
 from kernels.common.heads import sum_heads
 from kernels.common.packed import packing, room, without_tokens
 from kernels.common.shapes import MAX_DIM
@@ -79,6 +79,7 @@ class Gates(NamedTuple):
 
 
 NO_GATES = Gates()
+DEFAULTS = Options()
 
 
 def chunk_scalar_decay(
@@ -92,26 +93,35 @@ def chunk_scalar_decay(
     causal: bool = True,
     scale: float | None = None,
     eps: float = 0.0,
-    initial_state=None,
-    output_final_state: bool = False,
-    cu_seqlens=None,
-    cu_seqlens_cpu=None,
-    chunk: int = 64,
+    options: Options = DEFAULTS,
 ):
     """q [B,T,H,K], k [B,T,HK,K], v [B,T,HV,V] -> (o [B,T,HS,V] in q's dtype, final state or None).
 
-    initial_state: S [N,HS,K,V], or the pair (S, z [N,HS,K]) when normalised, or None for zeros; the final state has its
-    form and dtype (fp32 for None). cu_seqlens [N+1] cuts the tokens of B = 1 into sequences, cu_seqlens_cpu is its copy
-    on the CPU, from which grids are made. Not causal, every token reads the sum over its whole sequence, and there are
-    no states. Gradients flow to q, k, v, the gates and the initial state. Raises UsageError on shapes, dtypes, a scale
-    or a chunk that can not be served, on a normaliser beside a decay, and on gates or states without causality.
+    The initial state is S [N,HS,K,V], or the pair (S, z [N,HS,K]) when normalised, or None for zeros; the final state
+    has its form and dtype (fp32 for None). cu_seqlens [N+1] cuts the tokens of B = 1 into sequences, cu_seqlens_cpu is
+    its copy on the CPU, from which grids are made. Not causal, every token reads the sum over its whole sequence, and
+    there are no states. Gradients flow to q, k, v, the gates and the initial state. Raises UsageError on shapes,
+    dtypes, a scale or a chunk that cannot be served, on a normaliser beside a decay, and on gates or states without
+    causality.
     """
     check_flags(normalised=normalised, causal=causal)
+    initial_state, output_final_state = options.initial_state, options.output_final_state
     if normalised and any(x is not None for x in gates):
         raise UsageError("a normalised recurrence takes no gates; leave the gates or the normaliser out")
     if not causal and (initial_state is not None or output_final_state or any(x is not None for x in gates)):
         raise UsageError("without causality there are no gates and no states; leave them out, or set causal")
-    call = _call(q, k, v, gates, feature_map, normalised, causal, scale, eps, cu_seqlens, cu_seqlens_cpu, chunk)
+    call = _call(
+        q,
+        k,
+        v,
+        gates,
+        feature_map=feature_map,
+        normalised=normalised,
+        causal=causal,
+        scale=scale,
+        eps=eps,
+        options=options,
+    )
     S, z = _states(call, initial_state, q)
     tensors = q, k, v, gates.gate, gates.rate, gates.skip, gates.out_gate
     if not call.shape.tokens:
@@ -192,9 +202,8 @@ def _room(call: Call, like: torch.Tensor, S: torch.Tensor | None, passed: State)
     return State(room(like, (*sizes, s.V), dtype, passed.S, call.some_empty), z)
 
 
-def _call(
-    q, k, v, gates: Gates, feature_map, normalised, causal, scale, eps, cu_seqlens, cu_seqlens_cpu, chunk
-) -> Call:
+def _call(q, k, v, gates: Gates, *, feature_map, normalised, causal, scale, eps, options: Options) -> Call:
+    _, _, cu_seqlens, cu_seqlens_cpu, chunk = options
     check_chunk(chunk)
     s = check_tensors(q, k, v, gates.dims, scale=scale)
     gates.check(v)

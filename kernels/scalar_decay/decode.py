@@ -136,19 +136,23 @@ def step_scalar_decay(
     if z is not None:
         _check_state(z, (B, heads, K), "z")
     q, k, v = (x.contiguous() for x in (q, k, v))
-    more = (None if x is None else x.contiguous() for x in (gates.gate, gates.rate, gates.skip, gates.out_gate))
+    given = gates.gate, gates.rate, gates.skip, gates.out_gate
+    gate, rate, skip, out_gate = (None if x is None else x.contiguous() for x in given)
     o = q.new_empty(B, 1, heads, V)
     width, slices, tiles, warps = plan_step(K, V, normalised)
     linear_decode_step_kernel[(B * heads * slices,)](
-        q,
-        k,
-        v,
-        *more,
-        o,
-        S,
-        z,
-        K**-0.5 if scale is None else scale,
-        eps,
+        q=q,
+        k=k,
+        v=v,
+        gate=gate,
+        rate=rate,
+        skip=skip,
+        out_gate=out_gate,
+        o=o,
+        S=S,
+        z=z,
+        scale=K**-0.5 if scale is None else scale,
+        eps=eps,
         H=H,
         HK=HK,
         HV=HV,

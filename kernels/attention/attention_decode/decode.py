@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -41,6 +41,14 @@ from suite.problem import Value
 
 LOG2E = math.log2(math.e)
 State = tuple[torch.Tensor, torch.Tensor]
+
+
+class Parts(NamedTuple):
+    """Where parts go: their o, l and m; all None where every pair is whole."""
+
+    parts: torch.Tensor | None = None
+    sums: torch.Tensor | None = None
+    maxima: torch.Tensor | None = None
 
 
 def _face(schedule: str) -> dict[str, Any]:
@@ -97,10 +105,12 @@ def _step(schedule: str, shape: Shape, q, state: State, table, lengths, scale: f
     # Fixed parts may all be whole, and so may the shares of caches that are known to be alike.
     whole = number == 1 if schedule == SPLIT else lengths is None and s.pairs % number == 0
     o = q.new_empty(s.B, s.Q, s.H, s.V)
-    parts = (None, None, None) if whole else _places(schedule, shape, number, q)
-    factor = (s.K**-0.5 if scale is None else scale) * LOG2E
+    parts = Parts() if whole else _places(schedule, shape, number, q)
     common = {"Q": s.Q, "H": s.H, "HK": s.HK, "V": s.V, "BN": tile.width, "R": s.block, "BLOCKS": s.blocks}
     options = {
+        "T": s.T,
+        "PAGES": 0 if table is None else table.shape[1],
+        "factor": (s.K**-0.5 if scale is None else scale) * LOG2E,
         "K": s.K,
         "BK": power_of_2(s.K),
         "BV": power_of_2(s.V),
@@ -110,33 +120,40 @@ def _step(schedule: str, shape: Shape, q, state: State, table, lengths, scale: f
         "num_warps": tile.warps,
         "num_stages": tile.stages,
     }
-    columns = 0 if table is None else table.shape[1]
-    given = (q, k, v, table if s.page else None, lengths, o, *parts)
+    tensors = {"q": q, "k": k, "v": v, "table": table if s.page else None, "lengths": lengths, "o": o}
+    tensors |= parts._asdict()
     BB = power_of_2(s.B)
     if schedule == SPLIT:
-        attention_decode_split_kernel[(s.pairs * number,)](
-            *given, s.T, columns, factor, SPLITS=number, **common, **options
-        )
+        attention_decode_split_kernel[(s.pairs * number,)](**tensors, SPLITS=number, **common, **options)
     else:
-        attention_decode_stream_kernel[(number,)](*given, s.B, s.T, columns, factor, BB=BB, **common, **options)
+        attention_decode_stream_kernel[(number,)](**tensors, B=s.B, BB=BB, **common, **options)
     if not whole:
-        combine(*parts, lengths, o, shape, number, common | {"SPLITS": number * (schedule == SPLIT), "BB": BB})
+        sizes = common | {"SPLITS": number * (schedule == SPLIT), "BB": BB}
+        combine(parts, lengths, o, shape, programs=number, options=sizes)
     return o
 
 
-def _places(schedule: str, shape: Shape, number: int, q) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Where parts go: their o, l and m."""
+def _places(schedule: str, shape: Shape, number: int, q) -> Parts:
     places = shape.pairs * number if schedule == SPLIT else shape.pairs + number - 1
     parts = q.new_empty(places, shape.block, shape.V, dtype=torch.float32)
     sums, maxima = (q.new_empty(places, shape.block, dtype=torch.float32) for _ in range(2))
-    return parts, sums, maxima
+    return Parts(parts, sums, maxima)
 
 
-def combine(parts, sums, maxima, lengths, o, shape: Shape, programs: int, options: Mapping[str, int]) -> None:
+def combine(parts: Parts, lengths, o, shape: Shape, *, programs: int, options: Mapping[str, int]) -> None:
     """Write o from its parts: those of a split of options["SPLITS"] parts, or of a stream of so many programs."""
     width = min(WIDTH, power_of_2(shape.V))
     attention_decode_combine_kernel[(shape.B * shape.H * shape.Q * -(-shape.V // width),)](
-        parts, sums, maxima, lengths, o, shape.B, shape.T, programs, WIDTH=width, MANY=MANY, num_warps=4, **options
+        **parts._asdict(),
+        lengths=lengths,
+        o=o,
+        B=shape.B,
+        T=shape.T,
+        programs=programs,
+        WIDTH=width,
+        MANY=MANY,
+        num_warps=4,
+        **options,
     )
 
 

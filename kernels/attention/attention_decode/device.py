@@ -10,8 +10,34 @@ values, the long side, come straight from shared memory as Hopper's left operand
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import triton
 import triton.language as tl
+
+
+class Cache(NamedTuple):
+    """The cache of one sequence: its tensors, its tokens, and what rows are found by; see `first_row`."""
+
+    k: Any
+    v: Any
+    table: Any
+    length: Any
+    T: Any
+    PAGES: Any
+
+
+class Sizes(NamedTuple):
+    """What `attend` needs to know of the call's shape and tiles."""
+
+    Q: tl.constexpr
+    HK: tl.constexpr
+    GROUP: tl.constexpr
+    K: tl.constexpr
+    V: tl.constexpr
+    BV: tl.constexpr
+    BN: tl.constexpr
+    PAGE: tl.constexpr
 
 
 @triton.jit
@@ -71,36 +97,22 @@ def load_rows(
 
 
 @triton.jit
-def attend(
-    b_q,
-    k,
-    v,
-    table,
-    n,
-    h,
-    row,
-    low,
-    high,
-    length,
-    T,
-    PAGES,
-    factor,
-    Q: tl.constexpr,
-    HK: tl.constexpr,
-    GROUP: tl.constexpr,
-    K: tl.constexpr,
-    V: tl.constexpr,
-    BK: tl.constexpr,
-    BV: tl.constexpr,
-    BM: tl.constexpr,
-    BN: tl.constexpr,
-    PAGE: tl.constexpr,
-    PRECISION: tl.constexpr,
-):
+def attend(b_q, cache, n, h, row, low, high, factor, sizes, PRECISION: tl.constexpr):
     """Tiles low .. high of a sequence's cache: (o^T [BV, BM] before its division, l [BM], m [BM]), in powers of 2.
 
     m is the largest score times factor = s log2 e, l the sum of 2^(score - m); -inf and 0 for a row that sees nothing.
     """
+    k, v, table, length, T, PAGES = cache
+    Q: tl.constexpr = sizes.Q
+    HK: tl.constexpr = sizes.HK
+    GROUP: tl.constexpr = sizes.GROUP
+    K: tl.constexpr = sizes.K
+    V: tl.constexpr = sizes.V
+    BV: tl.constexpr = sizes.BV
+    BN: tl.constexpr = sizes.BN
+    PAGE: tl.constexpr = sizes.PAGE
+    BK: tl.constexpr = b_q.shape[0]
+    BM: tl.constexpr = b_q.shape[1]
     b_o = tl.zeros([BV, BM], tl.float32)
     largest = tl.full([BM], float("-inf"), tl.float32)
     total = tl.zeros([BM], tl.float32)

@@ -12,7 +12,15 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.attention.attention_decode.device import attend, length_of, load_queries, store_output, store_part
+from kernels.attention.attention_decode.device import (
+    Cache,
+    Sizes,
+    attend,
+    length_of,
+    load_queries,
+    store_output,
+    store_part,
+)
 
 
 @triton.jit
@@ -110,30 +118,17 @@ def attention_decode_stream_kernel(
         h = pair // BLOCKS
         row = pair % BLOCKS * R + tl.arange(0, BM)
         b_q = load_queries(q, n, h, row, Q=Q, H=H, GROUP=GROUP, K=K, BK=BK)
+        cache = Cache(k=k, v=v, table=table, length=length, T=T, PAGES=PAGES)
         b_o, total, largest = attend(
             b_q,
-            k,
-            v,
-            table,
+            cache,
             n,
-            h=h,
-            row=row,
+            h,
+            row,
             low=low,
             high=high,
-            length=length,
-            T=T,
-            PAGES=PAGES,
             factor=factor,
-            Q=Q,
-            HK=HK,
-            GROUP=GROUP,
-            K=K,
-            V=V,
-            BK=BK,
-            BV=BV,
-            BM=BM,
-            BN=BN,
-            PAGE=PAGE,
+            sizes=Sizes(Q=Q, HK=HK, GROUP=GROUP, K=K, V=V, BV=BV, BN=BN, PAGE=PAGE),
             PRECISION=PRECISION,
         )
         if high - low == own:

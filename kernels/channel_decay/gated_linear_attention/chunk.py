@@ -5,7 +5,7 @@ from __future__ import annotations
 from kernels.channel_decay.autograd import chunk_channel_decay
 from kernels.channel_decay.gated_linear_attention.spec import gated_linear_attention
 from kernels.channel_decay.register import registration
-from kernels.common.arguments import check_given
+from kernels.common.arguments import Options, check_given
 
 
 @gated_linear_attention.implementation("triton_chunk", **registration())
@@ -28,15 +28,5 @@ def chunk_gated_linear_attention(
     Raises UsageError on bad input.
     """
     check_given(k=k)
-    return chunk_channel_decay(
-        q,
-        k,
-        v,
-        log_decay,
-        scale=scale,
-        initial_state=initial_state,
-        output_final_state=output_final_state,
-        cu_seqlens=cu_seqlens,
-        cu_seqlens_cpu=cu_seqlens_cpu,
-        chunk=chunk,
-    )
+    options = Options(initial_state, output_final_state, cu_seqlens, cu_seqlens_cpu, chunk)
+    return chunk_channel_decay(q, k, v, log_decay, scale=scale, options=options)

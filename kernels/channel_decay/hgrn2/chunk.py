@@ -5,6 +5,7 @@ from __future__ import annotations
 from kernels.channel_decay.autograd import chunk_channel_decay
 from kernels.channel_decay.hgrn2.spec import hgrn2
 from kernels.channel_decay.register import registration
+from kernels.common.arguments import Options
 
 
 @hgrn2.implementation("triton_chunk", **registration(derived=True))
@@ -25,15 +26,5 @@ def chunk_hgrn2(
     The keys 1 - exp(log_decay) are made in the kernels. cu_seqlens_cpu is cu_seqlens on the CPU. chunk is a power of 2
     of at least 16. Differentiable in every float input. Raises UsageError on bad input.
     """
-    return chunk_channel_decay(
-        q,
-        None,
-        v,
-        log_decay,
-        scale=scale,
-        initial_state=initial_state,
-        output_final_state=output_final_state,
-        cu_seqlens=cu_seqlens,
-        cu_seqlens_cpu=cu_seqlens_cpu,
-        chunk=chunk,
-    )
+    options = Options(initial_state, output_final_state, cu_seqlens, cu_seqlens_cpu, chunk)
+    return chunk_channel_decay(q, None, v, log_decay, scale=scale, options=options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from kernels.channel_decay.autograd import chunk_channel_decay
 from kernels.channel_decay.register import registration
 from kernels.channel_decay.rwkv6.spec import rwkv6
-from kernels.common.arguments import check_given
+from kernels.common.arguments import Options, check_given
 
 
 @rwkv6.implementation("triton_chunk", **registration(bonus=True))
@@ -29,16 +29,6 @@ def chunk_rwkv6(
     Raises UsageError on bad input.
     """
     check_given(k=k, u=u)
-    return chunk_channel_decay(
-        q,
-        k,
-        v,
-        log_decay,
-        u=u,
-        scale=1.0 if scale is None else scale,
-        initial_state=initial_state,
-        output_final_state=output_final_state,
-        cu_seqlens=cu_seqlens,
-        cu_seqlens_cpu=cu_seqlens_cpu,
-        chunk=chunk,
-    )
+    options = Options(initial_state, output_final_state, cu_seqlens, cu_seqlens_cpu, chunk)
+    scale = 1.0 if scale is None else scale
+    return chunk_channel_decay(q, k, v, log_decay, u=u, scale=scale, options=options)

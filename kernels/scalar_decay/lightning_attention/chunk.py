@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kernels.common.arguments import state_heads
+from kernels.common.arguments import Options, state_heads
 from kernels.scalar_decay.autograd import Gates, chunk_scalar_decay
 from kernels.scalar_decay.lightning_attention.spec import lightning_attention, log_decays
 from kernels.scalar_decay.register import of_chunk
@@ -41,15 +41,5 @@ def chunk_lightning_attention(
     """
     if log_decay is None:
         log_decay = log_decays(state_heads(q, v), layer, q.device)
-    return chunk_scalar_decay(
-        q,
-        k,
-        v,
-        Gates(log_decay=log_decay.detach()),
-        scale=scale,
-        initial_state=initial_state,
-        output_final_state=output_final_state,
-        cu_seqlens=cu_seqlens,
-        cu_seqlens_cpu=cu_seqlens_cpu,
-        chunk=chunk,
-    )
+    options = Options(initial_state, output_final_state, cu_seqlens, cu_seqlens_cpu, chunk)
+    return chunk_scalar_decay(q, k, v, Gates(log_decay=log_decay.detach()), scale=scale, options=options)

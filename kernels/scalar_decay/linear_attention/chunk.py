@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from kernels.common.arguments import check_states, given
+from kernels.common.arguments import Options, check_states, given
 from kernels.common.shapes import MAX_DIM
 from kernels.feature_maps.function import mapped
 from kernels.feature_maps.registry import map_named
@@ -97,6 +97,7 @@ def chunk_linear_attention(
     if not on_chip(feature_map, differentiated):
         q, k = mapped(phi, q, k, projection)
         feature_map = "identity"
+    options = Options(initial_state, output_final_state, cu_seqlens, cu_seqlens_cpu, chunk)
     return chunk_scalar_decay(
         q,
         k,
@@ -106,9 +107,5 @@ def chunk_linear_attention(
         causal=causal,
         scale=scale,
         eps=phi.eps,
-        initial_state=initial_state,
-        output_final_state=output_final_state,
-        cu_seqlens=cu_seqlens,
-        cu_seqlens_cpu=cu_seqlens_cpu,
-        chunk=chunk,
+        options=options,
     )

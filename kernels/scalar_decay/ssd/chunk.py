@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kernels.common.arguments import check_given
+from kernels.common.arguments import Options, check_given
 from kernels.scalar_decay.autograd import Gates, chunk_scalar_decay
 from kernels.scalar_decay.register import of_chunk
 from kernels.scalar_decay.shape import Shape, of_problem
@@ -44,15 +44,5 @@ def chunk_ssd(
     """
     given(D, z, skip, gated)
     check_given(dt=dt, A=A)
-    return chunk_scalar_decay(
-        q,
-        k,
-        v,
-        Gates(dt=dt, A=A, skip=D, out_gate=z),
-        scale=1.0,
-        initial_state=initial_state,
-        output_final_state=output_final_state,
-        cu_seqlens=cu_seqlens,
-        cu_seqlens_cpu=cu_seqlens_cpu,
-        chunk=chunk,
-    )
+    options = Options(initial_state, output_final_state, cu_seqlens, cu_seqlens_cpu, chunk)
+    return chunk_scalar_decay(q, k, v, Gates(dt=dt, A=A, skip=D, out_gate=z), scale=1.0, options=options)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from kernels.common.arguments import Options
 from kernels.scalar_decay.autograd import Gates, chunk_scalar_decay
 from kernels.scalar_decay.decode import step_scalar_decay
 from kernels.scalar_decay.reference import decayed_recurrence
@@ -39,7 +40,7 @@ def results(function: Any, dtype: torch.dtype, g: torch.Tensor, **options: Any) 
 
 
 def ours(q, k, v, g, **options: Any):
-    return chunk_scalar_decay(q, k, v, Gates(log_decay=g), **options)
+    return chunk_scalar_decay(q, k, v, Gates(log_decay=g), options=Options(**options))
 
 
 @pytest.mark.interpret

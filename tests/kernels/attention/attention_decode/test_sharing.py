@@ -78,22 +78,24 @@ def test_parts_combine_in_any_order(schedule: str, monkeypatch: pytest.MonkeyPat
     kept: list[Any] = []
     original: Callable[..., None] = steps.combine
 
-    def combine(*given: Any) -> None:
+    def combine(*given: Any, **options: Any) -> None:
         kept.extend(given)
-        original(*given)
+        kept.append(options)
+        original(*given, **options)
 
     monkeypatch.setattr(steps, "combine", combine)
     with with_sms(2):
         # One pair in five tiles of 32 tokens: each part is of the same pair.
         o = drawn.run(schedule)
-    *parts, lengths, out, shape, number, options = kept
-    assert len(parts[0]) > 2
+    parts, lengths, out, shape, options = kept
+    assert len(parts.sums) > 2
     again = torch.full_like(out, float("nan"))
     for seed in range(4):
-        order = torch.randperm(len(parts[0]), generator=torch.Generator().manual_seed(seed))
-        original(*(x[order].contiguous() for x in parts), lengths, again, shape, number, options)
+        order = torch.randperm(len(parts.sums), generator=torch.Generator().manual_seed(seed))
+        shuffled = type(parts)(*(x[order].contiguous() for x in parts))
+        original(shuffled, lengths, again, shape, **options)
         torch.testing.assert_close(again, o, rtol=1e-5, atol=1e-6)
     # Each part matters: without one of them the result is another.
-    parts[2][1] = float("-inf")
-    original(*parts, lengths, again, shape, number, options)
+    parts.maxima[1] = float("-inf")
+    original(parts, lengths, again, shape, **options)
     assert (again - o).abs().max() > 1e-3
