@@ -220,5 +220,13 @@ def _rows_of_states(call: Call, like: torch.Tensor) -> torch.Tensor:
 def _combine(call: Call, states: torch.Tensor, start: torch.Tensor | None, reverse: bool) -> None:
     s = call.shape
     channel_segment_combine_kernel[(s.sequences * s.heads * triton.cdiv(s.K * s.V, COMBINE_BLOCK),)](
-        states=states, S_start=start, **call.cut, **call.dims, BLOCK=COMBINE_BLOCK, REVERSE=reverse, num_warps=4
+        states=states,
+        S_start=start,
+        cu_seqlens=call.cu_seqlens,
+        segment=call.plan.segment,
+        segments=call.plan.segments,
+        **call.dims,
+        BLOCK=COMBINE_BLOCK,
+        REVERSE=reverse,
+        num_warps=4,
     )

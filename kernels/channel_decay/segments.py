@@ -81,12 +81,11 @@ def channel_segment_state_kernel(
         tl.store(states + (slot * HS + h) * (K * V + K) + K * V + kk, whole, mask=kk < K)
 
 
-@triton.jit(do_not_specialize=["T"])
+@triton.jit
 def channel_segment_combine_kernel(
     states,
     S_start,
     cu_seqlens,
-    T,
     segment,
     segments,
     HS: tl.constexpr,

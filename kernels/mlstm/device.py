@@ -47,7 +47,7 @@ def _then(first_sum, first_top, second_sum, second_top):
 
 
 @triton.jit
-def stabilised(input_gate, forget_gate, at, rows, count, m, HS: tl.constexpr):
+def stabilised(input_gate, forget_gate, at, rows, count, m):
     """(g, w, m [BT], sum of log f [BT]) of `count` tokens with exponential gates, m being the stabiliser before them.
 
     at: offsets of the rows in the gates. A scan gives all stabilisers at once. What rounding makes of them does not

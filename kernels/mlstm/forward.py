@@ -123,7 +123,7 @@ def mlstm_fwd_output_kernel(
         b_k = load_rows(k, stride=HK * K, keep=keep, start=0, BT=BT, D=K, BD=BK)  # [BT, BK]
         b_v = load_rows(v, stride=HV * V, keep=keep, start=part * BV, BT=BT, D=V, BD=BV)  # [BT, BV]
         if EXP:
-            g, w, b_m, _sums = stabilised(input_gate, forget_gate, at, rows, length - done, m=m, HS=HS)
+            g, w, b_m, _sums = stabilised(input_gate, forget_gate, at, rows, length - done, m=m)
             m = last(b_m, rows, BT) + tl.zeros([1], tl.float32)
         else:
             g, w = known(input_gate, forget_gate, at, keep, False)

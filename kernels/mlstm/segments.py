@@ -81,7 +81,7 @@ def mlstm_segment_state_kernel(
         b_x = load_rows(x, stride=HX * K, keep=keep, start=0, BT=BT, D=K, BD=BK)  # [BT, BK]
         b_y = load_rows(y, stride=HY * V, keep=keep, start=part * BV, BT=BT, D=V, BD=BV)  # [BT, BV]
         if EXP and not REVERSE:
-            g, w, b_m, b_sums = stabilised(input_gate, forget_gate, at, rows, length - first, m=m, HS=HS)
+            g, w, b_m, b_sums = stabilised(input_gate, forget_gate, at, rows, length - first, m=m)
             m = last(b_m, rows, BT) + tl.zeros([1], tl.float32)
             passed += last(b_sums, rows, BT)
         else:

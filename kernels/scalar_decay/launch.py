@@ -345,7 +345,6 @@ def _segments(
             z_start=start.z,
             cu_seqlens=call.cu_seqlens,
             factor=1.0 / call.scale if reverse else 1.0,
-            T=call.T,
             segment=sweep.segment,
             segments=sweep.segments,
             SIZE=size,

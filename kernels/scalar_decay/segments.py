@@ -128,7 +128,7 @@ def _then(first_decay, first, second_decay, second):
     return first_decay * second_decay, first * second_decay + second
 
 
-@triton.jit(do_not_specialize=["T"])
+@triton.jit
 def linear_segment_combine_kernel(
     states,
     totals,
@@ -136,7 +136,6 @@ def linear_segment_combine_kernel(
     z_start,
     cu_seqlens,
     factor,
-    T,
     segment,
     segments,
     SIZE: tl.constexpr,
