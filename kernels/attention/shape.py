@@ -65,7 +65,7 @@ def settled(shape: Shape) -> Shape:
 
 
 def refuse_descriptors(shape: Shape) -> str | None:
-    """Why tiles can not be read through descriptors, or None."""
+    """Why tiles cannot be read through descriptors, or None."""
     if shape.packed or shape.dilation > 1:
         return "descriptors read dense sequences of neighbouring tokens; use loads = pointers"
     for name, dim in (("K", shape.K), ("V", shape.V)):

@@ -19,7 +19,7 @@ from suite.tuning import choice
 
 # Head dims that the tiles are made for.
 FILL = 2
-# A segment costs states written and read, so it has to be worth a few chunks.
+# A segment costs states written and read, so it must be worth a few chunks.
 MIN_CHUNKS = 4
 # Tokens between two states that the backward pass keeps: see README.md, "The gradient of the gates".
 INTERVAL = 256

@@ -141,7 +141,7 @@ def mlstm_bwd_dq_kernel(
         G, E, total = sums_of(g, w)
         R, U = weighed(log_den, at, keep, G, EXP)
         b_P = tl.dot(b_do, tl.trans(b_v), input_precision=PRECISION)  # [BT, BT]
-        # What the sweeps of dq and dk differ in has to be rounded alike in both: see the README.
+        # What the sweeps of dq and dk differ in must be rounded alike in both: see the README.
         b_dq = times_state(b_do, C, PRECISION, True)  # [BT, BK]
         if EXP:
             # A part of the columns at a time, do loaded anew: whole tiles in fp32 make the compiler spill.

@@ -121,7 +121,7 @@ def registered() -> dict[str, Any]:
 
 
 def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
-    """Why a problem can not be served, or None."""
+    """Why a problem cannot be served, or None."""
     if problem.K > MAX_K or problem.V > MAX_V:
         return f"the kernels take K up to {MAX_K} and V up to {MAX_V}"
     return None

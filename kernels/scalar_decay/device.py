@@ -53,7 +53,7 @@ def features(x, keep, start, D: tl.constexpr, BD: tl.constexpr, MAP: tl.constexp
         x = tl.where(keep[:, None], wide / tl.sum(wide, 1)[:, None], 0.0).to(x.dtype)
     if MAP == "elu1":
         wide = tl.where(wide > 0.0, wide + 1.0, tl.exp(wide))
-        # phi(0) is 1 here, so what a masked load filled with zeros has to be cleared.
+        # phi(0) is 1 here, so what a masked load filled with zeros must be cleared.
         mask = keep[:, None]
         if D % BD:
             mask = mask & (start + tl.arange(0, BD) < D)[None, :]

@@ -19,7 +19,7 @@ from suite.tuning import Launch
 
 # Head dims that the tiles are made for.
 FILL = 2
-# A segment costs a state written and read, so it has to be worth a few chunks.
+# A segment costs a state written and read, so it must be worth a few chunks.
 MIN_CHUNKS = 4
 # Up to so many segments, a program sums the contributions before its own by itself; more are combined in a launch.
 MOST_JOINED = 16

@@ -197,7 +197,7 @@ def _check_place(q, name: str, x) -> None:
 
 def _check_entries(table, lengths, pages: int, page: int) -> None:
     """UsageError where a page in use is not in the pool: what lies beyond it would be read."""
-    if table.device.type != "cpu":  # A device's values would have to be awaited.
+    if table.device.type != "cpu":  # Reading a device's values would wait for the device.
         return
     for n, (row, length) in enumerate(zip(table.tolist(), lengths.tolist(), strict=True)):
         for i, entry in enumerate(row[: -(-length // page)]):
@@ -211,7 +211,7 @@ def _check_lengths(q, lengths, B: int, T: int) -> None:
         raise UsageError(f"lengths are {lengths.dtype} {tuple(lengths.shape)}; pass an int32 for each of {B} sequences")
     if not lengths.is_contiguous():
         raise UsageError("lengths are not contiguous, and kernels read them as they lie; pass lengths.contiguous()")
-    if lengths.device.type == "cpu":  # A device's values would have to be awaited.
+    if lengths.device.type == "cpu":  # Reading a device's values would wait for the device.
         for n, length in enumerate(lengths.tolist()):
             if not 0 <= length <= T:
                 raise UsageError(f"lengths[{n}] = {length}; a cache of {T} rows has 0 to {T} tokens")

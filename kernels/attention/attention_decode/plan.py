@@ -135,7 +135,7 @@ def candidates(shape: Shape, schedule: str) -> dict[str, list[Launch]]:
 
 
 def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
-    """Why a problem can not be served, or None."""
+    """Why a problem cannot be served, or None."""
     if max(problem.K, problem.V) > MAX_DIM:
         return f"the kernels take head dims up to {MAX_DIM}"
     if problem.B > MAX_SEQUENCES:

@@ -1,4 +1,4 @@
-"""Chunked HGRN-2 in Triton: the operator's face on kernels/channel_decay."""
+"""Chunked HGRN-2 in Triton: the public function; its kernels are in kernels/channel_decay."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The decode step of RWKV-6 in Triton: the operator's face on kernels/channel_decay/decode.py."""
+"""The decode step of RWKV-6 in Triton: the public function; its kernel is in kernels/channel_decay/decode.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Linear attention in Triton: the operator's face on the shared kernels of kernels/scalar_decay."""
+"""Linear attention in Triton: the public function; its kernels are in kernels/scalar_decay."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def shape_of(problem: Problem, tunables: Mapping[str, Value]) -> Shape:
 
 
 def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
-    """Why a problem can not be served, or None."""
+    """Why a problem cannot be served, or None."""
     F = features_of(problem)
     if max(problem.K, F, problem.V) > MAX_DIM:
         return f"the kernels hold states of up to {MAX_DIM} features and columns, not {F} and {problem.V}"

@@ -1,4 +1,4 @@
-"""Chunked SSD in Triton: the operator's face on the shared kernels of kernels/scalar_decay."""
+"""Chunked SSD in Triton: the public function; its kernels are in kernels/scalar_decay."""
 
 from __future__ import annotations
 

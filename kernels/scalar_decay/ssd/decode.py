@@ -1,4 +1,4 @@
-"""The decode step of SSD in Triton: the operator's face on kernels/scalar_decay/decode.py."""
+"""The decode step of SSD in Triton: the public function; its kernel is in kernels/scalar_decay/decode.py."""
 
 from __future__ import annotations
 
