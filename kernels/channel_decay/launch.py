@@ -69,8 +69,7 @@ class Call:
 
     @property
     def cut(self) -> dict[str, Any]:
-        segments = {"segment": self.plan.segment, "segments": self.plan.segments}
-        return {"cu_seqlens": self.cu_seqlens, "T": self.T, **segments}
+        return {"cu_seqlens": self.cu_seqlens, "segment": self.plan.segment, "segments": self.plan.segments}
 
     @property
     def options(self) -> dict[str, Any]:
@@ -78,8 +77,14 @@ class Call:
         return {"WIDE": self.shape.wide, "PRECISION": "tf32x3" if self.shape.dtype == "float32" else "tf32"}
 
     def launched(self, sweep: Sweep) -> dict[str, Any]:
-        """A sweep's steps, warps and stages, and the options of all sweeps."""
-        return {"BT": sweep.chunk, "STAGES": sweep.tile.stages, "num_warps": sweep.tile.warps, **self.options}
+        """A sweep's steps, warps and stages, and what all sweeps take."""
+        return {
+            "T": self.T,
+            "BT": sweep.chunk,
+            "STAGES": sweep.tile.stages,
+            "num_warps": sweep.tile.warps,
+            **self.options,
+        }
 
     def grid(self, sweep: Sweep) -> tuple[int]:
         return (self.shape.sequences * self.plan.segments * self.shape.heads * sweep.slices,)
@@ -220,13 +225,5 @@ def _rows_of_states(call: Call, like: torch.Tensor) -> torch.Tensor:
 def _combine(call: Call, states: torch.Tensor, start: torch.Tensor | None, reverse: bool) -> None:
     s = call.shape
     channel_segment_combine_kernel[(s.sequences * s.heads * triton.cdiv(s.K * s.V, COMBINE_BLOCK),)](
-        states=states,
-        S_start=start,
-        cu_seqlens=call.cu_seqlens,
-        segment=call.plan.segment,
-        segments=call.plan.segments,
-        **call.dims,
-        BLOCK=COMBINE_BLOCK,
-        REVERSE=reverse,
-        num_warps=4,
+        states=states, S_start=start, **call.cut, **call.dims, BLOCK=COMBINE_BLOCK, REVERSE=reverse, num_warps=4
     )

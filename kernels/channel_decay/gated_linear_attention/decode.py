@@ -1,4 +1,4 @@
-"""The decode step of gated linear attention in Triton: the public function; its kernel is in kernels/channel_decay/decode.py."""
+"""Gated linear attention, one decode step in Triton: the kernel is in kernels/channel_decay/decode.py."""
 
 from __future__ import annotations
 

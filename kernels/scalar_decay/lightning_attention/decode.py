@@ -1,4 +1,4 @@
-"""The decode step of lightning_attention in Triton: the public function; its kernel is in kernels/scalar_decay/decode.py."""
+"""Lightning_attention, one decode step in Triton: the kernel is in kernels/scalar_decay/decode.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The decode step of linear attention in Triton: the public function; its kernel is in kernels/scalar_decay/decode.py."""
+"""Linear attention, one decode step in Triton: the kernel is in kernels/scalar_decay/decode.py."""
 
 from __future__ import annotations
 
