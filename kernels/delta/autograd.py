@@ -8,7 +8,7 @@ from torch.autograd.function import once_differentiable
 from kernels.common.arguments import check_chunk, check_flags, check_states, fit, given
 from kernels.common.packed import packing, room, without_tokens
 from kernels.common.shapes import MAX_DIM
-from kernels.delta.launch import Call, Saved, backward, forward
+from kernels.delta.launch import Call, Inputs, Saved, backward, forward
 from kernels.delta.plan import Shape, held_columns, plan, variant_of
 from kernels.delta.reference import unit
 from suite.errors import UsageError
@@ -24,11 +24,11 @@ def chunk_delta(
     steps: int,
     l2norm: bool,
     scale: float | None,
+    chunk: int,
     initial_state,
-    output_final_state: bool,
+    output_final_state,
     cu_seqlens,
     cu_seqlens_cpu,
-    chunk: int,
 ):
     """q [B,T,H,K], k [B,T,n,H,K], v [B,T,n,HS,V], beta [B,T,n,HS] -> (o [B,T,HS,V] in q's dtype, state or None).
 
@@ -45,39 +45,40 @@ def chunk_delta(
         q, k, l2norm = unit(q.float()).to(q.dtype), unit(k.float()).to(k.dtype), False
     call = _call(sizes, q, log_decay is not None, l2norm, scale, cu_seqlens, cu_seqlens_cpu, chunk)
     _check_state(call, initial_state, q)
-    inputs = (q, k, v, beta, log_decay, initial_state)
+    inputs = Inputs(q, k, v, beta, log_decay)
     if not call.shape.steps:
         o = q.new_empty(*q.shape[:2], call.shape.heads, call.shape.V)
         end = _room(call, q, initial_state, initial_state) if output_final_state else None
-        return without_tokens((o, end), (q, k, v, beta, log_decay), (initial_state,))
-    differentiated = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
-    return _Chunked.apply(*inputs, call, output_final_state, differentiated)
+        return without_tokens((o, end), inputs, (initial_state,))
+    tensors = (*inputs, initial_state)
+    training = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
+    return _Chunked.apply(*tensors, call, output_final_state, training)
 
 
 class _Chunked(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, q, k, v, beta, log_decay, S, call: Call, output_final_state: bool, differentiated: bool):
-        q, k, v, beta = (x.contiguous() for x in (q, k, v, beta))
-        log_decay, S = (None if x is None else x.contiguous() for x in (log_decay, S))
-        end = _room(call, q, S, S) if output_final_state else None
-        o, saved = forward(call, q, k, v, beta, log_decay, S, end, differentiated)
-        ctx.save_for_backward(q, k, beta, log_decay, S, saved.residual, saved.inverse, saved.states, saved.maps)
+    def forward(ctx, q, k, v, beta, log_decay, S_start, call: Call, output_final_state: bool, training: bool):
+        log_decay, S_start = (None if x is None else x.contiguous() for x in (log_decay, S_start))
+        x = Inputs(q.contiguous(), k.contiguous(), v.contiguous(), beta.contiguous(), log_decay)
+        S_end = _room(call, q, S_start, S_start) if output_final_state else None
+        o, saved = forward(call, x, S_start, S_end, training)
+        ctx.save_for_backward(x.q, x.k, x.beta, x.log_decay, S_start, *saved)
         ctx.call = call
         ctx.set_materialize_grads(False)
-        return o, end
+        return o, S_end
 
     @staticmethod
     @once_differentiable
     def backward(ctx, *gradients):  # pyright: ignore[reportIncompatibleMethodOverride] - the decorator hides `ctx`
-        do, d_end = gradients
-        q, k, beta, log_decay, S, *saved = ctx.saved_tensors
+        q, k, beta, log_decay, S_start, *saved = ctx.saved_tensors
         call = ctx.call
+        do, dS_end = (None if x is None else x.contiguous() for x in gradients)
         if do is None:
             do = q.new_zeros(*q.shape[:2], call.shape.heads, call.shape.V)
-        do, d_end = (None if x is None else x.contiguous() for x in (do, d_end))
-        d_start = None if S is None else _room(call, q, S, d_end)
-        found = backward(call, q, k, beta, log_decay, Saved(*saved), do, d_end, d_start)
-        return *found, d_start, None, None, None
+        dS_start = None if S_start is None else _room(call, q, S_start, dS_end)
+        states = {"dS_start": dS_start, "dS_end": dS_end}
+        found = backward(call, q, k, beta, log_decay, saved=Saved(*saved), do=do, **states)
+        return *found, dS_start, None, None, None
 
 
 def _room(call: Call, like: torch.Tensor, S: torch.Tensor | None, passed: torch.Tensor | None) -> torch.Tensor:

@@ -48,8 +48,8 @@ def delta_bwd_state_kernel(
     dv,
     dstates,
     local,
-    dS_start,
     dS_end,
+    dS_start,
     cu_seqlens,
     scale,
     T,
@@ -90,8 +90,8 @@ def delta_bwd_state_kernel(
     GATED: tl.constexpr = log_decay is not None
 
     dS = tl.zeros([BK, BV], dtype=tl.float32)
-    if dS_start is not None:
-        dS = load_state(dS_start, (slot if SEGMENTED else n) * HS + h, kk[:, None], vv[None, :], K, V, K * V)
+    if dS_end is not None:
+        dS = load_state(dS_end, (slot if SEGMENTED else n) * HS + h, kk[:, None], vv[None, :], K, V, K * V)
     length = (high - low).to(tl.int32)
     chunks = tl.cdiv(length, BT)
     chunk = (chunk_slot(n, first, low, T, cu_seqlens, BT, STEPS) + chunks - 1) * HS + h
@@ -133,8 +133,8 @@ def delta_bwd_state_kernel(
 
     if local is not None:
         store_state(local, slot * HS + h, dS, kk[:, None], vv[None, :], K, V, K * V)
-    if dS_end is not None and order == 0:
-        store_state(dS_end, n * HS + h, dS, kk[:, None], vv[None, :], K, V, K * V)
+    if dS_start is not None and order == 0:
+        store_state(dS_start, n * HS + h, dS, kk[:, None], vv[None, :], K, V, K * V)
 
 
 @triton.jit(do_not_specialize=["T"])

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -21,7 +21,7 @@ COMBINE_WIDTH, COMBINE_BLOCK, COMBINE_WARPS = 16, 32, 4
 
 @dataclass(frozen=True)
 class Call:
-    """One call's shapes and constants, as every launch needs them.
+    """Shapes and constants of one call, as every launch needs them.
 
     q [B,T,H,K], k [B,T,n,H,K], v [B,T,n,HS,V], beta [B,T,n,HS], log_decay [B,T,HS] or None, contiguous; cu_seqlens
     [N + 1] on their device, or None. T counts tokens, steps is n; some_empty: whether a sequence has no tokens.
@@ -37,14 +37,9 @@ class Call:
     some_empty: bool
 
     @property
-    def stored(self) -> bool:
-        """Whether N is made by a launch of its own."""
-        return self.plan.stored
-
-    @property
     def dims(self) -> dict[str, int]:
         s = self.shape
-        return {"H": s.shared, "HS": s.heads, "K": s.K, "V": s.V, "STEPS": self.steps, "BT": self.plan.chunk}
+        return {"H": s.shared, "HS": s.heads, "K": s.K, "STEPS": self.steps, "BT": self.plan.chunk}
 
     @property
     def precision(self) -> str:
@@ -57,12 +52,21 @@ class Call:
 
     @property
     def inversion(self) -> dict[str, Any]:
-        return {"STORED": self.stored, "INVERT": "tf32x3" if self.shape.dtype == "float32" else "half"}
+        return {"STORED": self.plan.stored, "INVERT": "tf32x3" if self.shape.dtype == "float32" else "half"}
 
 
-@dataclass(frozen=True)
-class Saved:
-    """What the forward pass leaves for the backward one.
+class Inputs(NamedTuple):
+    """q [B,T,H,K], k [B,T,n,H,K], v [B,T,n,HS,V], beta [B,T,n,HS], log_decay [B,T,HS] or None, all contiguous."""
+
+    q: torch.Tensor
+    k: torch.Tensor
+    v: torch.Tensor
+    beta: torch.Tensor
+    log_decay: torch.Tensor | None
+
+
+class Saved(NamedTuple):
+    """What the forward pass leaves for the backward pass.
 
     residual: r [B,T,n,HS,V] in v's dtype; inverse: N [chunks, HS, BT, BT] in k's; states [kept, HS, K, V], the
     one before every `plan.keep` chunks, bfloat16 for bfloat16, else fp32; maps: M of each segment [slots, HS, K, K]
@@ -75,41 +79,33 @@ class Saved:
     maps: torch.Tensor | None = None
 
 
-def forward(call: Call, q, k, v, beta, log_decay, start, end, differentiated: bool):
-    """o [B, T, HS, V] and what the backward pass needs, nothing where there is none.
+def forward(call: Call, x: Inputs, S_start, S_end, training: bool):
+    """o [B, T, HS, V] and what the backward pass needs, which is nothing without training.
 
-    start: the initial state or None; end: receives the final state, where given.
+    S_start: the initial state or None; S_end: receives the final state, where given.
     """
     s, sweep = call.shape, call.plan.output
-    o = q.new_empty(*q.shape[:2], s.heads, s.V)
-    residual = torch.empty_like(v) if differentiated else None
-    states = _kept_states(call, q) if differentiated else None
+    o = x.q.new_empty(*x.q.shape[:2], s.heads, s.V)
+    residual = torch.empty_like(x.v) if training else None
+    states = _kept_states(call, x.q) if training else None
     inverse = None
-    if differentiated or call.stored:
-        inverse = q.new_empty(call.plan.chunks.slots, s.heads, call.plan.chunk, call.plan.chunk)
-    if call.stored:
-        _invert(call, k, beta, log_decay, inverse)
-    starts, maps = start, None
+    if training or call.plan.stored:
+        inverse = x.q.new_empty(call.plan.chunks.slots, s.heads, call.plan.chunk, call.plan.chunk)
+    if call.plan.stored:
+        _invert(call, x, inverse)
+    starts, maps = S_start, None
     if sweep.segmented:
-        starts, maps = _segment_maps(call, k, v, beta, log_decay, inverse, start, differentiated)
+        starts, maps = _segment_maps(call, x, inverse, S_start, training)
     delta_fwd_output_kernel[_grid(call, sweep)](
-        q,
-        k,
-        v,
-        beta,
-        log_decay,
-        o,
-        residual,
-        inverse,
-        states,
-        starts,
-        end,
-        call.cu_seqlens,
-        call.scale,
-        **_span(call, sweep),
-        **call.dims,
-        **_tile(sweep, s.K),
-        **call.options,
+        **x._asdict(),
+        o=o,
+        residual=residual,
+        inverse=inverse,
+        states=states,
+        S_start=starts,
+        S_end=S_end,
+        scale=call.scale,
+        **_sweep(call, sweep),
         **call.inversion,
         KEEP=call.plan.keep,
         SEGMENTED=sweep.segmented,
@@ -117,73 +113,51 @@ def forward(call: Call, q, k, v, beta, log_decay, start, end, differentiated: bo
     return o, Saved(residual, inverse, states, maps)
 
 
-def backward(call: Call, q, k, beta, log_decay, saved: Saved, do, d_end, d_start):
+def backward(call: Call, q, k, beta, log_decay, *, saved: Saved, do, dS_start, dS_end):
     """dq [B,T,H,K], dk [B,T,n,H,K], dv [B,T,n,HS,V], dbeta [B,T,n,HS], dlog_decay [B,T,HS] or None.
 
-    d_end: gradient of the final state, or None; d_start: receives that of the initial state, where given.
+    dS_end: gradient of the final state, or None; dS_start: receives that of the initial state, where given.
     """
-    s, sweep = call.shape, call.plan.state
+    s, sweep, chunks = call.shape, call.plan.state, call.plan.chunks
+    tensors = {"q": q, "k": k, "do": do, "beta": beta, "log_decay": log_decay, "scale": call.scale}
     if sweep.segmented:
-        d_end = _segment_gradients(call, q, k, beta, log_decay, saved, do, d_end)
+        dS_end = _segment_gradients(call, tensors, saved, dS_end)
     dv, dstates = torch.empty_like(saved.residual), _kept_states(call, q)
     delta_bwd_state_kernel[_grid(call, sweep)](
-        q,
-        k,
-        do,
-        beta,
-        log_decay,
-        saved.inverse,
-        dv,
-        dstates,
-        None,
-        d_end,
-        d_start,
-        call.cu_seqlens,
-        call.scale,
-        **_span(call, sweep),
-        **call.dims,
-        **_tile(sweep, s.K),
-        **call.options,
+        **tensors,
+        inverse=saved.inverse,
+        dv=dv,
+        dstates=dstates,
+        local=None,
+        dS_start=dS_start,
+        dS_end=dS_end,
+        **_sweep(call, sweep),
         KEEP=call.plan.keep,
         SEGMENTED=sweep.segmented,
     )
     dq, dk = torch.empty_like(q), torch.empty_like(k)
-    chunks = call.plan.chunks
     dbeta = beta.new_empty(chunks.slices, *beta.shape, dtype=torch.float32)
     decayed = log_decay is not None
     dlog_decay = log_decay.new_empty(chunks.slices, *log_decay.shape, dtype=torch.float32) if decayed else None
     delta_bwd_gradients_kernel[(s.sequences * chunks.segments * s.shared * chunks.slices,)](
-        q,
-        k,
-        do,
-        dv,
-        saved.residual,
-        saved.states,
-        dstates,
-        beta,
-        log_decay,
-        dq,
-        dk,
-        dbeta,
-        dlog_decay,
-        call.cu_seqlens,
-        call.scale,
-        **_span(call, chunks),
+        **tensors,
+        dv=dv,
+        residual=saved.residual,
+        states=saved.states,
+        dstates=dstates,
+        dq=dq,
+        dk=dk,
+        dbeta=dbeta,
+        dlog_decay=dlog_decay,
+        **_sweep(call, chunks, BK=call.plan.columns),
         tokens_in_all=s.steps // call.steps,
-        **call.dims,
-        BK=call.plan.columns,
-        BV=chunks.tile.width,
-        SLICES=chunks.slices,
-        **call.options,
         KEEP=call.plan.keep,
-        num_warps=chunks.tile.warps,
-        num_stages=chunks.tile.stages,
     )
-    return dq, dk, dv, _summed(dbeta, beta), None if dlog_decay is None else _summed(dlog_decay, log_decay)
+    return dq, dk, dv, _summed(dbeta, beta), _summed(dlog_decay, log_decay) if decayed else None
 
 
 def _summed(parts: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """A gradient in the dtype of what it belongs to, from the parts that slices of K found."""
+    """A gradient in the dtype of its tensor `like`, from the parts that the slices of K found."""
     return (parts[0] if parts.shape[0] == 1 else parts.sum(0)).to(like.dtype)
 
 
@@ -193,17 +167,15 @@ def _kept_states(call: Call, like: torch.Tensor) -> torch.Tensor:
     return like.new_empty(call.plan.kept, s.heads, s.K, s.V, dtype=dtype)
 
 
-def _invert(call: Call, k, beta, log_decay, inverse) -> None:
+def _invert(call: Call, x: Inputs, inverse) -> None:
     s, chunks, tile = call.shape, call.plan.chunks, call.plan.inverse
-    dims = {name: size for name, size in call.dims.items() if name != "V"}
     delta_inverse_kernel[(s.sequences * chunks.segments * s.heads,)](
-        k,
-        beta,
-        log_decay,
-        inverse,
-        call.cu_seqlens,
+        k=x.k,
+        beta=x.beta,
+        log_decay=x.log_decay,
+        inverse=inverse,
         **_span(call, chunks),
-        **dims,
+        **call.dims,
         BK=power_of_2(s.K),
         **call.options,
         INVERT=call.inversion["INVERT"],
@@ -212,71 +184,56 @@ def _invert(call: Call, k, beta, log_decay, inverse) -> None:
     )
 
 
-def _segment_maps(call: Call, k, v, beta, log_decay, inverse, start, differentiated: bool):
+def _segment_maps(call: Call, x: Inputs, inverse, S_start, training: bool):
     """(states that the segments start from [slots, HS, K, V], maps [slots, HS, K, K]), fp32."""
     s, sweep = call.shape, call.plan.map
     states, maps = (
-        torch.empty(sweep.slots, s.heads, s.K, width, device=k.device, dtype=torch.float32) for width in (s.V, s.K)
+        torch.empty(sweep.slots, s.heads, s.K, width, device=x.k.device, dtype=torch.float32) for width in (s.V, s.K)
     )
     delta_segment_map_kernel[_grid(call, sweep)](
-        k,
-        v,
-        beta,
-        log_decay,
-        inverse,
-        states,
-        maps,
-        call.cu_seqlens,
-        **_span(call, sweep),
-        **call.dims,
-        **_tile(sweep, s.K),
+        k=x.k,
+        v=x.v,
+        beta=x.beta,
+        log_decay=x.log_decay,
+        inverse=inverse,
+        states=states,
+        maps=maps,
+        **_sweep(call, sweep),
         OF_V=-(-s.V // sweep.tile.width),
-        ALL=differentiated,
-        **call.options,
+        ALL=training,
         **call.inversion,
     )
-    _combine(call, states, maps, start, reverse=False)
+    _combine(call, states, maps, S_start, reverse=False)
     return states, maps
 
 
-def _segment_gradients(call: Call, q, k, beta, log_decay, saved: Saved, do, d_end) -> torch.Tensor:
-    """The state's gradient at the end of each segment, [slots, HS, K, V] fp32."""
+def _segment_gradients(call: Call, tensors: dict[str, Any], saved: Saved, dS_end) -> torch.Tensor:
+    """The gradient of the state at the end of each segment, [slots, HS, K, V] fp32."""
     s, sweep = call.shape, call.plan.state
-    local = torch.empty(sweep.slots, s.heads, s.K, s.V, device=k.device, dtype=torch.float32)
+    local = tensors["k"].new_empty(sweep.slots, s.heads, s.K, s.V, dtype=torch.float32)
     delta_bwd_state_kernel[_grid(call, sweep)](
-        q,
-        k,
-        do,
-        beta,
-        log_decay,
-        saved.inverse,
-        None,
-        None,
-        local,
-        None,
-        None,
-        call.cu_seqlens,
-        call.scale,
-        **_span(call, sweep),
-        **call.dims,
-        **_tile(sweep, s.K),
-        **call.options,
+        **tensors,
+        inverse=saved.inverse,
+        dv=None,
+        dstates=None,
+        local=local,
+        dS_start=None,
+        dS_end=None,
+        **_sweep(call, sweep),
         KEEP=call.plan.keep,
         SEGMENTED=True,
     )
-    _combine(call, local, saved.maps, d_end, reverse=True)
+    _combine(call, local, saved.maps, dS_end, reverse=True)
     return local
 
 
-def _combine(call: Call, states, maps, start, *, reverse: bool) -> None:
-    s, sweep = call.shape, call.plan.map
-    slices = -(-s.V // COMBINE_WIDTH)
+def _combine(call: Call, states, maps, boundary, *, reverse: bool) -> None:
+    s, slices = call.shape, -(-call.shape.V // COMBINE_WIDTH)
     delta_segment_combine_kernel[(s.sequences * s.heads * slices,)](
-        states,
-        maps,
-        start,
-        call.cu_seqlens,
-        **_span(call, sweep),
+        states=states,
+        maps=maps,
+        boundary=boundary,
+        **_span(call, call.plan.map),
         HS=s.heads,
         K=s.K,
         V=s.V,
@@ -295,15 +252,14 @@ def _grid(call: Call, sweep: Sweep) -> tuple[int]:
     return (call.shape.sequences * sweep.segments * call.shape.heads * sweep.slices,)
 
 
-def _span(call: Call, sweep: Sweep) -> dict[str, int]:
-    return {"T": call.T, "segment": sweep.segment, "segments": sweep.segments}
+def _span(call: Call, sweep: Sweep) -> dict[str, Any]:
+    """Where a program works, as `locate` takes it."""
+    return {"cu_seqlens": call.cu_seqlens, "T": call.T, "segment": sweep.segment, "segments": sweep.segments}
 
 
-def _tile(sweep: Sweep, K: int) -> dict[str, int]:
-    return {
-        "BK": power_of_2(K),
-        "BV": sweep.tile.width,
-        "SLICES": sweep.slices,
-        "num_warps": sweep.tile.warps,
-        "num_stages": sweep.tile.stages,
-    }
+def _sweep(call: Call, sweep: Sweep, BK: int = 0) -> dict[str, Any]:
+    """Sizes, tile and options of a kernel that works on slices; BK: columns of a tile of keys, all K if 0."""
+    tile = sweep.tile
+    tiles = {"BK": BK or power_of_2(call.shape.K), "BV": tile.width, "SLICES": sweep.slices}
+    launch = {"num_warps": tile.warps, "num_stages": tile.stages}
+    return {**_span(call, sweep), **call.dims, "V": call.shape.V, **tiles, **call.options, **launch}

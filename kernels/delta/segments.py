@@ -112,7 +112,7 @@ def delta_segment_map_kernel(
 def delta_segment_combine_kernel(
     states,
     maps,
-    S_start,
+    boundary,
     cu_seqlens,
     T,
     segment,
@@ -132,7 +132,8 @@ def delta_segment_combine_kernel(
 
     Grid:    sequences x HS x slices of V, one axis, slices fastest. Segments one after the other.
     On chip: a slice of the state [K, BV], fp32. Its rows come back from memory in blocks for the product with M.
-    Reads:   states [slots, HS, K, V] fp32, maps [slots, HS, K, K] fp32; S_start [N, HS, K, V] where given.
+    Reads:   states [slots, HS, K, V] fp32, maps [slots, HS, K, K] fp32; boundary [N, HS, K, V], where given:
+             the initial state; REVERSE: the gradient of the final state.
     Writes:  states.
     """
     pid = tl.program_id(0)
@@ -148,8 +149,8 @@ def delta_segment_combine_kernel(
     kk = tl.arange(0, BK)[:, None]
     vv = (pid % SLICES * BV + tl.arange(0, BV))[None, :]
     S = tl.zeros([BK, BV], dtype=tl.float32)
-    if S_start is not None:
-        S = load_state(S_start, n * HS + h, kk, vv, K, V, K * V)
+    if boundary is not None:
+        S = load_state(boundary, n * HS + h, kk, vv, K, V, K * V)
     for done in range(count):
         order = count - 1 - done if REVERSE else done
         index = (slot + order) * HS + h

@@ -1,4 +1,4 @@
-"""Chunked delta rule in Triton: the operator's face on the shared kernels of kernels/delta."""
+"""Chunked delta rule in Triton: registers the operator's kernels, which are in kernels/delta."""
 
 from __future__ import annotations
 
@@ -27,18 +27,6 @@ def chunk_delta_rule(
     The state is S [N,HV,K,V]; cu_seqlens_cpu is cu_seqlens on the CPU. chunk is a power of 2 of at least 16.
     Differentiable in every float input. Raises UsageError on bad input.
     """
-    return chunk_delta(
-        q,
-        k,
-        v,
-        beta,
-        None,
-        steps=1,
-        l2norm=l2norm,
-        scale=scale,
-        initial_state=initial_state,
-        output_final_state=output_final_state,
-        cu_seqlens=cu_seqlens,
-        cu_seqlens_cpu=cu_seqlens_cpu,
-        chunk=chunk,
-    )
+    cuts = {"cu_seqlens": cu_seqlens, "cu_seqlens_cpu": cu_seqlens_cpu}
+    states = {"initial_state": initial_state, "output_final_state": output_final_state}
+    return chunk_delta(q, k, v, beta, None, steps=1, l2norm=l2norm, scale=scale, chunk=chunk, **states, **cuts)

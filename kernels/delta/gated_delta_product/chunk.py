@@ -1,4 +1,4 @@
-"""Chunked gated delta products in Triton: the operator's face on the kernels of kernels/delta."""
+"""Chunked gated delta products in Triton: registers the operator's kernels, which are in kernels/delta."""
 
 from __future__ import annotations
 
@@ -27,22 +27,10 @@ def chunk_gated_delta_product(
 ):
     """q [B,T,H,K], k [B,T,n,H,K], v [B,T,n,HV,V], beta [B,T,n,HV], log_decay [B,T,HV] -> (o [B,T,HV,V], state or None).
 
-    The state is S [N,HV,K,V]; cu_seqlens_cpu is cu_seqlens on the CPU. chunk is a power of 2 of at least 16.
+    The state is S [N,HV,K,V]; cu_seqlens_cpu is cu_seqlens on the CPU; chunk must be a power of two >= 16.
     Differentiable in every float input. Raises UsageError on bad input.
     """
     check_given(log_decay=log_decay)
-    return chunk_delta(
-        q,
-        k,
-        v,
-        beta,
-        log_decay,
-        steps=steps,
-        l2norm=l2norm,
-        scale=scale,
-        initial_state=initial_state,
-        output_final_state=output_final_state,
-        cu_seqlens=cu_seqlens,
-        cu_seqlens_cpu=cu_seqlens_cpu,
-        chunk=chunk,
-    )
+    cuts = {"cu_seqlens": cu_seqlens, "cu_seqlens_cpu": cu_seqlens_cpu}
+    states = {"initial_state": initial_state, "output_final_state": output_final_state}
+    return chunk_delta(q, k, v, beta, log_decay, steps=steps, l2norm=l2norm, scale=scale, chunk=chunk, **states, **cuts)

@@ -1,4 +1,4 @@
-"""Chunked gated delta rule in Triton: the operator's face on the shared kernels of kernels/delta."""
+"""Chunked gated delta rule in Triton: registers the operator's kernels, which are in kernels/delta."""
 
 from __future__ import annotations
 
@@ -30,18 +30,6 @@ def chunk_gated_delta_rule(
     Differentiable in every float input. Raises UsageError on bad input.
     """
     check_given(log_decay=log_decay)
-    return chunk_delta(
-        q,
-        k,
-        v,
-        beta,
-        log_decay,
-        steps=1,
-        l2norm=l2norm,
-        scale=scale,
-        initial_state=initial_state,
-        output_final_state=output_final_state,
-        cu_seqlens=cu_seqlens,
-        cu_seqlens_cpu=cu_seqlens_cpu,
-        chunk=chunk,
-    )
+    cuts = {"cu_seqlens": cu_seqlens, "cu_seqlens_cpu": cu_seqlens_cpu}
+    states = {"initial_state": initial_state, "output_final_state": output_final_state}
+    return chunk_delta(q, k, v, beta, log_decay, steps=1, l2norm=l2norm, scale=scale, chunk=chunk, **states, **cuts)
