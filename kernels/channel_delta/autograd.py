@@ -22,13 +22,13 @@ def chunk_channel_delta(
     beta=None,
     a=None,
     b=None,
-    l2norm: bool = False,
+    l2norm: bool,
     scale: float | None,
-    initial_state=None,
-    output_final_state: bool,
+    chunk: int,
+    initial_state,
+    output_final_state,
     cu_seqlens,
     cu_seqlens_cpu,
-    chunk: int,
 ):
     """q, k [B,T,H,K], v [B,T,HS,V], log_decay [B,T,HS,K] -> (o [B,T,HS,V] in q's dtype, final state or None).
 
@@ -40,49 +40,46 @@ def chunk_channel_delta(
     """
     check_chunk(chunk)
     check_flags(l2norm=l2norm)
-    inputs = Inputs(q, k, v, log_decay, beta, a, b)
+    inputs = Inputs(q, k, v, log_decay, beta=beta, a=a, b=b)
     sizes = sizes_of(inputs, scale)
     check_states(q, {"initial state": initial_state})
-    tensors = (q, k, v, log_decay, beta, a, b, initial_state)
-    kept = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
-    call = _call(sizes, inputs, scale, cu_seqlens, cu_seqlens_cpu, chunk, kept, l2norm)
+    tensors = (*inputs, initial_state)
+    training = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
+    packed = {"cu_seqlens": cu_seqlens, "cu_seqlens_cpu": cu_seqlens_cpu}
+    call = _call(sizes, inputs, scale, **packed, chunk=chunk, training=training, l2norm=l2norm)
     expected = (call.shape.sequences, call.shape.heads, call.shape.K, call.shape.V)
     if initial_state is not None and initial_state.shape != expected:
         raise UsageError(f"initial state is {tuple(initial_state.shape)}; it has to be {expected}")
     if not call.shape.tokens:
         end = _room(call, q, initial_state, initial_state) if output_final_state else None
-        return without_tokens((v.new_empty(v.shape), end), tensors[:-1], tensors[-1:])
-    return _Chunked.apply(q, k, v, log_decay, beta, a, b, initial_state, call, output_final_state)
+        return without_tokens((v.new_empty(v.shape), end), inputs, (initial_state,))
+    return _Chunked.apply(*tensors, call, output_final_state)
 
 
 class _Chunked(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, q, k, v, g, beta, a, b, S, call: Call, output_final_state: bool):
-        q, k, v, g = (x.contiguous() for x in (q, k, v, g))
-        beta, a, b, S = (None if x is None else x.contiguous() for x in (beta, a, b, S))
-        end = _room(call, q, S, S) if output_final_state else None
-        o, saved = forward(call, Inputs(q, k, v, g, beta, a, b), S, end)
-        if saved is not None and call.shape.kept:
-            ctx.save_for_backward(
-                q, k, v, g, beta, a, b, S, *saved.operands, saved.norms, saved.states, saved.u, saved.maps
-            )
+    def forward(ctx, q, k, v, g, beta, a, b, S_start, call: Call, output_final_state: bool):
+        x = Inputs(q, k, v, g, beta=beta, a=a, b=b).contiguous()
+        S_start = None if S_start is None else S_start.contiguous()
+        S_end = _room(call, q, S_start, S_start) if output_final_state else None
+        o, saved = forward(call, x, S_start, S_end)
+        if saved is not None and call.shape.training:
+            ctx.save_for_backward(*x, S_start, *saved)
         ctx.call = call
         ctx.set_materialize_grads(False)
-        return o, end
+        return o, S_end
 
     @staticmethod
     @once_differentiable
     def backward(ctx, *gradients):  # pyright: ignore[reportIncompatibleMethodOverride] - the decorator hides `ctx`
-        do, d_end = gradients
-        q, k, v, g, beta, a, b, S, *saved = ctx.saved_tensors
-        call = ctx.call
-        do = v.new_zeros(v.shape) if do is None else do.contiguous()
-        d_end = None if d_end is None else d_end.contiguous()
-        d_start = None if S is None else _room(call, q, S, d_end)
-        found = backward(call, Inputs(q, k, v, g, beta, a, b), Saved(*saved), do, d_end, d_start)
-        dq, dk, dv, dg, dbeta, da, db = found
-        dbeta = None if dbeta is None else dbeta.to(beta.dtype)
-        return _sum_heads(dq, q), _sum_heads(dk, k), dv, dg, dbeta, da, db, d_start, None, None
+        q, k, v, g, beta, a, b, S_start, *saved = ctx.saved_tensors
+        x, call = Inputs(q, k, v, g, beta=beta, a=a, b=b), ctx.call
+        do, dS_end = (None if x is None else x.contiguous() for x in gradients)
+        do = v.new_zeros(v.shape) if do is None else do
+        dS_start = None if S_start is None else _room(call, q, S_start, dS_end)
+        d = backward(call, x, Saved(*saved), do=do, dS_start=dS_start, dS_end=dS_end)
+        dbeta = None if d.beta is None else d.beta.to(beta.dtype)
+        return *d._replace(q=_sum_heads(d.q, q), k=_sum_heads(d.k, k), beta=dbeta), dS_start, None, None
 
 
 def _room(call: Call, like: torch.Tensor, S: Maybe, passed: Maybe) -> torch.Tensor:
@@ -97,23 +94,14 @@ def _sum_heads(dx, x: torch.Tensor) -> torch.Tensor:
     return dx if shared == 1 else dx.unflatten(2, (x.shape[2], shared)).sum(3)
 
 
-def _call(
-    sizes: dict[str, int],
-    x: Inputs,
-    scale: float | None,
-    cu_seqlens,
-    cu_seqlens_cpu,
-    chunk: int,
-    kept: bool,
-    l2norm: bool,
-) -> Call:
+def _call(sizes: dict[str, int], x: Inputs, scale, *, cu_seqlens, cu_seqlens_cpu, chunk, training, l2norm) -> Call:
     B, T, H, heads, K, V = (sizes[name] for name in ("B", "T", "H", "HV", "K", "V"))
     if max(K, V) > MAX_DIM:
         raise UsageError(f"head dims K = {K}, V = {V} are too large; use at most {MAX_DIM}")
     sequences, longest, some_empty = packing(cu_seqlens, cu_seqlens_cpu, x.q)
     dtype = str(x.q.dtype).removeprefix("torch.")
     packed, dplr = cu_seqlens is not None, x.a is not None
-    shape = Shape(sequences, longest, B * T, heads, H, K, V, chunk, dtype, packed, dplr, kept, l2norm)
+    shape = Shape(sequences, longest, B * T, heads, H, K, V, chunk, dtype, packed, dplr, training, l2norm)
     return Call(shape, plan(shape), T, cu_seqlens, K**-0.5 if scale is None else scale, some_empty)
 
 

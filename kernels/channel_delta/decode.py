@@ -87,7 +87,8 @@ def step_channel_delta(
     on other shapes.
     """
     check_flags(l2norm=l2norm)
-    sizes = sizes_of(Inputs(q, k, v, log_decay, beta, a, b), scale)
+    x = Inputs(q, k, v, log_decay, beta=beta, a=a, b=b)
+    sizes = sizes_of(x, scale)
     B, T, H, heads, K, V = (sizes[name] for name in ("B", "T", "H", "HV", "K", "V"))
     if T != 1:
         raise UsageError(f"q holds {T} tokens; a decode step takes 1")
@@ -97,14 +98,14 @@ def step_channel_delta(
         raise UsageError(f"the state is {tuple(state.shape)}; it has to be {(B, heads, K, V)}")
     if not state.is_contiguous():
         raise UsageError("the state is not contiguous; it is updated in place, so pass a contiguous tensor")
-    given = [None if x is None else x.contiguous() for x in (q, k, v, log_decay, beta, a, b)]
-    o = torch.empty_like(given[2], dtype=q.dtype)
+    x = x.contiguous()
+    o = torch.empty_like(x.v, dtype=q.dtype)
     width, slices = plan_step(V)
     channel_delta_step_kernel[(B * heads * slices,)](
-        *given,
-        o,
-        state,
-        K**-0.5 if scale is None else scale,
+        **x._asdict(),
+        o=o,
+        S=state,
+        scale=K**-0.5 if scale is None else scale,
         H=H,
         HS=heads,
         K=K,

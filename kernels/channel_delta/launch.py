@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -39,37 +39,62 @@ class Call:
     some_empty: bool
 
     @property
-    def options(self) -> dict[str, Any]:
-        # Three TF32 products hold 1e-4 on tensor cores; one would not (2e-3), and IEEE runs outside of them.
-        precision = "tf32x3" if self.shape.dtype == "float32" else "tf32"
-        return {"BT": self.plan.chunk, "DPLR": self.shape.dplr, "PRECISION": precision}
-
-    @property
-    def dims(self) -> dict[str, int]:
-        s = self.shape
-        return {"HS": s.heads, "K": s.K, "V": s.V}
-
-    @property
-    def span(self) -> dict[str, int]:
+    def span(self) -> dict[str, Any]:
+        """Where a program works, as `locate` takes it."""
         p = self.plan
-        return {"T": self.T, "segment": p.segment, "segments": p.segments}
+        return {"cu_seqlens": self.cu_seqlens, "T": self.T, "segment": p.segment, "segments": p.segments}
+
+    @property
+    def sizes(self) -> dict[str, Any]:
+        """What every kernel that works on chunks is compiled for."""
+        s = self.shape
+        # Three TF32 products hold 1e-4 on tensor cores; one would not (2e-3), and IEEE runs outside of them.
+        precision = "tf32x3" if s.dtype == "float32" else "tf32"
+        return {"HS": s.heads, "K": s.K, "BT": self.plan.chunk, "DPLR": s.dplr, "PRECISION": precision}
+
+    def chunkwise(self, tile: Tile) -> dict[str, Any]:
+        """What a kernel takes whose programs hold one chunk each."""
+        span = {"cu_seqlens": self.cu_seqlens, "T": self.T, "chunks": self.plan.chunks}
+        launch = {"num_warps": tile.warps, "num_stages": tile.stages}
+        return {**span, "scale": self.scale, "H": self.shape.shared, **self.sizes, "BS": tile.width, **launch}
+
+    def sweep(self, tile: Tile, slices: int = 0) -> dict[str, Any]:
+        """What a kernel takes whose programs sweep over the chunks of a segment; slices: those of V if 0."""
+        s = self.shape
+        tiles = {"BK": power_of_2(s.K), "BV": tile.width, "SLICES": slices or _slices(s.V, tile)}
+        launch = {"num_warps": tile.warps, "num_stages": tile.stages}
+        return {**self.span, **self.sizes, "V": s.V, **tiles, **launch}
+
+    @property
+    def fused(self) -> dict[str, Any]:
+        """What the kernels of fused.py take besides."""
+        s = self.shape
+        return {"H": s.shared, "BS": min(SCORES_WIDTH, power_of_2(s.K)), "L2NORM": s.l2norm}
 
 
-@dataclass(frozen=True)
-class Inputs:
+class Inputs(NamedTuple):
     """q, k [B,T,H,K], v [B,T,HS,V], g [B,T,HS,K]; beta [B,T,HS], or a and b [B,T,HS,K]; all contiguous."""
 
     q: Tensor
     k: Tensor
     v: Tensor
     g: Tensor
-    beta: Maybe
-    a: Maybe
-    b: Maybe
+    beta: Maybe = None
+    a: Maybe = None
+    b: Maybe = None
+
+    @property
+    def gates(self) -> dict[str, Maybe]:
+        """All but q, k and v."""
+        return {"g": self.g, "beta": self.beta, "a": self.a, "b": self.b}
+
+    def contiguous(self) -> Inputs:
+        """The same inputs, each of them contiguous."""
+        tensors: Any = (None if x is None else x.contiguous() for x in self)
+        return Inputs(*tensors)
 
 
-@dataclass(frozen=True)
-class Saved:
+class Saved(NamedTuple):
     """What a backward pass takes from its forward pass: see the kernels that write it."""
 
     w: Tensor
@@ -87,193 +112,134 @@ class Saved:
     maps: Maybe = None
 
     @property
-    def operands(self) -> tuple[Maybe, ...]:
-        return self.w, self.read, self.write, self.write_v, self.inverse, self.qb, self.ak, self.qk, self.total
+    def operands(self) -> dict[str, Maybe]:
+        """What `prepare` writes and the sweeps read: all but the last four."""
+        names = ("w", "read", "write", "write_v", "inverse", "qb", "ak", "qk", "total")
+        return {name: getattr(self, name) for name in names}
 
 
-def forward(call: Call, x: Inputs, start: Maybe, end: Maybe) -> tuple[Tensor, Saved | None]:
-    """o [B, T, HS, V] and what a backward pass needs of it, if one follows; `end` receives the final state."""
+def forward(call: Call, x: Inputs, S_start: Maybe, S_end: Maybe) -> tuple[Tensor, Saved | None]:
+    """o [B, T, HS, V] and what a backward pass needs of it, if one follows; S_end receives the final state."""
     if call.plan.fused:
-        return _fused(call, x, start, end), None
+        return _fused(call, x, S_start, S_end), None
     s, p = call.shape, call.plan
     saved = _prepare(call, x)
     states = maps = None
     if p.segmented:
-        states, maps = _segment_states(call, x.v, saved, start)
+        states, maps = _segment_states(call, x.v, saved, S_start)
     o = x.v.new_empty(x.v.shape)
-    kept_S = _state_store(call, p.numbers, x.v) if s.kept else None
-    kept_u = torch.empty_like(o) if s.kept else None
+    kept_S = _state_store(call, p.numbers, x.v) if s.training else None
+    kept_u = torch.empty_like(o) if s.training else None
     channel_delta_output_kernel[_grid(call, p.segments, _slices(s.V, p.output))](
-        x.v,
-        *saved.operands,
-        o,
-        start if states is None else states,
-        end,
-        kept_S,
-        kept_u,
-        call.cu_seqlens,
-        **call.span,
+        v=x.v,
+        **saved.operands,
+        o=o,
+        S_start=S_start if states is None else states,
+        S_end=S_end,
+        kept_S=kept_S,
+        kept_u=kept_u,
+        **call.sweep(p.output),
         chunks=p.chunks,
-        **call.dims,
-        **_sweep(call, p.output),
         SEGMENTED=p.segmented,
-        **call.options,
     )
-    return o, Saved(*saved.operands, saved.norms, kept_S, kept_u, maps)
+    return o, saved._replace(states=kept_S, u=kept_u, maps=maps)
 
 
-def _fused(call: Call, x: Inputs, start: Maybe, end: Maybe) -> Tensor:
+def _fused(call: Call, x: Inputs, S_start: Maybe, S_end: Maybe) -> Tensor:
     """o [B, T, HS, V] straight from the inputs."""
     s, p = call.shape, call.plan
-    options = {"H": s.shared, **call.dims, "BS": min(SCORES_WIDTH, power_of_2(s.K)), **call.options}
     states = None
     if p.segmented:
         states, maps = _segment_stores(call, x.v)
         values, slices = _slices(s.V, p.map), _slices(s.V, p.map) + _slices(s.K, p.map)
         channel_delta_fused_map_kernel[_grid(call, p.segments, slices)](
-            x.k,
-            x.v,
-            x.g,
-            x.beta,
-            x.a,
-            x.b,
-            states,
-            maps,
-            call.cu_seqlens,
-            **call.span,
+            k=x.k,
+            v=x.v,
+            **x.gates,
+            states=states,
+            maps=maps,
+            **call.sweep(p.map, slices),
+            **call.fused,
             VALUES=values,
-            L2NORM=s.l2norm,
-            **_sweep(call, p.map, slices),
-            **options,
         )
-        _combine(call, states, maps, start, reverse=False)
+        _combine(call, states, maps, S_start, reverse=False)
     o = x.v.new_empty(x.v.shape)
     channel_delta_fused_output_kernel[_grid(call, p.segments, _slices(s.V, p.output))](
-        x.q,
-        x.k,
-        x.v,
-        x.g,
-        x.beta,
-        x.a,
-        x.b,
-        o,
-        start if states is None else states,
-        end,
-        call.cu_seqlens,
-        call.scale,
-        **call.span,
-        L2NORM=s.l2norm,
+        **x._asdict(),
+        o=o,
+        S_start=S_start if states is None else states,
+        S_end=S_end,
+        scale=call.scale,
+        **call.sweep(p.output),
+        **call.fused,
         SEGMENTED=p.segmented,
-        **_sweep(call, p.output),
-        **options,
     )
     return o
 
 
-def backward(call: Call, x: Inputs, saved: Saved, do: Tensor, d_end: Maybe, d_start: Maybe) -> tuple[Maybe, ...]:
-    """dq, dk [B,T,HS,K], dv, dg, dbeta [B,T,HS] fp32 or None, da, db or None; d_start receives the initial state's."""
+def backward(call: Call, x: Inputs, saved: Saved, *, do: Tensor, dS_start: Maybe, dS_end: Maybe) -> Inputs:
+    """dq, dk [B,T,HS,K], dv, dg, dbeta [B,T,HS] fp32 or None, da, db or None.
+
+    dS_end: gradient of the final state, or None; dS_start: receives that of the initial state, where given.
+    """
     s, p = call.shape, call.plan
     if p.segmented:
-        d_end = _segment_gradients(call, do, saved, d_end)
+        dS_end = _segment_gradients(call, do, saved, dS_end)
     dv = torch.empty_like(x.v)
     dz = torch.empty_like(x.v) if s.dplr else None
     kept_dS = _state_store(call, p.numbers, x.v)
     channel_delta_reverse_kernel[_grid(call, p.segments, _slices(s.V, p.reverse))](
-        do,
-        *saved.operands,
-        dv,
-        dz,
-        kept_dS,
-        d_end,
-        d_start,
-        call.cu_seqlens,
-        **call.span,
+        do=do,
+        **saved.operands,
+        dv=dv,
+        dz=dz,
+        kept_dS=kept_dS,
+        dS_start=dS_start,
+        dS_end=dS_end,
+        **call.sweep(p.reverse),
         chunks=p.chunks,
-        **call.dims,
-        **_sweep(call, p.reverse),
         SEGMENTED=p.segmented,
         MAP=False,
-        **call.options,
     )
     dq, dk, dg = x.q.new_empty(x.g.shape), x.k.new_empty(x.g.shape), torch.empty_like(x.g)
     dbeta = None if x.beta is None else torch.empty_like(x.beta, dtype=torch.float32)
     da, db = (None if y is None else torch.empty_like(y) for y in (x.a, x.b))
     dscores = x.q.new_empty(*x.g.shape[:3], 4 if s.dplr else 2, p.chunk)
-    tile = p.gradients
     channel_delta_gradients_kernel[_grid(call, p.chunks, 1)](
-        x.q,
-        x.k,
-        x.v,
-        x.g,
-        x.beta,
-        x.a,
-        x.b,
-        saved.norms,
-        do,
-        dv if dz is None else dz,
-        saved.u,
-        saved.states,
-        kept_dS,
-        dscores,
-        dq,
-        dk,
-        dg,
-        dbeta,
-        da,
-        db,
-        call.cu_seqlens,
-        call.scale,
-        call.T,
-        p.chunks,
-        H=s.shared,
-        **call.dims,
-        BS=tile.width,
+        **x._asdict(),
+        norms=saved.norms,
+        do=do,
+        dz=dv if dz is None else dz,
+        u=saved.u,
+        kept_S=saved.states,
+        kept_dS=kept_dS,
+        dscores=dscores,
+        dq=dq,
+        dk=dk,
+        dg=dg,
+        dbeta=dbeta,
+        da=da,
+        db=db,
+        **call.chunkwise(p.gradients),
+        V=s.V,
         BV=min(64, max(16, power_of_2(s.V) // 2)),
-        num_warps=tile.warps,
-        num_stages=tile.stages,
-        **call.options,
     )
-    return dq, dk, dv, dg, dbeta, da, db
+    return Inputs(q=dq, k=dk, v=dv, g=dg, beta=dbeta, a=da, b=db)
 
 
 def _prepare(call: Call, x: Inputs) -> Saved:
-    s, p, tile = call.shape, call.plan, call.plan.prepare
+    s, p = call.shape, call.plan
     w, read, write = (x.q.new_empty(x.g.shape) for _ in range(3))
     write_v = torch.empty_like(w) if s.dplr else None
     inverse, qb = (x.q.new_empty(*x.g.shape[:3], p.chunk) for _ in range(2))
     ak, qk = (torch.empty_like(qb) if s.dplr else None for _ in range(2))
     total = torch.empty(p.numbers, s.heads, s.K, device=x.q.device, dtype=torch.float32)
     norms = torch.empty(*x.g.shape[:3], 2, device=x.q.device, dtype=torch.float32) if s.l2norm else None
+    saved = Saved(w=w, read=read, write=write, write_v=write_v, inverse=inverse, qb=qb, ak=ak, qk=qk, total=total)
     channel_delta_prepare_kernel[_grid(call, p.chunks, 1)](
-        x.q,
-        x.k,
-        x.g,
-        x.beta,
-        x.a,
-        x.b,
-        w,
-        read,
-        write,
-        write_v,
-        inverse,
-        qb,
-        ak,
-        qk,
-        total,
-        norms,
-        call.cu_seqlens,
-        call.scale,
-        call.T,
-        p.chunks,
-        H=s.shared,
-        HS=s.heads,
-        K=s.K,
-        BS=tile.width,
-        num_warps=tile.warps,
-        num_stages=tile.stages,
-        **call.options,
+        q=x.q, k=x.k, **x.gates, **saved.operands, norms=norms, **call.chunkwise(p.prepare)
     )
-    return Saved(w, read, write, write_v, inverse, qb, ak, qk, total, norms)
+    return saved._replace(norms=norms)
 
 
 def _segment_stores(call: Call, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -283,81 +249,60 @@ def _segment_stores(call: Call, like: Tensor) -> tuple[Tensor, Tensor]:
     return N, M
 
 
-def _segment_states(call: Call, v: Tensor, saved: Saved, start: Maybe) -> tuple[Tensor, Tensor]:
+def _segment_states(call: Call, v: Tensor, saved: Saved, S_start: Maybe) -> tuple[Tensor, Tensor]:
     """The state that each segment starts from, and its map, both fp32."""
     s, p = call.shape, call.plan
     states, maps = _segment_stores(call, v)
-    values = _slices(s.V, p.map)
-    # Backward, the first segment's map is of no use and the last one's is.
-    channel_delta_segment_map_kernel[_grid(call, p.segments, values + _slices(s.K, p.map))](
-        v,
-        saved.w,
-        saved.write,
-        saved.write_v,
-        saved.inverse,
-        saved.ak,
-        saved.total,
-        states,
-        maps,
-        call.cu_seqlens,
-        **call.span,
+    values, slices = _slices(s.V, p.map), _slices(s.V, p.map) + _slices(s.K, p.map)
+    channel_delta_segment_map_kernel[_grid(call, p.segments, slices)](
+        v=v,
+        w=saved.w,
+        write=saved.write,
+        write_v=saved.write_v,
+        inverse=saved.inverse,
+        ak=saved.ak,
+        total=saved.total,
+        states=states,
+        maps=maps,
+        **call.sweep(p.map, slices),
         chunks=p.chunks,
-        last=int(s.kept),
+        # The forward pass has no use for the last segment's map, the backward pass has.
+        last=int(s.training),
         VALUES=values,
-        **call.dims,
-        **_sweep(call, p.map, values + _slices(s.K, p.map)),
-        **call.options,
     )
-    _combine(call, states, maps, start, reverse=False)
+    _combine(call, states, maps, S_start, reverse=False)
     return states, maps
 
 
-def _segment_gradients(call: Call, do: Tensor, saved: Saved, d_end: Maybe) -> Tensor:
+def _segment_gradients(call: Call, do: Tensor, saved: Saved, dS_end: Maybe) -> Tensor:
     """The gradient of the state that each segment ends in, fp32."""
     s, p = call.shape, call.plan
     states = torch.empty(p.slots, s.heads, s.K, s.V, device=do.device, dtype=torch.float32)
+    unused = dict.fromkeys(("write_v", "inverse", "ak", "qk", "dv", "dz", "kept_dS", "dS_end"))
     channel_delta_reverse_kernel[_grid(call, p.segments, _slices(s.V, p.reverse))](
-        do,
-        saved.w,
-        saved.read,
-        saved.write,
-        None,
-        None,
-        saved.qb,
-        None,
-        None,
-        saved.total,
-        None,
-        None,
-        None,
-        None,
-        states,
-        call.cu_seqlens,
-        **call.span,
+        **{**saved.operands, **unused},
+        do=do,
+        dS_start=states,
+        **call.sweep(p.reverse),
         chunks=p.chunks,
-        **call.dims,
-        **_sweep(call, p.reverse),
         SEGMENTED=True,
         MAP=True,
-        **call.options,
     )
     assert saved.maps is not None
-    _combine(call, states, saved.maps, d_end, reverse=True)
+    _combine(call, states, saved.maps, dS_end, reverse=True)
     return states
 
 
-def _combine(call: Call, states: Tensor, maps: Tensor, start: Maybe, *, reverse: bool) -> None:
-    s, p = call.shape, call.plan
-    slices = -(-s.V // COMBINE_WIDTH)
+def _combine(call: Call, states: Tensor, maps: Tensor, boundary: Maybe, *, reverse: bool) -> None:
+    s, slices = call.shape, -(-call.shape.V // COMBINE_WIDTH)
     channel_delta_combine_kernel[(s.sequences * s.heads * slices,)](
-        states,
-        maps,
-        start,
-        call.cu_seqlens,
-        call.T,
-        p.segment,
-        p.segments,
-        **call.dims,
+        states=states,
+        maps=maps,
+        boundary=boundary,
+        **call.span,
+        HS=s.heads,
+        K=s.K,
+        V=s.V,
         BK=power_of_2(s.K),
         BS=COMBINE_ROWS,
         BV=COMBINE_WIDTH,
@@ -382,14 +327,3 @@ def _grid(call: Call, parts: int, slices: int) -> tuple[int]:
 
 def _slices(size: int, tile: Tile) -> int:
     return -(-size // tile.width)
-
-
-def _sweep(call: Call, tile: Tile, slices: int = 0) -> dict[str, int]:
-    s = call.shape
-    return {
-        "BK": power_of_2(s.K),
-        "BV": tile.width,
-        "SLICES": slices or _slices(s.V, tile),
-        "num_warps": tile.warps,
-        "num_stages": tile.stages,
-    }

@@ -31,8 +31,8 @@ KERNELS = {"fwd": FORWARD, "bwd": BACKWARD, "fwdbwd": FORWARD + BACKWARD}
 class Shape:
     """What a plan depends on: sequences, tokens of the longest and of all, heads, head dims, chunk, dtype.
 
-    heads: state heads HS; shared: heads H of q and k; dplr: four operands a token instead of q, k and beta; kept: a
-    backward pass follows, for which operands, states and corrections are stored; l2norm: q and k are normalised here
+    heads: state heads HS; shared: heads H of q and k; dplr: four operands a token instead of q, k and beta; training:
+    a backward pass follows, for which operands, states and corrections are stored; l2norm: q and k are normalised here
     """
 
     sequences: int
@@ -46,13 +46,13 @@ class Shape:
     dtype: str
     packed: bool
     dplr: bool
-    kept: bool
+    training: bool
     l2norm: bool
 
     @property
     def fused(self) -> bool:
         """Whether the forward kernels make operands and scores themselves, instead of loading what `prepare` made."""
-        return not self.kept and fusible(self.K)
+        return not self.training and fusible(self.K)
 
     @property
     def work(self) -> str:
@@ -239,5 +239,5 @@ def of_problem(problem: Problem, chunk: int, *, dplr: bool, l2norm: bool = False
     """The shape that a problem's sequence passes are planned for; dplr: its operator is RWKV-7."""
     p, bounds = problem, problem.cu_seqlens
     longest = p.T if bounds is None else max(b - a for a, b in pairwise(bounds))
-    kept, packed = p.pass_ != "fwd", bounds is not None
-    return Shape(p.N, longest, p.B * p.T, p.HS, p.H, p.K, p.V, chunk, p.dtype, packed, dplr, kept, l2norm)
+    training, packed = p.pass_ != "fwd", bounds is not None
+    return Shape(p.N, longest, p.B * p.T, p.HS, p.H, p.K, p.V, chunk, p.dtype, packed, dplr, training, l2norm)

@@ -27,8 +27,8 @@ def channel_delta_reverse_kernel(
     dv,
     dz,
     kept_dS,
-    dS_start,
     dS_end,
+    dS_start,
     cu_seqlens,
     T,
     segment,
@@ -53,10 +53,10 @@ def channel_delta_reverse_kernel(
 
     Grid:    sequences x segments x HS x slices of V, one axis, slices fastest. MAP leaves out each first segment.
     On chip: dS [K, BV], fp32, over all chunks of the segment, starting from the gradient of the state after it.
-    Reads:   w, read, write (write_v), inverse, qb (ak, qk), total, a slice of do; dS_start, one a sequence (SEGMENTED:
+    Reads:   w, read, write (write_v), inverse, qb (ak, qk), total, a slice of do; dS_end, one a sequence (SEGMENTED:
              a segment).
-    Writes:  a slice of dv (and dz); the gradient of the state after each chunk, kept_dS [chunks, HS, K, V]; dS_end,
-             that of the initial state, where wanted, by the first segment. MAP: dS_end [slots, HS, K, V] fp32 alone.
+    Writes:  a slice of dv (and dz); the gradient of the state after each chunk, kept_dS [chunks, HS, K, V]; dS_start,
+             that of the initial state, where wanted, by the first segment. MAP: dS_start [slots, HS, K, V] fp32 alone.
     Bytes a token and state head over all slices, s an element: KDA s (3K + 2V + 2 BT + KV / BT), DPLR s (4K + 3V +
     4 BT + KV / BT); MAP s (3K + V + BT).
     """
@@ -87,8 +87,8 @@ def channel_delta_reverse_kernel(
             dz += at * V
     chunk = (chunk_of(n, order, low, segment, chunks, cu_seqlens, BT) + last) * HS + h
     dS = tl.zeros([BK, BV], dtype=tl.float32)
-    if dS_start is not None:
-        dS = load_state(dS_start, (slot if SEGMENTED else n) * HS + h, kk[:, None], vv[None, :], K, V, K * V)
+    if dS_end is not None:
+        dS = load_state(dS_end, (slot if SEGMENTED else n) * HS + h, kk[:, None], vv[None, :], K, V, K * V)
 
     for done in range(0, length, BT):
         keep = rows < length - last * BT + done
@@ -132,6 +132,6 @@ def channel_delta_reverse_kernel(
         chunk -= HS
 
     if MAP:
-        store_state(dS_end, slot * HS + h, dS, kk[:, None], vv[None, :], K, V, K * V)
-    elif dS_end is not None and order == 0:
-        store_state(dS_end, n * HS + h, dS, kk[:, None], vv[None, :], K, V, K * V)
+        store_state(dS_start, slot * HS + h, dS, kk[:, None], vv[None, :], K, V, K * V)
+    elif dS_start is not None and order == 0:
+        store_state(dS_start, n * HS + h, dS, kk[:, None], vv[None, :], K, V, K * V)

@@ -106,7 +106,7 @@ def channel_delta_segment_map_kernel(
 def channel_delta_combine_kernel(
     states,
     maps,
-    S_start,
+    boundary,
     cu_seqlens,
     T,
     segment,
@@ -125,8 +125,9 @@ def channel_delta_combine_kernel(
 
     Grid:    sequences x HS x slices of V, one axis, slices fastest; segments one after another.
     On chip: a slice [K, BV] of the running state, fp32.
-    Reads:   states and maps of all segments but the last in this direction; S_start [N, HS, K, V], where given. A
-             state is read again as it was written, BS rows at a time, for its product with M or M^T.
+    Reads:   states and maps of all segments but the last in this direction; boundary [N, HS, K, V], where given: the
+             initial state; REVERSE: the gradient of the final state. A state is read again as it was written, BS rows
+             at a time, for its product with M or M^T.
     Writes:  states [slots, HS, K, V] fp32.
     """
     pid = tl.program_id(0)
@@ -144,8 +145,8 @@ def channel_delta_combine_kernel(
     ss = tl.arange(0, BS)
     vv = part * BV + tl.arange(0, BV)
     S = tl.zeros([BK, BV], dtype=tl.float32)
-    if S_start is not None:
-        S = load_state(S_start, n * HS + h, kk[:, None], vv[None, :], K, V, K * V)
+    if boundary is not None:
+        S = load_state(boundary, n * HS + h, kk[:, None], vv[None, :], K, V, K * V)
     for step in range(count):
         index = (slot + (count - 1 - step if REVERSE else step)) * HS + h
         # The last segment in this direction has no own contribution: nobody starts from it.

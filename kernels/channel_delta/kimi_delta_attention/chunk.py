@@ -1,4 +1,4 @@
-"""Chunked Kimi Delta Attention in Triton: the operator's face on the kernels of kernels/channel_delta."""
+"""Chunked Kimi Delta Attention in Triton: registers the operator's kernels, which are in kernels/channel_delta."""
 
 from __future__ import annotations
 
@@ -35,17 +35,6 @@ def chunk_kimi_delta_attention(
     of at least 16, and 64 tokens (fp32: 32 or 16) at most are taken at a time. Differentiable in every tensor. Raises
     UsageError on bad input.
     """
-    return chunk_channel_delta(
-        q,
-        k,
-        v,
-        log_decay,
-        beta=beta,
-        l2norm=l2norm,
-        scale=scale,
-        initial_state=initial_state,
-        output_final_state=output_final_state,
-        cu_seqlens=cu_seqlens,
-        cu_seqlens_cpu=cu_seqlens_cpu,
-        chunk=chunk,
-    )
+    cuts = {"cu_seqlens": cu_seqlens, "cu_seqlens_cpu": cu_seqlens_cpu}
+    states = {"initial_state": initial_state, "output_final_state": output_final_state}
+    return chunk_channel_delta(q, k, v, log_decay, beta=beta, l2norm=l2norm, scale=scale, chunk=chunk, **states, **cuts)

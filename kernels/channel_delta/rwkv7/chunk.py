@@ -1,4 +1,4 @@
-"""Chunked RWKV-7 in Triton: the operator's face on the kernels of kernels/channel_delta."""
+"""Chunked RWKV-7 in Triton: registers the operator's kernels, which are in kernels/channel_delta."""
 
 from __future__ import annotations
 
@@ -35,17 +35,7 @@ def chunk_rwkv7(
     of at least 16, and 64 tokens (fp32: 32 or 16) at most are taken at a time. Differentiable in every tensor. Raises
     UsageError on bad input.
     """
-    return chunk_channel_delta(
-        q,
-        k,
-        v,
-        log_decay,
-        a=a,
-        b=b,
-        scale=1.0 if scale is None else scale,
-        initial_state=initial_state,
-        output_final_state=output_final_state,
-        cu_seqlens=cu_seqlens,
-        cu_seqlens_cpu=cu_seqlens_cpu,
-        chunk=chunk,
-    )
+    cuts = {"cu_seqlens": cu_seqlens, "cu_seqlens_cpu": cu_seqlens_cpu}
+    states = {"initial_state": initial_state, "output_final_state": output_final_state}
+    scale = 1.0 if scale is None else scale
+    return chunk_channel_delta(q, k, v, log_decay, a=a, b=b, l2norm=False, scale=scale, chunk=chunk, **states, **cuts)
