@@ -45,8 +45,8 @@ def chunk_channel_delta(
     check_states(q, {"initial state": initial_state})
     tensors = (*inputs, initial_state)
     training = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
-    packed = {"cu_seqlens": cu_seqlens, "cu_seqlens_cpu": cu_seqlens_cpu}
-    call = _call(sizes, inputs, scale, **packed, chunk=chunk, training=training, l2norm=l2norm)
+    cuts = {"cu_seqlens": cu_seqlens, "cu_seqlens_cpu": cu_seqlens_cpu}
+    call = _call(sizes, inputs, scale, **cuts, chunk=chunk, training=training, l2norm=l2norm)
     expected = (call.shape.sequences, call.shape.heads, call.shape.K, call.shape.V)
     if initial_state is not None and initial_state.shape != expected:
         raise UsageError(f"initial state is {tuple(initial_state.shape)}; it has to be {expected}")
@@ -100,9 +100,12 @@ def _call(sizes: dict[str, int], x: Inputs, scale, *, cu_seqlens, cu_seqlens_cpu
         raise UsageError(f"head dims K = {K}, V = {V} are too large; use at most {MAX_DIM}")
     sequences, longest, some_empty = packing(cu_seqlens, cu_seqlens_cpu, x.q)
     dtype = str(x.q.dtype).removeprefix("torch.")
-    packed, dplr = cu_seqlens is not None, x.a is not None
-    shape = Shape(sequences, longest, B * T, heads, H, K, V, chunk, dtype, packed, dplr, training, l2norm)
-    return Call(shape, plan(shape), T, cu_seqlens, K**-0.5 if scale is None else scale, some_empty)
+    lengths = {"sequences": sequences, "longest": longest, "tokens": B * T, "chunk": chunk}
+    dims = {"heads": heads, "shared": H, "K": K, "V": V}
+    kinds = {"packed": cu_seqlens is not None, "dplr": x.a is not None, "training": training, "l2norm": l2norm}
+    shape = Shape(**lengths, **dims, **kinds, dtype=dtype)
+    scale = K**-0.5 if scale is None else scale
+    return Call(shape, plan(shape), T=T, cu_seqlens=cu_seqlens, scale=scale, some_empty=some_empty)
 
 
 def sizes_of(x: Inputs, scale) -> dict[str, int]:

@@ -63,7 +63,7 @@ def channel_delta_step_kernel(
         b_k *= tl.rsqrt(tl.sum(b_k * b_k, 0) + NORM_EPS)
     b_v = tl.load(v + index * V + vv, mask=vv < V, other=0.0).to(tl.float32)
     b_g = tl.load(g + index * K + kk, mask=kk < K, other=0.0).to(tl.float32)
-    b_S = load_state(S, index, kk[:, None], vv[None, :], K, V, K * V)  # [BK, BV]
+    b_S = load_state(S, index, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V)  # [BK, BV]
     if DPLR:
         b_a = tl.load(a + index * K + kk, mask=kk < K, other=0.0).to(tl.float32)
         b_b = tl.load(b + index * K + kk, mask=kk < K, other=0.0).to(tl.float32)
@@ -73,7 +73,7 @@ def channel_delta_step_kernel(
         b_S *= tl.exp(b_g)[:, None]
         b_u = tl.load(beta + index).to(tl.float32) * (b_v - tl.sum(b_k[:, None] * b_S, 0))
         b_S += b_k[:, None] * b_u[None, :]
-    store_state(S, index, b_S, kk[:, None], vv[None, :], K, V, K * V)
+    store_state(S, index, b_S, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V)
     b_o = tl.sum(b_q[:, None] * b_S, 0) * scale
     tl.store(o + index * V + vv, b_o.to(o.dtype.element_ty), mask=vv < V)
 

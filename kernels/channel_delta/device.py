@@ -17,7 +17,7 @@ The loop over levels is not unrolled: unrolled, the compiler keeps the masks of 
 """
 
 # Triton types a device function, tl.range too, as one that never returns, and constexpr parameters as no plain values.
-# pyright: reportGeneralTypeIssues=false, reportArgumentType=false
+# pyright: reportGeneralTypeIssues=false, reportArgumentType=false, reportAssignmentType=false
 
 from __future__ import annotations
 
@@ -35,18 +35,24 @@ LEVELS = tl.constexpr(6)
 NORM_EPS = tl.constexpr(1e-6)
 
 
+@triton.constexpr_function
+def plain(size):
+    """A tile's size as a plain number: the interpreter takes no remainder by the object that stands for it."""
+    return size
+
+
 @triton.jit
-def load_gates(g, stride: tl.constexpr, keep, start, BT: tl.constexpr, K: tl.constexpr, BK: tl.constexpr):
+def load_gates(g, stride: tl.constexpr, keep, start, K: tl.constexpr, BK: tl.constexpr):
     """Log decays [BT, BK] in powers of 2, fp32; 0 where nothing is stored."""
-    x = load_rows(g, stride, keep, start, BT, K, BK).to(tl.float32) * LOG2E
+    x = load_rows(g, stride, keep, start, BT=keep.shape[0], D=K, BD=BK).to(tl.float32) * LOG2E
     # Not maximum: it would turn a NaN into a number.
     return tl.where(x < MIN_LOG2_DECAY, MIN_LOG2_DECAY, x)
 
 
 @triton.jit
-def load_sums(g, stride: tl.constexpr, keep, start, BT: tl.constexpr, K: tl.constexpr, BK: tl.constexpr):
+def load_sums(g, stride: tl.constexpr, keep, start, K: tl.constexpr, BK: tl.constexpr):
     """(log decays, their running sums) [BT, BK] in powers of 2."""
-    b_g = load_gates(g, stride, keep, start, BT, K, BK)
+    b_g = load_gates(g, stride, keep, start, K=K, BK=BK)
     return b_g, tl.cumsum(b_g, 0)
 
 
@@ -69,11 +75,11 @@ def decay(x, most=0.0):
 
 
 @triton.jit
-def since_boundary(G, level, BT: tl.constexpr, BK: tl.constexpr):
+def since_boundary(G, level):
     """G - R [BT, BK], R the sum at the end of the lower half of each block of 2 << level tokens."""
-    i = tl.arange(0, BT)[:, None]
+    i = tl.arange(0, G.shape[0])[:, None]
     last = ((i >> (level + 1)) << (level + 1)) + (1 << level) - 1
-    return G - tl.gather(G, tl.broadcast_to(last, [BT, BK]), 0)
+    return G - tl.gather(G, tl.broadcast_to(last, G.shape), 0)
 
 
 @triton.jit
@@ -83,31 +89,31 @@ def depth(BT: tl.constexpr):
 
 
 @triton.jit
-def first_level(G, dtype: tl.constexpr, BT: tl.constexpr, BK: tl.constexpr):
+def first_level(G, dtype: tl.constexpr):
     """The highest level whose blocks can be taken whole, from NARROWEST on; 0 where none can."""
     first = 0
     if dtype != tl.float16:
         for level in tl.static_range(NARROWEST, LEVELS):
-            if 2 << level <= BT:
-                spread = tl.max(tl.max(tl.abs(since_boundary(G, level, BT, BK)), 1), 0)
+            if 2 << level <= G.shape[0]:
+                spread = tl.max(tl.max(tl.abs(since_boundary(G, level)), 1), 0)
                 first = tl.where(spread < WIDEST, level, first)
     return first
 
 
 @triton.jit
-def pairs_at(level, first, G, BT: tl.constexpr, BK: tl.constexpr):
+def pairs_at(level, first, G):
     """(the pairs of a level [BT, BT], G - R [BT, BK], the largest power of 2 that a row or column is scaled by).
 
     Pairs lie in one block of 2 << level tokens, the row in its upper half and the column in its lower one; j < i alone
     where the block is taken whole. They are made of row and column numbers in each turn: held over the loop, as
     i xor j, they would take more registers than there are.
     """
-    i = tl.arange(0, BT)[:, None]
-    j = tl.arange(0, BT)[None, :]
+    i = tl.arange(0, G.shape[0])[:, None]
+    j = tl.arange(0, G.shape[0])[None, :]
     whole = (level == first) & (level > 0)
     half = tl.where(whole, 0, level)
     pairs = (i >> (level + 1) == j >> (level + 1)) & (i >> half > j >> half)
-    return pairs, since_boundary(G, level, BT, BK), tl.where(whole, WIDEST, 0.0)
+    return pairs, since_boundary(G, level), tl.where(whole, WIDEST, 0.0)
 
 
 @triton.jit
@@ -150,18 +156,18 @@ def chunk_scores(
     HY: tl.constexpr,
     HS: tl.constexpr,
     K: tl.constexpr,
-    BT: tl.constexpr,
     BS: tl.constexpr,
-    READ: tl.constexpr,
-    DPLR: tl.constexpr,
     L2NORM: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """tril(a y^T, -1) and s tril(q y^T) [BT, BT] fp32 through the decays in between; the second is 0 if not READ.
+    """tril(a y^T, -1) and s tril(q y^T) [BT, BT] fp32 through the decays in between; the second is 0 where q is None.
 
-    y has HY heads a row. KDA: y is k, and rows a of the product are k and its columns beta k. With L2NORM 1 / |q| and
-    1 / |y| [BT] follow, by which both are multiplied, else zeros.
+    y has HY heads per token. KDA: a is None, y is k, and rows a of the product are k and its columns beta k. With
+    L2NORM 1 / |q| and 1 / |y| [BT] follow, by which both are multiplied, else zeros.
     """
+    READ: tl.constexpr = q is not None
+    DPLR: tl.constexpr = a is not None
+    BT: tl.constexpr = keep.shape[0]
     rows = tl.arange(0, BT)
     dtype = y.dtype.element_ty
     diagonal = tl.zeros([BT], dtype=tl.float32)
@@ -171,19 +177,19 @@ def chunk_scores(
     A = tl.zeros([BT, BT], dtype=tl.float32)
     Q = tl.zeros([BT, BT], dtype=tl.float32)
     for start in tl.range(0, K, BS, disable_licm=True, num_stages=1):
-        b_g, b_G = load_sums(g, HS * K, keep, start, BT, K, BS)  # [BT, BS]
-        b_y = load_rows(y, HY * K, keep, start, BT, K, BS)
-        b_a = load_rows(a, HS * K, keep, start, BT, K, BS) if DPLR else b_y
+        b_g, b_G = load_sums(g, HS * K, keep, start, K=K, BK=BS)  # [BT, BS]
+        b_y = load_rows(y, HY * K, keep, start, BT=BT, D=K, BD=BS)
+        b_a = load_rows(a, HS * K, keep, start, BT=BT, D=K, BD=BS) if DPLR else b_y
         if L2NORM:
             of_k += tl.sum(b_y.to(tl.float32) * b_y, 1)
         if READ:
-            b_q = load_rows(q, H * K, keep, start, BT, K, BS)
+            b_q = load_rows(q, H * K, keep, start, BT=BT, D=K, BD=BS)
             diagonal += tl.sum(b_q.to(tl.float32) * b_y, 1)
             if L2NORM:
                 of_q += tl.sum(b_q.to(tl.float32) * b_q, 1)
-        first = first_level(b_G, dtype, BT, BS)
+        first = first_level(b_G, dtype)
         for level in tl.range(first, depth(BT), disable_licm=True, num_stages=1):
-            pairs, since, most = pairs_at(level, first, b_G, BT, BS)
+            pairs, since, most = pairs_at(level, first, b_G)
             columns = tl.trans((b_y * decay(-since, most)).to(dtype))
             before = decay(since, most)
             if READ:

@@ -14,24 +14,16 @@ from kernels.common.device import load_rows, load_state, locate, store_rows, sto
 
 @triton.jit
 def chunk_values(
-    v,
-    inverse,
-    ak,
-    keep,
-    start,
-    HS: tl.constexpr,
-    V: tl.constexpr,
-    BT: tl.constexpr,
-    BV: tl.constexpr,
-    DPLR: tl.constexpr,
-    PRECISION: tl.constexpr,
+    v, inverse, ak, keep, start, HS: tl.constexpr, V: tl.constexpr, BV: tl.constexpr, PRECISION: tl.constexpr
 ):
     """(v, what u is of the values alone: inverse v or inverse ak v), a slice [BT, BV] of each."""
-    b_v = load_rows(v, HS * V, keep, start, BT, V, BV)
+    BT: tl.constexpr = keep.shape[0]
+    b_v = load_rows(v, HS * V, keep, start, BT=BT, D=V, BD=BV)
     x = b_v
-    if DPLR:
-        x = tl.dot(load_rows(ak, HS * BT, keep, 0, BT, BT, BT), b_v, input_precision=PRECISION).to(b_v.dtype)
-    b_inverse = load_rows(inverse, HS * BT, keep, 0, BT, BT, BT)
+    if ak is not None:
+        b_ak = load_rows(ak, HS * BT, keep, start=0, BT=BT, D=BT, BD=BT)
+        x = tl.dot(b_ak, b_v, input_precision=PRECISION).to(b_v.dtype)
+    b_inverse = load_rows(inverse, HS * BT, keep, start=0, BT=BT, D=BT, BD=BT)
     return b_v, tl.dot(b_inverse, x, input_precision=PRECISION)
 
 
@@ -81,7 +73,7 @@ def channel_delta_output_kernel(
     Bytes a token and state head over all slices, s an element: KDA s (3K + 2V + 2 BT), DPLR s (4K + 2V + 4 BT); kept
     s (KV / BT + V).
     """
-    part, h, n, order, slot, low, high, _ = locate(T, segment, segments, cu_seqlens, SLICES, HS)
+    part, h, n, order, slot, low, high, _ = locate(T, segment, segments, cu_seqlens, SLICES=SLICES, HS=HS)
     if low >= high:
         return
     rows = tl.arange(0, BT)
@@ -101,40 +93,40 @@ def channel_delta_output_kernel(
         qk += at * BT
     if kept_u is not None:
         kept_u += at * V
-    chunk = chunk_of(n, order, low, segment, chunks, cu_seqlens, BT) * HS + h
+    chunk = chunk_of(n, order, low, segment, chunks, cu_seqlens, BT=BT) * HS + h
     S = tl.zeros([BK, BV], dtype=tl.float32)
     if S_start is not None:
-        S = load_state(S_start, (slot if SEGMENTED else n) * HS + h, kk[:, None], vv[None, :], K, V, K * V)
+        S = load_state(S_start, (slot if SEGMENTED else n) * HS + h, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V)
 
     left = (high - low).to(tl.int32)
     for _done in range(0, left, BT):
         keep = rows < left
         if kept_S is not None:
-            store_state(kept_S, chunk, S, kk[:, None], vv[None, :], K, V, K * V)
-        b_v, b_x = chunk_values(v, inverse, ak, keep, part * BV, HS, V, BT, BV, DPLR, PRECISION)
-        b_w = load_rows(w, HS * K, keep, 0, BT, K, BK)  # [BT, BK]
+            store_state(kept_S, chunk, S, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V)
+        b_v, b_x = chunk_values(v, inverse, ak, keep, start=part * BV, HS=HS, V=V, BV=BV, PRECISION=PRECISION)
+        b_w = load_rows(w, HS * K, keep, start=0, BT=BT, D=K, BD=BK)  # [BT, BK]
         b_u = (b_x + times_state(b_w, S, PRECISION)).to(b_v.dtype)  # [BT, BV]
         if DPLR and BK < 256:
             # Keeps these loads behind the products above: both together need more registers than there are. Of 256 keys
             # the barrier itself costs some.
             tl.debug_barrier()
-        b_q = load_rows(read, HS * K, keep, 0, BT, K, BK)  # [BT, BK]
-        b_qb = load_rows(qb, HS * BT, keep, 0, BT, BT, BT)
+        b_q = load_rows(read, HS * K, keep, start=0, BT=BT, D=K, BD=BK)  # [BT, BK]
+        b_qb = load_rows(qb, HS * BT, keep, start=0, BT=BT, D=BT, BD=BT)
         b_o = tl.dot(b_qb, b_u, times_state(b_q, S, PRECISION), input_precision=PRECISION)
-        b_b = load_rows(write, HS * K, keep, 0, BT, K, BK)  # [BT, BK]
+        b_b = load_rows(write, HS * K, keep, start=0, BT=BT, D=K, BD=BK)  # [BT, BK]
         S *= tl.load(total + chunk * K + kk, mask=kk < K, other=0.0)[:, None]
         S = tl.dot(tl.trans(b_b), b_u, S, input_precision=PRECISION)
         if DPLR:
-            b_qk = load_rows(qk, HS * BT, keep, 0, BT, BT, BT)
+            b_qk = load_rows(qk, HS * BT, keep, start=0, BT=BT, D=BT, BD=BT)
             b_o = tl.dot(b_qk, b_v, b_o, input_precision=PRECISION)
-            b_k = load_rows(write_v, HS * K, keep, 0, BT, K, BK)
+            b_k = load_rows(write_v, HS * K, keep, start=0, BT=BT, D=K, BD=BK)
             S = tl.dot(tl.trans(b_k), b_v, S, input_precision=PRECISION)
             write_v += BT * HS * K
             ak += BT * HS * BT
             qk += BT * HS * BT
-        store_rows(o, b_o, HS * V, keep, part * BV, BT, V, BV)
+        store_rows(o, b_o, HS * V, keep, start=part * BV, BT=BT, D=V, BD=BV)
         if kept_u is not None:
-            store_rows(kept_u, b_u, HS * V, keep, part * BV, BT, V, BV)
+            store_rows(kept_u, b_u, HS * V, keep, start=part * BV, BT=BT, D=V, BD=BV)
             kept_u += BT * HS * V
         w += BT * HS * K
         read += BT * HS * K
@@ -147,7 +139,7 @@ def channel_delta_output_kernel(
         left -= BT
 
     if S_end is not None:
-        part, number, _, last = place_of(left, segment, segments, cu_seqlens, SLICES, HS)
+        part, number, _, last = place_of(left, segment, segments, cu_seqlens, SLICES=SLICES, HS=HS)
         vv = part * BV + tl.arange(0, BV)
         if last:
-            store_state(S_end, number, S, kk[:, None], vv[None, :], K, V, K * V)
+            store_state(S_end, number, S, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V)

@@ -17,7 +17,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.channel_delta.device import chunk_scores, decay, inverse_norm, load_beta, load_sums, place_of
+from kernels.channel_delta.device import chunk_scores, decay, inverse_norm, load_beta, load_sums, place_of, plain
 from kernels.common.device import load_rows, load_state, locate, only_if, store_rows, store_state
 from kernels.common.triangular import invert_unit_lower
 
@@ -57,27 +57,26 @@ def corrections(
     HS: tl.constexpr,
     K: tl.constexpr,
     V: tl.constexpr,
-    BT: tl.constexpr,
-    BK: tl.constexpr,
-    BV: tl.constexpr,
-    DPLR: tl.constexpr,
     L2NORM: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
     """u^T [BV, BT] in v's dtype: u = inverse (v - k 2^G S), or DPLR inverse (ak v + a 2^(G-g) S)."""
+    BV: tl.constexpr = plain(S.shape[0])
+    BK: tl.constexpr = plain(S.shape[1])
+    BT: tl.constexpr = keep.shape[0]
     dtype = v.dtype.element_ty
-    b_g, b_G = load_sums(g, HS * K, keep, 0, BT, K, BK)
-    if DPLR:
-        b_a = load_rows(a, HS * K, keep, 0, BT, K, BK)
+    b_g, b_G = load_sums(g, HS * K, keep, start=0, K=K, BK=BK)
+    if a is not None:
+        b_a = load_rows(a, HS * K, keep, start=0, BT=BT, D=K, BD=BK)
         x = of_state((b_a * decay(b_G - b_g)).to(dtype), S, PRECISION)
-        b_v = load_rows(v, HS * V, keep_v, start, BT, V, BV)
+        b_v = load_rows(v, HS * V, keep_v, start, BT=BT, D=V, BD=BV)
         x = tl.dot(tl.trans(b_v), tl.trans(ak), x, input_precision=PRECISION)
     else:
-        b_k = load_rows(k, H * K, keep, 0, BT, K, BK)
+        b_k = load_rows(k, H * K, keep, start=0, BT=BT, D=K, BD=BK)
         x = of_state((b_k * tl.exp2(b_G)).to(dtype), S, PRECISION)
         if L2NORM:
             x *= norms(b_k)[None, :]
-        x = tl.trans(load_rows(v, HS * V, keep_v, start, BT, V, BV)) - x
+        x = tl.trans(load_rows(v, HS * V, keep_v, start, BT=BT, D=V, BD=BV)) - x
     return tl.dot(x.to(dtype), tl.trans(inverse), input_precision=PRECISION).to(dtype)
 
 
@@ -97,29 +96,28 @@ def written(
     HS: tl.constexpr,
     K: tl.constexpr,
     V: tl.constexpr,
-    BT: tl.constexpr,
-    BK: tl.constexpr,
-    BV: tl.constexpr,
-    DPLR: tl.constexpr,
     L2NORM: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
     """The state [BV, BK] after a chunk: 2^E S + u^T b 2^(E-G), and DPLR v^T k 2^(E-G); u is transposed, [BV, BT]."""
+    BV: tl.constexpr = plain(S.shape[0])
+    BK: tl.constexpr = plain(S.shape[1])
+    BT: tl.constexpr = keep.shape[0]
     dtype = v.dtype.element_ty
-    b_g, b_G = load_sums(g, HS * K, keep, 0, BT, K, BK)
+    b_g, b_G = load_sums(g, HS * K, keep, start=0, K=K, BK=BK)
     end = tl.sum(b_g, 0)
     after = decay(end[None, :] - b_G)
     S *= tl.exp2(end)[None, :]
     # Keeps loads behind the sums: both together need more registers than there are.
     tl.debug_barrier()
-    if DPLR:
-        b_b = load_rows(b, HS * K, keep, 0, BT, K, BK)
+    if b is not None:
+        b_b = load_rows(b, HS * K, keep, start=0, BT=BT, D=K, BD=BK)
         S = tl.dot(u, (b_b * after).to(dtype), S, input_precision=PRECISION)
-        b_k = load_rows(k, H * K, keep, 0, BT, K, BK)
-        b_v = load_rows(v, HS * V, keep_v, start, BT, V, BV)
+        b_k = load_rows(k, H * K, keep, start=0, BT=BT, D=K, BD=BK)
+        b_v = load_rows(v, HS * V, keep_v, start, BT=BT, D=V, BD=BV)
         S = tl.dot(tl.trans(b_v), (b_k * after).to(dtype), S, input_precision=PRECISION)
     else:
-        b_k = load_rows(k, H * K, keep, 0, BT, K, BK)
+        b_k = load_rows(k, H * K, keep, start=0, BT=BT, D=K, BD=BK)
         factor = load_beta(beta, keep, HS, BT)
         if L2NORM:
             factor *= norms(b_k)
@@ -168,12 +166,13 @@ def channel_delta_fused_output_kernel(
     Bytes a token and state head, s and c bytes an element of q and g: KDA s (2K + 2V) + c K + 4, DPLR s (4K + 2V) +
     c K. Each chunk's operands are loaded two to four times, and by each slice.
     """
-    part, h, n, _, slot, low, high, _ = locate(T, segment, segments, cu_seqlens, SLICES, HS)
+    part, h, n, _, slot, low, high, _ = locate(T, segment, segments, cu_seqlens, SLICES=SLICES, HS=HS)
     if low >= high:
         return
     rows = tl.arange(0, BT)
     kk = tl.arange(0, BK)
-    vv = part * BV + tl.arange(0, BV)
+    start = part * BV
+    vv = start + tl.arange(0, BV)
     dtype = q.dtype.element_ty
     HALF: tl.constexpr = "half" if q.dtype.element_ty != tl.float32 else PRECISION
     at = low * HS + h
@@ -189,7 +188,7 @@ def channel_delta_fused_output_kernel(
         beta += at
     S = tl.zeros([BV, BK], dtype=tl.float32)
     if S_start is not None:
-        S = load_state(S_start, (slot if SEGMENTED else n) * HS + h, kk[None, :], vv[:, None], K, V, K * V)
+        S = load_state(S_start, (slot if SEGMENTED else n) * HS + h, kk[None, :], vv[:, None], K=K, V=V, SIZE=K * V)
 
     left = (high - low).to(tl.int32)
     for _done in tl.range(0, left, BT, disable_licm=True, num_stages=1):
@@ -197,38 +196,40 @@ def channel_delta_fused_output_kernel(
         ak = None
         if DPLR:
             ak, qk, _q, _k = chunk_scores(
-                q, a, k, g, beta, scale, keep, H, H, HS, K, BT, BS, True, DPLR, L2NORM, PRECISION
+                q, a, k, g, beta, scale, keep, H=H, HY=H, HS=HS, K=K, BS=BS, L2NORM=L2NORM, PRECISION=PRECISION
             )
             ak, qk = ak.to(dtype), qk.to(dtype)
             A, qb, _q, _k = chunk_scores(
-                q, a, b, g, beta, scale, keep, H, HS, HS, K, BT, BS, True, DPLR, L2NORM, PRECISION
+                q, a, b, g, beta, scale, keep, H=H, HY=HS, HS=HS, K=K, BS=BS, L2NORM=L2NORM, PRECISION=PRECISION
             )
             A = -A
         else:
             A, qb, _q, _k = chunk_scores(
-                q, k, k, g, beta, scale, keep, H, H, HS, K, BT, BS, True, DPLR, L2NORM, PRECISION
+                q, None, k, g, beta, scale, keep, H=H, HY=H, HS=HS, K=K, BS=BS, L2NORM=L2NORM, PRECISION=PRECISION
             )
         qb = qb.to(dtype)
         inverse = invert_unit_lower(A, BT, HALF).to(dtype)
         # Keeps the loads of the next step behind the products of this one.
         tl.debug_barrier()
         b_u = corrections(
-            v, k, a, g, inverse, ak, S, keep, keep, part * BV, H, HS, K, V, BT, BK, BV, DPLR, L2NORM, PRECISION
+            v, k, a, g, inverse, ak, S, keep, keep, start, H=H, HS=HS, K=K, V=V, L2NORM=L2NORM, PRECISION=PRECISION
         )
         tl.debug_barrier()
-        b_G = load_sums(g, HS * K, keep, 0, BT, K, BK)[1]
-        b_q = load_rows(q, H * K, keep, 0, BT, K, BK)
+        b_G = load_sums(g, HS * K, keep, start=0, K=K, BK=BK)[1]
+        b_q = load_rows(q, H * K, keep, start=0, BT=BT, D=K, BD=BK)
         # S is scaled and not q, or the compiler would keep what the corrections rounded of S up to here.
         b_o = of_state((b_q * tl.exp2(b_G)).to(dtype), S * scale, PRECISION)
         if L2NORM:
             b_o *= norms(b_q)[None, :]
         b_o = tl.dot(b_u, tl.trans(qb), b_o, input_precision=PRECISION)
         if DPLR:
-            b_v = load_rows(v, HS * V, keep, part * BV, BT, V, BV)
+            b_v = load_rows(v, HS * V, keep, start, BT=BT, D=V, BD=BV)
             b_o = tl.dot(tl.trans(b_v), tl.trans(qk), b_o, input_precision=PRECISION)
-        store_rows(o, tl.trans(b_o), HS * V, keep, part * BV, BT, V, BV)
+        store_rows(o, tl.trans(b_o), HS * V, keep, start, BT=BT, D=V, BD=BV)
         tl.debug_barrier()
-        S = written(S, b_u, v, k, b, g, beta, keep, keep, part * BV, H, HS, K, V, BT, BK, BV, DPLR, L2NORM, PRECISION)
+        S = written(
+            S, b_u, v, k, b, g, beta, keep, keep, start, H=H, HS=HS, K=K, V=V, L2NORM=L2NORM, PRECISION=PRECISION
+        )
         q += BT * H * K
         k += BT * H * K
         g += BT * HS * K
@@ -242,10 +243,10 @@ def channel_delta_fused_output_kernel(
             beta += BT * HS
 
     if S_end is not None:
-        part, number, _, last = place_of(left, segment, segments, cu_seqlens, SLICES, HS)
+        part, number, _, last = place_of(left, segment, segments, cu_seqlens, SLICES=SLICES, HS=HS)
         vv = part * BV + tl.arange(0, BV)
         if last:
-            store_state(S_end, number, S, kk[None, :], vv[:, None], K, V, K * V)
+            store_state(S_end, number, S, kk[None, :], vv[:, None], K=K, V=V, SIZE=K * V)
 
 
 @triton.jit(do_not_specialize=["T"])
@@ -285,7 +286,7 @@ def channel_delta_fused_map_kernel(
     Writes:  states [slots, HS, K, V] and maps [slots, HS, K, K], fp32.
     Bytes a token and state head, s and c bytes an element of k and g: KDA s (K + V) + c K + 4, DPLR s (3K + V) + c K.
     """
-    part, h, _, _, _, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES, HS)
+    part, h, _, _, _, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES=SLICES, HS=HS)
     if (low >= high) | (high == end):
         return
     rows = tl.arange(0, BT)
@@ -314,19 +315,27 @@ def channel_delta_fused_map_kernel(
         keep_v = only_if(keep, of_values)
         ak = None
         if DPLR:
-            ak = chunk_scores(k, a, k, g, beta, 1.0, keep, H, H, HS, K, BT, BS, False, DPLR, L2NORM, PRECISION)[0]
+            ak = chunk_scores(
+                None, a, k, g, beta, 1.0, keep, H=H, HY=H, HS=HS, K=K, BS=BS, L2NORM=L2NORM, PRECISION=PRECISION
+            )[0]
             ak = ak.to(dtype)
-            A = chunk_scores(k, a, b, g, beta, 1.0, keep, H, HS, HS, K, BT, BS, False, DPLR, L2NORM, PRECISION)[0]
+            A = chunk_scores(
+                None, a, b, g, beta, 1.0, keep, H=H, HY=HS, HS=HS, K=K, BS=BS, L2NORM=L2NORM, PRECISION=PRECISION
+            )[0]
             A = -A
         else:
-            A = chunk_scores(k, k, k, g, beta, 1.0, keep, H, H, HS, K, BT, BS, False, DPLR, L2NORM, PRECISION)[0]
+            A = chunk_scores(
+                None, None, k, g, beta, 1.0, keep, H=H, HY=H, HS=HS, K=K, BS=BS, L2NORM=L2NORM, PRECISION=PRECISION
+            )[0]
         inverse = invert_unit_lower(A, BT, HALF).to(dtype)
         tl.debug_barrier()
         b_u = corrections(
-            v, k, a, g, inverse, ak, S, keep, keep_v, start, H, HS, K, V, BT, BK, BV, DPLR, L2NORM, PRECISION
+            v, k, a, g, inverse, ak, S, keep, keep_v, start, H=H, HS=HS, K=K, V=V, L2NORM=L2NORM, PRECISION=PRECISION
         )
         tl.debug_barrier()
-        S = written(S, b_u, v, k, b, g, beta, keep, keep_v, start, H, HS, K, V, BT, BK, BV, DPLR, L2NORM, PRECISION)
+        S = written(
+            S, b_u, v, k, b, g, beta, keep, keep_v, start, H=H, HS=HS, K=K, V=V, L2NORM=L2NORM, PRECISION=PRECISION
+        )
         k += BT * H * K
         g += BT * HS * K
         v += BT * HS * V
@@ -337,8 +346,8 @@ def channel_delta_fused_map_kernel(
         else:
             beta += BT * HS
 
-    _, _, slot, _ = place_of(left, segment, segments, cu_seqlens, SLICES, HS)
+    _, _, slot, _ = place_of(left, segment, segments, cu_seqlens, SLICES=SLICES, HS=HS)
     if of_values:
-        store_state(states, slot, S, kk[None, :], columns[:, None], K, V, K * V)
+        store_state(states, slot, S, kk[None, :], columns[:, None], K=K, V=V, SIZE=K * V)
     else:
-        store_state(maps, slot, S, kk[None, :], columns[:, None], K, K, K * K)
+        store_state(maps, slot, S, kk[None, :], columns[:, None], K=K, V=K, SIZE=K * K)

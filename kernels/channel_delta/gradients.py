@@ -18,22 +18,22 @@ def of_values(
     y,
     P_xy,
     factor,
+    keep,
     H: tl.constexpr,
     STRIDE: tl.constexpr,
-    keep,
     V: tl.constexpr,
-    BT: tl.constexpr,
     BV: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
     """Stores factor x y^T [BT, BT] over all of V in P_xy, and returns its diagonal [BT]."""
+    BT: tl.constexpr = keep.shape[0]
     P = tl.zeros([BT, BT], dtype=tl.float32)
     for start in range(0, V, BV):
-        b_x = load_rows(x, H * V, keep, start, BT, V, BV)
-        b_y = load_rows(y, H * V, keep, start, BT, V, BV)
+        b_x = load_rows(x, H * V, keep, start, BT=BT, D=V, BD=BV)
+        b_y = load_rows(y, H * V, keep, start, BT=BT, D=V, BD=BV)
         P = tl.dot(b_x, tl.trans(b_y), P, input_precision=PRECISION)
     P *= factor
-    store_rows(P_xy, P, STRIDE, keep, 0, BT, BT, BT)
+    store_rows(P_xy, P, STRIDE, keep, start=0, BT=BT, D=BT, BD=BT)
     i = tl.arange(0, BT)
     return tl.sum(tl.where(i[:, None] == i[None, :], P, 0.0), 1)
 
@@ -42,27 +42,27 @@ def of_values(
 def load_pairs(P, STRIDE: tl.constexpr, keep, pairs, BT: tl.constexpr):
     """The elements of P [BT, BT] that one level takes, the others 0."""
     # Masked in the load, they would be loaded one by one.
-    return tl.where(pairs, load_rows(P, STRIDE, keep, 0, BT, BT, BT), 0.0)
+    return tl.where(pairs, load_rows(P, STRIDE, keep, start=0, BT=BT, D=BT, BD=BT), 0.0)
 
 
 @triton.jit
 def of_state(
     x,
     S,
-    H: tl.constexpr,
     keep,
     first,
+    H: tl.constexpr,
     K: tl.constexpr,
     V: tl.constexpr,
-    BT: tl.constexpr,
     BS: tl.constexpr,
     BV: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
     """x S^T [BT, BS] over all of V, for BS rows of the state from `first` on."""
+    BT: tl.constexpr = keep.shape[0]
     out = tl.zeros([BT, BS], dtype=tl.float32)
     for start in range(0, V, BV):
-        b_x = load_rows(x, H * V, keep, start, BT, V, BV)
+        b_x = load_rows(x, H * V, keep, start, BT=BT, D=V, BD=BV)
         kk = first + tl.arange(0, BS)
         vv = start + tl.arange(0, BV)
         b_S = tl.load(S + kk[:, None] * V + vv[None, :], mask=(kk < K)[:, None] & (vv < V)[None, :], other=0.0)
@@ -85,46 +85,23 @@ def product_of_states(S, dS, first, K: tl.constexpr, V: tl.constexpr, BS: tl.con
 
 
 @triton.jit
-def across(
-    x,
-    dx,
-    factor,
-    along,
-    H: tl.constexpr,
-    HS: tl.constexpr,
-    keep,
-    start,
-    K: tl.constexpr,
-    BT: tl.constexpr,
-    BS: tl.constexpr,
-):
+def across(x, dx, factor, along, keep, start, H: tl.constexpr, HS: tl.constexpr, K: tl.constexpr, BS: tl.constexpr):
     """In place, of a slice: dx of x' = factor x, factor 1 / |x|, -> dx of x; along: x' . dx of whole rows [BT]."""
-    b_x = load_rows(x, H * K, keep, start, BT, K, BS) * factor[:, None]
-    b_dx = load_rows(dx, HS * K, keep, start, BT, K, BS).to(tl.float32) - b_x * along[:, None]
-    store_rows(dx, b_dx * factor[:, None], HS * K, keep, start, BT, K, BS)
+    BT: tl.constexpr = keep.shape[0]
+    b_x = load_rows(x, H * K, keep, start, BT=BT, D=K, BD=BS) * factor[:, None]
+    b_dx = load_rows(dx, HS * K, keep, start, BT=BT, D=K, BD=BS).to(tl.float32) - b_x * along[:, None]
+    store_rows(dx, b_dx * factor[:, None], HS * K, keep, start, BT=BT, D=K, BD=BS)
 
 
 @triton.jit
-def through_scores(
-    P,
-    q,
-    a,
-    y,
-    g,
-    G,
-    keep,
-    first,
-    STRIDE: tl.constexpr,
-    BT: tl.constexpr,
-    BS: tl.constexpr,
-    DPLR: tl.constexpr,
-    PRECISION: tl.constexpr,
-):
+def through_scores(P, q, a, y, g, G, keep, first, STRIDE: tl.constexpr, DPLR: tl.constexpr, PRECISION: tl.constexpr):
     """What rows q, a and columns y receive through the chunk's scores: (dq, da, dy, for dg: of q and y, of a).
 
     P: where the gradients [BT, BT] of the scores q y lie, those of a y behind them; q, a, y [BT, BS]. Without DPLR a
     reads through its own gate.
     """
+    BT: tl.constexpr = G.shape[0]
+    BS: tl.constexpr = G.shape[1]
     dtype = P.dtype.element_ty
     dq = tl.zeros([BT, BS], dtype=tl.float32)
     da = tl.zeros([BT, BS], dtype=tl.float32)
@@ -132,7 +109,7 @@ def through_scores(
     upto = tl.zeros([BT, BS], dtype=tl.float32)
     upto_a = tl.zeros([BT, BS], dtype=tl.float32)
     for level in tl.range(first, depth(BT), disable_licm=True, num_stages=1):
-        pairs, since, most = pairs_at(level, first, G, BT, BS)
+        pairs, since, most = pairs_at(level, first, G)
         after = decay(-since, most)
         before = decay(since, most)
         # The rounded operands of both products, so that rows and columns cancel in dg where they should.
@@ -212,7 +189,7 @@ def channel_delta_gradients_kernel(
     Bytes a token and state head, s and c an element of q and g: KDA s (4K + 3V + 2KV / BT) + 2 c K, DPLR s (8K + 4V +
     2KV / BT) + 2 c K. The tokens' values and gradients are loaded once more for each slice, from L2.
     """
-    _, h, _, _, slot, low, high, _ = locate(T, BT, chunks, cu_seqlens, 1, HS)
+    _, h, _, _, slot, low, high, _ = locate(T, BT, chunks, cu_seqlens, SLICES=1, HS=HS)
     if low >= high:
         return
     rows = tl.arange(0, BT)
@@ -234,8 +211,8 @@ def channel_delta_gradients_kernel(
     dscores += at * MATRICES * BT
     # Of KDA, a is -k: its rows are k, and the sign goes to what they multiply.
     SIGN: tl.constexpr = 1.0 if DPLR else -1.0
-    d_qb = of_values(do, u, dscores, scale, HS, STRIDE, keep, V, BT, BV, PRECISION)
-    of_values(dz, u, dscores + BT, SIGN, HS, STRIDE, keep, V, BT, BV, PRECISION)
+    d_qb = of_values(do, u, dscores, scale, keep, H=HS, STRIDE=STRIDE, V=V, BV=BV, PRECISION=PRECISION)
+    of_values(dz, u, dscores + BT, SIGN, keep, H=HS, STRIDE=STRIDE, V=V, BV=BV, PRECISION=PRECISION)
     if DPLR:
         a += at * K
         b += at * K
@@ -243,8 +220,8 @@ def channel_delta_gradients_kernel(
         db += at * K
         v += at * V
         b_beta = tl.zeros([BT], dtype=tl.float32)
-        d_qk = of_values(do, v, dscores + 2 * BT, scale, HS, STRIDE, keep, V, BT, BV, PRECISION)
-        of_values(dz, v, dscores + 3 * BT, 1.0, HS, STRIDE, keep, V, BT, BV, PRECISION)
+        d_qk = of_values(do, v, dscores + 2 * BT, scale, keep, H=HS, STRIDE=STRIDE, V=V, BV=BV, PRECISION=PRECISION)
+        of_values(dz, v, dscores + 3 * BT, 1.0, keep, H=HS, STRIDE=STRIDE, V=V, BV=BV, PRECISION=PRECISION)
     else:
         b_beta = tl.load(beta + at + rows * HS, mask=keep, other=0.0).to(tl.float32)
     b_dbeta = tl.zeros([BT], dtype=tl.float32)
@@ -256,25 +233,25 @@ def channel_delta_gradients_kernel(
     tl.debug_barrier()
 
     for start in tl.range(0, K, BS, disable_licm=True):
-        b_g, b_G = load_sums(g, HS * K, keep, start, BT, K, BS)  # [BT, BS]
-        b_q = load_rows(q, H * K, keep, start, BT, K, BS)
-        b_k = load_rows(k, H * K, keep, start, BT, K, BS)
+        b_g, b_G = load_sums(g, HS * K, keep, start, K=K, BK=BS)  # [BT, BS]
+        b_q = load_rows(q, H * K, keep, start, BT=BT, D=K, BD=BS)
+        b_k = load_rows(k, H * K, keep, start, BT=BT, D=K, BD=BS)
         if norms is not None:
             b_q *= tl.load(norms, mask=keep, other=0.0)[:, None]
             b_k *= tl.load(norms + 1, mask=keep, other=0.0)[:, None]
         if DPLR:
-            b_a = load_rows(a, HS * K, keep, start, BT, K, BS)
-            b_b = load_rows(b, HS * K, keep, start, BT, K, BS)
+            b_a = load_rows(a, HS * K, keep, start, BT=BT, D=K, BD=BS)
+            b_b = load_rows(b, HS * K, keep, start, BT=BT, D=K, BD=BS)
         else:
             b_a = b_k
             b_b = b_k * b_beta[:, None]
-        first = first_level(b_G, q.dtype.element_ty, BT, BS)
+        first = first_level(b_G, q.dtype.element_ty)
         b_dq, b_da, b_db, upto, upto_a = through_scores(
-            dscores, b_q, b_a, b_b, b_g, b_G, keep, first, STRIDE, BT, BS, DPLR, PRECISION
+            dscores, b_q, b_a, b_b, b_g, b_G, keep, first, STRIDE=STRIDE, DPLR=DPLR, PRECISION=PRECISION
         )
         if DPLR:
             x_dq, x_da, b_dk, x_upto, x_upto_a = through_scores(
-                dscores + 2 * BT, b_q, b_a, b_k, b_g, b_G, keep, first, STRIDE, BT, BS, DPLR, PRECISION
+                dscores + 2 * BT, b_q, b_a, b_k, b_g, b_G, keep, first, STRIDE=STRIDE, DPLR=DPLR, PRECISION=PRECISION
             )
             b_dq += x_dq
             b_da += x_da
@@ -289,29 +266,31 @@ def channel_delta_gradients_kernel(
         # Rows read from before the chunk, columns are read after it: gates up to a row, gates after a column.
         end = tl.sum(b_g, 0)
         before = tl.exp2(b_G)
-        more_q = of_state(do, kept_S, HS, keep, start, K, V, BT, BS, BV, PRECISION) * (before * scale)
+        more_q = of_state(do, kept_S, keep, start, H=HS, K=K, V=V, BS=BS, BV=BV, PRECISION=PRECISION)
+        more_q *= before * scale
         b_dq += more_q
         upto += b_q * more_q
         before_a = decay(b_G - b_g) if DPLR else before
-        more_a = of_state(dz, kept_S, HS, keep, start, K, V, BT, BS, BV, PRECISION) * (before_a * SIGN)
+        more_a = of_state(dz, kept_S, keep, start, H=HS, K=K, V=V, BS=BS, BV=BV, PRECISION=PRECISION)
+        more_a *= before_a * SIGN
         b_da += more_a
         upto_a += b_a * more_a
         after = decay(end[None, :] - b_G)
-        more_b = of_state(u, kept_dS, HS, keep, start, K, V, BT, BS, BV, PRECISION) * after
+        more_b = of_state(u, kept_dS, keep, start, H=HS, K=K, V=V, BS=BS, BV=BV, PRECISION=PRECISION) * after
         b_db += more_b
         if DPLR:
             beyond = b_b * more_b
-            more_k = of_state(v, kept_dS, HS, keep, start, K, V, BT, BS, BV, PRECISION) * after
+            more_k = of_state(v, kept_dS, keep, start, H=HS, K=K, V=V, BS=BS, BV=BV, PRECISION=PRECISION) * after
             b_dk += more_k
             beyond += b_k * more_k
-            store_rows(da, b_da, HS * K, keep, start, BT, K, BS)
-            store_rows(db, b_db, HS * K, keep, start, BT, K, BS)
+            store_rows(da, b_da, HS * K, keep, start, BT=BT, D=K, BD=BS)
+            store_rows(db, b_db, HS * K, keep, start, BT=BT, D=K, BD=BS)
         else:
             beyond = b_b * more_b
             b_dbeta += tl.sum(b_k * b_db, 1)
             b_dk = b_beta[:, None] * b_db + b_da
-        store_rows(dq, b_dq, HS * K, keep, start, BT, K, BS)
-        store_rows(dk, b_dk, HS * K, keep, start, BT, K, BS)
+        store_rows(dq, b_dq, HS * K, keep, start, BT=BT, D=K, BD=BS)
+        store_rows(dk, b_dk, HS * K, keep, start, BT=BT, D=K, BD=BS)
         if norms is not None:
             along_q += tl.sum(b_q * b_dq, 1)
             along_k += tl.sum(b_k * b_dk, 1)
@@ -319,8 +298,8 @@ def channel_delta_gradients_kernel(
         if DPLR:
             # a reads through the gates before its own token.
             b_dg -= upto_a
-        b_dg += (tl.exp2(end) * product_of_states(kept_S, kept_dS, start, K, V, BS, BV))[None, :]
-        store_rows(dg, b_dg, HS * K, keep, start, BT, K, BS)
+        b_dg += (tl.exp2(end) * product_of_states(kept_S, kept_dS, start, K=K, V=V, BS=BS, BV=BV))[None, :]
+        store_rows(dg, b_dg, HS * K, keep, start, BT=BT, D=K, BD=BS)
     if not DPLR:
         tl.store(dbeta + at + rows * HS, b_dbeta, mask=keep)
     if norms is not None:
@@ -328,5 +307,5 @@ def channel_delta_gradients_kernel(
         of_q = tl.load(norms, mask=keep, other=0.0)
         of_k = tl.load(norms + 1, mask=keep, other=0.0)
         for start in tl.range(0, K, BS, disable_licm=True):
-            across(q, dq, of_q, along_q, H, HS, keep, start, K, BT, BS)
-            across(k, dk, of_k, along_k, H, HS, keep, start, K, BT, BS)
+            across(q, dq, of_q, along_q, keep, start, H=H, HS=HS, K=K, BS=BS)
+            across(k, dk, of_k, along_k, keep, start, H=H, HS=HS, K=K, BS=BS)

@@ -107,11 +107,12 @@ def plan(shape: Shape) -> Plan:
     output, length = _regime(shape, chunk)
     segmented = length < chunks
     rows = {kind: _tiles(shape, kind)[0] for kind in ("prepare", "map", "reverse", "gradients")}
-    rows = {kind: _tuned(shape, kind, tile, segmented) for kind, tile in {**rows, "output": output}.items()}
+    rows["output"] = output
+    chosen: dict[str, Any] = {kind: _tuned(shape, kind, tile, segmented) for kind, tile in rows.items()}
     segment = length * chunk
     segments = -(-shape.longest // segment)
-    numbers, slots = _numbers(shape, chunk), _numbers(shape, segment)
-    return Plan(chunk, chunks, numbers, segment, segments, slots, shape.fused, **rows)
+    cut: dict[str, Any] = {"segment": segment, "segments": segments, "slots": _numbers(shape, segment)}
+    return Plan(chunk=chunk, chunks=chunks, numbers=_numbers(shape, chunk), **cut, fused=shape.fused, **chosen)
 
 
 def launched(chosen: Plan, pass_: str) -> list[str]:
@@ -239,5 +240,7 @@ def of_problem(problem: Problem, chunk: int, *, dplr: bool, l2norm: bool = False
     """The shape that a problem's sequence passes are planned for; dplr: its operator is RWKV-7."""
     p, bounds = problem, problem.cu_seqlens
     longest = p.T if bounds is None else max(b - a for a, b in pairwise(bounds))
-    training, packed = p.pass_ != "fwd", bounds is not None
-    return Shape(p.N, longest, p.B * p.T, p.HS, p.H, p.K, p.V, chunk, p.dtype, packed, dplr, training, l2norm)
+    lengths = {"sequences": p.N, "longest": longest, "tokens": p.B * p.T, "chunk": chunk}
+    dims = {"heads": p.HS, "shared": p.H, "K": p.K, "V": p.V}
+    kinds = {"packed": bounds is not None, "dplr": dplr, "training": p.pass_ != "fwd", "l2norm": l2norm}
+    return Shape(**lengths, **dims, **kinds, dtype=p.dtype)

@@ -62,7 +62,7 @@ def channel_delta_prepare_kernel(
     Bytes a token and state head: KDA (5 s + c) K + 4 s BT, DPLR (8 s + c) K + 8 s BT, with s and c bytes an element of
     q and g; what is read again comes from L2.
     """
-    _, h, _, _, slot, low, high, _ = locate(T, BT, chunks, cu_seqlens, 1, HS)
+    _, h, _, _, slot, low, high, _ = locate(T, BT, chunks, cu_seqlens, SLICES=1, HS=HS)
     if low >= high:
         return
     rows = tl.arange(0, BT)
@@ -82,45 +82,49 @@ def channel_delta_prepare_kernel(
         a += at * K
         b += at * K
         write_v += at * K
-        AK, QK, _, _ = chunk_scores(q, a, k, g, beta, scale, keep, H, H, HS, K, BT, BS, True, DPLR, False, PRECISION)
-        store_rows(ak + at * BT, AK, HS * BT, keep, 0, BT, BT, BT)
-        store_rows(qk + at * BT, QK, HS * BT, keep, 0, BT, BT, BT)
-        A, QB, _, _ = chunk_scores(q, a, b, g, beta, scale, keep, H, HS, HS, K, BT, BS, True, DPLR, False, PRECISION)
+        AK, QK, _, _ = chunk_scores(
+            q, a, k, g, beta, scale, keep, H=H, HY=H, HS=HS, K=K, BS=BS, L2NORM=False, PRECISION=PRECISION
+        )
+        store_rows(ak + at * BT, AK, HS * BT, keep, start=0, BT=BT, D=BT, BD=BT)
+        store_rows(qk + at * BT, QK, HS * BT, keep, start=0, BT=BT, D=BT, BD=BT)
+        A, QB, _, _ = chunk_scores(
+            q, a, b, g, beta, scale, keep, H=H, HY=HS, HS=HS, K=K, BS=BS, L2NORM=False, PRECISION=PRECISION
+        )
         A = -A
     else:
         beta += at
         L2NORM: tl.constexpr = norms is not None
         A, QB, of_q, of_k = chunk_scores(
-            q, k, k, g, beta, scale, keep, H, H, HS, K, BT, BS, True, DPLR, L2NORM, PRECISION
+            q, None, k, g, beta, scale, keep, H=H, HY=H, HS=HS, K=K, BS=BS, L2NORM=L2NORM, PRECISION=PRECISION
         )
         if norms is not None:
             norms += at * 2 + rows * HS * 2
             tl.store(norms, of_q, mask=keep)
             tl.store(norms + 1, of_k, mask=keep)
-    store_rows(qb, QB, HS * BT, keep, 0, BT, BT, BT)
+    store_rows(qb, QB, HS * BT, keep, start=0, BT=BT, D=BT, BD=BT)
     T_inverse = invert_unit_lower(A, BT, HALF).to(q.dtype.element_ty)
-    store_rows(inverse, T_inverse, HS * BT, keep, 0, BT, BT, BT)
+    store_rows(inverse, T_inverse, HS * BT, keep, start=0, BT=BT, D=BT, BD=BT)
 
     for start in tl.range(0, K, BS, disable_licm=True):
-        b_g, b_G = load_sums(g, HS * K, keep, start, BT, K, BS)
+        b_g, b_G = load_sums(g, HS * K, keep, start, K=K, BK=BS)
         end = tl.sum(b_g, 0)
-        b_q = load_rows(q, H * K, keep, start, BT, K, BS).to(tl.float32) * scale
-        b_k = load_rows(k, H * K, keep, start, BT, K, BS).to(tl.float32)
+        b_q = load_rows(q, H * K, keep, start, BT=BT, D=K, BD=BS).to(tl.float32) * scale
+        b_k = load_rows(k, H * K, keep, start, BT=BT, D=K, BD=BS).to(tl.float32)
         if norms is not None:
             b_q *= of_q[:, None]
             b_k *= of_k[:, None]
         after = decay(end[None, :] - b_G)
         before = tl.exp2(b_G)
-        store_rows(read, b_q * before, HS * K, keep, start, BT, K, BS)
+        store_rows(read, b_q * before, HS * K, keep, start, BT=BT, D=K, BD=BS)
         if DPLR:
-            b_a = load_rows(a, HS * K, keep, start, BT, K, BS).to(tl.float32) * decay(b_G - b_g)
-            b_b = load_rows(b, HS * K, keep, start, BT, K, BS).to(tl.float32)
-            store_rows(write_v, b_k * after, HS * K, keep, start, BT, K, BS)
+            b_a = load_rows(a, HS * K, keep, start, BT=BT, D=K, BD=BS).to(tl.float32) * decay(b_G - b_g)
+            b_b = load_rows(b, HS * K, keep, start, BT=BT, D=K, BD=BS).to(tl.float32)
+            store_rows(write_v, b_k * after, HS * K, keep, start, BT=BT, D=K, BD=BS)
         else:
             b_a = -b_k * before
             b_b = b_k * load_beta(beta, keep, HS, BT)[:, None]
-        store_rows(write, b_b * after, HS * K, keep, start, BT, K, BS)
+        store_rows(write, b_b * after, HS * K, keep, start, BT=BT, D=K, BD=BS)
         b_w = tl.dot(T_inverse, b_a.to(q.dtype.element_ty), input_precision=PRECISION)
-        store_rows(w, b_w, HS * K, keep, start, BT, K, BS)
+        store_rows(w, b_w, HS * K, keep, start, BT=BT, D=K, BD=BS)
         kk = start + tl.arange(0, BS)
         tl.store(total + kk, tl.exp2(end), mask=kk < K)

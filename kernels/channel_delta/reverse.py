@@ -60,7 +60,7 @@ def channel_delta_reverse_kernel(
     Bytes a token and state head over all slices, s an element: KDA s (3K + 2V + 2 BT + KV / BT), DPLR s (4K + 3V +
     4 BT + KV / BT); MAP s (3K + V + BT).
     """
-    part, h, n, order, slot, low, high, _ = locate(T, segment, segments, cu_seqlens, SLICES, HS)
+    part, h, n, order, slot, low, high, _ = locate(T, segment, segments, cu_seqlens, SLICES=SLICES, HS=HS)
     if low >= high:
         return
     if MAP:  # noqa: SIM102 - joined, the condition is no longer the compiler's
@@ -85,29 +85,29 @@ def channel_delta_reverse_kernel(
             ak += at * BT
             qk += at * BT
             dz += at * V
-    chunk = (chunk_of(n, order, low, segment, chunks, cu_seqlens, BT) + last) * HS + h
+    chunk = (chunk_of(n, order, low, segment, chunks, cu_seqlens, BT=BT) + last) * HS + h
     dS = tl.zeros([BK, BV], dtype=tl.float32)
     if dS_end is not None:
-        dS = load_state(dS_end, (slot if SEGMENTED else n) * HS + h, kk[:, None], vv[None, :], K, V, K * V)
+        dS = load_state(dS_end, (slot if SEGMENTED else n) * HS + h, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V)
 
     for done in range(0, length, BT):
         keep = rows < length - last * BT + done
         if not MAP:
-            store_state(kept_dS, chunk, dS, kk[:, None], vv[None, :], K, V, K * V)
-        b_do = load_rows(do, HS * V, keep, part * BV, BT, V, BV)  # [BT, BV]
-        b_qb = load_rows(qb, HS * BT, keep, 0, BT, BT, BT)
-        b_b = load_rows(write, HS * K, keep, 0, BT, K, BK)  # [BT, BK]
+            store_state(kept_dS, chunk, dS, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V)
+        b_do = load_rows(do, HS * V, keep, part * BV, BT=BT, D=V, BD=BV)  # [BT, BV]
+        b_qb = load_rows(qb, HS * BT, keep, start=0, BT=BT, D=BT, BD=BT)
+        b_b = load_rows(write, HS * K, keep, start=0, BT=BT, D=K, BD=BK)  # [BT, BK]
         b_du = tl.dot(tl.trans(b_qb), b_do, times_state(b_b, dS, PRECISION), input_precision=PRECISION)
         b_du = b_du.to(b_do.dtype)  # [BT, BV]
         if not MAP:
-            b_inverse = load_rows(inverse, HS * BT, keep, 0, BT, BT, BT)
+            b_inverse = load_rows(inverse, HS * BT, keep, start=0, BT=BT, D=BT, BD=BT)
             b_dz = tl.dot(tl.trans(b_inverse), b_du, input_precision=PRECISION)  # [BT, BV]
             b_dv = b_dz
             if DPLR:
-                store_rows(dz, b_dz, HS * V, keep, part * BV, BT, V, BV)
-                b_ak = load_rows(ak, HS * BT, keep, 0, BT, BT, BT)
-                b_qk = load_rows(qk, HS * BT, keep, 0, BT, BT, BT)
-                b_k = load_rows(write_v, HS * K, keep, 0, BT, K, BK)
+                store_rows(dz, b_dz, HS * V, keep, start=part * BV, BT=BT, D=V, BD=BV)
+                b_ak = load_rows(ak, HS * BT, keep, start=0, BT=BT, D=BT, BD=BT)
+                b_qk = load_rows(qk, HS * BT, keep, start=0, BT=BT, D=BT, BD=BT)
+                b_k = load_rows(write_v, HS * K, keep, start=0, BT=BT, D=K, BD=BK)
                 b_dv = tl.dot(
                     tl.trans(b_ak), b_dz.to(b_do.dtype), times_state(b_k, dS, PRECISION), input_precision=PRECISION
                 )
@@ -116,13 +116,13 @@ def channel_delta_reverse_kernel(
                 ak -= BT * HS * BT
                 qk -= BT * HS * BT
                 dz -= BT * HS * V
-            store_rows(dv, b_dv, HS * V, keep, part * BV, BT, V, BV)
+            store_rows(dv, b_dv, HS * V, keep, start=part * BV, BT=BT, D=V, BD=BV)
             dv -= BT * HS * V
             inverse -= BT * HS * BT
         dS *= tl.load(total + chunk * K + kk, mask=kk < K, other=0.0)[:, None]
-        b_q = load_rows(read, HS * K, keep, 0, BT, K, BK)  # [BT, BK]
+        b_q = load_rows(read, HS * K, keep, start=0, BT=BT, D=K, BD=BK)  # [BT, BK]
         dS = tl.dot(tl.trans(b_q), b_do, dS, input_precision=PRECISION)
-        b_w = load_rows(w, HS * K, keep, 0, BT, K, BK)  # [BT, BK]
+        b_w = load_rows(w, HS * K, keep, start=0, BT=BT, D=K, BD=BK)  # [BT, BK]
         dS = tl.dot(tl.trans(b_w), b_du, dS, input_precision=PRECISION)
         w -= BT * HS * K
         read -= BT * HS * K
@@ -132,6 +132,6 @@ def channel_delta_reverse_kernel(
         chunk -= HS
 
     if MAP:
-        store_state(dS_start, slot * HS + h, dS, kk[:, None], vv[None, :], K, V, K * V)
+        store_state(dS_start, slot * HS + h, dS, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V)
     elif dS_start is not None and order == 0:
-        store_state(dS_start, n * HS + h, dS, kk[:, None], vv[None, :], K, V, K * V)
+        store_state(dS_start, n * HS + h, dS, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V)

@@ -55,7 +55,7 @@ def channel_delta_segment_map_kernel(
     Writes:  states [slots, HS, K, V] and maps [slots, HS, K, K], fp32.
     Bytes a token and state head over all slices, s an element: KDA s (2K + V + BT), DPLR s (3K + V + 2 BT).
     """
-    part, h, n, order, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES, HS)
+    part, h, n, order, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES=SLICES, HS=HS)
     if (low >= high) | ((high == end) & (last == 0)):
         return
     rows = tl.arange(0, BT)
@@ -71,7 +71,7 @@ def channel_delta_segment_map_kernel(
     if DPLR:
         write_v += at * K
         ak += at * BT
-    chunk = chunk_of(n, order, low, segment, chunks, cu_seqlens, BT) * HS + h
+    chunk = chunk_of(n, order, low, segment, chunks, cu_seqlens, BT=BT) * HS + h
     unit = (kk[:, None] == columns[None, :]) & (part >= VALUES)
     S = tl.where(unit, 1.0, 0.0)
 
@@ -79,14 +79,16 @@ def channel_delta_segment_map_kernel(
     for done in range(0, length, BT):
         keep = rows < length - done
         # M has no values: its slices load nothing of them.
-        b_v, b_x = chunk_values(v, inverse, ak, only_if(keep, of_values), start, HS, V, BT, BV, DPLR, PRECISION)
-        b_w = load_rows(w, HS * K, keep, 0, BT, K, BK)  # [BT, BK]
+        b_v, b_x = chunk_values(
+            v, inverse, ak, only_if(keep, of_values), start=start, HS=HS, V=V, BV=BV, PRECISION=PRECISION
+        )
+        b_w = load_rows(w, HS * K, keep, start=0, BT=BT, D=K, BD=BK)  # [BT, BK]
         b_u = (b_x + times_state(b_w, S, PRECISION)).to(b_v.dtype)  # [BT, BV]
-        b_b = load_rows(write, HS * K, keep, 0, BT, K, BK)  # [BT, BK]
+        b_b = load_rows(write, HS * K, keep, start=0, BT=BT, D=K, BD=BK)  # [BT, BK]
         S *= tl.load(total + chunk * K + kk, mask=kk < K, other=0.0)[:, None]
         S = tl.dot(tl.trans(b_b), b_u, S, input_precision=PRECISION)
         if DPLR:
-            b_k = load_rows(write_v, HS * K, only_if(keep, of_values), 0, BT, K, BK)
+            b_k = load_rows(write_v, HS * K, only_if(keep, of_values), start=0, BT=BT, D=K, BD=BK)
             S = tl.dot(tl.trans(b_k), b_v, S, input_precision=PRECISION)
             write_v += BT * HS * K
             ak += BT * HS * BT
@@ -97,9 +99,9 @@ def channel_delta_segment_map_kernel(
         chunk += HS
 
     if of_values:
-        store_state(states, slot * HS + h, S, kk[:, None], columns[None, :], K, V, K * V)
+        store_state(states, slot * HS + h, S, kk[:, None], columns[None, :], K=K, V=V, SIZE=K * V)
     else:
-        store_state(maps, slot * HS + h, S, kk[:, None], columns[None, :], K, K, K * K)
+        store_state(maps, slot * HS + h, S, kk[:, None], columns[None, :], K=K, V=K, SIZE=K * K)
 
 
 @triton.jit(do_not_specialize=["T"])
@@ -146,7 +148,7 @@ def channel_delta_combine_kernel(
     vv = part * BV + tl.arange(0, BV)
     S = tl.zeros([BK, BV], dtype=tl.float32)
     if boundary is not None:
-        S = load_state(boundary, n * HS + h, kk[:, None], vv[None, :], K, V, K * V)
+        S = load_state(boundary, n * HS + h, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V)
     for step in range(count):
         index = (slot + (count - 1 - step if REVERSE else step)) * HS + h
         # The last segment in this direction has no own contribution: nobody starts from it.
@@ -158,14 +160,14 @@ def channel_delta_combine_kernel(
         )
         # What was loaded is about to be overwritten, and what is written read by other threads.
         tl.debug_barrier()
-        store_state(states, index, S, kk[:, None], vv[None, :], K, V, K * V)
+        store_state(states, index, S, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V)
         tl.debug_barrier()
         S = own
         if step < count - 1:
             for low in range(0, K, BS):
-                rows = load_state(states, index, (low + ss)[:, None], vv[None, :], K, V, K * V)  # [BS, BV]
+                rows = load_state(states, index, (low + ss)[:, None], vv[None, :], K=K, V=V, SIZE=K * V)  # [BS, BV]
                 if REVERSE:
-                    M = tl.trans(load_state(maps, index, (low + ss)[:, None], kk[None, :], K, K, K * K))
+                    M = tl.trans(load_state(maps, index, (low + ss)[:, None], kk[None, :], K=K, V=K, SIZE=K * K))
                 else:
-                    M = load_state(maps, index, kk[:, None], (low + ss)[None, :], K, K, K * K)
+                    M = load_state(maps, index, kk[:, None], (low + ss)[None, :], K=K, V=K, SIZE=K * K)
                 S = tl.dot(M, rows, S, input_precision=PRECISION)

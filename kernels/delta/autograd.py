@@ -39,11 +39,12 @@ def chunk_delta(
     """
     check_chunk(chunk)
     check_flags(l2norm=l2norm)
-    sizes = sizes_of(q, k, v, beta, log_decay, steps, scale)
+    sizes = sizes_of(q, k, v, beta, log_decay, steps=steps, scale=scale)
     if l2norm and q.shape[-1] > held_columns(v.shape[-2], q.shape[2]):
         # The gradients' kernel cuts such heads, and no slice knows the norm.
         q, k, l2norm = unit(q.float()).to(q.dtype), unit(k.float()).to(k.dtype), False
-    call = _call(sizes, q, log_decay is not None, l2norm, scale, cu_seqlens, cu_seqlens_cpu, chunk)
+    cuts = {"cu_seqlens": cu_seqlens, "cu_seqlens_cpu": cu_seqlens_cpu}
+    call = _call(sizes, q, gated=log_decay is not None, l2norm=l2norm, scale=scale, chunk=chunk, **cuts)
     _check_state(call, initial_state, q)
     inputs = Inputs(q, k, v, beta, log_decay)
     if not call.shape.steps:
@@ -58,8 +59,8 @@ def chunk_delta(
 class _Chunked(torch.autograd.Function):
     @staticmethod
     def forward(ctx, q, k, v, beta, log_decay, S_start, call: Call, output_final_state: bool, training: bool):
-        log_decay, S_start = (None if x is None else x.contiguous() for x in (log_decay, S_start))
-        x = Inputs(q.contiguous(), k.contiguous(), v.contiguous(), beta.contiguous(), log_decay)
+        x = Inputs(q, k, v, beta, log_decay).contiguous()
+        S_start = None if S_start is None else S_start.contiguous()
         S_end = _room(call, q, S_start, S_start) if output_final_state else None
         o, saved = forward(call, x, S_start, S_end, training)
         ctx.save_for_backward(x.q, x.k, x.beta, x.log_decay, S_start, *saved)
@@ -103,16 +104,19 @@ def sizes_of(q, k, v, beta, log_decay, steps: int, scale) -> dict[str, int]:
     return sizes
 
 
-def _call(sizes, q, gated, l2norm, scale, cu_seqlens, cu_seqlens_cpu, chunk) -> Call:
+def _call(sizes, q, *, gated, l2norm, scale, chunk, cu_seqlens, cu_seqlens_cpu) -> Call:
     B, T, H, heads, K, V, steps = (sizes[name] for name in ("B", "T", "H", "HV", "K", "V", "n"))
     if max(K, V) > MAX_DIM:
         raise UsageError(f"head dims K = {K}, V = {V} are too large; use at most {MAX_DIM}")
     sequences, longest, some_empty = packing(cu_seqlens, cu_seqlens_cpu, q)
     dtype = str(q.dtype).removeprefix("torch.")
     variant = variant_of(gated=gated, l2norm=l2norm, steps=steps)
-    packed = cu_seqlens is not None
-    shape = Shape(sequences, longest * steps, B * T * steps, heads, H, K, V, chunk, dtype, packed, variant)
-    return Call(shape, plan(shape), T, steps, cu_seqlens, K**-0.5 if scale is None else scale, l2norm, some_empty)
+    lengths = {"sequences": sequences, "longest": longest * steps, "steps": B * T * steps, "chunk": chunk}
+    dims = {"heads": heads, "shared": H, "K": K, "V": V}
+    shape = Shape(**lengths, **dims, dtype=dtype, packed=cu_seqlens is not None, variant=variant)
+    options = {"l2norm": l2norm, "some_empty": some_empty}
+    scale = K**-0.5 if scale is None else scale
+    return Call(shape, plan(shape), T=T, steps=steps, cu_seqlens=cu_seqlens, scale=scale, **options)
 
 
 def _check_state(call: Call, S, like: torch.Tensor) -> None:

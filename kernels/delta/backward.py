@@ -79,7 +79,9 @@ def delta_bwd_state_kernel(
              segments but the first.
     Bytes a step and state head over all slices, one step a token: s (2K + 2V + KV / (KEEP BT) + BT) + 8.
     """
-    part, h, n, order, slot, low, high, _, first = locate(T, segment, segments, cu_seqlens, SLICES, HS, STEPS)
+    part, h, n, order, slot, low, high, _, first = locate(
+        T, segment, segments, cu_seqlens, SLICES=SLICES, HEADS=HS, STEPS=STEPS
+    )
     if (low >= high) | ((order == 0) & (local is not None)):
         return
     rows = tl.arange(0, BT)
@@ -91,26 +93,28 @@ def delta_bwd_state_kernel(
 
     dS = tl.zeros([BK, BV], dtype=tl.float32)
     if dS_end is not None:
-        dS = load_state(dS_end, (slot if SEGMENTED else n) * HS + h, kk[:, None], vv[None, :], K, V, K * V)
+        dS = load_state(dS_end, (slot if SEGMENTED else n) * HS + h, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V)
     length = (high - low).to(tl.int32)
     chunks = tl.cdiv(length, BT)
-    chunk = (chunk_slot(n, first, low, T, cu_seqlens, BT, STEPS) + chunks - 1) * HS + h
+    chunk = (chunk_slot(n, first, low, T, cu_seqlens, BT=BT, STEPS=STEPS) + chunks - 1) * HS + h
     for done in tl.range(0, chunks, disable_licm=True):
         start = (chunks - 1 - done) * BT
         at = low + start
         keep = rows < length - start
         token, inside, closes, _opens = tokens(at, rows, STEPS)
-        b_k = load_tile(k + (at * H + head) * K, rows, keep, H * K, 0, K, BK)  # [BT, BK]
-        b_q = load_tile(q + (token * H + head) * K, inside, keep & closes, H * K, 0, K, BK)  # [BT, BK]
-        b_do = load_tile(do + (token * HS + h) * V, inside, keep & closes, HS * V, part * BV, V, BV)  # [BT, BV]
+        b_k = load_tile(k + (at * H + head) * K, rows, keep, H * K, start=0, D=K, BD=BK)  # [BT, BK]
+        b_q = load_tile(q + (token * H + head) * K, inside, keep & closes, H * K, start=0, D=K, BD=BK)  # [BT, BK]
+        b_do = load_tile(
+            do + (token * HS + h) * V, inside, keep & closes, HS * V, start=part * BV, D=V, BD=BV
+        )  # [BT, BV]
         b_Nt = tl.load(inverse + chunk * BT * BT + rows[None, :] * BT + rows[:, None])  # [BT, BT]
-        b, G = load_gates(beta, log_decay, at, rows, keep, h, HS, STEPS)
+        b, G = load_gates(beta, log_decay, at, rows, keep, h, HS=HS, STEPS=STEPS)
         b_k, f_k, _rest = unit_rows(b_k, L2NORM)
         b_q, f_q, _rest = unit_rows(b_q, L2NORM)
         if dstates is not None:
             count = tl.where((start // BT % KEEP == KEEP - 1) | (done == 0), K, 0)
-            kept = chunk_slot(n, first, at, T, cu_seqlens, KEEP * BT, STEPS) * HS + h
-            keep_state(dstates, kept, dS, kk[:, None], vv[None, :], count, K, V)
+            kept = chunk_slot(n, first, at, T, cu_seqlens, BT=KEEP * BT, STEPS=STEPS) * HS + h
+            keep_state(dstates, kept, dS, kk[:, None], v=vv[None, :], count=count, K=K, V=V)
         b_Pt = tl.dot(b_k, tl.trans(b_q), input_precision=PRECISION)  # [BT, BT]
         b_Pt = b_Pt * decays(G, later, True) if GATED else tl.where(later, b_Pt, 0.0)
         b_dw = times_state(b_k, dS, PRECISION)  # [BT, BV]
@@ -121,7 +125,7 @@ def delta_bwd_state_kernel(
         b_dw = tl.dot(b_Pt.to(b_do.dtype), b_do, b_dw, input_precision=PRECISION) * (b * f_k)[:, None]
         b_y = tl.dot(b_Nt, b_dw.to(b_do.dtype), b_dw, input_precision=PRECISION)
         if dv is not None:
-            store_tile(dv + (at * HS + h) * V, b_y, rows, keep, HS * V, part * BV, V, BV)
+            store_tile(dv + (at * HS + h) * V, b_y, rows, keep, stride=HS * V, start=part * BV, D=V, BD=BV)
         b_y *= f_k[:, None]
         if GATED:
             b_do = (b_do.to(tl.float32) * tl.exp(G)[:, None]).to(b_do.dtype)
@@ -132,9 +136,9 @@ def delta_bwd_state_kernel(
         chunk -= HS
 
     if local is not None:
-        store_state(local, slot * HS + h, dS, kk[:, None], vv[None, :], K, V, K * V)
+        store_state(local, slot * HS + h, dS, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V)
     if dS_start is not None and order == 0:
-        store_state(dS_start, n * HS + h, dS, kk[:, None], vv[None, :], K, V, K * V)
+        store_state(dS_start, n * HS + h, dS, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V)
 
 
 @triton.jit(do_not_specialize=["T"])
@@ -183,7 +187,9 @@ def delta_bwd_gradients_kernel(
     Bytes a step and state head over all slices, one step a token and HS = H: s (4K + 3V + 2 KV / (KEEP BT)) + 16.
     KEEP = 2 asks for the other chunk besides, and for S and dS twice: from L2, since its own program reads them too.
     """
-    part, head, n, order, _, low, high, end, first = locate(T, segment, segments, cu_seqlens, SLICES, H, STEPS)
+    part, head, n, order, _, low, high, end, first = locate(
+        T, segment, segments, cu_seqlens, SLICES=SLICES, HEADS=H, STEPS=STEPS
+    )
     if low >= high:
         return
     GROUP: tl.constexpr = HS // H
@@ -194,7 +200,7 @@ def delta_bwd_gradients_kernel(
     causal = rows[:, None] >= rows[None, :]
     keep = rows < (high - low).to(tl.int32)
     token, inside, closes, opens = tokens(low, rows, STEPS)
-    slot = chunk_slot(n, first, low, T, cu_seqlens, KEEP * BT, STEPS)
+    slot = chunk_slot(n, first, low, T, cu_seqlens, BT=KEEP * BT, STEPS=STEPS)
     second, other, there, before, behind = partner(low, end, order, rows, BT)
     token_p, inside_p, closes_p, _opens = tokens(other, rows, STEPS)
     b_dq = tl.zeros([BT, BK], dtype=tl.float32)
@@ -204,11 +210,11 @@ def delta_bwd_gradients_kernel(
         # Not `head`: addresses that are the same for all members would be held in registers through all of them.
         shared = h // GROUP
         at_k, at_q = k + (low * H + shared) * K, q + (token * H + shared) * K
-        b_k = load_tile(at_k, rows, keep, H * K, part * BK, K, BK)  # [BT, BK]
-        b_q = load_tile(at_q, inside, keep & closes, H * K, part * BK, K, BK)  # [BT, BK]
+        b_k = load_tile(at_k, rows, keep, H * K, start=part * BK, D=K, BD=BK)  # [BT, BK]
+        b_q = load_tile(at_q, inside, keep & closes, H * K, start=part * BK, D=K, BD=BK)  # [BT, BK]
         b_k, f_k, _rest = unit_rows(b_k, L2NORM)
         b_q, f_q, _rest = unit_rows(b_q, L2NORM)
-        b, G = load_gates(beta, log_decay, low, rows, keep, h, HS, STEPS)
+        b, G = load_gates(beta, log_decay, low, rows, keep, h, HS=HS, STEPS=STEPS)
         last = total(G, BT)
         of_q, of_k = tl.exp(G) * f_q * scale, tl.exp(G) * f_k
         after = tl.exp(last - G) * f_k
@@ -219,9 +225,11 @@ def delta_bwd_gradients_kernel(
         through = tl.zeros([1], dtype=tl.float32)
         b_dw = tl.zeros([BT, BK], dtype=tl.float32)
         if KEEP == 2:
-            decay_p, of_d, of_z = partner_factors(beta, log_decay, other, rows, there, second, h, BT, HS, STEPS)
-            b_kp = load_tile(k + (other * H + shared) * K, rows, there, H * K, part * BK, K, BK)  # [BT, BK]
-            b_qp = load_tile(q + (token_p * H + shared) * K, inside_p, behind & closes_p, H * K, part * BK, K, BK)
+            decay_p, of_d, of_z = partner_factors(beta, log_decay, other, rows, there, second, h, HS=HS, STEPS=STEPS)
+            b_kp = load_tile(k + (other * H + shared) * K, rows, there, H * K, start=part * BK, D=K, BD=BK)  # [BT, BK]
+            b_qp = load_tile(
+                q + (token_p * H + shared) * K, inside_p, behind & closes_p, H * K, start=part * BK, D=K, BD=BK
+            )
             b_kp, f_kp, _rest = unit_rows(b_kp, L2NORM)
             b_qp, f_qp, _rest = unit_rows(b_qp, L2NORM)
             of_d *= f_qp * scale
@@ -230,25 +238,27 @@ def delta_bwd_gradients_kernel(
             vv = start + tl.arange(0, BV)
             state = (slot * HS + h) * (K * V) + kk[:, None] * V + vv[None, :]
             held = (kk < K)[:, None] & (vv < V)[None, :]
-            b_r = load_tile(residual + (low * HS + h) * V, rows, keep, HS * V, start, V, BV)  # [BT, BV]
+            b_r = load_tile(residual + (low * HS + h) * V, rows, keep, HS * V, start, D=V, BD=BV)  # [BT, BV]
             b_dS = tl.load(dstates + state, mask=held, other=0.0)  # [BK, BV]
             b_S = b_dS
             if GATED:
                 b_S = tl.load(states + state, mask=held, other=0.0)  # [BK, BV]
             if KEEP == 2:
-                b_z = load_tile(residual + (other * HS + h) * V, rows, before, HS * V, start, V, BV)
-                b_z += load_tile(dv + (other * HS + h) * V, rows, behind, HS * V, start, V, BV)
-                b_d = load_tile(do + (token_p * HS + h) * V, inside_p, behind & closes_p, HS * V, start, V, BV)
+                b_z = load_tile(residual + (other * HS + h) * V, rows, before, HS * V, start, D=V, BD=BV)
+                b_z += load_tile(dv + (other * HS + h) * V, rows, behind, HS * V, start, D=V, BD=BV)
+                b_d = load_tile(do + (token_p * HS + h) * V, inside_p, behind & closes_p, HS * V, start, D=V, BD=BV)
                 b_z = (b_z.to(tl.float32) * of_z[:, None]).to(b_z.dtype)
                 b_d = (b_d.to(tl.float32) * of_d[:, None]).to(b_d.dtype)
-                b_S, b_dS = find_again(b_S, b_dS, b_kp, b_qp, b_z, b_d, decay_p, second, PRECISION)
+                b_S, b_dS = find_again(
+                    b_S, b_dS, b_kp, b_qp, b_z, b_d, decay=decay_p, second=second, PRECISION=PRECISION
+                )
             b_dw = add_times_state(b_dw, b_r, tl.trans(b_dS), after, PRECISION)  # [BT, BK]
             if GATED:
                 through += summed(tl.sum(b_S.to(tl.float32) * b_dS.to(tl.float32), 1))
         if GROUP > 1:
             # Where b_dq and b_dk have to stay, b_k has no room beside them.
             tl.debug_barrier()
-            b_k = unit_rows(load_tile(at_k, rows, keep, H * K, part * BK, K, BK), L2NORM)[0]
+            b_k = unit_rows(load_tile(at_k, rows, keep, H * K, start=part * BK, D=K, BD=BK), L2NORM)[0]
         writes = tl.sum(b_dw * b_k.to(tl.float32), 1)
         b_dk += b_dw * b[:, None]
         b_D1 = tl.zeros([BT, BT], dtype=tl.float32)
@@ -257,14 +267,14 @@ def delta_bwd_gradients_kernel(
             vv = start + tl.arange(0, BV)
             state = (slot * HS + h) * (K * V) + kk[:, None] * V + vv[None, :]
             held = (kk < K)[:, None] & (vv < V)[None, :]
-            b_do = load_tile(do + (token * HS + h) * V, inside, keep & closes, HS * V, start, V, BV)  # [BT, BV]
-            b_y = load_tile(dv + (low * HS + h) * V, rows, keep, HS * V, start, V, BV)  # [BT, BV]
-            b_r = load_tile(residual + (low * HS + h) * V, rows, keep, HS * V, start, V, BV)  # [BT, BV]
+            b_do = load_tile(do + (token * HS + h) * V, inside, keep & closes, HS * V, start, D=V, BD=BV)  # [BT, BV]
+            b_y = load_tile(dv + (low * HS + h) * V, rows, keep, HS * V, start, D=V, BD=BV)  # [BT, BV]
+            b_r = load_tile(residual + (low * HS + h) * V, rows, keep, HS * V, start, D=V, BD=BV)  # [BT, BV]
             b_S = tl.load(states + state, mask=held, other=0.0)  # [BK, BV]
             if KEEP == 2:
                 b_S = b_S.to(tl.float32)
                 if second:
-                    b_z = load_tile(residual + (other * HS + h) * V, rows, before, HS * V, start, V, BV)
+                    b_z = load_tile(residual + (other * HS + h) * V, rows, before, HS * V, start, D=V, BD=BV)
                     b_z = (b_z.to(tl.float32) * of_z[:, None]).to(b_z.dtype)
                     b_S = tl.dot(tl.trans(b_kp), b_z, b_S * decay_p, input_precision=PRECISION)
             b_D1 = tl.dot(b_do, tl.trans(b_r), b_D1, input_precision=PRECISION)
@@ -274,8 +284,10 @@ def delta_bwd_gradients_kernel(
         # Loaded once more, from L1 or L2, so that no register holds them through the loop. Where dq and dk stay from
         # head to head, their factors are made again too.
         tl.debug_barrier()
-        b_k, f_k_again, _rest = unit_rows(load_tile(at_k, rows, keep, H * K, part * BK, K, BK), L2NORM)
-        b_q, f_q_again, _rest = unit_rows(load_tile(at_q, inside, keep & closes, H * K, part * BK, K, BK), L2NORM)
+        b_k, f_k_again, _rest = unit_rows(load_tile(at_k, rows, keep, H * K, start=part * BK, D=K, BD=BK), L2NORM)
+        b_q, f_q_again, _rest = unit_rows(
+            load_tile(at_q, inside, keep & closes, H * K, start=part * BK, D=K, BD=BK), L2NORM
+        )
         if GROUP > 1:
             f_k, f_q = f_k_again, f_q_again
         if GATED:
@@ -310,10 +322,10 @@ def delta_bwd_gradients_kernel(
     k += (low * H + head) * K
     q += (token * H + head) * K
     if L2NORM:
-        b_dq = _through_norm(b_dq, load_tile(q, inside, keep & closes, H * K, part * BK, K, BK))
-        b_dk = _through_norm(b_dk, load_tile(k, rows, keep, H * K, part * BK, K, BK))
-    store_tile(dq + (token * H + head) * K, b_dq, inside, keep & closes, H * K, part * BK, K, BK)
-    store_tile(dk + (low * H + head) * K, b_dk, rows, keep, H * K, part * BK, K, BK)
+        b_dq = _through_norm(b_dq, load_tile(q, inside, keep & closes, H * K, start=part * BK, D=K, BD=BK))
+        b_dk = _through_norm(b_dk, load_tile(k, rows, keep, H * K, start=part * BK, D=K, BD=BK))
+    store_tile(dq + (token * H + head) * K, b_dq, inside, keep & closes, stride=H * K, start=part * BK, D=K, BD=BK)
+    store_tile(dk + (low * H + head) * K, b_dk, rows, keep, stride=H * K, start=part * BK, D=K, BD=BK)
 
 
 @triton.jit

@@ -16,6 +16,7 @@ from kernels.common.device import load_state, store_state
 from kernels.common.shapes import power_of_2
 from kernels.delta.autograd import sizes_of
 from kernels.delta.device import NORM_EPS
+from kernels.delta.launch import Inputs
 from suite import Problem
 from suite.errors import UsageError
 from suite.tuning import choice
@@ -59,7 +60,7 @@ def delta_decode_step_kernel(
     b_q = tl.load(q + head * K + kk, mask=kk < K, other=0.0).to(tl.float32)
     if L2NORM:
         b_q *= tl.rsqrt(tl.sum(b_q * b_q, 0) + NORM_EPS)
-    b_S = load_state(S, n * HS + h, kk[:, None], vv[None, :], K, V, K * V)
+    b_S = load_state(S, n * HS + h, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V)
     if log_decay is not None:
         b_S *= tl.exp(tl.load(log_decay + n * HS + h).to(tl.float32))
     for step in tl.static_range(STEPS):
@@ -70,7 +71,7 @@ def delta_decode_step_kernel(
         b_v = tl.load(v + (at * HS + h) * V + vv, mask=vv < V, other=0.0).to(tl.float32)
         b_r = (b_v - tl.sum(b_k[:, None] * b_S, 0)) * tl.load(beta + at * HS + h).to(tl.float32)
         b_S += b_k[:, None] * b_r[None, :]
-    store_state(S, n * HS + h, b_S, kk[:, None], vv[None, :], K, V, K * V)
+    store_state(S, n * HS + h, b_S, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V)
     b_o = tl.sum(b_q[:, None] * b_S, 0) * scale
     tl.store(o + (n * HS + h) * V + vv, b_o.to(o.dtype.element_ty), mask=vv < V)
 
@@ -82,7 +83,7 @@ def step_delta(q, k, v, beta, log_decay, *, state: torch.Tensor, steps: int, l2n
     dtype, contiguous. Raises UsageError on other shapes.
     """
     check_flags(l2norm=l2norm)
-    sizes = sizes_of(q, k, v, beta, log_decay, steps, scale)
+    sizes = sizes_of(q, k, v, beta, log_decay, steps=steps, scale=scale)
     B, T, H, heads, K, V = (sizes[name] for name in ("B", "T", "H", "HV", "K", "V"))
     if T != 1:
         raise UsageError(f"q holds {T} tokens; a decode step takes 1")
@@ -92,19 +93,14 @@ def step_delta(q, k, v, beta, log_decay, *, state: torch.Tensor, steps: int, l2n
         raise UsageError(f"state is {tuple(state.shape)}; it has to be {(B, heads, K, V)}")
     if not state.is_contiguous():
         raise UsageError("state is not contiguous; it is updated in place, so pass a contiguous tensor")
-    q, k, v, beta = (x.contiguous() for x in (q, k, v, beta))
-    log_decay = None if log_decay is None else log_decay.contiguous()
+    x = Inputs(q, k, v, beta, log_decay).contiguous()
     o = q.new_empty(B, 1, heads, V)
     width, slices, warps = plan_step(K, V, str(state.dtype).removeprefix("torch."))
     delta_decode_step_kernel[(B * heads * slices,)](
-        q,
-        k,
-        v,
-        beta,
-        log_decay,
-        o,
-        state,
-        K**-0.5 if scale is None else scale,
+        **x._asdict(),
+        o=o,
+        S=state,
+        scale=K**-0.5 if scale is None else scale,
         H=H,
         HS=heads,
         K=K,

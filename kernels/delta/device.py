@@ -132,9 +132,7 @@ def total(G, BT: tl.constexpr):
 
 
 @triton.jit
-def chunk_inverse(
-    b_k, f, b, G, strict, BT: tl.constexpr, GATED: tl.constexpr, PRECISION: tl.constexpr, INVERT: tl.constexpr
-):
+def chunk_inverse(b_k, f, b, G, strict, GATED: tl.constexpr, PRECISION: tl.constexpr, INVERT: tl.constexpr):
     """The strictly lower part of (I + L diag(b))^{-1}, fp32 [BT, BT], L = tril(k k^T . e^(G_i - G_j), -1), k = f b_k.
 
     L diag(b) and not diag(b) L, so that it maps v - e^G k S to the residual without b, which may be 0.
@@ -143,7 +141,7 @@ def chunk_inverse(
     if GATED:
         A *= decays(G, strict, False)
     A = tl.where(strict, A * f[:, None] * (b * f)[None, :], 0.0)
-    return tl.where(strict, invert_unit_lower(A, BT, INVERT), 0.0)
+    return tl.where(strict, invert_unit_lower(A, strict.shape[0], INVERT), 0.0)
 
 
 @triton.jit
@@ -166,14 +164,14 @@ def correct(x, b_N, PRECISION: tl.constexpr):
 def load_start(base, index, start, K: tl.constexpr, V: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr):
     """Columns start .. start + BV of state number `index`, fp32 [BK, BV]."""
     k, v = folded(start, 0, BK, BV)
-    return tl.reshape(load_state(base, index, k, v, K, V, K * V), [BK, BV])
+    return tl.reshape(load_state(base, index, k, v, K=K, V=V, SIZE=K * V), [BK, BV])
 
 
 @triton.jit
 def store_end(base, index, x, start, late, K: tl.constexpr, V: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr):
     """The inverse of load_start, in the pointer's dtype; late: see `locate`."""
     k, v = folded(start, late, BK, BV)
-    store_state(base, index, tl.reshape(x, [BK // 2, 2 * BV]), k, v, K, V, K * V)
+    store_state(base, index, tl.reshape(x, [BK // 2, 2 * BV]), k, v, K=K, V=V, SIZE=K * V)
 
 
 @triton.jit

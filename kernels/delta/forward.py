@@ -72,7 +72,9 @@ def delta_fwd_output_kernel(
     Bytes a step and state head over all slices, one step a token: s (2K + 2V) + 8 with s bytes an element; for the
     backward pass + s (V + KV / (KEEP BT) + BT).
     """
-    part, h, n, _, slot, low, high, end, first = locate(T, segment, segments, cu_seqlens, SLICES, HS, STEPS)
+    part, h, n, _, slot, low, high, end, first = locate(
+        T, segment, segments, cu_seqlens, SLICES=SLICES, HEADS=HS, STEPS=STEPS
+    )
     if low >= high:
         return
     rows = tl.arange(0, BT)
@@ -85,24 +87,24 @@ def delta_fwd_output_kernel(
 
     S = tl.zeros([BK, BV], dtype=tl.float32)
     if S_start is not None:
-        S = load_start(S_start, (slot if SEGMENTED else n) * HS + h, part * BV, K, V, BK, BV)
-    chunk = chunk_slot(n, first, low, T, cu_seqlens, BT, STEPS) * HS + h
+        S = load_start(S_start, (slot if SEGMENTED else n) * HS + h, part * BV, K=K, V=V, BK=BK, BV=BV)
+    chunk = chunk_slot(n, first, low, T, cu_seqlens, BT=BT, STEPS=STEPS) * HS + h
     length = (high - low).to(tl.int32)
     for done in tl.range(0, length, BT, disable_licm=True):
         at = low + done
         keep = rows < length - done
-        b_k = load_tile(k + (at * H + head) * K, rows, keep, H * K, 0, K, BK)  # [BT, BK]
-        b_v = load_tile(v + (at * HS + h) * V, rows, keep, HS * V, part * BV, V, BV)  # [BT, BV]
-        b, G = load_gates(beta, log_decay, at, rows, keep, h, HS, STEPS)
+        b_k = load_tile(k + (at * H + head) * K, rows, keep, H * K, start=0, D=K, BD=BK)  # [BT, BK]
+        b_v = load_tile(v + (at * HS + h) * V, rows, keep, HS * V, start=part * BV, D=V, BD=BV)  # [BT, BV]
+        b, G = load_gates(beta, log_decay, at, rows, keep, h, HS=HS, STEPS=STEPS)
         b_k, f_k, _rest = unit_rows(b_k, L2NORM)
         if states is not None:
-            kept = chunk_slot(n, first, at, T, cu_seqlens, KEEP * BT, STEPS) * HS + h
-            keep_state(states, kept, S, kk[:, None], vv[None, :], K * (1 - done // BT % KEEP), K, V)
+            kept = chunk_slot(n, first, at, T, cu_seqlens, BT=KEEP * BT, STEPS=STEPS) * HS + h
+            keep_state(states, kept, S, kk[:, None], v=vv[None, :], count=K * (1 - done // BT % KEEP), K=K, V=V)
         at_N = chunk * BT * BT + rows[:, None] * BT + rows[None, :]
         if STORED:
             b_N = tl.load(inverse + at_N)
         else:
-            b_N = chunk_inverse(b_k, f_k, b, G, strict, BT, GATED, PRECISION, INVERT).to(b_k.dtype)
+            b_N = chunk_inverse(b_k, f_k, b, G, strict, GATED=GATED, PRECISION=PRECISION, INVERT=INVERT).to(b_k.dtype)
             if inverse is not None:
                 tl.store(inverse + at_N, b_N, mask=(rows < tl.where(part == 0, BT, 0))[:, None])
         b_kS = times_state(b_k, S, PRECISION) * f_k[:, None]  # [BT, BV]
@@ -110,10 +112,10 @@ def delta_fwd_output_kernel(
             b_kS *= tl.exp(G)[:, None]
         b_r = correct(b_v.to(tl.float32) - b_kS, b_N, PRECISION)
         if residual is not None:
-            store_tile(residual + (at * HS + h) * V, b_r, rows, keep, HS * V, part * BV, V, BV)
+            store_tile(residual + (at * HS + h) * V, b_r, rows, keep, stride=HS * V, start=part * BV, D=V, BD=BV)
         b_w = b_r * (b * f_k)[:, None]
         token, inside, closes, _opens = tokens(at, rows, STEPS)
-        b_q = load_tile(q + (token * H + head) * K, inside, keep & closes, H * K, 0, K, BK)  # [BT, BK]
+        b_q = load_tile(q + (token * H + head) * K, inside, keep & closes, H * K, start=0, D=K, BD=BK)  # [BT, BK]
         b_q, f_q, _rest = unit_rows(b_q, L2NORM)
         b_P = tl.dot(b_q, tl.trans(b_k), input_precision=PRECISION)  # [BT, BT]
         b_P = b_P * decays(G, causal, False) if GATED else tl.where(causal, b_P, 0.0)
@@ -122,7 +124,7 @@ def delta_fwd_output_kernel(
         if GATED:
             b_o *= tl.exp(G)[:, None]
         b_o = tl.dot(b_P, b_w.to(b_k.dtype), b_o, input_precision=PRECISION) * (f_q * scale)[:, None]
-        store_tile(o + (token * HS + h) * V, b_o, inside, keep & closes, HS * V, part * BV, V, BV)
+        store_tile(o + (token * HS + h) * V, b_o, inside, keep & closes, stride=HS * V, start=part * BV, D=V, BD=BV)
         if GATED:
             last = total(G, BT)
             b_w *= tl.exp(last - G)[:, None]
@@ -132,9 +134,11 @@ def delta_fwd_output_kernel(
 
     if S_end is not None:
         late = tl.minimum(length, 0)
-        part, h, n, _, _, _, high, end, _ = locate(T, segment, segments, cu_seqlens, SLICES, HS, STEPS, late)
+        part, h, n, _, _, _, high, end, _ = locate(
+            T, segment, segments, cu_seqlens, SLICES=SLICES, HEADS=HS, STEPS=STEPS, late=late
+        )
         if high == end:
-            store_end(S_end, n * HS + h, S, part * BV, late, K, V, BK, BV)
+            store_end(S_end, n * HS + h, S, part * BV, late, K=K, V=V, BK=BK, BV=BV)
 
 
 @triton.jit(do_not_specialize=["T"])
@@ -164,15 +168,15 @@ def delta_inverse_kernel(
     Writes:  N [chunks, HS, BT, BT] in k's dtype.
     Bytes a step and state head: s (K + BT) + 8.
     """
-    _, h, _, _, slot, low, high, _, _ = locate(T, segment, segments, cu_seqlens, 1, HS, STEPS)
+    _, h, _, _, slot, low, high, _, _ = locate(T, segment, segments, cu_seqlens, SLICES=1, HEADS=HS, STEPS=STEPS)
     if low >= high:
         return
     rows = tl.arange(0, BT)
     keep = rows < (high - low).to(tl.int32)
-    b_k = load_tile(k + (low * H + h // (HS // H)) * K, rows, keep, H * K, 0, K, BK)
+    b_k = load_tile(k + (low * H + h // (HS // H)) * K, rows, keep, H * K, start=0, D=K, BD=BK)
     b_k, f_k, _rest = unit_rows(b_k, L2NORM)
-    b, G = load_gates(beta, log_decay, low, rows, keep, h, HS, STEPS)
+    b, G = load_gates(beta, log_decay, low, rows, keep, h, HS=HS, STEPS=STEPS)
     strict = rows[:, None] > rows[None, :]
-    b_N = chunk_inverse(b_k, f_k, b, G, strict, BT, log_decay is not None, PRECISION, INVERT)
+    b_N = chunk_inverse(b_k, f_k, b, G, strict, GATED=log_decay is not None, PRECISION=PRECISION, INVERT=INVERT)
     at = inverse + (slot * HS + h) * BT * BT + rows[:, None] * BT + rows[None, :]
     tl.store(at, b_N.to(inverse.dtype.element_ty))

@@ -64,6 +64,11 @@ class Inputs(NamedTuple):
     beta: torch.Tensor
     log_decay: torch.Tensor | None
 
+    def contiguous(self) -> Inputs:
+        """The same inputs, each of them contiguous."""
+        tensors: Any = (None if x is None else x.contiguous() for x in self)
+        return Inputs(*tensors)
+
 
 class Saved(NamedTuple):
     """What the forward pass leaves for the backward pass.

@@ -43,12 +43,10 @@ def partner(low, end, order, rows, BT: tl.constexpr):
 
 
 @triton.jit
-def partner_factors(
-    beta, log_decay, at, rows, there, second, h, BT: tl.constexpr, HS: tl.constexpr, STEPS: tl.constexpr
-):
+def partner_factors(beta, log_decay, at, rows, there, second, h, HS: tl.constexpr, STEPS: tl.constexpr):
     """(decay of the other chunk, factors of its rows of do, and of r where it is the first, of y where the second)."""
-    b, G = load_gates(beta, log_decay, at, rows, there, h, HS, STEPS)
-    last = total(G, BT)
+    b, G = load_gates(beta, log_decay, at, rows, keep=there, h=h, HS=HS, STEPS=STEPS)
+    last = total(G, rows.shape[0])
     decayed = tl.exp(G)
     return tl.exp(last), decayed, tl.where(second, b * tl.exp(last - G), -decayed)
 

@@ -233,7 +233,7 @@ def _cut(shape: Shape, segment: int) -> Sweep:
     segments = -(-shape.longest // segment)
     # Packed, the slots follow from the sequences' offsets: see `locate` in device.py.
     slots = shape.steps // segment + shape.sequences if shape.packed else shape.sequences * segments
-    return Sweep(Tile(0, 0, 0), 1, segment, segments, slots)
+    return Sweep(Tile(0, 0, 0), slices=1, segment=segment, segments=segments, slots=slots)
 
 
 def _tiles(shape: Shape, kind: str) -> list[Tile]:
@@ -254,5 +254,6 @@ def of_problem(problem: Problem, chunk: int, *, gated: bool, steps: int) -> Shap
     longest = p.T if bounds is None else max(b - a for a, b in pairwise(bounds))
     l2norm = bool(p.axis("l2norm")) and held_columns(p.HS, p.H) >= p.K
     variant = variant_of(gated=gated, l2norm=l2norm, steps=steps)
-    packed = bounds is not None
-    return Shape(p.N, longest * steps, p.B * p.T * steps, p.HS, p.H, p.K, p.V, chunk, p.dtype, packed, variant)
+    lengths = {"sequences": p.N, "longest": longest * steps, "steps": p.B * p.T * steps, "chunk": chunk}
+    dims = {"heads": p.HS, "shared": p.H, "K": p.K, "V": p.V}
+    return Shape(**lengths, **dims, dtype=p.dtype, packed=bounds is not None, variant=variant)

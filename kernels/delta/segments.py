@@ -65,7 +65,9 @@ def delta_segment_map_kernel(
     Writes:  states [slots, HS, K, V] and maps [slots, HS, K, K], fp32, in the segment's slot.
     Bytes a step and state head over all slices: s (K + V) + 8; 4 K (K + V) a segment.
     """
-    part, h, n, _, slot, low, high, end, first = locate(T, segment, segments, cu_seqlens, SLICES, HS, STEPS)
+    part, h, n, _, slot, low, high, end, first = locate(
+        T, segment, segments, cu_seqlens, SLICES=SLICES, HEADS=HS, STEPS=STEPS
+    )
     if (low >= high) | ((high == end) & (not ALL)):
         return
     rows = tl.arange(0, BT)
@@ -76,20 +78,20 @@ def delta_segment_map_kernel(
     mapping = part >= OF_V
     cc = tl.where(mapping, part - OF_V, part) * BV + tl.arange(0, BV)
     S = tl.where((kk[:, None] == cc[None, :]) & mapping, 1.0, 0.0)
-    chunk = chunk_slot(n, first, low, T, cu_seqlens, BT, STEPS) * HS + h
+    chunk = chunk_slot(n, first, low, T, cu_seqlens, BT=BT, STEPS=STEPS) * HS + h
     length = (high - low).to(tl.int32)
     for done in tl.range(0, length, BT, disable_licm=True):
         at = low + done
         keep = rows < length - done
-        b_k = load_tile(k + (at * H + head) * K, rows, keep, H * K, 0, K, BK)  # [BT, BK]
+        b_k = load_tile(k + (at * H + head) * K, rows, keep, H * K, start=0, D=K, BD=BK)  # [BT, BK]
         valued = rows < tl.where(mapping, 0, length - done)
-        b_v = load_tile(v + (at * HS + h) * V, rows, valued, HS * V, part * BV, V, BV)  # [BT, BV]
-        b, G = load_gates(beta, log_decay, at, rows, keep, h, HS, STEPS)
+        b_v = load_tile(v + (at * HS + h) * V, rows, valued, HS * V, start=part * BV, D=V, BD=BV)  # [BT, BV]
+        b, G = load_gates(beta, log_decay, at, rows, keep, h, HS=HS, STEPS=STEPS)
         b_k, f_k, _rest = unit_rows(b_k, L2NORM)
         if STORED:
             b_N = tl.load(inverse + chunk * BT * BT + rows[:, None] * BT + rows[None, :])
         else:
-            b_N = chunk_inverse(b_k, f_k, b, G, strict, BT, GATED, PRECISION, INVERT).to(b_k.dtype)
+            b_N = chunk_inverse(b_k, f_k, b, G, strict, GATED=GATED, PRECISION=PRECISION, INVERT=INVERT).to(b_k.dtype)
         b_kS = times_state(b_k, S, PRECISION) * f_k[:, None]  # [BT, BV]
         if GATED:
             b_kS *= tl.exp(G)[:, None]
@@ -101,11 +103,13 @@ def delta_segment_map_kernel(
         S = tl.dot(tl.trans(b_k), b_w.to(b_k.dtype), S, input_precision=PRECISION)
         chunk += HS
     late = tl.minimum(length, 0)
-    part, h, _, _, slot, _, _, _, _ = locate(T, segment, segments, cu_seqlens, SLICES, HS, STEPS, late)
+    part, h, _, _, slot, _, _, _, _ = locate(
+        T, segment, segments, cu_seqlens, SLICES=SLICES, HEADS=HS, STEPS=STEPS, late=late
+    )
     if part >= OF_V:
-        store_end(maps, slot * HS + h, S, (part - OF_V) * BV, late, K, K, BK, BV)
+        store_end(maps, slot * HS + h, S, (part - OF_V) * BV, late, K=K, V=K, BK=BK, BV=BV)
     else:
-        store_end(states, slot * HS + h, S, part * BV, late, K, V, BK, BV)
+        store_end(states, slot * HS + h, S, part * BV, late, K=K, V=V, BK=BK, BV=BV)
 
 
 @triton.jit(do_not_specialize=["T"])
@@ -150,7 +154,7 @@ def delta_segment_combine_kernel(
     vv = (pid % SLICES * BV + tl.arange(0, BV))[None, :]
     S = tl.zeros([BK, BV], dtype=tl.float32)
     if boundary is not None:
-        S = load_state(boundary, n * HS + h, kk, vv, K, V, K * V)
+        S = load_state(boundary, n * HS + h, kk, vv, K=K, V=V, SIZE=K * V)
     for done in range(count):
         order = count - 1 - done if REVERSE else done
         index = (slot + order) * HS + h
@@ -158,11 +162,11 @@ def delta_segment_combine_kernel(
         there = done < count - 1
         own = tl.load(states + index * (K * V) + kk * V + vv, mask=only_if((kk < K) & (vv < V), there), other=0.0)
         tl.debug_barrier()
-        store_state(states, index, S, kk, vv, K, V, K * V)
+        store_state(states, index, S, kk, vv, K=K, V=V, SIZE=K * V)
         tl.debug_barrier()
         for block in range(0, K, BLOCK):
             cc = block + tl.arange(0, BLOCK)
-            b_S = load_state(states, index, cc[:, None], vv, K, V, K * V)
+            b_S = load_state(states, index, cc[:, None], vv, K=K, V=V, SIZE=K * V)
             inside = only_if((kk < K) & (cc < K)[None, :], there)
             offset = cc[None, :] * K + kk if REVERSE else kk * K + cc[None, :]
             b_M = tl.load(maps + index * (K * K) + offset, mask=inside, other=0.0)
