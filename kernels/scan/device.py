@@ -16,9 +16,10 @@ from kernels.common.device import LOG2E, only_if
 
 
 @triton.jit
-def inside(columns, D: tl.constexpr, BD: tl.constexpr):
-    """Which columns are below D: all of them, known to the compiler, where BD divides D."""
-    if D % BD:
+def inside(columns, D: tl.constexpr):
+    """Which of a tile's columns are below D: all of them, known to the compiler, where their number divides D."""
+    BD: tl.constexpr = columns.shape[0]
+    if D // BD * BD != D:
         return columns < D
     return tl.full([BD], 1, tl.int1)
 

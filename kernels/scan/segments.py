@@ -73,38 +73,26 @@ def scan_carry_kernel(
             carry = tl.exp2(kept[i] * rate) * carry + added[i]
 
 
-def carry(
-    span: Span,
-    cut: Cut,
-    states,
-    totals,
-    start,
-    cu_seqlens,
-    T: int,
-    *,
-    rates=None,
-    width: int = 1,
-    reverse: bool = False,
-) -> None:
+def carry(span: Span, cut: Cut, states, totals, start, *, cu_seqlens, T: int, reverse: bool, rates=None) -> None:
     """Launch scan_carry_kernel: states [slots, …] hold what each segment adds, and then what it starts from.
 
-    rates: [HS, V, N] where a channel has N modes; width: V there
+    rates: [HS, V, N] where a channel has N modes
     """
     size = states[0].numel()
-    modes = 1 if rates is None else rates.shape[-1]
+    V, N = (1, 1) if rates is None else rates.shape[1:]
     group = min(MOST, next_power_of_2(cut.segments))
     scan_carry_kernel[(span.sequences * triton.cdiv(size, BLOCK),)](
-        states,
-        totals,
-        rates,
-        start,
-        cu_seqlens,
-        T,
-        cut.segment,
-        cut.segments,
+        states=states,
+        totals=totals,
+        rates=rates,
+        start=start,
+        cu_seqlens=cu_seqlens,
+        T=T,
+        segment=cut.segment,
+        segments=cut.segments,
         SIZE=size,
-        N=modes,
-        V=width,
+        N=N,
+        V=V,
         BLOCK=BLOCK,
         GROUP=group,
         REVERSE=reverse,

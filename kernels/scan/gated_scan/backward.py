@@ -47,11 +47,11 @@ def gated_scan_bwd_kernel(
              in segments, else d_end [N, D] where given; start [N, D], where given, as h_0.
     Writes:  dx, d_log_decay [B, T, D]; d_start [N, D] where given. Bytes a token and channel: 5 elements, scaled 6.
     """
-    part, _, n, order, slot, low, high, _ = locate(T, segment, segments, cu_seqlens, BLOCKS, 1)
+    part, _, n, order, slot, low, high, _ = locate(T, segment, segments, cu_seqlens, SLICES=BLOCKS, HS=1)
     if low >= high:
         return
     columns = part * BD + tl.arange(0, BD)
-    keep = inside(columns, D, BD)
+    keep = inside(columns, D)
     e = tl.zeros([BD], tl.float32)
     if states is not None:
         e += tl.load(states + slot * D + columns, mask=keep, other=0.0)
@@ -65,11 +65,11 @@ def gated_scan_bwd_kernel(
     steps = tl.cdiv(high - low, BT).to(tl.int32)
     for step in tl.range(0, steps, num_stages=STAGES):
         first = low + (steps - 1 - step) * BT
-        gs = load_tile(log_decay, columns, keep, first, low, high, D, BT)
-        dos = load_tile(do, columns, keep, first, low, high, D, BT)
-        hs = load_tile(o, columns, keep, first - 1, before, high, D, BT)
+        gs = load_tile(log_decay, columns, keep, first, low, high, stride=D, BT=BT)
+        dos = load_tile(do, columns, keep, first, low, high, stride=D, BT=BT)
+        hs = load_tile(o, columns, keep, first - 1, low=before, high=high, stride=D, BT=BT)
         if SCALED:
-            xs = load_tile(x, columns, keep, first, low, high, D, BT)
+            xs = load_tile(x, columns, keep, first, low, high, stride=D, BT=BT)
             scales = input_scales(gs, BT)
         dxs = ()
         dgs = ()
@@ -89,7 +89,7 @@ def gated_scan_bwd_kernel(
                 dh *= s
             dxs = (dh,) + dxs
             dgs = (dg,) + dgs
-        store_tile(dx, dxs, columns, keep, first, high, D, BT)
-        store_tile(d_log_decay, dgs, columns, keep, first, high, D, BT)
+        store_tile(dx, dxs, columns, keep, first, high, stride=D, BT=BT)
+        store_tile(d_log_decay, dgs, columns, keep, first, high, stride=D, BT=BT)
     if d_start is not None and order == 0:
         tl.store(d_start + n * D + columns, e.to(d_start.dtype.element_ty), mask=keep)

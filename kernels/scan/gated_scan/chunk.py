@@ -102,16 +102,16 @@ class _Call:
         span, dtype = self.shape.span, torch.float32 if start is None else start.dtype
         return room(x, (span.sequences, *x.shape[2:]), dtype, passed, span.some_empty)
 
-    def launch(self, kernel: Any, name: str, *tensors: Any, **options: Any) -> None:
-        """Run a kernel over all segments, with its tile."""
+    def launch(self, kernel: Any, name: str, **arguments: Any) -> None:
+        """Run a kernel over all segments, with its tile; arguments: its tensors and options of its own."""
         tile, cut, channels = self.plan.tiles[name], self.plan.cut, self.shape.channels
         blocks = -(-channels // tile.width)
         kernel[(self.shape.span.sequences * cut.segments * blocks,)](
-            *tensors,
-            self.cu_seqlens,
-            self.T,
-            cut.segment,
-            cut.segments,
+            **arguments,
+            cu_seqlens=self.cu_seqlens,
+            T=self.T,
+            segment=cut.segment,
+            segments=cut.segments,
             D=channels,
             BT=tile.rows,
             BD=tile.width,
@@ -119,19 +119,20 @@ class _Call:
             STAGES=tile.stages,
             SCALED=self.shape.scaled,
             num_warps=tile.warps,
-            **options,
         )
 
-    def starts(self, x, log_decay, start, reverse: bool = False):
+    def starts(self, x, log_decay, start, *, reverse: bool):
         """The state that each segment starts from, [slots, D] fp32, or None on chip."""
         if not self.plan.cut.segmented:
             return None
         states = torch.empty(self.plan.cut.slots, self.shape.channels, device=x.device, dtype=torch.float32)
         totals = torch.empty_like(states)
         name = "local_reverse" if reverse else "local"
+        tensors = {"x": x, "log_decay": log_decay, "states": states, "totals": totals}
         # In reverse there is no input to scale.
-        self.launch(gated_scan_local_kernel, name, x, log_decay, states, totals, REVERSE=reverse)
-        carry(self.shape.span, self.plan.cut, states, totals, start, self.cu_seqlens, self.T, reverse=reverse)
+        self.launch(gated_scan_local_kernel, name, **tensors, REVERSE=reverse)
+        span, cut = self.shape.span, self.plan.cut
+        carry(span, cut, states, totals, start, cu_seqlens=self.cu_seqlens, T=self.T, reverse=reverse)
         return states
 
 
@@ -142,7 +143,9 @@ class _Scan(torch.autograd.Function):
         start = None if start is None else start.contiguous()
         o = torch.empty_like(x)
         end = call.room(x, start, start) if output_final_state else None
-        call.launch(gated_scan_fwd_kernel, "output", x, log_decay, o, start, call.starts(x, log_decay, start), end)
+        tensors = {"x": x, "log_decay": log_decay, "o": o, "start": start}
+        states = call.starts(x, log_decay, start, reverse=False)
+        call.launch(gated_scan_fwd_kernel, "output", **tensors, states=states, end_state=end)
         ctx.save_for_backward(x if call.shape.scaled else None, log_decay, o, start)
         ctx.call = call
         ctx.set_materialize_grads(False)
@@ -161,15 +164,15 @@ class _Scan(torch.autograd.Function):
         call.launch(
             gated_scan_bwd_kernel,
             "gradients",
-            x,
-            log_decay,
-            o,
-            do,
-            dx,
-            d_log_decay,
-            start,
-            states,
-            d_end,
-            d_start,
+            x=x,
+            log_decay=log_decay,
+            o=o,
+            do=do,
+            dx=dx,
+            d_log_decay=d_log_decay,
+            start=start,
+            states=states,
+            d_end=d_end,
+            d_start=d_start,
         )
         return dx, d_log_decay, d_start, None, None

@@ -62,6 +62,6 @@ def step_gated_scan(x, log_decay, *, state, input_scaling: str = NONE):
     x, log_decay = x.contiguous(), log_decay.contiguous()
     o = torch.empty_like(x)
     gated_scan_step_kernel[(triton.cdiv(o.numel(), BLOCK),)](
-        x, log_decay, o, state, o.numel(), BLOCK=BLOCK, SCALED=input_scaling == SQRT, num_warps=WARPS
+        x, log_decay, o, state, size=o.numel(), BLOCK=BLOCK, SCALED=input_scaling == SQRT, num_warps=WARPS
     )
     return o

@@ -53,20 +53,20 @@ def gated_scan_local_kernel(
     Reads:   x and log_decay [B, T, D].
     Writes:  states and totals [slots, D] fp32. Bytes a token and channel: 2 elements; a segment and channel: 8.
     """
-    part, _, _, order, slot, low, high, end = locate(T, segment, segments, cu_seqlens, BLOCKS, 1)
+    part, _, _, order, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES=BLOCKS, HS=1)
     if low >= high:
         return
     if (order == 0) if REVERSE else (high == end):
         return
     columns = part * BD + tl.arange(0, BD)
-    keep = inside(columns, D, BD)
+    keep = inside(columns, D)
     steps = tl.cdiv(high - low, BT).to(tl.int32)
     h = tl.zeros([BD], tl.float32)
     total = tl.zeros([BD], tl.float32)
     for step in tl.range(0, steps, num_stages=STAGES):
         first = low + (steps - 1 - step if REVERSE else step) * BT
-        xs = load_tile(x, columns, keep, first, low, high, D, BT)
-        gs = load_tile(log_decay, columns, keep, first, low, high, D, BT)
+        xs = load_tile(x, columns, keep, first, low, high, stride=D, BT=BT)
+        gs = load_tile(log_decay, columns, keep, first, low, high, stride=D, BT=BT)
         if SCALED and not REVERSE:
             scales = input_scales(gs, BT)
         for i in tl.static_range(BT):
@@ -108,11 +108,11 @@ def gated_scan_fwd_kernel(
     Reads:   x and log_decay [B, T, D]; the start: states [slots, D] fp32 in segments, else start [N, D] where given.
     Writes:  o [B, T, D]; end_state [N, D] where wanted. Bytes a token and channel: 3 elements.
     """
-    part, _, n, _, slot, low, high, end = locate(T, segment, segments, cu_seqlens, BLOCKS, 1)
+    part, _, n, _, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES=BLOCKS, HS=1)
     if low >= high:
         return
     columns = part * BD + tl.arange(0, BD)
-    keep = inside(columns, D, BD)
+    keep = inside(columns, D)
     h = tl.zeros([BD], tl.float32)
     if states is not None:
         h += tl.load(states + slot * D + columns, mask=keep, other=0.0)
@@ -121,8 +121,8 @@ def gated_scan_fwd_kernel(
     steps = tl.cdiv(high - low, BT).to(tl.int32)
     for step in tl.range(0, steps, num_stages=STAGES):
         first = low + step * BT
-        xs = load_tile(x, columns, keep, first, low, high, D, BT)
-        gs = load_tile(log_decay, columns, keep, first, low, high, D, BT)
+        xs = load_tile(x, columns, keep, first, low, high, stride=D, BT=BT)
+        gs = load_tile(log_decay, columns, keep, first, low, high, stride=D, BT=BT)
         if SCALED:
             scales = input_scales(gs, BT)
         hs = ()
@@ -133,6 +133,6 @@ def gated_scan_fwd_kernel(
                 b_x *= scales[i]
             h = tl.exp2(g * LOG2E) * h + b_x
             hs = hs + (h,)
-        store_tile(o, hs, columns, keep, first, high, D, BT)
+        store_tile(o, hs, columns, keep, first, high, stride=D, BT=BT)
     if end_state is not None and high == end:
         tl.store(end_state + n * D + columns, h.to(end_state.dtype.element_ty), mask=keep)

@@ -13,7 +13,9 @@ import triton.language as tl
 
 from kernels.common.device import LOG2E, locate, only_if
 from kernels.scan.s4d.device import (
+    C_ROW,
     CHUNK_ROW,
+    DECAY_ROW,
     existing,
     input_weight,
     load_state,
@@ -40,24 +42,11 @@ def correlate(products, L: tl.constexpr):
 
 @triton.jit
 def leave_with_slope(
-    h_real,
-    h_imag,
-    s_real,
-    s_imag,
-    x,
-    table,
-    dt,
-    channel,
-    modes,
-    rest,
-    CHANNELS: tl.constexpr,
-    M: tl.constexpr,
-    L: tl.constexpr,
-    BM: tl.constexpr,
+    h_real, h_imag, s_real, s_imag, x, table, dt, channel, modes, rest, CHANNELS: tl.constexpr, M: tl.constexpr
 ):
     """s after the `rest` < L tokens x [L] that fill no chunk, from h and s before them: `leave`, derived by log a."""
-    log2a, turns = mode_row(table, 0, channel, modes, CHANNELS, M, BM)
-    left = rest - 1 - tl.arange(0, L)
+    log2a, turns = mode_row(table, DECAY_ROW, channel, modes, D=CHANNELS, M=M)
+    left = rest - 1 - tl.arange(0, x.shape[0])
     n = tl.maximum(left, 0).to(tl.float32)[:, None]
     w_real, w_imag = power(log2a[None, :], turns[None, :], n)
     b_x = n * tl.where(left >= 0, x.to(tl.float32), 0.0)[:, None] * dt
@@ -110,7 +99,7 @@ def s4d_sums_kernel(
     Writes:  sums [sequences x segments, 4, HS V, M]: g_c, g_log_a, real and imaginary; dD [sequences x segments, HS V].
     Bytes a token and channel: 2 elements.
     """
-    part, _head, n, order, slot, low, high, end = locate(T, segment, segments, cu_seqlens, BLOCKS, 1)
+    part, _head, n, order, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES=BLOCKS, HS=1)
     if low >= high:
         return
     CHANNELS: tl.constexpr = HS * V
@@ -132,11 +121,11 @@ def s4d_sums_kernel(
         real = tl.zeros([BM], tl.float32)
         imag = tl.zeros([BM], tl.float32)
         if states is not None:
-            more = load_state(states + slot * SIZE, channel, modes, only_if(mask, order > 0), M, V)
+            more = load_state(states + slot * SIZE, channel, modes, only_if(mask, order > 0), M=M, V=V)
             real += more[0]
             imag += more[1]
         if start is not None:
-            more = load_state(start + n * SIZE, channel, modes, only_if(mask, order == 0), M, V)
+            more = load_state(start + n * SIZE, channel, modes, only_if(mask, order == 0), M=M, V=V)
             real += more[0]
             imag += more[1]
         dt = tl.exp2(tl.load(log_dt + channel) * LOG2E)
@@ -163,19 +152,19 @@ def s4d_sums_kernel(
             b_u = us[i // PARTS]
             b_do = dos[i // PARTS]
             dt = tl.exp2(tl.load(log_dt + channel) * LOG2E)
-            a_real, a_imag = mode_row(table, CHUNK_ROW, channel, modes, CHANNELS, M, BM)
-            w_real, w_imag = weights(table, dt, channel, modes, CHANNELS, M, L, BM, False, True)
+            a_real, a_imag = mode_row(table, CHUNK_ROW, channel, modes, D=CHANNELS, M=M)
+            w_real, w_imag = weights(table, dt, channel, modes, CHANNELS=CHANNELS, M=M, L=L, REVERSE=False, INTO=True)
             lag = (L - 1 - column).to(tl.float32)[:, None]
             x_real = tl.dot(b_u, w_real.to(b_u.dtype), input_precision=PRECISION)
             x_imag = tl.dot(b_u, w_imag.to(b_u.dtype), input_precision=PRECISION)
             h_real, h_imag, after_real, after_imag = states_of(
-                x_real, x_imag, a_real, a_imag, states_now[4 * i], states_now[4 * i + 1], R, BM
+                x_real, x_imag, a_real, a_imag, hr=states_now[4 * i], hi=states_now[4 * i + 1]
             )
             kept_real, kept_imag = mul(L * a_real[None, :], L * a_imag[None, :], h_real, h_imag)
             x_real = tl.dot(b_u, (lag * w_real).to(b_u.dtype), input_precision=PRECISION) + kept_real
             x_imag = tl.dot(b_u, (lag * w_imag).to(b_u.dtype), input_precision=PRECISION) + kept_imag
             s_real, s_imag, slope_real, slope_imag = states_of(
-                x_real, x_imag, a_real, a_imag, states_now[4 * i + 2], states_now[4 * i + 3], R, BM
+                x_real, x_imag, a_real, a_imag, hr=states_now[4 * i + 2], hi=states_now[4 * i + 3]
             )
             afters = afters + (after_real, after_imag, slope_real, slope_imag)
             if d_end is not None or d_states is not None:
@@ -187,8 +176,8 @@ def s4d_sums_kernel(
                     ends[4 * i + 2] + row_of(s_real, here) + tl.where(beyond, slope_real, 0.0),
                     ends[4 * i + 3] + row_of(s_imag, here) + tl.where(beyond, slope_imag, 0.0),
                 )
-            log2a, turns = mode_row(table, 0, channel, modes, CHANNELS, M, BM)
-            w_real, w_imag = powers(log2a, turns, zeros + 1.0, zeros, L, BM, 1, False)
+            log2a, turns = mode_row(table, DECAY_ROW, channel, modes, D=CHANNELS, M=M)
+            w_real, w_imag = powers(log2a, turns, zeros + 1.0, zeros, L=L, OFFSET=1, BACKWARDS=False)
             ahead = (column + 1).to(tl.float32)[:, None]
             x_real = tl.dot(b_do, w_real.to(b_do.dtype), input_precision=PRECISION)
             x_imag = tl.dot(b_do, w_imag.to(b_do.dtype), input_precision=PRECISION)
@@ -218,10 +207,10 @@ def s4d_sums_kernel(
         modes = i % PARTS * BM + tl.arange(0, BM)
         mask = only_if(modes < M, exists)
         dt = tl.exp2(tl.load(log_dt + channel) * LOG2E)
-        log2a, turns = mode_row(table, 0, channel, modes, CHANNELS, M, BM)
-        c_real, c_imag = mode_row(table, 2, channel, modes, CHANNELS, M, BM)
+        log2a, turns = mode_row(table, DECAY_ROW, channel, modes, D=CHANNELS, M=M)
+        c_real, c_imag = mode_row(table, C_ROW, channel, modes, D=CHANNELS, M=M)
         kappa = correlate(products[i // PARTS], L)
-        w_real, w_imag = powers(log2a, turns, zeros + 1.0, zeros, L, BM, 0, False)
+        w_real, w_imag = powers(log2a, turns, zeros + 1.0, zeros, L=L, OFFSET=0, BACKWARDS=False)
         near = kappa[:, None]
         far = near * column.to(tl.float32)[:, None]
         g_real = totals[4 * i] / dt + tl.sum(w_real * near, 0)
@@ -233,30 +222,18 @@ def s4d_sums_kernel(
             e_real = tl.zeros([BM], tl.float32)
             e_imag = tl.zeros([BM], tl.float32)
             if d_end is not None:
-                more = load_state(d_end + n * SIZE, channel, modes, only_if(mask, high == end), M, V)
+                more = load_state(d_end + n * SIZE, channel, modes, only_if(mask, high == end), M=M, V=V)
                 e_real += more[0]
                 e_imag += more[1]
             if d_states is not None:
-                more = load_state(d_states + slot * SIZE, channel, modes, only_if(mask, high < end), M, V)
+                more = load_state(d_states + slot * SIZE, channel, modes, only_if(mask, high < end), M=M, V=V)
                 e_real += more[0]
                 e_imag += more[1]
             token = low + full * L + column
             b_u = tl.load(u + token * CHANNELS + channel, mask=column < rest, other=0.0)
+            h_real, h_imag, s_real, s_imag = ends[4 * i], ends[4 * i + 1], ends[4 * i + 2], ends[4 * i + 3]
             s_real, s_imag = leave_with_slope(
-                ends[4 * i],
-                ends[4 * i + 1],
-                ends[4 * i + 2],
-                ends[4 * i + 3],
-                b_u,
-                table,
-                dt,
-                channel,
-                modes,
-                rest,
-                CHANNELS,
-                M,
-                L,
-                BM,
+                h_real, h_imag, s_real, s_imag, b_u, table, dt, channel, modes, rest, CHANNELS=CHANNELS, M=M
             )
             more_real, more_imag = mul(s_real / dt, s_imag / dt, e_real, -e_imag)
             a_real += more_real

@@ -82,44 +82,44 @@ def chunk_s4d(
     The final state has the initial one's dtype, else fp32; cu_seqlens_cpu is cu_seqlens on the CPU. Differentiable in
     every input and the initial state. Raises UsageError on bad input.
     """
-    check_inputs(u, log_dt, A_real, A_imag, C, D)
+    parameters = Parameters(log_dt, A_real, A_imag, C, D)
+    check_inputs(u, parameters)
     span = span_of_call(u, cu_seqlens, cu_seqlens_cpu)
     HS, V, M = A_real.shape
     check_start("initial_state", initial_state, (span.sequences, HS, 2 * M, V), u)
     shape = Shape(span, HS * V, M, str(u.dtype).removeprefix("torch."))
-    call = _Call(shape, plan(shape), u.shape[1], HS, V, cu_seqlens)
+    call = _Call(shape, plan(shape), T=u.shape[1], HS=HS, V=V, cu_seqlens=cu_seqlens)
     if not span.tokens:
         end = call.room(u, initial_state, initial_state) if output_final_state else None
-        return without_tokens((torch.empty_like(u), end), (u, log_dt, A_real, A_imag, C, D), (initial_state,))
-    return _Scan.apply(u, log_dt, A_real, A_imag, C, D, initial_state, call, output_final_state)
+        return without_tokens((torch.empty_like(u), end), (u, *parameters), (initial_state,))
+    return _Scan.apply(u, *parameters, initial_state, call, output_final_state)
 
 
-def check_inputs(u, log_dt, A_real, A_imag, C, D) -> None:
-    """UsageError naming the first input whose shape or dtype does not fit u's and A's."""
-    sizes = fit(
-        {"u": (u, "B T HS V")},
-        {
-            "A_real": (A_real, "HS V M"),
-            "A_imag": (A_imag, "HS V M"),
-            "C": (C, "HS V M 2"),
-            "log_dt": (log_dt, "HS V"),
-            "D": (D, "HS V"),
-        },
-    )
-    if sizes["2"] != 2:
-        raise UsageError(f"C is {tuple(C.shape)}; its last dimension is a real and an imaginary part, so it must be 2")
-    if 2 * sizes["M"] > MAX_MODES:
-        raise UsageError(f"A has {sizes['M']} pairs of modes; use at most {MAX_MODES // 2}")
-
-
-class _Parameters(NamedTuple):
-    """Contiguous parameters."""
+class Parameters(NamedTuple):
+    """The parameters of a call, with the kernels' names."""
 
     log_dt: torch.Tensor
     A_real: torch.Tensor
     A_imag: torch.Tensor
     C: torch.Tensor
     D: torch.Tensor
+
+    def contiguous(self) -> Parameters:
+        """The same parameters, each of them contiguous."""
+        return Parameters(*(x.contiguous() for x in self))
+
+
+def check_inputs(u, p: Parameters) -> None:
+    """UsageError naming the first input whose shape or dtype does not fit u's and A's."""
+    of_modes = {"A_real": (p.A_real, "HS V M"), "A_imag": (p.A_imag, "HS V M"), "C": (p.C, "HS V M 2")}
+    of_channels = {"log_dt": (p.log_dt, "HS V"), "D": (p.D, "HS V")}
+    sizes = fit({"u": (u, "B T HS V")}, {**of_modes, **of_channels})
+    if sizes["2"] != 2:
+        raise UsageError(
+            f"C is {tuple(p.C.shape)}; its last dimension is a real and an imaginary part, so it must be 2"
+        )
+    if 2 * sizes["M"] > MAX_MODES:
+        raise UsageError(f"A has {sizes['M']} pairs of modes; use at most {MAX_MODES // 2}")
 
 
 @dataclass(frozen=True)
@@ -142,17 +142,16 @@ class _Call:
         span, dtype = self.shape.span, torch.float32 if start is None else start.dtype
         return room(u, (span.sequences, *self.state_shape), dtype, passed, span.some_empty)
 
-    def prepare(self, p: _Parameters) -> tuple[torch.Tensor, torch.Tensor]:
+    def prepare(self, p: Parameters) -> tuple[torch.Tensor, torch.Tensor]:
         """The table of transitions [8, HS V, M] and the first taps [HS V, CHUNK]; see device.py."""
         s = self.shape
         table = p.D.new_empty(ROWS, s.channels, s.pairs, dtype=torch.float32)
         taps = p.D.new_empty(s.channels, CHUNK, dtype=torch.float32)
         s4d_prepare_kernel[(s.channels,)](
-            *p[:4],
-            p.D,
-            table,
-            taps,
-            self.plan.cut.segment,
+            **p._asdict(),
+            table=table,
+            taps=taps,
+            segment=self.plan.cut.segment,
             CHANNELS=s.channels,
             M=s.pairs,
             L=CHUNK,
@@ -161,16 +160,16 @@ class _Call:
         )
         return table, taps
 
-    def launch(self, kernel: Any, name: str, *tensors: Any, **options: Any) -> None:
-        """Run a kernel over all segments, with its tile."""
+    def launch(self, kernel: Any, name: str, **arguments: Any) -> None:
+        """Run a kernel over all segments, with its tile; arguments: its tensors and options of its own."""
         tile, cut, s = self.plan.tiles[name], self.plan.cut, self.shape
         blocks = -(-s.channels // tile.width)
         kernel[(s.span.sequences * cut.segments * blocks,)](
-            *tensors,
-            self.cu_seqlens,
-            self.T,
-            cut.segment,
-            cut.segments,
+            **arguments,
+            cu_seqlens=self.cu_seqlens,
+            T=self.T,
+            segment=cut.segment,
+            segments=cut.segments,
             HS=self.HS,
             M=s.pairs,
             V=self.V,
@@ -183,30 +182,30 @@ class _Call:
             PRECISION="tf32x3" if s.dtype == "float32" else "tf32",
             num_warps=tile.warps,
             num_stages=1,
-            **options,
         )
 
-    def scan(self, x, p: _Parameters, table, taps, start, end, *, reverse: bool):
+    def scan(self, x, p: Parameters, table, taps, start, end, *, reverse: bool):
         """(y, what enters each segment but the first in this direction [slots, HS, N, V] fp32, or None on chip)."""
         local, name = ("local_reverse", "inputs") if reverse else ("local", "output")
+        both = {"x": x, "log_dt": p.log_dt, "table": table, "taps": taps, "start": start, "REVERSE": reverse}
         enters = None
         if self.plan.cut.segmented:
             enters = x.new_empty(self.plan.cut.slots, *self.state_shape, dtype=torch.float32)
-            self.launch(s4d_scan_kernel, local, x, None, p.log_dt, table, taps, start, None, enters, REVERSE=reverse)
+            self.launch(s4d_scan_kernel, local, **both, y=None, enters=None, leaves=enters)
             self._carry(enters, table, reverse)
         y = torch.empty_like(x)
-        self.launch(s4d_scan_kernel, name, x, y, p.log_dt, table, taps, start, enters, end, REVERSE=reverse)
+        self.launch(s4d_scan_kernel, name, **both, y=y, enters=enters, leaves=end)
         return y, enters
 
     def _carry(self, states, table, reverse: bool) -> None:
         size, cut = self.shape.channels * self.shape.pairs, self.plan.cut
         s4d_carry_kernel[(self.shape.span.sequences * triton.cdiv(size, CARRY_BLOCK),)](
-            states,
-            table,
-            self.cu_seqlens,
-            self.T,
-            cut.segment,
-            cut.segments,
+            states=states,
+            table=table,
+            cu_seqlens=self.cu_seqlens,
+            T=self.T,
+            segment=cut.segment,
+            segments=cut.segments,
             SIZE=size,
             M=self.shape.pairs,
             V=self.V,
@@ -219,7 +218,7 @@ class _Call:
 class _Scan(torch.autograd.Function):
     @staticmethod
     def forward(ctx, u, log_dt, A_real, A_imag, C, D, start, call: _Call, output_final_state: bool):
-        p = _Parameters(*(each.contiguous() for each in (log_dt, A_real, A_imag, C, D)))
+        p = Parameters(log_dt, A_real, A_imag, C, D).contiguous()
         u = u.contiguous()
         start = None if start is None else start.contiguous()
         end = call.room(u, start, start) if output_final_state else None
@@ -234,7 +233,7 @@ class _Scan(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, *gradients):  # pyright: ignore[reportIncompatibleMethodOverride] - the decorator hides `ctx`
         u, *parameters, table, taps, start, enters = ctx.saved_tensors
-        p, call = _Parameters(*parameters), ctx.call
+        p, call = Parameters(*parameters), ctx.call
         do, d_end = (None if each is None else each.contiguous() for each in gradients)
         do = torch.zeros_like(u) if do is None else do
         d_start = None if start is None else call.room(do, start, d_end)
@@ -244,14 +243,23 @@ class _Scan(torch.autograd.Function):
         make = torch.zeros if call.shape.span.packed else torch.empty
         sums = make(rows, 4, *p.A_real.shape, device=do.device, dtype=torch.float32)
         parts_D = make(rows, *p.D.shape, device=do.device, dtype=torch.float32)
-        call.launch(s4d_sums_kernel, "sums", u, do, p.log_dt, table, start, enters, d_end, d_enters, sums, parts_D)
-        found = _Parameters(*(torch.empty_like(each) for each in p))
+        states = {"start": start, "states": enters, "d_end": d_end, "d_states": d_enters}
+        inputs = {"u": u, "do": do, "log_dt": p.log_dt, "table": table}
+        call.launch(s4d_sums_kernel, "sums", **inputs, **states, sums=sums, dD=parts_D)
+        found = Parameters(*(torch.empty_like(each) for each in p))
         s4d_parameters_kernel[(call.shape.channels,)](
-            sums,
-            parts_D,
-            *p[:4],
-            *found,
-            rows,
+            sums=sums,
+            parts_D=parts_D,
+            log_dt=p.log_dt,
+            A_real=p.A_real,
+            A_imag=p.A_imag,
+            C=p.C,
+            d_log_dt=found.log_dt,
+            dA_real=found.A_real,
+            dA_imag=found.A_imag,
+            dC=found.C,
+            dD=found.D,
+            rows=rows,
             CHANNELS=call.shape.channels,
             M=call.shape.pairs,
             BM=next_power_of_2(call.shape.pairs),

@@ -15,7 +15,7 @@ import triton.language as tl
 from kernels.common.shapes import next_power_of_2
 from kernels.scan.checks import check_in_place
 from kernels.scan.plan import few_modes
-from kernels.scan.s4d.chunk import check_inputs
+from kernels.scan.s4d.chunk import Parameters, check_inputs
 from kernels.scan.s4d.device import mul, power, transition
 from kernels.scan.s4d.forward import load_parameters
 from kernels.scan.s4d.spec import s4d
@@ -95,17 +95,27 @@ def configuration(problem: Problem, tunables: Mapping[str, Value]) -> dict[str, 
 )
 def step_s4d(u, log_dt, A_real, A_imag, C, D, *, state):
     """u [B,1,HS,V] -> o [B,1,HS,V]; state [B,HS,N,V], contiguous, is updated in place in one launch."""
-    check_inputs(u, log_dt, A_real, A_imag, C, D)
+    parameters = Parameters(log_dt, A_real, A_imag, C, D)
+    check_inputs(u, parameters)
     if u.shape[1] != 1:
         raise UsageError(f"u holds {u.shape[1]} tokens; a decode step takes 1")
     HS, V, M = A_real.shape
     check_in_place("state", state, (u.shape[0], HS, 2 * M, V), u)
-    parameters = [each.contiguous() for each in (log_dt, A_real, A_imag, C, D)]
-    u = u.contiguous()
+    parameters, u = parameters.contiguous(), u.contiguous()
     o = torch.empty_like(u)
     pairs, width = _tile(M, HS * V)
     blocks = -(-HS * V // width)
     s4d_step_kernel[(u.shape[0] * blocks,)](
-        u, *parameters, o, state, HS=HS, M=M, V=V, BM=pairs, BD=width, BLOCKS=blocks, num_warps=WARPS
+        u=u,
+        **parameters._asdict(),
+        o=o,
+        state=state,
+        HS=HS,
+        M=M,
+        V=V,
+        BM=pairs,
+        BD=width,
+        BLOCKS=blocks,
+        num_warps=WARPS,
     )
     return o

@@ -17,6 +17,7 @@ from kernels.scan.device import inside
 
 PI = tl.constexpr(3.141592653589793)
 # Rows of a table of transitions, [8, channels, modes]: log2 |a|, turns, c, a^chunk, a^segment.
+DECAY_ROW, C_ROW = tl.constexpr(0), tl.constexpr(2)
 CHUNK_ROW, SEGMENT_ROW = tl.constexpr(4), tl.constexpr(6)
 # Powers of a chunk are products of so many by so many; chunks are scanned in groups of so many.
 FINE, GROUP = tl.constexpr(8), tl.constexpr(8)
@@ -80,8 +81,9 @@ def input_weight(size, turns, A_real, A_imag):
 
 
 @triton.jit
-def powers(log2a, turns, real, imag, L: tl.constexpr, M: tl.constexpr, OFFSET: tl.constexpr, BACKWARDS: tl.constexpr):
+def powers(log2a, turns, real, imag, L: tl.constexpr, OFFSET: tl.constexpr, BACKWARDS: tl.constexpr):
     """(real + i imag) a^(OFFSET + row), [L, M]; BACKWARDS: of the last row first. L / FINE + FINE powers make all L."""
+    M: tl.constexpr = log2a.shape[0]
     i = tl.arange(0, FINE)
     j = tl.arange(0, L // FINE)
     if BACKWARDS:
@@ -135,12 +137,14 @@ def _follow(ar, ai, xr, xi, br, bi, yr, yi):
 
 
 @triton.jit
-def states_of(sr, si, ar, ai, hr, hi, R: tl.constexpr, M: tl.constexpr):
+def states_of(sr, si, ar, ai, hr, hi):
     """States before each of R chunks, [R, M], and after the last, [M]: h <- a h + s, from h.
 
     sr, si [R, M]: what a chunk adds; ar, ai [M]: a^chunk; hr, hi [M]. Groups of chunks lie in one thread, so that a
     state costs two complex multiply-adds; only the groups' states pass between threads.
     """
+    R: tl.constexpr = sr.shape[0]
+    M: tl.constexpr = sr.shape[1]
     G: tl.constexpr = R // GROUP
     added_real = parts_of(tl.permute(tl.reshape(sr, [G, GROUP, M]), [0, 2, 1]), G, M, GROUP)
     added_imag = parts_of(tl.permute(tl.reshape(si, [G, GROUP, M]), [0, 2, 1]), G, M, GROUP)
@@ -193,10 +197,10 @@ def existing(channel, D: tl.constexpr, BD: tl.constexpr):
 
 
 @triton.jit
-def mode_row(table, row, channel, modes, D: tl.constexpr, M: tl.constexpr, BM: tl.constexpr):
+def mode_row(table, row, channel, modes, D: tl.constexpr, M: tl.constexpr):
     """Two neighbouring rows of a table [8, D, M] for one channel, [BM] each; zeros for modes from M on."""
     at = table + (row * D + channel) * M + modes
-    mask = inside(modes, M, BM)
+    mask = inside(modes, M)
     return tl.load(at, mask=mask, other=0.0), tl.load(at + D * M, mask=mask, other=0.0)
 
 

@@ -10,7 +10,9 @@ import triton.language as tl
 
 from kernels.common.device import LOG2E, locate, only_if
 from kernels.scan.s4d.device import (
+    C_ROW,
     CHUNK_ROW,
+    DECAY_ROW,
     SEGMENT_ROW,
     existing,
     joined,
@@ -79,9 +81,9 @@ def s4d_prepare_kernel(
     tl.store(table + 2 * SIZE + at, c_real, mask=mask)
     tl.store(table + 3 * SIZE + at, c_imag, mask=mask)
     wide = turns.to(tl.float64)
-    store_power(table + at, CHUNK_ROW, log2a, wide, L, mask, SIZE)
-    store_power(table + at, SEGMENT_ROW, log2a, wide, segment, mask, SIZE)
-    real, _imag = powers(log2a, turns, c_real, c_imag, L, BM, 0, False)
+    store_power(table + at, CHUNK_ROW, log2a, wide, L, mask, SIZE=SIZE)
+    store_power(table + at, SEGMENT_ROW, log2a, wide, segment, mask, SIZE=SIZE)
+    real, _imag = powers(log2a, turns, c_real, c_imag, L=L, OFFSET=0, BACKWARDS=False)
     lag = tl.arange(0, L)
     skip = tl.where(lag == 0, tl.load(D + channel).to(tl.float32), 0.0)
     tl.store(taps + channel * L + lag, tl.sum(real, 1) + skip)
@@ -96,7 +98,6 @@ def weights(
     CHANNELS: tl.constexpr,
     M: tl.constexpr,
     L: tl.constexpr,
-    BM: tl.constexpr,
     REVERSE: tl.constexpr,
     INTO: tl.constexpr,
 ):
@@ -105,44 +106,32 @@ def weights(
     REVERSE: into the state's gradient, c a^(L-j), and out of it, a^i, positions counted from the last token. States are
     so of the size of inputs, or of outputs, whatever dt is.
     """
-    log2a, turns = mode_row(table, 0, channel, modes, CHANNELS, M, BM)
-    c_real, c_imag = mode_row(table, 2, channel, modes, CHANNELS, M, BM)
-    one = tl.full([BM], 1.0, tl.float32)
+    log2a, turns = mode_row(table, DECAY_ROW, channel, modes, D=CHANNELS, M=M)
+    c_real, c_imag = mode_row(table, C_ROW, channel, modes, D=CHANNELS, M=M)
+    one = tl.full(modes.shape, 1.0, tl.float32)
     if INTO:
         if REVERSE:
-            return powers(log2a, turns, c_real, c_imag, L, BM, 1, True)
-        return powers(log2a, turns, one * dt, one * 0.0, L, BM, 0, True)
+            return powers(log2a, turns, c_real, c_imag, L=L, OFFSET=1, BACKWARDS=True)
+        return powers(log2a, turns, one * dt, one * 0.0, L=L, OFFSET=0, BACKWARDS=True)
     if REVERSE:
-        return powers(log2a, turns, one, one * 0.0, L, BM, 0, False)
-    return powers(log2a, turns, c_real / dt, c_imag / dt, L, BM, 1, False)
+        return powers(log2a, turns, one, one * 0.0, L=L, OFFSET=0, BACKWARDS=False)
+    return powers(log2a, turns, c_real / dt, c_imag / dt, L=L, OFFSET=1, BACKWARDS=False)
 
 
 @triton.jit
 def leave(
-    real,
-    imag,
-    x,
-    table,
-    dt,
-    channel,
-    modes,
-    rest,
-    CHANNELS: tl.constexpr,
-    M: tl.constexpr,
-    L: tl.constexpr,
-    BM: tl.constexpr,
-    REVERSE: tl.constexpr,
+    real, imag, x, table, dt, channel, modes, rest, CHANNELS: tl.constexpr, M: tl.constexpr, REVERSE: tl.constexpr
 ):
     """The state after the `rest` < L tokens x [L] that fill no chunk, from the one before them."""
-    log2a, turns = mode_row(table, 0, channel, modes, CHANNELS, M, BM)
-    left = rest - 1 - tl.arange(0, L)
+    log2a, turns = mode_row(table, DECAY_ROW, channel, modes, D=CHANNELS, M=M)
+    left = rest - 1 - tl.arange(0, x.shape[0])
     n = tl.maximum(left, 0).to(tl.float32)[:, None] + (1.0 if REVERSE else 0.0)
     w_real, w_imag = power(log2a[None, :], turns[None, :], n)
     b_x = tl.where(left >= 0, x.to(tl.float32), 0.0)[:, None]
     add_real = tl.sum(w_real * b_x, 0)
     add_imag = tl.sum(w_imag * b_x, 0)
     if REVERSE:
-        c_real, c_imag = mode_row(table, 2, channel, modes, CHANNELS, M, BM)
+        c_real, c_imag = mode_row(table, C_ROW, channel, modes, D=CHANNELS, M=M)
         add_real, add_imag = mul(add_real, add_imag, c_real, c_imag)
     else:
         add_real *= dt
@@ -192,7 +181,7 @@ def s4d_scan_kernel(
     Writes:  y; leaves: of the local pass [slots, …] fp32, else [sequences, …] after the last segment, where wanted.
     Bytes a token and channel: 2 elements. Gradients of states are kept conjugate.
     """
-    part, _head, n, order, slot, low, high, end = locate(T, segment, segments, cu_seqlens, BLOCKS, 1)
+    part, _head, n, order, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES=BLOCKS, HS=1)
     if low >= high:
         return
     if REVERSE:
@@ -221,11 +210,11 @@ def s4d_scan_kernel(
         imag = tl.zeros([BM], tl.float32)
         ends = ends + (real, imag)
         if start is not None:
-            more = load_state(start + n * SIZE, channel, modes, only_if(mask, begins), M, V)
+            more = load_state(start + n * SIZE, channel, modes, only_if(mask, begins), M=M, V=V)
             real += more[0]
             imag += more[1]
         if enters is not None:
-            more = load_state(enters + slot * SIZE, channel, modes, only_if(mask, begins == 0), M, V)
+            more = load_state(enters + slot * SIZE, channel, modes, only_if(mask, begins == 0), M=M, V=V)
             real += more[0]
             imag += more[1]
         scale = 1.0 if REVERSE else tl.exp2(tl.load(log_dt + channel) * LOG2E)
@@ -246,12 +235,12 @@ def s4d_scan_kernel(
             modes = i % PARTS * BM + tl.arange(0, BM)
             b_x = xs[i // PARTS]
             dt = tl.exp2(tl.load(log_dt + channel) * LOG2E)
-            a_real, a_imag = mode_row(table, CHUNK_ROW, channel, modes, CHANNELS, M, BM)
-            w_real, w_imag = weights(table, dt, channel, modes, CHANNELS, M, L, BM, REVERSE, True)
+            a_real, a_imag = mode_row(table, CHUNK_ROW, channel, modes, D=CHANNELS, M=M)
+            w_real, w_imag = weights(table, dt, channel, modes, CHANNELS=CHANNELS, M=M, L=L, REVERSE=REVERSE, INTO=True)
             s_real = tl.dot(b_x, w_real.to(b_x.dtype), input_precision=PRECISION)
             s_imag = tl.dot(b_x, w_imag.to(b_x.dtype), input_precision=PRECISION)
             h_real, h_imag, after_real, after_imag = states_of(
-                s_real, s_imag, a_real, a_imag, states[2 * i], states[2 * i + 1], R, BM
+                s_real, s_imag, a_real, a_imag, hr=states[2 * i], hi=states[2 * i + 1]
             )
             afters = afters + (after_real, after_imag)
             if leaves is not None:
@@ -266,7 +255,9 @@ def s4d_scan_kernel(
                     lag = column[None, :] - column[:, None]
                     K = tl.load(taps + channel * L + tl.maximum(lag, 0), mask=lag >= 0, other=0.0)
                     b_y = tl.dot(b_x, K.to(b_x.dtype), input_precision=PRECISION)
-                w_real, w_imag = weights(table, dt, channel, modes, CHANNELS, M, L, BM, REVERSE, False)
+                w_real, w_imag = weights(
+                    table, dt, channel, modes, CHANNELS=CHANNELS, M=M, L=L, REVERSE=REVERSE, INTO=False
+                )
                 h_imag = -h_imag
                 b_y = tl.dot(h_real.to(b_x.dtype), tl.trans(w_real.to(b_x.dtype)), b_y, input_precision=PRECISION)
                 b_y = tl.dot(h_imag.to(b_x.dtype), tl.trans(w_imag.to(b_x.dtype)), b_y, input_precision=PRECISION)
@@ -286,14 +277,14 @@ def s4d_scan_kernel(
             modes = i % PARTS * BM + tl.arange(0, BM)
             b_x = tl.load(x + token * CHANNELS + channel, mask=column < rest, other=0.0)
             dt = tl.exp2(tl.load(log_dt + channel) * LOG2E)
+            real, imag = ends[2 * i], ends[2 * i + 1]
             real, imag = leave(
-                ends[2 * i], ends[2 * i + 1], b_x, table, dt, channel, modes, rest, CHANNELS, M, L, BM, REVERSE
+                real, imag, b_x, table, dt, channel, modes, rest, CHANNELS=CHANNELS, M=M, REVERSE=REVERSE
             )
             scale = 1.0 if REVERSE else 1.0 / dt
             mask = only_if(modes < M, exists)
-            if y is None:
-                store_state(leaves + slot * SIZE, real * scale, FLIP * imag * scale, channel, modes, mask, M, V)
-            else:
-                store_state(
-                    leaves + n * SIZE, real * scale, FLIP * imag * scale, channel, modes, only_if(mask, finishes), M, V
-                )
+            to = leaves + slot * SIZE
+            if y is not None:
+                to = leaves + n * SIZE
+                mask = only_if(mask, finishes)
+            store_state(to, real * scale, FLIP * imag * scale, channel, modes, mask, M=M, V=V)

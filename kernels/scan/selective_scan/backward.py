@@ -51,22 +51,22 @@ def selective_scan_bwd_local_kernel(
     Reads:   delta, z, do, C. Writes: states [slots, HS, N, V], totals [slots, HS, V], both fp32.
     Bytes a token and channel: 3 elements; a segment and channel: 4 N + 4.
     """
-    part, group, _, order, slot, low, high, _ = locate(T, segment, segments, cu_seqlens, BLOCKS, H)
+    part, group, _, order, slot, low, high, _ = locate(T, segment, segments, cu_seqlens, SLICES=BLOCKS, HS=H)
     if low >= high:
         return
     if order == 0:
         return
-    channel, keep, modes, mask, rate, b_bias = load_block(A, bias, part, group, HS // H * V, K, BN, BD)
+    channel, keep, modes, mask, rate, b_bias = load_block(A, bias, part, group, GROUP=HS // H * V, K=K, BN=BN, BD=BD)
     e = tl.zeros([BN, BD], tl.float32)
     total = tl.zeros([BD], tl.float32)
     steps = tl.cdiv(high - low, BT).to(tl.int32)
     for step in range(steps):
         first = low + (steps - 1 - step) * BT
-        dts = steps_of(load_tile(delta, channel, keep, first, low, high, HS * V, BT), b_bias, first, high, BT)
-        zs = load_tile(z, channel, keep, first, low, high, HS * V, BT)
+        dts = steps_of(load_tile(delta, channel, keep, first, low, high, stride=HS * V, BT=BT), b_bias, first, high, BT)
+        zs = load_tile(z, channel, keep, first, low, high, stride=HS * V, BT=BT)
         ss = sigmoids(zs, 0.0, BT)
-        dos = load_tile(do, channel, keep, first, low, high, HS * V, BT)
-        Cs = load_modes(C, modes, first, low, high, group, H, K, BT)
+        dos = load_tile(do, channel, keep, first, low, high, stride=HS * V, BT=BT)
+        Cs = load_modes(C, modes, first, low, high, group, HK=H, K=K, BT=BT)
         for i in tl.static_range(BT - 1, -1, -1):
             total += dts[i]
             dy = dos[i].to(tl.float32) * zs[i].to(tl.float32) * ss[i]
@@ -125,14 +125,14 @@ def selective_scan_bwd_kernel(
              dbias for each sequence's segments; d_start where given.
     Bytes a token and channel: 7 elements, N / BT of checkpoints, 2 N / BD of parts.
     """
-    part, group, n, order, slot, low, high, _ = locate(T, segment, segments, cu_seqlens, BLOCKS, H)
+    part, group, n, order, slot, low, high, _ = locate(T, segment, segments, cu_seqlens, SLICES=BLOCKS, HS=H)
     if low >= high:
         return
-    channel, keep, modes, mask, rate, b_bias = load_block(A, bias, part, group, HS // H * V, K, BN, BD)
+    channel, keep, modes, mask, rate, b_bias = load_block(A, bias, part, group, GROUP=HS // H * V, K=K, BN=BN, BD=BD)
     b_D = load_channels(D, channel, keep)
     at = state_at(channel, mask, modes, K, V)
     SIZE: tl.constexpr = HS * K * V
-    e = entering(states, d_end, slot, n, at, mask, SIZE, BN, BD)
+    e = entering(states, d_end, slot, n, at, mask, SIZE=SIZE)
     b_dA = tl.zeros([BN, BD], tl.float32)
     b_dD = tl.zeros([BD], tl.float32)
     b_dbias = tl.zeros([BD], tl.float32)
@@ -141,8 +141,8 @@ def selective_scan_bwd_kernel(
     steps = tl.cdiv(high - low, BT).to(tl.int32)
     for step in range(steps):
         first = low + (steps - 1 - step) * BT
-        us = load_tile(u, channel, keep, first, low, high, HS * V, BT)
-        raws = load_tile(delta, channel, keep, first, low, high, HS * V, BT)
+        us = load_tile(u, channel, keep, first, low, high, stride=HS * V, BT=BT)
+        raws = load_tile(delta, channel, keep, first, low, high, stride=HS * V, BT=BT)
         index = origin // BT + n + (first - origin) // BT
         h = tl.load(checkpoints + index * SIZE + at, mask=mask, other=0.0).to(tl.float32)
         hs = (h,)
@@ -188,9 +188,9 @@ def selective_scan_bwd_kernel(
             b_dC = tl.sum(hs[i + 1] * dy[None, :], 1)
             tl.store(dB + row + modes, b_dB.to(dB.dtype.element_ty), mask=own)
             tl.store(dC + row + modes, b_dC.to(dC.dtype.element_ty), mask=own)
-        store_tile(du, dus, channel, keep, first, high, HS * V, BT)
-        store_tile(ddelta, ddeltas, channel, keep, first, high, HS * V, BT)
-        store_tile(dz, dzs, channel, keep, first, high, HS * V, BT)
+        store_tile(du, dus, channel, keep, first, high, stride=HS * V, BT=BT)
+        store_tile(ddelta, ddeltas, channel, keep, first, high, stride=HS * V, BT=BT)
+        store_tile(dz, dzs, channel, keep, first, high, stride=HS * V, BT=BT)
     index = n * segments + order
     tl.store(dA + index * SIZE + channel[None, :] * K + modes[:, None], b_dA, mask=mask)
     tl.store(dD + index * (HS * V) + channel, b_dD, mask=keep)

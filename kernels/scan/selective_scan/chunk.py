@@ -75,40 +75,24 @@ def chunk_selective_scan(
     The final state has the initial one's dtype, else fp32; cu_seqlens_cpu is cu_seqlens on the CPU. Differentiable in
     every input and the initial state. Raises UsageError on bad input.
     """
-    check_inputs(u, delta, A, B, C, D, z, delta_bias)
+    inputs = Inputs(u=u, delta=delta, A=A, B=B, C=C, D=D, z=z, bias=delta_bias)
+    check_inputs(inputs)
     span = span_of_call(u, cu_seqlens, cu_seqlens_cpu)
     HS, V, N = A.shape
     check_start("initial_state", initial_state, (span.sequences, HS, N, V), u)
     dtype = str(u.dtype).removeprefix("torch.")
     shape = Shape(span, B.shape[2], HS // B.shape[2] * V, N, dtype)
-    given = (u, delta, A, B, C, D, z, delta_bias, initial_state)
+    given = (*inputs, initial_state)
     training = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in given)
-    call = _Call(shape, plan(shape), u.shape[1], HS, V, cu_seqlens, training)
+    call = _Call(shape, plan(shape), T=u.shape[1], HS=HS, V=V, cu_seqlens=cu_seqlens, training=training)
     if not span.tokens:
         end = call.room(u, initial_state, initial_state) if output_final_state else None
-        return without_tokens((torch.empty_like(u), end), given[:-1], given[-1:])
+        return without_tokens((torch.empty_like(u), end), inputs, (initial_state,))
     return _Scan.apply(*given, call, output_final_state)
 
 
-def check_inputs(u, delta, A, B, C, D, z, delta_bias) -> None:
-    """UsageError naming the first input whose shape or dtype does not fit u's and A's."""
-    each = {
-        "u": (u, "B T HS V"),
-        "delta": (delta, "B T HS V"),
-        "z": (z, "B T HS V"),
-        "B": (B, "B T H N"),
-        "C": (C, "B T H N"),
-    }
-    sizes = fit(each, {"A": (A, "HS V N"), "D": (D, "HS V"), "delta_bias": (delta_bias, "HS V")})
-    HS, N, groups = (sizes[name] for name in ("HS", "N", "H"))
-    if HS % groups:
-        raise UsageError(f"{groups} groups of B and C do not divide {HS} heads; choose a number that does")
-    if N > MAX_MODES:
-        raise UsageError(f"A has {N} modes; use at most {MAX_MODES}")
-
-
-class _Inputs(NamedTuple):
-    """Contiguous inputs of a call, in the signature's order."""
+class Inputs(NamedTuple):
+    """Inputs of a call, with the kernels' names, in the signature's order."""
 
     u: torch.Tensor
     delta: torch.Tensor
@@ -118,6 +102,23 @@ class _Inputs(NamedTuple):
     D: torch.Tensor
     z: torch.Tensor
     bias: torch.Tensor
+
+    def contiguous(self) -> Inputs:
+        """The same inputs, each of them contiguous."""
+        return Inputs(*(x.contiguous() for x in self))
+
+
+def check_inputs(x: Inputs) -> None:
+    """UsageError naming the first input whose shape or dtype does not fit u's and A's."""
+    channels = {name: (getattr(x, name), "B T HS V") for name in ("u", "delta", "z")}
+    modes = {name: (getattr(x, name), "B T H N") for name in ("B", "C")}
+    parameters = {"A": (x.A, "HS V N"), "D": (x.D, "HS V"), "delta_bias": (x.bias, "HS V")}
+    sizes = fit({**channels, **modes}, parameters)
+    HS, N, groups = (sizes[name] for name in ("HS", "N", "H"))
+    if HS % groups:
+        raise UsageError(f"{groups} groups of B and C do not divide {HS} heads; choose a number that does")
+    if N > MAX_MODES:
+        raise UsageError(f"A has {N} modes; use at most {MAX_MODES}")
 
 
 @dataclass(frozen=True)
@@ -144,16 +145,16 @@ class _Call:
         span, dtype = self.shape.span, torch.float32 if start is None else start.dtype
         return room(u, (span.sequences, *self.state_shape), dtype, passed, span.some_empty)
 
-    def launch(self, kernel: Any, name: str, *tensors: Any, **options: Any) -> None:
-        """Run a kernel over all segments, with its tile."""
+    def launch(self, kernel: Any, name: str, **arguments: Any) -> None:
+        """Run a kernel over all segments, with its tile; arguments: its tensors and options of its own."""
         tile, cut, s = self.plan.tiles[name], self.plan.cut, self.shape
         blocks = blocks_of(s, tile)
         kernel[(s.span.sequences * cut.segments * s.groups * blocks,)](
-            *tensors,
-            self.cu_seqlens,
-            self.T,
-            cut.segment,
-            cut.segments,
+            **arguments,
+            cu_seqlens=self.cu_seqlens,
+            T=self.T,
+            segment=cut.segment,
+            segments=cut.segments,
             H=s.groups,
             HS=self.HS,
             K=s.modes,
@@ -163,33 +164,24 @@ class _Call:
             BD=tile.width,
             BLOCKS=blocks,
             num_warps=tile.warps,
-            **options,
         )
 
-    def starts(self, x: _Inputs, start, do=None):
+    def starts(self, x: Inputs, start, do=None):
         """What each segment starts from, [slots, HS, N, V] fp32, or None on chip; in reverse where `do` is given."""
         if not self.plan.cut.segmented:
             return None
-        make = {"device": x.u.device, "dtype": torch.float32}
-        states = torch.empty(self.plan.cut.slots, *self.state_shape, **make)
-        totals = torch.empty(self.plan.cut.slots, self.HS, self.V, **make)
-        if do is None:
-            self.launch(selective_scan_local_kernel, "local", x.u, x.delta, x.A, x.B, x.bias, states, totals)
-        else:
-            own = (x.delta, x.A, x.C, x.z, x.bias, do)
-            self.launch(selective_scan_bwd_local_kernel, "local_reverse", *own, states, totals)
-        carry(
-            self.shape.span,
-            self.plan.cut,
-            states,
-            totals,
-            start,
-            self.cu_seqlens,
-            self.T,
-            rates=x.A,
-            width=self.V,
-            reverse=do is not None,
+        span, cut, make = self.shape.span, self.plan.cut, {"device": x.u.device, "dtype": torch.float32}
+        states, totals = (
+            torch.empty(cut.slots, *self.state_shape, **make),
+            torch.empty(cut.slots, self.HS, self.V, **make),
         )
+        both = {"delta": x.delta, "A": x.A, "bias": x.bias, "states": states, "totals": totals}
+        if do is None:
+            self.launch(selective_scan_local_kernel, "local", u=x.u, B=x.B, **both)
+        else:
+            self.launch(selective_scan_bwd_local_kernel, "local_reverse", C=x.C, z=x.z, do=do, **both)
+        packed = {"cu_seqlens": self.cu_seqlens, "T": self.T}
+        carry(span, cut, states, totals, start, **packed, rates=x.A, reverse=do is not None)
         return states
 
     def checkpoints(self, like: torch.Tensor) -> torch.Tensor:
@@ -205,7 +197,7 @@ def _partial_dtype(like: torch.Tensor) -> torch.dtype:
 class _Scan(torch.autograd.Function):
     @staticmethod
     def forward(ctx, u, delta, A, B, C, D, z, bias, start, call: _Call, output_final_state: bool):
-        x = _Inputs(*(each.contiguous() for each in (u, delta, A, B, C, D, z, bias)))
+        x = Inputs(u=u, delta=delta, A=A, B=B, C=C, D=D, z=z, bias=bias).contiguous()
         start = None if start is None else start.contiguous()
         o = torch.empty_like(x.u)
         end = call.room(o, start, start) if output_final_state else None
@@ -213,12 +205,12 @@ class _Scan(torch.autograd.Function):
         call.launch(
             selective_scan_fwd_kernel,
             "output",
-            *x,
-            o,
-            start,
-            call.starts(x, start),
-            end,
-            kept,
+            **x._asdict(),
+            o=o,
+            start=start,
+            states=call.starts(x, start),
+            end_state=end,
+            checkpoints=kept,
             INTERVAL=call.plan.interval,
         )
         ctx.save_for_backward(*x, start, kept)
@@ -230,7 +222,7 @@ class _Scan(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, *gradients):  # pyright: ignore[reportIncompatibleMethodOverride] - the decorator hides `ctx`
         *saved, start, kept = ctx.saved_tensors
-        x, call = _Inputs(*saved), ctx.call
+        x, call = Inputs(*saved), ctx.call
         do, d_end = (None if each is None else each.contiguous() for each in gradients)
         do = torch.zeros_like(x.u) if do is None else do
         du, ddelta, dz = (torch.empty_like(x.u) for _ in range(3))
@@ -241,27 +233,28 @@ class _Scan(torch.autograd.Function):
         call.launch(
             selective_scan_bwd_kernel,
             "gradients",
-            *x,
-            do,
-            kept,
-            du,
-            ddelta,
-            dz,
-            dB,
-            dC,
-            *parts,
-            call.starts(x, d_end, do),
-            d_end,
-            d_start,
+            **x._asdict(),
+            do=do,
+            checkpoints=kept,
+            du=du,
+            ddelta=ddelta,
+            dz=dz,
+            dB=dB,
+            dC=dC,
+            **parts,
+            states=call.starts(x, d_end, do),
+            d_end=d_end,
+            d_start=d_start,
         )
-        dA, dD, dbias = (part.sum(0).to(p.dtype) for part, p in zip(parts, (x.A, x.D, x.bias), strict=True))
+        dA, dD, dbias = (parts[f"d{name}"].sum(0).to(getattr(x, name).dtype) for name in ("A", "D", "bias"))
         dB, dC = (part.sum(2, dtype=torch.float32).to(x.u.dtype) for part in (dB, dC))
         return du, ddelta, dA, dB, dC, dD, dz, dbias, d_start, None, None
 
 
-def _parameter_parts(call: _Call, x: _Inputs) -> list[torch.Tensor]:
+def _parameter_parts(call: _Call, x: Inputs) -> dict[str, torch.Tensor]:
     """Parts of dA, dD and dbias, one for each sequence's segments."""
     rows = call.shape.span.sequences * call.plan.cut.segments
     # Packed, some programs of a short sequence have no tokens and write nothing.
     make = torch.zeros if call.shape.span.packed else torch.empty
-    return [make(rows, *p.shape, device=p.device, dtype=torch.float32) for p in (x.A, x.D, x.bias)]
+    each = {"dA": x.A, "dD": x.D, "dbias": x.bias}
+    return {name: make(rows, *p.shape, device=p.device, dtype=torch.float32) for name, p in each.items()}

@@ -15,7 +15,7 @@ import triton.language as tl
 from kernels.common.shapes import next_power_of_2
 from kernels.scan.checks import check_in_place
 from kernels.scan.plan import few_modes
-from kernels.scan.selective_scan.chunk import check_inputs
+from kernels.scan.selective_scan.chunk import Inputs, check_inputs
 from kernels.scan.selective_scan.device import block_channels, load_rate, sigmoids, steps_of
 from kernels.scan.selective_scan.spec import selective_scan
 from suite import Problem
@@ -98,18 +98,19 @@ def configuration(problem: Problem, tunables: Mapping[str, Value]) -> dict[str, 
 )
 def step_selective_scan(u, delta, A, B, C, D, z, delta_bias, *, state):
     """One token of each input -> o [B,1,HS,V]; state [B,HS,N,V], contiguous, is updated in place in one launch."""
-    check_inputs(u, delta, A, B, C, D, z, delta_bias)
+    x = Inputs(u=u, delta=delta, A=A, B=B, C=C, D=D, z=z, bias=delta_bias)
+    check_inputs(x)
     if u.shape[1] != 1:
         raise UsageError(f"u holds {u.shape[1]} tokens; a decode step takes 1")
     HS, V, N = A.shape
     check_in_place("state", state, (u.shape[0], HS, N, V), u)
     groups = B.shape[2]
-    tensors = [x.contiguous() for x in (u, delta, A, B, C, D, z, delta_bias)]
-    o = torch.empty_like(tensors[0])
+    x = x.contiguous()
+    o = torch.empty_like(x.u)
     channels = HS // groups * V
     modes, width = _tile(N, channels)
     blocks = -(-channels // width)
     selective_scan_step_kernel[(u.shape[0] * groups * blocks,)](
-        *tensors, o, state, H=groups, HS=HS, K=N, V=V, BN=modes, BD=width, BLOCKS=blocks, num_warps=WARPS
+        **x._asdict(), o=o, state=state, H=groups, HS=HS, K=N, V=V, BN=modes, BD=width, BLOCKS=blocks, num_warps=WARPS
     )
     return o

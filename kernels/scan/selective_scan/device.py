@@ -54,9 +54,9 @@ def load_channels(base, channel, keep):
 
 
 @triton.jit
-def entering(states, start, slot, n, at, mask, SIZE: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr):
+def entering(states, start, slot, n, at, mask, SIZE: tl.constexpr):
     """What a sweep starts from [BN, BD], fp32: the segment's of `states`, else the sequence's of `start`, else 0."""
-    x = tl.zeros([BN, BD], tl.float32)
+    x = tl.zeros(mask.shape, tl.float32)
     if states is not None:
         x += tl.load(states + slot * SIZE + at, mask=mask, other=0.0)
     elif start is not None:

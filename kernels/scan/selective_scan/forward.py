@@ -51,19 +51,19 @@ def selective_scan_local_kernel(
     Reads:   u, delta, B. Writes: states [slots, HS, N, V], totals [slots, HS, V], both fp32.
     Bytes a token and channel: 2 elements; a segment and channel: 4 N + 4.
     """
-    part, group, _, _, slot, low, high, end = locate(T, segment, segments, cu_seqlens, BLOCKS, H)
+    part, group, _, _, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES=BLOCKS, HS=H)
     if low >= high:
         return
     if high == end:
         return
-    channel, keep, modes, mask, rate, b_bias = load_block(A, bias, part, group, HS // H * V, K, BN, BD)
+    channel, keep, modes, mask, rate, b_bias = load_block(A, bias, part, group, GROUP=HS // H * V, K=K, BN=BN, BD=BD)
     h = tl.zeros([BN, BD], tl.float32)
     total = tl.zeros([BD], tl.float32)
     for step in range(tl.cdiv(high - low, BT).to(tl.int32)):
         first = low + step * BT
-        us = load_tile(u, channel, keep, first, low, high, HS * V, BT)
-        dts = steps_of(load_tile(delta, channel, keep, first, low, high, HS * V, BT), b_bias, first, high, BT)
-        Bs = load_modes(B, modes, first, low, high, group, H, K, BT)
+        us = load_tile(u, channel, keep, first, low, high, stride=HS * V, BT=BT)
+        dts = steps_of(load_tile(delta, channel, keep, first, low, high, stride=HS * V, BT=BT), b_bias, first, high, BT)
+        Bs = load_modes(B, modes, first, low, high, group, HK=H, K=K, BT=BT)
         for i in tl.static_range(BT):
             dt = dts[i]
             total += dt
@@ -109,23 +109,23 @@ def selective_scan_fwd_kernel(
     Writes:  o; end_state [sequences, HS, N, V] where wanted; where a backward pass follows, checkpoints: h before every
              INTERVAL-th token. Bytes a token and channel: 4 elements, and N / INTERVAL of checkpoints.
     """
-    part, group, n, order, slot, low, high, end = locate(T, segment, segments, cu_seqlens, BLOCKS, H)
+    part, group, n, order, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES=BLOCKS, HS=H)
     if low >= high:
         return
-    channel, keep, modes, mask, rate, b_bias = load_block(A, bias, part, group, HS // H * V, K, BN, BD)
+    channel, keep, modes, mask, rate, b_bias = load_block(A, bias, part, group, GROUP=HS // H * V, K=K, BN=BN, BD=BD)
     b_D = load_channels(D, channel, keep)
     at = state_at(channel, mask, modes, K, V)
     SIZE: tl.constexpr = HS * K * V
-    h = entering(states, start, slot, n, at, mask, SIZE, BN, BD)
+    h = entering(states, start, slot, n, at, mask, SIZE=SIZE)
     origin = low - order.to(tl.int64) * segment
     for step in range(tl.cdiv(high - low, BT).to(tl.int32)):
         first = low + step * BT
-        us = load_tile(u, channel, keep, first, low, high, HS * V, BT)
-        dts = steps_of(load_tile(delta, channel, keep, first, low, high, HS * V, BT), b_bias, first, high, BT)
-        zs = load_tile(z, channel, keep, first, low, high, HS * V, BT)
+        us = load_tile(u, channel, keep, first, low, high, stride=HS * V, BT=BT)
+        dts = steps_of(load_tile(delta, channel, keep, first, low, high, stride=HS * V, BT=BT), b_bias, first, high, BT)
+        zs = load_tile(z, channel, keep, first, low, high, stride=HS * V, BT=BT)
         ss = sigmoids(zs, 0.0, BT)
-        Bs = load_modes(B, modes, first, low, high, group, H, K, BT)
-        Cs = load_modes(C, modes, first, low, high, group, H, K, BT)
+        Bs = load_modes(B, modes, first, low, high, group, HK=H, K=K, BT=BT)
+        Cs = load_modes(C, modes, first, low, high, group, HK=H, K=K, BT=BT)
         os = ()
         for i in tl.static_range(BT):
             if checkpoints is not None and i % INTERVAL == 0:
@@ -137,6 +137,6 @@ def selective_scan_fwd_kernel(
             h = tl.exp2(dt[None, :] * rate) * h + (dt * b_u)[None, :] * Bs[i][:, None]
             y = tl.sum(h * Cs[i][:, None], 0) + b_D * b_u
             os = os + (y * zs[i].to(tl.float32) * ss[i],)
-        store_tile(o, os, channel, keep, first, high, HS * V, BT)
+        store_tile(o, os, channel, keep, first, high, stride=HS * V, BT=BT)
     if end_state is not None and high == end:
         tl.store(end_state + n * SIZE + at, h.to(end_state.dtype.element_ty), mask=mask)
