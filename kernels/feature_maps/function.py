@@ -35,8 +35,8 @@ class _Rows(torch.autograd.Function):
         W = None if W is None else W.contiguous()
         F = q.shape[-1] if W is None else W.shape[0]
         phi_q, phi_k = (x.new_empty(*x.shape[:-1], F) for x in (q, k))
-        launch = _launch(q, F, name)
-        feature_rows_fwd_kernel[_grid(q, k, launch)](q, k, W, phi_q, phi_k, _rows(q), _rows(k), **launch)
+        launch = _launch(q, k, F, name)
+        feature_rows_fwd_kernel[_grid(q, k, launch)](q=q, k=k, W=W, phi_q=phi_q, phi_k=phi_k, **launch)
         ctx.save_for_backward(q, k, W, phi_q, phi_k)
         ctx.launch = launch
         return phi_q, phi_k
@@ -48,7 +48,7 @@ class _Rows(torch.autograd.Function):
         dq, dk = torch.empty_like(q), torch.empty_like(k)
         d_phi_q, d_phi_k = (x.contiguous() for x in gradients)
         feature_rows_bwd_kernel[_grid(q, k, ctx.launch)](
-            q, k, W, phi_q, phi_k, d_phi_q, d_phi_k, dq, dk, _rows(q), _rows(k), **ctx.launch
+            q=q, k=k, W=W, phi_q=phi_q, phi_k=phi_k, d_phi_q=d_phi_q, d_phi_k=d_phi_k, dq=dq, dk=dk, **ctx.launch
         )
         return dq, dk, None, None
 
@@ -61,12 +61,14 @@ def _grid(q: torch.Tensor, k: torch.Tensor, launch: dict[str, Any]) -> tuple[int
     return (sum(-(-_rows(x) // launch["BT"]) for x in (q, k)),)
 
 
-def _launch(q: torch.Tensor, F: int, name: str) -> dict[str, Any]:
+def _launch(q: torch.Tensor, k: torch.Tensor, F: int, name: str) -> dict[str, Any]:
     """Tiles by the size of a block: 64 rows, fewer in fp32, whose products take three operands more."""
     K, single = q.shape[-1], q.dtype == torch.float32
     BK, BF = power_of_2(K), power_of_2(F)
     large = max(BK, BF) > 64
     return {
+        "q_rows": _rows(q),
+        "k_rows": _rows(k),
         "K": K,
         "F": F,
         "BT": 32 if single and large else 64,

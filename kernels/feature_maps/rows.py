@@ -63,7 +63,7 @@ def feature_rows_fwd_kernel(
         x, y, first, end = q, phi_q, pid * BT, q_rows
     else:
         x, y, first, end = k, phi_k, (pid - blocks) * BT, k_rows
-    b_x = load_tile(x, first, end, K, BT, BK)
+    b_x = load_tile(x, first, end, width=K, BT=BT, BD=BK)
     wide = b_x.to(tl.float32)
     inside = (tl.arange(0, BF) < F)[None, :]
     if MAP == "softmax":
@@ -71,13 +71,13 @@ def feature_rows_fwd_kernel(
         e = tl.exp(exponent - tl.max(exponent, 1)[:, None])
         b_y = e / tl.sum(e, 1)[:, None]
     else:
-        b_W = load_tile(W, 0, F, K, BF, BK)
+        b_W = load_tile(W, first=0, end=F, width=K, BT=BF, BD=BK)
         exponent = tl.dot(b_x, tl.trans(b_W), input_precision=PRECISION) * K**-0.25
         exponent -= (tl.sum(wide * wide, 1) * (0.5 * K**-0.5))[:, None]
         largest = tl.max(tl.where(inside, exponent, float("-inf")), 1)
         exponent -= (largest * query.to(tl.float32))[:, None]
         b_y = tl.exp(exponent) * F**-0.5
-    store_tile(y, b_y, first, end, F, BT, BF)
+    store_tile(y, b_y, first, end, width=F, BT=BT, BD=BF)
 
 
 @triton.jit
@@ -115,14 +115,14 @@ def feature_rows_bwd_kernel(
         x, y, dy, dx, first, end = q, phi_q, d_phi_q, dq, pid * BT, q_rows
     else:
         x, y, dy, dx, first, end = k, phi_k, d_phi_k, dk, (pid - blocks) * BT, k_rows
-    b_y = load_tile(y, first, end, F, BT, BF).to(tl.float32)
-    b_g = b_y * load_tile(dy, first, end, F, BT, BF).to(tl.float32)
+    b_y = load_tile(y, first, end, width=F, BT=BT, BD=BF).to(tl.float32)
+    b_g = b_y * load_tile(dy, first, end, width=F, BT=BT, BD=BF).to(tl.float32)
     total = tl.sum(b_g, 1)[:, None]
     if MAP == "softmax":
         b_dx = b_g - b_y * total
     else:
-        b_x = load_tile(x, first, end, K, BT, BK)
-        b_W = load_tile(W, 0, F, K, BF, BK)
+        b_x = load_tile(x, first, end, width=K, BT=BT, BD=BK)
+        b_W = load_tile(W, first=0, end=F, width=K, BT=BF, BD=BK)
         b_dx = tl.dot(b_g.to(b_x.dtype), b_W, input_precision=PRECISION) * K**-0.25
         b_dx -= b_x.to(tl.float32) * (total * K**-0.5)
-    store_tile(dx, b_dx, first, end, K, BT, BK)
+    store_tile(dx, b_dx, first, end, width=K, BT=BT, BD=BK)

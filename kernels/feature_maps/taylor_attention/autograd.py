@@ -55,6 +55,7 @@ class Call:
         t = tile(kernel, self.K, self.V, self.dtype, self.causal)
         rows = {"BT": t.walked, "BS": t.held} if kernel == "dk_dv" else {"BT": t.held, "BS": t.walked}
         return {
+            "cu_seqlens": self.cu_seqlens,
             "T": self.T,
             "blocks": self.blocks(kernel),
             "H": self.H,
@@ -84,7 +85,7 @@ class Call:
         return self.rowwise(kernel) | {"blocks": self.K + 1, "BT": self.options(kernel)["BS"]}
 
 
-def call_of(q, k, v, temperature, causal: bool, cu_seqlens, cu_seqlens_cpu) -> Call:
+def call_of(q, k, v, temperature, *, causal: bool, cu_seqlens, cu_seqlens_cpu) -> Call:
     """The call that these tensors make; UsageError on shapes or dtypes that do not go together."""
     check_flags(causal=causal)
     s = check_tensors(q, k, v, {"temperature": (temperature, "H")})
@@ -93,7 +94,8 @@ def call_of(q, k, v, temperature, causal: bool, cu_seqlens, cu_seqlens_cpu) -> C
         raise UsageError(f"heads H = {H}, HK = {HK}, HV = {HV}: give k and v the same, at most H")
     sequences, longest, _ = packing(cu_seqlens, cu_seqlens_cpu, q)
     dtype = str(q.dtype).removeprefix("torch.")
-    return Call(sequences, longest, T, H, HK, K, V, dtype, causal, cu_seqlens)
+    sizes = {"sequences": sequences, "longest": longest, "T": T, "H": H, "HK": HK, "K": K, "V": V}
+    return Call(**sizes, dtype=dtype, causal=causal, cu_seqlens=cu_seqlens)
 
 
 def taylor_direct(q, k, v, temperature, call: Call):
@@ -124,9 +126,8 @@ class _Direct(torch.autograd.Function):
         q, k, v, temperature = (x.contiguous() for x in (q, k, v, temperature))
         o = q.new_empty(*q.shape[:3], call.V)
         den = q.new_empty(q.shape[:3], dtype=torch.float32)
-        taylor_fwd_direct_kernel[call.grid("direct")](
-            q, k, v, temperature, o, den, call.cu_seqlens, **call.options("direct")
-        )
+        inputs = {"q": q, "k": k, "v": v, "temperature": temperature}
+        taylor_fwd_direct_kernel[call.grid("direct")](**inputs, o=o, den=den, **call.options("direct"))
         ctx.save_for_backward(q, k, v, temperature, o, den)
         ctx.call = call
         return o
@@ -139,13 +140,10 @@ class _Direct(torch.autograd.Function):
         dq, delta = torch.empty_like(q), torch.empty_like(den)
         # Packed, the blocks of a short sequence that lie beyond its end write nothing.
         parts = q.new_zeros(call.sequences * call.blocks("dq"), call.H, dtype=torch.float32)
-        taylor_bwd_dq_kernel[call.grid("dq")](
-            q, k, v, temperature, o, do, den, delta, dq, parts, call.cu_seqlens, **call.options("dq")
-        )
+        both = {"q": q, "k": k, "v": v, "temperature": temperature, "do": do, "den": den, "delta": delta}
+        taylor_bwd_dq_kernel[call.grid("dq")](**both, o=o, dq=dq, d_temperature=parts, **call.options("dq"))
         dk, dv = (q.new_empty(*q.shape[:3], size) for size in (call.K, call.V))
-        taylor_bwd_dk_dv_kernel[call.grid("dk_dv")](
-            q, k, v, temperature, do, den, delta, dk, dv, call.cu_seqlens, **call.options("dk_dv")
-        )
+        taylor_bwd_dk_dv_kernel[call.grid("dk_dv")](**both, dk=dk, dv=dv, **call.options("dk_dv"))
         return dq, sum_heads(dk, k), sum_heads(dv, v), parts.sum(0).to(temperature.dtype), None
 
 
@@ -154,11 +152,12 @@ class _Efficient(torch.autograd.Function):
     def forward(ctx, q, k, v, temperature, call, training):
         q, k, v, temperature = (x.contiguous() for x in (q, k, v, temperature))
         S, z = _states(call, q)
-        taylor_fwd_state_kernel[call.features](k, v, S, z, call.cu_seqlens, H=call.HK, **call.blockwise("efficient"))
+        taylor_fwd_state_kernel[call.features](k=k, v=v, S=S, z=z, H=call.HK, **call.blockwise("efficient"))
         o = q.new_empty(*q.shape[:3], call.V)
         den = q.new_empty(q.shape[:3], dtype=torch.float32) if training else None
+        state = {"S": S, "z": z, "H": call.H, "HK": call.HK}
         taylor_fwd_product_kernel[call.grid("efficient")](
-            q, temperature, S, z, o, den, call.cu_seqlens, H=call.H, HK=call.HK, **call.rowwise("efficient")
+            q=q, temperature=temperature, **state, o=o, den=den, **call.rowwise("efficient")
         )
         ctx.save_for_backward(q, k, v, temperature, o, den, S, z)
         ctx.call = call
@@ -172,29 +171,15 @@ class _Efficient(torch.autograd.Function):
         dq, delta = torch.empty_like(q), torch.empty_like(den)
         # Packed, the blocks of a short sequence that lie beyond its end write nothing.
         parts = q.new_zeros(call.sequences * call.blocks("efficient_dq"), call.H, dtype=torch.float32)
-        heads = {"H": call.H, "HK": call.HK}
+        both = {"q": q, "temperature": temperature, "do": do, "den": den, "delta": delta, "H": call.H, "HK": call.HK}
         taylor_bwd_efficient_dq_kernel[call.grid("efficient_dq")](
-            q,
-            temperature,
-            S,
-            z,
-            o,
-            do,
-            den,
-            delta,
-            dq,
-            parts,
-            call.cu_seqlens,
-            **heads,
-            **call.rowwise("efficient_dq"),
+            **both, S=S, z=z, o=o, dq=dq, d_temperature=parts, **call.rowwise("efficient_dq")
         )
         G, g = _states(call, q)
-        taylor_bwd_efficient_state_kernel[call.features](
-            q, temperature, do, den, delta, G, g, call.cu_seqlens, **heads, **call.blockwise("efficient_dq")
-        )
+        taylor_bwd_efficient_state_kernel[call.features](**both, G=G, g=g, **call.blockwise("efficient_dq"))
         dk, dv = torch.empty_like(k), torch.empty_like(v)
         taylor_bwd_efficient_dk_dv_kernel[(call.sequences * call.HK * call.blocks("efficient_dk_dv"),)](
-            k, v, G, g, dk, dv, call.cu_seqlens, H=call.HK, **call.rowwise("efficient_dk_dv")
+            k=k, v=v, G=G, g=g, dk=dk, dv=dv, H=call.HK, **call.rowwise("efficient_dk_dv")
         )
         return dq, dk, dv, parts.sum(0).to(temperature.dtype), None, None
 

@@ -34,21 +34,21 @@ def tile_of(first, row, head, heads: tl.constexpr, D: tl.constexpr, BD: tl.const
 def load_tile(base, first, row, length, head, heads: tl.constexpr, D: tl.constexpr, BD: tl.constexpr):
     """A head's rows [rows, BD] of [tokens, heads, D]; zero beyond the sequence and beyond D."""
     mask = (row < length)[:, None] & (tl.arange(0, BD) < D)[None, :]
-    return tl.load(base + tile_of(first, row, head, heads, D, BD), mask=mask, other=0.0)
+    return tl.load(base + tile_of(first, row, head, heads=heads, D=D, BD=BD), mask=mask, other=0.0)
 
 
 @triton.jit
 def store_tile(base, x, first, row, length, head, heads: tl.constexpr, D: tl.constexpr, BD: tl.constexpr):
     """The inverse of load_tile, in the pointer's dtype."""
     mask = (row < length)[:, None] & (tl.arange(0, BD) < D)[None, :]
-    tl.store(base + tile_of(first, row, head, heads, D, BD), x.to(base.dtype.element_ty), mask=mask)
+    tl.store(base + tile_of(first, row, head, heads=heads, D=D, BD=BD), x.to(base.dtype.element_ty), mask=mask)
 
 
 @triton.jit
 def load_output(o, do, den, delta, first, row, length, head, heads: tl.constexpr, V: tl.constexpr, BV: tl.constexpr):
     """(do [rows, BV], delta = do . o [rows], which it stores, den [rows]) of a head; 0, 0, 1 beyond the sequence."""
-    b_do = load_tile(do, first, row, length, head, heads, V, BV)
-    b_o = load_tile(o, first, row, length, head, heads, V, BV)
+    b_do = load_tile(do, first, row, length, head, heads=heads, D=V, BD=BV)
+    b_o = load_tile(o, first, row, length, head, heads=heads, D=V, BD=BV)
     b_delta = tl.sum(b_do.to(tl.float32) * b_o.to(tl.float32), 1)
     at = (first + row) * heads + head
     tl.store(delta + at, b_delta, mask=row < length)

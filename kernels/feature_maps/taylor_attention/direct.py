@@ -52,15 +52,15 @@ def taylor_fwd_direct_kernel(
     if low >= length:
         return
     row = low + tl.arange(0, BT)
-    b_q = load_tile(q, first, row, length, h, H, K, BK)
+    b_q = load_tile(q, first, row, length, h, heads=H, D=K, BD=BK)
     b_row = inverse_norm(b_q) * tl.load(temperature + h).to(tl.float32)
     acc = tl.zeros([BT, BV], dtype=tl.float32)
     total = tl.zeros([BT], dtype=tl.float32)
     stop = tl.minimum(low + BT, length) if CAUSAL else length
     for done in range(0, stop, BS):
         column = done + tl.arange(0, BS)
-        b_k = load_tile(k, first, column, length, h // (H // HK), HK, K, BK)  # [BS, BK]
-        b_v = load_tile(v, first, column, length, h // (H // HK), HK, V, BV)  # [BS, BV]
+        b_k = load_tile(k, first, column, length, h // (H // HK), heads=HK, D=K, BD=BK)  # [BS, BK]
+        b_v = load_tile(v, first, column, length, h // (H // HK), heads=HK, D=V, BD=BV)  # [BS, BV]
         b_x = tl.dot(b_q, tl.trans(b_k), input_precision=PRECISION) * b_row[:, None] * inverse_norm(b_k)[None, :]
         valid = (column < length)[None, :]
         if CAUSAL:
@@ -72,4 +72,4 @@ def taylor_fwd_direct_kernel(
     total = tl.where(keep, total, 1.0)
     tl.store(den + (first + row) * H + h, total, mask=keep)
     acc *= (output_scale(row, length, K, CAUSAL) / total)[:, None]
-    store_tile(o, acc, first, row, length, h, H, V, BV)
+    store_tile(o, acc, first, row, length, head=h, heads=H, D=V, BD=BV)

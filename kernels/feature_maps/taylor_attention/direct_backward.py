@@ -66,8 +66,8 @@ def taylor_bwd_dq_kernel(
         return
     row = low + tl.arange(0, BT)
     keep = row < length
-    b_q = load_tile(q, first, row, length, h, H, K, BK)
-    b_do, b_delta, b_den = load_output(o, do, den, delta, first, row, length, h, H, V, BV)
+    b_q = load_tile(q, first, row, length, h, heads=H, D=K, BD=BK)
+    b_do, b_delta, b_den = load_output(o, do, den, delta, first, row, length=length, head=h, heads=H, V=V, BV=BV)
     b_c = output_scale(row, length, K, CAUSAL)
     b_tau = tl.load(temperature + h).to(tl.float32)
     b_rq = inverse_norm(b_q)
@@ -76,8 +76,8 @@ def taylor_bwd_dq_kernel(
     stop = tl.minimum(low + BT, length) if CAUSAL else length
     for done in range(0, stop, BS):
         column = done + tl.arange(0, BS)
-        b_k = load_tile(k, first, column, length, h // (H // HK), HK, K, BK)  # [BS, BK]
-        b_v = load_tile(v, first, column, length, h // (H // HK), HK, V, BV)  # [BS, BV]
+        b_k = load_tile(k, first, column, length, h // (H // HK), heads=HK, D=K, BD=BK)  # [BS, BK]
+        b_v = load_tile(v, first, column, length, h // (H // HK), heads=HK, D=V, BD=BV)  # [BS, BV]
         b_rk = inverse_norm(b_k)
         b_u = tl.dot(b_q, tl.trans(b_k), input_precision=PRECISION) * b_rq[:, None] * b_rk[None, :]
         b_da = tl.dot(b_do, tl.trans(b_v), input_precision=PRECISION) * b_c[:, None] - b_delta[:, None]
@@ -88,7 +88,7 @@ def taylor_bwd_dq_kernel(
         b_along += tl.sum(b_dx * b_u, 1)
         acc = tl.dot((b_dx * b_rk[None, :]).to(b_k.dtype), b_k, acc, input_precision=PRECISION)
     b_dq = acc * (b_tau * b_rq)[:, None] - b_q.to(tl.float32) * (b_tau * b_along * b_rq * b_rq)[:, None]
-    store_tile(dq, b_dq, first, row, length, h, H, K, BK)
+    store_tile(dq, b_dq, first, row, length, head=h, heads=H, D=K, BD=BK)
     tl.store(d_temperature + block * H + h, tl.sum(b_along, 0))
 
 
@@ -129,8 +129,8 @@ def taylor_bwd_dk_dv_kernel(
     if low >= length:
         return
     column = low + tl.arange(0, BS)
-    b_k = load_tile(k, first, column, length, h // (H // HK), HK, K, BK)
-    b_v = load_tile(v, first, column, length, h // (H // HK), HK, V, BV)
+    b_k = load_tile(k, first, column, length, h // (H // HK), heads=HK, D=K, BD=BK)
+    b_v = load_tile(v, first, column, length, h // (H // HK), heads=HK, D=V, BD=BV)
     b_rk = inverse_norm(b_k)
     b_tau = tl.load(temperature + h).to(tl.float32)
     b_dk = tl.zeros([BS, BK], dtype=tl.float32)
@@ -140,8 +140,8 @@ def taylor_bwd_dk_dv_kernel(
     for done in range(start, length, BT):
         row = done + tl.arange(0, BT)
         keep = row < length
-        b_q = load_tile(q, first, row, length, h, H, K, BK)  # [BT, BK]
-        b_do = load_tile(do, first, row, length, h, H, V, BV)  # [BT, BV]
+        b_q = load_tile(q, first, row, length, h, heads=H, D=K, BD=BK)  # [BT, BK]
+        b_do = load_tile(do, first, row, length, h, heads=H, D=V, BD=BV)  # [BT, BV]
         b_den = tl.load(den + (first + row) * H + h, mask=keep, other=1.0)
         b_delta = tl.load(delta + (first + row) * H + h, mask=keep, other=0.0)
         b_w = output_scale(row, length, K, CAUSAL) / b_den
@@ -157,5 +157,5 @@ def taylor_bwd_dk_dv_kernel(
         b_dv = tl.dot(b_a.to(b_do.dtype), b_do, b_dv, input_precision=PRECISION)
         b_dk = tl.dot((b_dx * b_rq[None, :]).to(b_q.dtype), b_q, b_dk, input_precision=PRECISION)
     b_dk = b_dk * (b_tau * b_rk)[:, None] - b_k.to(tl.float32) * (b_along * b_rk * b_rk)[:, None]
-    store_tile(dk, b_dk, first, column, length, h, H, K, BK)
-    store_tile(dv, b_dv, first, column, length, h, H, V, BV)
+    store_tile(dk, b_dk, first, column, length, head=h, heads=H, D=K, BD=BK)
+    store_tile(dv, b_dv, first, column, length, head=h, heads=H, D=V, BD=BV)

@@ -30,7 +30,7 @@ def feature_block(base, b_x, b_scale, block, first, row, length, head, heads: tl
     b_x: the rows [rows, BK]; b_scale: what each row is multiplied by
     """
     unit = b_x.to(tl.float32) * b_scale[:, None]
-    return unit * element(base, b_scale, block, first, row, length, head, heads, K)[:, None]
+    return unit * element(base, b_scale, block, first, row, length, head=head, heads=heads, K=K)[:, None]
 
 
 @triton.jit
@@ -90,13 +90,13 @@ def taylor_fwd_state_kernel(
     b_sum = tl.zeros([BV], dtype=tl.float32)
     for done in range(0, length, BT):
         row = done + tl.arange(0, BT)
-        b_k = load_tile(k, first, row, length, h, H, K, BK)  # [BT, BK]
-        b_v = load_tile(v, first, row, length, h, H, V, BV)  # [BT, BV]
-        b_phi = feature_block(k, b_k, inverse_norm(b_k), block, first, row, length, h, H, K)
+        b_k = load_tile(k, first, row, length, h, heads=H, D=K, BD=BK)  # [BT, BK]
+        b_v = load_tile(v, first, row, length, h, heads=H, D=V, BD=BV)  # [BT, BV]
+        b_phi = feature_block(k, b_k, inverse_norm(b_k), block, first, row, length=length, head=h, heads=H, K=K)
         b_z += tl.sum(b_phi, 0)
         b_sum += tl.sum(b_v.to(tl.float32), 0)
         b_S = tl.dot(tl.trans(b_phi.to(b_v.dtype)), b_v, b_S, input_precision=PRECISION)
-    store_block(S, z, b_S, b_z, b_sum, (slot // blocks) * H + h, block, K, V, BK, BV)
+    store_block(S, z, b_S, b_z, b_sum, head=(slot // blocks) * H + h, block=block, K=K, V=V, BK=BK, BV=BV)
 
 
 @triton.jit(do_not_specialize=["T"])
@@ -132,17 +132,17 @@ def taylor_fwd_product_kernel(
         return
     row = low + tl.arange(0, BT)
     kk = tl.arange(0, BK)
-    b_q = load_tile(q, first, row, length, h, H, K, BK)
+    b_q = load_tile(q, first, row, length, h, heads=H, D=K, BD=BK)
     b_scale = inverse_norm(b_q) * tl.load(temperature + h).to(tl.float32)
     index = ((slot // blocks) * HK + h // (H // HK)) * (K + 2)
     acc = tl.zeros([BT, BV], dtype=tl.float32)
     total = tl.zeros([BT], dtype=tl.float32)
     for block in range(K + 1):
-        b_phi = feature_block(q, b_q, b_scale, block, first, row, length, h, H, K)
+        b_phi = feature_block(q, b_q, b_scale, block, first, row, length=length, head=h, heads=H, K=K)
         b_phi *= tl.where(tl.zeros_like(row) + block < K, 0.5, 1.0)[:, None]
         b_z = tl.load(z + (index + block) * K + kk, mask=kk < K, other=0.0) / length
         total += tl.sum(b_phi * b_z[None, :], 1)
-        b_S = load_block(S, index + block, length, b_q.dtype, K, V, BK, BV)
+        b_S = load_block(S, index + block, length, b_q.dtype, K=K, V=V, BK=BK, BV=BV)
         acc = tl.dot(b_phi.to(b_q.dtype), b_S, acc, input_precision=PRECISION)
     vv = tl.arange(0, BV)
     acc += (tl.load(S + (index + K + 1) * K * V + vv, mask=vv < V, other=0.0) / length)[None, :]
@@ -150,4 +150,4 @@ def taylor_fwd_product_kernel(
     if den is not None:
         tl.store(den + (first + row) * H + h, total, mask=row < length)
     acc *= (output_scale(row, length, K, False) / total)[:, None]
-    store_tile(o, acc, first, row, length, h, H, V, BV)
+    store_tile(o, acc, first, row, length, head=h, heads=H, D=V, BD=BV)

@@ -58,7 +58,8 @@ def direct_taylor_attention(q, k, v, *, temperature, causal: bool = True, cu_seq
     cu_seqlens [N+1] cuts the tokens of B = 1 into sequences; cu_seqlens_cpu is its copy on the CPU. Differentiable in
     q, k, v and temperature. Raises UsageError on bad input.
     """
-    return taylor_direct(q, k, v, temperature, call_of(q, k, v, temperature, causal, cu_seqlens, cu_seqlens_cpu)), None
+    cuts = {"cu_seqlens": cu_seqlens, "cu_seqlens_cpu": cu_seqlens_cpu}
+    return taylor_direct(q, k, v, temperature, call_of(q, k, v, temperature, causal=causal, **cuts)), None
 
 
 def supports_efficient(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
@@ -78,5 +79,5 @@ def supports_efficient(problem: Problem, tunables: Mapping[str, Value]) -> str |
 )
 def efficient_taylor_attention(q, k, v, *, temperature, causal: bool = True, cu_seqlens=None, cu_seqlens_cpu=None):
     """The same for causal = False, linear in T: a state of all keys, then one product a query."""
-    call = call_of(q, k, v, temperature, causal, cu_seqlens, cu_seqlens_cpu)
-    return taylor_efficient(q, k, v, temperature, call), None
+    cuts = {"cu_seqlens": cu_seqlens, "cu_seqlens_cpu": cu_seqlens_cpu}
+    return taylor_efficient(q, k, v, temperature, call_of(q, k, v, temperature, causal=causal, **cuts)), None
