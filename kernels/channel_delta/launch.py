@@ -39,10 +39,9 @@ class Call:
     some_empty: bool
 
     @property
-    def span(self) -> dict[str, Any]:
-        """Where a program works, as `locate` takes it."""
-        p = self.plan
-        return {"cu_seqlens": self.cu_seqlens, "T": self.T, "segment": p.segment, "segments": p.segments}
+    def cut(self) -> dict[str, Any]:
+        """How sequences are cut into segments."""
+        return {"cu_seqlens": self.cu_seqlens, "segment": self.plan.segment, "segments": self.plan.segments}
 
     @property
     def sizes(self) -> dict[str, Any]:
@@ -63,7 +62,7 @@ class Call:
         s = self.shape
         tiles = {"BK": power_of_2(s.K), "BV": tile.width, "SLICES": slices or _slices(s.V, tile)}
         launch = {"num_warps": tile.warps, "num_stages": tile.stages}
-        return {**self.span, **self.sizes, "V": s.V, **tiles, **launch}
+        return {**self.cut, "T": self.T, **self.sizes, "V": s.V, **tiles, **launch}
 
     @property
     def fused(self) -> dict[str, Any]:
@@ -299,7 +298,7 @@ def _combine(call: Call, states: Tensor, maps: Tensor, boundary: Maybe, *, rever
         states=states,
         maps=maps,
         boundary=boundary,
-        **call.span,
+        **call.cut,
         HS=s.heads,
         K=s.K,
         V=s.V,

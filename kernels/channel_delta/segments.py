@@ -104,13 +104,12 @@ def channel_delta_segment_map_kernel(
         store_state(maps, slot * HS + h, S, kk[:, None], columns[None, :], K=K, V=K, SIZE=K * K)
 
 
-@triton.jit(do_not_specialize=["T"])
+@triton.jit
 def channel_delta_combine_kernel(
     states,
     maps,
     boundary,
     cu_seqlens,
-    T,
     segment,
     segments,
     HS: tl.constexpr,

@@ -179,7 +179,8 @@ def _invert(call: Call, x: Inputs, inverse) -> None:
         beta=x.beta,
         log_decay=x.log_decay,
         inverse=inverse,
-        **_span(call, chunks),
+        **_cut(call, chunks),
+        T=call.T,
         **call.dims,
         BK=power_of_2(s.K),
         **call.options,
@@ -238,7 +239,7 @@ def _combine(call: Call, states, maps, boundary, *, reverse: bool) -> None:
         states=states,
         maps=maps,
         boundary=boundary,
-        **_span(call, call.plan.map),
+        **_cut(call, call.plan.map),
         HS=s.heads,
         K=s.K,
         V=s.V,
@@ -257,9 +258,9 @@ def _grid(call: Call, sweep: Sweep) -> tuple[int]:
     return (call.shape.sequences * sweep.segments * call.shape.heads * sweep.slices,)
 
 
-def _span(call: Call, sweep: Sweep) -> dict[str, Any]:
-    """Where a program works, as `locate` takes it."""
-    return {"cu_seqlens": call.cu_seqlens, "T": call.T, "segment": sweep.segment, "segments": sweep.segments}
+def _cut(call: Call, sweep: Sweep) -> dict[str, Any]:
+    """How sequences are cut into segments."""
+    return {"cu_seqlens": call.cu_seqlens, "segment": sweep.segment, "segments": sweep.segments}
 
 
 def _sweep(call: Call, sweep: Sweep, BK: int = 0) -> dict[str, Any]:
@@ -267,4 +268,4 @@ def _sweep(call: Call, sweep: Sweep, BK: int = 0) -> dict[str, Any]:
     tile = sweep.tile
     tiles = {"BK": BK or power_of_2(call.shape.K), "BV": tile.width, "SLICES": sweep.slices}
     launch = {"num_warps": tile.warps, "num_stages": tile.stages}
-    return {**_span(call, sweep), **call.dims, "V": call.shape.V, **tiles, **call.options, **launch}
+    return {**_cut(call, sweep), "T": call.T, **call.dims, "V": call.shape.V, **tiles, **call.options, **launch}

@@ -112,13 +112,12 @@ def delta_segment_map_kernel(
         store_end(states, slot * HS + h, S, part * BV, late, K=K, V=V, BK=BK, BV=BV)
 
 
-@triton.jit(do_not_specialize=["T"])
+@triton.jit
 def delta_segment_combine_kernel(
     states,
     maps,
     boundary,
     cu_seqlens,
-    T,
     segment,
     segments,
     HS: tl.constexpr,

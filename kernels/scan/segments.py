@@ -17,14 +17,13 @@ from kernels.scan.plan import Cut, Span
 BLOCK, MOST = 32, 32
 
 
-@triton.jit(do_not_specialize=["T"])
+@triton.jit
 def scan_carry_kernel(
     states,
     totals,
     rates,
     start,
     cu_seqlens,
-    T,
     segment,
     segments,
     SIZE: tl.constexpr,
@@ -73,7 +72,7 @@ def scan_carry_kernel(
             carry = tl.exp2(kept[i] * rate) * carry + added[i]
 
 
-def carry(span: Span, cut: Cut, states, totals, start, *, cu_seqlens, T: int, reverse: bool, rates=None) -> None:
+def carry(span: Span, cut: Cut, states, totals, start, *, cu_seqlens, reverse: bool, rates=None) -> None:
     """Launch scan_carry_kernel: states [slots, …] hold what each segment adds, and then what it starts from.
 
     rates: [HS, V, N] where a channel has N modes
@@ -87,7 +86,6 @@ def carry(span: Span, cut: Cut, states, totals, start, *, cu_seqlens, T: int, re
         rates=rates,
         start=start,
         cu_seqlens=cu_seqlens,
-        T=T,
         segment=cut.segment,
         segments=cut.segments,
         SIZE=size,

@@ -132,7 +132,7 @@ class _Call:
         # In reverse there is no input to scale.
         self.launch(gated_scan_local_kernel, name, **tensors, REVERSE=reverse)
         span, cut = self.shape.span, self.plan.cut
-        carry(span, cut, states, totals, start, cu_seqlens=self.cu_seqlens, T=self.T, reverse=reverse)
+        carry(span, cut, states, totals, start, cu_seqlens=self.cu_seqlens, reverse=reverse)
         return states
 
 

@@ -203,7 +203,6 @@ class _Call:
             states=states,
             table=table,
             cu_seqlens=self.cu_seqlens,
-            T=self.T,
             segment=cut.segment,
             segments=cut.segments,
             SIZE=size,

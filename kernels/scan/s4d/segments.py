@@ -12,12 +12,11 @@ from kernels.common.device import only_if, slots_of
 from kernels.scan.s4d.device import SEGMENT_ROW, mul
 
 
-@triton.jit(do_not_specialize=["T"])
+@triton.jit
 def s4d_carry_kernel(
     states,
     table,
     cu_seqlens,
-    T,
     segment,
     segments,
     SIZE: tl.constexpr,

@@ -180,8 +180,8 @@ class _Call:
             self.launch(selective_scan_local_kernel, "local", u=x.u, B=x.B, **both)
         else:
             self.launch(selective_scan_bwd_local_kernel, "local_reverse", C=x.C, z=x.z, do=do, **both)
-        packed = {"cu_seqlens": self.cu_seqlens, "T": self.T}
-        carry(span, cut, states, totals, start, **packed, rates=x.A, reverse=do is not None)
+        reverse = do is not None
+        carry(span, cut, states, totals, start, cu_seqlens=self.cu_seqlens, rates=x.A, reverse=reverse)
         return states
 
     def checkpoints(self, like: torch.Tensor) -> torch.Tensor:
