@@ -40,7 +40,7 @@ class Cell:
     step:        (x [B, D], states, w_ih, w_hh, b_ih, b_hh) -> states: one token; the first state is the output
     gates:       blocks of D rows in weights and biases
     states:      tensors [N, HS, V] of a state: a tuple of them, or the one
-    elementwise: FLOPs a channel and token besides the two products
+    elementwise: FLOPs per channel and token besides the two products
     special:     special functions a channel and token
     """
 
@@ -85,7 +85,7 @@ class Cell:
         return torch.stack(outputs, dim=1).unflatten(2, heads), final
 
     def cost(self, problem: Problem, tunables: Mapping[str, Value]) -> Cost:
-        """FLOPs a token: 2 gates D (D + D) of the two products, `elementwise` D; backward twice that.
+        """FLOPs per token: 2 gates D (D + D) of the two products, `elementwise` D; backward twice that.
 
         Bytes: x, weights, biases read, o written; backward the output's gradient read and the inputs' gradients written
         besides.

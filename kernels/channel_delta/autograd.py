@@ -36,7 +36,7 @@ def chunk_channel_delta(
     initial_state is S [N,HS,K,V] or None for zeros; the final state has its dtype (fp32 for None). cu_seqlens [N+1]
     cuts the tokens of B = 1 into sequences, cu_seqlens_cpu is its copy on the CPU, from which grids are made.
     Gradients flow to every float tensor.
-    Raises UsageError on shapes, dtypes or a chunk that can not be served.
+    Raises UsageError on shapes, dtypes or a chunk that cannot be served.
     """
     check_chunk(chunk)
     check_flags(l2norm=l2norm)
@@ -49,7 +49,7 @@ def chunk_channel_delta(
     call = _call(sizes, inputs, scale, **cuts, chunk=chunk, training=training, l2norm=l2norm)
     expected = (call.shape.sequences, call.shape.heads, call.shape.K, call.shape.V)
     if initial_state is not None and initial_state.shape != expected:
-        raise UsageError(f"initial state is {tuple(initial_state.shape)}; it has to be {expected}")
+        raise UsageError(f"initial state is {tuple(initial_state.shape)}; it must be {expected}")
     if not call.shape.tokens:
         end = _room(call, q, initial_state, initial_state) if output_final_state else None
         return without_tokens((v.new_empty(v.shape), end), inputs, (initial_state,))

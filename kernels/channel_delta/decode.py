@@ -95,7 +95,7 @@ def step_channel_delta(
     check_given(state=state)
     check_states(q, {"the state": state})
     if state.shape != (B, heads, K, V):
-        raise UsageError(f"the state is {tuple(state.shape)}; it has to be {(B, heads, K, V)}")
+        raise UsageError(f"the state is {tuple(state.shape)}; it must be {(B, heads, K, V)}")
     if not state.is_contiguous():
         raise UsageError("the state is not contiguous; it is updated in place, so pass a contiguous tensor")
     x = x.contiguous()

@@ -132,8 +132,8 @@ def chunk_of(n, order, low, segment, chunks, cu_seqlens, BT: tl.constexpr):
 def place_of(left, segment, segments, cu_seqlens, SLICES: tl.constexpr, HS: tl.constexpr):
     """After a sweep: (its slice, its sequence's state, its segment's, whether that is the sequence's last), numbers.
 
-    left: tokens that the sweep's loop left over, 0 or less, of which the compiler knows nothing. So it finds all this
-    after the loop, which has no registers to hold it.
+    left: tokens that the sweep's loop left over, 0 or less. The compiler does not know their number, so it computes all
+    this after the loop, which has no registers to hold it.
     """
     pid = tl.program_id(0) + tl.maximum(left, 0)
     h = pid // SLICES % HS

@@ -70,8 +70,8 @@ def channel_delta_output_kernel(
              state a sequence, or a segment's if SEGMENTED).
     Writes:  a slice of o; the final state, where wanted, by the last segment; where a backward pass follows, the state
              before each chunk, kept_S [chunks, HS, K, V], and kept_u [B, T, HS, V].
-    Bytes a token and state head over all slices, s an element: KDA s (3K + 2V + 2 BT), DPLR s (4K + 2V + 4 BT); kept
-    s (KV / BT + V).
+    Bytes per token and state head over all slices, s bytes per element: KDA s (3K + 2V + 2 BT), DPLR s (4K + 2V +
+    4 BT); for what is kept s (KV / BT + V).
     """
     part, h, n, order, slot, low, high, _ = locate(T, segment, segments, cu_seqlens, SLICES=SLICES, HS=HS)
     if low >= high:

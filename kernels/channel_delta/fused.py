@@ -160,10 +160,10 @@ def channel_delta_fused_output_kernel(
 
     Grid:    sequences x segments x HS x slices of V, one axis, slices fastest.
     On chip: S^T [BV, K], fp32, over all chunks of the segment; scores [BT, BT].
-    Reads:   q, k, g, beta or a and b, a slice of v; a start state where one is given (a state a sequence, or a
-             segment's if SEGMENTED).
+    Reads:   q, k, g, beta or a and b, a slice of v; a start state where one is given (one per sequence, or per segment
+             if SEGMENTED).
     Writes:  a slice of o; the final state, where wanted, by the last segment.
-    Bytes a token and state head, s and c bytes an element of q and g: KDA s (2K + 2V) + c K + 4, DPLR s (4K + 2V) +
+    Bytes per token and state head, s and c bytes per element of q and g: KDA s (2K + 2V) + c K + 4, DPLR s (4K + 2V) +
     c K. Each chunk's operands are loaded two to four times, and by each slice.
     """
     part, h, n, _, slot, low, high, _ = locate(T, segment, segments, cu_seqlens, SLICES=SLICES, HS=HS)
@@ -280,11 +280,12 @@ def channel_delta_fused_map_kernel(
     """What a segment makes of a zero state, N, and of the unit matrix without values, M, from the inputs themselves.
 
     Grid:    sequences x segments x HS x slices, one axis, slices fastest: VALUES slices of N, the others of M. A
-             sequence's last segment is left out: nobody starts from it.
+             sequence's last segment is left out: no segment starts from it.
     On chip: S^T [BV, K], fp32, over all chunks of the segment; scores [BT, BT].
     Reads:   k, g, beta or a and b; a slice of v for N.
     Writes:  states [slots, HS, K, V] and maps [slots, HS, K, K], fp32.
-    Bytes a token and state head, s and c bytes an element of k and g: KDA s (K + V) + c K + 4, DPLR s (3K + V) + c K.
+    Bytes per token and state head, s and c bytes per element of k and g: KDA s (K + V) + c K + 4, DPLR s (3K + V) +
+    c K.
     """
     part, h, _, _, _, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES=SLICES, HS=HS)
     if (low >= high) | (high == end):

@@ -186,8 +186,8 @@ def channel_delta_gradients_kernel(
     On chip: two or four P [BT, BT], and slices [BT, BS] of all else, one after another.
     Reads:   q, k, g (beta or a, b), do, dz, u (v), and the states before and after the chunk.
     Writes:  dq, dk [B, T, HS, K]; dg; dbeta [B, T, HS] fp32 or da, db.
-    Bytes a token and state head, s and c an element of q and g: KDA s (4K + 3V + 2KV / BT) + 2 c K, DPLR s (8K + 4V +
-    2KV / BT) + 2 c K. The tokens' values and gradients are loaded once more for each slice, from L2.
+    Bytes per token and state head, s and c bytes per element of q and g: KDA s (4K + 3V + 2KV / BT) + 2 c K,
+    DPLR s (8K + 4V + 2KV / BT) + 2 c K. The tokens' values and gradients are loaded once more for each slice, from L2.
     """
     _, h, _, _, slot, low, high, _ = locate(T, BT, chunks, cu_seqlens, SLICES=1, HS=HS)
     if low >= high:

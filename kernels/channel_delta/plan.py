@@ -18,7 +18,7 @@ from suite.tuning import choice
 
 # Warps that fill an SM: programs of a sweep take all the registers that a thread can have.
 WARPS_SM = 8
-# A segment costs a [K, K] map beside its state, so it has to be worth some chunks.
+# A segment costs a [K, K] map beside its state, so it must be worth some chunks.
 MIN_CHUNKS = 8
 COMBINE_WIDTH, COMBINE_ROWS = 16, 32
 # Wider states leave no registers for what a fused sweep makes beside them.
@@ -181,7 +181,7 @@ def executed(shape: Shape, chosen: Plan, pass_: str) -> float:
 
 
 def _of_scores(shape: Shape, chosen: Plan, level: float) -> float:
-    """FLOPs a token of scores and inverses, `level` for one row's: made once, or by each slice of a fused sweep."""
+    """FLOPs per token of scores and inverses, `level` for one row's: made once, or by each slice of a fused sweep."""
     made = 2 * level + _inverse_flops(chosen.chunk)
     if not chosen.fused:
         return made + 2 * chosen.chunk * shape.K

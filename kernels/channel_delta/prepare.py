@@ -59,8 +59,8 @@ def channel_delta_prepare_kernel(
     Reads:   q, k, g, beta or a, b: twice, DPLR q, a, g three times.
     Writes:  w, read, write (and write_v) [B, T, HS, K]; inverse, qb (and ak, qk) [B, T, HS, BT]; total [chunks, HS, K]
              fp32; norms [B, T, HS, 2] fp32, what rows of q and k were multiplied by.
-    Bytes a token and state head: KDA (5 s + c) K + 4 s BT, DPLR (8 s + c) K + 8 s BT, with s and c bytes an element of
-    q and g; what is read again comes from L2.
+    Bytes per token and state head: KDA (5 s + c) K + 4 s BT, DPLR (8 s + c) K + 8 s BT, with s and c bytes per element
+    of q and g; what is read again comes from L2.
     """
     _, h, _, _, slot, low, high, _ = locate(T, BT, chunks, cu_seqlens, SLICES=1, HS=HS)
     if low >= high:

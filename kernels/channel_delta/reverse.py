@@ -57,8 +57,8 @@ def channel_delta_reverse_kernel(
              a segment).
     Writes:  a slice of dv (and dz); the gradient of the state after each chunk, kept_dS [chunks, HS, K, V]; dS_start,
              that of the initial state, where wanted, by the first segment. MAP: dS_start [slots, HS, K, V] fp32 alone.
-    Bytes a token and state head over all slices, s an element: KDA s (3K + 2V + 2 BT + KV / BT), DPLR s (4K + 3V +
-    4 BT + KV / BT); MAP s (3K + V + BT).
+    Bytes per token and state head over all slices, s bytes per element: KDA s (3K + 2V + 2 BT + KV / BT), DPLR s (4K +
+    3V + 4 BT + KV / BT); MAP s (3K + V + BT).
     """
     part, h, n, order, slot, low, high, _ = locate(T, segment, segments, cu_seqlens, SLICES=SLICES, HS=HS)
     if low >= high:

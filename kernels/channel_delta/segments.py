@@ -53,7 +53,7 @@ def channel_delta_segment_map_kernel(
     On chip: S [K, BV], fp32, over all chunks of the segment.
     Reads:   w, write, total; inverse (ak, write_v) and a slice of v for N.
     Writes:  states [slots, HS, K, V] and maps [slots, HS, K, K], fp32.
-    Bytes a token and state head over all slices, s an element: KDA s (2K + V + BT), DPLR s (3K + V + 2 BT).
+    Bytes per token and state head over all slices, s bytes per element: KDA s (2K + V + BT), DPLR s (3K + V + 2 BT).
     """
     part, h, n, order, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES=SLICES, HS=HS)
     if (low >= high) | ((high == end) & (last == 0)):
@@ -150,7 +150,7 @@ def channel_delta_combine_kernel(
         S = load_state(boundary, n * HS + h, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V)
     for step in range(count):
         index = (slot + (count - 1 - step if REVERSE else step)) * HS + h
-        # The last segment in this direction has no own contribution: nobody starts from it.
+        # The last segment in this direction has no own contribution: no segment starts from it.
         inside = tl.where(step < count - 1, V, 0)
         own = tl.load(
             states + index * K * V + kk[:, None] * V + vv[None, :],

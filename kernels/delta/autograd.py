@@ -35,7 +35,7 @@ def chunk_delta(
     log_decay [B,T,HS] or None for no decay; the dimension of n = steps may be left out where steps is 1. initial_state
     is S [N,HS,K,V] or None for zeros; the final state has its dtype (fp32 for None). cu_seqlens [N+1] cuts the tokens
     of B = 1 into sequences, cu_seqlens_cpu is its copy on the CPU, from which grids are made. Gradients flow to q, k,
-    v, beta, log_decay and the initial state. Raises UsageError on shapes, dtypes or a chunk that can not be served.
+    v, beta, log_decay and the initial state. Raises UsageError on shapes, dtypes or a chunk that cannot be served.
     """
     check_chunk(chunk)
     check_flags(l2norm=l2norm)
@@ -123,4 +123,4 @@ def _check_state(call: Call, S, like: torch.Tensor) -> None:
     check_states(like, {"initial state S": S})
     expected = (call.shape.sequences, call.shape.heads, call.shape.K, call.shape.V)
     if S is not None and S.shape != expected:
-        raise UsageError(f"initial state S is {tuple(S.shape)}; it has to be {expected}")
+        raise UsageError(f"initial state S is {tuple(S.shape)}; it must be {expected}")

@@ -77,7 +77,7 @@ def delta_bwd_state_kernel(
     Writes:  a slice of dv and of dstates [slots, HS, K, V]; the initial state's gradient, where wanted, by the first
              segment. With `local` instead, only what a segment makes of a zero gradient, in its slot, by all
              segments but the first.
-    Bytes a step and state head over all slices, one step a token: s (2K + 2V + KV / (KEEP BT) + BT) + 8.
+    Bytes per step and state head over all slices, one step per token: s (2K + 2V + KV / (KEEP BT) + BT) + 8.
     """
     part, h, n, order, slot, low, high, _, first = locate(
         T, segment, segments, cu_seqlens, SLICES=SLICES, HEADS=HS, STEPS=STEPS
@@ -184,7 +184,7 @@ def delta_bwd_gradients_kernel(
              of the pair; of its other chunk k and r where that is the first, else k, q, y and do.
     Writes:  a slice of dq and dk; dbeta [SLICES, B, T, STEPS, HS] and dlog_decay [SLICES, B, T, HS], fp32, each slice
              its part of the sum.
-    Bytes a step and state head over all slices, one step a token and HS = H: s (4K + 3V + 2 KV / (KEEP BT)) + 16.
+    Bytes per step and state head over all slices, one step per token and HS = H: s (4K + 3V + 2 KV / (KEEP BT)) + 16.
     KEEP = 2 asks for the other chunk besides, and for S and dS twice: from L2, since its own program reads them too.
     """
     part, head, n, order, _, low, high, end, first = locate(

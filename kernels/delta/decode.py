@@ -90,7 +90,7 @@ def step_delta(q, k, v, beta, log_decay, *, state: torch.Tensor, steps: int, l2n
     check_given(state=state)
     check_states(q, {"state": state})
     if state.shape != (B, heads, K, V):
-        raise UsageError(f"state is {tuple(state.shape)}; it has to be {(B, heads, K, V)}")
+        raise UsageError(f"state is {tuple(state.shape)}; it must be {(B, heads, K, V)}")
     if not state.is_contiguous():
         raise UsageError("state is not contiguous; it is updated in place, so pass a contiguous tensor")
     x = Inputs(q, k, v, beta, log_decay).contiguous()

@@ -27,8 +27,8 @@ def locate(T, segment, segments, cu_seqlens, SLICES: tl.constexpr, HEADS: tl.con
     sequences differ in length, and their slots follow from their offsets: segments of all sequences fit in
     ceil(T STEPS / segment) + N slots.
 
-    late: 0, in a form that the compiler does not know for it. What is located so after a loop is computed there, and
-    not before the loop and held in registers through it.
+    late: a runtime zero. It stops the compiler from hoisting this index arithmetic above a loop, where the results
+    would occupy registers through all of it.
     """
     pid, T, segment, segments = tl.program_id(0) + late, T + late, segment + late, segments + late
     part = pid % SLICES
@@ -146,7 +146,7 @@ def chunk_inverse(b_k, f, b, G, strict, GATED: tl.constexpr, PRECISION: tl.const
 
 @triton.jit
 def add_times_state(y, x, X, factor, PRECISION: tl.constexpr):
-    """y + diag(factor) x X for rows x, X rounded to x's dtype; added in the product, so that none stands beside y."""
+    """y + diag(factor) x X for rows x, X rounded to x's dtype; accumulated inside tl.dot, so no second tile is live."""
     if x.dtype == tl.float16:
         # times_state scales such a state by its largest element: see there.
         return y + times_state(x, X, PRECISION) * factor[:, None]

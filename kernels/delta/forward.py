@@ -69,7 +69,7 @@ def delta_fwd_output_kernel(
              SEGMENTED); N where STORED.
     Writes:  a slice of o; the final state, where wanted, by the last segment. Where they are given, for the backward
              pass: a slice of r and of the state before every KEEP chunks, and N by slice 0.
-    Bytes a step and state head over all slices, one step a token: s (2K + 2V) + 8 with s bytes an element; for the
+    Bytes per step and state head over all slices, one step per token: s (2K + 2V) + 8 with s bytes per element; for the
     backward pass + s (V + KV / (KEEP BT) + BT).
     """
     part, h, n, _, slot, low, high, end, first = locate(
@@ -166,7 +166,7 @@ def delta_inverse_kernel(
     Grid:    sequences x chunks x HS, one axis, heads fastest.
     Reads:   k and the gates.
     Writes:  N [chunks, HS, BT, BT] in k's dtype.
-    Bytes a step and state head: s (K + BT) + 8.
+    Bytes per step and state head: s (K + BT) + 8.
     """
     _, h, _, _, slot, low, high, _, _ = locate(T, segment, segments, cu_seqlens, SLICES=1, HEADS=HS, STEPS=STEPS)
     if low >= high:

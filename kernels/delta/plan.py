@@ -19,7 +19,7 @@ from suite.tuning import choice
 
 ON_CHIP, SEGMENTS = "on-chip", "segments"
 FILL = 2
-# A segment costs a [K, K] map beside its state, so it has to be worth some chunks.
+# A segment costs a [K, K] map beside its state, so it must be worth some chunks.
 MIN_CHUNKS = 8
 # Wider heads take narrower slices.
 WIDEST = 128

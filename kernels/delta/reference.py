@@ -137,7 +137,7 @@ def only_value_heads(problem: Problem) -> str | None:
 
 
 def delta_cost(problem: Problem, tunables: Mapping[str, Value], *, gated: bool, steps: int = 1) -> Cost:
-    """FLOPs a token and head by the recurrence, with n = steps.
+    """FLOPs per token and head by the recurrence, with n = steps.
 
     Forward: k^T S and the update, 4nKV, and the read, 2KV. Backward: the state once more, 4nKV; the read's dq and dS,
     4KV; for each step the gradients of the update (dS^T k, dS w) and of the read (S y, dS -= k y^T), 8nKV. A decode

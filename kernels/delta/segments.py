@@ -63,7 +63,7 @@ def delta_segment_map_kernel(
     On chip: a slice [K, BV] of C or M, fp32; N [BT, BT], made anew in each slice unless STORED.
     Reads:   k, a slice of v, the gates, of all segments but the last, and of that one too if ALL; N where STORED.
     Writes:  states [slots, HS, K, V] and maps [slots, HS, K, K], fp32, in the segment's slot.
-    Bytes a step and state head over all slices: s (K + V) + 8; 4 K (K + V) a segment.
+    Bytes per step and state head over all slices: s (K + V) + 8; 4 K (K + V) per segment.
     """
     part, h, n, _, slot, low, high, end, first = locate(
         T, segment, segments, cu_seqlens, SLICES=SLICES, HEADS=HS, STEPS=STEPS
@@ -157,7 +157,7 @@ def delta_segment_combine_kernel(
     for done in range(count):
         order = count - 1 - done if REVERSE else done
         index = (slot + order) * HS + h
-        # The last segment in this direction made nothing of a zero state: nobody starts from what it leaves.
+        # The last segment in this direction made nothing of a zero state: no segment starts from what it leaves.
         there = done < count - 1
         own = tl.load(states + index * (K * V) + kk * V + vv, mask=only_if((kk < K) & (vv < V), there), other=0.0)
         tl.debug_barrier()

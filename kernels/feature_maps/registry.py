@@ -28,7 +28,7 @@ class FeatureMap:
                 phi(x, projection, query)
     features:   (K, M) -> how many, for a projection of M rows
     elementwise: whether feature i depends on element i alone; rowwise maps need the whole row
-    positive:   whether no feature is below 0, so that a normaliser can not vanish
+    positive:   whether no feature is below 0, so that a normaliser cannot vanish
     projected:  whether it takes a projection [M, K], an input that is not differentiated
     widened:    whether x is cast to float32 before, where it is narrower: not needed by a single PyTorch operation,
                 which computes so inside

@@ -54,7 +54,7 @@ def feature_rows_fwd_kernel(
     On chip: a block's exponents [BT, BF], fp32.
     Reads:   q [q_rows, K], k [k_rows, K]; W [F, K] for favor, by every program, from L2.
     Writes:  phi_q [q_rows, F], phi_k [k_rows, F].
-    Bytes a row: s (K + F), with s bytes an element.
+    Bytes per row: s (K + F), with s bytes per element.
     """
     pid = tl.program_id(0).to(tl.int64)
     blocks = tl.cdiv(q_rows, BT)
@@ -107,7 +107,7 @@ def feature_rows_bwd_kernel(
     On chip: a block's y dy [BT, BF], fp32.
     Reads:   phi_q, d_phi_q [q_rows, F], phi_k, d_phi_k [k_rows, F]; for favor q [q_rows, K], k [k_rows, K], W [F, K].
     Writes:  dq [q_rows, K], dk [k_rows, K].
-    Bytes a row: s (2F + K), + s K for favor.
+    Bytes per row: s (2F + K), + s K for favor.
     """
     pid = tl.program_id(0).to(tl.int64)
     blocks = tl.cdiv(q_rows, BT)

@@ -15,7 +15,7 @@ from suite.errors import UsageError
 def span_of_call(x: torch.Tensor, cu_seqlens, cu_seqlens_cpu) -> Span:
     """The span of a call on x [B, T, …]. Boundaries come from the CPU's copy: the device's would have to be awaited.
 
-    Raises UsageError on boundaries that can not be served.
+    Raises UsageError on boundaries that cannot be served.
     """
     sequences, longest, some_empty = packing(cu_seqlens, cu_seqlens_cpu, x)
     return Span(sequences, longest, x.shape[0] * x.shape[1], cu_seqlens is not None, some_empty)

@@ -1,7 +1,7 @@
 """What scan kernels call on the device: rows of channels.
 
 A tile of tokens is kept as a tuple of rows, a tensor of channels each: every thread then owns whole columns, and a scan
-over the tile is one multiply-add a token without a word between threads.
+over the tile is one multiply-add a token without communication between threads.
 """
 
 # Triton's tuples are not typed.

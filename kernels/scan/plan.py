@@ -22,7 +22,7 @@ Tile = TypeVar("Tile")
 BUSY, FILL = 2, 4
 # Modes of a channel that kernels with states of their own hold in registers.
 MAX_MODES = 256
-# A segment costs states written and read: it has to be worth so many tokens, a multiple of every tile's.
+# A segment costs states written and read: it must be worth so many tokens, a multiple of every tile's.
 LEAST, UNIT = 128, 32
 
 

@@ -41,7 +41,7 @@ def scan_carry_kernel(
     Grid:    sequences x blocks of a state's SIZE elements, one axis, blocks fastest.
     On chip: a block of the running state, and a group of segments: loaded one by one they would each pay the latency.
     Reads:   states [slots, SIZE], totals [slots, SIZE / N], both fp32; rates; start [sequences, SIZE] where given.
-    Writes:  states. Bytes a segment and element: 8 and 4 / N, besides 4 for a rate.
+    Writes:  states. Bytes per segment and element: 8 and 4 / N, besides 4 for a rate.
     """
     BLOCKS: tl.constexpr = (SIZE + BLOCK - 1) // BLOCK
     pid = tl.program_id(0)
@@ -62,7 +62,7 @@ def scan_carry_kernel(
         kept = ()
         for i in tl.static_range(GROUP):
             order = count - 1 - done - i if REVERSE else done + i
-            # The last segment in this direction adds to nobody's start: the local pass skipped it.
+            # The last segment in this direction adds to no other segment's start: the local pass skipped it.
             valid = only_if(keep, done + i < count - 1)
             added = added + (tl.load(states + (slot + order) * SIZE + element, mask=valid, other=0.0),)
             kept = kept + (tl.load(totals + (slot + order) * (SIZE // N) + channel, mask=valid, other=0.0),)

@@ -1,4 +1,4 @@
-"""Chunked Kimi Delta Attention in Triton: registers the operator's kernels, which are in kernels/channel_delta."""
+"""Chunked Kimi Delta Attention in Triton, registered: the kernels are in kernels/channel_delta."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def recurrence(
 
 
 def cost(problem: Problem, tunables: Mapping[str, Value]) -> Cost:
-    """FLOPs a token and head by the recurrence: 6KV forward, 16KV backward, 7KV for a decode step.
+    """FLOPs per token and head by the recurrence: 6KV forward, 16KV backward, 7KV for a decode step.
 
     Forward reads k^T S and q^T S and adds one outer product. Backward runs k^T S and the outer product again, and each
     of the three forward products has two derivatives. A chunk of C tokens executes 4C(K+V) more, backward 2.5 times

@@ -1,4 +1,4 @@
-"""Chunked RWKV-7 in Triton: registers the operator's kernels, which are in kernels/channel_delta."""
+"""Chunked RWKV-7 in Triton, registered: the kernels are in kernels/channel_delta."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The decode step of RWKV-7 in Triton: the operator's face on kernels/channel_delta/decode.py."""
+"""The decode step of RWKV-7 in Triton, registered: the kernel is in kernels/channel_delta/decode.py."""
 
 from __future__ import annotations
 

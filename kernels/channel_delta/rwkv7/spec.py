@@ -78,7 +78,7 @@ def recurrence(q, k, v, log_decay, a, b, *, scale=None, initial_state=None, outp
 
 
 def cost(problem: Problem, tunables: Mapping[str, Value]) -> Cost:
-    """FLOPs a token and head by the recurrence: 8KV forward, 22KV backward, 9KV for a decode step.
+    """FLOPs per token and head by the recurrence: 8KV forward, 22KV backward, 9KV for a decode step.
 
     Forward reads a^T S and q^T S and adds two outer products. Backward runs all but the last read again, and each of
     the four forward products has two derivatives. A chunk of C tokens executes 2C(5K+4V) more, backward 2.5 times that.

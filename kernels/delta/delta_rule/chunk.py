@@ -1,4 +1,4 @@
-"""Chunked delta rule in Triton: registers the operator's kernels, which are in kernels/delta."""
+"""Chunked delta rule in Triton, registered: the kernels are in kernels/delta."""
 
 from __future__ import annotations
 

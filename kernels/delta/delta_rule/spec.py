@@ -44,7 +44,7 @@ def recurrence(
 
 
 def cost(problem: Problem, tunables: Mapping[str, Value]) -> Cost:
-    """FLOPs a token and head: 6KV forward, 16KV backward by the recurrence, 6KV for a decode step."""
+    """FLOPs per token and head: 6KV forward, 16KV backward by the recurrence, 6KV for a decode step."""
     return delta_cost(problem, tunables, gated=False)
 
 

@@ -56,7 +56,7 @@ def recurrence(
 
 
 def cost(problem: Problem, tunables: Mapping[str, Value]) -> Cost:
-    """FLOPs a token and head: (4n + 2)KV forward, (12n + 4)KV backward by the recurrence, (4n + 3)KV in decode."""
+    """FLOPs per token and head: (4n + 2)KV forward, (12n + 4)KV backward by the recurrence, (4n + 3)KV in decode."""
     return delta_cost(problem, tunables, gated=True, steps=int(problem.axis("steps")))
 
 

@@ -1,4 +1,4 @@
-"""Chunked gated delta rule in Triton: registers the operator's kernels, which are in kernels/delta."""
+"""Chunked gated delta rule in Triton, registered: the kernels are in kernels/delta."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The decode step of the gated delta rule in Triton: the operator's face on kernels/delta/decode.py."""
+"""The decode step of the gated delta rule in Triton, registered: the kernel is in kernels/delta/decode.py."""
 
 from __future__ import annotations
 

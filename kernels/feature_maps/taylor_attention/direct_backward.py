@@ -59,7 +59,7 @@ def taylor_bwd_dq_kernel(
     On chip: sum_j dx k / |k| [BT, BK] and sum_j dx u [BT], fp32.
     Reads:   q, o, do, den; k and v of a head once a block, from L2; temperature.
     Writes:  dq; delta [tokens, H] fp32; d_temperature [sequences x blocks, H] fp32.
-    Bytes a token and head: s (3K + 3V) + 8.
+    Bytes per token and head: s (3K + 3V) + 8.
     """
     h, first, length, low, block = locate(T, blocks, cu_seqlens, H, BT)
     if low >= length:
@@ -123,7 +123,7 @@ def taylor_bwd_dk_dv_kernel(
     On chip: sum_t dx q / |q| [BS, BK] and dv [BS, BV], fp32.
     Reads:   k, v; q, do, den and delta of a head once a block, from the block's first key on where CAUSAL, from L2.
     Writes:  dk [tokens, H, K], dv [tokens, H, V].
-    Bytes a token and head: s (3K + 3V) + 8.
+    Bytes per token and head: s (3K + 3V) + 8.
     """
     h, first, length, low, _block = locate(T, blocks, cu_seqlens, H, BS)
     if low >= length:

@@ -82,7 +82,7 @@ def taylor_fwd_state_kernel(
     Reads:   k and v of a head once a block.
     Writes:  S [sequences, H, K + 2, K, V] and z [sequences, H, K + 2, K], fp32: the last entry is one row of S alone,
              the sum of v, by block 0.
-    Bytes a head: s T (K + V) read, 4 (K + 2) K (V + 1) written.
+    Bytes per head: s T (K + V) read, 4 (K + 2) K (V + 1) written.
     """
     h, first, length, block, slot = locate(T, blocks, cu_seqlens, H, 1)
     b_S = tl.zeros([BK, BV], dtype=tl.float32)
@@ -125,7 +125,7 @@ def taylor_fwd_product_kernel(
     On chip: the numerator [BT, BV] and the denominator [BT], fp32.
     Reads:   q; the whole state of its head, over n, so that it is a mean, from L2; temperature [H].
     Writes:  o; den [tokens, H] fp32, over n, where a backward pass follows.
-    Bytes a token and head: s (K + V); + 4 where den is kept.
+    Bytes per token and head: s (K + V); + 4 where den is kept.
     """
     h, first, length, low, slot = locate(T, blocks, cu_seqlens, H, BT)
     if low >= length:

@@ -73,7 +73,7 @@ def taylor_bwd_efficient_dq_kernel(
     On chip: du [BT, BK], fp32.
     Reads:   q, o, do, den [tokens, H] over n; the whole state of its head, over n, from L2; temperature [H].
     Writes:  dq; delta [tokens, H] fp32; d_temperature [sequences x blocks, H] fp32.
-    Bytes a token and head: s (2K + 2V) + 8.
+    Bytes per token and head: s (2K + 2V) + 8.
     """
     h, first, length, low, slot = locate(T, blocks, cu_seqlens, H, BT)
     if low >= length:
@@ -127,7 +127,7 @@ def taylor_bwd_efficient_state_kernel(
     Reads:   q, do, den over n and delta of a group's heads once a block; temperature.
     Writes:  G [sequences, HK, K + 2, K, V] and g, for h, [sequences, HK, K + 2, K], fp32, as the forward's state: the
              last entry is one row of G alone, n sum w do, by block 0.
-    Bytes a head of q: s T (K + V) + 8 T read; of keys: 4 (K + 2) K (V + 1) written.
+    Bytes per head of q: s T (K + V) + 8 T read; of keys: 4 (K + 2) K (V + 1) written.
     """
     head, first, length, block, slot = locate(T, blocks, cu_seqlens, HK, 1)
     b_G = tl.zeros([BK, BV], dtype=tl.float32)
@@ -179,7 +179,7 @@ def taylor_bwd_efficient_dk_dv_kernel(
     On chip: dy [BT, BK] and dv [BT, BV], fp32.
     Reads:   k, v; the whole G and h of its head, from L2.
     Writes:  dk, dv.
-    Bytes a token and head: s (2K + 2V).
+    Bytes per token and head: s (2K + 2V).
     """
     h, first, length, low, slot = locate(T, blocks, cu_seqlens, H, BT)
     if low >= length:

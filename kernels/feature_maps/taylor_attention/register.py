@@ -1,4 +1,4 @@
-"""TaylorShift in Triton: the operator's face on the kernels of this folder."""
+"""TaylorShift in Triton: registers the kernels of this folder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EFFICIENT = {"fwd": ("efficient",), "bwd": BACKWARD, "fwdbwd": ("efficient", *BA
 
 
 def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
-    """Why a problem can not be served, or None."""
+    """Why a problem cannot be served, or None."""
     if max(problem.K, problem.V) > MAX_DIM:
         return f"the kernels take head dims up to {MAX_DIM}"
     return unpaired(problem)
@@ -63,7 +63,7 @@ def direct_taylor_attention(q, k, v, *, temperature, causal: bool = True, cu_seq
 
 
 def supports_efficient(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
-    """Why the efficient order can not serve a problem, or None."""
+    """Why the efficient order cannot serve a problem, or None."""
     if problem.axis("causal"):
         return "the efficient order here keeps one state of the whole sequence: it serves only no-causal"
     return supports(problem, tunables)

@@ -90,7 +90,7 @@ def efficient_flops(problem: Problem) -> float:
 def cost(problem: Problem, tunables: Mapping[str, Value]) -> Cost:
     """FLOPs of the cheaper order, and 3 a multiplied element for the norms; backward 2.5 times as many.
 
-    The temperatures are read, and their gradient is written: 4 bytes a head.
+    The temperatures are read, and their gradient is written: 4 bytes per head.
     """
     p = problem
     norms = 3.0 * p.tokens * p.K * (p.H + p.HK)

@@ -45,7 +45,7 @@ def gated_scan_bwd_kernel(
     On chip: e [BD] fp32 over all tokens of the segment, the last one first.
     Reads:   do, log_decay and o [B, T, D], x where it is scaled; the e that enters from behind: states [slots, D] fp32
              in segments, else d_end [N, D] where given; start [N, D], where given, as h_0.
-    Writes:  dx, d_log_decay [B, T, D]; d_start [N, D] where given. Bytes a token and channel: 5 elements, scaled 6.
+    Writes:  dx, d_log_decay [B, T, D]; d_start [N, D] where given. Bytes per token and channel: 5 elements, scaled 6.
     """
     part, _, n, order, slot, low, high, _ = locate(T, segment, segments, cu_seqlens, SLICES=BLOCKS, HS=1)
     if low >= high:

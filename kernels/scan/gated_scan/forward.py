@@ -48,10 +48,10 @@ def gated_scan_local_kernel(
     outputs' gradient.
 
     Grid:    sequences x segments x blocks of channels, one axis, blocks fastest. The last segment (REVERSE: the first)
-             returns at once: it adds to nobody's start.
+             returns at once: it adds to no other segment's start.
     On chip: h and the sum of log decays, [BD] fp32 each.
     Reads:   x and log_decay [B, T, D].
-    Writes:  states and totals [slots, D] fp32. Bytes a token and channel: 2 elements; a segment and channel: 8.
+    Writes:  states and totals [slots, D] fp32. Bytes per token and channel: 2 elements; per segment and channel: 8.
     """
     part, _, _, order, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES=BLOCKS, HS=1)
     if low >= high:
@@ -106,7 +106,7 @@ def gated_scan_fwd_kernel(
     Grid:    sequences x segments x blocks of channels, one axis, blocks fastest.
     On chip: h [BD] fp32 over all tokens of the segment.
     Reads:   x and log_decay [B, T, D]; the start: states [slots, D] fp32 in segments, else start [N, D] where given.
-    Writes:  o [B, T, D]; end_state [N, D] where wanted. Bytes a token and channel: 3 elements.
+    Writes:  o [B, T, D]; end_state [N, D] where wanted. Bytes per token and channel: 3 elements.
     """
     part, _, n, _, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES=BLOCKS, HS=1)
     if low >= high:

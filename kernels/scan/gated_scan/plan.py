@@ -1,6 +1,6 @@
 """Regime and tiles of the gated scan: host code that asks shapes and `suite.target()`, nothing else.
 
-Tiles follow from what the compiler reports, not from timing: 16 bytes a thread and row, one warp, no spills.
+Tiles follow from what the compiler reports, not from timing: 16 bytes per thread and row, one warp, no spills.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Shape:
     scaled: bool
 
 
-# Itemsize -> widths from wide to narrow. A warp takes 16 bytes a thread in the widest one.
+# Itemsize -> widths from wide to narrow. A warp takes 16 bytes per thread in the widest one.
 WIDTHS = {2: (256, 128, 64), 4: (128, 64)}
 ROWS, STAGES = 8, 2
 # Six tensors' rows and the scale's slope do not fit in registers with 8 tokens a step.

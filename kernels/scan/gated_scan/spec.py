@@ -89,7 +89,7 @@ def recurrence(
 
 
 def flops(pass_: str, scaling: Value) -> int:
-    """FLOPs a channel and token: a h + x forward; a (do + e) and e h backward.
+    """FLOPs per channel and token: a h + x forward; a (do + e) and e h backward.
 
     The scaling adds 1 - a^2 and its product with x; backward s dh, and dh x (-a^2 / s) to the gate's gradient.
     """

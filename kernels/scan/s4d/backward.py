@@ -94,10 +94,10 @@ def s4d_sums_kernel(
     Grid:    sequences x segments x blocks of BD channels, one axis, blocks fastest.
     On chip: u and do [R, L, BD]; of one channel after the other, and each of PARTS blocks of its modes, h, s, w, w'
              [R, BM]; of all channels do^T u [L, L].
-    Reads:   u, do [B, T, HS V]; parameters (28 M bytes a channel); start and states: the state that enters; d_end and
+    Reads:   u, do [B, T, HS V]; parameters (28 M bytes per channel); start and states: the state that enters; d_end and
              d_states: what enters from behind, where given.
     Writes:  sums [sequences x segments, 4, HS V, M]: g_c, g_log_a, real and imaginary; dD [sequences x segments, HS V].
-    Bytes a token and channel: 2 elements.
+    Bytes per token and channel: 2 elements.
     """
     part, _head, n, order, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES=BLOCKS, HS=1)
     if low >= high:
@@ -295,7 +295,7 @@ def s4d_parameters_kernel(
 
     Grid:   channels.
     Reads:  sums [rows, 4, CHANNELS, M], parts_D [rows, CHANNELS], the parameters. Writes: their gradients.
-    Bytes a channel: rows (16 M + 4) + 32 M + 8.
+    Bytes per channel: rows (16 M + 4) + 32 M + 8.
     """
     channel = tl.program_id(0)
     modes = tl.arange(0, BM)

@@ -31,7 +31,7 @@ from suite.problem import Value
 CARRY_BLOCK = 64
 # Rows of the table of transitions.
 ROWS = 8
-# FLOPs a mode pair and chunk of the states before each chunk: a state twice over, complex.
+# FLOPs per mode pair and chunk of the states before each chunk: a state twice over, complex.
 STATE_FLOPS = 16
 
 

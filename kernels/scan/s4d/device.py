@@ -100,7 +100,7 @@ def powers(log2a, turns, real, imag, L: tl.constexpr, OFFSET: tl.constexpr, BACK
 
 @triton.jit
 def parts_of(x, A: tl.constexpr, B: tl.constexpr, N: tl.constexpr):
-    """x [A, B, N] as a tuple of N tensors [A, B], without a word between threads where one thread has all N."""
+    """x [A, B, N] as a tuple of N tensors [A, B], without communication between threads where one thread has all N."""
     if N == 1:
         return (tl.reshape(x, [A, B]),)
     else:  # noqa: RET505 - what follows a return is compiled too

@@ -66,7 +66,7 @@ def s4d_prepare_kernel(
 
     Grid:   channels.
     Reads:  log_dt, D [CHANNELS], A [CHANNELS, M], C [CHANNELS, M, 2].
-    Writes: table [8, CHANNELS, M] (see device.py) and taps [CHANNELS, L], fp32. Bytes a channel: 48 M + 4 L.
+    Writes: table [8, CHANNELS, M] (see device.py) and taps [CHANNELS, L], fp32. Bytes per channel: 48 M + 4 L.
     """
     channel = tl.program_id(0)
     modes = tl.arange(0, BM)
@@ -176,10 +176,10 @@ def s4d_scan_kernel(
              nothing follows returns at once.
     On chip: x and y [R, L, BD]; of one channel after the other K, and of each of PARTS blocks of its modes weights
              [L, BM] and states [R, BM].
-    Reads:   x [B, T, HS V]; parameters (36 M + 4 L bytes a channel); the state that enters: start [sequences, HS, 2 M,
-             V] for the first segment in this direction, enters [slots, HS, 2 M, V] fp32 for the others.
+    Reads:   x [B, T, HS V]; parameters (36 M + 4 L bytes per channel); the state that enters: start [sequences, HS,
+             2 M, V] for the first segment in this direction, enters [slots, HS, 2 M, V] fp32 for the others.
     Writes:  y; leaves: of the local pass [slots, …] fp32, else [sequences, …] after the last segment, where wanted.
-    Bytes a token and channel: 2 elements. Gradients of states are kept conjugate.
+    Bytes per token and channel: 2 elements. Gradients of states are kept conjugate.
     """
     part, _head, n, order, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES=BLOCKS, HS=1)
     if low >= high:

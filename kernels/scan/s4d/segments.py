@@ -33,7 +33,7 @@ def s4d_carry_kernel(
     Grid:    sequences x blocks of the SIZE = HS M V pairs, one axis, blocks fastest.
     On chip: a block of the running state.
     Reads:   states [slots, HS, 2 M, V] fp32, p from the table [8, HS V, M].
-    Writes:  states. Bytes a segment and channel: 16 M.
+    Writes:  states. Bytes per segment and channel: 16 M.
     """
     BLOCKS: tl.constexpr = (SIZE + BLOCK - 1) // BLOCK
     pid = tl.program_id(0)

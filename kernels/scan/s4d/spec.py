@@ -32,8 +32,8 @@ from suite.problem import Value
 # The step sizes with which the layer starts, drawn uniformly in their logarithm.
 STEPS = (1e-3, 1e-1)
 PARAMETER_BYTES = 4
-# FLOPs a pair of modes: a h + u (3 multiply-adds and a product: 7), Re(c h) summed (4); backward the states again (7),
-# conj(a) times their gradient (8), c dy (4), the sums of dy h (4) and of the gradient times h (8).
+# FLOPs per pair of modes: a h + u (3 multiply-adds and a product: 7), Re(c h) summed (4); backward the states again
+# (7), conj(a) times their gradient (8), c dy (4), the sums of dy h (4) and of the gradient times h (8).
 PAIR_FLOPS = {"fwd": 11, "decode": 11, "bwd": 31}
 CHANNEL_FLOPS = {"fwd": 2, "decode": 2, "bwd": 4}
 
@@ -132,7 +132,7 @@ def cost(problem: Problem, tunables: Mapping[str, Value]) -> Cost:
 
 def defined_on(problem: Problem) -> str | None:
     """Modes come in conjugate pairs."""
-    return f"s4d has pairs of modes: K has to be even, not {problem.K}" if problem.K % 2 else None
+    return f"s4d has pairs of modes: K must be even, not {problem.K}" if problem.K % 2 else None
 
 
 s4d = Operator(

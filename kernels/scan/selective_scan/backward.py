@@ -49,7 +49,7 @@ def selective_scan_bwd_local_kernel(
     Grid:    as selective_scan_local_kernel's; a sequence's first segment returns at once.
     On chip: e and A [N, BD] fp32.
     Reads:   delta, z, do, C. Writes: states [slots, HS, N, V], totals [slots, HS, V], both fp32.
-    Bytes a token and channel: 3 elements; a segment and channel: 4 N + 4.
+    Bytes per token and channel: 3 elements; per segment and channel: 4 N + 4.
     """
     part, group, _, order, slot, low, high, _ = locate(T, segment, segments, cu_seqlens, SLICES=BLOCKS, HS=H)
     if low >= high:
@@ -123,7 +123,7 @@ def selective_scan_bwd_kernel(
              segments, else d_end where given.
     Writes:  du, ddelta, dz; parts of dB and dC [tokens, BLOCKS, H, N] for each block of channels; parts of dA, dD and
              dbias for each sequence's segments; d_start where given.
-    Bytes a token and channel: 7 elements, N / BT of checkpoints, 2 N / BD of parts.
+    Bytes per token and channel: 7 elements, N / BT of checkpoints, 2 N / BD of parts.
     """
     part, group, n, order, slot, low, high, _ = locate(T, segment, segments, cu_seqlens, SLICES=BLOCKS, HS=H)
     if low >= high:

@@ -26,7 +26,7 @@ def block_channels(part, group, GROUP: tl.constexpr, BD: tl.constexpr):
 def state_at(channel, mask, modes, K: tl.constexpr, V: tl.constexpr):
     """Offsets of a state [HS, K, V] for modes [BN] and channels [BD]: [BN, BD]."""
     at = (channel // V * (K * V) + channel % V)[None, :] + modes[:, None] * V
-    # The widest load decides how a tile lies in threads. It shall be A's, which spreads modes over a few threads and
+    # The widest load decides how a tile lies in threads. It must be A's, which spreads modes over a few threads and
     # leaves several of each channel to one: so the compiler must not see that a state's channels are contiguous.
     return tl.where(mask, at, 0)
 

@@ -46,10 +46,10 @@ def selective_scan_local_kernel(
     """What a segment adds to a state of zeros, h <- exp(dt A) h + dt B u, and the sum of its steps dt.
 
     Grid:    sequences x segments x groups x blocks of channels, one axis, blocks fastest. The last segment returns at
-             once: it adds to nobody's start.
+             once: it adds to no other segment's start.
     On chip: h and A [N, BD] fp32.
     Reads:   u, delta, B. Writes: states [slots, HS, N, V], totals [slots, HS, V], both fp32.
-    Bytes a token and channel: 2 elements; a segment and channel: 4 N + 4.
+    Bytes per token and channel: 2 elements; per segment and channel: 4 N + 4.
     """
     part, group, _, _, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES=BLOCKS, HS=H)
     if low >= high:
@@ -107,7 +107,7 @@ def selective_scan_fwd_kernel(
     On chip: h and A [N, BD] fp32 over all tokens of the segment: no state goes to memory between tokens.
     Reads:   u, delta, z, B, C; the start: states [slots, HS, N, V] fp32 in segments, else `start` where given.
     Writes:  o; end_state [sequences, HS, N, V] where wanted; where a backward pass follows, checkpoints: h before every
-             INTERVAL-th token. Bytes a token and channel: 4 elements, and N / INTERVAL of checkpoints.
+             INTERVAL-th token. Bytes per token and channel: 4 elements, and N / INTERVAL of checkpoints.
     """
     part, group, n, order, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES=BLOCKS, HS=H)
     if low >= high:

@@ -33,7 +33,7 @@ from suite.problem import Value
 # The step sizes with which the layer starts, drawn uniformly in their logarithm.
 STEPS = (1e-3, 1e-1)
 PARAMETER_BYTES = 4
-# FLOPs a mode: dt A, (dt u) B, the state's multiply-add, C h; backward the states again and the four products' two
+# FLOPs per mode: dt A, (dt u) B, the state's multiply-add, C h; backward the states again and the four products' two
 # derivatives each. And a channel: bias, dt u, D u, silu; backward the same with their derivatives.
 MODE_FLOPS = {"fwd": 6, "decode": 6, "bwd": 18}
 CHANNEL_FLOPS = {"fwd": 6, "decode": 6, "bwd": 22}

@@ -70,7 +70,7 @@ def test_a_state_that_can_not_be_updated_in_place_is_refused() -> None:
     token, beta = meta(1, 1, 1, 16), meta(1, 1, 1)
     with pytest.raises(UsageError, match="not contiguous"):
         step_delta_rule(token, token, token, beta, state=meta(1, 1, 16, 16).transpose(2, 3))
-    with pytest.raises(UsageError, match="has to be"):
+    with pytest.raises(UsageError, match="must be"):
         step_delta_rule(token, token, token, beta, state=meta(1, 2, 16, 16))
     with pytest.raises(UsageError, match="2 tokens"):
         step_delta_rule(*[meta(1, 2, 1, 16)] * 3, meta(1, 2, 1), state=meta(1, 1, 16, 16))
