@@ -192,7 +192,7 @@ def test_bad_steps_are_named() -> None:
 
 def test_odd_numbers_of_modes_are_refused() -> None:
     check = check_case(s4d, "triton_chunk", s4d.complete(Problem(T=4, K=15, dtype="fp32")), device="interpret")
-    assert "K has to be even" in check.reason
+    assert "K must be even" in check.reason
 
 
 def test_search_starts_with_the_tables_own_launch() -> None:
