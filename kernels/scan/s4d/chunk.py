@@ -222,7 +222,7 @@ class _Scan(torch.autograd.Function):
         start = None if start is None else start.contiguous()
         end = call.room(u, start, start) if output_final_state else None
         table, taps = call.prepare(p)
-        o, enters = call.scan(u, p, table, taps, start, end, reverse=False)
+        o, enters = call.scan(u, p, table, taps, start=start, end=end, reverse=False)
         ctx.save_for_backward(u, *p, table, taps, start, enters)
         ctx.call = call
         ctx.set_materialize_grads(False)
@@ -236,7 +236,7 @@ class _Scan(torch.autograd.Function):
         do, d_end = (None if each is None else each.contiguous() for each in gradients)
         do = torch.zeros_like(u) if do is None else do
         d_start = None if start is None else call.room(do, start, d_end)
-        du, d_enters = call.scan(do, p, table, taps, d_end, d_start, reverse=True)
+        du, d_enters = call.scan(do, p, table, taps, start=d_end, end=d_start, reverse=True)
         rows = call.shape.span.sequences * call.plan.cut.segments
         # Packed, some programs of a short sequence have no tokens and write nothing.
         make = torch.zeros if call.shape.span.packed else torch.empty
