@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from baselines.attention.attention_decode import flashinfer as flashinfer_adapter
-from baselines.attention.attention_decode import pytorch  # noqa: F401  (registers)
+from baselines.attention.attention_decode import pytorch
 from baselines.attention.attention_decode.flash_attention import FLASH_2, flash_attn_2
 from baselines.attention.attention_decode.flash_linear_attention import FLA, fla_step
 from baselines.attention.attention_decode.flashinfer import FLASHINFER, flashinfer
@@ -22,6 +22,7 @@ from kernels.attention.attention_decode.spec import attention_decode, decode
 from suite import Problem
 from suite.checks.checker import check_case
 from suite.checks.inputs import draw_inputs
+from suite.errors import UsageError
 from suite.numerics import difference
 
 EVERYTHING = ("naive", "torch_paged")
@@ -262,3 +263,27 @@ def test_the_installed_fla_has_the_parameters_of_the_stand_in() -> None:
     (found,) = [node for node in functions if node.name == attn_decoding_one_step.__name__]
     assert [arg.arg for arg in found.args.args][:6] == ["q", "k", "v", "g", "scale", "cu_seqlens"]
     assert not found.args.posonlyargs
+
+
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "negative": ({"lengths": torch.tensor([-1, 5], dtype=torch.int32)}, r"lengths\[0\] = -1"),
+    "too long": ({"lengths": torch.tensor([5, 81], dtype=torch.int32)}, r"lengths\[1\] = 81; a cache of 80 rows"),
+    "float lengths": ({"lengths": torch.tensor([5.0, 6.0])}, r"lengths are torch.float32 \(2,\)"),
+    "too few": ({"lengths": torch.tensor([5], dtype=torch.int32)}, r"lengths are torch.int32 \(1,\)"),
+    "a list": ({"lengths": [5, 6]}, "lengths is a list"),
+    "sparse": ({"lengths": torch.tensor([5, 6], dtype=torch.int32).to_sparse()}, "a torch.sparse_coo tensor"),
+    "float table": ({"block_table": torch.zeros(2, 5)}, "block_table is torch.float32"),
+    "flat table": ({"block_table": torch.zeros(2, dtype=torch.int32)}, r"block_table is torch.int32 \(2,\)"),
+    "negative page": ({"block_table": torch.full((2, 5), -1, dtype=torch.int32)}, r"block_table\[0, 0\] = -1"),
+    "beyond the pool": ({"block_table": torch.full((2, 5), 99, dtype=torch.int32)}, r"block_table\[0, 0\] = 99"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+@pytest.mark.parametrize("served", [pytorch.naive, pytorch.torch_paged], ids=["naive", "torch_paged"])
+def test_pages_and_lengths_that_do_not_fit_are_refused(served: Any, name: str) -> None:
+    changes, words = WRONG[name]
+    inputs = draw_inputs(attention_decode, problem({"page": 16}), 0)
+    inputs.pop("lengths_cpu")
+    with pytest.raises(UsageError, match=words):
+        served(**inputs | changes, page=16)

@@ -15,6 +15,7 @@ from baselines.attention.attention_decode.caches import State, gathered, known_r
 from baselines.attention.softmax_attention.sdpa import BACKENDS, Backend, attend
 from baselines.precision import widen
 from kernels.attention.attention_decode.spec import attention_decode
+from kernels.common.pages import check_entries, check_lengths, check_table
 from suite import Problem
 from suite.problem import Value
 
@@ -31,7 +32,7 @@ def naive(
 ) -> torch.Tensor:
     """q [B,Q,H,K] -> o [B,Q,H,V] by all scores in float32; a group's queries share their rows, pages are gathered."""
     Q, K = q.shape[1], q.shape[3]
-    k, v = _rows(state, block_table, lengths, page)
+    k, v = _rows(q, state, block_table, lengths, page)
     # [B, HK, G, Q, K] against [B, HK, T, D]
     grouped = widen(q).unflatten(2, (k.shape[2], -1)).permute(0, 2, 3, 1, 4)
     kh, vh = (widen(x).transpose(1, 2) for x in (k, v))
@@ -48,10 +49,19 @@ def naive(
     return o.permute(0, 3, 1, 2, 4).flatten(2, 3).to(v.dtype)
 
 
-def _rows(state: State, table: torch.Tensor, lengths: torch.Tensor | None, page: int) -> State:
-    """Keys and values [B, T, heads, D], gathered where they are paged or some rows mean nothing."""
+def _rows(q: torch.Tensor, state: State, table: torch.Tensor, lengths: torch.Tensor | None, page: int) -> State:
+    """Keys and values [B, T, heads, D], gathered where they are paged or some rows mean nothing.
+
+    Raises UsageError on lengths and a table that do not fit the cache.
+    """
+    pages, rows = state[0].shape[:2]
+    if page or lengths is not None:
+        check_table(state[0], table, len(q))
+    if lengths is not None:
+        check_lengths(state[0], lengths, len(q), table.shape[1] * rows)
     if not page and lengths is None:
         return state
+    check_entries(table, lengths, pages, rows)
     known = known_rows(lengths, table.shape[1] * state[0].shape[1])
     k, v = (gathered(pool, table, known) for pool in state)
     return k, v
@@ -68,7 +78,7 @@ def torch_paged(
     scale: float | None = None,
 ) -> torch.Tensor:
     """q [B,Q,H,K] -> o [B,Q,H,V]: pages gathered into one padded tensor, then SDPA with a mask where one is needed."""
-    k, v = _rows(state, block_table, lengths, page)
+    k, v = _rows(q, state, block_table, lengths, page)
     seen = visible(lengths, q.shape[1], k.shape[1], q.device)
     mask = None if seen is None else seen[:, None]
     qh, kh, vh = (x.transpose(1, 2) for x in (q, k, v))

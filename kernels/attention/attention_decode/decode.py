@@ -34,6 +34,7 @@ from kernels.attention.attention_decode.spec import attention_decode
 from kernels.attention.attention_decode.split import attention_decode_split_kernel
 from kernels.attention.attention_decode.stream import attention_decode_stream_kernel
 from kernels.common.arguments import fit
+from kernels.common.pages import check_entries, check_lengths, check_table
 from kernels.common.shapes import power_of_2
 from suite import Problem, dtypes
 from suite.errors import UsageError
@@ -176,60 +177,16 @@ def check_tensors(q, state: State, table, lengths, page: int, scale: float | Non
     if not page and pages != B:
         raise UsageError(f"{pages} caches for {B} sequences; pass page= if the cache is a pool of pages")
     if page:
-        _check_pages(q, table, lengths, B, rows, page)
+        if page != rows or page < 16 or page & (page - 1):
+            raise UsageError(
+                f"page = {page} for pools with pages of {rows} rows; pages have a power of 2 of at least 16"
+            )
+        if table is None or lengths is None:
+            raise UsageError("a paged cache came without block_table or lengths; pass both")
+        check_table(q, table, B)
     T = table.shape[1] * page if page else rows
     if lengths is not None:
-        _check_lengths(q, lengths, B, T)
+        check_lengths(q, lengths, B, T)
     if page:
-        _check_entries(table, lengths, pages, page)
+        check_entries(table, lengths, pages, page)
     return Shape(B, Q, T, H, HK, K, V, dtypes.canonical(str(q.dtype).removeprefix("torch.")), page)
-
-
-def _check_tensor(name: str, x) -> None:
-    if not isinstance(x, torch.Tensor):
-        raise UsageError(f"{name} is a {type(x).__name__}; it must be a tensor")
-
-
-def _check_place(q, name: str, x) -> None:
-    if x.device != q.device:
-        raise UsageError(f"{name} lies on {x.device}, the others on {q.device}; move it there")
-
-
-def _check_entries(table, lengths, pages: int, page: int) -> None:
-    """UsageError where a page in use is not in the pool: what lies beyond it would be read."""
-    if table.device.type != "cpu":  # Reading a device's values would wait for the device.
-        return
-    for n, (row, length) in enumerate(zip(table.tolist(), lengths.tolist(), strict=True)):
-        for i, entry in enumerate(row[: -(-length // page)]):
-            if not 0 <= entry < pages:
-                raise UsageError(f"block_table[{n}, {i}] = {entry}; the pool has the pages 0 to {pages - 1}")
-
-
-def _check_lengths(q, lengths, B: int, T: int) -> None:
-    _check_tensor("lengths", lengths)
-    if lengths.shape != (B,) or lengths.dtype != torch.int32:
-        raise UsageError(f"lengths are {lengths.dtype} {tuple(lengths.shape)}; pass an int32 for each of {B} sequences")
-    if not lengths.is_contiguous():
-        raise UsageError("lengths are not contiguous, and kernels read them as they lie; pass lengths.contiguous()")
-    if lengths.device.type == "cpu":  # Reading a device's values would wait for the device.
-        for n, length in enumerate(lengths.tolist()):
-            if not 0 <= length <= T:
-                raise UsageError(f"lengths[{n}] = {length}; a cache of {T} rows has 0 to {T} tokens")
-    _check_place(q, "lengths", lengths)
-
-
-def _check_pages(q, table, lengths, B: int, rows: int, page: int) -> None:
-    if page != rows or page < 16 or page & (page - 1):
-        raise UsageError(f"page = {page} for pools with pages of {rows} rows; pages have a power of 2 of at least 16")
-    if table is None or lengths is None:
-        raise UsageError("a paged cache came without block_table or lengths; pass both")
-    _check_tensor("block_table", table)
-    _check_tensor("lengths", lengths)
-    if (
-        table.ndim != 2
-        or table.shape[0] != B
-        or table.dtype != torch.int32
-        or not (table.is_contiguous() and table.shape[1])
-    ):
-        raise UsageError(f"block_table is {table.dtype} {tuple(table.shape)}; pass int32 [{B}, pages], contiguous")
-    _check_place(q, "block_table", table)
