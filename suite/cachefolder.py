@@ -38,7 +38,7 @@ def cache_folder() -> Path:
 
 
 def keep(path: Path, text: str) -> None:
-    """Write a file of the cache folder whole or not at all. CacheError when it can not be written."""
+    """Write a file of the cache folder whole or not at all. CacheError when it cannot be written."""
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(f".{os.getpid()}")
@@ -51,7 +51,7 @@ def keep(path: Path, text: str) -> None:
 
 
 def kept(path: Path) -> str | None:
-    """The text of a file of the cache folder, None where there is none. CacheError when it can not be read."""
+    """The text of a file of the cache folder, None where there is none. CacheError when it cannot be read."""
     with writing(path):
         return path.read_text(encoding="utf-8") if path.is_file() else None
 
@@ -93,7 +93,7 @@ def _default(home: str | None) -> Path:
         folder.mkdir(mode=0o700, exist_ok=True)
         if folder.is_symlink() or folder.stat().st_uid != os.getuid():
             raise UsageError(f"{folder} is another user's; set {VARIABLE} to a folder that can be written")
-    why = "there is no home folder" if usual is None else f"{usual} can not be written"
+    why = "there is no home folder" if usual is None else f"{usual} cannot be written"
     print(f"note: {why}: caches lie in {folder}; set {VARIABLE} to choose another folder", file=sys.stderr)
     return folder
 

@@ -32,11 +32,11 @@ class SubquadError(Exception):
 
 
 class UsageError(SubquadError):
-    """A flag, name, size or preset that can not be served."""
+    """A flag, name, size or preset that cannot be served."""
 
 
 class CacheError(UsageError):
-    """The cache folder can not be written or read: no fault of the code that was to be compiled or measured."""
+    """The cache folder cannot be written or read: no fault of the code that was to be compiled or measured."""
 
 
 class StoreError(SubquadError):
@@ -58,11 +58,11 @@ class IncomparableError(SubquadError):
 
 
 class Unsupported(Exception):
-    """Raised by an implementation that finds, when called, that it can not serve a problem; its message says why."""
+    """Raised by an implementation that finds, when called, that it cannot serve a problem; its message says why."""
 
 
 class WorkOnOtherStream(Exception):
-    """Raised by a timer that finds work where it can not see it, on another stream; its message says how much."""
+    """Raised by a timer that finds work where it cannot see it, on another stream; its message says how much."""
 
 
 def worst(codes: Iterable[Exit]) -> Exit:

@@ -26,7 +26,7 @@ class Head(NamedTuple):
 
 
 class GitError(Exception):
-    """git can not answer; the message says why, and the remedy."""
+    """git cannot answer; the message says why, and the remedy."""
 
 
 def head_of(root: Path) -> Head:
@@ -40,7 +40,7 @@ def head_of(root: Path) -> Head:
 
 
 def commit_of(revision: str, root: Path) -> str:
-    """The full commit of a revision. UsageError when there is none of that name, or git can not say."""
+    """The full commit of a revision. UsageError when there is none of that name, or git cannot say."""
     try:
         ask(root, "rev-parse", "--git-dir")
         try:
@@ -69,7 +69,7 @@ def export(revision: str, root: Path, folder: Path) -> None:
 
 
 def ask(root: Path, *words: str, **variables: str) -> str:
-    """What git prints in a folder; GitError when it can not be run, or refuses."""
+    """What git prints in a folder; GitError when it cannot be run, or refuses."""
     if not root.is_dir():
         raise GitError(f"{root} is no folder")
     # The reasons are read, so they are in one language.

@@ -265,7 +265,7 @@ SIZES = tuple(name for name, axis in STANDARD.items() if axis.kind == "size")
 
 
 def _checked(axis: StandardAxis, value: Any) -> Value:
-    """A value as Problem holds it. UsageError where the axis can not have it."""
+    """A value as Problem holds it. UsageError where the axis cannot have it."""
     if axis.kind == "size":
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise UsageError(f"{axis.name} = {value!r} is no size; give an integer of at least 1")

@@ -119,7 +119,7 @@ class Implementation:
         return {name: values[0] for name, values in self.tunables.items()}
 
     def unsupported(self, problem: Problem, tunables: Mapping[str, Value], own_axes: tuple[Axis, ...]) -> str | None:
-        """Why this implementation can not serve a problem, whatever the device, or None when it can."""
+        """Why this implementation cannot serve a problem, whatever the device, or None when it can."""
         if problem.pass_ not in self.passes:
             return f"{self.name} has no {problem.pass_} pass"
         if problem.dtype not in self.dtypes:
@@ -141,7 +141,7 @@ class Implementation:
         return f"{self.operator}/{self.name}"
 
     def missing(self) -> str | None:
-        """Why the library it needs can not be used, with the remedy, or None."""
+        """Why the library it needs cannot be used, with the remedy, or None."""
         if self.requires is None:
             return None
         with blamed("requires", self.title, self.place):
@@ -265,7 +265,7 @@ class Operator:
 
         tunables:      name -> admissible values, the default first
         requires:      the library it needs; where it is missing, its cases are unsupported with the install command
-        supports:      (problem, tunables) -> a reason why it can not serve this problem, or None
+        supports:      (problem, tunables) -> a reason why it cannot serve this problem, or None
         flops_exec:    (problem, tunables) -> executed FLOPs, where they differ from the operator's cost
         configuration: (problem, tunables) -> what it would choose there (regime, warps, stages): kept with the record
         search:        (problem, tunables) -> for each kernel of the pass, by the key under which its plan asks

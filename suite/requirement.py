@@ -1,4 +1,4 @@
-"""Requirement: the library an implementation needs, and the words a user sees where it can not be used."""
+"""Requirement: the library an implementation needs, and the words a user sees where it cannot be used."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Requirement:
     backend: Callable[[], str] | None = None
 
     def missing(self) -> str | None:
-        """Why the library can not be used, with the remedy, or None when it can."""
+        """Why the library cannot be used, with the remedy, or None when it can."""
         version = self.version()
         if not _importable(self.module) or (self.versions and not version):
             return f"{self.distribution} is not installed: {self.remedy()}"
@@ -53,7 +53,7 @@ class Requirement:
         return (self.install or f"pip install '{self.distribution}{self.versions}'") + self._set()
 
     def version(self) -> str | None:
-        """The installed version, or None when its metadata can not be read."""
+        """The installed version, or None when its metadata cannot be read."""
         return installed(self.distribution)
 
     def _set(self) -> str:
@@ -61,7 +61,7 @@ class Requirement:
 
 
 def installed(distribution: str) -> str | None:
-    """The installed version of a distribution, or None when its metadata can not be read."""
+    """The installed version of a distribution, or None when its metadata cannot be read."""
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:

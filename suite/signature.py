@@ -134,7 +134,7 @@ def _draw(operator: Operator, problem: Problem) -> _Drawn:
         return _Drawn(problem, flat(draw_inputs(operator, problem, seed=0)))
     except Exception as error:
         how = f"{type(error).__name__}: {error}"
-        raise DiscoveryError(f"the inputs of {operator.name} ({operator.place}) can not be drawn: {how}") from error
+        raise DiscoveryError(f"the inputs of {operator.name} ({operator.place}) cannot be drawn: {how}") from error
 
 
 def _problem(

@@ -19,7 +19,7 @@ HALVES = ("bfloat16", "float16")
 
 
 def supports_chunk(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
-    """Why a chunk kernel can not serve a problem, or None."""
+    """Why a chunk kernel cannot serve a problem, or None."""
     odd = [f"{name}{dim}" for name, dim in (("K", problem.K), ("V", problem.V)) if dim % 2]
     if problem.differentiates and odd:
         return f"the backward pass of fla's chunk kernels takes even head dimensions, not {' '.join(odd)}"

@@ -34,7 +34,7 @@ BLOCK = 64
 
 
 def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
-    """Why the package can not serve a problem, or None."""
+    """Why the package cannot serve a problem, or None."""
     p = problem
     for name, size in (("K", p.K), ("V", p.V)):
         if size % BLOCK and size not in (16, 32):

@@ -23,7 +23,7 @@ GATED_ON_HOPPER = "!=3.4.*,!=3.5.*,!=3.6.*,!=3.7.0"
 
 
 def supports_chunk(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
-    """Why the library's chunked kernels can not serve a problem, or None."""
+    """Why the library's chunked kernels cannot serve a problem, or None."""
     odd = [f"{name}{dim}" for name, dim in (("K", problem.K), ("V", problem.V)) if dim % 2]
     if problem.differentiates and odd:
         return f"the backward pass of fla's chunked kernels takes even head dimensions, not {' '.join(odd)}"
@@ -31,7 +31,7 @@ def supports_chunk(problem: Problem, tunables: Mapping[str, Value]) -> str | Non
 
 
 def supports_gated_chunk(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
-    """Why a chunked kernel whose gates are an input can not serve a problem, or None.
+    """Why a chunked kernel whose gates are an input cannot serve a problem, or None.
 
     The library raises in the backward pass where Triton compiles it wrongly, on Hopper.
     """

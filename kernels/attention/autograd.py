@@ -30,14 +30,14 @@ def flash_attention(
 
     window, dilation, loads: see shape.py; cu_seqlens [N+1] cuts the tokens of B = 1 into sequences, cu_seqlens_cpu is
     its copy on the CPU, from which grids are made. Gradients flow to q, k and v.
-    Raises UsageError on shapes, dtypes, a scale or a way of loading that can not be served.
+    Raises UsageError on shapes, dtypes, a scale or a way of loading that cannot be served.
     """
     check_flags(causal=causal)
     sizes = fit({"q": (q, "B T H K"), "k": (k, "B T HK K"), "v": (v, "B T HK V")}, scale=scale)
     shape = _shape(sizes, q, causal, window, dilation, cu_seqlens, cu_seqlens_cpu, loads)
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     if scale <= 0:
-        raise UsageError(f"scale = {scale} can not be served; use one above 0, or None for 1/sqrt(K)")
+        raise UsageError(f"scale = {scale} cannot be served; use one above 0, or None for 1/sqrt(K)")
     if not shape.tokens:
         (o,) = without_tokens((q.new_empty(*q.shape[:3], shape.V),), (q, k, v), ())
         return o
@@ -65,11 +65,11 @@ class _Attention(torch.autograd.Function):
 def _shape(sizes, q, causal, window, dilation, cu_seqlens, cu_seqlens_cpu, loads) -> Shape:
     B, T, H, HK, K, V = (sizes[name] for name in ("B", "T", "H", "HK", "K", "V"))
     if H % HK:
-        raise UsageError(f"H = {H} query heads can not share HK = {HK} key heads; use a multiple")
+        raise UsageError(f"H = {H} query heads cannot share HK = {HK} key heads; use a multiple")
     if max(K, V) > MAX_DIM:
         raise UsageError(f"head dims K = {K}, V = {V} are too large; use at most {MAX_DIM}")
     if window < 0 or dilation < 1:
-        raise UsageError(f"window = {window}, dilation = {dilation} can not be served; use at least 0 and 1")
+        raise UsageError(f"window = {window}, dilation = {dilation} cannot be served; use at least 0 and 1")
     if loads not in WAYS:
         raise unknown("way of loading", loads, WAYS)
     sequences, longest, _ = packing(cu_seqlens, cu_seqlens_cpu, q)

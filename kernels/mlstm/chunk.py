@@ -127,7 +127,7 @@ def _call(tensors, gate: str, scale, cu_seqlens, cu_seqlens_cpu, chunk: int) -> 
 
 
 def check_sizes(q, k, v, input_gate, forget_gate, *, scale) -> dict[str, int]:
-    """The sizes of a call; UsageError on shapes, dtypes, heads, head dims or a scale that can not be served."""
+    """The sizes of a call; UsageError on shapes, dtypes, heads, head dims or a scale that cannot be served."""
     gates = {"input_gate": (input_gate, "B T HS"), "forget_gate": (forget_gate, "B T HS")}
     sizes = check_tensors(q, k, v, gates, scale=scale, largest=MAX_V)
     if sizes["K"] > MAX_K:
@@ -147,5 +147,5 @@ def check_state(like: torch.Tensor, state, gate: str, sequences: int, heads: int
     check_states(like, {f"state {name}": x for name, x in parts._asdict().items()})
     for name, x, dims in (("C", parts.C, (K, V)), ("n", parts.n, (K,)), ("m", parts.m, ())):
         if x is not None and x.shape != (sequences, heads, *dims):
-            raise UsageError(f"state {name} is {tuple(x.shape)}; it has to be {(sequences, heads, *dims)}")
+            raise UsageError(f"state {name} is {tuple(x.shape)}; it must be {(sequences, heads, *dims)}")
     return parts

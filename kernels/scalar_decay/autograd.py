@@ -261,5 +261,5 @@ def _states(call: Call, initial_state, like: torch.Tensor) -> State:
     for name, x, dims in (("S", S, (s.K, s.V)), ("z", z, (s.K,))):
         if x is not None and x.shape != (s.sequences, s.heads, *dims):
             expected = (s.sequences, s.heads, *dims)
-            raise UsageError(f"initial state {name} is {tuple(x.shape)}; it has to be {expected}")
+            raise UsageError(f"initial state {name} is {tuple(x.shape)}; it must be {expected}")
     return State(S, z)

@@ -182,6 +182,6 @@ def plan_step(K: int, V: int, normalised: bool) -> tuple[int, int, int, int]:
 
 def _check_state(x: torch.Tensor, expected: Sequence[int], name: str) -> None:
     if x.shape != tuple(expected):
-        raise UsageError(f"state {name} is {tuple(x.shape)}; it has to be {tuple(expected)}")
+        raise UsageError(f"state {name} is {tuple(x.shape)}; it must be {tuple(expected)}")
     if not x.is_contiguous():
         raise UsageError(f"state {name} is not contiguous; it is updated in place, so pass a contiguous tensor")

@@ -13,7 +13,7 @@ from suite.errors import UsageError
 
 
 def span_of_call(x: torch.Tensor, cu_seqlens, cu_seqlens_cpu) -> Span:
-    """The span of a call on x [B, T, …]. Boundaries come from the CPU's copy: the device's would have to be awaited.
+    """The span of a call on x [B, T, …]. Boundaries come from the CPU's copy: reading the device's would wait for it.
 
     Raises UsageError on boundaries that cannot be served.
     """

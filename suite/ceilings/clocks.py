@@ -18,7 +18,7 @@ SPIN_CYCLES = 1_000_000
 
 
 def clocks_of(device: str) -> dict[str, Any]:
-    """Settings by name, in MHz and watts; what can not be read is left out. device is `cuda` or `cpu`."""
+    """Settings by name, in MHz and watts; what cannot be read is left out. device is `cuda` or `cpu`."""
     return _of_gpu() if device == "cuda" else _of_cpu()
 
 

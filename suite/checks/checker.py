@@ -205,7 +205,7 @@ class Checker:
         return wrong
 
     def _filled(self, name: str) -> bool:
-        """Whether all of an output has to be finite: a cache given to a step may hold anything beyond its tokens."""
+        """Whether all of an output must be finite: a cache given to a step may hold anything beyond its tokens."""
         given = flat(self.inputs).get(name)
         return given is None or bool(given.isfinite().all())
 
@@ -269,7 +269,7 @@ def device_context(device: str) -> Iterator[str]:
 def refusal(
     operator: Operator, implementation: Implementation, problem: Problem, tunables: Mapping[str, Value], device: str
 ) -> str | None:
-    """Why a case can not run on a device, or None: known before anything is called."""
+    """Why a case cannot run on a device, or None: known before anything is called."""
     if problem.pass_ not in operator.passes:
         return f"{operator.name} has no {problem.pass_} pass"
     if problem.initial_state and not operator.stateful:

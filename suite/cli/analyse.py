@@ -47,4 +47,4 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--notes {path} can not be read: {error}") from error
+        raise UsageError(f"--notes {path} cannot be read: {error}") from error

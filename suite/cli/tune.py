@@ -155,7 +155,7 @@ class _Tune:
             print(_told(key, entry), flush=True)
 
     def _failed(self, case_id: str, key: str, trial: Mapping[str, Any]) -> None:
-        """A candidate that does not fit is dropped; the table's own launch has to be right."""
+        """A candidate that does not fit is dropped; the table's own launch must be right."""
         from suite.faults import FAILURES
 
         reason = str(trial["reason"]).partition("\n")[0]

@@ -40,7 +40,7 @@ class Shared:
 
     @property
     def winner(self) -> int:
-        """-1 where `one` is less, 1 where `other` is, 0 where that can not be told."""
+        """-1 where `one` is less, 1 where `other` is, 0 where that cannot be told."""
         return -1 if self.most < 0 else 1 if self.least > 0 else 0
 
 

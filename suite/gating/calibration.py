@@ -32,7 +32,7 @@ class Calibrated:
 def calibrate(plan: Plan, options: Options, *, root: Path = ROOT) -> list[Calibrated]:
     """Gate the cases of a plan against themselves and keep their floors for this machine.
 
-    Cases that the device can not run are left out.
+    Cases that the device cannot run are left out.
     """
     device = options.terms.device
     start = partial(start_worker, root, device, plan.load, options.budget, base=False)

@@ -76,7 +76,7 @@ class Surveyor:
     def look_up(self, case: Mapping[str, Any]) -> dict[str, Any] | None:
         """{code, refused, kernels} of a case, None when it is not served.
 
-        code: its code's hash; refused: why the device can not run it; kernels: whether it has kernels to compile
+        code: its code's hash; refused: why the device cannot run it; kernels: whether it has kernels to compile
         """
         found = served(self.registry, case)
         if found is None:

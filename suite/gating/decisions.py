@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Verdict = Literal["faster", "same", "slower", "inconclusive", "broken", "missing", "new", "unchanged"]
 FAILING = frozenset({"slower", "broken", "missing"})
 JUDGED = frozenset({"faster", "same", "slower"})
-# How sure a `slower` and a `same` have to be; docs/gate.md says why they differ.
+# How sure a `slower` and a `same` must be; docs/gate.md says why they differ.
 SLOWER_LEVEL = 0.995
 SAME_LEVEL = 0.95
 # More rounds than anyone would wait for.

@@ -1,4 +1,4 @@
-"""Pairing two revisions' cases: what only one of them serves, what is the same code in both, what has to be judged."""
+"""Pairing two revisions' cases: what only one of them serves, what is the same code in both, what must be judged."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from suite.discovery import PACKAGES
 if TYPE_CHECKING:
     from suite.registry import Implementation, Operator
 
-# Files beside a module that can not change what it computes.
+# Files beside a module that cannot change what it computes.
 _NO_DATA = {".py", ".pyc", ".md"}
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 

@@ -33,7 +33,7 @@ def measure(
     rep_ms:    the longest that samples are taken
     flops, bytes_: what one call needs, for TFLOP/s, GB/s and intensity; left out of the record when not given
     Raises what `fn` raises, TypeError for a function or inputs of another kind, UsageError for an unknown device, mode
-    or amount, and what a timer says of a call that it can not measure.
+    or amount, and what a timer says of a call that it cannot measure.
     """
     _refuse(fn, inputs, device, {"warmup_ms": warmup_ms, "rep_ms": rep_ms, "flops": flops, "bytes_": bytes_})
 

@@ -66,5 +66,5 @@ def _idle_w(device: str, meter: Meter) -> float:
 def _readable(device: str) -> Source:
     found = source(device)
     if found is None:
-        raise NoEnergy("the GPU's telemetry can not be read")
+        raise NoEnergy("the GPU's telemetry cannot be read")
     return found

@@ -17,7 +17,7 @@ from suite.measuring.timers import Timer
 def ready(timer: Timer, call: Call) -> None:
     """Prepare the timer for the call, and for copies of it on inputs of their own where the timer rotates.
 
-    Raises Unsupported where the timer can not measure this call.
+    Raises Unsupported where the timer cannot measure this call.
     """
     copies = [_copy(call) for _ in range(timer.sets(tensor_bytes(call.inputs)) - 1)]
     with timer.building():
@@ -30,7 +30,7 @@ def ready(timer: Timer, call: Call) -> None:
 def ready_function(timer: Timer, fn: Callable[..., Any], inputs: Mapping[str, Any]) -> None:
     """Prepare the timer for `fn(**inputs)`, and for copies of the inputs that are tensors where the timer rotates.
 
-    Raises Unsupported where the timer can not measure this call.
+    Raises Unsupported where the timer cannot measure this call.
     """
     tensors = {name: x for name, x in inputs.items() if isinstance(x, torch.Tensor)}
     copies = [

@@ -56,7 +56,7 @@ class Timer(Protocol):
         ...
 
     def building(self) -> AbstractContextManager[object]:
-        """Where a backward pass's graph has to be built: autograd runs it on the stream of its forward."""
+        """Where a backward pass's graph must be built: autograd runs it on the stream of its forward."""
         ...
 
     def prepare(self, run: Run, *more: Run) -> None: ...
@@ -147,7 +147,7 @@ def _check_stream_confined(run: Run) -> None:
     if more > max(SLACK_MS, SLACK * start.elapsed_time(end)):
         raise WorkOnOtherStream(
             f"its work went on for {more:.3g} ms after its stream had ended: "
-            "it runs on another stream, which a timer of this one can not see"
+            "it runs on another stream, which a timer of this one cannot see"
         )
 
 
@@ -156,7 +156,7 @@ class EventTimer(_OnDevice):
 
     Between two events the device also waits for a host that is slower than it. So `prepare` measures what the host
     needs for one call, and the device is kept busy for longer than that before the span begins: the whole call is in
-    its queue by then. A call that itself waits for the device can not be hidden so; its wait is in the span.
+    its queue by then. A call that itself waits for the device cannot be hidden so; its wait is in the span.
     `prepare` raises WorkOnOtherStream for a call whose work is not on its stream.
     """
 
@@ -228,7 +228,7 @@ class GraphTimer(EventTimer):
         torch.cuda.current_stream().wait_stream(self._stream)
 
     def prepare(self, run: Run, *more: Run) -> None:
-        """Raises Unsupported for a call that can not be captured, as one that waits for the device."""
+        """Raises Unsupported for a call that cannot be captured, as one that waits for the device."""
         if self.l2 == "rotated" and not more:
             raise ValueError("one input set is no rotation; suite.measuring.preparing makes the others")
         runs = (run, *more)
@@ -244,7 +244,7 @@ class GraphTimer(EventTimer):
                 self._kept = [each() for each in runs]
         except RuntimeError as error:
             if "captur" in str(error):
-                raise Unsupported(f"it can not be captured in a CUDA graph: {error}") from error
+                raise Unsupported(f"it cannot be captured in a CUDA graph: {error}") from error
             raise
         self._graph, self.calls = graph, len(runs)
         super().prepare(graph.replay)

@@ -24,7 +24,7 @@ def join(run: AnyPath, profile: Profile) -> list[Record]:
     """Store the profile's columns with the run's timed records of its case, and return those records.
 
     Raises IncomparableError when the run was measured on another device, UsageError when it has no record of the case
-    with a time, StoreError when it can not be read or written.
+    with a time, StoreError when it cannot be read or written.
     """
     measured = (read_environment(run).get("device") or {}).get("name") or "an unknown device"
     here = cpu_name() if profile.device == "cpu" else profile.device

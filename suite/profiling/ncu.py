@@ -112,7 +112,7 @@ def arguments(ncu: str, report: Path, replay: str, metrics: Sequence[str]) -> li
 
 
 def refuse(text: str) -> None:
-    """Raise the one clear line for a message that says why ncu can not count here."""
+    """Raise the one clear line for a message that says why ncu cannot count here."""
     errors = messages(text, "ERROR")
     if any("ERR_NVGPUCTRPERM" in line for line in errors):
         raise UsageError(REFUSED)
@@ -174,7 +174,7 @@ def _run(command: Sequence[str]) -> str:
             env={**os.environ, **variables(), **ENVIRONMENT},
         )
     except OSError as error:
-        raise UsageError(f"--tool ncu: {command[0]} can not be run: {error.strerror}; reinstall it") from error
+        raise UsageError(f"--tool ncu: {command[0]} cannot be run: {error.strerror}; reinstall it") from error
     except subprocess.TimeoutExpired as error:
         raise SubquadError(f"ncu did not end within {TIMEOUT_S:.0f} s; take a smaller problem") from error
     return done.stdout + "\n" + done.stderr

@@ -23,7 +23,7 @@ FLUSH_FACTOR = 2
 
 
 def main(words: list[str]) -> int:
-    """Profile what the request asks for; a case that can not run is told in the result."""
+    """Profile what the request asks for; a case that cannot run is told in the result."""
     folder = Path(words[0])
     request = json.loads((folder / REQUEST).read_text())
     try:

@@ -1,4 +1,4 @@
-"""Four counts of the bytes of one call, side by side: each says what the others can not."""
+"""Four counts of the bytes of one call, side by side: each says what the others cannot."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def traffic_of(case: Case, found: Profile, compulsory: float, load: Sequence[str
 
 
 def _static(case: Case, device: str, load: Sequence[str]) -> Mapping[str, Any]:
-    """Columns of the case's static profile; none for a GPU that the static profile can not stand in for."""
+    """Columns of the case's static profile; none for a GPU that the static profile cannot stand in for."""
     from suite.static.pool import take_profiles
     from suite.static.tasks import Task
 

@@ -85,7 +85,7 @@ def report(
 
     formats: html, png, svg, pdf, md, latex
     baseline: `operator/implementation`; by default one is chosen from the data
-    Raises TypeError for what is no path, StoreError for a run that can not be read and UsageError for an unknown
+    Raises TypeError for what is no path, StoreError for a run that cannot be read and UsageError for an unknown
     baseline or format.
     """
     paths = [runs] if isinstance(runs, str | PathLike) else runs

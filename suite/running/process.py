@@ -56,7 +56,7 @@ class Silent(Disconnected):
 class WorkerProcess:
     """One worker process in a session of its own: `python -m MODULE FD WORDS...` on the other end of a channel.
 
-    Raises DiscoveryError when it can not load what it works on, IncomparableError when that is not this suite's fault.
+    Raises DiscoveryError when it cannot load what it works on, IncomparableError when that is not this suite's fault.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class WorkerProcess:
     def kill(self) -> None:
         """End its whole process group at once: it holds nothing that is not stored.
 
-        A process that a driver holds in the kernel can not be ended; after KILL_S it is left behind, and named.
+        A process that a driver holds in the kernel cannot be ended; after KILL_S it is left behind, and named.
         """
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)

@@ -29,7 +29,7 @@ def write_skeleton(name: str, root: Path) -> list[Path]:
     if not name.isidentifier() or name != name.lower() or keyword.iskeyword(name):
         raise UsageError(f"new-kernel {name!r}: an operator's name is a snake_case identifier, such as gated_scan")
     targets = {template: root / path.format(name=name) for template, path in TEMPLATES.items()}
-    # A folder of that name in a family is an operator, which two can not be.
+    # A folder of that name in a family is an operator, which two cannot be.
     in_families = sorted((root / "kernels").glob(f"*/{name}"))
     for path in (root / "kernels" / name, *in_families, *targets.values()):
         if path.exists():

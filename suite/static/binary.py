@@ -48,7 +48,7 @@ MIX = (*_KINDS, *(f"{name}_{width}" for name in ("ldg", "stg") for width in WIDT
 
 
 class StaticError(SubquadError):
-    """A static profile that can not be taken in this process, or of this binary."""
+    """A static profile that cannot be taken in this process, or of this binary."""
 
 
 def digest(cubin: bytes) -> str:
@@ -96,7 +96,7 @@ def disassemble(cubin: bytes) -> tuple[int, int, Counter[str]]:
     usage = [tuple(map(int, found)) for found in _USAGE.findall(done.stdout)]
     opcodes = opcodes_of(done.stdout)
     if done.returncode or not usage or not opcodes:
-        raise StaticError(f"cuobjdump can not read this binary: {done.stderr.strip() or 'its output has another form'}")
+        raise StaticError(f"cuobjdump cannot read this binary: {done.stderr.strip() or 'its output has another form'}")
     return max(registers for registers, _ in usage), max(stack for _, stack in usage), opcodes
 
 

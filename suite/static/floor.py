@@ -1,4 +1,4 @@
-"""The floor: the time below which an implementation can not run on a named GPU, by bytes and by FLOPs.
+"""The floor: the time below which an implementation cannot run on a named GPU, by bytes and by FLOPs.
 
 What the call was given, and what it returns, crosses the memory bus once. All else that a launch touches may have
 stayed in the last-level cache, but no more than the cache holds; the rest crosses the bus too. Executed FLOPs run at

@@ -50,7 +50,7 @@ def issued(
     target: Target,
     T: int,
 ) -> Issued:
-    """Count one call of the problem's pass, made small with T tokens; what the interpreter can not run has a reason."""
+    """Count one call of the problem's pass, made small with T tokens; what the interpreter cannot run has a reason."""
     counted = small(problem, implementation.dtypes, T)
     shape = "_".join(counted.tokens_of_id(operator.axes))
     if reason := implementation.unsupported(counted, tunables, operator.axes):
@@ -63,7 +63,7 @@ def issued(
                 tally.clear()
                 call.run()
     except Exception as error:
-        return Issued(shape, reason=f"Triton's interpreter can not run it: {classify(error)[1]}")
+        return Issued(shape, reason=f"Triton's interpreter cannot run it: {classify(error)[1]}")
     if not tally.kernels:
         return Issued(shape, reason="launches no Triton kernel")
     compulsory = operator.cost_of(counted, implementation, tunables).bytes_compulsory

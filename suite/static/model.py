@@ -94,7 +94,7 @@ class Launch:
 
 @dataclass(frozen=True)
 class Floor:
-    """The time below which an implementation can not run on a named GPU.
+    """The time below which an implementation cannot run on a named GPU.
 
     bytes:      what has to cross the memory bus even if the last-level cache kept all it can between launches
     memory_ms:  those bytes at the GPU's bandwidth

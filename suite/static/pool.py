@@ -88,7 +88,7 @@ def take_profiles(
     timeout_s: the longest that one profile may take
     refresh:   whether all is taken anew, whatever the cache has
     budget:    how long all may take; what it left no time for, and the cache has not, has the status LEFT_OUT
-    Raises DiscoveryError, or IncomparableError for another checkout, when a worker can not load the operators.
+    Raises DiscoveryError, or IncomparableError for another checkout, when a worker cannot load the operators.
     """
     terms, keys = _Terms(load, jobs, timeout_s, refresh, budget or Budget()), Keys(load)
     static = [Item("static", task, keys.of("profiles", task)) for task in tasks]

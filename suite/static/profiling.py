@@ -47,7 +47,7 @@ def profile(
     """Profile one case in this process, which must use neither a GPU nor the interpreter.
 
     counted: whether to look for the T at which issued traffic can be counted, Profile.counted_T
-    What can not be captured is `unsupported` with the reason; a launch that does not compile or exceeds a limit decides
+    What cannot be captured is `unsupported` with the reason; a launch that does not compile or exceeds a limit decides
     the status. A peer must have been imported inside `pretending` for the same architecture.
     """
     target = target_of(arch, gpu)
@@ -161,7 +161,7 @@ def _meaning(error: Exception, implementation: Implementation) -> tuple[str, str
     if status == "error" and any(words in str(error) for words in _VALUES):
         return "unsupported", f"host code depends on tensor values, which a meta tensor has not: {reason}"
     if status == "error" and implementation.origin == "peer":
-        return "unsupported", f"can not be captured: {reason}"
+        return "unsupported", f"cannot be captured: {reason}"
     return status, reason
 
 

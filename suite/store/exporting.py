@@ -28,7 +28,7 @@ def export(run: AnyPath, to: Format, out: Path | None = None) -> Path:
 
     out: where to write; `records.<format>` in the run's folder by default, `benchmark.json` for pytest-benchmark
     Lists and objects become JSON strings in CSV and Parquet; text that a spreadsheet would take for a formula gets an
-    apostrophe before it in CSV. Raises StoreError when the run can not be read or the file
+    apostrophe before it in CSV. Raises StoreError when the run cannot be read or the file
     not written, UsageError when a format needs a library that is not installed.
     """
     if to in NEEDS and (lacking := NEEDS[to].missing()):

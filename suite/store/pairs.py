@@ -73,7 +73,7 @@ class Pairing:
 
 
 def pair_runs(base: AnyPath, candidate: AnyPath) -> Pairing:
-    """Match two runs' records by case; StoreError when either can not be read."""
+    """Match two runs' records by case; StoreError when either cannot be read."""
     environments = [read_environment(run) for run in (base, candidate)]
     before, after = (read_records(run) for run in (base, candidate))
     return Pairing(

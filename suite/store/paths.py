@@ -23,7 +23,7 @@ def run_folder(run: AnyPath) -> Path:
         if path.exists():
             raise StoreError(f"{path} is a file, not a run; give the folder that holds {RECORDS}")
     except OSError as error:
-        raise StoreError(f"{path} can not be looked at: {_why(error)}") from error
+        raise StoreError(f"{path} cannot be looked at: {_why(error)}") from error
     raise StoreError(f"no run at {path}; `subquad bench --out {path}` writes one")
 
 
@@ -37,12 +37,12 @@ def _complete(path: Path) -> Path:
 
 
 def unreadable(path: Path, error: OSError) -> StoreError:
-    """The error for a file that can not be read."""
+    """The error for a file that cannot be read."""
     return StoreError(f"cannot read {path}: {_why(error)}; check its permissions")
 
 
 def unwritable(path: Path, error: OSError) -> StoreError:
-    """The error for a file or folder that can not be written."""
+    """The error for a file or folder that cannot be written."""
     return StoreError(f"cannot write {path}: {_why(error)}; choose another place with --out")
 
 

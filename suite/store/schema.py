@@ -45,7 +45,7 @@ TIMED = ("time_ms", "timer", "l2", "samples")
 
 @lru_cache(maxsize=4096)
 def _spec_of(name: str) -> Spec | None:
-    """What a field's value has to be; None for a field that this version does not know."""
+    """What a field's value must be; None for a field that this version does not know."""
     found = REQUIRED.get(name) or OPTIONAL.get(name)
     return found or next((spec for start, spec in GROUPS.items() if name.startswith(start)), None)
 
@@ -85,7 +85,7 @@ def upgraded(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def version_fault(version: Any) -> str | None:
-    """Why a schema version can not be read here, or None when it can: an older or equal major."""
+    """Why a schema version cannot be read here, or None when it can: an older or equal major."""
     if version is None:
         return "has no 'schema'"
     parsed = version_of(version)

@@ -143,7 +143,7 @@ class Writer:
 
 
 def create(path: AnyPath, environment: Mapping[str, Any]) -> Writer:
-    """Start a run in a new or empty folder; StoreError when one is there already or the folder can not be written."""
+    """Start a run in a new or empty folder; StoreError when one is there already or the folder cannot be written."""
     writer = reserve(path)
     try:
         writer.begin(environment)
@@ -154,7 +154,7 @@ def create(path: AnyPath, environment: Mapping[str, Any]) -> Writer:
 
 
 def reserve(path: AnyPath) -> Writer:
-    """Take a new or empty folder for a run; StoreError when a run is there already, or it can not be written."""
+    """Take a new or empty folder for a run; StoreError when a run is there already, or it cannot be written."""
     folder = Path(path)
     made = list(itertools.takewhile(lambda each: not each.exists(), (folder, *folder.parents)))
     try:
@@ -171,7 +171,7 @@ def reserve_fresh(path: AnyPath) -> Writer:
 
 
 def fresh_folder(path: AnyPath) -> Path:
-    """Make a folder of this name, or of `name-2`, `name-3` where others were quicker. StoreError when it can not be."""
+    """Make a folder of this name, or of `name-2`, `name-3` where others were quicker. StoreError when it cannot be."""
     wanted = Path(path)
     try:
         wanted.parent.mkdir(parents=True, exist_ok=True)
@@ -214,7 +214,7 @@ def open_for_append(path: AnyPath) -> Writer:
 def write_environment(folder: Path, environment: Mapping[str, Any]) -> None:
     """Write environment.json so that it is there whole or not at all. Its schema is this writer's.
 
-    Raises StoreError, and leaves what was there, when it does not fit the schema or can not be written.
+    Raises StoreError, and leaves what was there, when it does not fit the schema or cannot be written.
     """
     if wrong := environment_fault(plain({"schema": SCHEMA, **environment}, ENVIRONMENT)):
         raise StoreError(f"the environment {wrong}; nothing was written to {folder / ENVIRONMENT}")

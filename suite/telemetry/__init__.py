@@ -50,7 +50,7 @@ def source(device: str) -> Source | None:
 
 
 def refused(device: str) -> dict[str, str]:
-    """Readings that can not be had here, each with the reason; what a run's environment names once."""
+    """Readings that cannot be had here, each with the reason; what a run's environment names once."""
     if device != "cuda":
         found = Host()
     else:

@@ -25,7 +25,7 @@ def locked_clocks(gpu: Gpu, mhz: int | None = None) -> Iterator[None]:
     """Lock the SM clock at `mhz`, or at the board's base clock, inside the block, and reset it whatever happens there.
 
     SIGTERM ends the block like an exception, so that it resets too; nothing can after SIGKILL: then `nvidia-smi -rgc`
-    does. UsageError when this user may not, or the GPU can not.
+    does. UsageError when this user may not, or the GPU cannot.
     """
     limit = BASE if mhz is None else mhz
     try:

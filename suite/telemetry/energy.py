@@ -25,7 +25,7 @@ STUCK_S = 1.0
 
 
 class NoEnergy(Exception):
-    """Energy can not be measured here; the message says why."""
+    """Energy cannot be measured here; the message says why."""
 
 
 @dataclass(frozen=True)

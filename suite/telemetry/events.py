@@ -31,5 +31,5 @@ def words(bits: int) -> list[str]:
 
 
 def spoils(bits: int) -> bool:
-    """Whether a sample taken under these events has to be taken again."""
+    """Whether a sample taken under these events must be taken again."""
     return bool(bits & SPOILING)

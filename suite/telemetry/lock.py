@@ -31,7 +31,7 @@ def gpu_lock(uuid: str, *, wait_s: float = 0.0, folder: Path = FOLDER) -> Iterat
     """Hold the GPU's lock inside the block.
 
     wait_s: how long to wait for another holder. UsageError names the holder when it does not let go, and says why the
-    lock's file can not be opened.
+    lock's file cannot be opened.
     """
     path = folder / f"subquad-{uuid}.lock"
     descriptor = _open(path)

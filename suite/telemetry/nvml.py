@@ -51,7 +51,7 @@ class Others(NamedTuple):
 
 
 class NoNvml(SubquadError):
-    """NVML or the GPU in it can not be had; the message says why."""
+    """NVML or the GPU in it cannot be had; the message says why."""
 
 
 class Gpu(Asking):
@@ -128,7 +128,7 @@ class Gpu(Asking):
             # This process has work on the GPU: an empty list says that processes are hidden, not that there are none.
             return None
         if not any(each.pid in self._ours for each in listed):
-            # A container is told the host's pids, under which it can not know itself: one of them is this process.
+            # A container is told the host's pids, under which it cannot know itself: one of them is this process.
             return Others(len(listed) - 1)
         strangers = [each for each in listed if each.pid not in self._ours]
         used = sum((each.usedGpuMemory or 0) / MIB for each in strangers)
@@ -185,5 +185,5 @@ def find_gpu(uuid: str, nvml: Nvml | None = None, ours: frozenset[int] = frozens
 
 @cache
 def current_gpu(index: int = 0) -> Gpu:
-    """This process's GPU; NoNvml when it can not be read."""
+    """This process's GPU; NoNvml when it cannot be read."""
     return find_gpu(uuid_of(index))

@@ -14,7 +14,7 @@ class Reading:
 
     at_ns:   time.perf_counter_ns(), the clock of the samples
     values:  by name; what could not be read is absent
-    spoiled: whether samples around it have to be taken again
+    spoiled: whether samples around it must be taken again
     """
 
     at_ns: int
@@ -27,7 +27,7 @@ class Source(Protocol):
 
     period_s: seconds between readings
     judges:   whether it can tell that a sample was taken under throttle
-    refused:  readings that can not be had, and why
+    refused:  readings that cannot be had, and why
     """
 
     period_s: float

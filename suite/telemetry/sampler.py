@@ -68,7 +68,7 @@ class Sampler:
         return self.readings[first : bisect_left(times, span[1]) + 1]
 
     def spoiled(self, start_ns: int, end_ns: int) -> bool:
-        """Whether any reading around a span that has just ended says that samples of it have to be taken again."""
+        """Whether any reading around a span that has just ended says that samples of it must be taken again."""
         if not self.source.judges:
             return False
         if self.readings[-1].at_ns < end_ns:

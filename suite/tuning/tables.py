@@ -61,7 +61,7 @@ def read_table(path: Path) -> Table | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise StoreError(f"{path} can not be read ({error}); restore it, or delete it and tune again") from error
+        raise StoreError(f"{path} cannot be read ({error}); restore it, or delete it and tune again") from error
     try:
         if found["schema"] != SCHEMA:
             raise StoreError(f"{path} has schema {found['schema']}, this suite reads {SCHEMA}; tune again")

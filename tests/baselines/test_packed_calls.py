@@ -17,7 +17,7 @@ from suite.problem import PACKED
 from suite.registry import Operator
 
 ORACLE = "oracle"
-# Boundaries of 40 tokens that can not be served, and words of the message.
+# Boundaries of 40 tokens that cannot be served, and words of the message.
 BAD = {
     (0, 17, 33): "cu_seqlens ends at 33, T is 40",
     (0, 20, 48): "cu_seqlens ends at 48, T is 40",

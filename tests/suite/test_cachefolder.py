@@ -1,4 +1,4 @@
-"""Where the cache folder lies when there is no usable home, and what is told when it can not be used."""
+"""Where the cache folder lies when there is no usable home, and what is told when it cannot be used."""
 
 from __future__ import annotations
 

@@ -132,7 +132,7 @@ def test_what_can_not_be_captured_is_unsupported(gpu: FakeCuda) -> None:
         if gpu._capturing is not None:
             raise RuntimeError("CUDA error: operation not permitted when stream is capturing")
 
-    with pytest.raises(Unsupported, match="can not be captured in a CUDA graph"):
+    with pytest.raises(Unsupported, match="cannot be captured in a CUDA graph"):
         timer.prepare(waits)
     with pytest.raises(RuntimeError, match="comes first"):
         timer.samples(waits, 1)

@@ -20,7 +20,7 @@ PAGE = 256
 
 
 def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
-    """Why FlashAttention 2 can not serve a problem, or None."""
+    """Why FlashAttention 2 cannot serve a problem, or None."""
     page = int(problem.axis("page"))
     if page % PAGE:
         return f"flash-attn 2 takes pages of a multiple of {PAGE} rows, not {page}"

@@ -43,7 +43,7 @@ _plans: list[Plan] = []
 
 
 def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
-    """Why the library can not serve a problem, or None."""
+    """Why the library cannot serve a problem, or None."""
     if not problem.axis("page"):
         return "flashinfer's batch decode takes paged caches; try --axis page=16"
     if problem.axis("queries") != 1:

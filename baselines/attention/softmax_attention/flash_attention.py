@@ -37,14 +37,14 @@ FLASH_4 = Requirement("flash_attn.cute", "flash-attn-4", ">=4.0.0b4,<5", extra="
 
 
 def supports_2(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
-    """Why FlashAttention 2 can not serve a problem, or None."""
+    """Why FlashAttention 2 cannot serve a problem, or None."""
     if problem.K > MAX_DIM:
         return f"flash-attn 2 takes head dimensions up to {MAX_DIM}, not K{problem.K}"
     return same_dims(problem, tunables)
 
 
 def supports_4(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
-    """Why FlashAttention 4 can not serve a problem, or None."""
+    """Why FlashAttention 4 cannot serve a problem, or None."""
     if problem.differentiates and suite.target().capability // 10 == AMPERE:
         return f"flash-attn-4 has no backward pass on {suite.target().arch}, only from sm_90 on"
     for name, dim in (("K", problem.K), ("V", problem.V)):

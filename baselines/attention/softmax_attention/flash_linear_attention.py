@@ -22,7 +22,7 @@ MAX_DIM = 256
 
 
 def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
-    """Why parallel_attn can not serve a problem, or None."""
+    """Why parallel_attn cannot serve a problem, or None."""
     if problem.K > MAX_DIM:
         return f"fla's parallel_attn takes keys of at most {MAX_DIM}, not K{problem.K}"
     return None

@@ -28,7 +28,7 @@ MAX_SHAPES = 512
 
 
 def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
-    """Why flex_attention can not serve a problem, or None."""
+    """Why flex_attention cannot serve a problem, or None."""
     if min(problem.K, problem.V) < MIN_DIM:
         return f"flex_attention takes head dimensions of at least {MIN_DIM}, not K{problem.K} V{problem.V}"
     return None

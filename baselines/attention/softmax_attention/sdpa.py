@@ -1,6 +1,6 @@
 """PyTorch's scaled_dot_product_attention, forced to one backend at a time.
 
-`sdpa_kernel` with a single backend makes PyTorch raise where that backend can not serve a call; it never takes another
+`sdpa_kernel` with a single backend makes PyTorch raise where that backend cannot serve a call; it never takes another
 one. What only PyTorch knows (the GPU, its dtypes and head dimensions) so surfaces as `unsupported` in PyTorch's words.
 Entry:
 torch.nn.functional.scaled_dot_product_attention inside torch.nn.attention.sdpa_kernel, torch 2.9 and later.
@@ -25,7 +25,7 @@ from suite.errors import Unsupported
 from suite.problem import Value
 
 HALVES = ("bfloat16", "float16")
-# How PyTorch and cuDNN say that a backend can not serve a call.
+# How PyTorch and cuDNN say that a backend cannot serve a call.
 REFUSALS = ("No available kernel", "No viable backend", "No execution plans")
 
 
@@ -63,7 +63,7 @@ def attend(
     """Attention by one backend on transposed views: q [B,T,H,K], k [B,S,HK,K], v [B,S,HK,V] -> o [B,T,H,V].
 
     mask [T,S] is true where a query sees a key; with one, causal is False.
-    Raises Unsupported with PyTorch's reason when that backend can not serve the call.
+    Raises Unsupported with PyTorch's reason when that backend cannot serve the call.
     """
     qh, kh, vh = (x.transpose(1, 2) for x in (q, k, v))
     grouped = q.shape[2] != k.shape[2]

@@ -23,7 +23,7 @@ FLA = requirement("fla.ops.kda")
 
 
 def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
-    """Why the recurrent entry can not serve a problem, or None."""
+    """Why the recurrent entry cannot serve a problem, or None."""
     if problem.K > 256:
         return f"fla's KDA takes K up to 256, not {problem.K}"
     if problem.state_dtype != "float32" and (problem.initial_state or problem.pass_ == "decode"):
@@ -32,7 +32,7 @@ def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
 
 
 def supports_chunk(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
-    """Why chunk_kda can not serve a problem, or None."""
+    """Why chunk_kda cannot serve a problem, or None."""
     return supports(problem, tunables) or supports_any_chunk(problem, tunables)
 
 

@@ -24,7 +24,7 @@ NORMALISING = ">=0.7.1"
 
 
 def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
-    """Why the library can not serve a problem, or None."""
+    """Why the library cannot serve a problem, or None."""
     if (problem.K, problem.V) != (HEAD_DIM, HEAD_DIM):
         return f"flashinfer's chunk_gated_delta_rule takes heads of {HEAD_DIM}"
     if problem.axis("l2norm") and (found := outside("flashinfer-python", NORMALISING)):

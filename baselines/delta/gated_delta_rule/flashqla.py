@@ -23,7 +23,7 @@ OLDEST = 90
 
 
 def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
-    """Why the library can not serve a problem, or None."""
+    """Why the library cannot serve a problem, or None."""
     if (problem.K, problem.V) != (HEAD_DIM, HEAD_DIM):
         return f"flash_qla's chunk_gated_delta_rule takes heads of {HEAD_DIM}"
     if suite.target().capability < OLDEST:

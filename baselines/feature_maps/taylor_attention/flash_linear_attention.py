@@ -22,7 +22,7 @@ WIDEST = 128
 
 
 def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
-    """Why parallel_based can not serve a problem, or None."""
+    """Why parallel_based cannot serve a problem, or None."""
     return f"fla's parallel_based takes K up to {WIDEST}, not {problem.K}" if problem.K > WIDEST else None
 
 

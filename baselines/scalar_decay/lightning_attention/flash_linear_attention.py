@@ -25,7 +25,7 @@ OVERFLOW = 128
 
 
 def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
-    """Why the chunked entry can not serve a problem, or None.
+    """Why the chunked entry cannot serve a problem, or None.
 
     For the state that leaves a chunk, chunk_fwd_kernel_h multiplies row j of v by exp(g (r - j - 1)); r of the chunk's
     64 rows are tokens, the others zeros, and where their factor is infinite they make the state NaN. Only a sequence's

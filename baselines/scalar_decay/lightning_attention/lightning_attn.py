@@ -20,7 +20,7 @@ DIMS = (32, 64, 128)
 
 
 def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
-    """Why lightning_attn_func can not serve a problem, or None."""
+    """Why lightning_attn_func cannot serve a problem, or None."""
     if problem.K not in DIMS or problem.V not in DIMS:
         return f"lightning_attn_func takes head dimensions {', '.join(map(str, DIMS))}, not K{problem.K} V{problem.V}"
     return None

@@ -24,7 +24,7 @@ HALVES = ("bfloat16", "float16")
 
 
 def supports_chunk(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
-    """Why chunk_linear_attn can not serve a problem, or None."""
+    """Why chunk_linear_attn cannot serve a problem, or None."""
     odd = [f"{name}{dim}" for name, dim in (("K", features_of(problem)), ("V", problem.V)) if dim % 2]
     if problem.differentiates and odd:
         return f"the backward pass of fla's chunk_linear_attn takes even head dimensions, not {' '.join(odd)}"

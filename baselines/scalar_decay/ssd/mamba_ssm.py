@@ -22,7 +22,7 @@ OFFSETS = 2**31
 
 
 def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
-    """Why mamba_chunk_scan_combined can not serve a problem, or None: its offsets are 32 bits wide."""
+    """Why mamba_chunk_scan_combined cannot serve a problem, or None: its offsets are 32 bits wide."""
     p = problem
     states = -(-p.T // int(tunables["chunk"])) * p.K
     largest = p.B * p.HS * p.V * max(p.T, states)

@@ -36,7 +36,7 @@ MAMBA = requirement("mamba_ssm")
 
 
 def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
-    """Why selective_scan_fn can not serve a problem, or None."""
+    """Why selective_scan_fn cannot serve a problem, or None."""
     p = problem
     if p.K > MAX_MODES:
         return f"mamba_ssm's selective_scan_fn takes at most {MAX_MODES} modes, not K{p.K}"

@@ -14,7 +14,7 @@ def step_lightning_attention(q, k, v, log_decay=None, *, state, layer: float = 0
     """q [B,1,H,K], k [B,1,HK,K], v [B,1,HV,V] -> o [B,1,HS,V]; state S [B,HS,K,V] is updated in place, in one launch.
 
     log_decay [HS] is g_h; None takes the paper's for layer = l / L.
-    The state has to be contiguous. Raises UsageError on bad input.
+    The state must be contiguous. Raises UsageError on bad input.
     """
     if log_decay is None:
         log_decay = log_decays(state_heads(q, v), layer, q.device)

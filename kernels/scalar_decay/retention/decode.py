@@ -14,7 +14,7 @@ def step_retention(q, k, v, log_decay=None, *, state, scale: float | None = None
     """q [B,1,H,K], k [B,1,HK,K], v [B,1,HV,V] -> o [B,1,HS,V]; state S [B,HS,K,V] is updated in place, in one launch.
 
     log_decay [HS] is log gamma_h; None takes the paper's.
-    The state has to be contiguous. Raises UsageError on bad input.
+    The state must be contiguous. Raises UsageError on bad input.
     """
     if log_decay is None:
         log_decay = log_decays(state_heads(q, v), device=q.device)

@@ -80,7 +80,7 @@ def _says(verdict: Verdict | None) -> str:
 
 
 def doubts(rows: Sequence[Row], runs: Sequence[Run], most: int = 10) -> list[str]:
-    """What a reader must know before believing the report: figures that can not be, and records without a figure."""
+    """What a reader must know before believing the report: figures that cannot be, and records without a figure."""
     ok = [row for row in rows if row["kind"] == "timed" and row["status"] == "ok"]
     above = above_the_roof(rows)
     found = above[:most] + ([f"and {len(above) - most} more records above the roof"] if len(above) > most else [])

@@ -156,7 +156,7 @@ def test_every_block_is_computed_whatever_the_sections(causal: bool) -> None:
 
     def run(l2_bytes: int) -> list[torch.Tensor]:
         leaves = [x.clone().requires_grad_() for x in inputs]
-        # Guarded memory is NaN at first: what an earlier run left there can not stand for a block.
+        # Guarded memory is NaN at first: what an earlier run left there cannot stand for a block.
         with Guard(), aim(replace(REPRESENTATIVES["sm_90"], l2_bytes=l2_bytes)):
             o = flash_attention(*leaves, causal=causal)
             return [o, *torch.autograd.grad(o, leaves, draw(*o.shape, seed=9))]

@@ -4,7 +4,7 @@
 
 Prints a Markdown table: errors of o (RMS over the oracle's RMS) of the kernels' own sequences of products, carried out
 in PyTorch with operands rounded to bfloat16 as the kernels round them, and of the plain PyTorch chunks. The interpreter
-can not tell: it computes bfloat16 wrongly. Nothing here is a limit.
+cannot tell: it computes bfloat16 wrongly. Nothing here is a limit.
 """
 
 from __future__ import annotations

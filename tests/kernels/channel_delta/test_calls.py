@@ -53,7 +53,7 @@ def test_heads_that_are_too_wide_are_refused() -> None:
     ("changes", "words"),
     [
         ({**{each: meta(1, 2, 2, 16) for each in ("q", "k", "v", "log_decay")}, "beta": meta(1, 2, 2)}, "2 tokens"),
-        ({"state": meta(1, 1, 16, 16)}, "has to be"),
+        ({"state": meta(1, 1, 16, 16)}, "must be"),
         ({"state": meta(1, 2, 16, 16).transpose(2, 3)}, "not contiguous"),
     ],
 )

@@ -120,10 +120,10 @@ def bad(name: str) -> Iterator[tuple[str, dict[str, Any], str]]:
     if "scale" in made.parameters:
         yield "tensor", {"scale": torch.tensor(0.5)}, "scale is a tensor"
         yield "tensors", {"scale": torch.ones(3)}, "scale is a tensor"
-        yield "NaN", {"scale": float("nan")}, "scale = nan can not be served"
-        yield "bool", {"scale": True}, "scale = True can not be served"
+        yield "NaN", {"scale": float("nan")}, "scale = nan cannot be served"
+        yield "bool", {"scale": True}, "scale = True cannot be served"
         yield "beyond float32", {"scale": 10**400}, "scale = 1000"
-        yield "text", {"scale": "1"}, "scale = '1' can not be served"
+        yield "text", {"scale": "1"}, "scale = '1' cannot be served"
     if "chunk" in made.parameters:
         yield "chunk", {"chunk": 64.0}, "chunk must be a power of two >= 16, got 64.0"
 

@@ -160,7 +160,7 @@ def test_nothing_to_compare_is_said() -> None:
     ("words", "message"),
     [
         (["--mode", "cold-wall"], "no timed record of mode cold-wall; the runs have cold-events"),
-        (["--notes", "nowhere.md"], "--notes nowhere.md can not be read"),
+        (["--notes", "nowhere.md"], "--notes nowhere.md cannot be read"),
         (["--out", "nowhere/README.md"], "cannot write nowhere/README.md"),
     ],
 )

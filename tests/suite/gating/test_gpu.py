@@ -1,4 +1,4 @@
-"""The gate on a GPU, with workers and a compiler that are not there: what is compiled, what still has to be timed."""
+"""The gate on a GPU, with workers and a compiler that are not there: what is compiled, what still must be timed."""
 
 from __future__ import annotations
 

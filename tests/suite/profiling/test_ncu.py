@@ -102,7 +102,7 @@ def test_where_ncu_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_what_is_no_program_is_told(tmp_path: Path) -> None:
     path = tmp_path / "ncu"
     path.write_text("not a program")
-    with pytest.raises(UsageError, match="can not be run: Permission denied"):
+    with pytest.raises(UsageError, match="cannot be run: Permission denied"):
         ncu.version(str(path))
 
 

@@ -43,7 +43,7 @@ def static(*words: str) -> int:
 
 @pytest.mark.long
 def test_json_statuses_and_every_tunable(capsys: pytest.CaptureFixture[str]) -> None:
-    """What can not be captured is told and is no failure."""
+    """What cannot be captured is told and is no failure."""
     assert static("--impl", "triton,by_value,rereading", "--all-configs", "--json") == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(row["case_id"].removeprefix("double/").partition("/")[0], row["status"]) for row in rows] == [

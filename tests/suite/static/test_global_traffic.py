@@ -132,7 +132,7 @@ def test_an_operators_passes() -> None:
 @pytest.mark.interpret
 def test_what_the_interpreter_can_not_run_has_a_reason() -> None:
     found = issue("unfinished", Problem(T=512))
-    assert "interpreter can not run it" in found.reason
+    assert "interpreter cannot run it" in found.reason
     assert issue("eager", Problem(T=512)).reason == "launches no Triton kernel"
 
 

@@ -1,4 +1,4 @@
-"""The profile of a case: what is captured of its real host code, what it costs, and what can not be captured."""
+"""The profile of a case: what is captured of its real host code, what it costs, and what cannot be captured."""
 
 from __future__ import annotations
 

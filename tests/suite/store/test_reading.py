@@ -215,7 +215,7 @@ def test_paths_that_are_no_run_say_what_to_do(tmp_path, run):
         read_records(run / "records.jsonl")
     with pytest.raises(StoreError, match="is no run"):
         read_records(tmp_path)
-    with pytest.raises(StoreError, match="can not be looked at"):
+    with pytest.raises(StoreError, match="cannot be looked at"):
         read_records("x" * 5000)
     (run / "environment.json").unlink()
     with pytest.raises(StoreError, match=r"incomplete run: it has no environment\.json"):

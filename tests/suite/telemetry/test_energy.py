@@ -132,4 +132,4 @@ def test_columns(monkeypatch: pytest.MonkeyPatch, board: Board) -> None:
     assert late.columns(lambda: None, 1) == {"telemetry.no_energy": "the budget ended before"}
     monkeypatch.setattr(module, "source", lambda device: None)
     unread = module.EnergyOf("cuda", 2.0, None, lambda: None).columns(lambda: None, 1)
-    assert unread == {"telemetry.no_energy": "the GPU's telemetry can not be read"}
+    assert unread == {"telemetry.no_energy": "the GPU's telemetry cannot be read"}

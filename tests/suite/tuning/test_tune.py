@@ -135,7 +135,7 @@ def test_host_code_reads_the_table_of_its_gpu(root):
 def test_a_damaged_table_names_the_file(tmp_path):
     path = tmp_path / "t.json"
     path.write_text("{")
-    with pytest.raises(StoreError, match=r"t\.json can not be read"):
+    with pytest.raises(StoreError, match=r"t\.json cannot be read"):
         read_table(path)
     path.write_text(json.dumps({"schema": 1, "gpu": "a", "arch": "b", "entries": {"k": {"what": 1}}}))
     with pytest.raises(StoreError, match=r"t\.json is no table"):

@@ -1,4 +1,4 @@
-"""How the work is shared out can not be seen in the result: parts in any order, any number of SMs, any block table."""
+"""How the work is shared out cannot be seen in the result: parts in any order, any number of SMs, any block table."""
 
 from __future__ import annotations
 

@@ -66,5 +66,5 @@ def test_a_state_that_can_not_be_updated_in_place_is_refused() -> None:
     token = [meta(1, 1, 1, 16) for _ in range(3)]
     with pytest.raises(UsageError, match="not contiguous"):
         step_linear_attention(*token, state=meta(1, 1, 16, 16).transpose(2, 3))
-    with pytest.raises(UsageError, match="has to be"):
+    with pytest.raises(UsageError, match="must be"):
         step_linear_attention(*token, state=meta(1, 2, 16, 16))
