@@ -74,7 +74,7 @@ def run(name: str, at: Problem) -> tuple[dict[str, torch.Tensor], dict[str, torc
     wide.pop("cu_seqlens_cpu", None)
     if "state" in wide:
         wide["initial_state"] = wide.pop("state")
-    o, final = recurrence(**wide, **linear_attention.words_of(at), output_final_state="initial_state" in wide)
+    o, final = recurrence(**wide, **linear_attention.kwargs_of(at), output_final_state="initial_state" in wide)
     state = "state" if at.pass_ == "decode" else "final_state"
     produced = Call(linear_attention, made, at, made.default_tunables, inputs).forward()
     if at.pass_ == "decode":

@@ -57,7 +57,7 @@ def drawn(
     inputs = draw_inputs(operator, problem, seed=0)
     if name.endswith(ORACLE):
         inputs.pop("cu_seqlens_cpu", None)
-    return inputs, dict(operator.words_of(problem))
+    return inputs, dict(operator.kwargs_of(problem))
 
 
 def shortened(name: str, inputs: Inputs, dimension: int) -> Inputs:

@@ -122,7 +122,7 @@ def libraries(monkeypatch: pytest.MonkeyPatch) -> None:
 def error_of(operator, name: str, at: Problem) -> float:
     at = operator.complete(at)
     inputs = draw_inputs(operator, at, seed=0)
-    words = operator.words_of(at)
+    words = operator.kwargs_of(at)
     wide = {n: inputs[n].double() for n in "qkv"}
     expected, _ = operator.oracle(**wide, **words, cu_seqlens=inputs.get("cu_seqlens"))
     made = operator.implementations[name]

@@ -69,7 +69,7 @@ def small(name: str, **sizes: Any) -> tuple[Problem, dict[str, Any]]:
     operator, _ = entry(name)
     given = {"T": 40, "H": 2, "K": 16, "V": 16, "dtype": "fp32", "layout": "packed:halves", **sizes}
     problem = operator.complete(Problem(**given), OWN.get(name, {}))
-    return problem, {**draw_inputs(operator, problem, seed=0), **operator.words_of(problem)}
+    return problem, {**draw_inputs(operator, problem, seed=0), **operator.kwargs_of(problem)}
 
 
 def call(name: str, inputs: dict[str, Any], **more: Any) -> Outputs:

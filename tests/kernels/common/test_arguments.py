@@ -48,7 +48,7 @@ def call_of(name: str) -> dict[str, Any]:
     pass_ = "fwd" if "fwd" in made.passes else "decode"
     sizes = {"B": 2, "T": 24, "H": 2, "K": 16, "V": 16, "dtype": "fp16", "pass_": pass_}
     problem = operator.complete(Problem(**sizes, initial_state=operator.stateful and pass_ == "fwd"), OWN.get(name))
-    words = {axis: value for axis, value in operator.words_of(problem).items() if axis in made.parameters}
+    words = {axis: value for axis, value in operator.kwargs_of(problem).items() if axis in made.parameters}
     return {**draw_inputs(operator, problem, seed=0), **words}
 
 
