@@ -10,7 +10,8 @@ endif
 # What the suite imports beside torch; `make deps` installs it into the active Python.
 NEEDED := pandas scipy matplotlib plotly jinja2 rich packaging
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
-PYTEST := $(PYTHON) -m pytest -q -n $(JOBS)
+# An idle process takes tests from the other: the slow ones of a file would else wait for each other at the end.
+PYTEST := $(PYTHON) -m pytest -q -n $(JOBS) --dist worksteal
 INTERPRETED := tests/kernels tests/suite/static tests/baselines/test_interpreted.py
 INTERPRET := TRITON_INTERPRET=1 $(PYTEST) -m
 
@@ -32,7 +33,7 @@ report: $(READY) needed ## render a stored run: make report RUN=results/local/â€
 new-kernel: $(READY) needed ## write an operator's skeleton: make new-kernel NAME=foo
 	$(PYTHON) -m suite new-kernel "$(NAME)"
 
-test: $(READY) needed-dev ## the tests that every change must pass, under 15 minutes on 2 cores
+test: $(READY) needed-dev ## the tests that every change must pass, about 15 minutes on 2 cores
 	$(INTERPRET) "interpret and not long" $(INTERPRETED)
 	$(PYTEST) -m "not interpret and not long"
 

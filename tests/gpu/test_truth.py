@@ -18,7 +18,7 @@ from triton.language.extra.cuda import globaltimer
 from suite import Problem
 from suite.checks.calling import make_call
 from suite.discovery import discover
-from suite.errors import Escaped, Unsupported
+from suite.errors import Unsupported, WorkOnOtherStream
 from suite.measuring.preparing import ready
 from suite.measuring.timers import FLUSH_FACTOR, make_timer, modes
 from suite.telemetry import Sampler, current_gpu
@@ -166,7 +166,7 @@ def test_work_on_another_stream_is_incorrect(mode: str) -> None:
         with torch.cuda.stream(beside):
             spin()
 
-    with pytest.raises(Escaped, match="it runs on another stream"):
+    with pytest.raises(WorkOnOtherStream, match="it runs on another stream"):
         make_timer(mode, "cuda").prepare(*[run] * (2 if mode.startswith("rotated") else 1))
     torch.cuda.synchronize()
 
