@@ -365,6 +365,7 @@ def static_records(run: Path) -> dict[str, dict[str, Any]]:
     return {record["implementation"]: record for record in read_records(run) if record["kind"] == "static"}
 
 
+@pytest.mark.long
 def test_without_a_gpu_the_plans_kernels_are_compiled_at_its_own_shapes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

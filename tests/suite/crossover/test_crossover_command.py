@@ -71,6 +71,7 @@ def test_the_meeting_is_found_and_refined(run: Path, tmp_path: Path, capsys: pyt
     assert max(T for T in lengths if meeting >= T) * 1.35 > min(T for T in lengths if meeting <= T)
 
 
+@pytest.mark.long
 def test_a_run_without_a_pair_says_so(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["crossover", str(run), "--linear", "no/such"]) == 2
     err = capsys.readouterr().err

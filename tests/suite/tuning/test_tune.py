@@ -87,6 +87,7 @@ def test_the_fastest_right_launch_wins_and_faults_cost_one_candidate(tmp_path, c
     assert "no such launch" in told
 
 
+@pytest.mark.long
 def test_a_second_run_tunes_nothing(tmp_path, capsys):
     assert tune(tmp_path) == 0
     before = (tmp_path / "t.json").read_text()
