@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import pytest
@@ -191,12 +192,19 @@ def test_cpu_memory_is_the_rise_of_the_peak(mib: int) -> None:
 
 def test_measure_from_a_notebook() -> None:
     x = torch.randn(64, 64)
-    record = suite.measure(
-        lambda x: (spin(0.5), x @ x)[1], {"x": x}, flops=2 * 64**3, bytes_=3 * 64 * 64 * 4, rep_ms=50
-    )
+    took: list[float] = []
+
+    def product(x: torch.Tensor) -> torch.Tensor:
+        start = time.perf_counter()
+        spin(0.5)
+        o = x @ x
+        took.append((time.perf_counter() - start) * 1e3)
+        return o
+
+    record = suite.measure(product, {"x": x}, flops=2 * 64**3, bytes_=3 * 64 * 64 * 4, rep_ms=50)
     assert record["status"] == "ok"
-    # Beside other work a sample takes longer, and none takes less.
-    assert min(record["samples"]) >= 0.5
+    # Beside other work a call takes longer; a sample is what the calls took, whatever that was.
+    assert 0.5 <= min(took) <= min(record["samples"]) <= median(took) + 0.2
     assert record["ci_low_ms"] <= record["time_ms"] <= record["ci_high_ms"]
     assert record["tflops"] == pytest.approx(2 * 64**3 / record["time_ms"] / 1e9)
     assert record["intensity"] == pytest.approx(2 * 64**3 / (3 * 64 * 64 * 4))
