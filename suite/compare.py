@@ -1,7 +1,7 @@
 """Compare: what changed between two stored runs, case by case, the largest change first.
 
-A comparison reads what is there, however few launches: it shows, and can fail on, changes beyond a threshold. Whether a
-small change is more than the noise between launches is what `suite.gating` decides.
+A comparison needs no number of replicates: it shows changes beyond a threshold, and can fail on them. `suite.gating`
+decides whether a small change is more than the noise between replicates.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LIMITS = Limits()
 
 @dataclass(frozen=True)
 class Time:
-    """A side's time, ms: the median over its launches, and the hull of their 95 % intervals."""
+    """A side's time, ms: the median over its replicates, and the hull of their 95 % intervals."""
 
     median: float
     low: float
@@ -40,7 +40,7 @@ class Change:
     """What changed in one case; None where neither side has the figure. `status` decides alone when it is not None."""
 
     key: CaseKey
-    launches: tuple[int, int]
+    replicates: tuple[int, int]
     status: Decision | None = None
     before: Time | None = None
     after: Time | None = None
@@ -69,7 +69,7 @@ class Change:
     def to_json(self) -> dict[str, Any]:
         return {
             **self.key._asdict(),
-            "launches": list(self.launches),
+            "launches": list(self.replicates),
             "before_ms": vars(self.before) if self.before else None,
             "after_ms": vars(self.after) if self.after else None,
             "changes": {
@@ -123,15 +123,15 @@ def compare(
 
 def change_of(pair: Pair, threshold: float) -> Change:
     """What changed in one case."""
-    launches = len(pair.before), len(pair.after)
+    replicates = len(pair.before), len(pair.after)
     if status := judge_status(statuses(pair.before), statuses(pair.after)):
-        return Change(pair.key, launches, status)
+        return Change(pair.key, replicates, status)
     before, after = ([each for each in side if each["status"] == "ok"] for side in (pair.before, pair.after))
     error = errors(before, after)
     if pair.key.kind != "timed":
-        return Change(pair.key, launches, error=error)
+        return Change(pair.key, replicates, error=error)
     x, y = _time(before), _time(after)
-    return Change(pair.key, launches, None, x, y, judge(x, y, threshold), memory(before, after, LIMITS), error)
+    return Change(pair.key, replicates, None, x, y, judge(x, y, threshold), memory(before, after, LIMITS), error)
 
 
 def _time(records: Sequence[Record]) -> Time:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-FLOOR = 1e-6
+EPS = 1e-6
 TOKEN_FACTOR = 10.0
 LIMITS = {"float64": 1e-9, "float32": 1e-4, "float16": 3e-3, "bfloat16": 8e-3}
 # A gate's gradient sums products over the state: it loses more of a short mantissa than q, k, v do.
@@ -46,7 +46,7 @@ class Difference:
 
 
 def difference(
-    out: torch.Tensor | None, oracle: torch.Tensor, token_dim: int | None = None, floor: float = FLOOR
+    out: torch.Tensor | None, oracle: torch.Tensor, token_dim: int | None = None, floor: float = EPS
 ) -> Difference:
     """Compare one tensor with the oracle's.
 
@@ -60,7 +60,7 @@ def difference(
     out, oracle = out.detach().double(), oracle.detach().double()
     if why := not_finite(out):
         return Difference(math.inf, why=why)
-    scale = max(rms(oracle), FLOOR, floor)
+    scale = max(rms(oracle), EPS, floor)
     error = rms(out - oracle) / scale
     if token_dim is None:
         return Difference(error)

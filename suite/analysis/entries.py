@@ -16,8 +16,8 @@ class Entry:
     """One case in one mode.
 
     problem:  the operator and its problem, as case ids write it, without implementation and tunables
-    time_ms:  the median over launches; NaN where the status is not ok
-    row:      the record of the last launch
+    time_ms:  the median over replicates; NaN where the status is not ok
+    row:      the record of the last replicate
     static:   the record of its static profile, empty where there is none
     """
 

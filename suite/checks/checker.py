@@ -22,7 +22,7 @@ from suite.checks.inputs import Inputs, draw_inputs, each, flat
 from suite.checks.oracle import Reference, pick_of_shortest, reference
 from suite.errors import UsageError
 from suite.faults import blamed, classify, place_of_code, returned
-from suite.numerics import FLOOR, Difference, difference, limit_of, not_finite, rms
+from suite.numerics import EPS, Difference, difference, limit_of, not_finite, rms
 from suite.problem import Problem, Value
 from suite.registry import Implementation, Operator
 from suite.targets import aim, is_aimed
@@ -31,7 +31,7 @@ from suite.targets import aim, is_aimed
 BACKWARD_T = 2048
 # A gradient that cancels to far less than the others of the same call (dq of a normalised token that sees only itself)
 # is rounding error: errors count against at least this part of the largest one.
-GRADIENT_FLOOR = 1e-4
+GRADIENT_EPS = 1e-4
 # ... and what fp32, in which everything is summed, may leave of the largest where a gradient is exactly 0.
 ROUNDING = 1e-6
 
@@ -178,8 +178,8 @@ class Checker:
             out = produced.get(name)
             token_dim = self._token_dim(name)
             cut = None if out is None else _cut(expected, name, out)
-            floor = max(GRADIENT_FLOOR, ROUNDING / self._limit(name)) * largest
-            least = max(floor, self._whole(name, out)) if name.startswith(GRADIENT) else FLOOR
+            floor = max(GRADIENT_EPS, ROUNDING / self._limit(name)) * largest
+            least = max(floor, self._whole(name, out)) if name.startswith(GRADIENT) else EPS
             least = max(least, (sizes or {}).get(name, 0.0))
             found[name] = difference(cut, value, token_dim, least)
             if not found[name].why and out is not None and self._filled(name) and (why := not_finite(out)):

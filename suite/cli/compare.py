@@ -66,7 +66,7 @@ def _print(comparison: Comparison) -> None:
         print_table(COLUMNS, [_row(each) for each in changed])
     count = len(comparison.changes) - len(changed)
     print(f"{len(changed)} changed, {count} the same (time within {100 * comparison.threshold:g} %)")
-    if any(min(each.launches) < 2 and each.time for each in comparison.changes):
+    if any(min(each.replicates) < 2 and each.time for each in comparison.changes):
         print("one launch tells little of the noise between launches; `subquad gate` judges runs of 8", file=sys.stderr)
 
 

@@ -58,8 +58,8 @@ def _add_judging(parser: argparse.ArgumentParser) -> None:
         help="slowdown that is allowed, in per cent (default: %(default)g)",
     )
     group.add_argument(
-        "--floor",
-        type=values.allowance("--floor", "microseconds"),
+        "--min-difference",
+        type=values.allowance("--min-difference", "microseconds"),
         default=2.0,
         metavar="US",
         help="difference that is allowed, in microseconds (default: %(default)g)",
@@ -130,7 +130,7 @@ def _refuse_mixtures(args: argparse.Namespace) -> None:
 def _limits(args: argparse.Namespace) -> Limits:
     from suite.gating import Limits
 
-    return Limits(margin=args.margin / 100, floor_us=args.floor)
+    return Limits(margin=args.margin / 100, min_difference_us=args.min_difference)
 
 
 def _stored(args: argparse.Namespace) -> Report:

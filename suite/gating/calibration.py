@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from suite.discovery import ROOT
-from suite.gating import floors
+from suite.gating import noise_floors
 from suite.gating.estimates import paired
 from suite.gating.pairing import pair_cases
 from suite.gating.revision import worker_of
@@ -25,7 +25,7 @@ class Calibrated:
     """A case's floor, or the reason why it has none."""
 
     case_id: str
-    floor: floors.Floor | None
+    floor: noise_floors.NoiseFloor | None
     reason: str = ""
 
 
@@ -51,7 +51,9 @@ def calibrate(plan: Plan, options: Options, *, root: Path = ROOT) -> list[Calibr
         contenders, (start, start), options.terms, options.budget, options.timeout_s, False, options.progress
     ).run()
     found = [of_pair(pair) for pair in contenders]
-    floors.keep(device, fingerprint, {(each.case_id, options.terms.mode): each.floor for each in found if each.floor})
+    noise_floors.keep(
+        device, fingerprint, {(each.case_id, options.terms.mode): each.floor for each in found if each.floor}
+    )
     return found
 
 
@@ -63,4 +65,4 @@ def of_pair(pair: CasePair) -> Calibrated:
     rounds = [*pair.trial.rounds, *pair.trial.confirmation]
     if len(rounds) < 2:
         return Calibrated(pair.case_id, None, "the budget ended before its second round")
-    return Calibrated(pair.case_id, floors.floor_of(paired([each.log_ratio for each in rounds])))
+    return Calibrated(pair.case_id, noise_floors.noise_floor_of(paired([each.log_ratio for each in rounds])))

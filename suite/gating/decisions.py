@@ -29,14 +29,14 @@ class Limits:
     """What counts as worse.
 
     margin:   relative slowdown that is allowed
-    floor_us: difference in time that is allowed, microseconds
-    rounds:   launches that a side must have
+    min_difference_us: difference in time that is allowed, microseconds
+    rounds:   replicates that a side must have
     memory, memory_mib: relative and absolute growth that is allowed, both
     own:      whether the margin is the case's own, measured by gating it against itself
     """
 
     margin: float = 0.02
-    floor_us: float = 2.0
+    min_difference_us: float = 2.0
     rounds: int = 8
     memory: float = 0.01
     memory_mib: float = 1.0
@@ -69,7 +69,7 @@ class Decision:
 
 
 def judge_status(before: Sequence[tuple[str, str]], after: Sequence[tuple[str, str]]) -> Decision | None:
-    """Decide from (status, reason) of each launch alone; None when the numbers have to decide."""
+    """Decide from (status, reason) of each replicate alone; None when the numbers have to decide."""
     failed = [each for each in after if each[0] != "ok"]
     if not before:
         return Decision("new", _told(failed) if failed else "not in the baseline")
@@ -86,12 +86,12 @@ def judge_status(before: Sequence[tuple[str, str]], after: Sequence[tuple[str, s
     return Decision("broken", f"ok before, now {_told(failed, of=len(after))}")
 
 
-def _told(launches: Sequence[tuple[str, str]], of: int = 0) -> str:
-    """`crashed (2 of 8 launches): signal 11`, for the first status among the launches; empty without any."""
-    if not launches:
+def _told(replicates: Sequence[tuple[str, str]], of: int = 0) -> str:
+    """`crashed (2 of 8 replicates): signal 11`, for the first status among the replicates; empty without any."""
+    if not replicates:
         return ""
-    status, reason = launches[0]
-    count = f" ({len(launches)} of {of} launches)" if of > len(launches) else ""
+    status, reason = replicates[0]
+    count = f" ({len(replicates)} of {of} replicates)" if of > len(replicates) else ""
     return f"{status}{count}: {reason}" if reason else f"{status}{count}"
 
 
@@ -99,31 +99,31 @@ def judge_time(time: Estimate, before_ms: float, limits: Limits, cycles: Estimat
     """Decide about time.
 
     time:      the log-ratio of times, after over before
-    before_ms: the time before, for the absolute floor
+    before_ms: the time before, by which a ratio becomes a difference in time
     cycles:    the log-ratio of clock cycles, where a clock is known
     """
     low, high, edge = time.lower(SLOWER_LEVEL), time.upper(SAME_LEVEL), math.log1p(limits.margin)
 
-    def within_floor(log_ratio: float) -> bool:
-        return abs(math.expm1(log_ratio)) * before_ms * 1e3 <= limits.floor_us
+    def negligible(log_ratio: float) -> bool:
+        return abs(math.expm1(log_ratio)) * before_ms * 1e3 <= limits.min_difference_us
 
     def decided(verdict: Verdict, why: str = "") -> Decision:
         return _time_decision(verdict, why, time, low, high, limits)
 
     if time.rounds < limits.rounds:
-        return decided("inconclusive", f"{time.rounds} of the {limits.rounds} launches that each side needs")
+        return decided("inconclusive", f"{time.rounds} of the {limits.rounds} replicates that each side needs")
     if low > edge:
-        if within_floor(time.mean):
-            return decided("same", f"within the floor of {limits.floor_us:g} µs")
+        if negligible(time.mean):
+            return decided("same", f"at most the allowed {limits.min_difference_us:g} µs")
         if cycles is not None and cycles.lower(SLOWER_LEVEL) <= edge:
             return decided("inconclusive", f"in cycles {_percent(cycles.mean)}: the clock may have fallen")
         return decided("slower")
-    if high < -edge and not within_floor(time.mean):
+    if high < -edge and not negligible(time.mean):
         return decided("faster")
     if high <= edge:
         return decided("same")
-    if within_floor(high):
-        return decided("same", f"at most {limits.floor_us:g} µs")
+    if negligible(high):
+        return decided("same", f"at most {limits.min_difference_us:g} µs")
     return decided("inconclusive", "the noise hides more than the margin")
 
 
@@ -135,7 +135,7 @@ def smallest_detectable(time: Estimate, margin: float) -> float | None:
 
 
 def rounds_to_see(time: Estimate, margin: float, change: float) -> int | None:
-    """Rounds, or launches a side, after which the smallest detectable change is `change`; None when MANY do not do.
+    """Rounds, or replicates a side, after which the smallest detectable change is `change`; None when MANY do not do.
 
     The noise is taken to stay as it is.
     """

@@ -1,4 +1,4 @@
-"""Estimates of a log-ratio of times, from launches of two runs or from paired rounds. docs/gate.md has the formulas."""
+"""Estimates of a log-ratio of times, from two runs' replicates or from paired rounds. docs/gate.md has the formulas."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A log-ratio: mean, standard error (infinite where one launch is all there is), degrees of freedom, rounds."""
+    """A log-ratio: mean, standard error (infinite where one replicate is all there is), degrees of freedom, rounds."""
 
     mean: float
     se: float
@@ -44,7 +44,7 @@ class Estimate:
 
 
 def independent(before: Sequence[float], after: Sequence[float]) -> Estimate:
-    """The log-ratio of two independent samples of positive figures, one a launch (Welch 1947)."""
+    """The log-ratio of two independent samples of positive figures, one a replicate (Welch 1947)."""
     x, y = ([math.log(each) for each in side] for side in (before, after))
     mean, rounds = fmean(y) - fmean(x), min(len(x), len(y))
     if rounds < 2:

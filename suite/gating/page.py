@@ -107,7 +107,7 @@ def _paired(evidence: Evidence) -> list[dict[str, Any]]:
 
 
 def _apart(evidence: Evidence) -> list[dict[str, Any]]:
-    """The launches of each run."""
+    """The replicates of each run."""
     level = median(evidence.before)
     sides = ("baseline", evidence.before), ("candidate", evidence.after)
     return [

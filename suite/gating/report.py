@@ -23,9 +23,9 @@ QUIET = frozenset({"same", "unchanged"})
 
 @dataclass(frozen=True)
 class Evidence:
-    """The times that a decision about time rests on, ms: the median of each launch.
+    """The times that a decision about time rests on, ms: the median of each replicate.
 
-    paired: whether the i-th launches of both sides were one round, alive together
+    paired: whether the i-th replicates of both sides were one round, alive together
     fresh:  the index from which rounds confirm a flagged case; 0 where nothing was flagged
     """
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from suite.discovery import ROOT
-from suite.gating import floors, interpreted, statics
+from suite.gating import interpreted, noise_floors, statics
 from suite.gating.decisions import Decision, judge_status
 from suite.gating.options import Base
 from suite.gating.pairing import Paired, Question, pair_cases, uncovered
@@ -59,7 +59,7 @@ class RevisionGate:
         self.base = Base(base, tuple(found for path in plan.load if (found := in_base(path, root, base))))
         self.machine = ""
         self.notes: list[str] = []
-        self.floors: dict[floors.Key, floors.Floor] = {}
+        self.floors: dict[noise_floors.Key, noise_floors.NoiseFloor] = {}
 
     def run(self) -> Iterator[CaseVerdict]:
         """All verdicts. Where the budget ends before it is known what is to be judged, this tree's plan is left out."""
@@ -68,7 +68,7 @@ class RevisionGate:
             with worker_of(self._starts(device)[0]) as worker:
                 described = answer_of(worker, self.options.budget, do="describe", device=device)
                 self.machine = machine_line(described["fingerprint"])
-                self.floors = floors.load(device, described["fingerprint"])
+                self.floors = noise_floors.load(device, described["fingerprint"])
                 timed = self._pair(worker, self.plan.asked(device))
                 compiled = self._to_compile(worker, timed)
                 checked = [] if device == "cuda" else self._pair(worker, interpreted.asked(self.plan))

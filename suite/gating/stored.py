@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from suite.gating import floors
+from suite.gating import noise_floors
 from suite.gating.decisions import Decision, Limits, judge_error, judge_memory, judge_status, judge_time
 from suite.gating.estimates import Estimate, independent
 from suite.gating.report import CaseVerdict, Evidence, Metric, Report, machine_line
@@ -33,7 +33,7 @@ def gate(
     """
     pairing = pair_runs(baseline, candidate)
     environment = read_environment(candidate)
-    known = floors.load((environment.get("device") or {}).get("kind", ""), environment["fingerprint"])
+    known = noise_floors.load((environment.get("device") or {}).get("kind", ""), environment["fingerprint"])
     refused = bool(pairing.mismatches) and not allow_env_mismatch
     cases = [] if refused else [each for pair in pairing.pairs for each in judge(pair, limits or Limits(), known)]
     return Report(
@@ -46,7 +46,9 @@ def gate(
     )
 
 
-def judge(pair: Pair, limits: Limits, known: Mapping[floors.Key, floors.Floor] | None = None) -> Iterator[CaseVerdict]:
+def judge(
+    pair: Pair, limits: Limits, known: Mapping[noise_floors.Key, noise_floors.NoiseFloor] | None = None
+) -> Iterator[CaseVerdict]:
     """Every verdict on one case: on its status alone, or on each metric that its kind has.
 
     known: A/A floors of this machine, by which a case's margin is widened
@@ -65,7 +67,7 @@ def judge(pair: Pair, limits: Limits, known: Mapping[floors.Key, floors.Floor] |
 
 
 def statuses(side: Sequence[Record]) -> list[tuple[str, str]]:
-    """Status and reason of each launch."""
+    """Status and reason of each replicate."""
     return [(each["status"], each["reason"]) for each in side]
 
 
@@ -97,7 +99,7 @@ def _cycles(before: Sequence[Record], after: Sequence[Record]) -> Estimate | Non
 
 
 def memory(before: Sequence[Record], after: Sequence[Record], limits: Limits) -> Decision | None:
-    """The decision on peak memory, the largest of the launches; None when neither side has it."""
+    """The decision on peak memory, the largest of the replicates; None when neither side has it."""
     a, b = ([each["memory_mib"] for each in side if each.get("memory_mib") is not None] for side in (before, after))
     if not a and not b:
         return None
@@ -108,7 +110,7 @@ def memory(before: Sequence[Record], after: Sequence[Record], limits: Limits) ->
 
 
 def errors(before: Sequence[Record], after: Sequence[Record]) -> Decision | None:
-    """The decision on the check's errors, the largest of the launches; None when neither side was checked."""
+    """The decision on the check's errors, the largest of the replicates; None when neither side was checked."""
     a, b = _worst_errors(before), _worst_errors(after)
     if not a and not b:
         return None

@@ -40,7 +40,7 @@ class Settings:
     warmup_ms: calls before the first sample, in ms
     rep_ms:    the longest that one case is timed, in ms
     seed:      of the inputs
-    launch:    which fresh process this is
+    replicate: which fresh process this is
     commit:    revision of the code
     deadline:  time.monotonic() at which a budget ends, or None
     energy_s:  length of the window over which energy is measured, in s, at least 2; None: it is not
@@ -52,7 +52,7 @@ class Settings:
     warmup_ms: float = 25.0
     rep_ms: float = 500.0
     seed: int = 0
-    launch: int = 0
+    replicate: int = 0
     commit: str = ""
     deadline: float | None = None
     ceilings: Mapping[str, Any] = field(default_factory=dict)
@@ -123,7 +123,7 @@ class ProblemRun:
             kind=self.kind,
             mode=self.modes[0],
             device=s.device_name,
-            launch=s.launch,
+            replicate=s.replicate,
             seed=s.seed,
             commit=s.commit,
         )

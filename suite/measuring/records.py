@@ -22,7 +22,7 @@ def base_record(
     kind: str,
     mode: str,
     device: str,
-    launch: int = 0,
+    replicate: int = 0,
     seed: int = 0,
     commit: str = "",
 ) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def base_record(
         "kind": kind,
         "mode": mode,
         "device": device,
-        "launch": launch,
+        "launch": replicate,
         "operator": operator.name,
         "implementation": implementation.name,
         "origin": implementation.origin,

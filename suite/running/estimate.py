@@ -27,7 +27,7 @@ CASE_S = 0.3
 class Estimate:
     """How long a sweep will take.
 
-    groups:   (cases that are missing, seconds) of each problem and launch, in the order in which they are measured
+    groups:   (cases that are missing, seconds) of each problem and replicate, in the order in which they are measured
     runnable: how many of the missing ones can run here
     source:   where the seconds come from, in words
     reasons:  why missing cases cannot run here, each once
@@ -75,7 +75,7 @@ def estimate(
     registry: Registry,
     groups: Sequence[Group],
     settings: Settings,
-    launches: int,
+    replicates: int,
     fingerprint: Mapping[str, Any],
     runs: Path,
     done: Set[Key] = frozenset(),
@@ -85,8 +85,8 @@ def estimate(
     runs: the folder in which earlier runs of this machine may lie; done: keys that a continued run has already
     """
     parts = [
-        (group, [case for case in group.cases if not is_done(case, settings, "timed", launch, done)])
-        for launch in range(launches)
+        (group, [case for case in group.cases if not is_done(case, settings, "timed", replicate, done)])
+        for replicate in range(replicates)
         for group in groups
     ]
     refused = {case: _refusal(registry, case, settings.device) for _, missing in parts for case in missing}

@@ -1,7 +1,7 @@
-"""The sweep: drives workers through a plan and stores one record a case, mode and launch, whatever happens.
+"""The sweep: drives workers through a plan and stores one record per case, mode and replicate, whatever happens.
 
 When an implementation kills its worker, or says nothing for longer than the timeout, its case gets the record that says
-so and the rest of its problem is measured again without it, in a fresh worker. Each launch is a fresh process.
+so and the rest of its problem is measured again without it, in a fresh worker. Each replicate is a fresh process.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ COOLING = "cooling"
 class Options:
     """How a sweep runs.
 
-    kind:      `timed` or `check`
-    launches:  fresh processes that each measure the whole plan
-    timeout_s: silence after which a worker is ended
-    done:      keys that a resumed run has already
-    cool_s:    pause before each problem but the first, in which the device cools down
+    kind:       `timed` or `check`
+    replicates: fresh processes that each measure the whole plan
+    timeout_s:  silence after which a worker is ended
+    done:       keys that a resumed run has already
+    cool_s:     pause before each problem but the first, in which the device cools down
     """
 
     kind: str = "timed"
-    launches: int = 1
+    replicates: int = 1
     timeout_s: float = 300.0
     done: set[Key] = field(default_factory=set)
     cool_s: float = 0.0
@@ -59,10 +59,10 @@ def modes_of(settings: Settings, kind: str) -> tuple[str, ...]:
     return settings.modes if kind == "timed" else (settings.device,)
 
 
-def is_done(case: Case, settings: Settings, kind: str, launch: int, done: Set[Key]) -> bool:
-    """Whether a case has all its records of a launch."""
+def is_done(case: Case, settings: Settings, kind: str, replicate: int, done: Set[Key]) -> bool:
+    """Whether a case has all its records of a replicate."""
     modes = modes_of(settings, kind)
-    return all(Key(case.case_id, kind, mode, settings.device_name, launch) in done for mode in modes)
+    return all(Key(case.case_id, kind, mode, settings.device_name, replicate) in done for mode in modes)
 
 
 class PhaseClock:
@@ -115,8 +115,8 @@ class Sweep:
     def run(self) -> None:
         """Measure everything that is not done yet. KeyboardInterrupt passes through, with the worker gone."""
         try:
-            for launch in range(self.options.launches):
-                self._launch(launch)
+            for replicate in range(self.options.replicates):
+                self._replicate(replicate)
                 self._end_worker()
         finally:
             self._end_worker()
@@ -124,13 +124,15 @@ class Sweep:
             self.progress.finish()
 
     def missing(self) -> list[Case]:
-        """Cases that have no record yet, once for each launch."""
+        """Cases that have no record yet, once for each replicate."""
         cases = [case for group in self.groups for case in group.cases]
-        return [case for launch in range(self.options.launches) for case in cases if not self._is_done(case, launch)]
+        return [
+            case for replicate in range(self.options.replicates) for case in cases if not self._is_done(case, replicate)
+        ]
 
     @property
     def left_out(self) -> int:
-        """Cases of all launches that have no record, because a budget or Ctrl-C ended the sweep."""
+        """Cases of all replicates that have no record, because a budget or Ctrl-C ended the sweep."""
         return len(self.missing())
 
     def nothing_ran(self) -> list[str]:
@@ -157,10 +159,10 @@ class Sweep:
         )
         return work_of(record) * len(self._modes())
 
-    def _launch(self, launch: int) -> None:
+    def _replicate(self, replicate: int) -> None:
         spent = False
         for group in self.groups:
-            cases = [case for case in group.cases if not self._is_done(case, launch)]
+            cases = [case for case in group.cases if not self._is_done(case, replicate)]
             if spent or (cases and not self.budget.fits(group)):
                 spent = True
                 continue
@@ -169,19 +171,19 @@ class Sweep:
                 time.sleep(self.options.cool_s)
             began = time.monotonic()
             try:
-                self._group(group, cases, launch)
+                self._group(group, cases, replicate)
             except BudgetSpent:
                 spent = True
             self.budget.note(group, time.monotonic() - began)
 
-    def _group(self, group: Group, cases: list[Case], launch: int) -> None:
+    def _group(self, group: Group, cases: list[Case], replicate: int) -> None:
         while cases:
-            culprit = self._attempt(group, cases, launch)
-            cases = [case for case in cases if not self._is_done(case, launch)]
+            culprit = self._attempt(group, cases, replicate)
+            cases = [case for case in cases if not self._is_done(case, replicate)]
             if culprit is None:
                 return
 
-    def _attempt(self, group: Group, cases: list[Case], launch: int) -> Case | None:
+    def _attempt(self, group: Group, cases: list[Case], replicate: int) -> Case | None:
         """Measure cases in the worker; the case that ended it, or None when all went through."""
         self.clock.enter("start" if self._worker is None else HARNESS)
         worker = self._worker or self.start()
@@ -189,13 +191,13 @@ class Sweep:
         self.clock.enter(HARNESS)
         at, phase = cases[0], "start"
         try:
-            worker.channel.send(self._request(group, cases, launch))
+            worker.channel.send(self._request(group, cases, replicate))
             while True:
                 message = worker.channel.receive(self._patience())
                 if self.stopped:
                     raise KeyboardInterrupt
                 if message is None:
-                    return self._silent(at, phase, launch)
+                    return self._silent(at, phase, replicate)
                 if message["event"] == "begin":
                     at, phase = cases[message["case"]], message["phase"]
                     self.clock.enter(phase)
@@ -212,10 +214,10 @@ class Sweep:
                     self.clock.enter(HARNESS)
                     return None
         except Disconnected:
-            return self._died(at, phase, launch)
+            return self._died(at, phase, replicate)
 
-    def _request(self, group: Group, cases: list[Case], launch: int) -> dict[str, Any]:
-        settings = asdict(self.settings) | {"launch": launch}
+    def _request(self, group: Group, cases: list[Case], replicate: int) -> dict[str, Any]:
+        settings = asdict(self.settings) | {"replicate": replicate}
         settings.pop("deadline")
         return {
             "do": "measure" if self.options.kind == "timed" else "check",
@@ -233,7 +235,7 @@ class Sweep:
             return self.options.timeout_s
         return min(self.options.timeout_s, max(0.0, left + GRACE * self.budget.seconds))
 
-    def _silent(self, at: Case, phase: str, launch: int) -> Case:
+    def _silent(self, at: Case, phase: str, replicate: int) -> Case:
         assert self._worker is not None
         worker, self._worker = self._worker, None
         worker.kill()
@@ -243,10 +245,10 @@ class Sweep:
         reason = (
             f"nothing happened for {self.options.timeout_s:.0f} s during {phase}; raise --timeout if that is too short"
         )
-        self._fail(at, launch, "timeout", reason, worker.tail())
+        self._fail(at, replicate, "timeout", reason, worker.tail())
         return at
 
-    def _died(self, at: Case, phase: str, launch: int) -> Case:
+    def _died(self, at: Case, phase: str, replicate: int) -> Case:
         assert self._worker is not None
         worker, self._worker = self._worker, None
         how = worker.how_it_ended()
@@ -255,10 +257,10 @@ class Sweep:
         worker.kill()
         why = ", as the kernel does when memory is gone" if status == "oom" else ""
         last = f": {tail.splitlines()[-1][-LAST_WORDS:]}" if tail else ""
-        self._fail(at, launch, status, f"the worker ended by {how} during {phase}{why}{last}", tail)
+        self._fail(at, replicate, status, f"the worker ended by {how} during {phase}{why}{last}", tail)
         return at
 
-    def _fail(self, case: Case, launch: int, status: str, reason: str, tail: str) -> None:
+    def _fail(self, case: Case, replicate: int, status: str, reason: str, tail: str) -> None:
         operator = self.registry.operator(case.operator)
         implementation = operator.implementations[case.implementation]
         for mode in self._modes():
@@ -269,7 +271,7 @@ class Sweep:
                 kind=self.options.kind,
                 mode=mode,
                 device=self.settings.device_name,
-                launch=launch,
+                replicate=replicate,
                 seed=self.settings.seed,
                 commit=self.settings.commit,
             )
@@ -292,8 +294,8 @@ class Sweep:
     def _modes(self) -> tuple[str, ...]:
         return modes_of(self.settings, self.options.kind)
 
-    def _is_done(self, case: Case, launch: int) -> bool:
-        return is_done(case, self.settings, self.options.kind, launch, self.options.done)
+    def _is_done(self, case: Case, replicate: int) -> bool:
+        return is_done(case, self.settings, self.options.kind, replicate, self.options.done)
 
     def _end_worker(self) -> None:
         if self._worker is not None:

@@ -1,4 +1,4 @@
-"""Two runs side by side: how their environments differ, and each case's launches in both."""
+"""Two runs side by side: how their environments differ, and each case's replicates in both."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class CaseKey(NamedTuple):
-    """A record's key without the launch."""
+    """A record's key without the replicate."""
 
     case_id: str
     kind: str
@@ -25,7 +25,7 @@ class CaseKey(NamedTuple):
 
 @dataclass(frozen=True)
 class Pair:
-    """One case's records before and after, a record a launch; either may be empty, not both."""
+    """One case's records before and after, a record a replicate; either may be empty, not both."""
 
     key: CaseKey
     before: tuple[Record, ...]

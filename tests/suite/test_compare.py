@@ -62,7 +62,7 @@ def test_launches_are_one_figure_with_the_hull_of_their_intervals(runs):
     _, a, b = runs(before, [timed("C1", 11.0)])
     (change,) = compare(a, b).changes
     assert change.before == Time(11.0, pytest.approx(9.9), pytest.approx(12.12))
-    assert change.launches == (3, 1)
+    assert change.replicates == (3, 1)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_cases_of_two_devices_are_matched_where_that_is_allowed(runs):
     statics = [record("C1", device=device, **static) for device in ("sm_80", "sm_90")]
     _, a, b = runs([before, *statics], [after, *statics], device="H200")
     changes = compare(a, b, allow_env_mismatch=True).changes
-    assert [(each.key.device, each.launches) for each in changes] == [
+    assert [(each.key.device, each.replicates) for each in changes] == [
         ("H100", (1, 1)),
         ("sm_80", (1, 1)),
         ("sm_90", (1, 1)),

@@ -35,7 +35,7 @@ FLAGS = {
         "count": ("--rounds",),
         "seed": ("--seed",),
         "span": ("--rep", "--timeout"),
-        "allowance": ("--margin", "--floor"),
+        "allowance": ("--margin", "--min-difference"),
         "budget": ("--budget",),
     },
     "profile linear_attention": {"size": SIZES, "count": ("--calls", "--top"), "seed": ("--seed",)},

@@ -13,7 +13,7 @@ from suite.reporting.data.frame import Row, by, clean
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-# field of a Point -> column of a row, of which it is the median over launches
+# field of a Point -> column of a row, of which it is the median over replicates
 _MEDIANS = {
     "time_ms": "time_ms",
     "memory_mib": "memory_mib",
@@ -51,7 +51,7 @@ _FIRSTS = (
 class Point:
     """One implementation at one T. Figures that were not recorded are NaN.
 
-    low_ms, high_ms: the 95 % interval of the median, the widest of its launches; the median itself where none was kept
+    low_ms, high_ms: the 95 % interval of the median, the widest of its replicates; the median where none was kept
     settings:        the tunables by name; `tunables` is their text
     error:           the worst RMS error over the RMS of the oracle, of outputs and gradients
     """
@@ -139,10 +139,10 @@ def label(name: str, variant: str) -> str:
 
 
 def points_of(rows: Iterable[Row]) -> Iterator[Point]:
-    """A point for each implementation, variant, run, T and tunables: the median over launches."""
+    """A point for each implementation, variant, run, T and tunables: the median over replicates."""
     timed = [row for row in rows if row["status"] == "ok" and row["time_ms"] > 0]
-    for launches in by(timed, "name", "variant", "run", "T", "tunables").values():
-        yield _point(launches)
+    for replicates in by(timed, "name", "variant", "run", "T", "tunables").values():
+        yield _point(replicates)
 
 
 def fastest(points: Iterable[Point]) -> tuple[Point, ...]:
@@ -155,15 +155,15 @@ def fastest(points: Iterable[Point]) -> tuple[Point, ...]:
     return tuple(best.values())
 
 
-def _point(launches: Sequence[Row]) -> Point:
-    """The median over launches; the band is the widest of theirs."""
-    first = launches[0]
+def _point(replicates: Sequence[Row]) -> Point:
+    """The median over replicates; the band is the widest of theirs."""
+    first = replicates[0]
     figures: dict[str, Any] = {name: first[name] for name in _FIRSTS}
-    figures |= {field: _of(median, launches, column) for field, column in _MEDIANS.items()}
-    figures |= {"p20_ms": _of(min, launches, "p20_ms"), "p80_ms": _of(max, launches, "p80_ms")}
-    low, high = _of(min, launches, "ci_low_ms"), _of(max, launches, "ci_high_ms")
+    figures |= {field: _of(median, replicates, column) for field, column in _MEDIANS.items()}
+    figures |= {"p20_ms": _of(min, replicates, "p20_ms"), "p80_ms": _of(max, replicates, "p80_ms")}
+    low, high = _of(min, replicates, "ci_low_ms"), _of(max, replicates, "ci_high_ms")
     # Launches differ by more than samples of one do.
-    ends = [row["time_ms"] for row in launches]
+    ends = [row["time_ms"] for row in replicates]
     known = low > 0 and high > 0
     return Point(**figures, low_ms=min([low, *ends] if known else ends), high_ms=max([high, *ends] if known else ends))
 

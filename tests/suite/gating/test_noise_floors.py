@@ -8,8 +8,8 @@ import pytest
 
 from suite.cli import main
 from suite.errors import Exit, StoreError
-from suite.gating import Limits, floors, paired
-from suite.gating.floors import Floor
+from suite.gating import Limits, noise_floors, paired
+from suite.gating.noise_floors import NoiseFloor
 from tests.suite.store.runs import change_environment, environment, record, write_run
 
 FINGERPRINT = {"device": "Test CPU", "threads": 2}
@@ -25,30 +25,30 @@ def cache(tmp_path, monkeypatch):
 def test_a_floor_is_what_the_bound_would_have_claimed():
     ratios = [0.01, -0.02, 0.015, 0.0, -0.01, 0.02, 0.005, -0.015]
     estimate = paired(ratios)
-    floor = floors.floor_of(estimate)
+    floor = noise_floors.noise_floor_of(estimate)
     assert floor.rounds == 8
     assert floor.noise == pytest.approx(estimate.se * math.sqrt(8))
     assert math.log1p(floor.floor) == pytest.approx(estimate.lower(0.995) * -1 + 2 * max(estimate.mean, 0))
-    mirrored = floors.floor_of(paired([-each for each in ratios]))
+    mirrored = noise_floors.noise_floor_of(paired([-each for each in ratios]))
     assert mirrored.floor == pytest.approx(floor.floor)
 
 
 def test_floors_are_kept_a_machine_and_the_newest_counts():
-    assert floors.load("cpu", FINGERPRINT) == {}
+    assert noise_floors.load("cpu", FINGERPRINT) == {}
     other = ("op/y/B1_T64", "warm-cpu")
-    floors.keep("cpu", FINGERPRINT, {KEY: Floor(0.01, 0.03, 8), other: Floor(0.1, 0.2, 8)})
-    floors.keep("cpu", FINGERPRINT, {KEY: Floor(0.02, 0.05, 16)})
-    assert floors.load("cpu", FINGERPRINT) == {KEY: Floor(0.02, 0.05, 16), other: Floor(0.1, 0.2, 8)}
-    assert floors.load("cpu", {**FINGERPRINT, "threads": 4}) == {}
-    assert floors.load("cuda", FINGERPRINT) == {}
+    noise_floors.keep("cpu", FINGERPRINT, {KEY: NoiseFloor(0.01, 0.03, 8), other: NoiseFloor(0.1, 0.2, 8)})
+    noise_floors.keep("cpu", FINGERPRINT, {KEY: NoiseFloor(0.02, 0.05, 16)})
+    assert noise_floors.load("cpu", FINGERPRINT) == {KEY: NoiseFloor(0.02, 0.05, 16), other: NoiseFloor(0.1, 0.2, 8)}
+    assert noise_floors.load("cpu", {**FINGERPRINT, "threads": 4}) == {}
+    assert noise_floors.load("cuda", FINGERPRINT) == {}
 
 
 def test_a_damaged_file_is_named(cache):
-    path = floors.keep("cpu", FINGERPRINT, {KEY: Floor(0.01, 0.03, 8)})
+    path = noise_floors.keep("cpu", FINGERPRINT, {KEY: NoiseFloor(0.01, 0.03, 8)})
     for text in ("oops", "[{}]", '{"a": 1}'):
         path.write_text(text)
         with pytest.raises(StoreError, match=path.name):
-            floors.load("cpu", FINGERPRINT)
+            noise_floors.load("cpu", FINGERPRINT)
 
 
 def test_a_floor_widens_a_margin_and_never_narrows_it():
@@ -65,7 +65,7 @@ def test_a_stored_run_of_this_machine_is_judged_by_its_cases_own_margins(tmp_pat
     for run in (before, after):
         change_environment(run, device={"kind": "cpu"})
     noisy = (record("C1")["case_id"], "warm-cpu")
-    floors.keep("cpu", environment()["fingerprint"], {noisy: Floor(0.05, 0.07, 8)})
+    noise_floors.keep("cpu", environment()["fingerprint"], {noisy: NoiseFloor(0.05, 0.07, 8)})
     assert main(["gate", "--baseline", str(before), "--candidate", str(after)]) == Exit.REGRESSION
     out = capsys.readouterr().out
     assert "_C2" in out

@@ -2,7 +2,7 @@
 
 Example::
 
-    keep("cuda", fingerprint, {("retention/…", "cold-events"): Floor(noise=0.004, floor=0.006, rounds=16)})
+    keep("cuda", fingerprint, {("retention/…", "cold-events"): NoiseFloor(noise=0.004, floor=0.006, rounds=16)})
     load("cuda", fingerprint)["retention/…", "cold-events"].floor   # 0.006
 """
 
@@ -29,7 +29,7 @@ Key = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Floor:
+class NoiseFloor:
     """A case gated against itself.
 
     noise:  standard deviation of a round's log-ratio
@@ -42,12 +42,12 @@ class Floor:
     rounds: int
 
 
-def floor_of(time: Estimate) -> Floor:
+def noise_floor_of(time: Estimate) -> NoiseFloor:
     """The floor of an A/A estimate: its mean, either way, and the reach of the bound that a `slower` needs."""
-    return Floor(time.noise, math.expm1(abs(time.mean) + time.reach(SLOWER_LEVEL)), time.rounds)
+    return NoiseFloor(time.noise, math.expm1(abs(time.mean) + time.reach(SLOWER_LEVEL)), time.rounds)
 
 
-def load(device: str, fingerprint: Mapping[str, Any]) -> dict[Key, Floor]:
+def load(device: str, fingerprint: Mapping[str, Any]) -> dict[Key, NoiseFloor]:
     """The floors measured on a machine with this fingerprint; empty where none were. StoreError when damaged."""
     path = _path(device, fingerprint)
     text = kept(path)
@@ -55,12 +55,12 @@ def load(device: str, fingerprint: Mapping[str, Any]) -> dict[Key, Floor]:
         return {}
     try:
         rows = json.loads(text)
-        return {(row["case_id"], row["mode"]): Floor(row["noise"], row["floor"], row["rounds"]) for row in rows}
+        return {(row["case_id"], row["mode"]): NoiseFloor(row["noise"], row["floor"], row["rounds"]) for row in rows}
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{path} holds no A/A floors ({error}); delete it and run `gate --calibrate`") from error
 
 
-def keep(device: str, fingerprint: Mapping[str, Any], found: Mapping[Key, Floor]) -> Path:
+def keep(device: str, fingerprint: Mapping[str, Any], found: Mapping[Key, NoiseFloor]) -> Path:
     """Store floors beside those that are there, in the place of older ones of the same cases; returns the file."""
     path = _path(device, fingerprint)
     known = {**load(device, fingerprint), **found}
@@ -71,4 +71,4 @@ def keep(device: str, fingerprint: Mapping[str, Any], found: Mapping[Key, Floor]
 
 def _path(device: str, fingerprint: Mapping[str, Any]) -> Path:
     key = hashlib.sha256(json.dumps([device, dict(fingerprint)], sort_keys=True).encode()).hexdigest()[:16]
-    return cache_folder() / f"floors-{device}-{key}.json"
+    return cache_folder() / f"noise-floors-{device}-{key}.json"
