@@ -1,13 +1,14 @@
 """The roof: what a measured time means against this device's ceilings.
 
     intensity   = flops_alg / bytes_compulsory
-    attainable  = min(matrix throughput of the dtype, intensity x copy bandwidth)
+    attainable  = min(matrix throughput of the dtype, intensity x memory bandwidth)
 
 What bounds a case is the ceiling that it uses the largest part of: memory, compute, or special functions; latency when
 that part is under half.
 
-The copy ceiling is the one measured at the case's working-set size, and once that is beyond four times the last-level
-cache, the one from memory. A float32 product that is faster than a GPU's float32 units can be ran on its tensor cores,
+The memory ceiling is the copy measured at the case's working-set size. Once that is beyond four times the last-level
+cache, it is the copy from memory or the read from memory, whichever is faster: reads alone reach more of a GPU's
+bandwidth than a copy does. A float32 product that is faster than a GPU's float32 units can be ran on its tensor cores,
 in parts that keep the precision: it stands under the tf32 ceiling. Without ceilings nothing is said.
 """
 
@@ -35,13 +36,13 @@ def figures(cost: Cost, time_ms: float, tokens: int) -> dict[str, float]:
     }
 
 
-def copy_gbs(ceilings: Mapping[str, Any], size: float, llc_bytes: int) -> float | None:
-    """Copy bandwidth in GB/s for a working set of `size` bytes, interpolated in its logarithm; None if not measured."""
+def memory_gbs(ceilings: Mapping[str, Any], size: float, llc_bytes: int) -> float | None:
+    """Bandwidth in GB/s for a working set of `size` bytes, interpolated in its logarithm; None if not measured."""
     points = sorted((p["bytes"], p["gbs"]) for p in ceilings.get("copy", []))
     if not points:
         return None
     if size >= LLC_FACTOR * llc_bytes or size >= points[-1][0]:
-        return points[-1][1]
+        return max(points[-1][1], (ceilings.get("read") or {}).get("gbs") or 0.0)
     if size <= points[0][0]:
         return points[0][1]
     upper = next(i for i, (at, _) in enumerate(points) if at >= size)
@@ -76,7 +77,7 @@ def place(cost: Cost, time_ms: float, dtype: str, ceilings: Mapping[str, Any], l
     """
     found = figures(cost, time_ms, 1)
     peak = _peak(ceilings, dtype, found["tflops"])
-    bandwidth = copy_gbs(ceilings, cost.bytes_compulsory, llc_bytes)
+    bandwidth = memory_gbs(ceilings, cost.bytes_compulsory, llc_bytes)
     if not peak or not bandwidth:
         return {}
     attainable = min(peak, found["intensity"] * bandwidth / 1e3)
@@ -90,6 +91,6 @@ def place(cost: Cost, time_ms: float, dtype: str, ceilings: Mapping[str, Any], l
     if compute > IMPLAUSIBLE:
         above = f"{found['tflops']:.3g} TFLOP/s is {compute:.2f} of the measured {dtype} matrix throughput"
     elif memory > IMPLAUSIBLE:
-        above = f"{found['gbs']:.3g} GB/s is {memory:.2f} of the measured copy bandwidth"
+        above = f"{found['gbs']:.3g} GB/s is {memory:.2f} of the measured memory bandwidth"
     more = {"special_pct": 100 * special} if special else {}
     return {"roof_pct": 100 * found["tflops"] / attainable, "bound": bound, "above": above, **more}

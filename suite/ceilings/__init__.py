@@ -1,6 +1,7 @@
 """Ceilings: what this device can do, measured here, each with its interval and the number of samples behind it.
 
     copy           bandwidth by working-set size; a working set of n bytes is a copy of n/2 bytes to another n/2
+    read           read bandwidth of the largest working set, from memory
     copy_by_dtype  the same at the largest size for each dtype
     matmul         matrix throughput a dtype, `tf32` besides on GPUs that have it
     l2             read bandwidth of a working set that stays in a GPU's last-level cache; on a CPU `copy` has its sizes

@@ -14,7 +14,7 @@ from suite.ceilings.steadiness import better, disturbed
 from suite.errors import StoreError
 
 # What is measured, and how: another version measures again.
-VERSION = 3
+VERSION = 4
 # The clock of an idle GPU's spin repeats within this part; locked clocks are steps of at least 15 MHz apart and are
 # seen from here on.
 CLOCK_TOLERANCE = 0.02
@@ -32,9 +32,9 @@ def ceilings(device: str, identity: Mapping[str, Any], *, refresh: bool = False)
     identity: driver, versions, threads, power limit; the clocks that are set are read here and added to it
     refresh:  measure in any case
     Returns, with every measured thing as {its unit, low, high, samples}:
-        {"copy": [{bytes, gbs}], "copy_by_dtype": {dtype: {bytes, gbs}}, "matmul": {dtype: {tflops}},
-        "l2": {bytes, gbs}, "special": {function, gops}, "launch": {how: {us}}, "clocks": {...}, "measured": ISO 8601,
-        "cache": name of the file that keeps them}
+        {"copy": [{bytes, gbs}], "read": {bytes, gbs}, "copy_by_dtype": {dtype: {bytes, gbs}},
+        "matmul": {dtype: {tflops}}, "l2": {bytes, gbs}, "special": {function, gops}, "launch": {how: {us}},
+        "clocks": {...}, "measured": ISO 8601, "cache": name of the file that keeps them}
     without `l2` on a CPU.
     """
     from suite.ceilings.clocks import clocks_of, spin_mhz, uuid_of

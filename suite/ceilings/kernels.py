@@ -20,7 +20,7 @@ def special_ceiling_kernel(sink, repeats, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def l2_ceiling_kernel(source, sink, tiles, repeats, BLOCK: tl.constexpr):
+def read_ceiling_kernel(source, sink, tiles, repeats, BLOCK: tl.constexpr):
     """Reads one tile of BLOCK floats after another, past L1: bytes are programs * repeats * BLOCK * 4.
 
     Grid (programs,). `tiles` is a power of two: programs start at tiles of their own, and by steps of an odd number

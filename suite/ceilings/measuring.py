@@ -9,7 +9,7 @@ from typing import Any
 
 from suite import dtypes
 from suite.ceilings.timing import span
-from suite.ceilings.units import l2, launch, special
+from suite.ceilings.units import DRAWN, l2, launch, read, special
 
 KIB = 1024
 SIZES = {
@@ -20,8 +20,6 @@ MATRIX = {"cpu": (256, 512, 1024, 2048), "cuda": (8192,)}
 # A matrix product longer than this is not followed by a larger one: some dtypes are emulated on some CPUs.
 LONGEST_MS = 25.0
 TF32_SINCE = 80
-# Elements that are drawn for a copy, which repeats them.
-DRAWN = 1 << 20
 
 
 def measure_ceilings(device: str) -> dict[str, Any]:
@@ -31,6 +29,7 @@ def measure_ceilings(device: str) -> dict[str, Any]:
     others = {name: _copy(device, SIZES[device][-1], name) for name in names if name != "float32"}
     found: dict[str, Any] = {
         "copy": copy,
+        "read": read(device, SIZES[device][-1]),
         "copy_by_dtype": {"float32": copy[-1], **others},
         "matmul": {name: _matmul(device, name) for name in names + (["tf32"] if _has_tf32(device) else [])},
         "special": special(device),
@@ -52,7 +51,8 @@ def confirm(device: str, dtype: str, size: int, found: Mapping[str, Any]) -> dic
     matmul = dict(found["matmul"])
     for name in [dtype] + (["tf32"] if dtype == "float32" and "tf32" in matmul else []):
         matmul[name] = max(matmul[name], _matmul(device, name), key=lambda each: each["tflops"])
-    return {**found, "copy": copy, "matmul": matmul}
+    best = max(found.get("read") or {"gbs": 0.0}, read(device, SIZES[device][-1]), key=lambda each: each["gbs"])
+    return {**found, "copy": copy, "read": best, "matmul": matmul}
 
 
 def _copy(device: str, size: int, dtype: str = "float32") -> dict[str, float]:

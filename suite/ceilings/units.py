@@ -1,10 +1,13 @@
-"""Ceilings beside copy and matrix product: the last-level cache, special functions, launches."""
+"""Ceilings beside copy and matrix product: reads from memory and the last-level cache, special functions, launches."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from suite.ceilings.timing import single, span
+
+if TYPE_CHECKING:
+    import torch
 
 MIB = 1024 * 1024
 BLOCK = 1024
@@ -14,6 +17,8 @@ SPECIAL_REPEATS = 1024
 L2_BLOCK = 4096
 L2_REPEATS = 256
 L2_PROGRAMS = 8
+# Elements that are drawn for a buffer, which repeats them.
+DRAWN = 1 << 20
 # Elements of a CPU's operand: from inside L1 to inside L2.
 ELEMENTS = (2**12, 2**14, 2**16)
 NODES = 100
@@ -57,19 +62,42 @@ def l2() -> dict[str, Any]:
 
 
 def _l2_read(size: int) -> dict[str, Any]:
+    return _tiles_read(size, L2_REPEATS)
+
+
+def read(device: str, size: int) -> dict[str, Any]:
+    """Bytes that are read from memory a second, in GB/s, and nothing is written; size is a power of two, in bytes."""
+    if device == "cuda":
+        tiles = size // 4 // L2_BLOCK
+        # Each tile once: what is read again would come from the cache.
+        return _tiles_read(size, tiles // (L2_PROGRAMS * _sms() | 1))
+    source = _drawn(size, device)
+    return {"bytes": size, **span(lambda: source.sum(), device).rate("gbs", size)}
+
+
+def _drawn(size: int, device: str) -> torch.Tensor:
+    """A buffer of `size` bytes, a power of two, of random floats; drawing them all would take longer than reading."""
     import torch
 
-    from suite.ceilings.kernels import l2_ceiling_kernel
+    count = min(size // 4, DRAWN)
+    return torch.randn(count, device=device).repeat(size // 4 // count)
+
+
+def _tiles_read(size: int, repeats: int) -> dict[str, Any]:
+    """The rate at which programs that fill the GPU read `repeats` tiles each of a buffer of this size, past L1."""
+    import torch
+
+    from suite.ceilings.kernels import read_ceiling_kernel
 
     programs = L2_PROGRAMS * _sms()
-    source = torch.randn(size // 4, device="cuda")
+    source = _drawn(size, "cuda")
     sink = torch.empty(programs, device="cuda")
     tiles = source.numel() // L2_BLOCK
 
-    def read() -> None:
-        l2_ceiling_kernel[(programs,)](source, sink, tiles, L2_REPEATS, BLOCK=L2_BLOCK)  # type: ignore[reportIndexIssue]
+    def run() -> None:
+        read_ceiling_kernel[(programs,)](source, sink, tiles, repeats, BLOCK=L2_BLOCK)  # type: ignore[reportIndexIssue]
 
-    return {"bytes": size, **span(read, "cuda").rate("gbs", programs * L2_REPEATS * L2_BLOCK * 4)}
+    return {"bytes": size, **span(run, "cuda").rate("gbs", programs * repeats * L2_BLOCK * 4)}
 
 
 def launch(device: str) -> dict[str, dict[str, float]]:

@@ -83,6 +83,8 @@ def ceiling_rows(ceilings: Mapping[str, Any], sheet: Mapping[str, Any]) -> list[
         for dtype, each in _named(ceilings, "copy_by_dtype")
         if each not in copies
     ]
+    if memory := ceilings.get("read"):
+        rows.append(_row(f"reads of {_size(memory['bytes'])}", memory, "gbs", "GB/s", gbs))
     if cache := ceilings.get("l2"):
         rows.append(_row(f"reads of {_size(cache['bytes'])} in L2", cache, "gbs", "GB/s"))
     if special := ceilings.get("special"):

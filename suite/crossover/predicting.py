@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from suite.roof import copy_gbs
+from suite.roof import memory_gbs
 
 
 def predicted_ms(flops_exec: float, bytes_: float, dtype: str, ceilings: Mapping[str, Any], llc_bytes: int) -> float:
@@ -19,7 +19,7 @@ def predicted_ms(flops_exec: float, bytes_: float, dtype: str, ceilings: Mapping
     flops_exec: FLOPs executed; bytes_: compulsory bytes, of which the size decides the bandwidth; llc_bytes: as in roof
     """
     peak = ceilings.get("matmul", {}).get(dtype, {}).get("tflops")
-    bandwidth = copy_gbs(ceilings, bytes_, llc_bytes)
+    bandwidth = memory_gbs(ceilings, bytes_, llc_bytes)
     if not peak or not bandwidth:
         return math.nan
     launch = (ceilings.get("launch") or {}).get("torch", {}).get("us", 0.0) / 1e3

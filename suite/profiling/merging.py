@@ -12,7 +12,7 @@ from suite.errors import IncomparableError, UsageError
 from suite.hardware.environment import cpu_name
 from suite.problem import split_case_id
 from suite.profiling.model import Profile
-from suite.roof import IMPLAUSIBLE, copy_gbs
+from suite.roof import IMPLAUSIBLE, memory_gbs
 from suite.store import open_for_append, read_environment, read_records
 from suite.store.paths import AnyPath
 from suite.store.reading import Record
@@ -64,7 +64,7 @@ def doubts(run: AnyPath, rows: Iterable[Record], profile: Profile) -> Iterator[s
     moved = profile.counters.get("dram_bytes")
     environment = read_environment(run)
     llc = (environment.get("device") or {}).get("llc_bytes") or 0
-    ceiling = copy_gbs(environment.get("ceilings") or {}, float("inf"), llc)
+    ceiling = memory_gbs(environment.get("ceilings") or {}, float("inf"), llc)
     if moved and ceiling:
         fastest = moved / min(row["time_ms"] for row in rows) / 1e6
         if fastest > IMPLAUSIBLE * ceiling:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from suite.discovery import ROOT
 from suite.hardware.gpus import Gpu, known
-from suite.roof import special_ms
+from suite.roof import memory_gbs, special_ms
 from suite.static.model import Floor
 from suite.store.reading import read_environment_file
 
@@ -58,12 +58,13 @@ def _measured(gpu: str, results: Path) -> Ceilings | None:
         ceilings = environment.get("ceilings") or {}
         if (environment.get("device") or {}).get("name") != gpu or not ceilings.get("copy"):
             continue
-        copy = max(ceilings["copy"], key=lambda point: point["bytes"])["gbs"]
+        largest = max(point["bytes"] for point in ceilings["copy"])
+        gbs = memory_gbs(ceilings, largest, 0) or 0.0
         matmul = {dtype: each["tflops"] for dtype, each in ceilings.get("matmul", {}).items()}
         # The fastest run stands for the device: a disturbed one must not raise the floor.
-        if found is None or copy > found.gbs:
+        if found is None or gbs > found.gbs:
             gops = (ceilings.get("special") or {}).get("gops")
-            found = Ceilings(gpu, "measured", copy, matmul, {"gops": gops} if gops else {})
+            found = Ceilings(gpu, "measured", gbs, matmul, {"gops": gops} if gops else {})
     return found
 
 

@@ -68,6 +68,7 @@ ENVIRONMENT = Object(
         "ceilings": Object(
             {
                 "copy": List(_BANDWIDTH),
+                "read": _BANDWIDTH,
                 "copy_by_dtype": Object(others=_BANDWIDTH),
                 "l2": _BANDWIDTH,
                 "special": _SPECIAL,

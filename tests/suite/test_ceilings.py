@@ -179,16 +179,19 @@ def test_a_cache_of_another_version_is_not_read(measured: list[str], monkeypatch
 def test_confirm_keeps_the_higher_ceiling(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measuring, "_copy", lambda device, size: {"bytes": size, "gbs": 5.0, "low": 5.0, "high": 5.0})
     monkeypatch.setattr(measuring, "_matmul", lambda device, dtype: {"tflops": 5.0, "low": 5.0, "high": 5.0})
+    monkeypatch.setattr(measuring, "read", lambda device, size: {"bytes": size, "gbs": 5.0, "low": 5.0, "high": 5.0})
     size = measuring.SIZES["cpu"][2]
     for before, after in ((1.0, 5.0), (9.0, 9.0)):
         rate = {"tflops": before, "low": before, "high": before}
         found = {
             "copy": [{"bytes": s, "gbs": before, "low": before, "high": before} for s in measuring.SIZES["cpu"]],
+            "read": {"bytes": measuring.SIZES["cpu"][-1], "gbs": before},
             "matmul": {"float32": rate, "tf32": rate, "bfloat16": rate},
         }
         again = confirm("cpu", "float32", size, found)
         assert [p["gbs"] for p in again["copy"] if p["bytes"] == size] == [after]
         assert [again["matmul"][name]["tflops"] for name in ("float32", "tf32", "bfloat16")] == [after, after, before]
+        assert again["read"]["gbs"] == after
         assert sum(p["gbs"] != before for p in again["copy"]) == (after != before)
 
 
@@ -199,6 +202,7 @@ def test_each_ceiling_has_its_interval_and_its_samples(monkeypatch: pytest.Monke
     found = measuring.measure_ceilings("cpu")
     known_ones = [
         *found["copy"],
+        found["read"],
         *found["copy_by_dtype"].values(),
         *found["matmul"].values(),
         found["special"],
@@ -345,6 +349,7 @@ def test_all_ceilings_are_printed_beside_the_datasheet() -> None:
     copy = [{"bytes": 2**20, "gbs": 900.0, **span_}, {"bytes": 2**31, "gbs": 4100.0, **span_}]
     found = {
         "copy": copy,
+        "read": {"bytes": 2**31, "gbs": 4400.0, **span_},
         "copy_by_dtype": {"float32": copy[-1], "bfloat16": {"bytes": 2**31, "gbs": 4090.0, **span_}},
         "matmul": {"bfloat16": {"tflops": 720.0, **span_}},
         "l2": {"bytes": 2**24, "gbs": 5500.0, **span_},
@@ -358,10 +363,11 @@ def test_all_ceilings_are_printed_beside_the_datasheet() -> None:
     assert rows["copy of 1 MiB"][-1] == ""
     assert rows["copy of 2048 MiB"][-1] == "4800"
     assert rows["copy of 2048 MiB, bfloat16"][0] == "4090"
+    assert (rows["reads of 2048 MiB"][0], rows["reads of 2048 MiB"][-1]) == ("4400", "4800")
     assert rows["reads of 16 MiB in L2"][0] == "5500"
     assert rows["special function, exp2"][4:] == ("10^9/s", "3864.96")
     assert rows["an empty kernel as a node of a CUDA graph"][0] == "0.9"
-    assert len(rows) == 8
+    assert len(rows) == 9
 
 
 def test_a_roof_that_was_too_low_is_measured_again_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -397,7 +403,7 @@ def test_the_kernels_do_what_their_rates_count() -> None:
 
     def launch() -> None:
         kernels.special_ceiling_kernel[(16,)](sink, 1024, BLOCK=BLOCK)  # type: ignore[reportArgumentType]
-        kernels.l2_ceiling_kernel[(16,)](sink, sink, 256, 256, BLOCK=L2_BLOCK)  # type: ignore[reportArgumentType]
+        kernels.read_ceiling_kernel[(16,)](sink, sink, 256, 256, BLOCK=L2_BLOCK)  # type: ignore[reportArgumentType]
         kernels.empty_kernel[(1,)](sink)
 
     special, reads, empty = (each.binary for each in capture(launch, "sm_90"))

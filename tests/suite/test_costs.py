@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from suite import Cost, Problem
 from suite.checks.inputs import draw_inputs, flat
 from suite.discovery import discover
-from suite.roof import copy_gbs, figures, place
+from suite.roof import figures, memory_gbs, place
 
 
 def counted_flops(operator, problem) -> int:
@@ -125,8 +125,24 @@ CEILINGS = {
     ("size", "gbs"), [(1, 200.0), (2**20, 200.0), (2**22, 150.0), (2**24, 100.0), (2**26, 50.0), (2**30, 50.0)]
 )
 def test_copy_ceiling_by_working_set(size: int, gbs: float) -> None:
-    assert copy_gbs(CEILINGS, size, llc_bytes=2**24) == pytest.approx(gbs)
-    assert copy_gbs({}, size, llc_bytes=2**24) is None
+    assert memory_gbs(CEILINGS, size, llc_bytes=2**24) == pytest.approx(gbs)
+    assert memory_gbs({}, size, llc_bytes=2**24) is None
+
+
+@pytest.mark.parametrize(("size", "gbs"), [(2**22, 150.0), (2**25, 87.5), (2**26, 60.0), (2**30, 60.0)])
+def test_reads_alone_raise_the_memory_ceiling_beyond_the_cache(size: int, gbs: float) -> None:
+    assert memory_gbs(CEILINGS | {"read": {"bytes": 2**28, "gbs": 60.0}}, size, llc_bytes=2**24) == pytest.approx(gbs)
+    # A read that was disturbed lowers nothing.
+    slow = CEILINGS | {"read": {"bytes": 2**28, "gbs": 6.0}}
+    assert memory_gbs(slow, 2**30, llc_bytes=2**24) == 50.0
+
+
+def test_a_kernel_that_only_reads_is_plausible_above_the_copy() -> None:
+    cost, ms = Cost(1e6, 1e6, 2**29), 2**29 / 56e9 * 1e3
+    assert "GB/s" in place(cost, ms, "float32", CEILINGS, 2**24)["above"]
+    found = place(cost, ms, "float32", CEILINGS | {"read": {"bytes": 2**28, "gbs": 60.0}}, 2**24)
+    assert found["above"] == ""
+    assert found["roof_pct"] == pytest.approx(100 * 56 / 60)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +167,7 @@ def test_above_the_roof() -> None:
         "of the measured float32 matrix throughput"
         in place(Cost(1e9, 1e9, 1e6), 0.9, "float32", CEILINGS, 2**24)["above"]
     )
-    assert "of the measured copy bandwidth" in place(Cost(1, 1, 2**29), 5.0, "float32", CEILINGS, 2**24)["above"]
+    assert "of the measured memory bandwidth" in place(Cost(1, 1, 2**29), 5.0, "float32", CEILINGS, 2**24)["above"]
     assert place(Cost(1e9, 1e9, 1e6), 0.9, "bfloat16", CEILINGS, 2**24) == {}
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from suite.reporting.charts.model import Owner, Series, Style
 from suite.reporting.charts.scales import figure
 from suite.reporting.charts.series import Styles, named
-from suite.roof import copy_gbs
+from suite.roof import memory_gbs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def io_bounds(group: Group, runs: Sequence[Run], styles: Styles) -> list[Series]:
-    """A dashed line an operator that states a bound: its bytes over the copy bandwidth of the first run measured.
+    """A dashed line an operator that states a bound: its bytes over the memory bandwidth of the first run measured.
 
     Only floors of that run's architecture count: the bound depends on how much a multiprocessor holds.
     """
@@ -31,7 +31,7 @@ def io_bounds(group: Group, runs: Sequence[Run], styles: Styles) -> list[Series]
     names: dict[str, str] = {}
     for floor in group.floors:
         if floor.io_bound_bytes > 0 and floor.arch == run.part("device").get("arch"):
-            gbs = copy_gbs(dict(run.part("ceilings")), floor.io_bound_bytes, llc if isinstance(llc, int) else 0)
+            gbs = memory_gbs(dict(run.part("ceilings")), floor.io_bound_bytes, llc if isinstance(llc, int) else 0)
             if gbs:
                 names.setdefault(floor.operator, floor.name)
                 bounds.setdefault(floor.operator, {})[floor.T] = floor.io_bound_bytes / gbs / 1e6
@@ -46,7 +46,7 @@ def _line(operator: str, bound: dict[int, float], looks: Style) -> Series:
         x=tuple(float(T) for T in lengths),
         y=tuple(bound[T] for T in lengths),
         style=replace(looks, dash="dash", marker="cross"),
-        text=tuple(f"{name}\nT = {T:,}\n{figure(bound[T])} ms at the copy bandwidth, computed" for T in lengths),
+        text=tuple(f"{name}\nT = {T:,}\n{figure(bound[T])} ms at the memory bandwidth, computed" for T in lengths),
         owner=Owner(name, operator),
         last_only=True,
     )

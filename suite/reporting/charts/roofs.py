@@ -34,7 +34,7 @@ def roofs_of(run: Run, dtype: str) -> list[Roof]:
     ceilings, sheet = run.part("ceilings"), run.part("datasheet")
     matmul = _number(ceilings.get("matmul"), dtype, "tflops")
     flat = f"matrix product: {figure(matmul)} TFLOP/s"
-    found = [Roof("measured", gbs, slope, matmul, flat) for gbs, slope in _copies(ceilings.get("copy"))]
+    found = [Roof("measured", gbs, slope, matmul, flat) for gbs, slope in _memories(ceilings)]
     if matmul and not found:
         found = [Roof("measured", 0.0, "", matmul, flat)]
     gbs, tflops, clock = _number(sheet, "gbs"), _number(sheet, "tflops", dtype), _number(sheet, "clock_mhz")
@@ -51,15 +51,20 @@ def _number(tree: Any, *keys: str) -> float:
     return float(tree) if isinstance(tree, int | float) and tree > 0 else 0.0
 
 
-def _copies(sizes: Any) -> list[tuple[float, str]]:
-    """The copy ceiling of the largest working set, then that of the fastest one where a cache makes it matter."""
-    pairs = [(_number(each, "bytes"), _number(each, "gbs")) for each in sizes or ()]
+def _memories(ceilings: Mapping[str, Any]) -> list[tuple[float, str]]:
+    """The memory ceiling, of the largest copy or a faster read; then the fastest copy where a cache makes it matter."""
+    pairs = [(_number(each, "bytes"), _number(each, "gbs")) for each in ceilings.get("copy") or ()]
     known = sorted(pair for pair in pairs if all(pair))
     if not known:
         return []
-    memory, cache = known[-1], max(known, key=lambda each: each[1])
-    chosen = [memory, cache] if cache[1] > CACHE_MATTERS * memory[1] else [memory]
-    return [(gbs, f"copy of {size(moved)}: {figure(gbs)} GB/s") for moved, gbs in chosen]
+    (moved, gbs), (cached, cache_gbs) = known[-1], max(known, key=lambda each: each[1])
+    read_gbs = _number(ceilings.get("read"), "gbs")
+    memory = (gbs, f"copy of {size(moved)}: {figure(gbs)} GB/s")
+    if read_gbs > gbs:
+        memory = (read_gbs, f"reads of {size(_number(ceilings.get('read'), 'bytes'))}: {figure(read_gbs)} GB/s")
+    if cache_gbs <= CACHE_MATTERS * memory[0]:
+        return [memory]
+    return [memory, (cache_gbs, f"copy of {size(cached)}: {figure(cache_gbs)} GB/s")]
 
 
 def segments(roofs: Sequence[Roof], x: Axis, y: Axis, run: str) -> list[Ceiling]:

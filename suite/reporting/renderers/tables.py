@@ -113,6 +113,9 @@ def ceilings(run: Run) -> list[tuple[str, str, str]]:
         largest = each is copies[-1]
         what = f"copy of {size(float(each.get('bytes') or 0))}"
         rows.append((what, _span(each, "gbs", "GB/s"), _sheet(sheet_gbs if largest else None, "GB/s")))
+    if read := _mapping(found.get("read")):
+        what = f"reads of {size(float(read.get('bytes') or 0))}"
+        rows.append((what, _span(read, "gbs", "GB/s"), _sheet(sheet_gbs, "GB/s")))
     matmul = found.get("matmul") or {}
     for dtype in dict.fromkeys((*matmul, *sheet_tflops)):
         measured = _span(matmul.get(dtype) or {}, "tflops", "TFLOP/s")
