@@ -61,6 +61,24 @@ class Unsupported(Exception):
     """Raised by an implementation that finds, when called, that it cannot serve a problem; its message says why."""
 
 
+class CaptureFailed(Unsupported):
+    """Raised by a timer when a CUDA graph cannot be captured; its message says why. The process must end after it."""
+
+
+def spoiling(error: BaseException) -> None:
+    """Mark an exception: the process that raised it can measure nothing any more."""
+    vars(error)["spoils"] = True
+
+
+def spoils(error: BaseException) -> bool:
+    """Whether the process that raised this can measure nothing any more."""
+    return isinstance(error, CaptureFailed) or vars(error).get("spoils", False)
+
+
+class OracleFailed(Exception):
+    """Raised where the oracle has no answer, so that nothing is known of an implementation; its message says why."""
+
+
 class WorkOnOtherStream(Exception):
     """Raised by a timer that finds work where it cannot see it, on another stream; its message says how much."""
 

@@ -19,7 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
-from suite.errors import PluginError, Unsupported, WorkOnOtherStream
+from suite.errors import OracleFailed, PluginError, Unsupported, WorkOnOtherStream
 
 if TYPE_CHECKING:
     from suite.requirement import Requirement
@@ -35,15 +35,12 @@ if TYPE_CHECKING:
 
 
 # Statuses that make `bench` and `check` exit 1.
-FAILURES = frozenset({"incorrect", "implausible", "crashed", "error", "compile_error", "timeout"})
+FAILURES = frozenset({"incorrect", "implausible", "crashed", "error", "compile_error", "timeout", "unchecked"})
 REASON_LENGTH = 2000
-# A CUDA error after which the context answers nothing but errors: the worker that met it must end.
-STICKY = (
-    "illegal memory access",
-    "device-side assert",
-    "unspecified launch failure",
-    "misaligned address",
-    "illegal instruction",
+# What CUDA and its libraries say when memory is gone. torch's own allocator raises OutOfMemoryError instead.
+OUT_OF_MEMORY = re.compile(
+    r"(Triton|CUDA)[^:]*: out of memory|CU(BLAS|BLASLT|SOLVER|SPARSE|FFT|RAND)_STATUS_ALLOC(ATION)?_FAILED|"
+    r"CUDNN_STATUS_ALLOC_FAILED|cudaErrorMemoryAllocation|CUDA_ERROR_OUT_OF_MEMORY|can't allocate memory"
 )
 # How a library says by an assertion or a NotImplementedError that it has no kernel for what it was asked.
 REFUSAL = re.compile(
@@ -62,7 +59,9 @@ def classify(error: BaseException, implementation: Implementation | None = None)
         return "unsupported", str(error)[:REASON_LENGTH]
     if isinstance(error, WorkOnOtherStream):
         return "incorrect", str(error)[:REASON_LENGTH]
-    if isinstance(error, MemoryError) or kind == "OutOfMemoryError" or _cpu_allocator(error):
+    if isinstance(error, OracleFailed):
+        return "unchecked", str(error)[:REASON_LENGTH]
+    if isinstance(error, MemoryError) or kind == "OutOfMemoryError" or _out_of_memory(error):
         return "oom", text
     if kind == "OutOfResources":
         return "over_limit", text
@@ -190,10 +189,5 @@ def _packages(error: BaseException) -> Iterator[str]:
         step = step.tb_next
 
 
-def _cpu_allocator(error: BaseException) -> bool:
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-
-
-def is_sticky(reason: str) -> bool:
-    """Whether a CUDA error leaves this process unable to go on."""
-    return any(words in reason for words in STICKY)
+def _out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, RuntimeError) and OUT_OF_MEMORY.search(str(error)) is not None

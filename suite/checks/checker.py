@@ -20,7 +20,7 @@ from suite.checks.calling import GRADIENT, Call, Tensors, draw_cotangents
 from suite.checks.guarding import Guard
 from suite.checks.inputs import Inputs, draw_inputs, each, flat
 from suite.checks.oracle import Reference, pick_of_shortest, reference
-from suite.errors import UsageError
+from suite.errors import OracleFailed, UsageError
 from suite.faults import blamed, classify, place_of_code, returned
 from suite.numerics import EPS, Difference, difference, limit_of, not_finite, rms
 from suite.problem import Problem, Value
@@ -43,6 +43,7 @@ class Check:
     repeatable: whether a second call on the same inputs agreed bit for bit; None when there was none
     first_s:    seconds of the first call, in which kernels are compiled
     approximation_error: how far the operator is from the one that it approximates, in float64; None where there is none
+    raised:     what the implementation or the oracle raised, of which the status was made
     """
 
     status: str
@@ -53,6 +54,7 @@ class Check:
     repeatable: bool | None = None
     first_s: float = 0.0
     approximation_error: float | None = None
+    raised: Exception | None = field(default=None, repr=False, compare=False)
 
     @property
     def ok(self) -> bool:
@@ -87,7 +89,7 @@ class Checker:
             check = self._compare(produced)
         except Exception as error:
             status, reason = classify(error, implementation)
-            return Check(status, reason, check_T=self.check_T)
+            return Check(status, reason, check_T=self.check_T, raised=error)
         check.first_s = first_s
         check.repeatable = all(torch.equal(x, again[name]) for name, x in produced.items())
         return check
@@ -102,7 +104,7 @@ class Checker:
             produced = self._produce(replace(call, problem=self.problem, cotangents=None))
             found = self._compare(produced)
         except Exception as error:
-            return Check(*classify(error, call.implementation))
+            return Check(*classify(error, call.implementation), raised=error)
         found.reason = found.reason and f"on other inputs after timing: {found.reason}"
         return found
 
@@ -129,19 +131,25 @@ class Checker:
         return produced
 
     def reference(self) -> Reference:
-        """The oracle's values, computed when first asked for."""
+        """The oracle's values, computed when first asked for. Raises OracleFailed."""
         if self._reference is None:
-            op = self.operator
-            with blamed("oracle", op.name, place_of_code(op.oracle, op.place)):
-                self._reference = reference(op, self.problem, self.inputs, self._cotangents, pick=self.seed)
-                if (pick := pick_of_shortest(op, self.problem, self.inputs, self.seed)) is not None:
-                    self._shortest = reference(op, self.problem, self.inputs, self._cotangents, pick=pick)
-            o = self._reference.values.get("o")
-            if o is None or bool(o.isnan().any()):
-                self._reference = None
-                place = place_of_code(op.oracle, op.place)
-                raise returned("oracle", op.name, place, o, "an o, a tensor without NaN, first")
+            try:
+                self._reference = self._answered()
+            except Exception as error:
+                raise OracleFailed(f"the oracle failed: {classify(error)[1]}") from error
         return self._reference
+
+    def _answered(self) -> Reference:
+        op = self.operator
+        place = place_of_code(op.oracle, op.place)
+        with blamed("oracle", op.name, place):
+            found = reference(op, self.problem, self.inputs, self._cotangents, pick=self.seed)
+            if (pick := pick_of_shortest(op, self.problem, self.inputs, self.seed)) is not None:
+                self._shortest = reference(op, self.problem, self.inputs, self._cotangents, pick=pick)
+        o = found.values.get("o")
+        if o is None or bool(o.isnan().any()):
+            raise returned("oracle", op.name, place, o, "an o, a tensor without NaN, first")
+        return found
 
     def _compare(self, produced: Tensors) -> Check:
         expected = self.reference()

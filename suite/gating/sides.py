@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from suite.errors import DiscoveryError, IncomparableError
-from suite.faults import is_sticky
 from suite.running.budget import Budget
 from suite.running.messages import Disconnected
 from suite.running.process import START_TIMEOUT_S, Silent, WorkerProcess, measuring_worker
@@ -75,7 +74,7 @@ class Side:
             return {"status": "timeout", "reason": f"nothing happened for {self._timeout_s:.0f} s; raise --timeout"}
         except Disconnected:
             return self._died(request["do"])
-        if is_sticky(answer.get("reason", "")):
+        if answer.pop("spoiled", False):
             self.end()
         return answer
 

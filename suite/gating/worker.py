@@ -93,7 +93,6 @@ class OpenCase:
     def prepare(self) -> dict[str, Any]:
         """Status and reason, with the check's errors, its seconds and the memory when a check was asked for."""
         from suite.checks.checker import device_context, refusal
-        from suite.faults import classify
 
         tunables, device = dict(self.case.tunables), self.settings["device"]
         try:
@@ -104,8 +103,7 @@ class OpenCase:
             if record["status"] == "ok" and self.settings["time"]:
                 record |= self._warm_up()
         except Exception as error:
-            status, reason = classify(error, self.implementation)
-            return {"status": status, "reason": reason}
+            return self._failure(error)
         return record
 
     def _check(self) -> dict[str, Any]:
@@ -114,8 +112,18 @@ class OpenCase:
 
         start = time.perf_counter()
         checker = Checker(self.operator, self.case.problem, device=self._torch_device, seed=self.settings["seed"])
-        record = with_check({}, checker.check(self.implementation, dict(self.case.tunables)))
-        return record | {"check_s": time.perf_counter() - start}
+        check = checker.check(self.implementation, dict(self.case.tunables))
+        if check.raised is not None:
+            return self._failure(check.raised)
+        return with_check({}, check) | {"check_s": time.perf_counter() - start}
+
+    def _failure(self, error: Exception) -> dict[str, Any]:
+        """Status and reason of what was raised; `spoiled` where this process can measure nothing any more."""
+        from suite.faults import classify
+        from suite.measuring.context import spoiled
+
+        status, reason = classify(error, self.implementation)
+        return {"status": status, "reason": reason, "spoiled": bool(spoiled(error, self.settings["device"]))}
 
     def _warm_up(self) -> dict[str, Any]:
         from statistics import median
@@ -150,7 +158,6 @@ class OpenCase:
 
     def block(self, samples: int) -> dict[str, Any]:
         """`samples` in ms, or the status and reason of a failure."""
-        from suite.faults import classify
 
         assert self._call is not None
         assert self._timer is not None
@@ -160,8 +167,7 @@ class OpenCase:
             self._synchronize()
             taken = self._timer.samples(self._call.run, samples)
         except Exception as error:
-            status, reason = classify(error, self.implementation)
-            return {"status": status, "reason": reason}
+            return self._failure(error)
         return {"status": "ok", "samples": taken, "mhz": clock_mhz(self.settings["device"])}
 
     def recheck(self) -> dict[str, Any]:

@@ -70,7 +70,7 @@ def measure(
         run()
         wait()
     ready_function(timer, fn, inputs)
-    one = Sampled(run, timer, Stopping(limit_ms=rep_ms / timer.calls))
+    one = Sampled(run, timer, Stopping(limit_ms=rep_ms))
     with watching(device) as watch:
         interleave([one], watch=watch)
     if one.error is not None:

@@ -5,6 +5,7 @@ A case that fails its check has no time. Each case ends in exactly one record a 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,15 +16,17 @@ from suite.checks.calling import Call
 from suite.checks.checker import BACKWARD_T, Check, Checker, device_context, refusal
 from suite.checks.inputs import Inputs, draw_inputs
 from suite.cost import Cost
+from suite.errors import spoils
 from suite.faults import classify
 from suite.measuring.compiling import Watch
+from suite.measuring.context import Spoiled, free_memory, spoiled
 from suite.measuring.energy import EnergyOf
 from suite.measuring.memory import peak_rise
 from suite.measuring.preparing import ready as make_ready
 from suite.measuring.records import base_record, with_check, with_status
 from suite.measuring.sampling import Sampled, interleave
 from suite.measuring.stopping import Stopping
-from suite.measuring.timers import make_timer
+from suite.measuring.timers import empty_span_us, make_timer
 from suite.problem import Case, Problem
 from suite.registry import Implementation, Operator
 from suite.roof import figures, place
@@ -74,10 +77,13 @@ Raised = Callable[[Mapping[str, Any]], None]
 
 @dataclass
 class _Live:
+    """A case on its way; `modes` are those of which it has no record yet."""
+
     index: int
     case: Case
     implementation: Implementation
     record: dict[str, Any]
+    modes: tuple[str, ...]
     call: Call | None = None
     check: Check | None = None
     recheck: Check | None = None
@@ -93,6 +99,9 @@ class ProblemRun:
 
     kind is `timed` or `check`. emit(record) is called once for each case and mode, begin(index, phase) before anything
     that may kill the process, raised(ceilings) when a case showed that a ceiling had been measured too low.
+
+    modes: of each case, the modes of which a record is wanted; all of the settings' where it is not given
+    `measure` and `check` raise Spoiled when a case left the process unable to go on, after that case's record.
     """
 
     def __init__(
@@ -105,15 +114,17 @@ class ProblemRun:
         emit: Emit,
         begin: Begin,
         raised: Raised = lambda _: None,
+        modes: Sequence[tuple[str, ...]] | None = None,
     ) -> None:
         self.operator, self.problem, self.settings = operator, problem, settings
         self.modes = settings.modes if kind == "timed" else (settings.device,)
         self.kind = kind
         self.emit, self.begin, self.raised = emit, begin, raised
         self.ceilings = settings.ceilings
-        self.live = [self._start(i, case) for i, case in enumerate(cases)]
+        wanted = modes or [self.modes] * len(cases)
+        self.live = [self._start(i, case, wanted[i]) for i, case in enumerate(cases)]
 
-    def _start(self, index: int, case: Case) -> _Live:
+    def _start(self, index: int, case: Case, modes: tuple[str, ...]) -> _Live:
         implementation = self.operator.implementations[case.implementation]
         s = self.settings
         record = base_record(
@@ -121,13 +132,13 @@ class ProblemRun:
             implementation,
             case,
             kind=self.kind,
-            mode=self.modes[0],
+            mode=modes[0],
             device=s.device_name,
             replicate=s.replicate,
             seed=s.seed,
             commit=s.commit,
         )
-        return _Live(index, case, implementation, record)
+        return _Live(index, case, implementation, record, modes)
 
     def measure(self) -> None:
         """Check, then time, what can run; everything else becomes a record with its status."""
@@ -137,12 +148,15 @@ class ProblemRun:
             self._naive_ratios()
             del checker
             ready = self._all_prepared(ready, torch_device)
-            timed = [self._time(ready, mode) for mode in self.modes]
+            free_memory(self.settings.device)
+            timed = [(mode, self._time([one for one in ready if mode in one.modes], mode)) for mode in self.modes]
             self._energy(ready)
             self._recheck(ready, torch_device)
-            for mode, results in zip(self.modes, timed, strict=True):
-                for one, result in zip(ready, results, strict=True):
-                    self.emit(self._finish(one, result) | {"mode": mode})
+            for mode, results in timed:
+                for one, result in results:
+                    self.emit(self._finish(one, result, mode) | {"mode": mode})
+            ready.clear()
+            free_memory(self.settings.device)
 
     def check(self) -> None:
         """The check alone, as records of kind `check`."""
@@ -151,6 +165,8 @@ class ProblemRun:
             for one in self.live:
                 if self._supported(one) and checker and self._checked(one, checker):
                     self.emit(one.record)
+            del checker
+            free_memory(self.settings.device)
 
     def _guarded_checker(self, torch_device: str) -> Checker | None:
         # Drawing the inputs may already be too much for the device: that is a result of every case.
@@ -158,7 +174,8 @@ class ProblemRun:
         try:
             return Checker(self.operator, self.problem, device=torch_device, seed=self.settings.seed)
         except Exception as error:
-            for one in self.live:
+            self._failed(self.live[0], error)
+            for one in self.live[1:]:
                 self._refuse(one, *classify(error))
             return None
 
@@ -189,11 +206,26 @@ class ProblemRun:
             one.record["backend"] = answered
         if not one.check.ok:
             self._refuse(one, one.check.status, one.check.reason)
+            if one.check.raised is not None:
+                self._go_on(one.check.raised)
+                one.check.raised = None
         return one.check.ok
 
     def _refuse(self, one: _Live, status: str, reason: str) -> None:
-        for mode in self.modes:
+        for mode in one.modes:
             self.emit(with_status(one.record, status, reason) | {"mode": mode})
+
+    def _failed(self, one: _Live, error: Exception) -> None:
+        """The records of a case that raised. Raises Spoiled where the process cannot go on after it."""
+        self._refuse(one, *classify(error, one.implementation))
+        self._go_on(error)
+
+    def _go_on(self, error: Exception) -> None:
+        """Raises Spoiled where the process cannot go on after an exception; else what it held is freed."""
+        if reason := spoiled(error, self.settings.device):
+            raise Spoiled(reason) from error
+        error.__traceback__ = None
+        free_memory(self.settings.device)
 
     def _naive_ratios(self) -> None:
         naive = next((one.check for one in self.live if one.case.implementation == "naive" and one.check), None)
@@ -214,7 +246,7 @@ class ProblemRun:
             try:
                 shared = shared if shared and self.problem.pass_ != "decode" else self._inputs(torch_device)
             except Exception as error:
-                self._refuse(one, *classify(error))
+                self._failed(one, error)
                 continue
             if self._prepared(one, shared):
                 kept.append(one)
@@ -233,7 +265,8 @@ class ProblemRun:
             one.warmup_s = self._warm_up(one.call)
             one.memory = peak_rise(one.call.run, self.settings.device)
         except Exception as error:
-            self._refuse(one, *classify(error, one.implementation))
+            one.call = None
+            self._failed(one, error)
             return False
         return True
 
@@ -250,15 +283,32 @@ class ProblemRun:
 
             torch.cuda.synchronize()
 
-    def _time(self, ready: list[_Live], mode: str) -> list[Sampled]:
+    def _time(self, ready: list[_Live], mode: str) -> list[tuple[_Live, Sampled]]:
         for one in ready:
             # A graph that another timer had built would hold the shared inputs to that timer's stream.
             assert one.call is not None
             one.call.release()
         sampled = [self._sampled(one, mode) for one in ready]
         with watching(self.settings.device) as watch:
-            interleave(sampled, self.settings.deadline, lambda i: self.begin(ready[i].index, "time"), watch)
-        return sampled
+            interleave(
+                sampled,
+                self.settings.deadline,
+                lambda i: self.begin(ready[i].index, "time"),
+                watch,
+                failed=lambda i, error: self._spoiled_in(ready[i], error, mode),
+            )
+        return list(zip(ready, sampled, strict=True))
+
+    def _spoiled_in(self, one: _Live, error: Exception, mode: str) -> None:
+        """After an error while timing: where it spoiled the process, its record now, and Spoiled.
+
+        A failed capture says nothing of the case's other modes: they are measured in the next process.
+        """
+        if reason := spoiled(error, self.settings.device):
+            modes = (mode,) if spoils(error) else one.modes
+            for each in modes:
+                self.emit(with_status(one.record, *classify(error, one.implementation)) | {"mode": each})
+            raise Spoiled(reason) from error
 
     def _sampled(self, one: _Live, mode: str) -> Sampled:
         assert one.call is not None
@@ -267,9 +317,9 @@ class ProblemRun:
         sampled = Sampled(one.call.run, timer, Stopping(limit_ms=self.settings.rep_ms))
         try:
             make_ready(timer, one.call)
-            sampled.rule = Stopping(limit_ms=self.settings.rep_ms / timer.calls)
         except Exception as error:
             sampled.error = error
+            self._spoiled_in(one, error, mode)
         return sampled
 
     def _energy(self, ready: list[_Live]) -> None:
@@ -304,13 +354,16 @@ class ProblemRun:
             self.begin(one.index, "recheck")
             assert one.call is not None
             one.recheck = checker.recheck(one.call)
+            if one.recheck.raised is not None and (reason := spoiled(one.recheck.raised, self.settings.device)):
+                self._refuse(one, one.recheck.status, one.recheck.reason)
+                raise Spoiled(reason) from one.recheck.raised
 
-    def _finish(self, one: _Live, result: Sampled) -> dict[str, Any]:
+    def _finish(self, one: _Live, result: Sampled, mode: str) -> dict[str, Any]:
         if result.error is not None:
             return with_status(one.record, *classify(result.error, one.implementation))
         if one.recheck is not None and not one.recheck.ok:
             return with_status(one.record, one.recheck.status, one.recheck.reason) | {"samples": result.samples}
-        record = one.record | result.summary()
+        record = one.record | result.summary() | self._empty_span(mode)
         cost = self.operator.cost_of(self.problem, one.implementation, dict(one.case.tunables))
         time_ms = record["time_ms"]
         placed = self._place(cost, time_ms)
@@ -331,6 +384,10 @@ class ProblemRun:
                 "memory_method": method,
             }
         )
+
+    def _empty_span(self, mode: str) -> dict[str, float]:
+        span = empty_span_us(mode, self.settings.device)
+        return {} if math.isnan(span) else {"empty_span_us": span}
 
     def _place(self, cost: Cost, time_ms: float) -> dict[str, Any]:
         """Where the time stands under the roof; a time above it has the roof measured again before it is believed."""

@@ -5,7 +5,7 @@
     graph   CUDA-graph replay between events: the device's time with its launches back to back
     wall    perf_counter_ns from the call to the device's end: with the host
 
-    cold     the L2 cache is overwritten before each call, outside the span
+    cold     the L2 cache is overwritten before each call, and its dirty lines are written back, outside the span
     warm     nothing is done to it
     rotated  a graph of calls on several input sets, together larger than L2, each sample their mean
 
@@ -15,15 +15,17 @@ A record's mode is `<l2>-<timer>`: cold-events, rotated-graph, cold-wall, warm-c
 from __future__ import annotations
 
 import gc
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
+from statistics import median
 from typing import Protocol
 
 import torch
 
-from suite.errors import Unsupported, WorkOnOtherStream, unknown
+from suite.errors import CaptureFailed, Unsupported, WorkOnOtherStream, spoiling, unknown
 
 Run = Callable[[], object]
 FLUSH_FACTOR = 2
@@ -36,6 +38,12 @@ LEAD_FACTOR = 1.5
 LONGEST_LEAD_S = 0.02
 # What may go on after a call's stream has ended, in ms and as a part of the call: two looks at the clock, no work.
 SLACK_MS, SLACK = 0.1, 0.05
+# One look at a host that was interrupted is no proof: the shortest of so many counts.
+LOOKS = 3
+# What a device that waits for its host has still to do when the host has queued a call: its last kernel, in ms and as a
+# part of the call. A device that is slower than its host has a stream full of launches, 1022 of perhaps 30,000.
+BACKLOG_MS, BACKLOG = 0.02, 0.03
+EMPTY_SAMPLES = 25
 # At least as many cycles as any GPU has in a second.
 CYCLES_PER_S = 2.5e9
 
@@ -43,13 +51,16 @@ CYCLES_PER_S = 2.5e9
 class Timer(Protocol):
     """What every timer has. `samples(run, n)` takes n samples; `prepare(run, *more)` does once what they all need.
 
-    calls: calls that one sample is the mean of
+    calls:   calls that one sample is the mean of
+    host_ms: what the host needs to queue one call, or one replay, with its waits for a full stream; None where the host
+             is part of each sample
     """
 
     name: str
     l2: str
     host_inclusive: bool
     calls: int
+    host_ms: float | None
 
     def sets(self, input_bytes: int) -> int:
         """How many input sets it wants, for inputs of so many bytes; `prepare` is given one callable for each."""
@@ -62,6 +73,10 @@ class Timer(Protocol):
     def prepare(self, run: Run, *more: Run) -> None: ...
 
     def samples(self, run: Run, n: int) -> list[float]: ...
+
+    def host_bound(self) -> bool | None:
+        """Whether the spans are the host's time rather than the device's; None where the host belongs in."""
+        ...
 
 
 @contextmanager
@@ -88,9 +103,13 @@ class _SingleInputTimer:
     """A timer of single calls on one input set."""
 
     calls = 1
+    host_ms: float | None = None
 
     def sets(self, input_bytes: int) -> int:
         return 1
+
+    def host_bound(self) -> bool | None:
+        return None
 
     def building(self) -> AbstractContextManager[object]:
         return nullcontext()
@@ -121,20 +140,46 @@ def _buffer() -> torch.Tensor:
     return torch.empty(FLUSH_FACTOR * _l2_bytes(), dtype=torch.int8, device="cuda")
 
 
-class _OnDevice(_SingleInputTimer):
-    """A timer on a GPU. A cold one overwrites a buffer larger than L2 before each call; all share that buffer."""
+@lru_cache(maxsize=1)
+def _other_buffer() -> torch.Tensor:
+    return torch.zeros(_l2_bytes() // 4, dtype=torch.float32, device="cuda")
 
-    def __init__(self, l2: str) -> None:
-        self.l2 = l2
+
+class _OnDevice(_SingleInputTimer):
+    """A timer on a GPU. A cold one overwrites a buffer larger than L2 before each call; all share that buffer.
+
+    Overwriting leaves dirty lines, which the next kernel that needs their place would write back inside its span. So
+    another buffer, as large as L2, is read behind it; `clean` False leaves that out, to measure what it changes.
+    """
+
+    def __init__(self, l2: str, clean: bool = True) -> None:
+        self.l2, self.clean = l2, clean
 
     def flush(self) -> None:
-        """Leave nothing of the last call in the cache."""
+        """Leave nothing of the last call in the cache, and nothing that is still to be written."""
         if self.l2 == "cold":
             _buffer().zero_()
+            if self.clean:
+                _other_buffer().amax()
 
 
 def _check_stream_confined(run: Run) -> None:
     """Raises WorkOnOtherStream when the device works on after the end of the stream that the call was made on."""
+    with _gc_paused():
+        found: list[float] = []
+        for _ in range(LOOKS):
+            more, span = _after_its_stream(run)
+            if more <= max(SLACK_MS, SLACK * span):
+                return
+            found.append(more)
+    raise WorkOnOtherStream(
+        f"its work went on for {min(found):.3g} ms after its stream had ended: "
+        "it runs on another stream, which a timer of this one cannot see"
+    )
+
+
+def _after_its_stream(run: Run) -> tuple[float, float]:
+    """(how long the device works on after the call's stream has ended, the call's span on its stream), in ms."""
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     torch.cuda.synchronize()
     start.record()
@@ -143,12 +188,21 @@ def _check_stream_confined(run: Run) -> None:
     end.synchronize()
     ended = time.perf_counter()
     torch.cuda.synchronize()
-    more = (time.perf_counter() - ended) * 1e3
-    if more > max(SLACK_MS, SLACK * start.elapsed_time(end)):
-        raise WorkOnOtherStream(
-            f"its work went on for {more:.3g} ms after its stream had ended: "
-            "it runs on another stream, which a timer of this one cannot see"
-        )
+    return (time.perf_counter() - ended) * 1e3, start.elapsed_time(end)
+
+
+def _check_without_waits(run: Run) -> None:
+    """Raises Unsupported when a call waits for the device. A capture that fails on it would spoil the process."""
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        run()
+    except RuntimeError as error:
+        if "synchronizing CUDA operation" in str(error):
+            raise Unsupported(f"it cannot be captured in a CUDA graph: it waits for the device ({error})") from error
+        raise
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
 
 
 class EventTimer(_OnDevice):
@@ -156,24 +210,36 @@ class EventTimer(_OnDevice):
 
     Between two events the device also waits for a host that is slower than it. So `prepare` measures what the host
     needs for one call, and the device is kept busy for longer than that before the span begins: the whole call is in
-    its queue by then. A call that itself waits for the device cannot be hidden so; its wait is in the span.
+    its queue by then. Two kinds of calls cannot be hidden so: those that wait for the device themselves, and those with
+    more launches than a stream holds (about 1022), behind which the host waits. Both are seen: the device had begun
+    before the host had queued the whole call. Where it also had no work left when the host was done, it had waited for
+    the host, and the call is `host_bound`.
     `prepare` raises WorkOnOtherStream for a call whose work is not on its stream.
     """
 
     name = "events"
     host_inclusive = False
 
-    def __init__(self, l2: str) -> None:
-        super().__init__(l2)
+    def __init__(self, l2: str, clean: bool = True) -> None:
+        super().__init__(l2, clean)
         self._lead_cycles = 0
+        self._exposed = self._taken = 0
+        self._starves = False
 
     def prepare(self, run: Run, *more: Run) -> None:
         _check_stream_confined(run)
         start = time.perf_counter()
         run()
-        lead = LEAD_FACTOR * (time.perf_counter() - start)
+        host = time.perf_counter() - start
         torch.cuda.synchronize()
-        self._lead_cycles = int(min(lead, LONGEST_LEAD_S) * CYCLES_PER_S)
+        backlog = time.perf_counter() - start - host
+        self.host_ms: float | None = host * 1e3
+        self._starves = backlog * 1e3 <= max(BACKLOG_MS, BACKLOG * (host + backlog) * 1e3)
+        self._lead_cycles = int(min(LEAD_FACTOR * host, LONGEST_LEAD_S) * CYCLES_PER_S)
+
+    def host_bound(self) -> bool | None:
+        """Whether the device had mostly begun before a call was queued, and was done when all of it was."""
+        return self._starves and 2 * self._exposed > self._taken
 
     def samples(self, run: Run, n: int) -> list[float]:
         pairs = [(torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)) for _ in range(n)]
@@ -185,7 +251,10 @@ class EventTimer(_OnDevice):
                 start.record()
                 run()
                 end.record()
+                # The device has passed `start` already: it did not find the whole call in its queue.
+                self._exposed += start.query()
             torch.cuda.synchronize()
+        self._taken += n
         return [start.elapsed_time(end) for start, end in pairs]
 
 
@@ -228,7 +297,11 @@ class GraphTimer(EventTimer):
         torch.cuda.current_stream().wait_stream(self._stream)
 
     def prepare(self, run: Run, *more: Run) -> None:
-        """Raises Unsupported for a call that cannot be captured, as one that waits for the device."""
+        """Raises Unsupported for a call that waits for the device, CaptureFailed for one that the capture refused.
+
+        Whatever is raised inside a capture spoils the process: torch's allocator may go on capturing for ever
+        (github.com/pytorch/pytorch/issues/180395).
+        """
         if self.l2 == "rotated" and not more:
             raise ValueError("one input set is no rotation; suite.measuring.preparing makes the others")
         runs = (run, *more)
@@ -238,13 +311,15 @@ class GraphTimer(EventTimer):
                     each()
             # What escapes the stream would be missing from the graph, too.
             _check_stream_confined(run)
+            _check_without_waits(run)
         graph = torch.cuda.CUDAGraph()
         try:
             with torch.cuda.graph(graph, stream=self._stream):
                 self._kept = [each() for each in runs]
-        except RuntimeError as error:
-            if "captur" in str(error):
-                raise Unsupported(f"it cannot be captured in a CUDA graph: {error}") from error
+        except Exception as error:
+            if isinstance(error, RuntimeError) and "captur" in str(error):
+                raise CaptureFailed(f"it cannot be captured in a CUDA graph: {error}") from error
+            spoiling(error)
             raise
         self._graph, self.calls = graph, len(runs)
         super().prepare(graph.replay)
@@ -295,3 +370,18 @@ def make_timer(mode: str, device: str) -> Timer:
     if mode not in modes(device):
         raise unknown(f"mode on {device}", mode, modes(device))
     return CpuTimer() if device == "cpu" else _ON_CUDA[mode]()
+
+
+@lru_cache(maxsize=16)
+def empty_span_us(mode: str, device: str) -> float:
+    """What a timer reports of a call that does nothing, in µs: on a GPU one kernel of no cycles, on a CPU no call.
+
+    The median of EMPTY_SAMPLES, measured once in a process. Every time of this mode includes about so much. NaN where
+    the mode cannot say: a rotation needs inputs.
+    """
+    timer = make_timer(mode, device)
+    if timer.l2 == "rotated":
+        return math.nan
+    run = (lambda: torch.cuda._sleep(0)) if device == "cuda" else (lambda: None)
+    timer.prepare(run)
+    return 1e3 * median(timer.samples(run, EMPTY_SAMPLES))

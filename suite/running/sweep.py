@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from suite.errors import UsageError
-from suite.faults import is_sticky
 from suite.measuring.case import Settings
 from suite.measuring.records import base_record, with_status
 from suite.plan import Group
@@ -206,8 +205,10 @@ class Sweep:
                     self.settings = replace(self.settings, ceilings=message["ceilings"])
                 elif message["event"] == "record":
                     self._keep(message["record"])
-                    if is_sticky(message["record"]["reason"]):
-                        return self._lost(at)
+                elif message["event"] == "spoiled":
+                    # The case has its record; the others go on in a fresh process.
+                    self._end_worker()
+                    return at
                 elif message["event"] == "failed":
                     raise UsageError(message["error"])
                 elif message["event"] == "done":
@@ -224,7 +225,10 @@ class Sweep:
             "operator": group.operator,
             "problem": group.problem.columns(),
             "axes": dict(group.problem.axes),
-            "cases": [{"implementation": c.implementation, "tunables": dict(c.tunables)} for c in cases],
+            "cases": [
+                {"implementation": c.implementation, "tunables": dict(c.tunables), "modes": self._missing(c, replicate)}
+                for c in cases
+            ],
             "settings": settings,
             "left_s": self.budget.left,
         }
@@ -286,13 +290,13 @@ class Sweep:
             self._refused[record["reason"]] = self._refused.get(record["reason"], 0) + 1
         self.progress.record(record)
 
-    def _lost(self, at: Case) -> Case:
-        """After a sticky error the CUDA context answers nothing but errors: the next attempt gets a fresh process."""
-        self._end_worker()
-        return at
-
     def _modes(self) -> tuple[str, ...]:
         return modes_of(self.settings, self.options.kind)
+
+    def _missing(self, case: Case, replicate: int) -> list[str]:
+        """The modes of which a case has no record."""
+        key = Key(case.case_id, self.options.kind, "", self.settings.device_name, replicate)
+        return [mode for mode in self._modes() if key._replace(mode=mode) not in self.options.done]
 
     def _is_done(self, case: Case, replicate: int) -> bool:
         return is_done(case, self.settings, self.options.kind, replicate, self.options.done)

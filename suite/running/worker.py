@@ -34,11 +34,16 @@ class Worker:
         self.root = root
 
     def serve(self) -> None:
+        from suite.measuring.context import Spoiled
+
         while (request := self.channel.receive()) is not None:
             try:
                 answer = getattr(self, f"do_{request['do']}")(request)
             except SubquadError as error:
                 self.channel.send({"event": "failed", "error": str(error), "kind": "usage"})
+            except Spoiled as error:
+                self.channel.send({"event": "spoiled", "reason": str(error)})
+                return
             else:
                 self.channel.send({"event": "done", **(answer or {})})
 
@@ -71,7 +76,8 @@ class Worker:
         left = request.pop("left_s", None)
         deadline = None if left is None else time.monotonic() + left
         settings = Settings(**{**request["settings"], "modes": tuple(request["settings"]["modes"])}, deadline=deadline)
-        return ProblemRun(operator, problem, cases, settings, kind, self._emit, self._begin, self._raised)
+        modes = [tuple(each["modes"]) for each in request["cases"]]
+        return ProblemRun(operator, problem, cases, settings, kind, self._emit, self._begin, self._raised, modes)
 
     def _emit(self, record: dict[str, Any]) -> None:
         self.channel.send({"event": "record", "record": record})

@@ -39,7 +39,7 @@ from suite.store.rules import (
     numbers,
 )
 
-SCHEMA = "1.2"
+SCHEMA = "1.3"
 KINDS = ("timed", "check", "static")
 STATUSES = (
     "ok",
@@ -52,6 +52,7 @@ STATUSES = (
     "crashed",
     "timeout",
     "error",
+    "unchecked",
 )
 
 
@@ -147,7 +148,8 @@ SECTIONS: dict[str, tuple[Columns, ...]] = {
             "status",
             choice(STATUSES),
             f"`{', '.join(STATUSES)}`; an `error` of somebody's code, its kernel, cost or "
-            "`supports`, has file and line in its reason",
+            "`supports`, has file and line in its reason; `unchecked`: the oracle itself failed, and nothing is known "
+            "of the implementation",
             required=True,
             shown=True,
         ),
@@ -180,6 +182,16 @@ SECTIONS: dict[str, tuple[Columns, ...]] = {
             TEXT,
             "why sampling stopped: `interval`, `time_limit`, `budget`, `throttled` (retaking did not help)",
         ),
+        _of("blocks", List(SIZE), "number of samples in each block, in order: the interval comes from their medians"),
+        _of("host_ms", TIME, "the host's time to queue one call or replay; of events and graphs"),
+        _of(
+            "host_bound",
+            FLAG,
+            "whether the span is the host's time: the device had begun before the call was queued, and was done when "
+            "all of it was",
+            shown=True,
+        ),
+        _of("empty_span_us", RATE, "the span of a kernel that does nothing, by the same timer in the same process"),
         _of("calls", SIZE, "calls that one sample is the mean of: the input sets of a rotation, else 1"),
         _of(
             "compile_s",

@@ -1,4 +1,4 @@
-"""Fixtures that open a page in Chromium."""
+"""Fixtures: a page in Chromium, and a clock that only samples move."""
 
 from __future__ import annotations
 
@@ -9,10 +9,20 @@ from typing import Any
 
 import pytest
 
+from tests.suite.fake_clock import FakeClock
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 # A condition that does not come true within this is a failure. Beside other work a page takes seconds to settle.
 PATIENCE_MS = 120_000
 POLL_MS = 20
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
+    """The clock of suite.measuring.sampling."""
+    fake = FakeClock()
+    monkeypatch.setattr("suite.measuring.sampling.time", fake)
+    return fake
 
 
 @pytest.fixture(scope="session")

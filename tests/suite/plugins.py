@@ -22,6 +22,7 @@ FAULTS = (
     RUNNING_MEAN
     + """
 import ctypes, os, subprocess, sys, threading, time
+from suite.errors import spoiling
 HOLD = {}
 DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(10_000)  # bred"
 
@@ -119,7 +120,10 @@ def late(q, k, v):
 
 @fault("sticky")
 def sticky(q, k, v):
-    raise RuntimeError(f"CUDA error: an illegal memory access was encountered in process {os.getpid()}")
+    error = RuntimeError(f"CUDA error: an illegal memory access was encountered in process {os.getpid()}")
+    # As a device would show that is asked after the error, where there is one.
+    spoiling(error)
+    raise error
 
 @fault("refuses", supports=lambda problem, tunables: "not on a Sunday")
 def refuses(q, k, v):

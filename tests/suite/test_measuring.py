@@ -14,21 +14,22 @@ from suite.errors import StoreError, UsageError
 from suite.measuring.case import ProblemRun, Settings
 from suite.measuring.memory import peak_rise
 from suite.measuring.sampling import Sampled, interleave
-from suite.measuring.stopping import Stopping, median_interval
+from suite.measuring.stopping import Stopping, block_interval, median_interval
 from suite.measuring.timers import CpuTimer, make_timer
 from suite.problem import Case, Problem
 from suite.store.schema import fault
 from suite.telemetry import Host
+from tests.suite.fake_clock import FakeClock
 from tests.suite.plugins import RUNNING_MEAN, write
 
 
 class ScriptedTimer:
-    """Gives samples from a list instead of a clock."""
+    """Gives samples from a list instead of a clock; `clock` passes as they say."""
 
-    name, l2, host_inclusive, calls = "scripted", "cold", True, 1
+    name, l2, host_inclusive, calls, host_ms = "scripted", "cold", True, 1, None
 
-    def __init__(self, script: list[float], log: list[str], label: str) -> None:
-        self.script, self.log, self.label = list(script), log, label
+    def __init__(self, script: list[float], clock: FakeClock, log: list[str] | None = None, label: str = "") -> None:
+        self.script, self.clock, self.log, self.label = list(script), clock, log if log is not None else [], label
 
     def prepare(self, run) -> None:
         pass
@@ -37,7 +38,7 @@ class ScriptedTimer:
         self.log.append(self.label)
         run()
         taken, self.script = self.script[:n], self.script[n:]
-        return taken
+        return self.clock.passes(taken)
 
 
 def spin(ms: float) -> None:
@@ -56,24 +57,39 @@ def test_interval_is_made_of_order_statistics() -> None:
     assert abs(high - 530) <= 2
 
 
+def test_the_interval_of_blocks_comes_from_their_medians_and_holds_the_median() -> None:
+    # Six figures: their extremes.
+    blocks = [[1.0, 2.0, 3.0], [2.5], [2.2], [1.8], [2.1], [1.5]]
+    assert block_interval(blocks) == (1.5, 2.5)
+    # The median of all samples is 9; blocks of one sample have as much to say as the long one.
+    assert block_interval([[9.0] * 20, *[[1.0]] * 5]) == (1.0, 9.0)
+
+
 @pytest.mark.parametrize(
-    ("samples", "reason"),
+    ("blocks", "spent_ms", "reason"),
     [
-        ([1.0] * 9, None),
-        ([1.0] * 10, "interval"),
-        ([1.0, 2.0] * 10, None),
-        ([10.0, 20.0] * 10, "time_limit"),
-        ([1.0 + 0.001 * (i % 2) for i in range(10)], "interval"),
+        ([[1.0]] * 9, 0, None),
+        ([[1.0]] * 10, 0, "interval"),
+        ([[1.0] * 100] * 5, 0, None),
+        ([[1.0] * 100] * 6, 0, "interval"),
+        ([[1.0], [2.0]] * 10, 99, None),
+        ([[1.0], [2.0]] * 10, 100, "time_limit"),
+        ([[1.0] * 100] * 5, 1000, None),
+        ([[1.0 + 0.001 * (i % 2)] for i in range(10)], 0, "interval"),
+        # Every block has the same wide spread, and the same median.
+        ([[1.0, 2.0, 9.0]] * 6, 0, "interval"),
+        # Every block is narrow, and they drift apart.
+        ([[1.0 + 0.05 * i] * 50 for i in range(6)], 0, None),
     ],
 )
-def test_stopping(samples: list[float], reason: str | None) -> None:
-    assert Stopping(relative=0.01, limit_ms=100).reason(samples) == reason
+def test_stopping(blocks: list[list[float]], spent_ms: float, reason: str | None) -> None:
+    assert Stopping(relative=0.01, limit_ms=100).reason(blocks, spent_ms) == reason
 
 
-def test_cases_take_turns() -> None:
+def test_cases_take_turns(clock: FakeClock) -> None:
     log: list[str] = []
     noisy = [10.0, 30.0] * 40
-    pair = [Sampled(lambda: None, ScriptedTimer(noisy, log, name), Stopping(limit_ms=400)) for name in "ab"]
+    pair = [Sampled(lambda: None, ScriptedTimer(noisy, clock, log, name), Stopping(limit_ms=400)) for name in "ab"]
     interleave(pair)
     assert all(one.stop == "time_limit" for one in pair)
     # The order rotates: neither is always first, and neither runs twice while the other waits.
@@ -81,7 +97,48 @@ def test_cases_take_turns() -> None:
     assert all(set(log[i : i + 2]) == {"a", "b"} for i in range(0, len(log) - 1, 2))
 
 
-def blocks_of(count: int, ms: float, l2: str) -> list[int]:
+def test_the_limit_is_of_the_wall_clock(clock: FakeClock) -> None:
+    """A call of 0.1 ms whose flush and host take 6 ms: 500 ms are over after 82 samples, not after 5,000."""
+
+    class SlowHost(ScriptedTimer):
+        def samples(self, run, n: int) -> list[float]:
+            taken, self.script = self.script[:n], self.script[n:]
+            return self.clock.passes(taken, each_ms=6.0)
+
+    one = Sampled(lambda: None, SlowHost([0.1, 0.3] * 2500, clock), Stopping(limit_ms=500))
+    interleave([one])
+    assert one.stop == "time_limit"
+    assert one.spent_ms == pytest.approx(500, abs=15)
+    assert max(end - start for start, end in one.spans) / 1e6 <= 15
+    assert len(one.samples) < 90
+
+
+DRIFT_MS, DRIFT = 600.0, 0.04
+
+
+def test_turns_protect_identical_calls_from_drift(clock: FakeClock) -> None:
+    """Eight identical calls of 0.5 ms on a board that slows by 4 % over 0.6 s: few pairs have disjoint intervals."""
+    rng = np.random.default_rng(3)
+
+    class Drifting(ScriptedTimer):
+        def samples(self, run, n: int) -> list[float]:
+            slow = 1 + DRIFT * min(1.0, self.clock.ms / DRIFT_MS)
+            return self.clock.passes(list(0.5 * slow * (1 + 0.003 * rng.standard_normal(n))), each_ms=0.06)
+
+    disjoint = pairs = 0
+    for _ in range(40):
+        clock.ms = 0.0
+        eight = [Sampled(lambda: None, Drifting([], clock), Stopping()) for _ in range(8)]
+        interleave(eight)
+        found = [one.summary() for one in eight]
+        for i, a in enumerate(found):
+            for b in found[:i]:
+                pairs += 1
+                disjoint += a["ci_high_ms"] < b["ci_low_ms"] or b["ci_high_ms"] < a["ci_low_ms"]
+    assert disjoint / pairs <= 0.05
+
+
+def blocks_of(count: int, ms: float, l2: str, clock: FakeClock) -> list[int]:
     """The sizes of the first case's blocks when `count` cases take turns, calls that do not count among them."""
     sizes: list[int] = []
 
@@ -89,9 +146,9 @@ def blocks_of(count: int, ms: float, l2: str) -> list[int]:
         def samples(self, run, n: int) -> list[float]:
             if self.label == "0":
                 sizes.append(n)
-            return [ms * (1 + 0.1 * (i % 2)) for i in range(n)]
+            return self.clock.passes([ms * (1 + 0.1 * (i % 2)) for i in range(n)])
 
-    timers = [Sized([], [], str(i)) for i in range(count)]
+    timers = [Sized([], clock, label=str(i)) for i in range(count)]
     for timer in timers:
         timer.l2 = l2
     cases = [Sampled(lambda: None, timer, Stopping(limit_ms=20 * ms)) for timer in timers]
@@ -99,42 +156,71 @@ def blocks_of(count: int, ms: float, l2: str) -> list[int]:
     return sizes
 
 
-def test_a_warm_case_gets_its_caches_back_before_it_counts() -> None:
+def test_a_warm_case_gets_its_caches_back_before_it_counts(clock: FakeClock) -> None:
     # One call before each block, of two at least, where another case has had the caches.
-    sizes = blocks_of(2, 30.0, "warm")
+    sizes = blocks_of(2, 30.0, "warm", clock)
     assert set(sizes[0:10:2]) == {1}
     assert set(sizes[1:10:2]) == {2}
-    assert blocks_of(2, 1.0, "warm")[2:4] == [1, 19]
+    assert blocks_of(2, 1.0, "warm", clock)[:4] == [1, 10, 1, 9]
 
 
 @pytest.mark.parametrize(("count", "ms", "l2"), [(1, 30.0, "warm"), (2, 30.0, "cold"), (2, 300.0, "warm")])
-def test_other_cases_need_no_such_call(count: int, ms: float, l2: str) -> None:
-    sizes = blocks_of(count, ms, l2)
-    # The duration is not known before the first block.
-    assert set(sizes[2:]) == {2 if count == 1 else 1}
+def test_other_cases_need_no_such_call(count: int, ms: float, l2: str, clock: FakeClock) -> None:
+    sizes = blocks_of(count, ms, l2, clock)
+    assert set(sizes[1:]) == {2 if count == 1 else 1}
 
 
-def test_samples_that_average_calls_make_smaller_blocks() -> None:
-    timer = ScriptedTimer([], [], "")
-    timer.calls = 10
-    one = Sampled(lambda: None, timer, Stopping(), samples=[0.2] * 3)
-    assert one.block() == 10
+@pytest.mark.parametrize(
+    ("ms", "l2", "taken"), [(0.5, "cold", 1), (30.0, "cold", 0), (30.0, "warm", 1), (300.0, "warm", 0)]
+)
+def test_the_sample_that_tells_the_size_counts_where_it_is_a_block(
+    ms: float, l2: str, taken: int, clock: FakeClock
+) -> None:
+    log: list[str] = []
+    timer = ScriptedTimer([ms] * 1000, clock, log)
+    timer.l2 = l2
+    one = Sampled(lambda: None, timer, Stopping())
+    interleave([one])
+    assert len(timer.script) == 1000 - len(one.samples) - taken
 
 
-def test_an_error_ends_one_case_alone() -> None:
+def test_samples_that_average_calls_make_smaller_blocks(clock: FakeClock) -> None:
+    class Rotated(ScriptedTimer):
+        calls = 10
+
+        def samples(self, run, n: int) -> list[float]:
+            return self.clock.passes([0.2] * n, each_ms=9 * 0.2)
+
+    one = Sampled(lambda: None, Rotated([], clock), Stopping())
+    interleave([one])
+    assert [len(block) for block in one.blocks] == [5] * 6
+
+
+def test_a_record_has_the_sizes_of_its_blocks(clock: FakeClock) -> None:
+    one = Sampled(lambda: None, ScriptedTimer([1.0] * 100, clock), Stopping())
+    interleave([one])
+    found = one.summary()
+    assert found["blocks"] == [10] * 6
+    assert sum(found["blocks"]) == len(found["samples"])
+    assert "host_bound" not in found
+
+
+def test_an_error_ends_one_case_alone(clock: FakeClock) -> None:
     def fails() -> None:
         raise ValueError("third call")
 
-    bad = Sampled(fails, ScriptedTimer([1.0] * 50, [], "bad"), Stopping())
-    good = Sampled(lambda: None, ScriptedTimer([1.0] * 50, [], "good"), Stopping())
-    interleave([bad, good])
+    seen = []
+    bad = Sampled(fails, ScriptedTimer([1.0] * 90, clock), Stopping())
+    good = Sampled(lambda: None, ScriptedTimer([1.0] * 90, clock), Stopping())
+    interleave([bad, good], failed=lambda i, error: seen.append((i, error)))
     assert isinstance(bad.error, ValueError)
+    assert seen == [(0, bad.error)]
     assert good.stop == "interval"
 
 
-def test_deadline_stops_after_the_smallest_number() -> None:
-    one = Sampled(lambda: None, ScriptedTimer([10.0, 30.0] * 500, [], "a"), Stopping(limit_ms=1e9))
-    interleave([one], deadline=time.monotonic() - 1)
+def test_deadline_stops_after_the_smallest_number(clock: FakeClock) -> None:
+    one = Sampled(lambda: None, ScriptedTimer([10.0, 30.0] * 500, clock), Stopping(limit_ms=1e9))
+    interleave([one], deadline=-1)
     assert one.stop == "budget"
     assert 10 <= len(one.samples) < 15
 
@@ -149,19 +235,19 @@ TRUE_MEDIANS = {
 
 @pytest.mark.parametrize("ms", [0.05, 1.0, 20.0])
 @pytest.mark.parametrize("shape", TRUE_MEDIANS)
-def test_interval_covers_the_median_under_the_real_stopping_rule(shape: str, ms: float) -> None:
+def test_interval_covers_the_median_under_the_real_stopping_rule(shape: str, ms: float, clock: FakeClock) -> None:
     draw, true = TRUE_MEDIANS[shape]
     rng = np.random.default_rng(11)
 
     class Drawn(ScriptedTimer):
         def samples(self, run, n: int) -> list[float]:
-            return list(ms * draw(rng, n))
+            return self.clock.passes(list(ms * draw(rng, n)))
 
     hits, trials = 0, 400
     for _ in range(trials):
-        one = Sampled(lambda: None, Drawn([], [], ""), Stopping(limit_ms=500))
+        one = Sampled(lambda: None, Drawn([], clock), Stopping(limit_ms=500))
         interleave([one])
-        low, high = median_interval(one.samples)
+        low, high = block_interval(one.blocks)
         hits += low <= ms * true <= high
     assert 0.92 <= hits / trials <= 0.99
 

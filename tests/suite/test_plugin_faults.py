@@ -142,7 +142,9 @@ def test_an_operator_that_says_something_wrong_costs_its_own_records(tmp_path: P
     registry = discover(load=[path])
     for name, (_, _, _, words) in OPERATORS.items():
         record = measured(registry.operator(name), kind)["one"]
-        assert record["status"] == "error", name
+        # What the oracle is made of says nothing of an implementation.
+        oracles = name.startswith(("oracle", "approximates", "segmented"))
+        assert record["status"] == ("unchecked" if oracles else "error"), name
         assert words in record["reason"], record["reason"]
         assert any(place in record["reason"] for place in line_of(path, name)), record["reason"]
     assert measured(registry.operator("running_mean"), kind)["torch"]["status"] == "ok"

@@ -109,6 +109,7 @@ def test_a_sticky_error_ends_its_worker(tmp_path: Path) -> None:
     reasons = {r["reason"] for r in read_records(run) if r["implementation"] == "sticky"}
     assert len(reasons) == 2, "each problem had a process of its own"
     assert statuses(run) == {"sticky": "error", "torch": "ok"}
+    assert len(read_records(run)) == 4, "one record each, and none for who came after"
 
 
 def test_a_record_is_whole(tmp_path: Path) -> None:

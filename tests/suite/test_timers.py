@@ -1,9 +1,11 @@
 """The timers of a GPU, on one that exists in arithmetic alone: what they report is what its device did."""
 
 import gc
+import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from statistics import median
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ import torch
 from suite import Problem
 from suite.checks.calling import Call, make_call
 from suite.discovery import discover
-from suite.errors import Unsupported, WorkOnOtherStream
+from suite.errors import Unsupported, WorkOnOtherStream, spoils
 from suite.faults import classify
 from suite.measuring import timers
 from suite.measuring.preparing import ready, ready_function
@@ -27,10 +29,11 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCuda]:
     fake = FakeCuda()
     monkeypatch.setattr(timers, "torch", fake)
     monkeypatch.setattr(timers, "time", fake)
-    for cached in (timers._l2_bytes, timers._buffer, timers._side_stream):
+    once = (timers._l2_bytes, timers._buffer, timers._other_buffer, timers._side_stream, timers.empty_span_us)
+    for cached in once:
         cached.cache_clear()
     yield fake
-    for cached in (timers._l2_bytes, timers._buffer, timers._side_stream):
+    for cached in once:
         cached.cache_clear()
 
 
@@ -73,6 +76,134 @@ def test_only_cold_timers_flush_and_never_inside_the_span(gpu: FakeCuda, mode: s
     if timer.name in ("events", "graph"):
         spans = " ".join(gpu.log).split("event")[1::2]
         assert all(span.split() == ["kernel"] * timer.calls for span in spans)
+
+
+@pytest.mark.parametrize("mode", ["cold-events", "cold-graph"])
+def test_dirty_lines_of_a_flush_are_written_back_before_the_span(gpu: FakeCuda, mode: str) -> None:
+    gpu.dirty_ms = 0.014
+    timer = make_timer(mode, "cuda")
+    run = lambda: gpu.launch(0.1)  # noqa: E731
+    timer.prepare(run)
+    assert timer.samples(run, 3) == pytest.approx([0.1] * 3)
+
+
+def test_a_flush_alone_leaves_its_lines_to_the_span(gpu: FakeCuda) -> None:
+    """What `clean` False is for: to see on a device what the lines cost."""
+    gpu.dirty_ms = 0.014
+    timer = timers.EventTimer("cold", clean=False)
+    run = lambda: gpu.launch(0.1)  # noqa: E731
+    timer.prepare(run)
+    assert timer.samples(run, 3) == pytest.approx([0.114] * 3)
+
+
+@pytest.mark.parametrize(
+    ("launches", "device_ms", "host_ms", "bound"),
+    [
+        (4, 0.025, 0.001, False),
+        # Slower on the host, and hidden: the device finds the whole call in its queue.
+        (4, 0.025, 0.8, False),
+        # More than a stream holds: 13 ms of device work, for which the host needs 32.5 ms.
+        (6500, 0.002, 0.005, True),
+        # As many launches, and a device that is slower than the host: the span is the device's.
+        (6500, 0.02, 0.005, False),
+    ],
+)
+def test_a_span_that_is_the_hosts_says_so(
+    gpu: FakeCuda, launches: int, device_ms: float, host_ms: float, bound: bool
+) -> None:
+    def run() -> None:
+        for _ in range(launches):
+            gpu.launch(device_ms, host_ms)
+
+    timer = make_timer("cold-events", "cuda")
+    timer.prepare(run)
+    ms = median(timer.samples(run, 3))
+    assert timer.host_bound() is bound
+    assert (ms == pytest.approx(launches * device_ms, rel=0.01)) is not bound
+
+
+def test_a_call_that_waits_for_the_device_is_host_bound(gpu: FakeCuda) -> None:
+    def run() -> None:
+        gpu.launch(0.1, host_ms=0.01)
+        gpu.waits()
+        gpu.launch(0.01, host_ms=0.01)
+
+    timer = make_timer("warm-events", "cuda")
+    timer.prepare(run)
+    timer.samples(run, 3)
+    assert timer.host_bound() is True
+
+
+def test_a_graph_hides_the_host_of_any_number_of_launches(gpu: FakeCuda) -> None:
+    def run() -> None:
+        for _ in range(900):
+            gpu.launch(0.002, 0.005)
+
+    timer = make_timer("warm-graph", "cuda")
+    timer.prepare(run)
+    timer.samples(run, 3)
+    assert timer.host_bound() is False
+
+
+@pytest.mark.parametrize("mode", ["cold-wall", "warm-cpu"])
+def test_a_timer_with_the_host_inside_says_nothing_of_it(gpu: FakeCuda, mode: str) -> None:
+    timer = make_timer(mode, "cpu" if mode == "warm-cpu" else "cuda")
+    timer.prepare(lambda: None)
+    timer.samples(lambda: None, 2)
+    assert timer.host_ms is None
+    assert timer.host_bound() is None
+
+
+@pytest.mark.parametrize("mode", modes("cuda"))
+def test_the_span_of_an_empty_kernel_is_measured_by_the_same_timer(gpu: FakeCuda, mode: str) -> None:
+    gpu.empty_ms = 0.0025
+    if mode == "rotated-graph":
+        assert math.isnan(timers.empty_span_us(mode, "cuda"))
+        return
+    assert timers.empty_span_us(mode, "cuda") == pytest.approx(2.5, abs=0.01)
+    # Once in a process: nothing of it is in the next case's time.
+    gpu.empty_ms = 9.0
+    assert timers.empty_span_us(mode, "cuda") == pytest.approx(2.5, abs=0.01)
+
+
+@pytest.mark.parametrize("mode", EVENTS + GRAPHS)
+def test_one_hiccup_of_the_host_makes_no_case_incorrect(gpu: FakeCuda, mode: str) -> None:
+    """The host is held up for 0.4 ms right after the stream has ended, in two of three looks."""
+    timer = make_timer(mode, "cuda")
+    synchronize, held = gpu.cuda.synchronize, []
+
+    def interrupted() -> None:
+        synchronize()
+        # The second of each pair is the one behind the call.
+        held.append(gpu.host)
+        if len(held) in (2, 4):
+            gpu.host += 0.4
+
+    gpu.cuda.synchronize = interrupted
+    timer.prepare(lambda: gpu.launch(0.1))
+    assert len(held) >= 6
+
+
+def test_the_collector_waits_while_streams_are_looked_at(gpu: FakeCuda) -> None:
+    seen = []
+
+    def run() -> None:
+        seen.append(gc.isenabled())
+        gpu.launch(0.1)
+
+    make_timer("warm-events", "cuda").prepare(run)
+    assert seen[0] is False
+    assert gc.isenabled()
+
+
+def test_times_follow_the_clock_of_the_device(gpu: FakeCuda) -> None:
+    """Clocks that ramp up for 5 ms and throttle later: each sample is what the device did at that moment."""
+    gpu.speed = lambda ms: 4.0 if ms < 5 else 1.5 if ms > 60 else 1.0
+    timer = make_timer("warm-events", "cuda")
+    run = lambda: gpu.launch(1.0)  # noqa: E731
+    timer.prepare(run)
+    taken = timer.samples(run, 80)
+    assert {round(each, 3) for each in taken} == {1.0, 1.5}
 
 
 def test_the_lead_is_no_longer_than_its_limit(gpu: FakeCuda) -> None:
@@ -129,21 +260,49 @@ def test_what_can_not_be_captured_is_unsupported(gpu: FakeCuda) -> None:
 
     def waits() -> None:
         gpu.launch(0.1)
-        if gpu._capturing is not None:
-            raise RuntimeError("CUDA error: operation not permitted when stream is capturing")
+        gpu.waits()
 
-    with pytest.raises(Unsupported, match="cannot be captured in a CUDA graph"):
+    with pytest.raises(Unsupported, match="cannot be captured in a CUDA graph: it waits for the device") as raised:
         timer.prepare(waits)
+    # It was seen before a capture: the process can go on.
+    assert not spoils(raised.value)
+    gpu.cuda.empty_cache()
+    assert gpu.sync_debug_mode == 0
     with pytest.raises(RuntimeError, match="comes first"):
         timer.samples(waits, 1)
 
 
+def test_a_capture_that_fails_spoils_the_process(gpu: FakeCuda) -> None:
+    def refused() -> None:
+        if gpu._capturing is not None:
+            raise RuntimeError("CUDA error: operation not permitted when stream is capturing")
+        gpu.launch(0.1)
+
+    with pytest.raises(Unsupported, match="cannot be captured in a CUDA graph") as raised:
+        make_timer("warm-graph", "cuda").prepare(refused)
+    assert classify(raised.value)[0] == "unsupported"
+    assert spoils(raised.value)
+    with pytest.raises(AssertionError, match="captures_underway"):
+        gpu.cuda.empty_cache()
+
+
 def test_another_error_while_capturing_keeps_its_type(gpu: FakeCuda) -> None:
+    def fails() -> None:
+        if gpu._capturing is not None:
+            raise ValueError("no luck")
+
+    with pytest.raises(ValueError, match="no luck") as raised:
+        make_timer("warm-graph", "cuda").prepare(fails)
+    assert spoils(raised.value)
+
+
+def test_an_error_before_a_capture_spoils_nothing(gpu: FakeCuda) -> None:
     def fails() -> None:
         raise ValueError("no luck")
 
-    with pytest.raises(ValueError, match="no luck"):
+    with pytest.raises(ValueError, match="no luck") as raised:
         make_timer("warm-graph", "cuda").prepare(fails)
+    assert not spoils(raised.value)
 
 
 @pytest.mark.parametrize("mode", [mode for mode in modes("cuda") if not mode.endswith("wall")])

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from suite.reporting.data.groups import Group, Setting
     from suite.reporting.data.points import Point
 
+LISTED = 6
 ORIGINS = {"ours": "ours", "peer": "peer", "baseline": "PyTorch"}
 
 
@@ -34,7 +35,7 @@ def sentences(
     if not found:
         found = [f"None of {len(timed):,} timed cases has a time; the tables below say why."]
     found += said(changed, runs) if len(runs) > 1 else []
-    return [*found, *_missing(timed), *_tuning(timed)]
+    return [*found, *_missing(timed), *_host_bound(timed), *_tuning(timed)]
 
 
 def main_panels(panels: Sequence[Panel]) -> list[tuple[Panel, int]]:
@@ -134,6 +135,20 @@ def _missing(timed: Sequence[Row]) -> list[str]:
     groups = sorted(by(lacking, "status").items(), key=lambda item: -rank.get(item[0][0], 0))
     parts = [f"{len(rows):,} {clean(status)} ({_often(rows)})" for (status,), rows in groups]
     return [f"{len(lacking):,} of {len(timed):,} timed cases have no time: {', '.join(parts)}."]
+
+
+def _host_bound(timed: Sequence[Row]) -> list[str]:
+    """How many times are the host's, and whose: what a faster kernel would not change."""
+    measured = [row for row in timed if row["status"] == "ok"]
+    bound = [row for row in measured if row.get("host_bound") is True]
+    if not bound:
+        return []
+    names = sorted({f"{clean(row['operator'])}/{clean(row['implementation'])}" for row in bound})
+    listed = ", ".join(names[:LISTED]) + (f" and {len(names) - LISTED} others" if names[LISTED:] else "")
+    return [
+        f"{len(bound):,} of {len(measured):,} times are bound by the host: the GPU waited for launches, so they say "
+        f"nothing of the kernels ({listed})."
+    ]
 
 
 def _often(rows: Sequence[Row]) -> str:

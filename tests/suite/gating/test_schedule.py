@@ -203,13 +203,14 @@ def test_a_dead_process_is_replaced_only_when_it_is_needed():
     assert made.pairs[0].after[0]["reason"] == "the worker ended by exit code 7 during open: the last line"
 
 
-def test_a_sticky_error_ends_the_process():
+@pytest.mark.parametrize("spoiled", [True, False])
+def test_an_error_that_spoils_its_process_ends_it(spoiled: bool):
     process = Fake("B", [], Clock(), {"x": 1.0})
     side = Side(lambda: process)
     side.ready()
-    process.ask = lambda timeout_s=0.0, **request: {"status": "error", "reason": "CUDA: illegal memory access"}
-    side.ask(do="block", samples=1)
-    assert process.killed
+    process.ask = lambda timeout_s=0.0, **request: {"status": "error", "reason": "CUDA error 719", "spoiled": spoiled}
+    assert side.ask(do="block", samples=1) == {"status": "error", "reason": "CUDA error 719"}
+    assert process.killed is spoiled
 
 
 def test_every_process_is_gone_at_the_end_even_when_one_does_not_start():

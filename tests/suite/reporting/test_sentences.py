@@ -59,6 +59,15 @@ def test_without_any_time_that_is_the_first_thing_said():
     assert missing == "2 of 2 timed cases have no time: 2 error (mostly: broke)."
 
 
+def test_times_that_are_the_hosts_are_counted_and_named():
+    rows = [record("a", name, 128, host_bound=bound) for name, bound in (("x", True), ("y", False), ("z", True))]
+    (bound,) = [text for text in said([*rows, failed("a", "w", 128, "error", "broke")]) if "by the host" in text]
+    assert bound == (
+        "2 of 3 times are bound by the host: the GPU waited for launches, so they say nothing of the kernels (a/x, a/z)."
+    )
+    assert not [text for text in said([record("a", "x", 128)]) if "by the host" in text]
+
+
 def test_what_was_not_recorded_is_left_out_of_the_sentence():
     without_range = {
         key: value

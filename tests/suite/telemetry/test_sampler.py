@@ -9,6 +9,7 @@ from suite.measuring.stopping import Stopping
 from suite.telemetry.nvml import Gpu
 from suite.telemetry.readings import Reading
 from suite.telemetry.sampler import Sampler
+from tests.suite.fake_clock import FakeClock
 from tests.suite.telemetry.fakes import FakeNvml
 
 HOT = 0x40
@@ -88,15 +89,15 @@ def test_a_fault_in_the_thread_is_told() -> None:
 class Clocked:
     """A timer whose samples pass on a clock that readings share; a throttled device takes twice the time."""
 
-    name, l2, host_inclusive, calls = "clocked", "cold", False, 1
+    name, l2, host_inclusive, calls, host_ms = "clocked", "cold", False, 1, None
 
-    def __init__(self, hot: list[bool], ms: float = 20.0) -> None:
-        self.hot, self.ms = list(hot), ms
+    def __init__(self, hot: list[bool], clock: FakeClock, ms: float = 20.0) -> None:
+        self.hot, self.clock, self.ms = list(hot), clock, ms
 
     def samples(self, run, n: int) -> list[float]:
         now = self.hot.pop(0) if len(self.hot) > 1 else self.hot[0]
         Scripted.hot = now
-        return [self.ms * (2 if now else 1)] * n
+        return self.clock.passes([self.ms * (2 if now else 1)] * n)
 
 
 class Scripted(Gpu):
@@ -109,23 +110,23 @@ class Scripted(Gpu):
 
 
 @pytest.fixture
-def watch() -> Sampler:
+def watch(clock: FakeClock) -> Sampler:
     Scripted.hot = False
-    sampler = Sampler(Scripted(FakeNvml(), "handle"))
+    sampler = Sampler(Scripted(FakeNvml(), "handle"), clock.perf_counter_ns)
     sampler.look()
     return sampler
 
 
-def timed(hot: list[bool], watch: Sampler, limit_ms: float = 500.0) -> tuple[Sampled, list[float]]:
+def timed(hot: list[bool], watch: Sampler, clock: FakeClock, limit_ms: float = 500.0) -> tuple[Sampled, list[float]]:
     pauses: list[float] = []
-    one = Sampled(lambda: None, Clocked(hot), Stopping(limit_ms=limit_ms))
+    one = Sampled(lambda: None, Clocked(hot, clock), Stopping(limit_ms=limit_ms))
     interleave([one], watch=watch, pause=pauses.append)
     return one, pauses
 
 
-def test_throttled_samples_are_taken_again(watch: Sampler) -> None:
+def test_throttled_samples_are_taken_again(watch: Sampler, clock: FakeClock) -> None:
     # The reading after a hot block is also the one before the next, which is marked with it.
-    one, pauses = timed([False] * 3 + [True] * 2 + [False], watch)
+    one, pauses = timed([False] * 3 + [True] * 2 + [False], watch, clock)
     assert one.samples == [20.0] * 10
     assert one.stop == "interval"
     found = one.summary()
@@ -136,8 +137,8 @@ def test_throttled_samples_are_taken_again(watch: Sampler) -> None:
     assert pauses == [PAUSE_S] * 3
 
 
-def test_a_device_that_stays_throttled_keeps_its_samples(watch: Sampler) -> None:
-    one, _ = timed([True], watch, limit_ms=300)
+def test_a_device_that_stays_throttled_keeps_its_samples(watch: Sampler, clock: FakeClock) -> None:
+    one, _ = timed([True], watch, clock, limit_ms=300)
     assert one.stop == "throttled"
     # Ten are taken in any case, and no more than the limit allows.
     assert one.samples == [40.0] * 10
@@ -148,14 +149,14 @@ def test_a_device_that_stays_throttled_keeps_its_samples(watch: Sampler) -> None
     assert found["telemetry.events"] == ["hw_thermal_slowdown"]
 
 
-def test_retaking_ends_although_some_samples_are_clean(watch: Sampler) -> None:
-    one, _ = timed([False] * 4 + [True], watch, limit_ms=300)
+def test_retaking_ends_although_some_samples_are_clean(watch: Sampler, clock: FakeClock) -> None:
+    one, _ = timed([False] * 4 + [True], watch, clock, limit_ms=300)
     assert one.stop == "throttled"
     assert one.samples == [20.0] * 4 + [40.0] * 8, "too few are clean: all count, in order"
     assert one.summary()["telemetry.throttled_samples"] == 8
 
 
-def test_enough_clean_samples_stay_alone(watch: Sampler) -> None:
+def test_enough_clean_samples_stay_alone(watch: Sampler, clock: FakeClock) -> None:
     wide = [10.0, 30.0]
 
     class Noisy(Clocked):
@@ -164,7 +165,7 @@ def test_enough_clean_samples_stay_alone(watch: Sampler) -> None:
             wide.reverse()
             return [ms * wide[0] / 20 for ms in taken]
 
-    one = Sampled(lambda: None, Noisy([False] * 30 + [True]), Stopping(limit_ms=1000))
+    one = Sampled(lambda: None, Noisy([False] * 30 + [True], clock), Stopping(limit_ms=1000))
     interleave([one], watch=watch, pause=lambda s: None)
     assert one.stop == "throttled"
     assert len(one.samples) == 30
@@ -172,29 +173,29 @@ def test_enough_clean_samples_stay_alone(watch: Sampler) -> None:
     assert one.summary()["telemetry.throttled_kept"] is False
 
 
-def test_a_budget_ends_retaking(watch: Sampler) -> None:
-    one = Sampled(lambda: None, Clocked([True]), Stopping(limit_ms=1e9))
-    interleave([one], deadline=time.monotonic() - 1, watch=watch, pause=lambda s: None)
+def test_a_budget_ends_retaking(watch: Sampler, clock: FakeClock) -> None:
+    one = Sampled(lambda: None, Clocked([True], clock), Stopping(limit_ms=1e9))
+    interleave([one], deadline=-1, watch=watch, pause=lambda s: None)
     assert one.stop == "budget"
     assert len(one.samples) == 10
 
 
-def test_a_power_cap_spoils_nothing() -> None:
-    sampler = Sampler(Gpu(FakeNvml(events=[0x4]), "handle"))
+def test_a_power_cap_spoils_nothing(clock: FakeClock) -> None:
+    sampler = Sampler(Gpu(FakeNvml(events=[0x4]), "handle"), clock.perf_counter_ns)
     sampler.look()
-    one = Sampled(lambda: None, Clocked([False]), Stopping())
+    one = Sampled(lambda: None, Clocked([False], clock), Stopping())
     interleave([one], watch=sampler, pause=lambda s: None)
     found = one.summary()
     assert found["telemetry.throttled_samples"] == 0
     assert found["telemetry.events"] == ["power_cap"]
 
 
-def test_a_source_that_can_not_judge_says_nothing_of_throttling() -> None:
+def test_a_source_that_can_not_judge_says_nothing_of_throttling(clock: FakeClock) -> None:
     gpu = Gpu(FakeNvml(events=[HOT]), "handle")
     gpu.judges = False
-    sampler = Sampler(gpu)
+    sampler = Sampler(gpu, clock.perf_counter_ns)
     sampler.look()
-    one = Sampled(lambda: None, Clocked([False]), Stopping())
+    one = Sampled(lambda: None, Clocked([False], clock), Stopping())
     interleave([one], watch=sampler)
     assert "telemetry.throttled_samples" not in one.summary()
     assert one.stop == "interval"

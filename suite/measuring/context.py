@@ -1,0 +1,45 @@
+"""What an exception leaves of the process that it was raised in: whether the device still answers, and free memory.
+
+A CUDA error may leave a context that answers nothing but errors, and which ones do so no list of their texts knows. So
+the device is asked. A process that can measure nothing any more says so by `Spoiled` and ends.
+"""
+
+from __future__ import annotations
+
+import gc
+
+import torch
+
+from suite.errors import spoils
+
+
+class Spoiled(Exception):
+    """Raised when this process can measure nothing any more; its message says why."""
+
+
+def spoiled(error: BaseException, device: str) -> str:
+    """Why a process cannot go on after an exception; empty when it can.
+
+    device: `cuda`, `cpu` or `interpret`
+    """
+    if spoils(error):
+        return f"the CUDA graph's capture failed: {error}"
+    if device != "cuda" or not isinstance(error, RuntimeError):
+        return ""
+    try:
+        free_memory(device)
+        torch.cuda.synchronize()
+        torch.ones(1, device="cuda").add_(1).item()
+    except RuntimeError as after:
+        return f"the device answers nothing but errors after it: {after}"
+    return ""
+
+
+def free_memory(device: str) -> None:
+    """Give back to the device what the allocator keeps: another implementation's libraries may need it.
+
+    Cycles hold tensors too, and an exception's frames.
+    """
+    gc.collect()
+    if device == "cuda":
+        torch.cuda.empty_cache()

@@ -1,0 +1,170 @@
+"""What an exception leaves of its process: the device is asked, and nobody innocent pays."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from suite.discovery import discover
+from suite.errors import CaptureFailed, spoiling
+from suite.faults import FAILURES, classify
+from suite.measuring import case as measuring_case
+from suite.measuring import context
+from suite.measuring.case import ProblemRun, Settings
+from suite.measuring.context import Spoiled, spoiled
+from suite.problem import Case, Problem
+from tests.suite.fake_cuda import FakeCuda
+
+# What CUDA and its libraries say of errors after which a context answers nothing else.
+STICKY = [
+    "CUDA error: an illegal memory access was encountered",
+    "CUDA error: operation not supported on global/shared address space",  # 717
+    "CUDA error: unspecified launch failure",  # 719
+    "CUDA error: unknown error",  # 999
+    "CUDA error: the launch timed out and was terminated",  # 702
+    "CUDA error: uncorrectable ECC error encountered",  # 214
+    "CUDA error: misaligned address",
+    "CUDA error: an illegal instruction was encountered",
+    "CUDA error: device-side assert triggered",
+    "CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasGemmEx`",
+    "cuDNN error: CUDNN_STATUS_EXECUTION_FAILED",
+    "Triton Error [CUDA]: an illegal memory access was encountered",
+]
+OUT_OF_MEMORY = [
+    "Triton Error [CUDA]: out of memory",
+    "CUDA error: out of memory",
+    "CUDA driver error: out of memory",
+    "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+    "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+    "CUDA error: CUSOLVER_STATUS_ALLOC_FAILED",
+    "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes.",
+]
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
+    fake = FakeCuda()
+    monkeypatch.setattr(context, "torch", fake)
+    return fake
+
+
+def raised(gpu: FakeCuda, text: str) -> RuntimeError:
+    with pytest.raises(RuntimeError) as caught:
+        gpu.fail(text)
+    return caught.value
+
+
+@pytest.mark.parametrize("text", STICKY)
+def test_whatever_a_dead_context_says_is_found_by_asking_it(gpu: FakeCuda, text: str) -> None:
+    error = raised(gpu, text)
+    assert spoiled(error, "cuda") == f"the device answers nothing but errors after it: {text}"
+    assert spoiled(error, "cpu") == ""
+
+
+@pytest.mark.parametrize("text", [*STICKY, *OUT_OF_MEMORY])
+def test_the_same_words_spoil_nothing_where_the_device_still_answers(gpu: FakeCuda, text: str) -> None:
+    assert spoiled(RuntimeError(text), "cuda") == ""
+
+
+def test_a_failed_capture_spoils_the_process_although_the_device_answers(gpu: FakeCuda) -> None:
+    assert "capture failed" in spoiled(CaptureFailed("it cannot be captured"), "cuda")
+    other = KeyError("no luck")
+    spoiling(other)
+    assert spoiled(other, "cuda")
+
+
+def test_an_error_that_is_not_the_devices_asks_nothing(gpu: FakeCuda) -> None:
+    gpu.sticky = "the device would fail"
+    assert spoiled(ValueError("a wrong shape"), "cuda") == ""
+
+
+@pytest.mark.parametrize("text", OUT_OF_MEMORY)
+def test_every_way_to_say_that_memory_is_gone_is_oom(text: str) -> None:
+    assert classify(RuntimeError(text))[0] == "oom"
+
+
+@pytest.mark.parametrize("text", ["out of memory of the cache: CUDA is fine", "CUDA error: invalid argument"])
+def test_other_words_are_not_oom(text: str) -> None:
+    assert classify(RuntimeError(text))[0] == "error"
+
+
+PROBLEM = Problem(T=32, H=2, K=4, V=4, dtype="float32")
+SETTINGS = Settings(device="cpu", device_name="cpu", modes=("warm-cpu",), warmup_ms=0, rep_ms=20)
+
+
+class Run:
+    """A problem of linear attention whose torch forms raise what they are told to, at a call counted from 1."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, **failing: tuple[Exception, int]) -> None:
+        operator = discover().operator("linear_attention")
+        problem = operator.complete(PROBLEM)
+        self.records: list[dict[str, Any]] = []
+        self.calls: dict[str, int] = {}
+        call = measuring_case.Call.run
+
+        def run(one: Any) -> Any:
+            name = one.implementation.name
+            self.calls[name] = self.calls.get(name, 0) + 1
+            error, at = failing.get(name, (None, 0))
+            if error is not None and self.calls[name] >= at:
+                raise error
+            return call(one)
+
+        monkeypatch.setattr(measuring_case.Call, "run", run)
+        monkeypatch.setattr(measuring_case, "spoiled", lambda error, device: "gone" if "sticky" in str(error) else "")
+        tunables = {"naive": (), "torch_chunk": (("chunk", 16),)}
+        cases = [Case(operator.name, name, problem, chosen, operator.axes) for name, chosen in tunables.items()]
+        self.run = ProblemRun(operator, problem, cases, SETTINGS, "timed", self.records.append, lambda *_: None)
+
+    def statuses(self) -> Mapping[str, str]:
+        assert len({record["implementation"] for record in self.records}) == len(self.records)
+        return {record["implementation"]: record["status"] for record in self.records}
+
+
+# The first call is the check's, the third the first on the timed inputs, later ones warm up and are timed.
+@pytest.mark.parametrize("at", [1, 2, 3, 8])
+@pytest.mark.parametrize("culprit", ["naive", "torch_chunk"])
+def test_who_spoils_the_process_has_its_record_and_nobody_else(
+    monkeypatch: pytest.MonkeyPatch, culprit: str, at: int
+) -> None:
+    run = Run(monkeypatch, **{culprit: (RuntimeError("sticky"), at)})
+    with pytest.raises(Spoiled, match="gone"):
+        run.run.measure()
+    assert run.statuses() == {culprit: "error"}
+
+
+@pytest.mark.parametrize("at", [1, 2, 3, 8])
+def test_an_error_that_spoils_nothing_costs_its_own_record(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+    run = Run(monkeypatch, naive=(RuntimeError("a wrong shape"), at))
+    run.run.measure()
+    assert run.statuses() == {"naive": "error", "torch_chunk": "ok"}
+
+
+@pytest.mark.parametrize("text", OUT_OF_MEMORY[:2])
+def test_memory_that_is_gone_in_the_oracle_is_not_the_implementations_fault(
+    monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    run = Run(monkeypatch)
+
+    def oracle(*args: object, **kwargs: object) -> None:
+        raise RuntimeError(text)
+
+    monkeypatch.setattr("suite.checks.checker.reference", oracle)
+    run.run.measure()
+    assert run.statuses() == {"naive": "unchecked", "torch_chunk": "unchecked"}
+    assert all(record["reason"] == f"the oracle failed: RuntimeError: {text}" for record in run.records)
+    assert "unchecked" in FAILURES
+
+
+def test_modes_that_have_a_record_are_not_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(monkeypatch)
+    found: list[dict[str, Any]] = []
+    settings = Settings(device="cpu", device_name="cpu", modes=("warm-cpu", "other"), warmup_ms=0, rep_ms=20)
+    timed: list[tuple[str, int]] = []
+    monkeypatch.setattr(ProblemRun, "_time", lambda self, ready, mode: timed.append((mode, len(ready))) or [])
+    cases = [one.case for one in run.run.live]
+    modes = [("warm-cpu", "other"), ("other",)]
+    ProblemRun(
+        run.run.operator, run.run.problem, cases, settings, "timed", found.append, lambda *_: None, modes=modes
+    ).measure()
+    assert timed == [("warm-cpu", 1), ("other", 2)]
