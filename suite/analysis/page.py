@@ -123,8 +123,8 @@ def _standings(found: Sequence[Entry], known: Sequence[Standing]) -> str:
     )
     kernels = [each for each in found if each.status == "ok" and each.origin in ("ours", "peer")]
     over_all = _number(rank_correlation(kernels))
-    told = f"Only our implementations are listed. Over all kernels, floors and times have a rank correlation of {over_all}."
-    return f"{told}\n\n{table(columns, rows)}"
+    said = f"Only our implementations are listed. Over all kernels, floors and times have rank correlation {over_all}."
+    return f"{said}\n\n{table(columns, rows)}"
 
 
 def _losses(lost: Sequence[Loss]) -> str:
