@@ -137,7 +137,7 @@ def _entry(entry: importlib.metadata.EntryPoint) -> ModuleType:
     except (ImportError, AttributeError) as error:
         raise DiscoveryError(_raises(what, error)) from error
     if not isinstance(loaded, ModuleType):
-        raise DiscoveryError(f"{what} is no module; point it at the module that registers")
+        raise DiscoveryError(f"{what} is not a module; point it at the module that registers")
     return loaded
 
 

@@ -268,14 +268,14 @@ def _checked(axis: StandardAxis, value: Any) -> Value:
     """A value as Problem holds it. UsageError where the axis cannot have it."""
     if axis.kind == "size":
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise UsageError(f"{axis.name} = {value!r} is no size; give an integer of at least 1")
+            raise UsageError(f"{axis.name} = {value!r} is not a size; give an integer of at least 1")
         if value > LARGEST_SIZE:
             raise UsageError(f"{axis.name} = {value} is too large; the largest size is {LARGEST_SIZE}")
     elif axis.kind == "dtype":
         return dtypes.canonical(value)
     elif axis.kind == "flag":
         if not isinstance(value, bool):
-            raise UsageError(f"{axis.name} = {value!r} is no flag; give true or false")
+            raise UsageError(f"{axis.name} = {value!r} is not a flag; give true or false")
     elif axis.values and value not in axis.values:
         raise unknown(axis.name, value, axis.values)
     return value

@@ -51,7 +51,7 @@ LONGEST_NAME = 64
 def _check_name(kind: str, name: object, place: str) -> None:
     """DiscoveryError unless a name can stand in a case id, a file name and a table."""
     if not isinstance(name, str) or not name.isidentifier():
-        raise DiscoveryError(f"{kind} name {str(name)[:LONGEST_NAME]!r} ({place}) is no identifier; use snake_case")
+        raise DiscoveryError(f"{kind} name {str(name)[:LONGEST_NAME]!r} ({place}) is not an identifier; use snake_case")
     if len(name) > LONGEST_NAME:
         raise DiscoveryError(
             f"{kind} name '{name[:16]}...' ({place}) has {len(name)} letters; use at most {LONGEST_NAME}"
@@ -67,7 +67,7 @@ def _check_words(kind: str, given: object, where: str) -> None:
 def _check_values(kind: str, name: object, values: object, where: str) -> None:
     """DiscoveryError unless the values of an own axis or tunable can stand in case ids and in a record."""
     if not isinstance(name, str) or not name.isidentifier():
-        raise DiscoveryError(f"{where}: {kind} {str(name)[:LONGEST_NAME]!r} is no identifier; use snake_case")
+        raise DiscoveryError(f"{where}: {kind} {str(name)[:LONGEST_NAME]!r} is not an identifier; use snake_case")
     if name in STANDARD:
         raise DiscoveryError(f"{where}: {kind} '{name}' is a standard axis; choose another name")
     if not isinstance(values, Sequence) or isinstance(values, str) or not values:

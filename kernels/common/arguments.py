@@ -88,7 +88,7 @@ def check_flags(**flags: Any) -> None:
     """UsageError unless each is True or False."""
     for name, flag in flags.items():
         if not isinstance(flag, bool):
-            raise UsageError(f"{name} = {flag!r} cannot be served; use True or False")
+            raise UsageError(f"{name} = {flag!r} is not supported; use True or False")
 
 
 def check_heads(H: int, HK: int, HV: int, heads: int) -> None:
@@ -98,7 +98,7 @@ def check_heads(H: int, HK: int, HV: int, heads: int) -> None:
 
 
 def check_states(like: torch.Tensor, states: Mapping[str, Any]) -> None:
-    """UsageError where a state is no tensor, of a dtype that is not served, or on another device than `like`.
+    """UsageError where a state is not a tensor, of a dtype that is not served, or on another device than `like`.
 
     None is a state that is left out. Shapes are the caller's: only it knows how many sequences there are.
     """
@@ -122,14 +122,14 @@ def _check_scale(scale: Any) -> None:
     # A bool would become another kernel's argument, an integer of more than 64 bits none.
     known = isinstance(scale, (int, float)) and not isinstance(scale, bool) and -LARGEST <= scale <= LARGEST
     if scale is not None and not known:
-        raise UsageError(f"scale = {scale!r} cannot be served; pass a finite number, or None for the default")
+        raise UsageError(f"scale = {scale!r} is not supported; pass a finite number, or None for the default")
 
 
 def _check_tensor(name: str, x: Any, like: torch.Tensor) -> None:
     if not isinstance(x, torch.Tensor):
         raise UsageError(f"{name} is a {type(x).__name__}; it must be a tensor")
     if x.device != like.device:
-        raise UsageError(f"{name} lies on {x.device}, the others on {like.device}; move it there")
+        raise UsageError(f"{name} is on {x.device}, the others on {like.device}; move it there")
     if x.layout != torch.strided:
         raise UsageError(f"{name} has the layout {x.layout}; kernels read dense tensors, so pass {name}.to_dense()")
 
@@ -141,7 +141,7 @@ def _bind(sizes: dict[str, int], name: str, x: torch.Tensor, dims: str) -> None:
         raise UsageError(f"{name} is {tuple(x.shape)}; it must be [{', '.join(names)}] = ({known})")
     for n, size in zip(names, x.shape, strict=True):
         if not size and n not in MAY_BE_0:
-            raise UsageError(f"{name} is {tuple(x.shape)}: {n} = 0 cannot be served; use at least 1")
+            raise UsageError(f"{name} is {tuple(x.shape)}: {n} = 0 is not supported; use at least 1")
 
 
 @cache

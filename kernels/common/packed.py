@@ -56,7 +56,7 @@ def check_cu_seqlens(cu_seqlens: Any, cu_seqlens_cpu: Any, tokens: torch.Tensor)
     if B != 1:
         raise UsageError(f"cu_seqlens came with B = {B}; pack all sequences into one row")
     if cu_seqlens.device != tokens.device:
-        raise UsageError(f"cu_seqlens lies on {cu_seqlens.device}, the tokens on {tokens.device}; move it there")
+        raise UsageError(f"cu_seqlens is on {cu_seqlens.device}, the tokens on {tokens.device}; move it there")
     if not cu_seqlens.is_contiguous():
         raise UsageError("cu_seqlens is not contiguous, and kernels read it as it lies; pass cu_seqlens.contiguous()")
     bounds = (cu_seqlens if cu_seqlens_cpu is None else cu_seqlens_cpu).tolist()
@@ -82,7 +82,7 @@ def _check_form(name: str, x: Any) -> None:
 def _check_copy(cu_seqlens: torch.Tensor, copy: Any) -> None:
     _check_form("cu_seqlens_cpu", copy)
     if copy.device.type != "cpu":
-        raise UsageError(f"cu_seqlens_cpu lies on {copy.device}; pass a copy of cu_seqlens on the CPU")
+        raise UsageError(f"cu_seqlens_cpu is on {copy.device}; pass a copy of cu_seqlens on the CPU")
     if copy.shape != cu_seqlens.shape:
         raise UsageError(f"cu_seqlens_cpu has {len(copy)} entries, cu_seqlens has {len(cu_seqlens)}; pass a copy")
 

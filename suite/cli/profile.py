@@ -79,7 +79,7 @@ def _case(args: argparse.Namespace, registry: Registry, device: str) -> Case:
     from suite.presets import load_preset
 
     if args.op:
-        raise UsageError("--op: `profile` takes the operator as its first word; leave --op away")
+        raise UsageError("--op: `profile` takes the operator as its first word; remove --op")
     if len(args.impl) != 1:
         raise UsageError("--impl: `profile` takes one implementation; name it, as `subquad list` has it")
     args.op = (args.operator,)

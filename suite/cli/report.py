@@ -89,7 +89,7 @@ def _gallery(args: argparse.Namespace) -> Exit:
     from suite.reporting.gallery import rebuild
 
     if args.runs:
-        raise UsageError("--gallery draws every run of results/; leave the run folders away")
+        raise UsageError("--gallery draws every run of results/; remove the run folders")
     done = rebuild("results", args.out or "reports")
     for path in (done.readme, *done.pictures):
         print(path)

@@ -107,7 +107,7 @@ def _shapes(args: argparse.Namespace, values: dict[str, tuple[Value, ...]]) -> t
     if args.head_dim:
         shapes = [{**shape, "K": K, "V": V} for shape in shapes for K, V in args.head_dim]
     if twice := sorted({axis for shape in shapes for axis in shape} & set(values)):
-        raise UsageError(f"{twice[0]} is given by --shape and by a flag of its own; leave one away")
+        raise UsageError(f"{twice[0]} is given by --shape and by a flag of its own; remove one")
     return tuple(shapes) if shapes != [{}] else ()
 
 

@@ -127,7 +127,7 @@ def _into_run(args: argparse.Namespace, registry: Registry) -> Exit:
     from suite.store import open_for_append, read_environment, read_records
 
     if args.base or args.all_configs:
-        raise UsageError("--run profiles what was timed: leave --base and --all-configs away")
+        raise UsageError("--run profiles what was timed: remove --base and --all-configs")
     device = read_environment(args.into).get("device") or {}
     arch, gpu = str(device.get("arch", "")), str(device.get("name", ""))
     if not arch.startswith("sm_"):

@@ -60,7 +60,7 @@ def gpu_variables(args: argparse.Namespace, device: str) -> dict[str, str]:
     """What a worker's environment says of the GPU that --gpu names. UsageError when there is no such GPU."""
     for flag, given in (("--gpu", args.gpu), ("--lock-clocks", args.lock_clocks)):
         if given is not None and device != "cuda":
-            raise UsageError(f"{flag} needs a CUDA device, and this sweep runs on {device}; leave it away")
+            raise UsageError(f"{flag} needs a CUDA device, and this sweep runs on {device}; remove it")
     if args.gpu is None:
         return {}
     import torch

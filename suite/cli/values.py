@@ -29,7 +29,7 @@ _NUMBER = re.compile(r"[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?|\.[0-9]+([eE][+-]?[0-
 
 def size(text: str) -> int:
     """An axis of a problem: an integer from 1 to LARGEST_SIZE."""
-    return _integer(text, 1, LARGEST_SIZE, f"{_cut(text)!r} is no size; give an integer of at least 1")
+    return _integer(text, 1, LARGEST_SIZE, f"{_cut(text)!r} is not a size; give an integer of at least 1")
 
 
 def sizes(text: str) -> tuple[int, ...]:
@@ -86,7 +86,7 @@ def allowance(flag: str, unit: str) -> Callable[[str], float]:
     def allowed(text: str) -> float:
         found = float(text) if _NUMBER.fullmatch(text) else math.inf
         if not found < 100:
-            raise UsageError(f"{flag} {_cut(text)} is no allowance; give {unit} from 0 to below 100")
+            raise UsageError(f"{flag} {_cut(text)} is not an allowance; give {unit} from 0 to below 100")
         return found
 
     return allowed
@@ -118,7 +118,7 @@ def path(text: str) -> Path:
 def filled(text: str) -> str:
     """A word that is not empty."""
     if not text.strip():
-        raise argparse.ArgumentTypeError("an empty name; leave the flag away for the default")
+        raise argparse.ArgumentTypeError("an empty name; remove the flag for the default")
     return text
 
 

@@ -30,7 +30,7 @@ def parse_duration(text: str) -> float:
         raise UsageError(f"--budget {text}: a budget must be longer than nothing; write 90s, 8m or 1h30m")
     if seconds > _LONGEST_S:
         raise UsageError(
-            f"--budget {text[:24]}: the longest budget is {_LONGEST_S:.0f} s; leave --budget away for no end"
+            f"--budget {text[:24]}: the longest budget is {_LONGEST_S:.0f} s; remove --budget for no limit"
         )
     return seconds
 

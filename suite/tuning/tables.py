@@ -68,7 +68,9 @@ def read_table(path: Path) -> Table | None:
         entries = {key: Tuned(**entry) for key, entry in found["entries"].items()}
         return Table(found["gpu"], found["arch"], entries)
     except (KeyError, TypeError, AttributeError) as error:
-        raise StoreError(f"{path} is no table of tuned launches ({error}); delete it and run `subquad tune`") from error
+        raise StoreError(
+            f"{path} is not a table of tuned launches ({error}); delete it and run `subquad tune`"
+        ) from error
 
 
 def write_table(path: Path, table: Table) -> None:

@@ -71,7 +71,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "lists": ({"tunables": {"chunk": ([1], [2])}}, "tunable 'chunk' has the value [1]; use finite numbers and text"),
     "NaN": ({"tunables": {"x": (1.0, float("nan"))}}, "tunable 'x' has the value nan; use finite numbers and text"),
     "a standard axis": ({"tunables": {"T": (1,)}}, "tunable 'T' is a standard axis; choose another name"),
-    "a name with a blank": ({"tunables": {"a b": (1,)}}, "tunable 'a b' is no identifier; use snake_case"),
+    "a name with a blank": ({"tunables": {"a b": (1,)}}, "tunable 'a b' is not an identifier; use snake_case"),
 }
 
 
@@ -97,7 +97,7 @@ def test_what_can_not_be_called_by_keywords_is_no_implementation(fn: Any) -> Non
         ({"axes": (Axis("w", ()),)}, "axis 'w' has (); write a tuple of values"),
         ({"axes": (Axis("w", 3),)}, "axis 'w' has 3; write a tuple of values"),  # type: ignore[arg-type]
         ({"axes": (Axis("T", (1,)),)}, "axis 'T' is a standard axis"),
-        ({"axes": (Axis("w x", (1,)),)}, "axis 'w x' is no identifier"),
+        ({"axes": (Axis("w x", (1,)),)}, "axis 'w x' is not an identifier"),
     ],
 )
 def test_what_an_operator_registers_wrongly_is_refused(words: dict[str, Any], said: str) -> None:

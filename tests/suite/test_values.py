@@ -76,7 +76,7 @@ def test_a_wrong_number_is_one_line(command: str, flag: str, kind: str, capsys: 
         ("check --op nosuch --out", "argument --out: an empty path"),
         ("report results/amd-epyc-2c/cpu --out", "argument --out: an empty path"),
         ("crossover", "argument RUN: an empty path"),
-        ("bench --op nosuch --preset", "argument --preset: an empty name; leave the flag away for the default"),
+        ("bench --op nosuch --preset", "argument --preset: an empty name; remove the flag for the default"),
     ],
 )
 @pytest.mark.parametrize("word", ["", " "])

@@ -152,7 +152,7 @@ def test_the_page_has_what_was_measured(tmp_path: Path, capsys: pytest.CaptureFi
 def test_nothing_to_compare_is_said() -> None:
     text = page(entries([timed("triton_chunk", 1024, 1.0, "ours")]), [("run", {})])
     assert text.count("No problem has both a time of ours and a time of a peer.") == 2
-    assert "`subquad static --run RUN` takes them" in text
+    assert "`subquad static --run RUN` adds the profiles" in text
     assert "Every case has a time." in text
 
 

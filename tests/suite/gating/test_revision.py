@@ -127,7 +127,7 @@ def test_a_base_that_can_not_be_imported_is_incomparable(tmp_path):
         (("--base", "HEAD", "--baseline", "a", "--candidate", "b"), "gate one thing"),
         (("--baseline", "a"), "give both --baseline RUN and --candidate RUN"),
         (("--base", "HEAD", "--rounds", "0"), "'0' is no count"),
-        (("--base", "HEAD", "--floor", "-1"), "--floor -1 is no allowance"),
+        (("--base", "HEAD", "--floor", "-1"), "--floor -1 is not an allowance"),
         (("--base", "HEAD", "--budget", "soon"), "--budget soon: no duration"),
         (("--calibrate", "--mode", "cold-event"), "unknown mode"),
         (("--calibrate", "--impl", "triton_chnk"), "did you mean 'triton_chunk'"),

@@ -60,7 +60,7 @@ def test_tables_alone_go_to_stdout_and_with_out_to_a_file(run, tmp_path, monkeyp
     [
         (["nowhere"], "no run at nowhere"),
         (["--format", "pfd"], "unknown format 'pfd'"),
-        (["--gallery"], "leave the run folders away"),
+        (["--gallery"], "remove the run folders"),
         (["--baseline", "op/z"], "op/z"),
     ],
 )

@@ -213,7 +213,7 @@ def test_paths_that_are_no_run_say_what_to_do(tmp_path, run):
         read_records(tmp_path / "nowhere")
     with pytest.raises(StoreError, match="is a file, not a run"):
         read_records(run / "records.jsonl")
-    with pytest.raises(StoreError, match="is no run"):
+    with pytest.raises(StoreError, match="is not a run"):
         read_records(tmp_path)
     with pytest.raises(StoreError, match="cannot be looked at"):
         read_records("x" * 5000)
