@@ -26,7 +26,7 @@ COMMANDS = {
     "crossover": "find the length from which linear beats quadratic in time and memory",
     "analyse": "compare our kernels with peers and with lower bounds, over runs of a GPU",
     "compare": "list what changed between two stored runs",
-    "gate": "judge a change by exit code: slower, larger or less accurate?",
+    "gate": "judge a change by exit code: slower, more memory or less accurate?",
     "export": "write a run's records in another format",
     "profile": "profile one case: kernels, a trace, counters",
     "static": "compile kernels without a GPU and report what they will cost",

@@ -27,14 +27,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=values.allowance("--threshold", "per cent"),
         default=5.0,
         metavar="PERCENT",
-        help="change in time that counts, in per cent (default: %(default)g)",
+        help="smallest change in time to report, in per cent (default: %(default)g)",
     )
     parser.add_argument(
-        "--fail", action="store_true", help="exit 1 on a regression, 3 where intervals overlap; see docs/gate.md"
+        "--fail", action="store_true", help="exit with 1 on a regression, with 3 if intervals overlap; see docs/gate.md"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument(
-        "--allow-env-mismatch", action="store_true", help="compare runs of different environments, and say so"
+        "--allow-env-mismatch", action="store_true", help="compare the runs even if their environments differ"
     )
 
 

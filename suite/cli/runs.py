@@ -64,11 +64,11 @@ def add_run(group: argparse._ArgumentGroup, default: str) -> None:
         "--budget",
         type=values.budget,
         metavar="TIME",
-        help="stop after 90s, 8m or 1h30m, with every operator measured up to some length",
+        help="time limit, such as 90s, 8m or 1h30m; the short lengths of every operator come first",
     )
     group.add_argument("--out", type=Path, metavar="DIR", help=f"run folder; default: {default}")
     group.add_argument(
-        "--resume", type=Path, metavar="DIR", help="finish the stored plan of a run: measure what is missing"
+        "--resume", type=Path, metavar="DIR", help="finish a run: measure the cases of its plan that are missing"
     )
     group.add_argument(
         "--resume-anyway",
