@@ -1,4 +1,4 @@
-"""The one resolver: imports kernels/, baselines/, plug-in files and entry points, and collects their operators.
+"""Discovery: imports kernels/, baselines/, plug-in files and entry points, and collects their operators.
 
 Nothing else in suite/ imports those packages. `root` names the checkout whose packages are taken, so that a worker can
 load another revision's kernels under this suite.

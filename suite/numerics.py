@@ -1,4 +1,4 @@
-"""Numerics: how far a result is from the oracle, and how far it may be.
+"""Numerics: the error of a result against the oracle, and the largest error that is allowed.
 
 error = RMS(out - oracle) / max(RMS(oracle), 1e-6). NaN never passes. Beside the whole, no single token's RMS error may
 exceed 10 times the limit times RMS(oracle): one wrong row of thousands hides in the mean.

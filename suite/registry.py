@@ -1,4 +1,4 @@
-"""Operators and implementations: the two concepts that everything else is about.
+"""Operators and implementations: the two concepts of the suite.
 
 An operator is data plus four small functions (inputs, oracle, cost, step); an implementation is a function that an
 operator's decorator registered. Nothing here knows any operator by name.

@@ -1,4 +1,4 @@
-"""Requirement: the library an implementation needs, and the words a user sees where it cannot be used."""
+"""Requirement: the library that an implementation needs, and the message if it cannot be used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The analysis as Markdown: every figure from the records, none typed."""
+"""The analysis as Markdown: every figure comes from the records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line: one module a command, imported only when that command is called.
+"""The command line: one module per command, imported only when that command is called.
 
 A command's module has `configure(parser)` and `run(args) -> Exit`; nothing heavy is imported at its top.
 """

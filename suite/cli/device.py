@@ -1,4 +1,4 @@
-"""`subquad device`: what this machine is, and what it can do, measured."""
+"""`subquad device`: describe this machine and its measured ceilings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`subquad gate`: is this tree, or this run, slower, larger or less exact? The exit code answers. See docs/gate.md.
+"""`subquad gate`: is this tree, or this run, slower, larger or less accurate? The exit code says. See docs/gate.md.
 
 subquad gate --base REV                       this tree against another revision, measured here and now
 subquad gate --baseline RUN --candidate RUN   one stored run against another

@@ -1,4 +1,4 @@
-"""`subquad list`: operators, their implementations, what is absent and why, and the presets."""
+"""`subquad list`: operators, their implementations, which libraries are absent and why, and the presets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a flag's word means: the argparse types of all commands, each with one line for a word that it cannot take.
+"""Values of flags: the argparse types of all commands. Each refuses a wrong value with one clear line.
 
 A number is written in plain decimal digits. NaN, infinities and numbers beyond what a clock or a generator takes are
 refused here, before anything is imported or measured.

@@ -1,4 +1,4 @@
-"""Sampling: the cases of one problem in turns, so that drift of the machine hits all alike.
+"""Sampling: the cases of one problem in turns, so that drift of the machine affects all alike.
 
 Every turn takes a block of samples of each case that is not finished, in an order that rotates. Where telemetry tells
 that a block was taken under throttle, its samples are marked and taken again, after a pause in which the device may

@@ -1,4 +1,4 @@
-"""The gallery: pictures of the runs in results/, a folder a run, and the page that shows them.
+"""The gallery: pictures of the runs in results/, one folder per run, and the page that shows them.
 
 >>> rebuild("results", "reports").readme
 PosixPath('reports/README.md')

@@ -1,4 +1,4 @@
-"""From runs to files: builds the charts once, hands them to the renderers, says what is left out or doubtful."""
+"""From runs to files: builds the charts once, passes them to the renderers, lists what is left out or doubtful."""
 
 from __future__ import annotations
 

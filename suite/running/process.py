@@ -1,4 +1,4 @@
-"""A worker seen from the runner: started, spoken to, and gone with all its children when it must be."""
+"""A worker process as the runner sees it: start it, send requests, end it with all its children."""
 
 from __future__ import annotations
 

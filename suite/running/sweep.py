@@ -1,4 +1,4 @@
-"""The sweep: drives workers through a plan and stores one record a case, mode and launch, whatever happens.
+"""The sweep: drives workers through a plan and stores one record per case, mode and launch, whatever happens.
 
 When an implementation kills its worker, or says nothing for longer than the timeout, its case gets the record that says
 so and the rest of its problem is measured again without it, in a fresh worker. Each launch is a fresh process.

@@ -1,4 +1,4 @@
-"""Comparing two revisions' static profiles, taken by one compiler: what is worse for certain, and what only differs.
+"""Comparing two revisions' static profiles, taken by one compiler: what became worse, and what only differs.
 
 Hard, and a regression: a kernel no longer compiles or is over a limit; spills where there were fewer; occupancy down;
 the tensor-core path lost. All else is told and does not fail: only a clock can judge it. The same binaries, launched

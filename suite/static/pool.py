@@ -1,4 +1,4 @@
-"""The pool: profiles many tasks in a few worker processes, each of one architecture, and outlives what kills one.
+"""The pool: profiles many tasks in a few worker processes, each of one architecture, and survives a crash of one.
 
 Example::
 

@@ -1,4 +1,4 @@
-"""The schema of environment.json: which objects it has, and of what. docs/records.md is the reference."""
+"""The schema of environment.json: its objects and their types. docs/records.md is the reference."""
 
 from __future__ import annotations
 

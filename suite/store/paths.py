@@ -1,4 +1,4 @@
-"""Where a run's files are, and the words a user sees when a path is not a run."""
+"""The files of a run, and the error if a path is not a run."""
 
 from __future__ import annotations
 

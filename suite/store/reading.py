@@ -1,4 +1,4 @@
-"""Reading a run: every intact row, and file and line of what is not.
+"""Reading a run: every intact row, or the file and line of a damaged one.
 
 Example::
 

@@ -1,4 +1,4 @@
-"""Locked clocks: the SM clock held at one frequency while a sweep runs, and always let go again.
+"""Locked clocks: the SM clock held at one frequency while a sweep runs, and always released afterwards.
 
 Only ever called when a user asks (`--lock-clocks`): it changes the machine for everyone on it.
 """

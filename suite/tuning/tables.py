@@ -1,4 +1,4 @@
-"""Files of tuned launches, one a GPU: kernels/tuned/<gpu>.json. Light: host code of kernels reads them."""
+"""Files of tuned launches, one per GPU: kernels/tuned/<gpu>.json. Light: host code of kernels reads them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What came before the first timed call: the first calls, which compile, and autotuning, an implementation a row."""
+"""Durations before the first timed call: compiling and autotuning, one row per implementation."""
 
 from __future__ import annotations
 

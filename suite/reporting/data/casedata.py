@@ -1,4 +1,4 @@
-"""The table of all cases as columns, and what stands behind each row, in blocks that the page opens when asked."""
+"""The table of all cases as columns, and the details of each row, in blocks that the page unpacks when needed."""
 
 from __future__ import annotations
 

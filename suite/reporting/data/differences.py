@@ -1,4 +1,4 @@
-"""What differs between runs that are drawn over each other: each later run against the first one, case by case.
+"""Differences between runs in one report: each later run against the first one, case by case.
 
 The rule is that of `compare`: a change in time counts beyond 5 % where both 95 % intervals are disjoint.
 """

@@ -1,4 +1,4 @@
-"""What a report says in tables of words: counts, reasons, crossings, and what a reader must know first."""
+"""The text tables of a report: counts, reasons, crossings, and what a reader must know first."""
 
 from __future__ import annotations
 
