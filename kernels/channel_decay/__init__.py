@@ -1,4 +1,4 @@
-"""Linear recurrences whose [K, V] state decays by a gate a channel: GLA, HGRN-2 and RWKV-6 share these kernels.
+"""Linear recurrences whose [K, V] state decays by a gate per channel: GLA, HGRN-2 and RWKV-6 share these kernels.
 
     S_t = diag(e^g_t) S_{t-1} + k_t v_t^T
     o_t = s q_t^T S_t, or with a bonus u: s q_t^T (S_{t-1} + diag(u) k_t v_t^T)

@@ -1,4 +1,4 @@
-"""Delta rules whose [K, V] state decays by a gate a channel: Kimi Delta Attention and RWKV-7 share these kernels.
+"""Delta rules whose [K, V] state decays by a gate per channel: Kimi Delta Attention and RWKV-7 share these kernels.
 
     u_t = x_t + a_t^T S_{t-1}        S_t = diag(e^g_t) S_{t-1} + b_t u_t^T (+ k_t v_t^T)        o_t = s q_t^T S_t
 

@@ -135,7 +135,7 @@ def smallest_detectable(time: Estimate, margin: float) -> float | None:
 
 
 def rounds_to_see(time: Estimate, margin: float, change: float) -> int | None:
-    """Rounds, or launches a side, after which the smallest detectable change is `change`; None when MANY do not do.
+    """Rounds, or launches per side, after which the smallest detectable change is `change`; None when MANY do not do.
 
     The noise is taken to stay as it is.
     """

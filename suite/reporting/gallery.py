@@ -46,7 +46,7 @@ class Gallery:
 
 
 def rebuild(results: str | Path, reports: str | Path) -> Gallery:
-    """Draw every run below `results/MACHINE/` anew; what the last gallery drew of runs that are gone goes.
+    """Draw every run below `results/MACHINE/` again; what the last gallery drew of runs that are gone goes.
 
     UsageError without a run.
     """

@@ -50,7 +50,7 @@ assert not heavy, heavy
         (["bench", "--head-dim", "64x0"], "'64x0' is no head dim; write K or KxV"),
         (["bench", "--shape", "T=8,Q=3"], "unknown axis in --shape 'Q'"),
         (["bench", "--shape", "T=0"], "'0' is not a size"),
-        (["bench", "--shape", "T=8", "--seq-len", "16"], "T is given by --shape and by a flag of its own"),
+        (["bench", "--shape", "T=8", "--seq-len", "16"], "T is given by --shape and by its own flag"),
         (["bench", "--chunk", "48"], "chunk must be a power of two >= 16, got 48"),
         (["bench", "--axis", "causal"], "--axis causal: write NAME=VALUE"),
         (["bench", "--axis", "casual=true"], "did you mean 'causal'"),

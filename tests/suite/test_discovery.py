@@ -50,7 +50,7 @@ def test_duplicate_operator_names_both_places() -> None:
 
 @pytest.mark.parametrize("name", ["", "a/b", "a-b", "a b", "1a", 7, None, "a" * 65, "a" * 10_000])
 def test_a_name_that_can_stand_in_no_case_id_is_refused(name: Any) -> None:
-    words = r"no identifier; use snake_case|letters; use at most 64"
+    words = r"not an identifier; use snake_case|letters; use at most 64"
     with pytest.raises(DiscoveryError, match=words) as told:
         operator().implementation(name, origin="ours")(lambda q, k, v: (v, None))
     assert re.search(r"toy's implementation name '.*' \(.*test_discovery.py:\d+\)", str(told.value))

@@ -113,7 +113,7 @@ def said(found: Sequence[Difference], runs: Sequence[Run]) -> list[str]:
 
 
 def mismatches(runs: Sequence[Run]) -> list[str]:
-    """What the environments of later runs differ in, a line a run: their differences are not the code's alone."""
+    """What the environments of later runs differ in, one line per run: their differences are not the code's alone."""
     lines = []
     for run in runs[1:]:
         one, other = runs[0].part("fingerprint"), run.part("fingerprint")

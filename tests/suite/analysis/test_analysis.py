@@ -104,7 +104,7 @@ def test_floors_that_rank_the_other_way_round_are_told() -> None:
     ("ours", "theirs", "words"),
     [
         ({"static.floor_ms": 1.2}, {}, "its floor of 1.2 ms is above the peer's time"),
-        ({"static.spill_bytes": 96}, {}, "it spills 96 bytes a thread"),
+        ({"static.spill_bytes": 96}, {}, "it spills 96 bytes per thread"),
         ({"static.traffic_ratio": 3.0}, {"static.traffic_ratio": 1.5}, "launch traffic 3.00x against 1.50x"),
         ({"static.floor_ms": 0.5, "static.occupancy": 0.125}, {}, "4.0 times its floor at 12% occupancy"),
         ({"static.floor_ms": 0.5}, {}, "4.0 times its floor, and no spill"),
