@@ -27,7 +27,7 @@ def cache_folder() -> Path:
     try:
         folder = Path(named).expanduser().absolute()
     except RuntimeError as error:
-        raise UsageError(f"{VARIABLE}={named}: there is no such home folder; name a folder") from error
+        raise UsageError(f"{VARIABLE}={named}: this home folder does not exist; name another folder") from error
     with writing(folder):
         for path in (folder, *folder.parents):
             if path.exists():

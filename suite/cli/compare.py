@@ -67,7 +67,10 @@ def _print(comparison: Comparison) -> None:
     count = len(comparison.changes) - len(changed)
     print(f"{len(changed)} changed, {count} the same (time within {100 * comparison.threshold:g} %)")
     if any(min(each.launches) < 2 and each.time for each in comparison.changes):
-        print("one launch tells little of the noise between launches; `subquad gate` judges runs of 8", file=sys.stderr)
+        print(
+            "one launch does not show the noise between launches; `subquad gate` compares runs of 8 launches",
+            file=sys.stderr,
+        )
 
 
 def _row(change: Change) -> list[str]:

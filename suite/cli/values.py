@@ -47,33 +47,33 @@ def _head_dim(word: str) -> tuple[int, int]:
     try:
         return size(key), size(value if cross else key)
     except argparse.ArgumentTypeError as error:
-        wrong = f"{_cut(word)!r} is no head dim; write K or KxV, such as 64 or 64x128"
+        wrong = f"{_cut(word)!r} is not a head dim; write K or KxV, such as 64 or 64x128"
         raise argparse.ArgumentTypeError(wrong) from error
 
 
 def count(text: str) -> int:
     """How many: an integer of at least 1."""
-    return _integer(text, 1, MOST, f"{_cut(text)!r} is no count; give an integer of at least 1")
+    return _integer(text, 1, MOST, f"{_cut(text)!r} is not a count; give an integer of at least 1")
 
 
 def index(text: str) -> int:
     """Which, counted from 0."""
-    return _integer(text, 0, MOST, f"{_cut(text)!r} is no index; give an integer of at least 0")
+    return _integer(text, 0, MOST, f"{_cut(text)!r} is not an index; give an integer of at least 0")
 
 
 def seed(text: str) -> int:
     """The seed of a generator."""
-    return _integer(text, 0, LARGEST_SEED, f"{_cut(text)!r} is no seed; give an integer of at least 0")
+    return _integer(text, 0, LARGEST_SEED, f"{_cut(text)!r} is not a seed; give an integer of at least 0")
 
 
 def pause(text: str) -> float:
     """Seconds or milliseconds that may be 0."""
-    return _number(text, f"{_cut(text)!r} is no time; give a number of at least 0")
+    return _number(text, f"{_cut(text)!r} is not a time; give a number of at least 0")
 
 
 def span(text: str) -> float:
     """Seconds or milliseconds above 0."""
-    wrong = f"{_cut(text)!r} is no time; give a number above 0"
+    wrong = f"{_cut(text)!r} is not a time; give a number above 0"
     found = _number(text, wrong)
     if found == 0:
         raise argparse.ArgumentTypeError(wrong)

@@ -124,7 +124,7 @@ def judge_time(time: Estimate, before_ms: float, limits: Limits, cycles: Estimat
         return decided("same")
     if within_floor(high):
         return decided("same", f"at most {limits.floor_us:g} µs")
-    return decided("inconclusive", "the noise hides more than the margin")
+    return decided("inconclusive", "the noise is too large to decide")
 
 
 def smallest_detectable(time: Estimate, margin: float) -> float | None:

@@ -66,7 +66,7 @@ class Timer(Protocol):
 
 @contextmanager
 def _gc_paused() -> Iterator[None]:
-    """Python's garbage collector waits: a pause of its own is no time of the call's."""
+    """Python's garbage collector is off inside: its pauses are not part of the call's time."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -230,7 +230,7 @@ class GraphTimer(EventTimer):
     def prepare(self, run: Run, *more: Run) -> None:
         """Raises Unsupported for a call that cannot be captured, as one that waits for the device."""
         if self.l2 == "rotated" and not more:
-            raise ValueError("one input set is no rotation; suite.measuring.preparing makes the others")
+            raise ValueError("one input set is not a rotation; suite.measuring.preparing makes the others")
         runs = (run, *more)
         with self.building():
             for _ in range(WARMUP_CALLS):

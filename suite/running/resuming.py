@@ -141,7 +141,7 @@ def read_plan(run: Path, command: str) -> StoredPlan:
 
 def _fault(values: Any) -> str | None:
     if not isinstance(values, dict):
-        return "is no JSON object"
+        return "is not a JSON object"
     if wrong := version_fault(values.get("schema")):
         return wrong
     lacking = next((name for name, kind in PARTS.items() if not isinstance(values.get(name), kind)), None)

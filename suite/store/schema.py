@@ -53,7 +53,7 @@ def _spec_of(name: str) -> Spec | None:
 def fault(record: Any) -> str | None:
     """What is wrong with a parsed record, field named, or None when it is valid. Unknown fields are ignored."""
     if type(record) is not dict:
-        return "is no JSON object"
+        return "is not a JSON object"
     if problem := version_fault(record.get("schema")):
         return problem
     for name in REQUIRED:

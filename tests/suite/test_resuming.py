@@ -198,7 +198,7 @@ def test_a_plugin_that_changed_is_another_environment(tmp_path: Path, capsys: py
     [
         (None, "has no plan.json: it was made before plans were stored"),
         ("{", "plan.json is not JSON"),
-        ("[]", "plan.json is no JSON object"),
+        ("[]", "plan.json is not a JSON object"),
         ('{"schema": "9.0"}', "newer than this reader"),
         ('{"schema": "1.0"}', "plan.json has no str 'command'"),
         (

@@ -78,7 +78,7 @@ def test_a_case_that_does_not_run_is_one_line(
         (["linear_attention", "--impl", "naive", "--tool", "ncu"], "--tool ncu sees kernels of a GPU"),
         (["linear_attention", "--impl", "naive", "--tool", "proton"], "--tool proton sees kernels of a GPU"),
         (["linear_attention", "--impl", "naive", "--tool", "nsys"], "invalid choice: 'nsys'"),
-        (["linear_attention", "--impl", "naive", "--calls", "0"], "'0' is no count"),
+        (["linear_attention", "--impl", "naive", "--calls", "0"], "'0' is not a count"),
         (["linear_attention", "--impl", "naive", "--device", "cuda"], "no CUDA device here"),
     ],
 )

@@ -89,7 +89,7 @@ def run(tmp_path):
     ("line", "wrong"),
     [
         (b"{", "not JSON"),
-        (b"[]", "no JSON object"),
+        (b"[]", "not a JSON object"),
         (b'{"schema":"1.0","launch":NaN}', "NaN is not JSON"),
         (b'{"schema":"1.0","launch":1e999}', "too large"),
         (b'{"schema":"1.0","launch":' + b"9" * 30 + b"}", "too large"),
@@ -226,7 +226,7 @@ def test_paths_that_are_no_run_say_what_to_do(tmp_path, run):
     ("text", "wrong"),
     [
         ("{", "not JSON"),
-        ("[]", "no JSON object"),
+        ("[]", "not a JSON object"),
         ('{"fingerprint": {}}', "has no 'schema'"),
         ('{"schema": "2.0", "fingerprint": {}}', "newer"),
         ('{"schema": "1.0"}', "has no object 'fingerprint'"),
