@@ -14,7 +14,7 @@ from suite.errors import UsageError
 
 
 class Packing(NamedTuple):
-    """What host code knows of a call's sequences.
+    """The sequences of a call, as host code knows them.
 
     longest: tokens of the longest, at least 1, since plans divide by it
     some_empty: whether one has no tokens: no kernel writes its state
@@ -159,7 +159,7 @@ def apart(tokens: torch.Tensor, cu_seqlens: torch.Tensor | None) -> bool:
 
 
 def spans(T: int, cu_seqlens: torch.Tensor | None) -> list[tuple[int, int]]:
-    """(first, end) of each sequence: all of T when cu_seqlens is None. cu_seqlens is read wherever it lies.
+    """(first, end) of each sequence: all of T when cu_seqlens is None. cu_seqlens is read on any device.
 
     Raises UsageError unless it is int32 or int64 [N + 1] and runs from 0 to T without decreasing.
     """
@@ -208,7 +208,7 @@ def per_sequence(
 def _without_tokens(
     oracle, nothing: Sequence[float] | None, *tokens, initial_state, output_final_state: bool, **options
 ):
-    """What a form that needs a token makes of none: run on a token of zeros, of which no row and no state is kept."""
+    """The result without tokens of a form that needs one: run it on a token of zeros and keep no row and no state."""
     one = [torch.cat([x, x.new_zeros(x.shape[0], 1, *x.shape[2:])], dim=1) for x in tokens]
     o, final = oracle(*one, initial_state=initial_state, output_final_state=output_final_state, **options)
     if not output_final_state:
