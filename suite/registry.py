@@ -270,7 +270,7 @@ class Operator:
         configuration: (problem, tunables) -> what it would choose there (regime, warps, stages): kept with the record
         search:        (problem, tunables) -> for each kernel of the pass, by the key under which its plan asks
                        `suite.tuning.choice`, the launches worth trying, its own table's first
-        deterministic: whether two runs must agree bit for bit: if they do not, the case is `incorrect`
+        deterministic: whether two runs should agree bit for bit; `repeatable` of a record says whether they did
         Raises DiscoveryError when the name is taken, naming both places.
         """
         place = _place(2)

@@ -122,7 +122,7 @@ def _cut(V: int) -> tuple[int, int]:
 def supports(problem: Problem, tunables: Any) -> str | None:
     """Why a problem cannot be served, or None."""
     if max(problem.K, problem.V) > MAX_DIM:
-        return f"head dims up to {MAX_DIM} are served"
+        return f"head dims up to {MAX_DIM} are supported"
     return None
 
 

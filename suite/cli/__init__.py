@@ -98,7 +98,10 @@ def _run(args: argparse.Namespace) -> int:
         place = place_of(error)
         if not place:
             raise
-        print(f"subquad: {args.command} was ended by exit code {error.code!r} of {place}; remove that", file=sys.stderr)
+        print(
+            f"subquad: {args.command} was ended by exit code {error.code!r} of {place}; remove that exit",
+            file=sys.stderr,
+        )
         return int(Exit.USAGE)
 
 

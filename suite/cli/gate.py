@@ -230,7 +230,7 @@ def _calibrate(args: argparse.Namespace) -> Exit:
     ]
     print_table(("case", "noise", "floor", "rounds", "reason"), rows)
     kept = sum(each.floor is not None for each in found)
-    print(f"{kept} floors kept for this machine; `subquad gate --base` widens a case's margin to its floor")
+    print(f"{kept} A/A floors stored for this machine; `subquad gate --base` uses them as margins")
     return Exit.PASS if kept else Exit.INCONCLUSIVE
 
 

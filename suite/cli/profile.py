@@ -148,7 +148,7 @@ def _show(found: Profile, traffic: dict[str, Any], top: int) -> None:
     print()
     for what, path in found.files.items():
         print(f"{what}: {path}")
-    print("Times are those of the profiled process; `subquad bench` has the ones that count.")
+    print("These times are from the profiled process; to measure the case, run `subquad bench`.")
 
 
 def _join(run: Path, found: Profile) -> None:

@@ -150,7 +150,7 @@ def _into_run(args: argparse.Namespace, registry: Registry) -> Exit:
                 if profile:
                     writer.append(record_of(registry, task, profile, revision(ROOT)))
                     statuses.add(profile.status)
-    print(f"{len(wanted)} profiles in {args.into}, {len(done)} were there")
+    print(f"{len(wanted)} profiles in {args.into}, {len(done)} of them were stored before")
     return Exit.REGRESSION if statuses & (FAILURES | {"over_limit"}) else Exit.PASS
 
 

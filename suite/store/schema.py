@@ -90,7 +90,7 @@ def version_fault(version: Any) -> str | None:
         return "has no 'schema'"
     parsed = version_of(version)
     if parsed is None:
-        return f"has schema {short(version)}, which is no 'major.minor'"
+        return f"has schema {short(version)}, which is not 'major.minor'"
     if parsed[0] > MAJOR:
         return f"has schema {version}, newer than this reader's {SCHEMA}"
     return None

@@ -65,7 +65,7 @@ def direct_taylor_attention(q, k, v, *, temperature, causal: bool = True, cu_seq
 def supports_efficient(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
     """Why the efficient order cannot serve a problem, or None."""
     if problem.axis("causal"):
-        return "the efficient order here keeps one state of the whole sequence: it serves only no-causal"
+        return "the efficient order keeps one state of the whole sequence: it supports only no-causal"
     return supports(problem, tunables)
 
 
