@@ -96,7 +96,7 @@ def run(tmp_path):
         (b'{"schema":"1.0","reason":"\xff"}', "not UTF-8"),
         (b'{"schema":"1.0","reason":"\\ud800"}', "not UTF-8"),
         (b"[" * 200_000, "nested too deeply"),
-        ({"schema": "one"}, "no 'major.minor'"),
+        ({"schema": "one"}, "not 'major.minor'"),
         ({"schema": None}, "has no 'schema'"),
         *WRONG,
     ],
