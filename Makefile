@@ -24,24 +24,24 @@ help: ## print this
 bench: $(READY) needed ## measure the default preset of this machine and render its report; FLAGS="--budget 1m"
 	$(PYTHON) -m suite bench $(FLAGS)
 
-check: $(READY) needed ## numerics alone, on this machine's device
+check: $(READY) needed ## check numerics only, on this machine's device
 	$(PYTHON) -m suite check $(FLAGS)
 
 report: $(READY) needed ## render a stored run: make report RUN=results/local/…
 	$(PYTHON) -m suite report $(RUN) $(FLAGS)
 
-new-kernel: $(READY) needed ## write an operator's skeleton: make new-kernel NAME=foo
+new-kernel: $(READY) needed ## write the skeleton of an operator: make new-kernel NAME=foo
 	$(PYTHON) -m suite new-kernel "$(NAME)"
 
 test: $(READY) needed-dev ## the tests that every change must pass, about 15 minutes on 2 cores
 	$(INTERPRET) "interpret and not long" $(INTERPRETED)
 	$(PYTEST) -m "not interpret and not long"
 
-coverage: $(READY) needed-dev ## which lines the quick tests reach: a table, and htmlcov/
+coverage: $(READY) needed-dev ## list the lines that the quick tests reach: a table, and htmlcov/
 	$(INTERPRET) "interpret and not long" $(INTERPRETED) --cov --cov-report=
 	$(PYTEST) -m "not interpret and not long" --cov --cov-append --cov-report=term:skip-covered --cov-report=html
 
-test-all: $(READY) needed-dev ## everything: the long proofs, and a short sweep of the whole registry
+test-all: $(READY) needed-dev ## all tests, also those that take minutes, and a short sweep of every operator
 	$(INTERPRET) interpret $(INTERPRETED)
 	$(PYTEST) -m "not interpret"
 	$(PYTHON) -m suite bench --preset registry --out results/local/registry-$$(date +%Y%m%d-%H%M%S)
@@ -58,35 +58,35 @@ BUDGET ?= 8m
 PRESETS ?= gpu fla-shapes gated-delta decode llama3-8b mamba2-2.7b qwen3-next kimi-linear xlstm-7b mamba-2.8b
 into = $$(test -f $(1)/environment.json && echo --resume || echo --out) $(1)
 
-gpu-check: $(READY) needed ## every kernel of ours against the oracle on the GPU, then gpu-test
+gpu-check: $(READY) needed ## check each of our kernels against the oracle on the GPU, then run gpu-test
 	$(PYTHON) -m suite check --device $(DEVICE) --preset numerics --origin ours --budget $(BUDGET) $(call into,$(GPU)/check)
 	$(MAKE) gpu-test
 
-gpu-test: $(READY) needed ## on the GPU: timers, faults, compute-sanitizer
+gpu-test: $(READY) needed ## run the GPU tests: timers, faults, compute-sanitizer
 	$(PYTHON) -m pytest -q -rs tests/gpu
 
-gpu-tune: $(READY) needed ## measure the launches worth trying; winners go to kernels/tuned
+gpu-tune: $(READY) needed ## measure launch configurations and store the fastest in kernels/tuned
 	$(PYTHON) -m suite tune --device $(DEVICE) --preset gpu --origin ours --budget $(BUDGET) $(FLAGS)
 
-gpu-bench: $(READY) needed ## time PRESETS on the GPU, a run each
+gpu-bench: $(READY) needed ## measure PRESETS on the GPU, one run per preset
 	@for preset in $(PRESETS); do \
 	  $(PYTHON) -m suite bench --device $(DEVICE) --preset $$preset --budget $(BUDGET) --no-report $(FLAGS) \
 	    $(call into,$(GPU)/$$preset) || code=$$?; \
 	done; exit $${code:-0}
 
 # Needs no GPU: profiles are taken by compiling. GPU is the folder of the runs, results/nvidia-h200 for those kept.
-gpu-analysis: $(READY) needed ## static profiles into the runs of GPU, then its README.md: ours against peers and floors
+gpu-analysis: $(READY) needed ## add static profiles to the runs in GPU, then write its README.md: our kernels against peers and floors
 	@for run in $(dir $(wildcard $(GPU)/*/records.jsonl)); do \
 	  $(PYTHON) -m suite static --run $$run --no-issued || exit; \
 	done
 	$(PYTHON) -m suite analyse $(dir $(wildcard $(GPU)/*/records.jsonl)) --out $(GPU)/README.md $(FLAGS)
 
-lint: $(READY) needed-dev ## style and types
+lint: $(READY) needed-dev ## check style and types
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m pyright --pythonpath $(PYTHON)
 
-deps: ## install what the suite and its tests need, keeping the torch that is there
+deps: ## install what the suite and its tests need; torch is not changed
 	$(PYTHON) -c 'import torch; print("torch==" + torch.__version__)' > .torch-constraint
 	$(PYTHON) -m pip install -c .torch-constraint -e '.[dev]'; code=$$?; rm -f .torch-constraint; exit $$code
 

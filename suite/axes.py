@@ -1,4 +1,4 @@
-"""Axes: what a problem may vary in. A standard axis is defined once, as a field of Problem; all else follows from it.
+"""Axes: the dimensions of a problem. Define a standard axis once, as a field of Problem; all else follows from it.
 
     initial_state: bool = standard(False, flag="--initial-state", help="...", token=...)
 

@@ -27,7 +27,7 @@ def cache_folder() -> Path:
     try:
         folder = Path(named).expanduser().absolute()
     except RuntimeError as error:
-        raise UsageError(f"{VARIABLE}={named}: there is no such home folder; name a folder") from error
+        raise UsageError(f"{VARIABLE}={named}: this home folder does not exist; name another folder") from error
     with writing(folder):
         for path in (folder, *folder.parents):
             if path.exists():
@@ -94,7 +94,7 @@ def _default(home: str | None) -> Path:
         if folder.is_symlink() or folder.stat().st_uid != os.getuid():
             raise UsageError(f"{folder} is another user's; set {VARIABLE} to a folder that can be written")
     why = "there is no home folder" if usual is None else f"{usual} cannot be written"
-    print(f"note: {why}: caches lie in {folder}; set {VARIABLE} to choose another folder", file=sys.stderr)
+    print(f"note: {why}: caches are in {folder}; set {VARIABLE} to choose another folder", file=sys.stderr)
     return folder
 
 

@@ -1,7 +1,7 @@
-"""Cost: what a problem demands (algorithm FLOPs, compulsory bytes) and what an implementation executes.
+"""Cost: the algorithm FLOPs and compulsory bytes of a problem, and the FLOPs that an implementation executes.
 
-Algorithm FLOPs depend on the problem alone and are what utilisation and the roofline use. Executed FLOPs depend on the
-implementation and its tunables and are what time floors use. A multiply-add counts 2.
+Algorithm FLOPs depend only on the problem; utilisation and the roofline use them. Executed FLOPs depend on the
+implementation and its tunables; time floors use them. A multiply-add counts 2.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Cost:
     flops_exec:       FLOPs that an implementation executes with its tunables
     bytes_compulsory: each input read once, each output written once
     bytes_state:      the part of bytes_compulsory that is recurrent state or cache
-    special:          special-function evaluations (exp, log, …), where they may bind
+    special:          special-function evaluations (exp, log, …), if they may bound the time
     """
 
     flops_alg: float

@@ -1,4 +1,4 @@
-"""The one resolver: imports kernels/, baselines/, plug-in files and entry points, and collects their operators.
+"""Discovery: imports kernels/, baselines/, plug-in files and entry points, and collects their operators.
 
 Nothing else in suite/ imports those packages. `root` names the checkout whose packages are taken, so that a worker can
 load another revision's kernels under this suite.
@@ -137,7 +137,7 @@ def _entry(entry: importlib.metadata.EntryPoint) -> ModuleType:
     except (ImportError, AttributeError) as error:
         raise DiscoveryError(_raises(what, error)) from error
     if not isinstance(loaded, ModuleType):
-        raise DiscoveryError(f"{what} is no module; point it at the module that registers")
+        raise DiscoveryError(f"{what} is not a module; point it at the module that registers")
     return loaded
 
 

@@ -71,7 +71,7 @@ def export(revision: str, root: Path, folder: Path) -> None:
 def ask(root: Path, *words: str, **variables: str) -> str:
     """What git prints in a folder; GitError when it cannot be run, or refuses."""
     if not root.is_dir():
-        raise GitError(f"{root} is no folder")
+        raise GitError(f"{root} is not a folder")
     # The reasons are read, so they are in one language.
     environment = {**os.environ, "LC_ALL": "C", "LANGUAGE": "", **variables}
     try:

@@ -1,7 +1,7 @@
-"""Numerics: how far a result is from the oracle, and how far it may be.
+"""Numerics: the error of a result against the oracle, and the largest error that is allowed.
 
-error = RMS(out - oracle) / max(RMS(oracle), 1e-6). NaN never passes. Beside the whole, no single token's RMS error may
-exceed 10 times the limit times RMS(oracle): one wrong row of thousands hides in the mean.
+error = RMS(out - oracle) / max(RMS(oracle), 1e-6). NaN never passes. In addition, the RMS error of a single
+token may not exceed 10 times the limit times RMS(oracle), because the mean would hide one wrong row of thousands.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Difference:
 
     error: RMS error over the oracle's RMS; infinity for a NaN, a wrong shape or a missing tensor
     token: the worst token's RMS error over the oracle's RMS
-    why:   what is wrong in words, where it is not just a size
+    why:   what is wrong, in words, if it is not just the size of the error
     """
 
     error: float
@@ -51,7 +51,7 @@ def difference(
     """Compare one tensor with the oracle's.
 
     token_dim: the dimension that counts tokens, or None where there is none
-    floor:     errors count against at least this
+    floor:     errors are divided by at least this
     """
     if out is None:
         return Difference(math.inf, why="missing")

@@ -73,7 +73,9 @@ def make_plan(registry: Registry, preset: Preset, selection: Selection) -> list[
         for name in selection.implementations:
             owner, slash, _ = name.partition("/")
             if slash and owner not in {each.name for each in operators}:
-                raise UsageError(f"--impl {name} is no implementation of the operators that --op or the preset selects")
+                raise UsageError(
+                    f"--impl {name} is not an implementation of the operators that --op or the preset selects"
+                )
         tags = f" (operators tagged {', '.join(preset.tags)})" if preset.tags else ""
         raise UsageError(
             f"nothing to do: preset {preset.name}{tags} and the flags have no case in common; see `subquad list`"

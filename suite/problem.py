@@ -60,7 +60,7 @@ class Problem:
     that do not divide.
     """
 
-    B: int = standard(1, kind="size", flag="--batch", help="sequences", **_always("B"))
+    B: int = standard(1, kind="size", flag="--batch", help="number of sequences", **_always("B"))
     T: int = standard(
         1024,
         kind="size",
@@ -71,18 +71,18 @@ class Problem:
     )
     H: int = standard(1, kind="size", flag="--heads", help="heads of q", **_always("H"))
     HK: int = standard(
-        0, kind="size", follows="H", flag="--key-heads", help="heads of k; those of q by default", **_own_heads("HK")
+        0, kind="size", follows="H", flag="--key-heads", help="heads of k; default: heads of q", **_own_heads("HK")
     )
     HV: int = standard(
-        0, kind="size", follows="H", flag="--value-heads", help="heads of v; those of q by default", **_own_heads("HV")
+        0, kind="size", follows="H", flag="--value-heads", help="heads of v; default: heads of q", **_own_heads("HV")
     )
-    K: int = standard(64, kind="size", facet="head dims", help="key dim", **_always("K"))
+    K: int = standard(64, kind="size", facet="head dims", help="key dim per head", **_always("K"))
     V: int = standard(
         0,
         kind="size",
         follows="K",
         facet="head dims",
-        help="value dim; the key dim by default",
+        help="value dim per head; default: the key dim",
         token=lambda value, _: f"V{value}",
         label=lambda value, axes: "" if value == axes["K"] else f"V {value}",
     )
@@ -125,7 +125,7 @@ class Problem:
         False,
         kind="flag",
         flag="--initial-state",
-        help="start from a state and return the last one",
+        help="start from an initial state and return the final state",
         token=lambda value, _: "h0" if value else "",
         label=lambda value, _: "initial state" if value else "",
     )
@@ -268,14 +268,14 @@ def _checked(axis: StandardAxis, value: Any) -> Value:
     """A value as Problem holds it. UsageError where the axis cannot have it."""
     if axis.kind == "size":
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise UsageError(f"{axis.name} = {value!r} is no size; give an integer of at least 1")
+            raise UsageError(f"{axis.name} = {value!r} is not a size; give an integer of at least 1")
         if value > LARGEST_SIZE:
             raise UsageError(f"{axis.name} = {value} is too large; the largest size is {LARGEST_SIZE}")
     elif axis.kind == "dtype":
         return dtypes.canonical(value)
     elif axis.kind == "flag":
         if not isinstance(value, bool):
-            raise UsageError(f"{axis.name} = {value!r} is no flag; give true or false")
+            raise UsageError(f"{axis.name} = {value!r} is not a flag; give true or false")
     elif axis.values and value not in axis.values:
         raise unknown(axis.name, value, axis.values)
     return value

@@ -1,4 +1,4 @@
-"""Operators and implementations: the two concepts that everything else is about.
+"""Operators and implementations: the two concepts of the suite.
 
 An operator is data plus four small functions (inputs, oracle, cost, step); an implementation is a function that an
 operator's decorator registered. Nothing here knows any operator by name.
@@ -51,7 +51,7 @@ LONGEST_NAME = 64
 def _check_name(kind: str, name: object, place: str) -> None:
     """DiscoveryError unless a name can stand in a case id, a file name and a table."""
     if not isinstance(name, str) or not name.isidentifier():
-        raise DiscoveryError(f"{kind} name {str(name)[:LONGEST_NAME]!r} ({place}) is no identifier; use snake_case")
+        raise DiscoveryError(f"{kind} name {str(name)[:LONGEST_NAME]!r} ({place}) is not an identifier; use snake_case")
     if len(name) > LONGEST_NAME:
         raise DiscoveryError(
             f"{kind} name '{name[:16]}...' ({place}) has {len(name)} letters; use at most {LONGEST_NAME}"
@@ -67,7 +67,7 @@ def _check_words(kind: str, given: object, where: str) -> None:
 def _check_values(kind: str, name: object, values: object, where: str) -> None:
     """DiscoveryError unless the values of an own axis or tunable can stand in case ids and in a record."""
     if not isinstance(name, str) or not name.isidentifier():
-        raise DiscoveryError(f"{where}: {kind} {str(name)[:LONGEST_NAME]!r} is no identifier; use snake_case")
+        raise DiscoveryError(f"{where}: {kind} {str(name)[:LONGEST_NAME]!r} is not an identifier; use snake_case")
     if name in STANDARD:
         raise DiscoveryError(f"{where}: {kind} '{name}' is a standard axis; choose another name")
     if not isinstance(values, Sequence) or isinstance(values, str) or not values:
@@ -141,7 +141,7 @@ class Implementation:
         return f"{self.operator}/{self.name}"
 
     def missing(self) -> str | None:
-        """Why the library it needs cannot be used, with the remedy, or None."""
+        """Why the library that it needs cannot be used, with the remedy, or None."""
         if self.requires is None:
             return None
         with blamed("requires", self.title, self.place):
@@ -184,30 +184,30 @@ class Implementation:
 class Operator:
     """A mathematical function on sequences, independent of any code.
 
-    name:     the field's own, in snake_case
+    name:     the name that the field uses, in snake_case
     equation: the recurrence or formula, as text
     paper:    authors, year and arXiv number
     inputs:   (problem, generator) -> dict of tensors on the generator's device, drawn as a real model would draw them:
               q, k, v, gates; for decode one token's and `state`. The suite adds initial_state's tensors only when the
               problem asks (`initial_state` in the dict) and cu_seqlens by itself.
-    oracle:   the operator's signature, called with float64 tensors, one token at a time: the specification
+    oracle:   the specification: it has the operator's signature, gets float64 tensors, computes one token at a time
     cost:     (problem, tunables) -> Cost for the passes fwd, bwd and decode (fwdbwd is their sum)
     step:     decode's specification with the signature `step(q, k, v, *gates, state=...) -> o`; None where the oracle
               on one token with the state as its initial state says the same
-    tags:     words by which presets select, such as "linear" or "quadratic"
+    tags:     words with which presets select operators, such as "linear" or "quadratic"
     axes:     the operator's own axes
     dims:     dimensions of inputs that differ from the standard: name -> "B T HS K", or a tuple of such for a state of
               several tensors. Gates default to "B T HS"; names among B, N, T, H, HK, HV, HS are sliced in checks, and
               trailing dimensions may be left out. `o` and `final_state` may be named too, "B T HS V" and "N HS" else
     constants: float inputs that are never differentiated, such as a decay that follows from the number of heads
-    passes:   the passes that make sense for it
+    passes:   the passes that the operator has
     stateful: whether it takes an initial state and returns a final one
     limits:   error limits by dtype that differ from the suite's
-    supports: (problem) -> why the operator is not defined on a problem, or None
+    supports: (problem) -> the reason why the operator is not defined on a problem, or None
     segmented: (problem) -> whether the oracle may be run in segments that carry a state; None: wherever it has a state
     approximates: (problem) -> the operator that this one stands for on the same q, k, v, as feature maps do for softmax
               attention, or None; the record then has how far the two oracles' outputs are apart
-    io_bound: (problem, bytes of on-chip memory) -> bytes that any algorithm with that memory has to move, where a lower
+    io_bound: (problem, bytes of on-chip memory) -> bytes that any algorithm with that memory must move, where a lower
               bound is known; with its source and its constant's convention in the function's docstring
     """
 
@@ -270,7 +270,7 @@ class Operator:
         configuration: (problem, tunables) -> what it would choose there (regime, warps, stages): kept with the record
         search:        (problem, tunables) -> for each kernel of the pass, by the key under which its plan asks
                        `suite.tuning.choice`, the launches worth trying, its own table's first
-        deterministic: whether two runs agree bit for bit; recorded when they do not, held against it when it says so
+        deterministic: whether two runs should agree bit for bit; `repeatable` of a record says whether they did
         Raises DiscoveryError when the name is taken, naming both places.
         """
         place = _place(2)
@@ -321,7 +321,7 @@ class Operator:
         return problem.replace(axes=tuple((axis.name, given.get(axis.name, axis.default)) for axis in self.axes))
 
     def kwargs_of(self, problem: Problem) -> dict[str, Value]:
-        """The own axes that oracle and implementations are told, by name."""
+        """The operator's own axes that oracle and implementations get as arguments, by name."""
         return {axis.name: problem.axis(axis.name) for axis in self.axes if not axis.drawn}
 
     def cost_of(
@@ -363,7 +363,7 @@ class Operator:
         return _reason(self.supports, self.name, self.place, problem)
 
     def bound_of(self, problem: Problem, on_chip: float) -> float:
-        """Bytes that any algorithm has to move with that memory on chip; 0 where no bound is known."""
+        """Bytes that any algorithm must move with that memory on chip; 0 if no bound is known."""
         if self.io_bound is None:
             return 0.0
         with blamed("io_bound", self.name, self.place):

@@ -1,4 +1,4 @@
-"""Requirement: the library an implementation needs, and the words a user sees where it cannot be used."""
+"""Requirement: the library that an implementation needs, and the message if it cannot be used."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class Requirement:
     """A library that an adapter calls.
 
     module:       the import name
-    distribution: the name pip knows it by
+    distribution: the name for pip
     versions:     the versions the adapter was written for, as in ">=0.4,<0.7"; empty for any
     install:      the command that installs it; `pip install DISTRIBUTION` when empty
-    extra:        the tested set of pyproject.toml that holds it, for an environment of its own; empty for none
+    extra:        the set of pyproject.toml that contains it, for a separate environment; empty for none
     triton:       the versions of Triton that its kernels compile under, as in "<3.9"; empty for any
     conflict:     () -> why rows of this process would not measure the library's own code, with the remedy, or None
-    backend:      () -> which code answered the calls of this process, as the library itself tells; "" where it does not
+    backend:      () -> which code ran in the calls of this process, as the library reports it; "" if it does not
     """
 
     module: str

@@ -1,4 +1,4 @@
-"""The roof: what a measured time means against this device's ceilings.
+"""The roofline: compares a measured time with this device's ceilings, and decides which time is implausible.
 
     intensity   = flops_alg / bytes_compulsory
     attainable  = min(matrix throughput of the dtype, intensity x memory bandwidth)

@@ -1,4 +1,4 @@
-"""Target: what the device is that host code writes kernels for. The one place host code may ask.
+"""Target: the device for which host code plans its launches. Host code must ask only here.
 
 Example::
 

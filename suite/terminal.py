@@ -1,4 +1,4 @@
-"""Standard output and error while a command runs: what somebody's text holds is shown, never obeyed.
+"""Standard output and error while a command runs: control sequences in other people's text are shown, never executed.
 
 Names and reasons come from plug-ins, stored files and compilers. An escape sequence in them could move the cursor, set
 the window's title or hide what was printed before, so each print of a command goes through `guarded`.

@@ -1,1 +1,1 @@
-"""PyTorch forms of recurrences with a decay a channel, which the baselines of GLA, HGRN-2 and RWKV-6 share."""
+"""PyTorch forms of recurrences with a decay per channel, which the baselines of GLA, HGRN-2 and RWKV-6 share."""

@@ -1,4 +1,4 @@
-"""The delta rule with a scalar gate in PyTorch: one triangular solve a chunk (WY form), and one token at a time.
+"""The delta rule with a scalar gate in PyTorch: one triangular solve per chunk (WY form), and one token at a time.
 
 With a chunk's start state S, G the cumulative log decay, L = tril(K K^T . e^(G_i - G_j), -1) and b = beta:
 
@@ -6,7 +6,7 @@ With a chunk's start state S, G the cumulative log decay, L = tril(K K^T . e^(G_
     S <- e^Gc S + (e^(Gc - G) K)^T b R
 
 Both parts of R, (I + L diag(b))^{-1} V and (I + L diag(b))^{-1} e^G K, come for all chunks at once; a loop over chunks
-carries the state. A chunk that holds the whole sequence is the naive form. n steps a token are n rows each.
+carries the state. A chunk that holds the whole sequence is the naive form. n steps per token are n rows each.
 Sources: Yang et al. 2024, arXiv:2406.06484, section 3; Yang et al. 2024, arXiv:2412.06464.
 """
 

@@ -4,7 +4,7 @@
     S_{c+1} = exp(G_C) S_c + (K_c exp(G_C - G))^T V_c
 
 Products are in the dtype of the inputs, as tensor cores want them; decays and states are in float32.
-Sources: Sun et al. 2023, arXiv:2307.08621, equation 7; for a decay a token: Dao and Gu 2024, arXiv:2405.21060.
+Sources: Sun et al. 2023, arXiv:2307.08621, equation 7; for a decay per token: Dao and Gu 2024, arXiv:2405.21060.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ def flash_attention(
     shape = _shape(sizes, q, causal, window, dilation, cu_seqlens, cu_seqlens_cpu, loads)
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     if scale <= 0:
-        raise UsageError(f"scale = {scale} cannot be served; use one above 0, or None for 1/sqrt(K)")
+        raise UsageError(f"scale = {scale} is not supported; use one above 0, or None for 1/sqrt(K)")
     if not shape.tokens:
         (o,) = without_tokens((q.new_empty(*q.shape[:3], shape.V),), (q, k, v), ())
         return o
@@ -69,7 +69,7 @@ def _shape(sizes, q, causal, window, dilation, cu_seqlens, cu_seqlens_cpu, loads
     if max(K, V) > MAX_DIM:
         raise UsageError(f"head dims K = {K}, V = {V} are too large; use at most {MAX_DIM}")
     if window < 0 or dilation < 1:
-        raise UsageError(f"window = {window}, dilation = {dilation} cannot be served; use at least 0 and 1")
+        raise UsageError(f"window = {window}, dilation = {dilation} are not supported; use at least 0 and 1")
     if loads not in WAYS:
         raise unknown("way of loading", loads, WAYS)
     sequences, longest, _ = packing(cu_seqlens, cu_seqlens_cpu, q)

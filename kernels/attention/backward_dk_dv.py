@@ -57,7 +57,7 @@ def flash_bwd_dk_dv_kernel(
     On chip: a block's k [BN, K] and v [BN, V] in their dtype; dk [BN, K] and dv [BN, V] in fp32.
     Reads:   k, v; q, do, lse, delta once for each block of keys that any of a tile's queries sees, from L2 mostly.
     Writes:  dk [B, T, HK, K], dv [B, T, HK, V].
-    Bytes a token: s HK (2 K + 2 V), and H (s (K + V) + 8) at least once.
+    Bytes per token: s HK (2 K + 2 V), and H (s (K + V) + 8) at least once.
     """
     group, n, first, length, block = locate(
         T, blocks, rows, section, cu_seqlens, HEADS=HK, DILATION=DILATION, LAST_FIRST=False

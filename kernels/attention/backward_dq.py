@@ -56,7 +56,7 @@ def flash_bwd_dq_kernel(
     On chip: a block's q [BM, K] and do [BM, V] in their dtype; dq [BM, K], lse and delta [BM] in fp32.
     Reads:   q, o, do, lse; k and v once for each block of queries that sees any of their tile, from L2 mostly.
     Writes:  dq [B, T, H, K]; delta [B, H, T] fp32.
-    Bytes a token: s H (2 K + 2 V) + 8 H, and s HK (K + V) at least once.
+    Bytes per token: s H (2 K + 2 V) + 8 H, and s HK (K + V) at least once.
     """
     h, n, first, length, block = locate(
         T, blocks, rows, section, cu_seqlens, HEADS=H, DILATION=DILATION, LAST_FIRST=CAUSAL

@@ -52,7 +52,7 @@ def flash_fwd_kernel(
     On chip: a block's q [BM, K] in its dtype; o [BM, V], m and l [BM] in fp32.
     Reads:   q; k and v once for each block of queries that sees any of their tile, from L2 mostly.
     Writes:  o [B, T, H, V]; lse [B, H, T] fp32 where a backward pass follows.
-    Bytes a token: s H (K + V) + 4 H, and s HK (K + V) at least once.
+    Bytes per token: s H (K + V) + 4 H, and s HK (K + V) at least once.
     """
     h, n, first, length, block = locate(
         T, blocks, rows, section, cu_seqlens, HEADS=H, DILATION=DILATION, LAST_FIRST=CAUSAL

@@ -24,7 +24,7 @@ LOG2E = 1.4426950408889634
 
 @dataclass(frozen=True)
 class Call:
-    """One call's shape and constants; cu_seqlens [N + 1] lies on the device of q, or is None."""
+    """One call's shape and constants; cu_seqlens [N + 1] is on the device of q, or is None."""
 
     shape: Shape
     scale: float

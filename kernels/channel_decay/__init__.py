@@ -1,4 +1,4 @@
-"""Linear recurrences whose [K, V] state decays by a gate a channel: GLA, HGRN-2 and RWKV-6 share these kernels.
+"""Linear recurrences whose [K, V] state decays by a gate per channel: GLA, HGRN-2 and RWKV-6 share these kernels.
 
     S_t = diag(e^g_t) S_{t-1} + k_t v_t^T
     o_t = s q_t^T S_t, or with a bonus u: s q_t^T (S_{t-1} + diag(u) k_t v_t^T)
@@ -17,7 +17,8 @@ and after a tile:
 
     X = f X        out_t = a_t X + sum_j (a_t . b_j) c_j        X = f (X + b^T c)
 
-`device.py` holds what kernels call, `forward.py`, `segments.py`, `backward_dq.py`, `backward_dk.py`, `backward_dv.py`
-and `backward.py` the kernels, `plan.py` chooses regime and tiles, `chunked.py` launches them, `function.py` is
-differentiable, `step.py` is the decode step, `recurrence.py` the specification that the operators share.
+`device.py` has the functions that kernels call. `forward.py`, `segments.py`, `backward_dq.py`, `backward_dk.py`,
+`backward_dv.py` and `backward_dk_dv.py` have the kernels. `plan.py` chooses regime and tiles, `launch.py` launches the
+kernels, `autograd.py` makes them differentiable. `decode.py` is the decode step, `reference.py` the recurrence that the
+operators share.
 """

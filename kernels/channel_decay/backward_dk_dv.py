@@ -60,8 +60,8 @@ def channel_bwd_dk_dv_kernel(
     On chip: a slice of dS, [V, WK] or [K, WV], fp32, from the final state's gradient or the segment's.
     Reads:   q, k, v, g, u, do, dq, the checkpoints, a start state where there is one.
     Writes:  dq (completed), dk, dv, dg; du [slots, HS, K] fp32; the initial state's gradient.
-    Bytes a token and state head over all slices of dk: b (5K + 2V) + 2c K, of dv: b (2K + 2V) + c K, with b and c bytes
-    an element of q and g; KV elements an INTERVAL.
+    Bytes per token and state head over all slices of dk: b (5K + 2V) + 2c K, of dv: b (2K + 2V) + c K, with b, c bytes
+    per element of q and g; KV elements per INTERVAL.
     """
     part, h, n, order, slot, low, high, _ = locate(T, segment, segments, cu_seqlens, SLICES=K_SLICES + V_SLICES, HS=HS)
     if low >= high:

@@ -111,8 +111,8 @@ def channel_bwd_dq_kernel(
     Reads:   v, do, slices of k and g, and if SEGMENTED of q; a start state where there is one.
     Writes:  a slice of dq [B, T, HS, K]; S after every INTERVAL tokens to checkpoints [blocks, HS, K, V]; if SEGMENTED,
              sum_t s e^R_t q_t do_t^T and the whole decay to contributions [slots, HS, KV + K] fp32.
-    Bytes a token and state head over all slices: b (2K + 2V) + c K, with b and c bytes an element of q and g, + b K if
-    SEGMENTED; KV elements an INTERVAL.
+    Bytes per token and state head over all slices: b (2K + 2V) + c K, b and c bytes per element of q, g, + b K if
+    SEGMENTED; KV elements per INTERVAL.
     """
     part, h, n, order, slot, low, high, _ = locate(T, segment, segments, cu_seqlens, SLICES=SLICES, HS=HS)
     if low >= high:

@@ -1,4 +1,4 @@
-"""The decode step: one token a sequence, the state updated in place, one launch."""
+"""The decode step: one token per sequence, the state updated in place, one launch."""
 
 # Triton types a launch as a call of the kernel, whose constexpr parameters take plain values.
 # pyright: reportArgumentType=false, reportCallIssue=false, reportIndexIssue=false
@@ -122,7 +122,7 @@ def _cut(V: int) -> tuple[int, int]:
 def supports(problem: Problem, tunables: Any) -> str | None:
     """Why a problem cannot be served, or None."""
     if max(problem.K, problem.V) > MAX_DIM:
-        return f"head dims up to {MAX_DIM} are served"
+        return f"head dims up to {MAX_DIM} are supported"
     return None
 
 

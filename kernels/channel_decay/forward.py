@@ -88,10 +88,10 @@ def channel_fwd_output_kernel(
 
     Grid:    sequences x segments x HS x slices of V, one axis, slices fastest.
     On chip: S [K, BV], fp32, over all tiles of the segment.
-    Reads:   q, k, g, u, a slice of v; a start state where one is given: one a sequence, or a segment if SEGMENTED.
+    Reads:   q, k, g, u, a slice of v; a start state where one is given: one per sequence, or per segment if SEGMENTED.
     Writes:  a slice of o; the final state, where wanted, by the last segment.
-    Bytes a token and state head over all slices: b (2K + 2V) + c K, with b and c bytes an element of q and g. Each
-    slice loads q, k and g anew, from L2.
+    Bytes per token and state head over all slices: b (2K + 2V) + c K, with b and c bytes per element of q and g. Each
+    slice loads q, k and g again, from L2.
     """
     part, h, n, _, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES=SLICES, HS=HS)
     if low >= high:

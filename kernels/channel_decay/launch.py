@@ -45,7 +45,7 @@ class Gradients(NamedTuple):
 class Call:
     """One call's shapes and constants, as every launch needs them.
 
-    cu_seqlens [N + 1] lies on the inputs' device, or is None; some_empty: whether a sequence has no tokens.
+    cu_seqlens [N + 1] is on the inputs' device, or is None; some_empty: whether a sequence has no tokens.
     """
 
     shape: Shape

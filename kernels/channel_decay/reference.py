@@ -57,7 +57,7 @@ def draw_state(problem: Problem, generator: torch.Generator, log_decay: torch.Te
 
 
 def channel_cost(problem: Problem, chunk: int, *, stored_keys: bool = True, bonus: bool = False) -> Cost:
-    """FLOPs a token and head: 4KV forward and 10KV backward by the recurrence, 5KV for a decode step.
+    """FLOPs per token and head: 4KV forward and 10KV backward by the recurrence, 5KV for a decode step.
 
     A bonus is read through the token's own score: 3K + 2V more, 9K + 4V backward. A chunk of C tokens executes 2C(K+V)
     more forward and 2C(3K+2V) more backward. Bytes: q, v, the gates, the bonus and, where stored, k are read once, o is

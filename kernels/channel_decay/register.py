@@ -18,7 +18,7 @@ SWEEPS = {"fwd": ("output",), "bwd": ("dq", "dk_dv"), "fwdbwd": ("output", "dq",
 def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
     """Why a problem cannot be served, or None."""
     if max(problem.K, problem.V) > MAX_DIM:
-        return f"head dims up to {MAX_DIM} are served"
+        return f"head dims up to {MAX_DIM} are supported"
     return None
 
 

@@ -46,7 +46,7 @@ def channel_segment_state_kernel(
     On chip: the sum [K, BV], fp32. Every exponent is at most 0, so there is one form for all gates.
     Reads:   k, g and a slice of v, of all segments but the last.
     Writes:  states [slots, HS, KV + K] fp32, in the segment's slot: first the sum, then E.
-    Bytes a token and state head over all slices: b (K + V) + c K, with b and c bytes an element of k and g;
+    Bytes per token and state head over all slices: b (K + V) + c K, with b and c bytes per element of k and g;
     4 (KV + K) a segment.
     """
     part, h, _, _, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES=SLICES, HS=HS)

@@ -1,4 +1,4 @@
-"""Delta rules whose [K, V] state decays by a gate a channel: Kimi Delta Attention and RWKV-7 share these kernels.
+"""Delta rules whose [K, V] state decays by a gate per channel: Kimi Delta Attention and RWKV-7 share these kernels.
 
     u_t = x_t + a_t^T S_{t-1}        S_t = diag(e^g_t) S_{t-1} + b_t u_t^T (+ k_t v_t^T)        o_t = s q_t^T S_t
 
@@ -7,9 +7,9 @@
 | Kimi Delta Attention | -e^g k | beta k | v | - |
 | RWKV-7 (DPLR) | a | b | 0 | there |
 
-`device.py` holds what kernels call and how decays between tokens are taken. Without a backward pass `fused.py` makes
-the whole forward pass from the inputs; else `prepare.py` makes what a chunk needs of its own tokens, and `forward.py`,
-`segments.py`, `reverse.py` and `gradients.py` take it from memory. `plan.py` chooses regime and tiles, `chunked.py`
-launches them, `function.py` is differentiable, `step.py` is the decode step, `face.py` what the operators register.
-README.md has the decomposition and the byte budget.
+`device.py` has the functions that kernels call, and the decays between tokens. Without a backward pass `fused.py`
+computes the whole forward pass from the inputs. Otherwise `prepare.py` computes what depends on one chunk alone, and
+`forward.py`, `segments.py`, `reverse.py` and `gradients.py` load it from memory. `plan.py` chooses regime and tiles,
+`launch.py` launches the kernels, `autograd.py` makes them differentiable. `decode.py` is the decode step, `register.py`
+has what the operators register. README.md has the decomposition and the byte budget.
 """

@@ -1,4 +1,4 @@
-"""Chunked delta rules with a gate a channel, differentiable: checks and plans a call, gives autograd one function."""
+"""Chunked delta rules with a gate per channel, differentiable: checks and plans a call, gives autograd one function."""
 
 from __future__ import annotations
 

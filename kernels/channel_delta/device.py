@@ -64,7 +64,7 @@ def load_beta(beta, keep, HS: tl.constexpr, BT: tl.constexpr):
 
 @triton.jit
 def inverse_norm(squares):
-    """1 / |x| of rows whose elements' squares sum to this, as spec.py has it."""
+    """1 / |x| of rows whose elements' squares sum to this, as the operator's l2norm defines it."""
     return tl.rsqrt(squares + NORM_EPS)
 
 

@@ -1,6 +1,6 @@
 """The forward sweep and a segment's map straight from the inputs: nothing of a chunk passes through memory.
 
-A chunk is taken in three steps, each of which loads what it needs anew: its scores, in slices of K; what it corrects
+A chunk is taken in three steps, each of which loads what it needs again: its scores, in slices of K; what it corrects
 and reads of the state; what it writes. What one step holds in registers is gone before the next, so that [K, BV] of
 the state stay there; the second and third reading of a chunk come from the caches.
 

@@ -1,10 +1,10 @@
-"""Arguments: what host code asks of its tensors, chunk and scale before it reads a shape.
+"""Arguments: the checks of tensors, chunk and scale that host code makes before it reads a shape.
 
     sizes = fit({"q": (q, "B T H K"), "k": (k, "B T HK K"), "v": (v, "B T HV V")}, {"beta": (beta, "B T HS")}, scale=s)
     B, T, HS = sizes["B"], sizes["T"], sizes["HS"]
 
-q, k, v and what else is multiplied with them have one dtype of SERVED. Gates and parameters are float32 or of that
-dtype; a state has any dtype of SERVED. All are dense and lie on one device. Only batches and tokens may be 0.
+q, k, v and all tensors that are multiplied with them have one dtype of SERVED. Gates and parameters have that dtype
+or float32; a state has any dtype of SERVED. All are dense and on one device. Only batches and tokens may be 0.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Given = tuple[Any, str]
 
 
 class Options(NamedTuple):
-    """What the public chunked forms take beside tensors and scale: their states, their sequences, tokens of a chunk."""
+    """Arguments of the public chunked forms beside tensors and scale: states, boundaries of sequences, chunk size."""
 
     initial_state: Any = None
     output_final_state: bool = False
@@ -42,8 +42,8 @@ def fit(tokens: Mapping[str, Given], gates: Mapping[str, Given] | None = None, *
 
     tokens: tensors that are multiplied with each other, in one dtype of SERVED
     gates:  gates and parameters, in float32 or that dtype
-    Raises UsageError, naming the argument, on what is no dense tensor, another dtype or device, another number of
-    dimensions, a size of 0 or one that differs from an earlier tensor's, and a scale that is no finite number.
+    Raises UsageError, naming the argument, on anything but a dense tensor, another dtype or device, another number of
+    dimensions, a size of 0 or one that differs from an earlier tensor's, and a scale that is not a finite number.
     """
     _check_scale(scale)
     sizes: dict[str, int] = {}
@@ -73,12 +73,12 @@ def state_heads(q: Any, v: Any) -> int:
 
 
 def given(tensors: Mapping[str, Given]) -> dict[str, Given]:
-    """Those of some gates and parameters that did not come as None: what `fit` takes where they may be left out."""
+    """The gates and parameters that are not None, for `fit`."""
     return {name: each for name, each in tensors.items() if each[0] is not None}
 
 
 def check_given(**tensors: Any) -> None:
-    """UsageError on None for an argument whose absence shared code would take for another operator, or crash on."""
+    """UsageError if a required argument is None."""
     for name, x in tensors.items():
         if x is None:
             raise UsageError(f"{name} is None; it must be a tensor")
@@ -88,7 +88,7 @@ def check_flags(**flags: Any) -> None:
     """UsageError unless each is True or False."""
     for name, flag in flags.items():
         if not isinstance(flag, bool):
-            raise UsageError(f"{name} = {flag!r} cannot be served; use True or False")
+            raise UsageError(f"{name} = {flag!r} is not supported; use True or False")
 
 
 def check_heads(H: int, HK: int, HV: int, heads: int) -> None:
@@ -98,7 +98,7 @@ def check_heads(H: int, HK: int, HV: int, heads: int) -> None:
 
 
 def check_states(like: torch.Tensor, states: Mapping[str, Any]) -> None:
-    """UsageError where a state is no tensor, of a dtype that is not served, or on another device than `like`.
+    """UsageError where a state is not a tensor, of a dtype that is not served, or on another device than `like`.
 
     None is a state that is left out. Shapes are the caller's: only it knows how many sequences there are.
     """
@@ -122,14 +122,14 @@ def _check_scale(scale: Any) -> None:
     # A bool would become another kernel's argument, an integer of more than 64 bits none.
     known = isinstance(scale, (int, float)) and not isinstance(scale, bool) and -LARGEST <= scale <= LARGEST
     if scale is not None and not known:
-        raise UsageError(f"scale = {scale!r} cannot be served; pass a finite number, or None for the default")
+        raise UsageError(f"scale = {scale!r} is not supported; pass a finite number, or None for the default")
 
 
 def _check_tensor(name: str, x: Any, like: torch.Tensor) -> None:
     if not isinstance(x, torch.Tensor):
         raise UsageError(f"{name} is a {type(x).__name__}; it must be a tensor")
     if x.device != like.device:
-        raise UsageError(f"{name} lies on {x.device}, the others on {like.device}; move it there")
+        raise UsageError(f"{name} is on {x.device}, the others on {like.device}; move it there")
     if x.layout != torch.strided:
         raise UsageError(f"{name} has the layout {x.layout}; kernels read dense tensors, so pass {name}.to_dense()")
 
@@ -141,7 +141,7 @@ def _bind(sizes: dict[str, int], name: str, x: torch.Tensor, dims: str) -> None:
         raise UsageError(f"{name} is {tuple(x.shape)}; it must be [{', '.join(names)}] = ({known})")
     for n, size in zip(names, x.shape, strict=True):
         if not size and n not in MAY_BE_0:
-            raise UsageError(f"{name} is {tuple(x.shape)}: {n} = 0 cannot be served; use at least 1")
+            raise UsageError(f"{name} is {tuple(x.shape)}: {n} = 0 is not supported; use at least 1")
 
 
 @cache

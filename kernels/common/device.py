@@ -1,4 +1,4 @@
-"""What the kernels of several families call on the device: where a program works, tiles of tokens and of state."""
+"""Triton functions that several families call: where a program works, loads and stores of tokens and states."""
 
 # Triton types a device function as one that never returns, and constexpr parameters as no plain values.
 # pyright: reportGeneralTypeIssues=false, reportArgumentType=false
@@ -72,7 +72,7 @@ def locate(T, segment, segments, cu_seqlens, SLICES: tl.constexpr, HS: tl.conste
 def slots_of(n, segment, segments, cu_seqlens, STEPS: tl.constexpr = 1):
     """(slot of the first segment's state, number of segments) of sequence n, 64 bits wide; see `locate`.
 
-    STEPS: rows of q, k, v a token of cu_seqlens
+    STEPS: rows of q, k, v per token of cu_seqlens
     """
     if cu_seqlens is None:
         slot = n * segments
@@ -86,13 +86,13 @@ def slots_of(n, segment, segments, cu_seqlens, STEPS: tl.constexpr = 1):
 
 @triton.jit
 def segments_of(low, high, end, order, segment):
-    """Segments of the sequence that a program's segment belongs to."""
+    """The number of segments of the sequence to which a program's segment belongs."""
     return order + 1 + tl.cdiv(end - high, segment).to(tl.int32)
 
 
 @triton.jit
 def load_rows(base, stride: tl.constexpr, keep, start, BT: tl.constexpr, D: tl.constexpr, BD: tl.constexpr):
-    """Columns start .. start + BD of BT rows [BT, BD]; zero where a row is not kept or a column is not below D."""
+    """Load columns start .. start + BD of BT rows: [BT, BD]. Rows outside `keep` and columns beyond D are zero."""
     columns = start + tl.arange(0, BD)
     mask = keep[:, None]
     if D % BD:
@@ -102,7 +102,7 @@ def load_rows(base, stride: tl.constexpr, keep, start, BT: tl.constexpr, D: tl.c
 
 @triton.jit
 def store_rows(base, x, stride: tl.constexpr, keep, start, BT: tl.constexpr, D: tl.constexpr, BD: tl.constexpr):
-    """The inverse of load_rows, in the pointer's dtype."""
+    """Store what load_rows loads, in the pointer's dtype."""
     columns = start + tl.arange(0, BD)
     mask = keep[:, None]
     if D % BD:
@@ -113,25 +113,25 @@ def store_rows(base, x, stride: tl.constexpr, keep, start, BT: tl.constexpr, D: 
 
 @triton.jit
 def load_state(base, index, k, v, K: tl.constexpr, V: tl.constexpr, SIZE: tl.constexpr):
-    """Elements (k, v), broadcast against each other, of state number `index`, fp32; states lie SIZE elements apart."""
+    """Load elements (k, v), broadcast, of state number `index` in fp32. States are SIZE elements apart."""
     return tl.load(base + index * SIZE + k * V + v, mask=(k < K) & (v < V), other=0.0).to(tl.float32)
 
 
 @triton.jit
 def store_state(base, index, x, k, v, K: tl.constexpr, V: tl.constexpr, SIZE: tl.constexpr):
-    """The inverse of load_state, in the pointer's dtype."""
+    """Store what load_state loads, in the pointer's dtype."""
     tl.store(base + index * SIZE + k * V + v, x.to(base.dtype.element_ty), mask=(k < K) & (v < V))
 
 
 @triton.jit
 def load_normaliser(base, index, k, K: tl.constexpr, SIZE: tl.constexpr):
-    """Elements k of normaliser z number `index`, fp32; normalisers lie SIZE elements apart."""
+    """Load elements k of normaliser number `index` in fp32. Normalisers are SIZE elements apart."""
     return tl.load(base + index * SIZE + k, mask=k < K, other=0.0).to(tl.float32)
 
 
 @triton.jit
 def store_normaliser(base, index, z, k, K: tl.constexpr, SIZE: tl.constexpr):
-    """The inverse of load_normaliser, in the pointer's dtype."""
+    """Store what load_normaliser loads, in the pointer's dtype."""
     tl.store(base + index * SIZE + k, z.to(base.dtype.element_ty), mask=k < K)
 
 
@@ -139,7 +139,7 @@ def store_normaliser(base, index, z, k, K: tl.constexpr, SIZE: tl.constexpr):
 def times_state(x, X, PRECISION: tl.constexpr, PRECISE: tl.constexpr = False):
     """x X in fp32, for rows x [BT, D] and a state X [D, W] that is rounded to x's dtype.
 
-    PRECISE: what the rounding leaves over is rounded and multiplied too, so that X counts with twice as many bits.
+    PRECISE: the remainder of the rounding is also rounded and multiplied, so X has twice as many bits.
     """
     unit = 1.0
     if x.dtype == tl.float16:
@@ -156,7 +156,7 @@ def times_state(x, X, PRECISION: tl.constexpr, PRECISE: tl.constexpr = False):
 
 @triton.jit
 def only_if(mask, condition):
-    """`mask` where a scalar condition holds, nothing else.
+    """`mask` if a scalar condition holds, else all False.
 
     Not `mask & condition`: Triton 3.9's interpreter widens a scalar truth to an integer when it fills a block with it,
     and takes no such block as a mask. Compiled, both are the same.
@@ -166,13 +166,13 @@ def only_if(mask, condition):
 
 @triton.jit
 def at_least(x, lowest):
-    """max(x, lowest), NaN where x is."""
+    """max(x, lowest); NaN where x is NaN."""
     return tl.maximum(x, lowest, propagate_nan=tl.PropagateNan.ALL)
 
 
 @triton.jit
 def between(later, earlier, valid):
-    """2^(G_i - E_j) for tokens i, `later`, and j, `earlier`, where valid, and 1 elsewhere: no decay is above 1."""
+    """2^(G_i - E_j) for tokens i (`later`) and j (`earlier`) where valid, else 1. No decay is above 1."""
     return tl.exp2(tl.where(valid, later - earlier, 0.0))
 
 
@@ -184,7 +184,7 @@ def summed(x):
 
 @triton.jit
 def rounding(x, factor, y):
-    """Rows' sums of (x factor, rounded to x's dtype, less x factor) y [BT, D]: what a state of rounded rows adds."""
+    """sum over D of (round(x factor) - x factor) y, [BT]: the error of rows that are rounded to x's dtype."""
     exact = x.to(tl.float32) * factor
     return tl.sum((exact.to(x.dtype).to(tl.float32) - exact) * y, 1)
 

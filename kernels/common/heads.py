@@ -1,4 +1,4 @@
-"""Heads: giving every state head its own q, k and v where fewer are stored (GQA, value heads), and back."""
+"""Heads: repeat q, k and v for every state head if fewer are stored (GQA, value heads), and sum their gradients."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from suite.errors import UsageError
 
 
 class Packing(NamedTuple):
-    """What host code knows of a call's sequences.
+    """The sequences of a call, as host code knows them.
 
     longest: tokens of the longest, at least 1, since plans divide by it
     some_empty: whether one has no tokens: no kernel writes its state
@@ -56,7 +56,7 @@ def check_cu_seqlens(cu_seqlens: Any, cu_seqlens_cpu: Any, tokens: torch.Tensor)
     if B != 1:
         raise UsageError(f"cu_seqlens came with B = {B}; pack all sequences into one row")
     if cu_seqlens.device != tokens.device:
-        raise UsageError(f"cu_seqlens lies on {cu_seqlens.device}, the tokens on {tokens.device}; move it there")
+        raise UsageError(f"cu_seqlens is on {cu_seqlens.device}, the tokens on {tokens.device}; move it there")
     if not cu_seqlens.is_contiguous():
         raise UsageError("cu_seqlens is not contiguous, and kernels read it as it lies; pass cu_seqlens.contiguous()")
     bounds = (cu_seqlens if cu_seqlens_cpu is None else cu_seqlens_cpu).tolist()
@@ -82,7 +82,7 @@ def _check_form(name: str, x: Any) -> None:
 def _check_copy(cu_seqlens: torch.Tensor, copy: Any) -> None:
     _check_form("cu_seqlens_cpu", copy)
     if copy.device.type != "cpu":
-        raise UsageError(f"cu_seqlens_cpu lies on {copy.device}; pass a copy of cu_seqlens on the CPU")
+        raise UsageError(f"cu_seqlens_cpu is on {copy.device}; pass a copy of cu_seqlens on the CPU")
     if copy.shape != cu_seqlens.shape:
         raise UsageError(f"cu_seqlens_cpu has {len(copy)} entries, cu_seqlens has {len(cu_seqlens)}; pass a copy")
 
@@ -159,7 +159,7 @@ def apart(tokens: torch.Tensor, cu_seqlens: torch.Tensor | None) -> bool:
 
 
 def spans(T: int, cu_seqlens: torch.Tensor | None) -> list[tuple[int, int]]:
-    """(first, end) of each sequence: all of T when cu_seqlens is None. cu_seqlens is read wherever it lies.
+    """(first, end) of each sequence: all of T when cu_seqlens is None. cu_seqlens is read on any device.
 
     Raises UsageError unless it is int32 or int64 [N + 1] and runs from 0 to T without decreasing.
     """
@@ -208,7 +208,7 @@ def per_sequence(
 def _without_tokens(
     oracle, nothing: Sequence[float] | None, *tokens, initial_state, output_final_state: bool, **options
 ):
-    """What a form that needs a token makes of none: run on a token of zeros, of which no row and no state is kept."""
+    """The result without tokens of a form that needs one: run it on a token of zeros and keep no row and no state."""
     one = [torch.cat([x, x.new_zeros(x.shape[0], 1, *x.shape[2:])], dim=1) for x in tokens]
     o, final = oracle(*one, initial_state=initial_state, output_final_state=output_final_state, **options)
     if not output_final_state:

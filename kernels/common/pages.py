@@ -60,4 +60,4 @@ def _kind(x: Any) -> str:
 
 def _check_place(like: torch.Tensor, name: str, x: torch.Tensor) -> None:
     if x.device != like.device:
-        raise UsageError(f"{name} lies on {x.device}, the others on {like.device}; move it there")
+        raise UsageError(f"{name} is on {x.device}, the others on {like.device}; move it there")

@@ -7,10 +7,10 @@ MAX_DIM = 256
 
 
 def power_of_2(size: int) -> int:
-    """The smallest power of 2 that holds `size`, at least 16: the least that a tensor core takes."""
+    """The smallest power of 2 that is at least `size` and at least 16, the smallest dimension of a tensor core."""
     return max(16, next_power_of_2(size))
 
 
 def next_power_of_2(size: int) -> int:
-    """The smallest power of 2 that holds `size`."""
+    """The smallest power of 2 that is at least `size`."""
     return 1 << (size - 1).bit_length()

@@ -1,4 +1,4 @@
-"""The decode step: one token a sequence with its delta steps, the state updated in place, one launch."""
+"""The decode step: one token per sequence with its delta steps, the state updated in place, one launch."""
 
 # Triton types a launch as a call of the kernel, whose constexpr parameters take plain values.
 # pyright: reportArgumentType=false, reportCallIssue=false

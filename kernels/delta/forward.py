@@ -64,7 +64,7 @@ def delta_fwd_output_kernel(
     """r = (I + N)(v - e^G k S), w = b r, o = s (e^G q S + tril(q k^T . e^(G_i-G_j)) w), S = e^Gc S + (e^(Gc-G) k)^T w.
 
     Grid:    sequences x segments x HS x slices of V, one axis, slices fastest.
-    On chip: S [K, BV], fp32, over all chunks of the segment; N [BT, BT], made anew in each slice unless STORED.
+    On chip: S [K, BV], fp32, over all chunks of the segment; N [BT, BT], made again in each slice unless STORED.
     Reads:   q, k, a slice of v, the gates; a start state where one is given (a sequence's, or a segment's if
              SEGMENTED); N where STORED.
     Writes:  a slice of o; the final state, where wanted, by the last segment. Where they are given, for the backward

@@ -200,9 +200,9 @@ def _inverse_flops(C: int) -> float:
 
 
 def _choose(shape: Shape, chunk: int, keep: int) -> tuple[Tile, int]:
-    """The tile of the output sweep, and steps a segment, 0 where it stays on chip.
+    """The tile of the output sweep, and steps per segment, 0 where it stays on chip.
 
-    The widest slice that gives three SMs of four a program stays on chip, since each slice makes the inverse anew;
+    The widest slice that gives three SMs of four a program stays on chip, since each slice makes the inverse again;
     where none does, sequences are cut into as many segments as fill the GPU at once, and swept in the widest.
     """
     if tile := _widest(shape, "output", 1, 1):
@@ -249,7 +249,7 @@ def variant_of(*, gated: bool, l2norm: bool, steps: int) -> str:
 
 
 def of_problem(problem: Problem, chunk: int, *, gated: bool, steps: int) -> Shape:
-    """The shape that a problem's sequence passes are planned for; steps: delta steps a token."""
+    """The shape that a problem's sequence passes are planned for; steps: delta steps per token."""
     p, bounds = problem, problem.cu_seqlens
     longest = p.T if bounds is None else max(b - a for a, b in pairwise(bounds))
     l2norm = bool(p.axis("l2norm")) and held_columns(p.HS, p.H) >= p.K

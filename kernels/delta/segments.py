@@ -60,7 +60,7 @@ def delta_segment_map_kernel(
     """C and M of a segment: the columns of V start from 0 and take v, the columns of K start from the identity.
 
     Grid:    sequences x segments x HS x slices, one axis, slices fastest: OF_V slices of C, then those of M.
-    On chip: a slice [K, BV] of C or M, fp32; N [BT, BT], made anew in each slice unless STORED.
+    On chip: a slice [K, BV] of C or M, fp32; N [BT, BT], made again in each slice unless STORED.
     Reads:   k, a slice of v, the gates, of all segments but the last, and of that one too if ALL; N where STORED.
     Writes:  states [slots, HS, K, V] and maps [slots, HS, K, K], fp32, in the segment's slot.
     Bytes per step and state head over all slices: s (K + V) + 8; 4 K (K + V) per segment.

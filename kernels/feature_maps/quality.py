@@ -93,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _sizes(text: str) -> list[int]:
     if not all(part.isdigit() and int(part) for part in text.split(",")):
-        raise UsageError(f"'{text}' is no list of sizes; give integers above 0 such as 128,512")
+        raise UsageError(f"'{text}' is not a list of sizes; give integers above 0 such as 128,512")
     return [int(part) for part in text.split(",")]
 
 

@@ -86,7 +86,7 @@ def register(feature_map: FeatureMap) -> FeatureMap:
     """Add a map; DiscoveryError where its name is taken."""
     name = feature_map.name
     if not name.isidentifier():
-        raise DiscoveryError(f"feature map name {name!r} is no identifier; use snake_case")
+        raise DiscoveryError(f"feature map name {name!r} is not an identifier; use snake_case")
     if name in FEATURE_MAPS:
         raise DiscoveryError(f"feature map '{name}' is registered twice; rename one")
     FEATURE_MAPS[name] = feature_map

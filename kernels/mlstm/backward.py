@@ -84,7 +84,7 @@ def mlstm_bwd_dq_kernel(
              o, log_den and side; with the sigmoid one, both gates.
     Writes:  a slice of dq [B, T, HS, K]; delta [B, T, HS] fp32 by slice 0; q_dq [B, T, HS, SLICES] fp32, the slice's
              part of q . dq; d_last [N, HS, SLICES] fp32, its part of <C, dC_end> + <n, dn_end> at the sequence's end.
-    Bytes a token and state head over all slices: s (3K + 2V) + 8 + 4 SLICES; exponential, + s V + 9.
+    Bytes per token and state head over all slices: s (3K + 2V) + 8 + 4 SLICES; exponential, + s V + 9.
     """
     part, h, n_th, order, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES=SLICES, HS=HS)
     if low >= high:
@@ -144,7 +144,7 @@ def mlstm_bwd_dq_kernel(
         # What the sweeps of dq and dk differ in must be rounded alike in both: see the README.
         b_dq = times_state(b_do, C, PRECISION, True)  # [BT, BK]
         if EXP:
-            # A part of the columns at a time, do loaded anew: whole tiles in fp32 make the compiler spill.
+            # A part of the columns at a time, do loaded again: whole tiles in fp32 make the compiler spill.
             b_delta = tl.zeros([BT], dtype=tl.float32)
             for column in tl.static_range(0, BV, PART):
                 b_part = load_rows(do, stride=HS * V, keep=keep, start=column, BT=BT, D=V, BD=PART).to(tl.float32)

@@ -100,7 +100,7 @@ def mlstm_bwd_dk_dv_kernel(
     Writes:  a slice of dk [B, T, HS, K] or dv [B, T, HS, V]; the initial state's gradient, where wanted, by the first
              segment; by each slice of K a part in d_forget [B, T, HS, slices of K] fp32, of the gradient of log f, of
              this segment's tokens alone, and in d_input, of the same shape, of the gradient of log i.
-    Bytes a token and state head over all slices: s (4K + 3V) at least, as each slice loads its full tiles anew, from
+    Bytes per token and state head over all slices: s (4K + 3V) at least, as each slice loads its full tiles again, from
     L2; + 8 + 4 (DQ_SLICES + 2 slices of K); exponential, + 8.
     """
     part, h, n_th, order, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES=SLICES, HS=HS)

@@ -1,4 +1,4 @@
-"""The decode step of mLSTM in Triton: one token a sequence, the state updated in place, one launch."""
+"""The decode step of mLSTM in Triton: one token per sequence, the state updated in place, one launch."""
 
 # Triton types a launch as a call of the kernel, whose constexpr parameters take plain values, and a device function as
 # one that never returns.

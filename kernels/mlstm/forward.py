@@ -69,8 +69,8 @@ def mlstm_fwd_output_kernel(
     Writes:  a slice of o; by slice 0, where a backward pass follows with the exponential gate, decay g, weight w and
              log_den = log2 den [B, T, HS] fp32 and side [B, T, HS] int8, the sign of n . q where den is its size and 0
              where den is e^-m; the final state, where wanted, by the last segment.
-    Bytes a token and state head over all slices: s (2K + 2V) with s bytes an element, + 8, + 13 for the backward pass.
-    Each slice loads q, k and the gates anew, from L2.
+    Bytes per token and state head over all slices, s bytes per element: s (2K + 2V), + 8, + 13 for the backward pass.
+    Each slice loads q, k and the gates again, from L2.
     """
     part, h, n_th, order, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES=SLICES, HS=HS)
     if low >= high:

@@ -49,7 +49,7 @@ def mlstm_bwd_gates_kernel(
     Reads:   d_forget, d_input [B, T, HS, SLICES] fp32, those of later segments' first tokens again; forget_gate; with
              the exponential gate decay, with the sigmoid one input_gate, [B, T, HS].
     Writes:  dx_forget, dx_input [B, T, HS].
-    Bytes a token and state head: 8 SLICES + 16.
+    Bytes per token and state head: 8 SLICES + 16.
     """
     _n, _block, _h, _inside, at, keep, carry = gate_block(
         d_forget, T, segment, blocks, cu_seqlens, HS=HS, SLICES=SLICES, BT=BT, BH=BH

@@ -75,7 +75,7 @@ class Gradients(NamedTuple):
 
 @dataclass(frozen=True)
 class Call:
-    """One call's shapes and constants. cu_seqlens [N + 1] lies on the device of q, or is None.
+    """One call's shapes and constants. cu_seqlens [N + 1] is on the device of q, or is None.
 
     some_empty: whether a sequence has no tokens
     """

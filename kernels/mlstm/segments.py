@@ -57,7 +57,7 @@ def mlstm_segment_state_kernel(
     Writes:  states [slots, HS, KV (+ K)] fp32, in the segment's slot: the [K, V] part, then the column; by slice 0,
              totals [slots, HS] fp32, log2 of the segment's decay; forward with the exponential gate its natural
              logarithm, and tops, of the same shape, what stabilises the contribution.
-    Bytes a token and state head over all slices: s (K + V) + 8, REVERSE + 8; 4 (KV + K) a segment.
+    Bytes per token and state head over all slices: s (K + V) + 8, REVERSE + 8; 4 (KV + K) a segment.
     """
     part, h, _n, order, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES=SLICES, HS=HS)
     if (low >= high) | ((order == 0) if REVERSE else (high == end)):

@@ -1,4 +1,4 @@
-"""mLSTM: a linear recurrence with a forget gate and an input gate a token, the latter exponential or a sigmoid.
+"""mLSTM: a linear recurrence with a forget gate and an input gate per token, the latter exponential or a sigmoid.
 
     gate = "exp":      m_t = max(log f_t + m_{t-1}, i_t)         log f_t = logsigmoid(forget_gate_t)
                        C_t = f' C_{t-1} + i' k_t v_t^T           f' = exp(log f_t + m_{t-1} - m_t)
@@ -140,7 +140,7 @@ def _sigmoid(q, k, v, input_gate, forget_gate, C):
 
 
 def cost(problem: Problem, tunables: Mapping[str, Value]) -> Cost:
-    """FLOPs a token and head: 4KV forward and 10KV backward by the recurrence, 5KV for a decode step.
+    """FLOPs per token and head: 4KV forward and 10KV backward by the recurrence, 5KV for a decode step.
 
     The normaliser of the exponential gate is one more column of the state, and a quotient. A chunk of C tokens executes
     2C(K+V) more forward and 2C(3K+2V) more backward. special: a token and head takes exp and log for log f, and exp for

@@ -13,8 +13,9 @@ direction), then X += b^T c; decays multiply a_t X, the pairs (t, j), c_j and X.
 | dk     | backward  | v  | do | q          | dS^T [V, BK]    |
 | dv     | backward  | k  | q  | do         | dS [K, BV]      |
 
-`device.py` holds what kernels call, `forward.py`, `backward.py` (dq), `backward_dk_dv.py`, `segments.py` and `gates.py`
-the kernels, `plan.py` chooses regime and tiles for a `shape.py`, from `tiles.py` or what `launches.py` finds tuned,
-`chunked.py` launches them, `function.py` is differentiable, `step.py` is the decode step. `faces.py` is what operators
-register beside their functions, `recurrence.py` what they are specified by.
+`device.py` has the functions that kernels call. `forward.py`, `backward.py` (dq), `backward_dk_dv.py`, `segments.py`
+and `gates.py` have the kernels. `plan.py` chooses regime and tiles for a `shape.py`, from `tiles.py` or what
+`configs.py` finds tuned. `launch.py` launches the kernels, `autograd.py` makes them differentiable, `decode.py` is the
+decode step. `register.py` has what operators register beside their functions, `reference.py` the recurrence that
+specifies them.
 """

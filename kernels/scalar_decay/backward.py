@@ -129,7 +129,7 @@ def linear_bwd_dq_kernel(
     Writes:  a slice of dq [B, T, HS, K]; delta [B, T, HS] fp32 by slice 0; q_dq [B, T, HS, SLICES] fp32, the slice's
              part of q . dq; d_last [N, HS, SLICES] fp32, its part of <S, dS_end> at the sequence's end; d_skip
              [sequences x segments, HS] fp32, sum of do . v, by slice 0; dy and d_out_gate [B, T, HS, V] by slice 0.
-    Bytes a token and state head over all slices: s (2K + 2V); + s K where it reads q; + s V + 8 normalised; + 4 s V
+    Bytes per token and state head over all slices: s (2K + 2V); + s K where it reads q; + s V + 8 normalised; + 4 s V
     where the output has a gate; + 4 SLICES and a gate's element for a gate's gradient.
     """
     part, h, n, order, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES=SLICES, HS=HS)

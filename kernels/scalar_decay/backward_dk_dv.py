@@ -109,7 +109,7 @@ def linear_bwd_dk_dv_kernel(
     Writes:  a slice of dk [B, T, HS, K] or dv [B, T, HS, V]; the initial state's gradient, where wanted, by the first
              segment; for the gradient of a gate, by each slice of K a part in d_gate [B, T, HS, slices of K] fp32, of
              this segment's tokens alone, and in d_weight, of the same shape, of the weight dt on v.
-    Bytes a token and state head over all slices: s (4K + 3V) at least, as each slice loads its full tiles anew, from
+    Bytes per token and state head over all slices: s (4K + 3V) at least, as each slice loads its full tiles again, from
     L2; + 8 normalised; + 4 (DQ_SLICES + 2 slices of K) and a gate's element for a gate's gradient.
     """
     part, h, n, order, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES=SLICES, HS=HS)

@@ -1,4 +1,4 @@
-"""The decode step: one token a sequence, the state updated in place, one launch."""
+"""The decode step: one token per sequence, the state updated in place, one launch."""
 
 # Triton types a launch as a call of the kernel, whose constexpr parameters take plain values.
 # pyright: reportArgumentType=false, reportCallIssue=false, reportIndexIssue=false
@@ -52,7 +52,7 @@ def linear_decode_step_kernel(
 ):
     """S = e^g S + w phi(k) v^T, z += phi(k);  o = (s phi(q)^T S [ / (s phi(q) . z + eps) ] + D v) silu(out_gate).
 
-    g and w are as Gates in function.py has them: g = 0 and w = 1 where there are none.
+    g and w are those of Gates in autograd.py: g = 0 and w = 1 without gates.
 
     Grid:    sequences x HS x slices of V, one axis, slices fastest. Normalised, a program takes all of V in TILES
              turns: z is updated in place, so no other program may need the old one.

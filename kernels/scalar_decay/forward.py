@@ -82,8 +82,8 @@ def linear_fwd_output_kernel(
     Reads:   q, k, a slice of v and of out_gate; gate, rate and skip where given; a start state (see start_state).
     Writes:  a slice of o, and of y [B, T, HS, V] where wanted; den [B, T, HS] fp32 by slice 0; the final state, where
              wanted, by the last segment.
-    Bytes a token and state head over all slices: s (2K + 2V) with s bytes an element, + 4 for den, + a gate's element,
-    + s V for out_gate, + s V for y. Each slice loads q and k anew, from L2.
+    Bytes per token and state head over all slices, s per element: s (2K + 2V), + 4 for den, + a gate's element,
+    + s V for out_gate, + s V for y. Each slice loads q and k again, from L2.
     """
     part, h, n, order, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES=SLICES, HS=HS)
     if low >= high:

@@ -72,7 +72,7 @@ def linear_bwd_gate_kernel(
     Reads:   gate [B, T, HS]; d_gate [B, T, HS, SLICES] fp32, those of later segments' first tokens again; d_weight, of
              the same shape, and rate [HS] where DECAY is "step".
     Writes:  dx [B, T, HS], the gate's gradient; d_rate [sequences x blocks, HS] fp32, a block's part of dA.
-    Bytes a token and state head: 4 SLICES + 2 elements of a gate; "step": 8 SLICES + 2 elements.
+    Bytes per token and state head: 4 SLICES + 2 elements of a gate; "step": 8 SLICES + 2 elements.
     """
     n, block, h, inside, at, keep, carry = gate_block(
         d_gate, T, segment, blocks, cu_seqlens, HS=HS, SLICES=SLICES, BT=BT, BH=BH

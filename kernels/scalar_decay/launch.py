@@ -65,7 +65,7 @@ class Kept(NamedTuple):
 class Call:
     """One call's shapes and constants, as every launch needs them.
 
-    cu_seqlens [N + 1] lies on the device of q, or is None; eps is added to the denominator; some_empty: whether a
+    cu_seqlens [N + 1] is on the device of q, or is None; eps is added to the denominator; some_empty: whether a
     sequence has no tokens.
     """
 

@@ -64,7 +64,7 @@ def drawn_state(
 
 
 def decayed_cost(problem: Problem, tunables: Mapping[str, Value], *, gates: float = 0.0) -> Cost:
-    """FLOPs a token and head: 4KV forward and 10KV backward by the recurrence, 5KV for a decode step.
+    """FLOPs per token and head: 4KV forward and 10KV backward by the recurrence, 5KV for a decode step.
 
     A chunk of C tokens executes 2C(K+V) more forward and 2C(3K+2V) more backward.
     gates: bytes of all gates; backward they are read, and their gradients are written.

@@ -58,8 +58,8 @@ def linear_segment_state_kernel(
              decay; den and delta where REVERSE and normalised.
     Writes:  states [slots, HS, KV (+ K)] fp32, in the segment's slot: the [K, V] part, then, normalised, the [K] part;
              totals [slots, HS] fp32, log2 of the segment's decay, by slice 0.
-    Bytes a token and state head over all slices: s (K + V), + 8 normalised in REVERSE, + a gate's element; 4 (KV + K) a
-    segment.
+    Bytes per token and state head over all slices: s (K + V), + 8 normalised in REVERSE, + a gate's element; 4 (KV + K)
+    per segment.
     """
     part, h, _, order, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES=SLICES, HS=HS)
     idle = low >= high

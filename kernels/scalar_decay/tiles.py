@@ -31,8 +31,8 @@ _64x4_1, _64x8_1, _32x4_1, _32x8_1 = (Tile(w, n, 1) for w, n in ((64, 4), (64, 8
 _32x4_fp32, _32x8_fp32, _16x8_fp32 = Tile(32, 4, 1, rows=32), Tile(32, 8, 1, rows=16), Tile(16, 8, 1, rows=16)
 
 # Architecture -> (height of the state: 64, 128 or 256; work; sweep, or "" for all others) -> tiles.
-# Work: identity map without a normaliser, with a map, with a normaliser, with a decay a head,
-# with one a token, chunk of 128 and more, fp32.
+# Work: identity map without a normaliser, with a map, with a normaliser, with a decay per head,
+# with one per token, chunk of 128 and more, fp32.
 TILES: dict[int, dict[tuple[int, str, str], Row]] = {
     80: {
         (64, PLAIN, ""): (_32x4,),

@@ -117,7 +117,7 @@ def span_of(problem: Problem) -> Span:
 
 
 def cut(span: Span, warps: int, least: int | None = None) -> Cut:
-    """Segments for `suite.target()`, of a scan that takes so many warps a sequence; of at least LEAST tokens."""
+    """Segments for `suite.target()`, of a scan that takes so many warps per sequence; of at least LEAST tokens."""
     sms = suite.target().sms
     if span.rows * warps >= BUSY * sms:
         return cut_into(span, span.longest)

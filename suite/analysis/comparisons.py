@@ -1,4 +1,4 @@
-"""Contests: our fastest against each peer, over the problems that both serve."""
+"""Comparisons: our fastest implementation against each peer, over the problems that both serve."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Entries: the cases of stored runs as the analysis sees them, a time each, static profile and counters beside."""
+"""Entries: the cases of stored runs for the analysis, each with one time, its static profile and its counters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Floors: how far measured times are above what the static profile allows, and whether it ranks cases as clocks do."""
+"""Floors: how far measured times are above the static floors, and whether floors and times rank cases alike."""
 
 from __future__ import annotations
 

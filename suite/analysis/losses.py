@@ -42,7 +42,9 @@ def why(ours: Entry, peer: Entry) -> list[str]:
     if floor > peer.time_ms:
         found.append(f"its floor of {floor:.3g} ms is above the peer's time: it needs fewer bytes or FLOPs")
     if ours.figure("static.spill_bytes") > 0:
-        found.append(f"it spills {ours.figure('static.spill_bytes'):.0f} bytes a thread: narrower tiles or more warps")
+        found.append(
+            f"it spills {ours.figure('static.spill_bytes'):.0f} bytes per thread: narrower tiles or more warps"
+        )
     if launches > theirs and ours.time_ms < FAR * LAUNCH_MS * launches:
         found.append(f"{launches:.0f} launches against {theirs:.0f} in a call this short: launches to merge")
     if ours.figure("static.traffic_ratio") > 1.1 * peer.figure("static.traffic_ratio"):

@@ -1,4 +1,4 @@
-"""The analysis as Markdown: every figure from the records, none typed."""
+"""The analysis as Markdown: every figure comes from the records."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from suite.store.text import in_plain_cell, one_line
 UNKNOWN = "-"
 # Losses that are listed; the rest is counted.
 MOST = 40
-ALONE = "No problem has times of ours and of a peer."
+ALONE = "No problem has both a time of ours and a time of a peer."
 
 
 def page(found: Sequence[Entry], environments: Sequence[tuple[str, Mapping[str, Any]]], notes: str = "") -> str:
@@ -74,7 +74,16 @@ def _contests(found: Sequence[Contest]) -> str:
         )
         for each in found
     ]
-    columns = ("operator", "pass", "peer", "its time over ours", "least to largest", "ours faster", "not served", "why")
+    columns = (
+        "operator",
+        "pass",
+        "peer",
+        "peer time over ours",
+        "minimum to maximum",
+        "ours faster",
+        "not served",
+        "why",
+    )
     return f"Geometric means over the problems that both serve; above 1, ours is faster.\n\n{table(columns, rows)}"
 
 
@@ -84,7 +93,7 @@ def _range(ratios: Sequence[float]) -> str:
 
 def _standings(found: Sequence[Entry], known: Sequence[Standing]) -> str:
     if not known:
-        return "No case has a static profile: `subquad static --run RUN` takes them."
+        return "No case has a static profile. `subquad static --run RUN` adds the profiles."
     rows = [
         (
             each.operator,
@@ -105,22 +114,22 @@ def _standings(found: Sequence[Entry], known: Sequence[Standing]) -> str:
         "pass",
         "cases",
         "time over floor",
-        "least to largest",
-        "% of roof, median",
+        "minimum to maximum",
+        "% of roofline, median",
         "launches",
         "traffic, x compulsory",
-        "counted bytes over floor's",
+        "counted bytes over floor bytes",
         "rank correlation",
     )
     kernels = [each for each in found if each.status == "ok" and each.origin in ("ours", "peer")]
     over_all = _number(rank_correlation(kernels))
-    told = f"Our implementations. Over all kernels, peers' too, floors and times have a rank correlation of {over_all}."
-    return f"{told}\n\n{table(columns, rows)}"
+    said = f"Only our implementations are listed. Over all kernels, floors and times have rank correlation {over_all}."
+    return f"{said}\n\n{table(columns, rows)}"
 
 
 def _losses(lost: Sequence[Loss]) -> str:
     if not lost:
-        return "Nowhere, among the problems that both serve."
+        return "No peer is faster on a problem that both serve."
     rows = [
         (
             each.ours.problem,
@@ -141,6 +150,6 @@ def _losses(lost: Sequence[Loss]) -> str:
 def _statuses(found: Sequence[Entry]) -> str:
     counts = Counter((each.name, each.status, each.reason.partition("\n")[0]) for each in found if each.status != "ok")
     if not counts:
-        return "Every case has one."
+        return "Every case has a time."
     rows = [(name, status, str(count), reason) for (name, status, reason), count in counts.most_common()]
     return table(("implementation", "status", "cases", "reason"), rows)

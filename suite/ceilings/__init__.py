@@ -1,4 +1,4 @@
-"""Ceilings: what this device can do, measured here, each with its interval and the number of samples behind it.
+"""Ceilings: the measured limits of this device, each with its interval and its number of samples.
 
     copy           bandwidth by working-set size; a working set of n bytes is a copy of n/2 bytes to another n/2
     read           read bandwidth of the largest working set, from memory

@@ -1,4 +1,4 @@
-"""The clocks that decide a ceiling: what is set, as far as it can be read, and what a GPU really runs at.
+"""The clocks that decide a ceiling: the clock settings that can be read, and the clock at which a GPU really runs.
 
 Clocks that somebody locked are not among NVML's readings. So a kernel that spins for a known number of cycles tells the
 SM clock: one thread draws no power, and the clock is the highest that the lock allows.

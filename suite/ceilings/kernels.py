@@ -1,4 +1,4 @@
-"""The Triton kernels that measure a GPU's ceilings. They compute nothing that anybody wants."""
+"""The Triton kernels that measure a GPU's ceilings. Their results are not used."""
 
 from __future__ import annotations
 

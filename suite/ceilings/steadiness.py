@@ -1,4 +1,4 @@
-"""Ceilings that other work on the machine disturbed: which they are, and the better of two measurements of each."""
+"""Ceilings that other work on the machine disturbed: find them, and keep the better of two measurements."""
 
 from __future__ import annotations
 

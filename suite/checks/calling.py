@@ -49,7 +49,7 @@ def named_outputs(result: Any) -> Tensors:
     found = flat({"o": result[0], "final_state": result[1]})
     for name, x in found.items():
         if not isinstance(x, torch.Tensor):
-            raise TypeError(f"{name}, a {type(x).__name__}, is no tensor")
+            raise TypeError(f"{name}, a {type(x).__name__}, is not a tensor")
     return found
 
 

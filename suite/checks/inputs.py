@@ -1,6 +1,6 @@
 """Inputs: drawing them for a problem, slicing one sequence and head group out of them, walking their tensors.
 
-Inputs are a dict of tensors by parameter name; a state may be a tuple of tensors. `cu_seqlens` lies on the device and
+Inputs are a dict of tensors by parameter name; a state may be a tuple of tensors. `cu_seqlens` is on the device and
 `cu_seqlens_cpu` beside it on the CPU, so that host code never waits for a device to read a boundary.
 """
 

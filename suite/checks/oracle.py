@@ -1,7 +1,7 @@
 """The reference of a problem: the operator's oracle in float64 on one sampled sequence and head group.
 
 The gradients come from autograd through the oracle. An operator with a state is run in checkpointed segments, so that a
-long sequence keeps one state a segment in memory and not one a token.
+long sequence keeps one state per segment in memory and not one per token.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The command line: one module a command, imported only when that command is called.
+"""The command line: one module per command, imported only when that command is called.
 
 A command's module has `configure(parser)` and `run(args) -> Exit`; nothing heavy is imported at its top.
 """
@@ -26,7 +26,7 @@ COMMANDS = {
     "crossover": "find the length from which linear beats quadratic in time and memory",
     "analyse": "compare our kernels with peers and with lower bounds, over runs of a GPU",
     "compare": "list what changed between two stored runs",
-    "gate": "judge a change by exit code: slower, larger or less accurate?",
+    "gate": "judge a change by exit code: slower, more memory or less accurate?",
     "export": "write a run's records in another format",
     "profile": "profile one case: kernels, a trace, counters",
     "static": "compile kernels without a GPU and report what they will cost",
@@ -98,7 +98,10 @@ def _run(args: argparse.Namespace) -> int:
         place = place_of(error)
         if not place:
             raise
-        print(f"subquad: {args.command} was ended by exit code {error.code!r} of {place}; remove that", file=sys.stderr)
+        print(
+            f"subquad: {args.command} was ended by exit code {error.code!r} of {place}; remove that exit",
+            file=sys.stderr,
+        )
         return int(Exit.USAGE)
 
 

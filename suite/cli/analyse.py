@@ -10,9 +10,11 @@ from suite.errors import Exit, StoreError, UsageError
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="stored runs of one machine")
-    parser.add_argument("--mode", default="", metavar="NAME", help="timing to take; default: the one most records have")
-    parser.add_argument("--notes", type=Path, metavar="FILE", help="Markdown of your own, put after the machine's line")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write the page there; default: standard output")
+    parser.add_argument("--mode", default="", metavar="NAME", help="timing mode to use; default: that of most records")
+    parser.add_argument(
+        "--notes", type=Path, metavar="FILE", help="Markdown file to insert after the line of the machine"
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="file for the page; default: standard output")
 
 
 def run(args: argparse.Namespace) -> Exit:

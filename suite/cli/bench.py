@@ -52,18 +52,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--mode",
         type=values.words,
         metavar="NAMES",
-        help="timers, such as cold-events,rotated-graph (CUDA) or warm-cpu",
+        help="cache state and timer, such as cold-events,rotated-graph (CUDA) or warm-cpu",
     )
     group.add_argument(
-        "--warmup", type=values.pause, metavar="MS", help="how long to warm up before the first sample, in ms"
+        "--warmup", type=values.pause, metavar="MS", help="time of the warm-up before the first sample, in ms"
     )
-    group.add_argument("--rep", type=values.span, metavar="MS", help="how long one case is timed at most, in ms")
+    group.add_argument("--rep", type=values.span, metavar="MS", help="longest time for sampling one case, in ms")
     group.add_argument("--launches", type=values.count, metavar="N", help="measure everything in N fresh processes")
     group.add_argument(
         "--shard",
         type=values.shard,
         metavar="I/N",
-        help="measure the I-th of N parts of the plan, on one of N machines",
+        help="measure part I of N of the plan, to share it among N machines",
     )
     group.add_argument("--cool-down", type=values.pause, metavar="S", help="pause before each problem, in seconds")
     group.add_argument("--energy", action="store_true", help="also measure energy per token (adds about 2 s per case)")

@@ -1,4 +1,4 @@
-"""`subquad check`: the numerics alone, on a GPU, a CPU or in Triton's interpreter."""
+"""`subquad check`: only the numerics, on a GPU, a CPU or in Triton's interpreter."""
 
 from __future__ import annotations
 

@@ -27,14 +27,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=values.allowance("--threshold", "per cent"),
         default=5.0,
         metavar="PERCENT",
-        help="change in time that counts, in per cent (default: %(default)g)",
+        help="smallest change in time to report, in per cent (default: %(default)g)",
     )
     parser.add_argument(
-        "--fail", action="store_true", help="exit 1 on a regression, 3 where intervals overlap; see docs/gate.md"
+        "--fail", action="store_true", help="exit with 1 on a regression, with 3 if intervals overlap; see docs/gate.md"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument(
-        "--allow-env-mismatch", action="store_true", help="compare runs of different environments, and say so"
+        "--allow-env-mismatch", action="store_true", help="compare the runs even if their environments differ"
     )
 
 
@@ -67,7 +67,10 @@ def _print(comparison: Comparison) -> None:
     count = len(comparison.changes) - len(changed)
     print(f"{len(changed)} changed, {count} the same (time within {100 * comparison.threshold:g} %)")
     if any(min(each.replicates) < 2 and each.time for each in comparison.changes):
-        print("one launch tells little of the noise between launches; `subquad gate` judges runs of 8", file=sys.stderr)
+        print(
+            "one launch does not show the noise between launches; `subquad gate` compares runs of 8 launches",
+            file=sys.stderr,
+        )
 
 
 def _row(change: Change) -> list[str]:

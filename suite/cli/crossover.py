@@ -1,4 +1,4 @@
-"""`subquad crossover`: from which length linear implementations are faster, and smaller, than quadratic ones."""
+"""`subquad crossover`: from which length linear implementations are faster, or need less memory, than quadratic."""
 
 from __future__ import annotations
 
@@ -25,15 +25,19 @@ BEST = 3
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, metavar="RUN", help="a stored run in which both kinds were timed")
+    parser.add_argument(
+        "folder", type=Path, metavar="RUN", help="a stored run with times of linear and quadratic implementations"
+    )
     parser.add_argument("--linear", metavar="OP/IMPL", help="only this linear implementation; default: all")
     parser.add_argument("--quadratic", metavar="OP/IMPL", help="only this quadratic implementation; default: all")
-    parser.add_argument("--all", action="store_true", help=f"every pair; default: the {BEST} fastest of each setting")
     parser.add_argument(
-        "--refine", action="store_true", help="measure lengths between, into the run, until T is narrow"
+        "--all", action="store_true", help=f"list every pair; default: the {BEST} fastest of each setting"
     )
     parser.add_argument(
-        "--resume-anyway", action="store_true", help="refine a run of another commit or machine, and mark it"
+        "--refine", action="store_true", help="measure more lengths around each crossing and add them to the run"
+    )
+    parser.add_argument(
+        "--resume-anyway", action="store_true", help="refine although the commit or machine differs, and mark the run"
     )
     add_discovery(parser)
     parser.add_argument("--json", action="store_true", help="print JSON lines instead of a table")

@@ -1,4 +1,4 @@
-"""`subquad device`: what this machine is, and what it can do, measured."""
+"""`subquad device`: describe this machine and its measured ceilings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LAUNCHES = {
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", choices=("cuda", "cpu"), help="default: cuda where there is one, else cpu")
+    parser.add_argument("--device", choices=("cuda", "cpu"), help="default: cuda if there is a GPU, else cpu")
     parser.add_argument("--refresh", action="store_true", help="measure the ceilings again")
     parser.add_argument("--json", action="store_true", help="print JSON")
 

@@ -18,9 +18,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--to",
         required=True,
         choices=("csv", "parquet", "json", "pytest-benchmark"),
-        help="the format; pytest-benchmark's is for `pytest-benchmark compare`",
+        help="the format; pytest-benchmark writes JSON for `pytest-benchmark compare`",
     )
-    parser.add_argument("--out", type=Path, metavar="FILE", help="where to write; default: in RUN")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="file to write; default: a file in RUN")
 
 
 def run(args: argparse.Namespace) -> Exit:

@@ -1,4 +1,4 @@
-"""`subquad gate`: is this tree, or this run, slower, larger or less exact? The exit code answers. See docs/gate.md.
+"""`subquad gate`: is this tree, or this run, slower, larger or less accurate? The exit code says. See docs/gate.md.
 
 subquad gate --base REV                       this tree against another revision, measured here and now
 subquad gate --baseline RUN --candidate RUN   one stored run against another
@@ -34,17 +34,21 @@ RESERVE, RESERVE_S = 0.05, 5.0
 def configure(parser: argparse.ArgumentParser) -> None:
     """Flags of `gate`."""
     group = parser.add_argument_group("what to gate: one of")
-    group.add_argument("--base", metavar="REV", help="this tree against a commit, branch or tag, measured now")
-    group.add_argument("--baseline", metavar="RUN", help="the stored run to judge against, with --candidate")
-    group.add_argument("--candidate", metavar="RUN", help="the stored run to judge")
-    group.add_argument("--calibrate", action="store_true", help="measure each case's A/A floor and keep it")
+    group.add_argument(
+        "--base", metavar="REV", help="compare this tree with a commit, branch or tag; both are measured now"
+    )
+    group.add_argument("--baseline", metavar="RUN", help="the stored run from before the change; needs --candidate")
+    group.add_argument("--candidate", metavar="RUN", help="the stored run from after the change")
+    group.add_argument(
+        "--calibrate", action="store_true", help="measure each case against itself and store its A/A floor"
+    )
     _add_judging(parser)
     _add_measuring(parser)
     group = parser.add_argument_group("what to write")
-    group.add_argument("--json", type=Path, metavar="FILE", help="the report as JSON")
-    group.add_argument("--markdown", type=Path, metavar="FILE", help="as Markdown, for a step summary")
-    group.add_argument("--junit", type=Path, metavar="FILE", help="as JUnit XML")
-    group.add_argument("--html", type=Path, metavar="FILE", help="as a page with each case's rounds drawn")
+    group.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON")
+    group.add_argument("--markdown", type=Path, metavar="FILE", help="write it as Markdown, for a step summary")
+    group.add_argument("--junit", type=Path, metavar="FILE", help="write it as JUnit XML")
+    group.add_argument("--html", type=Path, metavar="FILE", help="write a page that draws the rounds of each case")
     add_selection(parser)
 
 
@@ -55,37 +59,40 @@ def _add_judging(parser: argparse.ArgumentParser) -> None:
         type=values.allowance("--margin", "per cent"),
         default=2.0,
         metavar="PERCENT",
-        help="slowdown that is allowed, in per cent (default: %(default)g)",
+        help="slowdown to allow, in per cent (default: %(default)g)",
     )
     group.add_argument(
         "--min-difference",
         type=values.allowance("--min-difference", "microseconds"),
         default=2.0,
         metavar="US",
-        help="difference that is allowed, in microseconds (default: %(default)g)",
+        help="difference to allow, in microseconds (default: %(default)g)",
     )
     group.add_argument(
-        "--allow-env-mismatch", action="store_true", help="compare runs of different environments, and say so"
+        "--allow-env-mismatch", action="store_true", help="compare the runs even if their environments differ"
     )
 
 
 def _add_measuring(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("how to measure, with --base and --calibrate")
-    group.add_argument("--device", choices=("cuda", "cpu"), help="default: cuda where there is one, else cpu")
-    group.add_argument("--all", action="store_true", help="cases whose code is the same too")
+    group.add_argument("--device", choices=("cuda", "cpu"), help="default: cuda if there is a GPU, else cpu")
+    group.add_argument("--all", action="store_true", help="also measure cases whose code has not changed")
     group.add_argument(
         "--rounds",
         type=values.count,
         default=32,
         metavar="N",
-        help="the most rounds a case may have (default: %(default)d)",
+        help="largest number of rounds per case (default: %(default)d)",
     )
     group.add_argument(
-        "--budget", type=values.budget, metavar="TIME", help="end after 90s, 8m or 1h30m, and say what was left out"
+        "--budget",
+        type=values.budget,
+        metavar="TIME",
+        help="time limit, such as 90s, 8m or 1h30m; lists what was left out",
     )
     group.add_argument("--mode", metavar="NAME", help="timer, such as cold-events or warm-graph (CUDA)")
     group.add_argument(
-        "--rep", type=values.span, metavar="MS", help="how long a round times each revision of a case, in ms"
+        "--rep", type=values.span, metavar="MS", help="time that a round samples each revision of a case, in ms"
     )
     group.add_argument(
         "--seed", type=values.seed, default=0, metavar="N", help="seed of the inputs and of the rounds' order"
@@ -95,7 +102,7 @@ def _add_measuring(parser: argparse.ArgumentParser) -> None:
         type=values.span,
         default=300.0,
         metavar="S",
-        help="end a case that reports nothing for this many seconds",
+        help="stop a case that reports nothing for S seconds",
     )
     group.add_argument("--arch", default="sm_90", metavar="NAME", help="without a GPU: architecture to compile for")
     group.add_argument("--no-static", action="store_true", help="do not compile and compare Triton kernels")
@@ -223,7 +230,7 @@ def _calibrate(args: argparse.Namespace) -> Exit:
     ]
     print_table(("case", "noise", "floor", "rounds", "reason"), rows)
     kept = sum(each.floor is not None for each in found)
-    print(f"{kept} floors kept for this machine; `subquad gate --base` widens a case's margin to its floor")
+    print(f"{kept} A/A floors stored for this machine; `subquad gate --base` uses them as margins")
     return Exit.PASS if kept else Exit.INCONCLUSIVE
 
 

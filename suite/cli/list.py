@@ -1,4 +1,4 @@
-"""`subquad list`: operators, their implementations, what is absent and why, and the presets."""
+"""`subquad list`: operators, their implementations, which libraries are absent and why, and the presets."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 def configure(parser: argparse.ArgumentParser) -> None:
     add_discovery(parser)
     parser.add_argument(
-        "--op", type=words, default=(), metavar="NAMES", help="operators: their signatures, axes and implementations"
+        "--op",
+        type=words,
+        default=(),
+        metavar="NAMES",
+        help="operators to describe: signature, axes and implementations",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
 

@@ -10,7 +10,7 @@ from suite.errors import Exit
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", help="the operator's name, in snake_case")
-    parser.add_argument("--root", type=Path, help="checkout to write into; default: this one")
+    parser.add_argument("--root", type=Path, help="checkout to write to; default: this one")
 
 
 def run(args: argparse.Namespace) -> Exit:

@@ -32,17 +32,25 @@ MOST_NAMED = 3
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("operator", metavar="OP", help="the case's operator")
+    parser.add_argument("operator", metavar="OP", help="operator of the case")
     add_selection(parser)
     group = parser.add_argument_group("how to profile")
-    group.add_argument("--tool", choices=TOOLS, default="torch", help="default: torch; ncu counts bytes and FLOPs")
-    group.add_argument("--device", choices=("cuda", "cpu"), help="default: cuda where there is one, else cpu")
-    group.add_argument("--calls", type=values.count, default=5, metavar="N", help="calls to average; ncu takes one")
-    group.add_argument("--replay", choices=REPLAYS, default="application", help="how ncu repeats what it counts")
+    group.add_argument(
+        "--tool", choices=TOOLS, default="torch", help="the profiler; default: torch; ncu counts bytes and FLOPs"
+    )
+    group.add_argument("--device", choices=("cuda", "cpu"), help="default: cuda if there is a GPU, else cpu")
+    group.add_argument(
+        "--calls", type=values.count, default=5, metavar="N", help="number of calls to average; ncu profiles one"
+    )
+    group.add_argument(
+        "--replay", choices=REPLAYS, default="application", help="how ncu repeats the work to read all counters"
+    )
     group.add_argument("--seed", type=values.seed, default=0, metavar="N", help="seed of the inputs")
-    group.add_argument("--out", type=Path, metavar="DIR", help=f"folder of what the tool writes; default: {PROFILES}/…")
-    group.add_argument("--run", dest="stored", type=Path, metavar="RUN", help="join the profile to this run's records")
-    group.add_argument("--top", type=values.count, default=20, metavar="N", help="kernels to list")
+    group.add_argument("--out", type=Path, metavar="DIR", help=f"folder for the tool's files; default: {PROFILES}/…")
+    group.add_argument(
+        "--run", dest="stored", type=Path, metavar="RUN", help="add the profile to the records of this run"
+    )
+    group.add_argument("--top", type=values.count, default=20, metavar="N", help="number of kernels to list")
     group.add_argument("--json", action="store_true", help="print JSON instead of tables")
 
 
@@ -79,7 +87,7 @@ def _case(args: argparse.Namespace, registry: Registry, device: str) -> Case:
     from suite.presets import load_preset
 
     if args.op:
-        raise UsageError("--op: `profile` takes the operator as its first word; leave --op away")
+        raise UsageError("--op: `profile` takes the operator as its first word; remove --op")
     if len(args.impl) != 1:
         raise UsageError("--impl: `profile` takes one implementation; name it, as `subquad list` has it")
     args.op = (args.operator,)
@@ -140,7 +148,7 @@ def _show(found: Profile, traffic: dict[str, Any], top: int) -> None:
     print()
     for what, path in found.files.items():
         print(f"{what}: {path}")
-    print("Times are those of the profiled process; `subquad bench` has the ones that count.")
+    print("These times are from the profiled process; to measure the case, run `subquad bench`.")
 
 
 def _join(run: Path, found: Profile) -> None:

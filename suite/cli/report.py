@@ -20,21 +20,26 @@ TEXTS = {"md", "latex"}
 def configure(parser: argparse.ArgumentParser) -> None:
     """Flags of `report`."""
     parser.add_argument(
-        "runs", nargs="*", metavar="RUN", help="a run folder; several are drawn over each other, against the first"
+        "runs",
+        nargs="*",
+        metavar="RUN",
+        help="a run folder; several runs are drawn in the same charts and compared with the first",
     )
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="where to write (default: reports/local/<name of the first run>)"
+        "--out", type=Path, metavar="DIR", help="folder to write to (default: reports/local/<name of the first run>)"
     )
-    parser.add_argument("--baseline", metavar="OP/IMPL", help="what speed-ups are over (default: chosen from the data)")
+    parser.add_argument(
+        "--baseline", metavar="OP/IMPL", help="baseline of the speed-ups (default: chosen from the data)"
+    )
     parser.add_argument(
         "--format",
         default="html,png",
         metavar="NAMES",
-        help="html, png, svg, pdf, md, latex, with commas; md or latex alone goes to stdout (default: %(default)s)",
+        help="comma-separated: html, png, svg, pdf, md, latex; md or latex alone goes to stdout (default: %(default)s)",
     )
-    parser.add_argument("--title", help="the page's title (default: the devices)")
+    parser.add_argument("--title", help="title of the page (default: the devices)")
     parser.add_argument(
-        "--gallery", action="store_true", help="draw every run of results/ anew, into reports/ and its README"
+        "--gallery", action="store_true", help="draw every run of results/ again, into reports/ and its README"
     )
 
 
@@ -89,7 +94,7 @@ def _gallery(args: argparse.Namespace) -> Exit:
     from suite.reporting.gallery import rebuild
 
     if args.runs:
-        raise UsageError("--gallery draws every run of results/; leave the run folders away")
+        raise UsageError("--gallery draws every run of results/; remove the run folders")
     done = rebuild("results", args.out or "reports")
     for path in (done.readme, *done.pictures):
         print(path)

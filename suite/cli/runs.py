@@ -64,11 +64,11 @@ def add_run(group: argparse._ArgumentGroup, default: str) -> None:
         "--budget",
         type=values.budget,
         metavar="TIME",
-        help="stop after 90s, 8m or 1h30m, with every operator measured up to some length",
+        help="time limit, such as 90s, 8m or 1h30m; the short lengths of every operator come first",
     )
     group.add_argument("--out", type=Path, metavar="DIR", help=f"run folder; default: {default}")
     group.add_argument(
-        "--resume", type=Path, metavar="DIR", help="finish the stored plan of a run: measure what is missing"
+        "--resume", type=Path, metavar="DIR", help="finish a run: measure the cases of its plan that are missing"
     )
     group.add_argument(
         "--resume-anyway",
@@ -81,9 +81,9 @@ def refuse_both(args: argparse.Namespace) -> None:
     """UsageError when flags exclude each other: a run is new, resumed or extended."""
     extended = getattr(args, "extend", None)
     if args.resume and args.out:
-        raise UsageError("--resume continues the run it names; leave --out away")
+        raise UsageError("--resume continues the run it names; remove --out")
     if extended and (args.resume or args.out):
-        raise UsageError("--extend adds to the run it names; leave --resume and --out away")
+        raise UsageError("--extend adds to the run it names; remove --resume and --out")
     if args.resume_anyway and not (args.resume or extended):
         raise UsageError("--resume-anyway goes with --resume DIR; name the run")
 
@@ -135,7 +135,7 @@ class Resumption:
         then = self.plan.flags.get("preset_digest")
         if preset and then and digests([preset])[preset] != then:
             raise UsageError(
-                f"--resume {args.resume}: {preset} has changed since the run was made; leave --preset away to go on "
+                f"--resume {args.resume}: {preset} has changed since the run was made; remove --preset to go on "
                 "with the stored plan, or start a new run with --out"
             )
 
@@ -144,7 +144,7 @@ class Resumption:
             more = ", or mark the run with --resume-anyway" if allowed else ", or start a new run with --out"
             raise UsageError(
                 f"--resume {args.resume}: the run was made {_given(flag, then)}, not {_given(flag, now)}; "
-                f"leave {flag} away{more}"
+                f"remove {flag}{more}"
             )
         self.differs[flag.removeprefix("--")] = [then, now]
 

@@ -31,7 +31,7 @@ def add_discovery(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FILE.py",
-        help="plug-in that registers operators; may be repeated",
+        help="Python file that registers operators; may be repeated",
     )
 
 
@@ -40,41 +40,46 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
     add_discovery(parser)
     group = parser.add_argument_group("what to select (lists are comma-separated)")
     group.add_argument(
-        "--preset", type=filled, metavar="NAME", help="preset, or a TOML file; default: gpu with a GPU, else cpu"
+        "--preset",
+        type=filled,
+        metavar="NAME",
+        help="name of a preset, or a TOML file; default: gpu if there is a GPU, else cpu",
     )
-    group.add_argument("--op", type=words, default=(), metavar="NAMES", help="operators to take")
+    group.add_argument("--op", type=words, default=(), metavar="NAMES", help="operators to select")
     group.add_argument(
-        "--impl", "--only", type=words, default=(), metavar="NAMES", help="implementations to take: IMPL or OP/IMPL"
+        "--impl", "--only", type=words, default=(), metavar="NAMES", help="implementations to select: IMPL or OP/IMPL"
     )
-    group.add_argument("--skip", type=words, default=(), metavar="NAMES", help="what to leave out: OP, IMPL or OP/IMPL")
+    group.add_argument("--skip", type=words, default=(), metavar="NAMES", help="what to exclude: OP, IMPL or OP/IMPL")
     group.add_argument(
         "--origin",
         type=words,
         default=(),
         metavar="NAMES",
-        help="implementations to take by origin: ours, baseline, peer",
+        help="implementations to select by origin: ours, baseline, peer",
     )
     axes = parser.add_argument_group("axes (each flag replaces the values of the preset)")
     for axis in STANDARD.values():
         if axis.flag:
             taken, metavar = {"size": (sizes, "N"), "flag": (words, "yes|no")}.get(axis.kind, (words, "NAMES"))
             axes.add_argument(axis.flag, dest=axis.field, type=taken, metavar=metavar, help=axis.help)
-    axes.add_argument("--head-dim", type=head_dims, metavar="K[xV]", help="key dim, and value dim if it differs")
+    axes.add_argument(
+        "--head-dim", type=head_dims, metavar="K[xV]", help="key dim, and value dim if it differs, such as 64 or 128x64"
+    )
     axes.add_argument(
         "--shape",
         action="append",
         default=[],
         metavar="B=1,T=8192,H=16,K=128",
-        help="sizes that belong together; repeat for several shapes",
+        help="several sizes at once; repeat the flag for several shapes",
     )
     axes.add_argument(
         "--axis", action="append", default=[], metavar="NAME=V,…", help="an axis of the operator, such as causal=no"
     )
     axes.add_argument(
-        "--chunk", type=words, metavar="N", help="chunk sizes, powers of two; `all` for all admissible ones"
+        "--chunk", type=words, metavar="N", help="chunk sizes, powers of two; `all` for every size that is allowed"
     )
     axes.add_argument(
-        "--tunable", action="append", default=[], metavar="NAME=V,…", help="another tunable of an implementation"
+        "--tunable", action="append", default=[], metavar="NAME=V,…", help="another tunable of the implementation"
     )
 
 
@@ -107,7 +112,7 @@ def _shapes(args: argparse.Namespace, values: dict[str, tuple[Value, ...]]) -> t
     if args.head_dim:
         shapes = [{**shape, "K": K, "V": V} for shape in shapes for K, V in args.head_dim]
     if twice := sorted({axis for shape in shapes for axis in shape} & set(values)):
-        raise UsageError(f"{twice[0]} is given by --shape and by a flag of its own; leave one away")
+        raise UsageError(f"{twice[0]} is given by --shape and by its own flag; remove one")
     return tuple(shapes) if shapes != [{}] else ()
 
 

@@ -25,23 +25,25 @@ FEW = 6
 def configure(parser: argparse.ArgumentParser) -> None:
     add_selection(parser)
     group = parser.add_argument_group("how to profile")
-    group.add_argument("--arch", default="sm_90", metavar="NAMES", help="architectures: sm_80,sm_90,sm_100")
-    group.add_argument("--gpu", default="", metavar="NAME", help="GPU that stands for the architecture")
+    group.add_argument(
+        "--arch", default="sm_90", metavar="NAMES", help="architectures to compile for: sm_80,sm_90,sm_100"
+    )
+    group.add_argument("--gpu", default="", metavar="NAME", help="GPU that represents the architecture")
     group.add_argument(
         "--run",
         dest="into",
         type=Path,
         metavar="RUN",
-        help="profile what a stored run timed on a GPU, and keep the profiles in it",
+        help="profile the cases that a stored run timed on a GPU, and add the profiles to the run",
     )
-    group.add_argument("--all-configs", action="store_true", help="every tunable and autotuner configuration")
-    group.add_argument("--base", metavar="REV", help="compare with another revision; the exit code is the gate's")
+    group.add_argument("--all-configs", action="store_true", help="profile every tunable and autotuner configuration")
+    group.add_argument("--base", metavar="REV", help="compare with another revision; exit codes as in docs/static.md")
     group.add_argument("--no-issued", action="store_true", help="do not count issued traffic in the interpreter")
-    group.add_argument("--refresh", action="store_true", help="take every profile anew, whatever was kept of it before")
-    group.add_argument("--detail", action="store_true", help="list every launch, however many cases there are")
-    group.add_argument("--jobs", type=values.count, default=2, metavar="N", help="processes that compile at a time")
+    group.add_argument("--refresh", action="store_true", help="profile again, without using stored profiles")
+    group.add_argument("--detail", action="store_true", help="list every launch, even for many cases")
+    group.add_argument("--jobs", type=values.count, default=2, metavar="N", help="number of processes that compile")
     group.add_argument(
-        "--format", choices=("table", "md"), default="table", help="md: one Markdown table, for a README"
+        "--format", choices=("table", "md"), default="table", help="output format; md: one Markdown table, for a README"
     )
     group.add_argument("--json", action="store_true", help="print JSON instead of tables")
 
@@ -127,7 +129,7 @@ def _into_run(args: argparse.Namespace, registry: Registry) -> Exit:
     from suite.store import open_for_append, read_environment, read_records
 
     if args.base or args.all_configs:
-        raise UsageError("--run profiles what was timed: leave --base and --all-configs away")
+        raise UsageError("--run profiles what was timed: remove --base and --all-configs")
     device = read_environment(args.into).get("device") or {}
     arch, gpu = str(device.get("arch", "")), str(device.get("name", ""))
     if not arch.startswith("sm_"):
@@ -148,7 +150,7 @@ def _into_run(args: argparse.Namespace, registry: Registry) -> Exit:
                 if profile:
                     writer.append(record_of(registry, task, profile, revision(ROOT)))
                     statuses.add(profile.status)
-    print(f"{len(wanted)} profiles in {args.into}, {len(done)} were there")
+    print(f"{len(wanted)} profiles in {args.into}, {len(done)} of them were stored before")
     return Exit.REGRESSION if statuses & (FAILURES | {"over_limit"}) else Exit.PASS
 
 

@@ -32,7 +32,7 @@ def add_running(parser: argparse.ArgumentParser, devices: Sequence[str]) -> None
         "--timeout",
         type=values.span,
         metavar="S",
-        help="end a case that reports nothing for this many seconds; default: 300",
+        help="stop a case that reports nothing for S seconds; default: 300",
     )
     group.add_argument("--json", action="store_true", help="print records as JSON lines instead of a table")
 
@@ -41,10 +41,10 @@ def add_gpu(parser: argparse.ArgumentParser) -> None:
     """Flags of commands that time on a GPU."""
     group = parser.add_argument_group("the GPU")
     group.add_argument(
-        "--gpu", type=values.index, metavar="N", help="which visible GPU, counted from 0; it is locked while in use"
+        "--gpu", type=values.index, metavar="N", help="number of the visible GPU, from 0; it is locked while in use"
     )
     group.add_argument(
-        "--wait", type=values.pause, default=0.0, metavar="S", help="how many seconds to wait for a GPU that is in use"
+        "--wait", type=values.pause, default=0.0, metavar="S", help="seconds to wait for a GPU that is in use"
     )
     group.add_argument(
         "--lock-clocks",
@@ -52,7 +52,7 @@ def add_gpu(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const=0,
         metavar="MHZ",
-        help="fix the SM clock, by default at the base clock; needs root",
+        help="lock the SM clock, by default at the base clock; needs root",
     )
 
 
@@ -60,7 +60,7 @@ def gpu_variables(args: argparse.Namespace, device: str) -> dict[str, str]:
     """What a worker's environment says of the GPU that --gpu names. UsageError when there is no such GPU."""
     for flag, given in (("--gpu", args.gpu), ("--lock-clocks", args.lock_clocks)):
         if given is not None and device != "cuda":
-            raise UsageError(f"{flag} needs a CUDA device, and this sweep runs on {device}; leave it away")
+            raise UsageError(f"{flag} needs a CUDA device, and this sweep runs on {device}; remove it")
     if args.gpu is None:
         return {}
     import torch

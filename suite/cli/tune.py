@@ -27,21 +27,31 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_running(parser, ("cuda", "cpu"))
     add_gpu(parser)
     group = parser.add_argument_group("how to tune")
-    group.add_argument("--mode", metavar="NAME", help="timer, as in bench; default: cold-events (CUDA), warm-cpu")
     group.add_argument(
-        "--warmup", type=values.pause, default=25.0, metavar="MS", help="calls before the first sample, in ms"
+        "--mode", metavar="NAME", help="cache state and timer, as in bench; default: cold-events (CUDA), warm-cpu"
     )
     group.add_argument(
-        "--rep", type=values.span, default=200.0, metavar="MS", help="the longest a launch is timed, in ms"
+        "--warmup",
+        type=values.pause,
+        default=25.0,
+        metavar="MS",
+        help="time of the warm-up before the first sample, in ms",
+    )
+    group.add_argument(
+        "--rep",
+        type=values.span,
+        default=200.0,
+        metavar="MS",
+        help="longest time for sampling one configuration, in ms",
     )
     group.add_argument(
         "--budget",
         type=values.budget,
         metavar="TIME",
-        help="end after 90s, 8m or 1h30m; the next run goes on from there",
+        help="time limit, such as 90s, 8m or 1h30m; the next run continues from there",
     )
-    group.add_argument("--refresh", action="store_true", help="measure again what is in the table already")
-    group.add_argument("--out", type=Path, metavar="FILE", help="the table; default: kernels/tuned/<gpu>.json")
+    group.add_argument("--refresh", action="store_true", help="measure again what the table already has")
+    group.add_argument("--out", type=Path, metavar="FILE", help="file of the table; default: kernels/tuned/<gpu>.json")
     group.add_argument("--dry-run", action="store_true", help="print what would be tried, and stop")
 
 

@@ -1,4 +1,4 @@
-"""What a flag's word means: the argparse types of all commands, each with one line for a word that it cannot take.
+"""Values of flags: the argparse types of all commands. Each refuses a wrong value with one clear line.
 
 A number is written in plain decimal digits. NaN, infinities and numbers beyond what a clock or a generator takes are
 refused here, before anything is imported or measured.
@@ -29,7 +29,7 @@ _NUMBER = re.compile(r"[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?|\.[0-9]+([eE][+-]?[0-
 
 def size(text: str) -> int:
     """An axis of a problem: an integer from 1 to LARGEST_SIZE."""
-    return _integer(text, 1, LARGEST_SIZE, f"{_cut(text)!r} is no size; give an integer of at least 1")
+    return _integer(text, 1, LARGEST_SIZE, f"{_cut(text)!r} is not a size; give an integer of at least 1")
 
 
 def sizes(text: str) -> tuple[int, ...]:
@@ -47,33 +47,33 @@ def _head_dim(word: str) -> tuple[int, int]:
     try:
         return size(key), size(value if cross else key)
     except argparse.ArgumentTypeError as error:
-        wrong = f"{_cut(word)!r} is no head dim; write K or KxV, such as 64 or 64x128"
+        wrong = f"{_cut(word)!r} is not a head dim; write K or KxV, such as 64 or 64x128"
         raise argparse.ArgumentTypeError(wrong) from error
 
 
 def count(text: str) -> int:
     """How many: an integer of at least 1."""
-    return _integer(text, 1, MOST, f"{_cut(text)!r} is no count; give an integer of at least 1")
+    return _integer(text, 1, MOST, f"{_cut(text)!r} is not a count; give an integer of at least 1")
 
 
 def index(text: str) -> int:
     """Which, counted from 0."""
-    return _integer(text, 0, MOST, f"{_cut(text)!r} is no index; give an integer of at least 0")
+    return _integer(text, 0, MOST, f"{_cut(text)!r} is not an index; give an integer of at least 0")
 
 
 def seed(text: str) -> int:
     """The seed of a generator."""
-    return _integer(text, 0, LARGEST_SEED, f"{_cut(text)!r} is no seed; give an integer of at least 0")
+    return _integer(text, 0, LARGEST_SEED, f"{_cut(text)!r} is not a seed; give an integer of at least 0")
 
 
 def pause(text: str) -> float:
     """Seconds or milliseconds that may be 0."""
-    return _number(text, f"{_cut(text)!r} is no time; give a number of at least 0")
+    return _number(text, f"{_cut(text)!r} is not a time; give a number of at least 0")
 
 
 def span(text: str) -> float:
     """Seconds or milliseconds above 0."""
-    wrong = f"{_cut(text)!r} is no time; give a number above 0"
+    wrong = f"{_cut(text)!r} is not a time; give a number above 0"
     found = _number(text, wrong)
     if found == 0:
         raise argparse.ArgumentTypeError(wrong)
@@ -86,7 +86,7 @@ def allowance(flag: str, unit: str) -> Callable[[str], float]:
     def allowed(text: str) -> float:
         found = float(text) if _NUMBER.fullmatch(text) else math.inf
         if not found < 100:
-            raise UsageError(f"{flag} {_cut(text)} is no allowance; give {unit} from 0 to below 100")
+            raise UsageError(f"{flag} {_cut(text)} is not an allowance; give {unit} from 0 to below 100")
         return found
 
     return allowed
@@ -118,7 +118,7 @@ def path(text: str) -> Path:
 def filled(text: str) -> str:
     """A word that is not empty."""
     if not text.strip():
-        raise argparse.ArgumentTypeError("an empty name; leave the flag away for the default")
+        raise argparse.ArgumentTypeError("an empty name; remove the flag for the default")
     return text
 
 

@@ -1,4 +1,4 @@
-"""Crossover: from which length is one implementation faster, or smaller, than another?
+"""Crossover: from which length is one implementation faster than another, or needs less memory?
 
 verdict(shared)   where two lines meet, with an interval, from times and their intervals
 predicted_ms      the time that a cost and a device's ceilings allow, for a prediction beside the measurement

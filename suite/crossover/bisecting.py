@@ -1,4 +1,4 @@
-"""Which length to measure next: halfway, in log T, between the two that bracket a meeting."""
+"""Which length to measure next: halfway, in log T, between the two lengths around a crossing."""
 
 from __future__ import annotations
 

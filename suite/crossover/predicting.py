@@ -1,4 +1,4 @@
-"""What cost model and ceilings say of a time: the larger of what the FLOPs and what the bytes take.
+"""A time predicted from cost model and ceilings: the larger of the time of the FLOPs and the time of the bytes.
 
 The prediction knows nothing of the code but its executed FLOPs: it is where two implementations would meet if both ran
 at the roof. Set beside the measurement it tells who is far from it.

@@ -1,4 +1,4 @@
-"""Where two lines meet, and how sure that is.
+"""Where two lines cross, and the interval of that length.
 
 At each length r = log(one / other), with bounds from both intervals. Where the bounds lie on one side of 0 a winner can
 be told; elsewhere it is a tie. Each change of winner brackets a meeting: r is taken as straight in log T between the

@@ -1,4 +1,4 @@
-"""The gate: is a candidate slower, larger or less exact than a baseline? docs/gate.md is the decision tree.
+"""The gate: is a candidate slower, larger or less accurate than a baseline? docs/gate.md describes the decisions.
 
 Example::
 

@@ -1,4 +1,4 @@
-"""Calibration: every case gated against itself by the gate's own protocol, for what it would claim of nothing."""
+"""Calibration: gate every case against itself, to measure the slowdown that the gate would claim without a change."""
 
 from __future__ import annotations
 

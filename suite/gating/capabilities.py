@@ -1,4 +1,4 @@
-"""Surveys: which cases a revision serves, and by which code. Both revisions answer the same questions.
+"""Capabilities: which cases a revision serves, and with which code. Both revisions answer the same questions.
 
 A case crosses between processes as {operator, implementation, problem, axes, tunables}. Own axes that have their
 default are left out, so that a revision that does not know an axis yet serves what had no such choice.

@@ -124,7 +124,7 @@ def judge_time(time: Estimate, before_ms: float, limits: Limits, cycles: Estimat
         return decided("same")
     if negligible(high):
         return decided("same", f"at most {limits.min_difference_us:g} µs")
-    return decided("inconclusive", "the noise hides more than the margin")
+    return decided("inconclusive", "the noise is too large to decide")
 
 
 def smallest_detectable(time: Estimate, margin: float) -> float | None:
@@ -135,7 +135,7 @@ def smallest_detectable(time: Estimate, margin: float) -> float | None:
 
 
 def rounds_to_see(time: Estimate, margin: float, change: float) -> int | None:
-    """Rounds, or replicates a side, after which the smallest detectable change is `change`; None when MANY do not do.
+    """Rounds, or replicates per side, after which the smallest detectable change is `change`; None when MANY do not do.
 
     The noise is taken to stay as it is.
     """

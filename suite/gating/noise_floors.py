@@ -1,4 +1,4 @@
-"""A/A floors: how far a case lies from itself when it is gated against itself, kept a machine beside the ceilings.
+"""A/A floors: how slow a case looks when it is gated against itself. They are computed and stored here, per machine.
 
 Example::
 

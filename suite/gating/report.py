@@ -1,4 +1,4 @@
-"""What a gate found: every decision with what it rests on, the exit code, and its form as JSON."""
+"""What a gate found: every decision with its evidence, the exit code, and the report as JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gating this working tree against another revision, measured here and now. docs/gate.md is the decision tree.
+"""Gating this working tree against another revision, measured now. docs/gate.md describes the decisions.
 
 The other revision's files lie in a folder of their own; both revisions' kernels/ and baselines/ run under this tree's
 suite/. What has the same code is not measured. Static differences come first, then time, memory and numerics.

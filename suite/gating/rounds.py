@@ -1,7 +1,7 @@
 """A round: both revisions, alive together, measure one case in alternating blocks A B B A.
 
 What drifts evenly over a round hits both alike: the blocks of each have the same mean place in time. Which revision
-begins is drawn anew each round. A block's first call is not counted; it finds its way back into the caches.
+begins is drawn again in each round. A block's first call is not counted; it finds its way back into the caches.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The contest: rounds of many cases, in fresh processes, until each case is decided or the budget ends.
+"""The schedule: rounds of many cases, in fresh processes, until each case is decided or the budget ends.
 
 Each pass starts a fresh process of both revisions and gives one round to every case that still wants one. The first
 pass goes from short cases to long ones and takes in only what the budget can bring to a first look; the others go in
-an order that is drawn anew.
+an order that is drawn again.
 """
 
 from __future__ import annotations

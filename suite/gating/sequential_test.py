@@ -1,4 +1,4 @@
-"""A trial: the rounds of one case, how many more it needs, and the decision that they allow. docs/gate.md, section 3.
+"""The sequential test of one case: its rounds, how many more it needs, and the decision. See docs/gate.md, section 3.
 
 >>> trial = Trial(Limits())
 >>> while trial.wanted:

@@ -1,4 +1,4 @@
-"""Sides: the processes of the two revisions that are alive together, and what a revision answers when its process dies.
+"""Sides: the processes of the two revisions that are alive together, and the answer if such a process dies.
 
 A side starts its process when it is first asked, and again when an implementation ended it: that costs one case.
 """

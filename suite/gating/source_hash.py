@@ -1,4 +1,4 @@
-"""What an implementation's code is: its module and all that it imports from its own checkout, as one hash.
+"""One hash of an implementation's code: its module and everything that it imports from its own checkout.
 
 Without a GPU there is no binary to compare, so the sources stand for it: the file that registers the implementation,
 the operator's specification, every module of kernels/ and baselines/ that these import, directly or through others, and

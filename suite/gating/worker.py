@@ -1,4 +1,4 @@
-"""The gate's worker: a process with one revision's operators, which measures one case at a time when it is its turn.
+"""The gate's worker: a process with one revision's operators. It measures one case at a time, in turns with the other.
 
 Started as `python -m suite.gating.worker FD ROOT [PLUGIN...]`; answers requests on the socket FD until it closes.
 Two of them, one per revision, are alive together and never measure at the same time.

@@ -1,1 +1,1 @@
-"""What this machine is: datasheet figures of GPUs, and the environment that a run is stored with."""
+"""This machine: datasheet figures of GPUs, and the environment that is stored with a run."""

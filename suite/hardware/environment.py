@@ -1,4 +1,4 @@
-"""The environment of a run: the device, the fingerprint by which runs may be compared, versions, the revision."""
+"""The environment of a run: the device, the fingerprint that comparable runs must share, versions, the revision."""
 
 from __future__ import annotations
 

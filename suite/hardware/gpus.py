@@ -1,4 +1,4 @@
-"""Datasheet figures of GPUs that people have: shown beside measured ceilings, never instead of them.
+"""Datasheet peaks of GPUs, in the table GPUS: shown beside measured ceilings, never instead of them.
 
     >>> known("NVIDIA H200").gbs
     4800

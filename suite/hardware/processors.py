@@ -1,4 +1,4 @@
-"""The processor's name from `/proc/cpuinfo`: on ARM, whose kernels tell no name, from its identification register.
+"""The processor's name from `/proc/cpuinfo`: on ARM, where Linux gives no name, from its identification register.
 
 >>> name_of("CPU implementer : 0x41\\nCPU variant : 0x3\\nCPU part : 0xd0c\\nCPU revision : 1", "aarch64")
 'ARM Neoverse N1 r3p1'

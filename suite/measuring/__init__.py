@@ -1,4 +1,4 @@
-"""Measuring: timers, stopping, memory, and one problem's cases together. `measure` is the notebook's way in."""
+"""Measuring: timers, stopping, memory, and one problem's cases together. `measure` is for notebooks."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Measuring one problem: check, warm up, memory, time, energy, for all its cases in one process window.
 
-A case that fails its check has no time. Each case ends in exactly one record a mode, whatever happens.
+A case that fails its check has no time. Each case ends in exactly one record per mode, whatever happens.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What compiling and tuning did for a case: kernels compiled or found in Triton's cache, what autotuners chose.
+"""Compiling and tuning of a case: kernels compiled or found in Triton's cache, configurations that autotuners chose.
 
 Example::
 

@@ -1,4 +1,4 @@
-"""Energy of a problem's cases: joules a token, one saturated window after another, with idle power measured before."""
+"""Energy of a problem's cases: joules per token in one saturated window per case, with idle power measured before."""
 
 from __future__ import annotations
 

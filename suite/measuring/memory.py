@@ -1,4 +1,4 @@
-"""Memory: how far one call's peak rises over what was allocated before it, in MiB.
+"""Memory: peak memory of one call beyond the memory allocated before it, in MiB.
 
 On a GPU PyTorch's allocator counts (`allocator`). On the CPU it has no counter, so one call runs under torch.profiler,
 which sees every tensor allocation and release, and the largest running sum is the rise (`profiler`). That call is

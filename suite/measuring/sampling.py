@@ -1,4 +1,4 @@
-"""Sampling: the cases of one problem in turns, so that drift of the machine hits all alike.
+"""Sampling: the cases of one problem in turns, so that drift of the machine affects all alike.
 
 Every turn takes a block of samples of each case that is not finished, in an order that rotates. A case takes BLOCKS
 turns or more (suite/measuring/stopping.py), so that turns spread over all cases however fast one is. Where telemetry

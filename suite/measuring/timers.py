@@ -81,7 +81,7 @@ class Timer(Protocol):
 
 @contextmanager
 def _gc_paused() -> Iterator[None]:
-    """Python's garbage collector waits: a pause of its own is no time of the call's."""
+    """Python's garbage collector is off inside: its pauses are not part of the call's time."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -303,7 +303,7 @@ class GraphTimer(EventTimer):
         (github.com/pytorch/pytorch/issues/180395).
         """
         if self.l2 == "rotated" and not more:
-            raise ValueError("one input set is no rotation; suite.measuring.preparing makes the others")
+            raise ValueError("one input set is not a rotation; suite.measuring.preparing makes the others")
         runs = (run, *more)
         with self.building():
             for _ in range(WARMUP_CALLS):

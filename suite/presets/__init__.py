@@ -1,4 +1,4 @@
-"""Presets: what a sweep covers, as strict TOML read into frozen dataclasses.
+"""Presets: the cases of a sweep, as strict TOML read into frozen dataclasses.
 
     description = "what it is for"
     tags = ["linear", "quadratic"]        # operators that have any of these; or operators = ["retention"]

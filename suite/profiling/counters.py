@@ -1,4 +1,4 @@
-"""What is counted on a GPU, and under which names ncu knows it.
+"""The counters of a GPU, and the names that ncu has for them.
 
 A counter's `ways` are alternatives, since names differ between architectures and versions of ncu: the first one that
 the device has is asked for. Names and meanings are those of NVIDIA's Nsight Compute profiling guide.

@@ -1,4 +1,4 @@
-"""Joining a profile to a run: the records of its case are stored again, with `profile.*` beside what they have.
+"""Joining a profile to a run: the records of its case are stored again, with `profile.*` added.
 
 A record's key stays what it was, and of two records with one key the later one counts, so every reader finds the
 counters on the row that has the time. A case that is measured again loses them: they were of the earlier code.

@@ -1,4 +1,4 @@
-"""What a profile is: kernels with their share of a call, counters, and the columns that a record gets of it."""
+"""A profile: kernels with their share of a call, counters, and the columns that it adds to a record."""
 
 from __future__ import annotations
 

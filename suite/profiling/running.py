@@ -1,4 +1,4 @@
-"""Taking a profile: the case runs in a fresh process under the tool, and what the tool left is read here."""
+"""Taking a profile: the case runs in a fresh process under the tool, and this module reads what the tool wrote."""
 
 from __future__ import annotations
 

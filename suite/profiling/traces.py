@@ -27,7 +27,7 @@ def read_trace(path: Path, calls: int, device: str) -> tuple[Kernel, ...]:
     try:
         events = json.loads(path.read_text(encoding="utf-8"))["traceEvents"]
     except (ValueError, KeyError, TypeError) as error:
-        raise SubquadError(f"{path} is no Chrome trace ({error}); profile again") from error
+        raise SubquadError(f"{path} is not a Chrome trace ({error}); profile again") from error
     wanted = ON_DEVICE if device == "cuda" else ON_HOST
     known = [event for event in events if event.get("ph") == "X" and event.get("cat") in wanted]
     if not known:

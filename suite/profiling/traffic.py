@@ -1,4 +1,4 @@
-"""Four counts of the bytes of one call, side by side: each says what the others cannot."""
+"""Four counts of the bytes of one call, side by side: each shows something that the others cannot."""
 
 from __future__ import annotations
 

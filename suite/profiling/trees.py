@@ -81,9 +81,9 @@ def _load(path: Path) -> Mapping[str, Any]:
         known = isinstance(root["frame"]["name"], str) and isinstance(root["metrics"], dict)
     except (ValueError, KeyError, IndexError, TypeError) as error:
         what = f"{type(error).__name__}: {error}"
-        raise SubquadError(f"{path} is no profile of proton ({what}); take it again") from error
+        raise SubquadError(f"{path} is not a profile of proton ({what}); take it again") from error
     if not known:
-        raise SubquadError(f"{path} is no profile of proton (its root has no name or no metrics); take it again")
+        raise SubquadError(f"{path} is not a profile of proton (its root has no name or no metrics); take it again")
     return root
 
 

@@ -1,4 +1,4 @@
-"""The gallery: pictures of the runs in results/, a folder a run, and the page that shows them.
+"""The gallery: pictures of the runs in results/, one folder per run, and the page that shows them.
 
 >>> rebuild("results", "reports").readme
 PosixPath('reports/README.md')
@@ -30,15 +30,15 @@ KINDS = ("time", "crossover", "memory", "gbs", "roofline", "heatmap")
 LOCAL = "local"
 HEAD = """# Reports
 
-Rendered from [results/](../results/README.md) by `subquad report --gallery`, which writes this page too. The whole page
-of a run, with every case, status and reason, is drawn by `subquad report results/MACHINE/RUN`. Those of local runs land
-in `local/`, which git ignores.
+This folder shows the charts of the runs in [results/](../results/README.md). `subquad report --gallery` writes the
+charts and this page. `subquad report results/MACHINE/RUN` renders the whole page of a run, with every case, status and
+reason. Reports of local runs go to `local/`, which git ignores.
 """
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """What was written; `lost` are pictures that README.md shows and the gallery did not write."""
+    """What was written; `lost` are pictures that README.md shows but the gallery did not write."""
 
     readme: Path
     pictures: tuple[Path, ...]
@@ -46,7 +46,7 @@ class Gallery:
 
 
 def rebuild(results: str | Path, reports: str | Path) -> Gallery:
-    """Draw every run below `results/MACHINE/` anew; what the last gallery drew of runs that are gone goes.
+    """Draw every run below `results/MACHINE/` again; what the last gallery drew of runs that are gone goes.
 
     UsageError without a run.
     """

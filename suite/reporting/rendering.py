@@ -1,4 +1,4 @@
-"""From runs to files: builds the charts once, hands them to the renderers, says what is left out or doubtful."""
+"""From runs to files: builds the charts once, passes them to the renderers, lists what is left out or doubtful."""
 
 from __future__ import annotations
 
@@ -243,7 +243,7 @@ def draw(
 
 
 def footer(runs: Sequence[Run], rows: Sequence[Row], mode: str, most: int = 3) -> list[str]:
-    """Where a picture's figures come from, a line a run: machine, date, commit, timer, L2 policy, the records' hash."""
+    """The source of a picture, one line per run: machine, date, commit, timer, L2 policy, the records' hash."""
     lines = []
     for i, run in enumerate(runs[:most]):
         timed = [row for row in rows if row["run"] == i and row["mode"] == mode and row["timer"]]

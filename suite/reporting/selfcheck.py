@@ -1,4 +1,4 @@
-"""What a report must never show: figures above the roof, charts without data, points outside of their axes."""
+"""What a report must never show: figures above the roofline, charts without data, points outside of their axes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def above_the_roof(rows: Sequence[Row]) -> list[str]:
     """Timed records that are ok, and above what the device can do."""
     ok = (row for row in rows if row["kind"] == "timed" and row["status"] == "ok")
     return [
-        f"{clean(row['case_id'], 120)} is ok with {figure(row['roof_pct'])} % of the attainable roof: more than "
+        f"{clean(row['case_id'], 120)} is ok with {figure(row['roof_pct'])} % of the roofline: more than "
         f"{IMPLAUSIBLE:.0%} means wrong FLOPs, a wrong shape or wrong timing"
         for row in ok
         if row["roof_pct"] > 100 * IMPLAUSIBLE
@@ -53,7 +53,7 @@ def wrong_with(chart: Chart) -> str:
     if not points:
         return "has no data"
     if not all(math.isfinite(x) and math.isfinite(y) for x, y in points):
-        return "has a point that is no finite number"
+        return "has a point that is not a finite number"
     outside = _outside(chart.x, (x for x, _ in points)) or _outside(chart.y, (y for _, y in points))
     return "has a point outside of its axes" if outside else ""
 

@@ -24,13 +24,13 @@ def parse_duration(text: str) -> float:
     """Seconds of `90`, `90s`, `8m`, `1.5h` or `1h30m`."""
     parts = re.findall(r"([0-9]+(?:\.[0-9]+)?)([smh]?)", text)
     if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise UsageError(f"--budget {text}: no duration; write 90s, 8m or 1h30m")
+        raise UsageError(f"--budget {text}: not a duration; write 90s, 8m or 1h30m")
     seconds = sum(float(number) * _UNITS[unit or "s"] for number, unit in parts)
     if seconds <= 0:
         raise UsageError(f"--budget {text}: a budget must be longer than nothing; write 90s, 8m or 1h30m")
     if seconds > _LONGEST_S:
         raise UsageError(
-            f"--budget {text[:24]}: the longest budget is {_LONGEST_S:.0f} s; leave --budget away for no end"
+            f"--budget {text[:24]}: the longest budget is {_LONGEST_S:.0f} s; remove --budget for no limit"
         )
     return seconds
 

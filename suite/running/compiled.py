@@ -1,4 +1,4 @@
-"""One Triton cache folder a run, so that a record's "cold" or "warm" is about this run and not about last week's.
+"""One Triton cache folder per run, so that "cold" and "warm" in a record refer to this run.
 
 It stands in the cache folder under the run's path: `--resume` finds what was compiled before. A run that is complete
 needs it no more. A TRITON_CACHE_DIR that the user set is taken instead, and left alone.

@@ -1,4 +1,4 @@
-"""How long a sweep will take, told before it starts: from the last run of this machine, else from its settings."""
+"""The estimated duration of a sweep, from the last run of this machine, else from its settings."""
 
 from __future__ import annotations
 

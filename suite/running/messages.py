@@ -1,4 +1,4 @@
-"""What the runner and a worker say to each other: JSON lines over a socket of their own.
+"""Messages between the runner and a worker: JSON lines over a separate socket.
 
 Standard output and error stay free for what implementations print.
 

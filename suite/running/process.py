@@ -1,4 +1,4 @@
-"""A worker seen from the runner: started, spoken to, and gone with all its children when it must be."""
+"""A worker process as the runner sees it: start it, send requests, end it with all its children."""
 
 from __future__ import annotations
 
@@ -109,11 +109,11 @@ class WorkerProcess:
         return self._tail.text()
 
     def how_it_ended(self) -> str:
-        """`exit code 3`, `signal SIGSEGV`, or `leaving its channel while it runs on`."""
+        """`exit code 3`, `signal SIGSEGV`, or `closing its channel while it was still running`."""
         try:
             code = self._process.wait(timeout=GRACE_S)
         except subprocess.TimeoutExpired:
-            return "leaving its channel while it runs on"
+            return "closing its channel while it was still running"
         return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
     @property

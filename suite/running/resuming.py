@@ -1,4 +1,4 @@
-"""The plan of a run, stored beside its records as plan.json, and what tells that a run is continued by something else.
+"""The plan of a run, stored beside its records as plan.json, and the differences for which a resume is refused.
 
 plan.json has every case in the order in which it is measured, and the flags by which they were chosen and are measured,
 with the values that presets and defaults gave. `--resume RUN` alone goes on with exactly that, whatever presets and
@@ -141,7 +141,7 @@ def read_plan(run: Path, command: str) -> StoredPlan:
 
 def _fault(values: Any) -> str | None:
     if not isinstance(values, dict):
-        return "is no JSON object"
+        return "is not a JSON object"
     if wrong := version_fault(values.get("schema")):
         return wrong
     lacking = next((name for name, kind in PARTS.items() if not isinstance(values.get(name), kind)), None)

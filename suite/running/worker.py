@@ -1,4 +1,4 @@
-"""The worker: a process that loads operators and measures problems, so that what kills it costs one record.
+"""The worker: a process that loads operators and measures problems, so that a crash costs one record.
 
 Started as `python -m suite.running.worker FD ROOT [PLUGIN...]`; answers requests on the socket FD until it closes.
 """

@@ -1,4 +1,4 @@
-"""The static profile: what a kernel will cost, read off its machine code without a GPU. See docs/static.md.
+"""The static profile: what a kernel will cost, read from its machine code without a GPU. See docs/static.md.
 
 Example::
 

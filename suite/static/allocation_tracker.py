@@ -1,4 +1,4 @@
-"""The ledger: memory that host code allocates, and what its eager PyTorch operations read and write.
+"""The allocation tracker: memory that host code allocates, and what its eager PyTorch operations read and write.
 
 A dispatch mode sees every operation on meta tensors. Storages are known by the order of their first sight, so that a
 tensor that a later launch reads again is recognised, and a freed one is not kept alive by being watched.

@@ -1,4 +1,4 @@
-"""Capturing launches: host code runs on meta tensors, every Triton launch is compiled instead of run, and noted.
+"""Capturing launches: host code runs on meta tensors; every Triton launch is recorded and compiled instead of run.
 
 Example::
 

@@ -1,4 +1,4 @@
-"""Comparing two revisions' static profiles, taken by one compiler: what is worse for certain, and what only differs.
+"""Comparing two revisions' static profiles, taken by one compiler: what became worse, and what only differs.
 
 Hard, and a regression: a kernel no longer compiles or is over a limit; spills where there were fewer; occupancy down;
 the tensor-core path lost. All else is told and does not fail: only a clock can judge it. The same binaries, launched
@@ -43,7 +43,7 @@ def against(
     """Verdicts on tasks of this checkout against another one, then on implementations that only the other has.
 
     base:    the other checkout's folder; its kernels run under this suite and this compiler
-    refresh: whether both sides' profiles are taken anew, whatever the cache has
+    refresh: whether both sides' profiles are taken again, whatever the cache has
     selects: whether OPERATOR/IMPLEMENTATION belongs to what is compared; everything by default
     Raises IncomparableError when the other checkout's kernels do not load.
     """

@@ -1,4 +1,4 @@
-"""Answers of workers that were given before: profiles and counts of issued traffic, by everything that may change them.
+"""The cache of static profiles and of issued-traffic counts. The key contains everything that may change them.
 
 A key is a hash over the case, the architecture and GPU, the code of the implementation (its module, its operator's and
 all that they import from the checkout), tuned launches, plug-ins, this suite, libraries, Triton and ptxas. Another

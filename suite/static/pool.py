@@ -1,4 +1,4 @@
-"""The pool: profiles many tasks in a few worker processes, each of one architecture, and outlives what kills one.
+"""The pool: profiles many tasks in a few worker processes, each of one architecture, and survives a crash of one.
 
 Example::
 
@@ -86,7 +86,7 @@ def take_profiles(
 
     jobs:      processes at a time
     timeout_s: the longest that one profile may take
-    refresh:   whether all is taken anew, whatever the cache has
+    refresh:   whether all is taken again, whatever the cache has
     budget:    how long all may take; what it left no time for, and the cache has not, has the status LEFT_OUT
     Raises DiscoveryError, or IncomparableError for another checkout, when a worker cannot load the operators.
     """

@@ -1,4 +1,4 @@
-"""The small problem at which issued traffic is counted, and the GPU that host code is told of there.
+"""The small problem at which issued traffic is counted, and the smaller GPU that host code sees there.
 
 One sequence and one group of heads over a few chunks. As the problem has fewer heads and sequences, the GPU has fewer
 SMs: host code that compares its blocks with the SMs then chooses as it would at full size. T grows until it does.

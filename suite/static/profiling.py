@@ -159,7 +159,7 @@ def _counted_T(
 def _meaning(error: Exception, implementation: Implementation) -> tuple[str, str]:
     status, reason = classify(error, implementation)
     if status == "error" and any(words in str(error) for words in _VALUES):
-        return "unsupported", f"host code depends on tensor values, which a meta tensor has not: {reason}"
+        return "unsupported", f"host code depends on tensor values, which meta tensors do not have: {reason}"
     if status == "error" and implementation.origin == "peer":
         return "unsupported", f"cannot be captured: {reason}"
     return status, reason

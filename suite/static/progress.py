@@ -1,4 +1,4 @@
-"""Progress of a pool: a bar on a terminal, a line now and then otherwise, both on standard error."""
+"""Progress of a pool: a bar on a terminal, occasional lines otherwise, both on standard error."""
 
 from __future__ import annotations
 

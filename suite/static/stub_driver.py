@@ -1,4 +1,4 @@
-"""Pretending that a GPU is here: a stub Triton driver, and torch.cuda's queries answered for the target.
+"""A stub Triton driver for a machine without a GPU, and torch.cuda's queries answered for the target.
 
 Inside `pretending` a Triton launch compiles for the target instead of running. Host code that asks `suite.target()` is
 answered for the same device. Libraries decide much when they are imported, so a peer is imported inside.

@@ -1,4 +1,4 @@
-"""Tasks: what a worker is asked to profile, as plain data that crosses a process boundary."""
+"""Tasks: requests for profiles to a worker, as plain data."""
 
 from __future__ import annotations
 

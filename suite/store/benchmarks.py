@@ -1,4 +1,4 @@
-"""A run's timed records in the form in which pytest-benchmark stores its own, for `pytest-benchmark compare`.
+"""A run's timed records in the format of pytest-benchmark, for `pytest-benchmark compare`.
 
 A benchmark is one launch of one case in one mode; its rounds are the record's samples, in seconds. Cases of one problem
 are a group. What is not ok has no time and is left out.

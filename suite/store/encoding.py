@@ -1,4 +1,4 @@
-"""Strict JSON, both ways: no NaN or infinity is written or accepted, and no text that is not Unicode.
+"""Strict JSON, both ways: NaN, infinity and text that is not Unicode are neither written nor accepted.
 
 What is stored is sealed: its last field, `crc`, is the CRC-32 of all bytes before it, in eight hexadecimal digits.
 

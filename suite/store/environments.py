@@ -1,4 +1,4 @@
-"""The schema of environment.json: which objects it has, and of what. docs/records.md is the reference."""
+"""The schema of environment.json: its objects and their types. docs/records.md is the reference."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ ENVIRONMENT = Object(
 def environment_fault(values: Any) -> str | None:
     """What is wrong with a parsed environment.json, field named by its path, or None. Unknown fields are ignored."""
     if type(values) is not dict:
-        return "is no JSON object"
+        return "is not a JSON object"
     if wrong := version_fault(values.get("schema")):
         return wrong
     if values.get("fingerprint") is None:

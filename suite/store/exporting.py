@@ -1,4 +1,4 @@
-"""A run's records as CSV, Parquet or one JSON array, or as pytest-benchmark stores its own."""
+"""A run's records as CSV, Parquet or one JSON array, or in the format of pytest-benchmark."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ class CaseKey(NamedTuple):
 
 @dataclass(frozen=True)
 class Pair:
-    """One case's records before and after, a record a replicate; either may be empty, not both."""
+    """One case's records before and after, one record per replicate; either may be empty, not both."""
 
     key: CaseKey
     before: tuple[Record, ...]

@@ -1,4 +1,4 @@
-"""Where a run's files are, and the words a user sees when a path is no run."""
+"""The files of a run, and the error if a path is not a run."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def run_folder(run: AnyPath) -> Path:
 def _complete(path: Path) -> Path:
     lacking = [name for name in (ENVIRONMENT, RECORDS) if not (path / name).is_file()]
     if len(lacking) == 2:
-        raise StoreError(f"{path} is no run: it has no {RECORDS}; `subquad bench --out {path}` writes one")
+        raise StoreError(f"{path} is not a run: it has no {RECORDS}; `subquad bench --out {path}` writes one")
     if lacking:
         raise StoreError(f"{path} is an incomplete run: it has no {lacking[0]}; restore it, or measure again")
     return path

@@ -1,4 +1,4 @@
-"""Reading a run: every intact row, and file and line of what is not.
+"""Reading a run: every intact row, or the file and line of a damaged one.
 
 Example::
 
@@ -35,7 +35,7 @@ def read_records(run: AnyPath, *, strict: Literal[True] = True) -> list[Record]:
 @overload
 def read_records(run: AnyPath, *, strict: Literal[False]) -> tuple[list[Record], list[StoreError]]: ...
 def read_records(run: AnyPath, *, strict: bool = True) -> list[Record] | tuple[list[Record], list[StoreError]]:
-    """The records of a run in the order they were written, one a key: the last one.
+    """The records of a run in the order they were written, one per key: the last one.
 
     strict: raise StoreError for the first line that is wrong, with file and line; otherwise return every intact row
             and the errors beside
@@ -111,7 +111,7 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes, bool]]:
 
 
 def latest(rows: Iterable[Record]) -> list[Record]:
-    """One record a key, the last; each where its key first stood."""
+    """One record per key, the last; each where its key first stood."""
     return list({record_key(row): row for row in rows}.values())
 
 

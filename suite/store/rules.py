@@ -1,4 +1,4 @@
-"""Rules: which values a stored field may have, and the words that say so when one does not fit.
+"""Rules: which values a stored field may have, and the message if a value does not fit.
 
 >>> fault(TIME, "fast")
 " = 'fast', which is not a number of ms from 1e-06 to 1e+09"

@@ -53,7 +53,7 @@ def _spec_of(name: str) -> Spec | None:
 def fault(record: Any) -> str | None:
     """What is wrong with a parsed record, field named, or None when it is valid. Unknown fields are ignored."""
     if type(record) is not dict:
-        return "is no JSON object"
+        return "is not a JSON object"
     if problem := version_fault(record.get("schema")):
         return problem
     for name in REQUIRED:
@@ -90,7 +90,7 @@ def version_fault(version: Any) -> str | None:
         return "has no 'schema'"
     parsed = version_of(version)
     if parsed is None:
-        return f"has schema {short(version)}, which is no 'major.minor'"
+        return f"has schema {short(version)}, which is not 'major.minor'"
     if parsed[0] > MAJOR:
         return f"has schema {version}, newer than this reader's {SCHEMA}"
     return None

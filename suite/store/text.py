@@ -1,4 +1,4 @@
-"""Untrusted text, such as names and reasons, for where it is shown: a terminal, Markdown, a spreadsheet."""
+"""Untrusted text, such as names and reasons, made safe for a terminal, Markdown or a spreadsheet."""
 
 from __future__ import annotations
 

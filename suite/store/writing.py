@@ -194,14 +194,14 @@ def _empty(writer: Writer) -> Writer:
 
 
 def hold(path: AnyPath) -> Writer:
-    """Take a run that is there, and change nothing yet; StoreError when it is no run or in use."""
+    """Take a run that is there, and change nothing yet; StoreError when it is not a run or in use."""
     folder = run_folder(path)
     read_environment(folder)
     return Writer(folder, _locked(folder))
 
 
 def open_for_append(path: AnyPath) -> Writer:
-    """Continue a run: a torn last line is removed, everything else stays; StoreError when it is no run or in use."""
+    """Continue a run: a torn last line is removed, everything else stays; StoreError when it is not a run or in use."""
     writer = hold(path)
     try:
         writer.go_on()

@@ -3,7 +3,7 @@
 source(device)    this process's GPU or the machine's processors, or None where nothing can be read
 watching(device)  reads it in a thread, on the clock of the samples, while a block lasts
 energy            joules over a saturated window
-gpu_lock          one lock a GPU, machine wide
+gpu_lock          one lock per GPU, machine wide
 locked_clocks     holds the SM clock, when asked
 """
 

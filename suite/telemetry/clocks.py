@@ -1,4 +1,4 @@
-"""Locked clocks: the SM clock held at one frequency while a sweep runs, and always let go again.
+"""Locked clocks: the SM clock held at one frequency while a sweep runs, and always released afterwards.
 
 Only ever called when a user asks (`--lock-clocks`): it changes the machine for everyone on it.
 """
@@ -43,9 +43,9 @@ def _why(error: Exception, mhz: int | None) -> str:
     at = "the base clock" if mhz is None else f"{mhz} MHz"
     code = getattr(error, "value", None)
     if code == NO_PERMISSION:
-        return f"--lock-clocks: locking at {at} needs root (CAP_SYS_ADMIN); run as root, or leave the flag away"
+        return f"--lock-clocks: locking at {at} needs root (CAP_SYS_ADMIN); run as root, or remove the flag"
     if code == NOT_SUPPORTED:
-        return "--lock-clocks: this GPU does not let its clocks be locked; leave the flag away"
+        return "--lock-clocks: this GPU does not let its clocks be locked; remove the flag"
     return f"--lock-clocks: locking at {at} failed: {error}; `nvidia-smi -q -d SUPPORTED_CLOCKS` lists the clocks"
 
 

@@ -1,4 +1,4 @@
-"""Energy: joules a call over a saturated window, from the board's energy counter, integrated power, or RAPL.
+"""Energy: joules per call over a saturated window, from the board's energy counter, integrated power, or RAPL.
 
 The counter moves about every 100 ms, so the window begins and ends at its steps, and is at least SHORTEST_S long. On
 some boards the sensor looks at a part of the time only (arXiv:2312.02741): a long window of equal calls is what makes

@@ -1,4 +1,4 @@
-"""Clock events: why a GPU's clocks are where they are, as words, and which of them spoil a sample.
+"""Clock events: the reasons for a GPU's present clocks, as words, and which of them spoil a sample.
 
 A sample is spoiled by heat and by the hardware's brakes: they come and go with what ran before, and a retake helps.
 It is not by the power cap: a kernel that draws all the power that the board allows meets it whenever it runs, so that

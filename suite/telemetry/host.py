@@ -1,4 +1,4 @@
-"""This machine's processors as the kernel tells: clock, load, what others take, heat, RAPL energy where it is readable.
+"""This machine's processors, as read from Linux: clock, load, other processes, temperature, RAPL energy if readable.
 
 In a virtual machine the clock is often the nominal one, and the rest may be hidden; what is not there is in `refused`.
 """

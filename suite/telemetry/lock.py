@@ -1,4 +1,4 @@
-"""One lock a GPU, machine wide: two sweeps on one GPU would measure each other.
+"""One lock per GPU, machine wide: two sweeps on one GPU would measure each other.
 
 Example::
 

@@ -1,4 +1,4 @@
-"""Readings: what a source of telemetry said at one moment, and how a span of them becomes columns."""
+"""Readings: the values of a telemetry source at one moment, and how several readings become columns."""
 
 from __future__ import annotations
 

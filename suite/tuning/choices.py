@@ -1,4 +1,4 @@
-"""Which launch a kernel takes: forced while tuning, else tuned for this GPU, else its own table's."""
+"""Which launch configuration a kernel uses: forced while tuning, else tuned for this GPU, else from its own table."""
 
 from __future__ import annotations
 

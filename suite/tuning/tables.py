@@ -1,4 +1,4 @@
-"""Files of tuned launches, one a GPU: kernels/tuned/<gpu>.json. Light: host code of kernels reads them."""
+"""Files of tuned launches, one per GPU: kernels/tuned/<gpu>.json. Light: host code of kernels reads them."""
 
 from __future__ import annotations
 
@@ -68,7 +68,9 @@ def read_table(path: Path) -> Table | None:
         entries = {key: Tuned(**entry) for key, entry in found["entries"].items()}
         return Table(found["gpu"], found["arch"], entries)
     except (KeyError, TypeError, AttributeError) as error:
-        raise StoreError(f"{path} is no table of tuned launches ({error}); delete it and run `subquad tune`") from error
+        raise StoreError(
+            f"{path} is not a table of tuned launches ({error}); delete it and run `subquad tune`"
+        ) from error
 
 
 def write_table(path: Path, table: Table) -> None:

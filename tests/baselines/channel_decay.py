@@ -1,4 +1,4 @@
-"""What the baseline tests of operators with a decay a channel share: cases, and a stand-in for the library FLA."""
+"""What the baseline tests of operators with a decay per channel share: cases, and a stand-in for the library FLA."""
 
 from __future__ import annotations
 

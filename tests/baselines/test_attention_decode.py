@@ -77,8 +77,8 @@ def test_scale_is_the_callers(implementation: str) -> None:
     ("name", "own", "dims", "reason"),
     [
         ("sdpa_math", {"page": 16}, {}, "serves only page-0"),
-        ("sdpa_math", {"ragged": True}, {}, "torch_paged masks"),
-        ("sdpa_math", {"queries": 2}, {}, "torch_paged masks"),
+        ("sdpa_math", {"ragged": True}, {}, "torch_paged supports"),
+        ("sdpa_math", {"queries": 2}, {}, "torch_paged supports"),
         ("sdpa_flash", {}, {"V": 64}, "one head dimension"),
         ("flash_attn_2", {"page": 64}, {}, "pages of a multiple of 256 rows, not 64"),
         ("flash_attn_2", {}, {"V": 64}, "one head dimension"),
@@ -88,7 +88,7 @@ def test_scale_is_the_callers(implementation: str) -> None:
         ("flashinfer", {"page": 16}, {"K": 96}, "heads of 64, 128, 256, not K96"),
         ("flashinfer", {"page": 16}, {"K": 64, "V": 128}, "one head dimension"),
         ("flashinfer", {"page": 16, "ragged": True}, {"K": 64}, None),
-        ("fla_step", {"ragged": True}, {}, "end to end"),
+        ("fla_step", {"ragged": True}, {}, "equal length"),
         ("fla_step", {}, {"V": 64}, None),
     ],
 )

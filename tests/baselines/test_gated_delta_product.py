@@ -1,4 +1,4 @@
-"""What several delta steps a token mean, on the CPU."""
+"""What several delta steps per token mean, on the CPU."""
 
 from __future__ import annotations
 

@@ -138,7 +138,7 @@ def test_flash_qla_serves_heads_of_128_on_hopper_and_later() -> None:
         assert made.supports(Problem(K=128), {}) is None
         assert made.supports(Problem(K=64), {}) == "flash_qla's chunk_gated_delta_rule takes heads of 128"
     with aim("sm_80"):
-        assert made.supports(Problem(K=128), {}) == "flash_qla has kernels for Hopper and Blackwell alone"
+        assert made.supports(Problem(K=128), {}) == "flash_qla has kernels only for Hopper and Blackwell"
     assert {"fwd", "bwd", "fwdbwd"} <= set(made.passes)
 
 

@@ -1,9 +1,9 @@
 """Apply the faults of a family one at a time to a copy of the checkout and run the tests that must see them.
 
-    python -m tests.mutations decay              every fault of the family
-    python -m tests.mutations decay --only mask  those whose name holds the word
+    python -m tests.mutations scan               every fault of the family
+    python -m tests.mutations scan --only mask   only faults whose name contains the word
 
-Exits with 1 when a fault survives, or its tests do not end; with 2 when the tests fail without any fault.
+Exits with 1 if a fault survives or its tests do not end, with 2 if the tests fail without a fault.
 """
 
 from __future__ import annotations

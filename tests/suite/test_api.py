@@ -60,7 +60,7 @@ def test_what_is_no_flag_is_a_type_error(given: dict[str, Any], said: str) -> No
     with pytest.raises(TypeError) as raised:
         suite.bench(**given)
     assert said in str(raised.value)
-    with pytest.raises(UsageError, match="argument --seq-len: '0' is no size"):
+    with pytest.raises(UsageError, match="argument --seq-len: '0' is not a size"):
         suite.bench(seq_len=0)
 
 

@@ -120,7 +120,7 @@ def test_the_standard_axes_are_columns_of_every_record() -> None:
 
 @pytest.mark.parametrize("name", tables.PAGES)
 def test_the_tables_of_the_documentation_are_those_of_the_definition(name: str) -> None:
-    """Write them anew with `python -m suite.store.tables`."""
+    """Write them again with `python -m suite.store.tables`."""
     text = (ROOT / "docs" / name).read_text(encoding="utf-8")
     assert "<!-- columns: " in text
     assert tables.filled(text) == text

@@ -70,7 +70,7 @@ def test_without_a_usable_home(
     assert (folder.stat().st_mode & 0o777, folder.stat().st_uid) == (0o700, os.getuid())
     said = capsys.readouterr().err
     assert said.count("\n") == 1
-    assert said.endswith(f"caches lie in {folder}; set SUBQUAD_CACHE to choose another folder\n")
+    assert said.endswith(f"caches are in {folder}; set SUBQUAD_CACHE to choose another folder\n")
     assert cachefolder.variables() == {
         "SUBQUAD_CACHE": str(folder),
         "TRITON_HOME": str(folder),

@@ -44,24 +44,24 @@ assert not heavy, heavy
         (["bench", "--pass", "forward"], "unknown pass 'forward'"),
         (["bench", "--preset", "smok"], "unknown preset 'smok'; did you mean 'smoke'?"),
         (["bench", "--preset", "nowhere.toml"], "preset file nowhere.toml does not exist"),
-        (["bench", "--seq-len", "0"], "'0' is no size"),
-        (["bench", "--seq-len", "-5"], "'-5' is no size"),
-        (["bench", "--heads", "two"], "'two' is no size"),
-        (["bench", "--head-dim", "64x0"], "'64x0' is no head dim; write K or KxV"),
+        (["bench", "--seq-len", "0"], "'0' is not a size"),
+        (["bench", "--seq-len", "-5"], "'-5' is not a size"),
+        (["bench", "--heads", "two"], "'two' is not a size"),
+        (["bench", "--head-dim", "64x0"], "'64x0' is not a head dim; write K or KxV"),
         (["bench", "--shape", "T=8,Q=3"], "unknown axis in --shape 'Q'"),
-        (["bench", "--shape", "T=0"], "'0' is no size"),
-        (["bench", "--shape", "T=8", "--seq-len", "16"], "T is given by --shape and by a flag of its own"),
+        (["bench", "--shape", "T=0"], "'0' is not a size"),
+        (["bench", "--shape", "T=8", "--seq-len", "16"], "T is given by --shape and by its own flag"),
         (["bench", "--chunk", "48"], "chunk must be a power of two >= 16, got 48"),
         (["bench", "--axis", "causal"], "--axis causal: write NAME=VALUE"),
         (["bench", "--axis", "casual=true"], "did you mean 'causal'"),
         (["bench", "--device", "cuda"], "no CUDA device here"),
         (["bench", "--device", "tpu"], "invalid choice: 'tpu'"),
-        (["bench", "--budget", "soon"], "--budget soon: no duration"),
+        (["bench", "--budget", "soon"], "--budget soon: not a duration"),
         (["bench", "--shard", "3/2"], "--shard 3/2: write I/N"),
         (["bench", "--shard", "two"], "--shard two: write I/N"),
         (["bench", "--shard", "999/1000"], "use fewer parts"),
         (["bench", "--shard", "1/99999"], "use fewer parts"),
-        (["bench", "--launches", "0"], "'0' is no count"),
+        (["bench", "--launches", "0"], "'0' is not a count"),
         (["bench", "--mode", "cold-event"], "unknown mode on cpu 'cold-event'"),
         (["bench", "--load", "nowhere.py"], "nowhere.py: no such file"),
         (["bench", "--resume", "nowhere", "--out", "here"], "--resume continues the run it names"),
@@ -162,7 +162,10 @@ def test_an_implementation_of_another_operator_is_named(capsys: pytest.CaptureFi
     words = ["--op", "linear_attention", "--impl", "softmax_attention/naive", "--list"]
     code, _, err = run("bench", *words, capsys=capsys)
     assert code == 2
-    assert "--impl softmax_attention/naive is no implementation of the operators that --op or the preset selects" in err
+    assert (
+        "--impl softmax_attention/naive is not an implementation of the operators that --op or the preset selects"
+        in err
+    )
 
 
 def test_list_takes_several_operators(capsys: pytest.CaptureFixture[str]) -> None:

@@ -50,7 +50,7 @@ def test_duplicate_operator_names_both_places() -> None:
 
 @pytest.mark.parametrize("name", ["", "a/b", "a-b", "a b", "1a", 7, None, "a" * 65, "a" * 10_000])
 def test_a_name_that_can_stand_in_no_case_id_is_refused(name: Any) -> None:
-    words = r"no identifier; use snake_case|letters; use at most 64"
+    words = r"not an identifier; use snake_case|letters; use at most 64"
     with pytest.raises(DiscoveryError, match=words) as told:
         operator().implementation(name, origin="ours")(lambda q, k, v: (v, None))
     assert re.search(r"toy's implementation name '.*' \(.*test_discovery.py:\d+\)", str(told.value))
@@ -71,7 +71,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "lists": ({"tunables": {"chunk": ([1], [2])}}, "tunable 'chunk' has the value [1]; use finite numbers and text"),
     "NaN": ({"tunables": {"x": (1.0, float("nan"))}}, "tunable 'x' has the value nan; use finite numbers and text"),
     "a standard axis": ({"tunables": {"T": (1,)}}, "tunable 'T' is a standard axis; choose another name"),
-    "a name with a blank": ({"tunables": {"a b": (1,)}}, "tunable 'a b' is no identifier; use snake_case"),
+    "a name with a blank": ({"tunables": {"a b": (1,)}}, "tunable 'a b' is not an identifier; use snake_case"),
 }
 
 
@@ -97,7 +97,7 @@ def test_what_can_not_be_called_by_keywords_is_no_implementation(fn: Any) -> Non
         ({"axes": (Axis("w", ()),)}, "axis 'w' has (); write a tuple of values"),
         ({"axes": (Axis("w", 3),)}, "axis 'w' has 3; write a tuple of values"),  # type: ignore[arg-type]
         ({"axes": (Axis("T", (1,)),)}, "axis 'T' is a standard axis"),
-        ({"axes": (Axis("w x", (1,)),)}, "axis 'w x' is no identifier"),
+        ({"axes": (Axis("w x", (1,)),)}, "axis 'w x' is not an identifier"),
     ],
 )
 def test_what_an_operator_registers_wrongly_is_refused(words: dict[str, Any], said: str) -> None:

@@ -86,7 +86,7 @@ BARRED = {
     without_git: "git is not installed; install it",
     git_that_does_not_run: "git does not run: Exec format error",
     without_repository: "{0} is in no git repository; take a checkout made by `git clone`",
-    nowhere: "{0} is no folder",
+    nowhere: "{0} is not a folder",
     damaged: "bad config line 1 in file ",
 }
 

@@ -180,7 +180,7 @@ def test_wrong_presets(tmp_path: Path, text: str, words: str) -> None:
         (Selection(tunables={"chunks": (64,)}), "did you mean 'chunk'"),
         (Selection(tunables={"chunk": (48,)}), "chunk must be a power of two >= 16, got 48"),
         (Selection(tunables={"chunk": (8,)}), "chunk must be a power of two >= 16, got 8"),
-        (Selection(values={"T": (0,)}), "T = 0 is no size"),
+        (Selection(values={"T": (0,)}), "T = 0 is not a size"),
         (Selection(operators=("linear_attention",), implementations=("sdpa_math",)), "unknown implementation"),
     ],
 )

@@ -238,7 +238,7 @@ def test_a_command_that_somebody_ends_has_no_exit_code_of_its_own(
     exec(compile(path.read_text(), str(path), "exec"), space)
     monkeypatch.setattr("suite.cli.gate.run", lambda _: space["leave"]())
     assert main(["gate", "--base", "HEAD"]) == 2
-    assert capsys.readouterr().err == f"subquad: gate was ended by exit code 0 of {path}:2; remove that\n"
+    assert capsys.readouterr().err == f"subquad: gate was ended by exit code 0 of {path}:2; remove that exit\n"
 
 
 def test_an_interrupt_inside_a_function_of_an_operator_is_told() -> None:

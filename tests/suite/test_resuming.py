@@ -198,7 +198,7 @@ def test_a_plugin_that_changed_is_another_environment(tmp_path: Path, capsys: py
     [
         (None, "has no plan.json: it was made before plans were stored"),
         ("{", "plan.json is not JSON"),
-        ("[]", "plan.json is no JSON object"),
+        ("[]", "plan.json is not a JSON object"),
         ('{"schema": "9.0"}', "newer than this reader"),
         ('{"schema": "1.0"}', "plan.json has no str 'command'"),
         (
@@ -364,7 +364,7 @@ def test_a_preset_file_that_changed_is_refused_where_it_is_named(tmp_path: Path)
 
     assert resumption(*words).differs == {}
     preset.write_text("[[sweep]]\nT = [16]\n")
-    with pytest.raises(UsageError, match=r"mine.toml has changed since the run was made; leave --preset away"):
+    with pytest.raises(UsageError, match=r"mine.toml has changed since the run was made; remove --preset"):
         resumption(*words)
     # Without the flag the stored plan stands, whatever the file says.
     assert resumption().differs == {}

@@ -235,7 +235,7 @@ def test_a_rotation_uses_every_input_set(gpu: FakeCuda) -> None:
 
 
 def test_one_input_set_is_no_rotation(gpu: FakeCuda) -> None:
-    with pytest.raises(ValueError, match="one input set is no rotation"):
+    with pytest.raises(ValueError, match="one input set is not a rotation"):
         make_timer("rotated-graph", "cuda").prepare(lambda: gpu.launch(0.1))
 
 

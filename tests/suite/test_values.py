@@ -76,7 +76,7 @@ def test_a_wrong_number_is_one_line(command: str, flag: str, kind: str, capsys: 
         ("check --op nosuch --out", "argument --out: an empty path"),
         ("report results/amd-epyc-2c/cpu --out", "argument --out: an empty path"),
         ("crossover", "argument RUN: an empty path"),
-        ("bench --op nosuch --preset", "argument --preset: an empty name; leave the flag away for the default"),
+        ("bench --op nosuch --preset", "argument --preset: an empty name; remove the flag for the default"),
     ],
 )
 @pytest.mark.parametrize("word", ["", " "])
@@ -130,8 +130,8 @@ def test_right_words(kind: str, word: str, found: object) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--head-dim", "64x"], "'64x' is no head dim; write K or KxV"),
-        (["--head-dim", "64x64x64"], "'64x64x64' is no head dim"),
+        (["--head-dim", "64x"], "'64x' is not a head dim; write K or KxV"),
+        (["--head-dim", "64x64x64"], "'64x64x64' is not a head dim"),
         (["--op", "linear_attention,"], "has an empty entry"),
         (["--impl", ","], "has an empty entry"),
         (["--shape", "T=8,T=16"], "T is given twice"),

@@ -26,7 +26,7 @@ FLA = requirement("fla.ops.attn")
 def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
     """Why attn_decoding_one_step cannot serve a problem, or None."""
     if plain(problem, tunables):
-        return "fla's attn_decoding_one_step takes one query and caches that lie end to end: no ragged, queries = 1"
+        return "fla's attn_decoding_one_step takes one query and caches of equal length: no ragged lengths, queries = 1"
     return None
 
 

@@ -47,7 +47,7 @@ def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
     if not problem.axis("page"):
         return "flashinfer's batch decode takes paged caches; try --axis page=16"
     if problem.axis("queries") != 1:
-        return "flashinfer's batch decode takes one query a sequence"
+        return "flashinfer's batch decode takes one query per sequence"
     if problem.K not in HEAD_DIMS:
         return f"flashinfer's batch decode takes heads of {', '.join(map(str, HEAD_DIMS))}, not K{problem.K}"
     return same_dims(problem, tunables)

@@ -89,7 +89,7 @@ def torch_paged(
 def plain(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
     """Why a problem needs a mask, which a forced backend may not take, or None where it needs none."""
     if problem.axis("ragged") or problem.axis("queries") != 1:
-        return "takes one query over caches of equal length; torch_paged masks the others"
+        return "takes one query over caches of equal length; torch_paged supports the others"
     return None
 
 

@@ -1,7 +1,7 @@
 """PyTorch's FlexAttention, compiled.
 
 Entry: torch.nn.attention.flex_attention.flex_attention under torch.compile, with a block mask where causal; torch 2.9
-and later. It is compiled anew for each shape, so that no case is served by a kernel made for a range of shapes. The
+and later. It is compiled again for each shape, so that no case is served by a kernel made for a range of shapes. The
 block mask of a length is made in the first call and kept: it is not part of the time.
 """
 

@@ -27,7 +27,7 @@ def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
     if (problem.K, problem.V) != (HEAD_DIM, HEAD_DIM):
         return f"flash_qla's chunk_gated_delta_rule takes heads of {HEAD_DIM}"
     if suite.target().capability < OLDEST:
-        return "flash_qla has kernels for Hopper and Blackwell alone"
+        return "flash_qla has kernels only for Hopper and Blackwell"
     return None
 
 

@@ -28,7 +28,7 @@ BASED = requirement("fla.ops.based")
 def _limits(entry: str, widest: int) -> Callable[[Problem, Mapping[str, Value]], str | None]:
     def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
         if map_of(problem).name != "taylor":
-            return f"fla's {entry} makes Taylor features alone: set feature_map to taylor"
+            return f"fla's {entry} supports only Taylor features: set feature_map to taylor"
         return f"fla's {entry} takes K up to {widest}, not {problem.K}" if widest < problem.K else None
 
     return supports

@@ -57,7 +57,7 @@ def mamba_chunk_scan(
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """q, k [B,T,H,K], v [B,T,HV,V], dt [B,T,HV], A, D [HV], z [B,T,HV,V] -> (o [B,T,HV,V], S [B,HV,K,V] or None).
 
-    Packed sequences are left out: the entry takes one initial state a row, not one a sequence.
+    Packed sequences are left out: the entry takes one initial state per row, not one per sequence.
     """
     from mamba_ssm.ops.triton.ssd_combined import (  # pyright: ignore[reportMissingImports]
         mamba_chunk_scan_combined,

@@ -75,7 +75,7 @@ def fft_size(T: int) -> int:
 def fft_flops(problem: Problem, tunables: Mapping[str, Value]) -> float:
     """2.5 L log2 L for each real transform of length L: u's and o's a sequence and channel, the kernel's a channel.
 
-    The kernel's taps are 6 FLOPs a pair of modes and token, once a channel. Backward twice all of it.
+    The kernel's taps are 6 FLOPs per pair of modes and token, once per channel. Backward twice all of it.
     """
     p, L = problem, fft_size(problem.T)
     channels = p.HS * p.V

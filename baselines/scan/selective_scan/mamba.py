@@ -41,7 +41,7 @@ def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
     if p.K > MAX_MODES:
         return f"mamba_ssm's selective_scan_fn takes at most {MAX_MODES} modes, not K{p.K}"
     if p.B * p.T * p.HS * p.V >= MAX_ELEMENTS:
-        return "mamba_ssm's selective_scan_fn has 32-bit offsets: B x T x channels has to stay below 2^31"
+        return "mamba_ssm's selective_scan_fn has 32-bit offsets: B x T x channels must be below 2^31"
     return None
 
 

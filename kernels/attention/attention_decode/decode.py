@@ -161,7 +161,7 @@ def combine(parts: Parts, lengths, o, shape: Shape, *, programs: int, options: M
 def check_tensors(q, state: State, table, lengths, page: int, scale: float | None) -> Shape:
     """The shape of a call. Raises UsageError, naming the tensor and the remedy, on one that does not fit."""
     if not isinstance(page, int) or isinstance(page, bool):
-        raise UsageError(f"page = {page!r} cannot be served; use a power of 2 of at least 16, or 0")
+        raise UsageError(f"page = {page!r} is not supported; use a power of 2 of at least 16, or 0")
     if not isinstance(state, tuple) or len(state) != 2:
         raise UsageError("the state has the wrong form; pass the pair (keys, values)")
     k, v = state

@@ -8,7 +8,7 @@ speculative decoding. s is `scale`, 1/sqrt(K) by default. H is a multiple of HK 
 
 The cache already holds the step's own tokens; nothing is written to it. It is the state, a pair of pools
 (keys [pages, page, HK, K], values [pages, page, HV, V]), and `block_table` [B, M] names the pages of a sequence in
-order. A contiguous cache [B, T, HK, K] is the same with one page of T rows a sequence: the axis `page` is then 0, and
+order. A contiguous cache [B, T, HK, K] is the same with one page of T rows per sequence: the axis `page` is then 0, and
 code for contiguous caches leaves the table aside. `lengths` [B] holds each L, with a copy on the CPU beside it; where
 it is left out, every row of the table's pages counts. What lies in rows beyond L, or in pages that no table names,
 means nothing: inputs hold large values there, so that a check sees who reads them.

@@ -61,7 +61,7 @@ def attention_decode_split_kernel(
     Grid:    pairs (sequences x HK x BLOCKS of query rows) x SPLITS, one axis, parts of a pair side by side.
     On chip: q^T [K, BM] in its dtype, o^T [V, BM], m and l [BM] in fp32; tiles of k and v pass by.
     Reads:   a kv head's rows of the cache once, s (K + V) bytes each; q; lengths; 4 bytes a page and kv head.
-    Writes:  o; with more than one part (o, l, m) of each, 4 (V + 2) bytes a query row and part.
+    Writes:  o; with more than one part (o, l, m) of each, 4 (V + 2) bytes per query row and part.
     """
     pid = tl.program_id(0)
     GROUP: tl.constexpr = H // HK

@@ -101,7 +101,7 @@ def attention_decode_stream_kernel(
     On chip: q^T [K, BM] in its dtype, o^T [V, BM], m and l [BM] in fp32; tiles of k and v pass by.
     Reads:   a kv head's rows of the cache once, s (K + V) bytes each; q once a piece; lengths; 4 bytes a page and kv
              head.
-    Writes:  o of the pairs that it holds whole; (o, l, m) of its parts, at most two, 4 (V + 2) bytes a query row.
+    Writes:  o of the pairs that it holds whole; (o, l, m) of its parts, at most two, 4 (V + 2) bytes per query row.
     """
     p = tl.program_id(0)
     GROUP: tl.constexpr = H // HK

@@ -1,4 +1,4 @@
-"""Kimi Delta Attention: the delta rule with a decay a channel.
+"""Kimi Delta Attention: the delta rule with a decay per channel.
 
     S_t = (I - b_t k_t k_t^T) diag(a_t) S_{t-1} + b_t k_t v_t^T        o_t = s q_t^T S_t
 

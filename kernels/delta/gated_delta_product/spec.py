@@ -1,4 +1,4 @@
-"""Gated products of delta steps: n steps a token, so that its transition is a product of n generalised Householders.
+"""Gated products of delta steps: n steps per token, so that its transition is a product of n generalised Householders.
 
     S_t = prod_{i=n..1} (I - b_ti k_ti k_ti^T) a_t S_{t-1} + what the steps write        o_t = s S_t^T q_t
 
@@ -68,7 +68,7 @@ gated_delta_product = Operator(
     inputs=make_inputs,
     oracle=recurrence,
     cost=cost,
-    axes=(Axis("steps", (2, 1, 3, 4), "delta steps a token"), *AXES),
+    axes=(Axis("steps", (2, 1, 3, 4), "delta steps per token"), *AXES),
     dims={"k": "B T n HK K", "v": "B T n HV V", "beta": "B T n HS"},
     limits=LIMITS,
     supports=only_value_heads,

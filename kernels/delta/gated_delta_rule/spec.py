@@ -1,4 +1,4 @@
-"""The gated delta rule: the state decays by one scalar a head before each key's value is corrected.
+"""The gated delta rule: the state decays by one scalar per head before each key's value is corrected.
 
     S_t = a_t (I - b_t k_t k_t^T) S_{t-1} + b_t k_t v_t^T        o_t = s S_t^T q_t
 

@@ -30,7 +30,7 @@ from suite.errors import UsageError
 
 @dataclass(frozen=True)
 class Call:
-    """One call's shapes, as every launch needs them; cu_seqlens [N + 1] lies on q's device, or is None."""
+    """One call's shapes, as every launch needs them; cu_seqlens [N + 1] is on q's device, or is None."""
 
     sequences: int
     longest: int

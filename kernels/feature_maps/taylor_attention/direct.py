@@ -46,7 +46,7 @@ def taylor_fwd_direct_kernel(
     On chip: the numerator [BT, BV] and den [BT], fp32; weights [BT, BS]. Norms scale the fp32 products.
     Reads:   q; k and v of a head once a block, up to the block's last query where CAUSAL; temperature [H].
     Writes:  o; den [tokens, H] fp32.
-    Bytes per token and head: s (2K + 2V) + 4; what each block loads anew comes from L2.
+    Bytes per token and head: s (2K + 2V) + 4; what each block loads again comes from L2.
     """
     h, first, length, low, _block = locate(T, blocks, cu_seqlens, H, BT)
     if low >= length:

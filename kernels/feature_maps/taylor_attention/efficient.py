@@ -1,4 +1,4 @@
-"""The efficient order forward, without causality: one state of all keys' features, then one product a query.
+"""The efficient order forward, without causality: one state of all keys' features, then one product per query.
 
 Features are made on chip, in blocks: those of element i are x_i x, K of them, for the second order; then x itself, and
 1. Both orders of a product are kept, as in the paper: a block is a tile of the state, and needs no table of pairs.

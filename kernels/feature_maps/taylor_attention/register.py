@@ -65,7 +65,7 @@ def direct_taylor_attention(q, k, v, *, temperature, causal: bool = True, cu_seq
 def supports_efficient(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
     """Why the efficient order cannot serve a problem, or None."""
     if problem.axis("causal"):
-        return "the efficient order here keeps one state of the whole sequence: it serves only no-causal"
+        return "the efficient order keeps one state of the whole sequence: it supports only no-causal"
     return supports(problem, tunables)
 
 
@@ -78,6 +78,6 @@ def supports_efficient(problem: Problem, tunables: Mapping[str, Value]) -> str |
     **launches_of(EFFICIENT),
 )
 def efficient_taylor_attention(q, k, v, *, temperature, causal: bool = True, cu_seqlens=None, cu_seqlens_cpu=None):
-    """The same for causal = False, linear in T: a state of all keys, then one product a query."""
+    """The same for causal = False, linear in T: a state of all keys, then one product per query."""
     cuts = {"cu_seqlens": cu_seqlens, "cu_seqlens_cpu": cu_seqlens_cpu}
     return taylor_efficient(q, k, v, temperature, call_of(q, k, v, temperature, causal=causal, **cuts)), None

@@ -1,4 +1,4 @@
-"""Lightning Attention-2: linear attention that forgets at a constant rate, one a head and layer.
+"""Lightning Attention-2: linear attention that forgets at a constant rate, one per head and layer.
 
     S_t = exp(g_h) S_{t-1} + k_t v_t^T        o_t = s q_t^T S_t        g_h = -(8 / HS) (1 - l / L) h, h = 0 .. HS-1
 

@@ -132,7 +132,7 @@ def _read(q, S, z, eps):
 
 
 def cost(problem: Problem, tunables: Mapping[str, Value]) -> Cost:
-    """FLOPs a token and head: 4FV forward and 10FV backward by the recurrence, 5FV for a decode step; and the map's.
+    """FLOPs per token and head: 4FV forward and 10FV backward by the recurrence, 5FV for a decode step; and the map's.
 
     F = K where the map makes as many features. The map is counted once a row of q and of k, and once more backward. A
     chunk of C tokens executes 2C(F+V) more forward and 2C(3F+2V) more backward; without causality there are no chunks.

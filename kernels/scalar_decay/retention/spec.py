@@ -1,4 +1,4 @@
-"""Retention: linear attention that forgets at a constant rate, one a head.
+"""Retention: linear attention that forgets at a constant rate, one per head.
 
     S_t = gamma_h S_{t-1} + k_t v_t^T        o_t = s q_t^T S_t        gamma_h = 1 - 2^(-5-h), h = 0 .. HS-1
 

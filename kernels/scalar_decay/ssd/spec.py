@@ -1,4 +1,4 @@
-"""State-space duality: the recurrence of Mamba-2, with a decay and a step size a token and head.
+"""State-space duality: the recurrence of Mamba-2, with a decay and a step size per token and head.
 
     S_t = exp(dt_t A_h) S_{t-1} + k_t (dt_t v_t)^T        o_t = (q_t^T S_t + D_h v_t) silu(z_t)
 

@@ -90,7 +90,7 @@ def check_inputs(x, log_decay) -> None:
 
 @dataclass(frozen=True)
 class _Call:
-    """One call's shapes, as every launch needs them. T: tokens of a row; cu_seqlens lies on the device, or is None."""
+    """One call's shapes, as every launch needs them. T: tokens of a row; cu_seqlens is on the device, or is None."""
 
     shape: Shape
     plan: Plan

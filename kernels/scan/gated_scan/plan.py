@@ -46,7 +46,7 @@ SCALED_ROWS = {"gradients": 4}
 
 
 def plan(shape: Shape) -> Plan[Tile]:
-    """The widest tile with which whole sequences keep the GPU busy: segments move five elements a token, not three.
+    """The widest tile with which whole sequences keep the GPU busy: segments move five elements per token, not three.
 
     Where none does, the widest whose segments fill the GPU.
     """

@@ -124,7 +124,7 @@ def check_inputs(u, p: Parameters) -> None:
 
 @dataclass(frozen=True)
 class _Call:
-    """One call's shapes. T: tokens of a row; cu_seqlens lies on the device, or is None."""
+    """One call's shapes. T: tokens of a row; cu_seqlens is on the device, or is None."""
 
     shape: Shape
     plan: Plan

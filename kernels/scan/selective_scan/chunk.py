@@ -125,7 +125,7 @@ def check_inputs(x: Inputs) -> None:
 class _Call:
     """One call's shapes, as every launch needs them.
 
-    T: tokens of a row; cu_seqlens lies on the device, or is None; training: whether a backward pass may follow.
+    T: tokens of a row; cu_seqlens is on the device, or is None; training: whether a backward pass may follow.
     """
 
     shape: Shape

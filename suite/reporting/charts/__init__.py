@@ -1,1 +1,1 @@
-"""Charts as data: one module a kind of chart, and what they share."""
+"""Charts as data: one module per kind of chart, and what they share."""

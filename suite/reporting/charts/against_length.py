@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Quantity:
     """Something drawn against T: its field of a Point, words for it, and the passes it makes sense for.
 
-    ends: whether a line shows where it ended for want of memory or time
+    ends: whether a line shows where memory or time ran out
     due:  whether every timed case has it, so that a chart without it is a fault
     """
 
@@ -45,9 +45,9 @@ QUANTITIES = (
         "memory",
         "memory_mib",
         "Peak memory",
-        "memory over inputs, MiB",
+        "memory beyond inputs, MiB",
         "MiB",
-        "Rise of peak memory over the inputs. A rise of 0 has no place on a logarithmic axis.",
+        "Peak memory beyond the inputs. A logarithmic axis cannot show 0.",
         ends=True,
     ),
     Quantity(
@@ -62,10 +62,10 @@ QUANTITIES = (
     Quantity(
         "bytes",
         "kib_token",
-        "Bytes a token",
-        "compulsory KiB a token",
+        "Bytes per token",
+        "compulsory KiB per token",
         "KiB",
-        "What one token's step has to move: a recurrent state is read and written, a cache is read.",
+        "Bytes that the step of one token must move: a recurrent state is read and written, a cache is read.",
         decode=True,
     ),
     Quantity(
@@ -74,16 +74,16 @@ QUANTITIES = (
         "Throughput",
         "TFLOP/s",
         "TFLOP/s",
-        "Algorithm FLOPs over the median time: they depend on the problem, not on the code.",
+        "Algorithm FLOPs over the median time. Algorithm FLOPs depend on the problem, not on the code.",
         decode=False,
     ),
     Quantity("tokens", "tokens_per_s", "Tokens", "tokens/s", "tokens/s", "Tokens over the median time.", decode=True),
     Quantity(
         "energy",
         "energy_j_token",
-        "Energy a token",
-        "energy, J a token",
-        "J a token",
+        "Energy per token",
+        "energy, J per token",
+        "J per token",
         "Over a saturated window of at least 2 s; idle power is not subtracted.",
         due=False,
     ),
@@ -155,7 +155,7 @@ def _ends(group: Group, series: Sequence[Series]) -> list[Series]:
     found = []
     for label, (T, status) in failed.items():
         each = last[label]
-        said = f"{label}\nno time from T = {T:,} on: {status}"
+        said = f"{label}\nno time from T = {T:,}: {status}"
         found.append(
             replace(
                 each,

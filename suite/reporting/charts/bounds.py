@@ -1,4 +1,4 @@
-"""What no code of an operator can be faster than by its traffic: the I/O lower bound, as a line among the times."""
+"""The I/O lower bound of an operator, which no code can be faster than, as a line in the chart of times."""
 
 from __future__ import annotations
 

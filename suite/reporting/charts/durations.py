@@ -1,4 +1,4 @@
-"""What came before the first timed call: the first calls, which compile, and autotuning, an implementation a row."""
+"""Durations before the first timed call: compiling and autotuning, one row per implementation."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def durations(group: Group, styles: Styles) -> Chart | None:
         y=rows_axis("", [points[0].label for points in ranked]),
         series=tuple(series),
         rows=tuple(owner(group, points[0]) for points in ranked),
-        caption="Filled: seconds of the two first calls, which compile or load. Hollow: the part spent on trying "
-        "configurations. Median over lengths; the bar goes from the least to the most.",
+        caption="Filled: seconds of the first two calls, which compile or load kernels. Hollow: seconds spent on "
+        "trying configurations. Markers are medians over lengths; bars go from the minimum to the maximum.",
         alt="Seconds before the first timed call. " + listed([f"{s.name}: {figure(s.x[0])} s" for s in series]),
     )
 

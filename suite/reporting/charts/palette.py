@@ -1,4 +1,4 @@
-"""Looks: colour and marker bound to an implementation, dash to the run and variant, in all charts of a report."""
+"""The palette: colour and marker of an implementation, dash to the run and variant, in all charts of a report."""
 
 from __future__ import annotations
 

@@ -72,8 +72,8 @@ def floors(group: Group, runs: Sequence[Run], styles: Styles) -> list[Chart]:
                 y=y,
                 series=by_last(series),
                 annotations=tuple(place(_ends(series), x, y, along(series))),
-                caption=f"Computed from compiled code for {machine}: no kernel ran. A floor is the least time that the "
-                "executed FLOPs and the traffic of the launches allow.",
+                caption=f"Computed from compiled code for {machine}: no kernel ran. A floor is the shortest time that "
+                "the executed FLOPs and the traffic of the launches allow.",
                 alt=f"Floors computed for {machine}, not measured: "
                 + listed([f"{each.name} up to {figure(max(each.y))} TFLOP/s" for each in series]),
             )
@@ -97,7 +97,7 @@ def _series(group: Group, points: list[Point], styles: Styles) -> Series:
 def _facts(point: Point) -> list[str]:
     facts = [f"{figure(point.intensity)} FLOP/byte, {figure(point.tflops)} TFLOP/s"]
     if point.roof_pct == point.roof_pct:
-        facts.append(f"{figure(point.roof_pct)} % of the attainable roof")
+        facts.append(f"{figure(point.roof_pct)} % of the roofline")
     facts += [f"bound by {point.bound}"] if point.bound else []
     return facts + ([_wasted_text(point)] if _is_counted(point) else [])
 
@@ -205,13 +205,13 @@ def _caption(ceilings: Sequence[Ceiling], has_counts: bool, has_floors: bool) ->
     parts = ["Hollow markers: intensity from compulsory bytes."]
     if has_counts:
         parts.append(
-            "Filled ones: from the DRAM bytes that were counted; the segment between is traffic not compulsory."
+            "Filled markers: intensity from counted DRAM bytes; the segment between them is traffic beyond compulsory."
         )
-    parts.append("Lines join one implementation over T.")
+    parts.append("A line joins the points of one implementation over T.")
     parts += ["Solid ceilings were measured on this machine."] if "measured" in kinds else []
-    parts += ["Dashed ceilings are the datasheet's."] if "datasheet" in kinds else []
+    parts += ["Dashed ceilings are from the datasheet."] if "datasheet" in kinds else []
     parts += ["No ceiling is stored for this dtype."] if not kinds else []
-    parts += ["Unjoined markers are floors from the static profile, not measured."] if has_floors else []
+    parts += ["Markers without a line are floors from the static profile, not measured."] if has_floors else []
     return " ".join(parts)
 
 

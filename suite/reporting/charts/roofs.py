@@ -1,4 +1,4 @@
-"""Roofs: what a device can do with one dtype, and the line segments that draw it."""
+"""Roofs: the ceilings of a device for one dtype, and the line segments that draw them."""
 
 from __future__ import annotations
 

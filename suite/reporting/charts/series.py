@@ -1,4 +1,4 @@
-"""What charts have in common: a line from points, what hovering says, the order of legends, the text instead."""
+"""What charts have in common: lines from points, hover texts, the order of legends, alternative texts."""
 
 from __future__ import annotations
 

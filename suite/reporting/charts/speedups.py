@@ -82,7 +82,7 @@ def speedup(group: Group, asked: str | None, styles: Styles) -> Chart | None:
         y=log_axis("speed-up, times", [1.0, *(value for each in series for value in each.y)]),
         series=series,
         ceilings=(reference,),
-        caption=f"Time of {shown}{_chosen(asked)} over time of each implementation at the same T; above 1 is faster.",
+        caption=f"Time of {shown}{_chosen(asked)} over that of each implementation at the same T. Above 1 is faster.",
         alt=alt_text(f"Speed-up over {shown}", "times", series),
     )
 
@@ -121,7 +121,7 @@ def heatmap(group: Group, asked: str | None) -> Chart | None:
         y=rows_axis("", [row.owner.label for row in rows]),
         heat=Heat(names, rows),
         rows=tuple(row.owner for row in rows),
-        caption=f"Times as fast as {shown}{_chosen(asked)}. Blue is faster, orange slower; empty was not measured.",
+        caption=f"Times as fast as {shown}{_chosen(asked)}. Blue is faster, orange is slower, empty was not measured.",
         alt=f"Speed-up over {shown} by implementation and T. " + listed([_best(row, names) for row in rows]),
     )
 

@@ -117,8 +117,8 @@ def _chart(group: Group, name: str, lines: Sequence[Swept], styles: Styles) -> C
         y=y,
         series=tuple(everything),
         annotations=tuple(place(notes, x, y, along(everything))),
-        caption=f"A ring is the fastest {name} that was measured. Dashed: predicted from the static floor of the same "
-        "launch, or from executed FLOPs and the measured ceilings.",
+        caption=f"A ring is the fastest {name} that was measured. Dashed: time predicted from the static floor of the "
+        "same launch, or from executed FLOPs and the measured ceilings.",
         alt=f"Time against {name}. {listed([_told(each) for each in lines])}",
     )
 

@@ -1,4 +1,4 @@
-"""Accuracy against speed: the error of each implementation over its time, with the ones that none beats in both."""
+"""Accuracy against speed: the error of each implementation over its time. A line joins the Pareto-optimal ones."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def pareto(group: Group, styles: Styles) -> Chart | None:
         series=series,
         ceilings=tuple(_steps(best)),
         annotations=tuple(_names(group, best, series, x, y)),
-        caption="Lower is more exact, left is faster. The line joins those that no other beats in both. An error is "
-        "the RMS over that of the float64 oracle, the worst of outputs and gradients.",
+        caption="Lower is more accurate, left is faster. The line joins the Pareto-optimal implementations. An error "
+        "is RMS error over RMS of the float64 oracle, the largest of all outputs and gradients.",
         alt=f"Error against time at T = {T:,}. "
         + listed([f"{p.label}: {figure(p.time_ms)} ms, error {p.error:.1e}" for p in points])
-        + f" Not beaten in both: {', '.join(point.label for point in best)}.",
+        + f" Pareto-optimal: {', '.join(point.label for point in best)}.",
     )
 
 

@@ -1,4 +1,4 @@
-"""The table of all cases as columns, and what stands behind each row, in blocks that the page opens when asked."""
+"""The table of all cases as columns, and the details of each row, in blocks that the page unpacks when needed."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ CASES = {
     "memory_mib": "MiB",
     "tflops": "TFLOP/s",
     "gbs": "GB/s",
-    "roof_pct": "% of roof",
+    "roof_pct": "% of roofline",
     "bound": "bound",
     "profile.dram_bytes": "DRAM counted, bytes",
     "profile.dram_ratio": "counted / compulsory",
-    "telemetry.energy_j_token": "J a token",
+    "telemetry.energy_j_token": "J per token",
     "error": "worst error",
     "approximation_error": "approximation error",
     "reason": "reason",

@@ -1,4 +1,4 @@
-"""What a page shows: panels of charts, and what is said of them."""
+"""What a page shows: panels of charts, and the sentences about them."""
 
 from __future__ import annotations
 

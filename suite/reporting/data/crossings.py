@@ -1,4 +1,4 @@
-"""From which T on is a linear implementation faster, or smaller, than a quadratic one? Measured beside predicted."""
+"""From which T is a linear implementation faster than a quadratic one, or needs less memory? Measured and predicted."""
 
 from __future__ import annotations
 

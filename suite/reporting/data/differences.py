@@ -1,4 +1,4 @@
-"""What differs between runs that are drawn over each other: each later run against the first one, case by case.
+"""Differences between runs in one report: each later run against the first one, case by case.
 
 The rule is that of `compare`: a change in time counts beyond 5 % where both 95 % intervals are disjoint.
 """
@@ -104,16 +104,16 @@ def said(found: Sequence[Difference], runs: Sequence[Run]) -> list[str]:
         if not counts:
             lines.append(f"{clean(run.name)} shares no timed case with {clean(runs[0].name)}.")
             continue
-        told_ = ", ".join(f"{count} {change}" for change, count in counts.most_common())
+        changes = ", ".join(f"{count} {change}" for change, count in counts.most_common())
         lines.append(
-            f"{clean(run.name)} against {clean(runs[0].name)}: {told_}, of {counts.total()} cases that both have "
-            f"(a change counts beyond {THRESHOLD:.0%} where the intervals are disjoint)."
+            f"{clean(run.name)} against {clean(runs[0].name)}: {changes}, of {counts.total()} cases that both have "
+            f"(a change must exceed {THRESHOLD:.0%} and the intervals must be disjoint)."
         )
     return lines
 
 
 def mismatches(runs: Sequence[Run]) -> list[str]:
-    """What the environments of later runs differ in, a line a run: their differences are not the code's alone."""
+    """What the environments of later runs differ in, one line per run: their differences are not the code's alone."""
     lines = []
     for run in runs[1:]:
         one, other = runs[0].part("fingerprint"), run.part("fingerprint")
@@ -121,7 +121,7 @@ def mismatches(runs: Sequence[Run]) -> list[str]:
         if differing:
             pairs = ", ".join(f"{name} ({clean(one.get(name))} and {clean(other.get(name))})" for name in differing)
             lines.append(
-                f"{clean(runs[0].name)} and {clean(run.name)} differ in {clean(pairs, 300)}: not the code alone"
+                f"{clean(runs[0].name)} and {clean(run.name)} differ in {clean(pairs, 300)}: not only the code changed"
             )
     return lines
 
@@ -157,8 +157,8 @@ def _chart(group: Group, run: int, runs: Sequence[Run], styles: Styles) -> Chart
         x=x,
         y=log_axis("time, ratio", [1.0, *(y for each in series for y in (*each.y, *each.low, *each.high))]),
         series=series,
-        ceilings=(Ceiling(f"as in {one}", (x.low, x.high), (1.0, 1.0), "reference"),),
-        caption=f"Below 1, {other} is faster. The band is from the 95 % intervals of both.",
+        ceilings=(Ceiling(f"same as {one}", (x.low, x.high), (1.0, 1.0), "reference"),),
+        caption=f"Below 1, {other} is faster. The band follows from the 95 % intervals of both.",
         alt=alt_text(f"Time in {other} over time in {one}", "times", series),
     )
 

@@ -1,4 +1,4 @@
-"""Runs as a report reads them: every column there, numbers as numbers, names short enough to print."""
+"""Runs as a report reads them: every column is present, numbers are numbers, names are short enough to print."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Points: how several records become one figure a case, and what was only computed or failed."""
+"""Points: how several records become one figure per case, and which cases were only computed or failed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The first sentences of a report: who is fastest, from which T, at what cost, what is missing, what was tuned."""
+"""The first sentences of a report: which implementation is fastest, from which T, and at what cost; what is missing."""
 
 from __future__ import annotations
 
@@ -94,15 +94,15 @@ def _beyond(group: Group, T: int) -> str:
     if longest == T:
         return ""
     point = min((point for point in group.points if longest == point.T), key=lambda point: point.time_ms)
-    return f" Beyond it {point.label} goes on to T = {longest:,}, in {figure(point.time_ms)} ms."
+    return f" The longest T is {longest:,}, at which {point.label} takes {figure(point.time_ms)} ms."
 
 
 def _crossing(met: Sequence[Crossing]) -> str:
     if not met:
         return ""
     first = met[0]
-    predicted = f"; predicted at the roof: {without_range(first.predicted.says)}" if first.predicted else ""
-    smaller = f"; smaller: {without_range(first.memory.says)}" if first.memory else ""
+    predicted = f"; predicted at the roofline: {without_range(first.predicted.says)}" if first.predicted else ""
+    smaller = f"; needs less memory: {without_range(first.memory.says)}" if first.memory else ""
     return f" {first.linear} is faster than {first.quadratic}: {first.time.says}{predicted}{smaller}."
 
 
@@ -116,14 +116,21 @@ def _cost(best: Point, others: Sequence[Point]) -> str:
     next_ = others[0] if others else None
     parts = []
     if best.roof_pct == best.roof_pct:
-        parts.append(f"{figure(best.roof_pct)} % of its roof{f' (bound by {best.bound})' if best.bound else ''}")
+        parts.append(
+            f"reaches {figure(best.roof_pct)} % of the roofline{f' (bound by {best.bound})' if best.bound else ''}"
+        )
     if best.memory_mib == best.memory_mib:
         beside = f" ({next_.label}: {figure(next_.memory_mib)})" if next_ and next_.memory_mib > 0 else ""
-        parts.append(f"{figure(best.memory_mib)} MiB over its inputs{beside}")
+        parts.append(f"allocates {figure(best.memory_mib)} MiB beyond its inputs{beside}")
     if best.error == best.error:
         beside = f" ({next_.label}: {next_.error:.1e})" if next_ and next_.error == next_.error else ""
-        parts.append(f"an error of {best.error:.1e} against the oracle{beside}")
-    return f"There {best.label} has {', '.join(parts)}." if parts else f"Of {best.label} only the time is known."
+        parts.append(f"has an error of {best.error:.1e} against the oracle{beside}")
+    return f"{best.label} {_joined(parts)}." if parts else f"Only the time of {best.label} is known."
+
+
+def _joined(parts: Sequence[str]) -> str:
+    """`a`, `a and b`, or `a, b and c`."""
+    return " and ".join(part for part in (", ".join(parts[:-1]), parts[-1]) if part)
 
 
 def _missing(timed: Sequence[Row]) -> list[str]:
@@ -140,7 +147,7 @@ def _missing(timed: Sequence[Row]) -> list[str]:
 def _host_bound(timed: Sequence[Row]) -> list[str]:
     """How many times are the host's, and whose: what a faster kernel would not change."""
     measured = [row for row in timed if row["status"] == "ok"]
-    bound = [row for row in measured if row.get("host_bound") is True]
+    bound = [row for row in measured if row["record"].get("host_bound") is True]
     if not bound:
         return []
     names = sorted({f"{clean(row['operator'])}/{clean(row['implementation'])}" for row in bound})
@@ -162,7 +169,7 @@ def _tuning(timed: Sequence[Row]) -> list[str]:
     """One sentence: what each origin was tuned, so that a reader sees whether the sides had the same chance."""
     ok = [row for row in timed if row["status"] == "ok"]
     parts = [f"{ORIGINS[o]}: {_tuned([row for row in ok if row['origin'] == o])}" for o in ORIGINS if _any(ok, o)]
-    return [f"Tuning each side got: {'; '.join(parts)}."] if parts else []
+    return [f"Tuning per side: {'; '.join(parts)}."] if parts else []
 
 
 def _any(rows: Sequence[Row], origin: str) -> bool:

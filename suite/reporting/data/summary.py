@@ -1,4 +1,4 @@
-"""What a report says in tables of words: counts, reasons, crossings, and what a reader must know first."""
+"""The text tables of a report: counts, reasons, crossings, and what a reader must know first."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _reason(status: str, reason: str, rows: Sequence[Row], most: int = 6) -> Rea
     )
 
 
-CROSSINGS = ("setting", "linear", "quadratic", "faster", "faster, predicted at the roof", "smaller")
+CROSSINGS = ("setting", "linear", "quadratic", "faster", "faster, predicted at the roofline", "less memory")
 
 
 def crossing_rows(panels: Sequence[Panel], most: int = 400) -> list[tuple[str, ...]]:
@@ -76,16 +76,16 @@ def crossing_row(group: Group, each: Crossing) -> tuple[str, ...]:
 
 
 def _says(verdict: Verdict | None) -> str:
-    return verdict.says if verdict else "not known"
+    return verdict.says if verdict else "unknown"
 
 
 def doubts(rows: Sequence[Row], runs: Sequence[Run], most: int = 10) -> list[str]:
     """What a reader must know before believing the report: figures that cannot be, and records without a figure."""
     ok = [row for row in rows if row["kind"] == "timed" and row["status"] == "ok"]
     above = above_the_roof(rows)
-    found = above[:most] + ([f"and {len(above) - most} more records above the roof"] if len(above) > most else [])
+    found = above[:most] + ([f"and {len(above) - most} more records above the roofline"] if len(above) > most else [])
     timeless = sum(not row["time_ms"] > 0 for row in ok)
-    found += [f"{timeless} timed records are ok but have no time: they are in the table only"] if timeless else []
+    found += [f"{timeless} timed records are ok but have no time: only the table shows them"] if timeless else []
     commits = sorted({run.commit for run in runs if run.commit.endswith("-dirty")})
     found += [f"commit {commit}: the code measured had uncommitted changes" for commit in commits]
     return found + _resumed(runs) + mismatches(runs)
@@ -104,7 +104,7 @@ def _resumed(runs: Sequence[Run]) -> list[str]:
                 if isinstance(pair, list) and len(pair) == 2
             ]
             if pairs:
-                lines.append(f"{clean(run.name)} was resumed with something else: {clean('; '.join(pairs), 300)}")
+                lines.append(f"{clean(run.name)} was resumed with differences: {clean('; '.join(pairs), 300)}")
     return lines
 
 

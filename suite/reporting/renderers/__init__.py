@@ -1,1 +1,1 @@
-"""What turns charts and tables into a page, pictures and documents."""
+"""Renderers: they turn charts and tables into a page, pictures and documents."""

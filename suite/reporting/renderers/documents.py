@@ -67,12 +67,12 @@ def markdown(content: Content) -> str:
     for panel in _timed(content):
         found = grid(panel.group)
         cells = [_bold(found, i) for i in range(len(found.names))]
-        lines += [f"### {escape(found.title)}", "", "Median time in ms, by T; the least in bold.", ""]
+        lines += [f"### {escape(found.title)}", "", "Median time in ms by T; the fastest is in bold.", ""]
         lines += table(("implementation", *map(length, found.lengths)), cells, ":--", "--:") + [""]
     crossings = summary.crossing_rows(content.panels, MOST_CROSSINGS)
     if crossings:
         rows = [[escape(cell) for cell in row] for row in crossings]
-        lines += ["### From which T linear is faster, and smaller", "", *table(summary.CROSSINGS, rows), ""]
+        lines += ["### From which T linear is faster and needs less memory", "", *table(summary.CROSSINGS, rows), ""]
     if content.changed:
         found_ = difference_table(content.changed[:MOST_CHANGES])
         rows = [[escape(cell.text) for cell in row] for row in found_.rows]
@@ -109,12 +109,12 @@ def latex(content: Content) -> str:
         rows = [(name, *cells) for name, cells in zip(found.names, found.cells, strict=True)]
         frame = DataFrame(rows, columns=["implementation", *(f"T = {length(T)}" for T in found.lengths)])
         bold = {(row, column + 1) for row, column in found.best}
-        caption = f"Median time in ms, the least in bold: {found.title}."
+        caption = f"Median time in ms, the fastest in bold: {found.title}."
         parts.append(_tabular(frame, bold, "l" + "r" * len(found.lengths), caption, f"tab:time-{i}"))
     crossings = summary.crossing_rows(content.panels, MOST_CROSSINGS)
     if crossings:
         frame = DataFrame(crossings, columns=list(summary.CROSSINGS))
-        caption = "From which T linear implementations are faster, and smaller, than quadratic ones."
+        caption = "From which T linear implementations are faster and need less memory than quadratic ones."
         parts.append(_tabular(frame, set(), "l" * len(summary.CROSSINGS), caption, "tab:crossover"))
     return "\n".join(parts) + "\n"
 

@@ -37,12 +37,12 @@ def tensors(**changes: int) -> list[torch.Tensor]:
     [
         ({"H": 3}, {}, "H = 3 query heads cannot share HK = 2"),
         ({"K": 300}, {}, "K = 300, V = 32 are too large; use at most 256"),
-        ({}, {"scale": 0.0}, "scale = 0.0 cannot be served; use one above 0"),
+        ({}, {"scale": 0.0}, "scale = 0.0 is not supported; use one above 0"),
         ({}, {"scale": -1.0}, "scale = -1.0"),
         ({}, {"loads": "descriptor"}, "unknown way of loading 'descriptor'; did you mean 'descriptors'"),
         ({"K": 30}, {"loads": "descriptors"}, "multiple of 16 bytes, not K30; use loads = pointers"),
-        ({}, {"window": -1}, "window = -1, dilation = 1 cannot be served"),
-        ({}, {"dilation": 0}, "window = 0, dilation = 0 cannot be served"),
+        ({}, {"window": -1}, "window = -1, dilation = 1 are not supported"),
+        ({}, {"dilation": 0}, "window = 0, dilation = 0 are not supported"),
         ({}, {"dilation": 2, "loads": "descriptors"}, "descriptors read dense sequences"),
     ],
 )

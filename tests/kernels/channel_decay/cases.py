@@ -1,4 +1,4 @@
-"""What the tests of operators with a decay a channel share: the cases and how one is checked in the interpreter."""
+"""What the tests of operators with a decay per channel share: the cases and how one is checked in the interpreter."""
 
 from __future__ import annotations
 

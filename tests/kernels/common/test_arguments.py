@@ -106,24 +106,24 @@ def bad(name: str) -> Iterator[tuple[str, dict[str, Any], str]]:
     for each in tensors(call):
         if each in STATES:
             yield "int state", {each: call[each].int()}, "is torch.int32; our kernels serve"
-            yield "state on another device", {each: call[each].to("meta")}, "lies on meta"
+            yield "state on another device", {each: call[each].to("meta")}, "is on meta"
             yield "wide state", {each: call[each].double()}, "is torch.float64; our kernels serve"
         elif each not in known:
             yield "other gates", {each: call[each].bfloat16()}, f"{each} is torch.bfloat16"
             yield "wide gates", {each: call[each].double()}, f"{each} is torch.float64"
             yield "gates of a lower rank", {each: call[each][0]}, f"{each} is ("
         if each not in STATES and each != first:
-            yield "another device", {each: call[each].to("meta")}, f"{each} lies on meta, the others on cpu"
+            yield "another device", {each: call[each].to("meta")}, f"{each} is on meta, the others on cpu"
     for each in STATES:
         if isinstance(call.get(each), tuple):
             yield "wide state", {each: tuple(x.double() for x in call[each])}, "is torch.float64; our kernels serve"
     if "scale" in made.parameters:
         yield "tensor", {"scale": torch.tensor(0.5)}, "scale is a tensor"
         yield "tensors", {"scale": torch.ones(3)}, "scale is a tensor"
-        yield "NaN", {"scale": float("nan")}, "scale = nan cannot be served"
-        yield "bool", {"scale": True}, "scale = True cannot be served"
+        yield "NaN", {"scale": float("nan")}, "scale = nan is not supported"
+        yield "bool", {"scale": True}, "scale = True is not supported"
         yield "beyond float32", {"scale": 10**400}, "scale = 1000"
-        yield "text", {"scale": "1"}, "scale = '1' cannot be served"
+        yield "text", {"scale": "1"}, "scale = '1' is not supported"
     if "chunk" in made.parameters:
         yield "chunk", {"chunk": 64.0}, "chunk must be a power of two >= 16, got 64.0"
 

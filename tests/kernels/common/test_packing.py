@@ -67,11 +67,11 @@ BAD: dict[str, tuple[Any, Any, str]] = {
     "copy_elsewhere": (
         HALVES,
         HALVES.to("meta"),
-        "cu_seqlens_cpu lies on meta; pass a copy of cu_seqlens on the CPU",
+        "cu_seqlens_cpu is on meta; pass a copy of cu_seqlens on the CPU",
     ),
     "no_copy": (HALVES.to("meta"), None, "cu_seqlens came without its copy on the CPU; pass cu_seqlens_cpu too"),
     "copy_alone": (None, HALVES, "cu_seqlens_cpu came without cu_seqlens; pass both, or neither"),
-    "another_device": (HALVES.to("meta"), HALVES, "cu_seqlens lies on meta, the tokens on cpu; move it there"),
+    "another_device": (HALVES.to("meta"), HALVES, "cu_seqlens is on meta, the tokens on cpu; move it there"),
 }
 
 

@@ -122,5 +122,5 @@ def test_what_a_map_does_not_take_is_named() -> None:
         map_named("favor")(x)
     with pytest.raises(UsageError, match=r"projection is \(4, 9\)"):
         map_named("favor")(x, draw(4, 9))
-    with pytest.raises(DiscoveryError, match="no identifier"):
+    with pytest.raises(DiscoveryError, match="not an identifier"):
         register(FeatureMap("elu+1", "none", torch.relu))

@@ -104,7 +104,7 @@ def test_floors_that_rank_the_other_way_round_are_told() -> None:
     ("ours", "theirs", "words"),
     [
         ({"static.floor_ms": 1.2}, {}, "its floor of 1.2 ms is above the peer's time"),
-        ({"static.spill_bytes": 96}, {}, "it spills 96 bytes a thread"),
+        ({"static.spill_bytes": 96}, {}, "it spills 96 bytes per thread"),
         ({"static.traffic_ratio": 3.0}, {"static.traffic_ratio": 1.5}, "launch traffic 3.00x against 1.50x"),
         ({"static.floor_ms": 0.5, "static.occupancy": 0.125}, {}, "4.0 times its floor at 12% occupancy"),
         ({"static.floor_ms": 0.5}, {}, "4.0 times its floor, and no spill"),
@@ -151,9 +151,9 @@ def test_the_page_has_what_was_measured(tmp_path: Path, capsys: pytest.CaptureFi
 
 def test_nothing_to_compare_is_said() -> None:
     text = page(entries([timed("triton_chunk", 1024, 1.0, "ours")]), [("run", {})])
-    assert text.count("No problem has times of ours and of a peer.") == 2
-    assert "`subquad static --run RUN` takes them" in text
-    assert "Every case has one." in text
+    assert text.count("No problem has both a time of ours and a time of a peer.") == 2
+    assert "`subquad static --run RUN` adds the profiles" in text
+    assert "Every case has a time." in text
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ def test_a_case_that_does_not_run_is_one_line(
         (["linear_attention", "--impl", "naive,torch_chunk"], "--impl: `profile` takes one implementation"),
         (["linear_atention", "--impl", "naive"], "did you mean 'linear_attention'?"),
         (["linear_attention", "--impl", "naiv"], "did you mean 'naive'?"),
-        (["linear_attention", "--impl", "naive", "--op", "linear_attention"], "leave --op away"),
+        (["linear_attention", "--impl", "naive", "--op", "linear_attention"], "remove --op"),
         (
             ["linear_attention", "--impl", "naive", "--seq-len", "8,16", "--pass", "fwd,bwd"],
             "4 cases are selected, and one is profiled at a time: choose T (8, 16), pass (fwd, bwd)",
@@ -78,7 +78,7 @@ def test_a_case_that_does_not_run_is_one_line(
         (["linear_attention", "--impl", "naive", "--tool", "ncu"], "--tool ncu sees kernels of a GPU"),
         (["linear_attention", "--impl", "naive", "--tool", "proton"], "--tool proton sees kernels of a GPU"),
         (["linear_attention", "--impl", "naive", "--tool", "nsys"], "invalid choice: 'nsys'"),
-        (["linear_attention", "--impl", "naive", "--calls", "0"], "'0' is no count"),
+        (["linear_attention", "--impl", "naive", "--calls", "0"], "'0' is not a count"),
         (["linear_attention", "--impl", "naive", "--device", "cuda"], "no CUDA device here"),
     ],
 )

@@ -78,8 +78,8 @@ def test_a_gpu_has_kernels_and_not_what_launched_them() -> None:
 @pytest.mark.parametrize(
     ("content", "device", "said"),
     [
-        ("{", "cpu", "is no Chrome trace"),
-        ('{"traceEvent": []}', "cpu", "is no Chrome trace"),
+        ("{", "cpu", "is not a Chrome trace"),
+        ('{"traceEvent": []}', "cpu", "is not a Chrome trace"),
         ('{"traceEvents": []}', "cpu", "nothing that ran on the CPU"),
         (text("torch_cpu.json"), "cuda", "nothing that ran on the GPU"),
     ],

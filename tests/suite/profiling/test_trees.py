@@ -47,5 +47,5 @@ def test_units_of_time(tmp_path: Path, unit: str, factor: float) -> None:
 def test_what_is_no_profile_is_told(tmp_path: Path, content: str) -> None:
     path = tmp_path / "one.hatchet"
     path.write_text(content)
-    with pytest.raises(SubquadError, match="is no profile of proton"):
+    with pytest.raises(SubquadError, match="is not a profile of proton"):
         read_tree(path, 1)

@@ -51,7 +51,7 @@ def test_a_line_that_ends_in_want_of_memory_shows_the_frontier(quantity):
     assert (end.name, end.listed, end.last_only, end.owner) == ("OOM", False, True, line.owner)
     assert end.x == (256.0, 512.0)
     assert end.y == (line.y[-1], line.y[-1])
-    assert "no time from T = 512 on: oom" in end.text[-1]
+    assert "no time from T = 512: oom" in end.text[-1]
     assert [(note.text, note.x, note.of) for note in chart.annotations] == [("OOM", 512.0, ("a/x",))]
     assert chart.x.low < 128 < 512 < chart.x.high
     assert "a/x ends before T = 512: OOM" in chart.alt

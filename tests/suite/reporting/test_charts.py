@@ -22,7 +22,7 @@ def test_the_frontier_is_what_none_beats_in_both():
         f"a/{name}": figures for name, figures in errors.items()
     }
     assert "T = 256" in chart.title
-    assert chart.alt.endswith("Not beaten in both: a/fast, a/between, a/exact.")
+    assert chart.alt.endswith("Pareto-optimal: a/fast, a/between, a/exact.")
     flats = {(step.x, step.y) for step in chart.ceilings}
     assert ((1.0, 2.0), (1e-3, 1e-3)) in flats
     assert ((2.0, 2.0), (1e-4, 1e-3)) in flats
@@ -131,7 +131,7 @@ def test_each_crossing_is_drawn_with_its_interval_and_its_prediction():
     measured = next(series for series in chart.series if series.name == "linear_attention/x: faster, measured")
     assert measured.x[0] == pytest.approx(1000)
     assert (measured.left[0], measured.right[0]) == (pytest.approx(1000 * 0.9 / 1.1), pytest.approx(1000 * 1.1 / 0.9))
-    predicted = next(series for series in chart.series if "x: faster, predicted at the roof" in series.name)
+    predicted = next(series for series in chart.series if "x: faster, predicted at the roofline" in series.name)
     # Both are bound by FLOPs there: 4 K^2 T against 2 K T (T + 1).
     assert (predicted.hollow, predicted.x[0]) == (True, pytest.approx(2 * 256, rel=0.01))
     assert {note.text for note in chart.annotations} == {"from 1,000", "not in range"}

@@ -126,7 +126,7 @@ def test_every_status_reason_and_count_is_on_the_page(tmp_path):
 def test_a_run_without_a_single_time_is_reported_with_its_reasons(tmp_path, rows):
     rendered = render([run_of(rows)], tmp_path)
     text = rendered.page.read_text()
-    assert "No record has a figure that could be drawn" in text
+    assert "No record has a figure that can be drawn" in text
     assert rendered.pictures == ()
     assert any("no timed case has a time" in note for note in rendered.notes)
     assert all(row["reason"] in text for row in rows)
@@ -155,7 +155,7 @@ def test_more_than_the_roof_is_said_on_the_page_and_in_the_notes(tmp_path):
     rendered = render([run], tmp_path, formats=["html"])
     (note,) = rendered.notes
     assert "_T128_" in note
-    assert "105 % of the attainable roof" in note
+    assert "105 % of the roofline" in note
     assert rendered.faults == (note,)
     assert "Before you believe this report" in rendered.page.read_text()
     assert "Before you believe" not in render([run_of([record("op", "x", 1)])], tmp_path).page.read_text()

@@ -39,7 +39,7 @@ def test_a_report_that_fails_its_own_check_is_written_and_exits_1_with_one_line(
     assert main(["report", str(run), "--out", str(tmp_path / "out"), "--format", "html"]) == 1
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("subquad: ")]
     assert "fails its own check" in line
-    assert "250 % of the attainable roof" in line
+    assert "250 % of the roofline" in line
     assert line.endswith("(and 1 more)")
     assert (tmp_path / "out" / "index.html").is_file()
 
@@ -60,7 +60,7 @@ def test_tables_alone_go_to_stdout_and_with_out_to_a_file(run, tmp_path, monkeyp
     [
         (["nowhere"], "no run at nowhere"),
         (["--format", "pfd"], "unknown format 'pfd'"),
-        (["--gallery"], "leave the run folders away"),
+        (["--gallery"], "remove the run folders"),
         (["--baseline", "op/z"], "op/z"),
     ],
 )

@@ -17,7 +17,7 @@ def test_a_point_of_known_intensity_lies_there_in_the_description_and_in_the_fig
     (series,) = chart.series
     assert (series.x, series.y, series.hollow) == ((32.0,), (6.4,), True)
     said = series.text[0]
-    assert all(word in said for word in ("32.0 FLOP/byte", "6.40 TFLOP/s", "61.0 % of the attainable", "by memory"))
+    assert all(word in said for word in ("32.0 FLOP/byte", "6.40 TFLOP/s", "61.0 % of the roofline", "by memory"))
     trace = next(trace for trace in figure(chart)["data"] if trace.get("name") == "a/x")
     assert (trace["x"], trace["y"]) == ([32.0], [6.4])
     assert trace["marker"]["symbol"].endswith("-open")
@@ -121,7 +121,7 @@ def test_counted_bytes_fill_a_marker_and_its_segment_is_what_was_not_compulsory(
     assert "counted" not in hollow.text[2]
     assert "16.0 FLOP per counted byte" in filled.text[0]
     assert chart.x.low < 8.0
-    assert "DRAM bytes that were counted" in chart.caption
+    assert "from counted DRAM bytes" in chart.caption
     assert {note.text for note in chart.annotations} == {"T=128", "T=512"}
 
 

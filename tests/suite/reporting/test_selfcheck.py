@@ -25,7 +25,7 @@ def test_more_than_the_roof_fails_and_the_limit_itself_does_not():
     ("changes", "words"),
     [
         ({"series": ()}, "has no data"),
-        ({"y": (float("nan"), 1.0)}, "no finite number"),
+        ({"y": (float("nan"), 1.0)}, "not a finite number"),
         ({"y": (1e9, 1.0)}, "outside of its axes"),
     ],
 )

@@ -27,14 +27,15 @@ def test_the_first_sentence_names_every_side_at_the_longest_length_that_both_kin
         "linear_attention/fla (peer) 3.00 ms, 1.50 times as long; softmax_attention/flash (peer) 4.00 ms, 2.00 times "
         "as long; linear_attention/torch (PyTorch) 8.00 ms, 4.00 times as long."
     )
-    assert "Beyond it linear_attention/triton goes on to T = 4,000, in 4.00 ms." in first
+    assert "The longest T is 4,000, at which linear_attention/triton takes 4.00 ms." in first
     assert "linear_attention/triton is faster than softmax_attention/flash: from T = 1,000" in first
     assert cost == (
-        "There linear_attention/triton has 40.0 % of its roof (bound by memory), 1.00 MiB over its inputs "
-        "(linear_attention/fla: 1.00), an error of 1.0e-04 against the oracle (linear_attention/fla: 1.0e-04)."
+        "linear_attention/triton reaches 40.0 % of the roofline (bound by memory), allocates 1.00 MiB beyond "
+        "its inputs (linear_attention/fla: 1.00) and has an error of 1.0e-04 against the oracle "
+        "(linear_attention/fla: 1.0e-04)."
     )
     assert missing == "1 of 12 timed cases have no time: 1 oom (no memory)."
-    assert tuning == "Tuning each side got: ours: none; peer: none; PyTorch: none."
+    assert tuning == "Tuning per side: ours: none; peer: none; PyTorch: none."
 
 
 def test_what_each_side_was_tuned_is_told():
@@ -42,9 +43,7 @@ def test_what_each_side_was_tuned_is_told():
     kernels = {"one": {"candidates": 12}, "two": {"candidates": 8}}
     rows.append(record("a", "y", 128, origin="peer") | {"tuning.kernels": kernels, "tuning.seconds": 3.5})
     (tuning,) = [text for text in said(rows) if text.startswith("Tuning")]
-    assert tuning == (
-        "Tuning each side got: ours: chunk 64, 128; peer: 20 configurations in 2 autotuned kernels, 3.50 s."
-    )
+    assert tuning == ("Tuning per side: ours: chunk 64, 128; peer: 20 configurations in 2 autotuned kernels, 3.50 s.")
 
 
 def test_a_setting_with_unlike_head_dims_and_others_beside_it_says_so():
@@ -63,7 +62,8 @@ def test_times_that_are_the_hosts_are_counted_and_named():
     rows = [record("a", name, 128, host_bound=bound) for name, bound in (("x", True), ("y", False), ("z", True))]
     (bound,) = [text for text in said([*rows, failed("a", "w", 128, "error", "broke")]) if "by the host" in text]
     assert bound == (
-        "2 of 3 times are bound by the host: the GPU waited for launches, so they say nothing of the kernels (a/x, a/z)."
+        "2 of 3 times are bound by the host: the GPU waited for launches, so they say nothing of the kernels "
+        "(a/x, a/z)."
     )
     assert not [text for text in said([record("a", "x", 128)]) if "by the host" in text]
 
@@ -76,4 +76,4 @@ def test_what_was_not_recorded_is_left_out_of_the_sentence():
     }
     first, cost = said([without_range])
     assert "a/x (of unknown origin) takes 1.00 ms" in first
-    assert cost == "Of a/x only the time is known."
+    assert cost == "Only the time of a/x is known."

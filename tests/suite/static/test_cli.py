@@ -161,4 +161,4 @@ def test_a_run_without_a_gpu_has_nothing_to_compile(tmp_path: Path, capsys: pyte
     assert main(["static", "--run", str(run)]) == 2
     assert "no kernel was launched; name a GPU's run" in capsys.readouterr().err
     assert main(["static", "--run", str(run), "--base", "HEAD"]) == 2
-    assert "leave --base and --all-configs away" in capsys.readouterr().err
+    assert "remove --base and --all-configs" in capsys.readouterr().err

@@ -89,14 +89,14 @@ def run(tmp_path):
     ("line", "wrong"),
     [
         (b"{", "not JSON"),
-        (b"[]", "no JSON object"),
+        (b"[]", "not a JSON object"),
         (b'{"schema":"1.0","launch":NaN}', "NaN is not JSON"),
         (b'{"schema":"1.0","launch":1e999}', "too large"),
         (b'{"schema":"1.0","launch":' + b"9" * 30 + b"}", "too large"),
         (b'{"schema":"1.0","reason":"\xff"}', "not UTF-8"),
         (b'{"schema":"1.0","reason":"\\ud800"}', "not UTF-8"),
         (b"[" * 200_000, "nested too deeply"),
-        ({"schema": "one"}, "no 'major.minor'"),
+        ({"schema": "one"}, "not 'major.minor'"),
         ({"schema": None}, "has no 'schema'"),
         *WRONG,
     ],
@@ -213,7 +213,7 @@ def test_paths_that_are_no_run_say_what_to_do(tmp_path, run):
         read_records(tmp_path / "nowhere")
     with pytest.raises(StoreError, match="is a file, not a run"):
         read_records(run / "records.jsonl")
-    with pytest.raises(StoreError, match="is no run"):
+    with pytest.raises(StoreError, match="is not a run"):
         read_records(tmp_path)
     with pytest.raises(StoreError, match="cannot be looked at"):
         read_records("x" * 5000)
@@ -226,7 +226,7 @@ def test_paths_that_are_no_run_say_what_to_do(tmp_path, run):
     ("text", "wrong"),
     [
         ("{", "not JSON"),
-        ("[]", "no JSON object"),
+        ("[]", "not a JSON object"),
         ('{"fingerprint": {}}', "has no 'schema'"),
         ('{"schema": "2.0", "fingerprint": {}}', "newer"),
         ('{"schema": "1.0"}', "has no object 'fingerprint'"),

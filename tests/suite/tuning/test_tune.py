@@ -139,7 +139,7 @@ def test_a_damaged_table_names_the_file(tmp_path):
     with pytest.raises(StoreError, match=r"t\.json cannot be read"):
         read_table(path)
     path.write_text(json.dumps({"schema": 1, "gpu": "a", "arch": "b", "entries": {"k": {"what": 1}}}))
-    with pytest.raises(StoreError, match=r"t\.json is no table"):
+    with pytest.raises(StoreError, match=r"t\.json is not a table"):
         read_table(path)
 
 

@@ -186,10 +186,10 @@ def test_tables_lengths_and_pages_on_a_cpu_are_read_before_a_launch(step) -> Non
     for changes, words in (
         ({}, r"block_table\[0, 1\] = 3; the pool has the pages 0 to 2"),
         ({"lengths": [20, 16]}, "lengths is a list"),
-        ({"lengths": lengths.to("meta")}, "lengths lies on meta, the others on cpu"),
+        ({"lengths": lengths.to("meta")}, "lengths is on meta, the others on cpu"),
         ({"block_table": table.tolist()}, "block_table is a list"),
         ({"block_table": table[:, :0]}, r"block_table is torch.int32 \(2, 0\)"),
-        ({"page": None}, "page = None cannot be served"),
+        ({"page": None}, "page = None is not supported"),
     ):
         with aim("sm_90"), pytest.raises(UsageError, match=words):
             step(q, **{"state": state, "block_table": table, "lengths": lengths, "page": 16, **changes})
