@@ -7,7 +7,7 @@ other and no others: a dilated sequence is that many interleaved ones, each with
 the chip (Dao 2023, arXiv:2307.08691).
 
 `device.py` holds what kernels call, `forward.py`, `backward_dq.py` and `backward_dk_dv.py` the three kernels and
-`shape.py` what a plan depends on; `plan.py` chooses tiles from `tiles.py` or what `launches.py` finds tuned,
-`attend.py` launches, `function.py` is differentiable. `faces.py` is what operators register beside their functions,
-`spec.py` what their specifications share.
+`shape.py` what a plan depends on; `plan.py` chooses tiles from `tiles.py` or what `configs.py` finds tuned,
+`launch.py` launches, `autograd.py` is differentiable. `register.py` is what operators register beside their functions,
+`reference.py` what their specifications share.
 """

@@ -18,6 +18,6 @@ and after a tile:
     X = f X        out_t = a_t X + sum_j (a_t . b_j) c_j        X = f (X + b^T c)
 
 `device.py` holds what kernels call, `forward.py`, `segments.py`, `backward_dq.py`, `backward_dk.py`, `backward_dv.py`
-and `backward.py` the kernels, `plan.py` chooses regime and tiles, `chunked.py` launches them, `function.py` is
-differentiable, `step.py` is the decode step, `recurrence.py` the specification that the operators share.
+and `backward_dk_dv.py` the kernels, `plan.py` chooses regime and tiles, `launch.py` launches them, `autograd.py` is
+differentiable, `decode.py` is the decode step, `reference.py` the specification that the operators share.
 """

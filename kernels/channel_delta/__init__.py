@@ -9,7 +9,7 @@
 
 `device.py` holds what kernels call and how decays between tokens are taken. Without a backward pass `fused.py` makes
 the whole forward pass from the inputs; else `prepare.py` makes what a chunk needs of its own tokens, and `forward.py`,
-`segments.py`, `reverse.py` and `gradients.py` take it from memory. `plan.py` chooses regime and tiles, `chunked.py`
-launches them, `function.py` is differentiable, `step.py` is the decode step, `face.py` what the operators register.
-README.md has the decomposition and the byte budget.
+`segments.py`, `reverse.py` and `gradients.py` take it from memory. `plan.py` chooses regime and tiles, `launch.py`
+launches them, `autograd.py` is differentiable, `decode.py` is the decode step, `register.py` what the operators
+register. README.md has the decomposition and the byte budget.
 """

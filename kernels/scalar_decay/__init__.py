@@ -14,7 +14,7 @@ direction), then X += b^T c; decays multiply a_t X, the pairs (t, j), c_j and X.
 | dv     | backward  | k  | q  | do         | dS [K, BV]      |
 
 `device.py` holds what kernels call, `forward.py`, `backward.py` (dq), `backward_dk_dv.py`, `segments.py` and `gates.py`
-the kernels, `plan.py` chooses regime and tiles for a `shape.py`, from `tiles.py` or what `launches.py` finds tuned,
-`chunked.py` launches them, `function.py` is differentiable, `step.py` is the decode step. `faces.py` is what operators
-register beside their functions, `recurrence.py` what they are specified by.
+the kernels, `plan.py` chooses regime and tiles for a `shape.py`, from `tiles.py` or what `configs.py` finds tuned,
+`launch.py` launches them, `autograd.py` is differentiable, `decode.py` is the decode step. `register.py` is what
+operators register beside their functions, `reference.py` what they are specified by.
 """

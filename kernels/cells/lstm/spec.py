@@ -3,7 +3,8 @@
     i, f, o = sigmoid(W x_t + U h_{t-1} + b)      g = tanh(W x_t + U h_{t-1} + b)
     c_t = f c_{t-1} + i g                         h_t = o tanh(c_t)
 
-Signature and shapes: cells.py. The gates are i, f, g, o in this order; the state is the pair (h, c), [N, HS, V] each.
+Signature and shapes: kernels/cells/reference.py. The gates are i, f, g, o in this order; the state is the pair (h, c),
+[N, HS, V] each.
 Sources: Hochreiter and Schmidhuber 1997; Gers, Schmidhuber and Cummins 2000.
 """
 
