@@ -1,4 +1,4 @@
-"""Sliding-window attention in Triton: the operator's face on the shared kernels of kernels/attention."""
+"""Sliding-window attention in Triton: the operator's registration of the kernels in kernels/attention."""
 
 from __future__ import annotations
 
