@@ -78,15 +78,15 @@ class Sweep:
 class Plan:
     """A call's sweeps and how sequences are cut.
 
-    segment:  tokens of a segment, a multiple of `interval`, which is one of every sweep's chunk
-    segments: segments of the longest sequence; 1 on chip
-    slots:    states of all segments
-    interval: tokens between checkpoints
-    blocks:   checkpoints of all sequences
+    segment_size: tokens of a segment, a multiple of `interval`, which is one of every sweep's chunk
+    segments:     segments of the longest sequence; 1 on chip
+    slots:        states of all segments
+    interval:     tokens between checkpoints
+    blocks:       checkpoints of all sequences
     """
 
     sweeps: dict[str, Sweep]
-    segment: int
+    segment_size: int
     segments: int
     slots: int
     interval: int
@@ -98,7 +98,7 @@ class Plan:
 
     def describe(self, *names: str) -> dict[str, Any]:
         """For a record's configuration: the regime and the named sweeps."""
-        regime = {"regime": "segments", "segment": self.segment} if self.segmented else {"regime": "on-chip"}
+        regime = {"regime": "segments", "segment": self.segment_size} if self.segmented else {"regime": "on-chip"}
         return {name: {**regime, **self.sweeps[name].describe()} for name in names}
 
 

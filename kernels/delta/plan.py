@@ -55,14 +55,14 @@ class Sweep:
 
     tile:     width of a slice, warps, stages
     slices:   slices of the state, or of K in the gradients' kernel
-    segment:  steps of a segment, a multiple of what is kept together where there are several
-    segments: segments of the longest sequence; 1 on chip
-    slots:    segments of all sequences
+    segment_size: steps of a segment, a multiple of what is kept together where there are several
+    segments:     segments of the longest sequence; 1 on chip
+    slots:        segments of all sequences
     """
 
     tile: Tile
     slices: int
-    segment: int
+    segment_size: int
     segments: int
     slots: int
 
@@ -99,7 +99,7 @@ class Plan:
         sweep: Sweep = {"gradients": self.chunks}.get(kind) or getattr(self, kind)
         regime: dict[str, Any] = {"regime": ON_CHIP}
         if self.output.segmented:
-            regime = {"regime": SEGMENTS, "segment": self.output.segment}
+            regime = {"regime": SEGMENTS, "segment": self.output.segment_size}
         tile = sweep.tile
         return {**regime, "chunk": self.chunk, "slice": tile.width, "warps": tile.warps, "stages": tile.stages}
 
@@ -183,7 +183,7 @@ def executed(shape: Shape, chosen: Plan, pass_: str) -> float:
         flops += 6 * K * V + 4 * C * V + chosen.output.slices * 2 * C * K + made * inverse
         if chosen.output.segmented:
             flops += 4 * K * (K + V) + 2 * C * (K + V) + (0 if chosen.stored else chosen.map.slices * inverse)
-            flops += 2 * K * K * V / chosen.output.segment
+            flops += 2 * K * K * V / chosen.output.segment_size
     if pass_ in ("bwd", "fwdbwd"):
         sweep = 6 * K * V + 4 * C * V + chosen.state.slices * 2 * C * K
         flops += sweep * (1 + chosen.output.segmented)
@@ -233,7 +233,7 @@ def _cut(shape: Shape, segment: int) -> Sweep:
     segments = -(-shape.longest // segment)
     # Packed, the slots follow from the sequences' offsets: see `locate` in device.py.
     slots = shape.steps // segment + shape.sequences if shape.packed else shape.sequences * segments
-    return Sweep(Tile(0, 0, 0), slices=1, segment=segment, segments=segments, slots=slots)
+    return Sweep(Tile(0, 0, 0), slices=1, segment_size=segment, segments=segments, slots=slots)
 
 
 def _tiles(shape: Shape, kind: str) -> list[Tile]:

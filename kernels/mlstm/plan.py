@@ -46,13 +46,13 @@ def shape_of(problem: Problem, tunables: Mapping[str, Value]) -> Shape:
 def plan(shape: Shape) -> Plan:
     """Regime, tiles and segments of all sweeps, for `suite.target()`."""
     output = _cut(shape, "output")
-    dq = _cut(shape, "dq", output.segment if output.segmented else None)
+    dq = _cut(shape, "dq", output.segment_size if output.segmented else None)
     return Plan(output, dq, _cut(shape, "dk_dv"))
 
 
 def plan_state(shape: Shape, sweep: Sweep) -> Sweep:
     """The sweep that sums the contributions of another one's segments."""
-    return _cut(shape, "state", sweep.segment)
+    return _cut(shape, "state", sweep.segment_size)
 
 
 def _cut(shape: Shape, kind: str, segment: int | None = None) -> Sweep:

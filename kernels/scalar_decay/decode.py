@@ -52,7 +52,7 @@ def linear_decode_step_kernel(
 ):
     """S = e^g S + w phi(k) v^T, z += phi(k);  o = (s phi(q)^T S [ / (s phi(q) . z + eps) ] + D v) silu(out_gate).
 
-    g and w are as Gates in function.py has them: g = 0 and w = 1 where there are none.
+    g and w are as Gates in autograd.py has them: g = 0 and w = 1 where there are none.
 
     Grid:    sequences x HS x slices of V, one axis, slices fastest. Normalised, a program takes all of V in TILES
              turns: z is updated in place, so no other program may need the old one.

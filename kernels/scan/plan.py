@@ -49,12 +49,12 @@ class Span:
 class Cut:
     """How sequences are cut.
 
-    segment:  tokens of a segment
-    segments: segments of the longest sequence; 1 on chip
-    slots:    states of all segments; packed, they follow from the sequences' offsets (see `locate` in scalar_decay)
+    segment_size: tokens of a segment
+    segments:     segments of the longest sequence; 1 on chip
+    slots:        states of all segments; packed, they follow from the sequences' offsets (see `locate`)
     """
 
-    segment: int
+    segment_size: int
     segments: int
     slots: int
 
@@ -64,7 +64,7 @@ class Cut:
 
     def describe(self) -> dict[str, Any]:
         """For a record's configuration."""
-        return {"regime": "segments", "segment": self.segment} if self.segmented else {"regime": "on-chip"}
+        return {"regime": "segments", "segment": self.segment_size} if self.segmented else {"regime": "on-chip"}
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ def plan(shape: Shape) -> Plan[Tile]:
 
 def _fitting(tile: Tile, made: Cut) -> Tile:
     """No more rows than a segment has chunks, nor than the architecture takes."""
-    rows = min(next_power_of_2(-(-made.segment // CHUNK)), MOST.get(suite.target().arch, tile.rows))
+    rows = min(next_power_of_2(-(-made.segment_size // CHUNK)), MOST.get(suite.target().arch, tile.rows))
     return replace(tile, rows=max(SMALLEST, min(tile.rows, rows)))
 
 
