@@ -116,7 +116,7 @@ def plan(shape: Shape) -> Plan:
 
 
 def search(shape: Shape, names: Sequence[str]) -> dict[str, list[dict[str, int]]]:
-    """The launches that a tuner may try for the named sweeps, by the key under which `plan` asks; the table's first."""
+    """The configs that a tuner may try for the named sweeps, by the key under which `plan` asks; the table's first."""
     segments = plan(shape).segments
     found = {}
     for name in names:
@@ -170,8 +170,8 @@ def _of_table(shape: Shape, name: str, rows: int) -> Tile:
 
 
 def _sweep(shape: Shape, name: str, rows: int, segmented: bool) -> Sweep:
-    launch = choice(_key(shape, name, segmented))
-    tile = _of_table(shape, name, rows) if launch is None else Tile(**launch)
+    config = choice(_key(shape, name, segmented))
+    tile = _of_table(shape, name, rows) if config is None else Tile(**config)
     return Sweep(tile, *_slices(shape, name, tile), min(shape.chunk, tile.rows))
 
 

@@ -127,7 +127,7 @@ def chunk_of(shape: Shape) -> int:
 
 
 def key(shape: Shape, kind: str, segmented: bool) -> str:
-    """Under which a kernel's launch is tuned: all that changes the winner."""
+    """Under which a kernel's config is tuned: all that changes the winner."""
     family = "dplr" if shape.dplr else "kda"
     regime = "segments" if segmented else "on-chip"
     sizes = f"K{shape.K}/V{shape.V}/{shape.dtype}/C{chunk_of(shape)}"
@@ -140,7 +140,7 @@ def key(shape: Shape, kind: str, segmented: bool) -> str:
 
 
 def candidates(shape: Shape, pass_: str) -> dict[str, list[dict[str, int]]]:
-    """Launches worth a trial for each kernel of a pass, the table's first."""
+    """Configs worth a trial for each kernel of a pass, the table's first."""
     chosen = plan(shape)
     found = {}
     for kind in launched(chosen, pass_):

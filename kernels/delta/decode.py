@@ -134,7 +134,7 @@ def step_configuration(problem: Problem, tunables: Any) -> dict[str, Any]:
 
 
 def step_search(problem: Problem, tunables: Any) -> dict[str, list[dict[str, int]]]:
-    """Launches of the step that are worth measuring, its own first."""
+    """Configs of the step that are worth measuring, its own first."""
     pairs = [(WIDTH, WARPS), (16, 2), (16, 4), (32, 2), (64, 4), (64, 8)]
     return {
         step_key(problem.K, problem.V, problem.state_dtype): [

@@ -151,7 +151,7 @@ def key(shape: Shape, chunk: int, kind: str, regime: str) -> str:
 
 
 def search(shape: Shape, kinds: list[str]) -> dict[str, list[dict[str, int]]]:
-    """Launches of these kernels that are worth measuring, the plan's own first."""
+    """Configs of these kernels that are worth measuring, the plan's own first."""
     chosen = plan(shape)
     regime = SEGMENTS if chosen.output.segmented else ON_CHIP
     widths = (16, 32) if max(shape.K, shape.V) > WIDEST else (32, 64)
@@ -159,12 +159,12 @@ def search(shape: Shape, kinds: list[str]) -> dict[str, list[dict[str, int]]]:
     for kind in kinds:
         own = {"gradients": chosen.chunks, "output": chosen.output, "map": chosen.map, "state": chosen.state}[kind].tile
         tried = [own, *(Tile(w, n, stages) for w in widths for n in (4, 8) for stages in (1, 2))]
-        launches = [{"width": tile.width, "warps": tile.warps, "stages": tile.stages} for tile in tried]
+        configs = [{"width": tile.width, "warps": tile.warps, "stages": tile.stages} for tile in tried]
         if kind == "map" and max(shape.K, shape.V) == WIDEST:
-            launches += [{"width": WIDEST, "warps": 8, "stages": 1}]
+            configs += [{"width": WIDEST, "warps": 8, "stages": 1}]
         if kind == "output":
-            launches += [{**launches[0], "stored": 1}]
-        found[key(shape, chosen.chunk, kind, regime)] = [x for i, x in enumerate(launches) if x not in launches[:i]]
+            configs += [{**configs[0], "stored": 1}]
+        found[key(shape, chosen.chunk, kind, regime)] = [x for i, x in enumerate(configs) if x not in configs[:i]]
     return found
 
 

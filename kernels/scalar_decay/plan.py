@@ -15,7 +15,7 @@ from kernels.common.shapes import power_of_2
 from kernels.scalar_decay.configs import candidates, key, tuned
 from kernels.scalar_decay.shape import Shape
 from kernels.scalar_decay.tiles import DECAYED, GATED, MAPPED, NORMALISED, PLAIN, SINGLE, WIDE, Tile, tiles
-from suite.tuning import Launch
+from suite.tuning import Config
 
 # Head dims that the tiles are made for.
 FILL = 2
@@ -205,8 +205,8 @@ def describe(chosen: Plan, pass_: str) -> dict[str, Any]:
     return {kind: sweep.describe() for kind, sweep in sweeps(chosen, pass_).items()}
 
 
-def searched(shape: Shape, pass_: str) -> dict[str, list[Launch]]:
-    """The launches that tuning may try for each kernel of a pass, by the key under which `plan` asks."""
+def searched(shape: Shape, pass_: str) -> dict[str, list[Config]]:
+    """The configs that tuning may try for each kernel of a pass, by the key under which `plan` asks."""
     found = {}
     for kind, sweep in sweeps(plan(shape), pass_).items():
         found[key(shape, kind, SEGMENTS if sweep.segmented else ON_CHIP)] = candidates(shape, sweep.tile)

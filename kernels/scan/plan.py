@@ -91,7 +91,7 @@ class Plan(Generic[Tile]):
     def search(
         self, pass_: str, key: Callable[[str], str], more: Callable[[str, Tile], Iterable[Tile]]
     ) -> dict[str, Sequence[Mapping[str, int]]]:
-        """Launches worth trying for each kernel of a pass, by its key in tuning tables: its own first."""
+        """Configs worth trying for each kernel of a pass, by its key in tuning tables: its own first."""
         found: dict[str, Sequence[Mapping[str, int]]] = {}
         for name in self.launched(pass_):
             own = self.tiles[name]
@@ -105,8 +105,8 @@ def _fields(tile: Any) -> dict[str, Any]:
 
 def chosen(key: str, own: Tile) -> Tile:
     """The tile that tuning chose for a key, else the table's own."""
-    launch = choice(key)
-    return own if launch is None else type(own)(**launch)
+    config = choice(key)
+    return own if config is None else type(own)(**config)
 
 
 def span_of(problem: Problem) -> Span:

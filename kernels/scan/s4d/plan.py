@@ -70,13 +70,13 @@ def _fitting(tile: Tile, made: Cut) -> Tile:
 
 
 def key(shape: Shape, made: Cut, name: str) -> str:
-    """The key of a kernel's launch in tuning tables."""
+    """The key of a kernel's config in tuning tables."""
     regime = "segments" if made.segmented else "on-chip"
     return f"s4d/{name}/M{shape.pairs}/{shape.dtype}/{regime}"
 
 
 def search(shape: Shape, pass_: str) -> dict[str, Sequence[Mapping[str, int]]]:
-    """Launches worth trying for each kernel of a pass, the table's own first."""
+    """Configs worth trying for each kernel of a pass, the table's own first."""
     made = plan(shape)
 
     def more(name: str, own: Tile) -> list[Tile]:
