@@ -24,6 +24,8 @@ from suite.tuning import use_root
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("kernels", "baselines")
 ENTRY_POINTS = "subquad.operators"
+# What kernels of older revisions import from suite, by module: what it was called -> what it is called now.
+FORMER = {"suite.tuning": {"Launch": "Config"}}
 
 
 def discover(root: Path = ROOT, load: Iterable[str | Path] = ()) -> Registry:
@@ -36,6 +38,8 @@ def discover(root: Path = ROOT, load: Iterable[str | Path] = ()) -> Registry:
     """
     registry = Registry()
     use_root(Path(root).resolve())
+    if Path(root).resolve() != ROOT:
+        _restore_former_names()
     for name in PACKAGES:
         for module in _modules(_package(name, Path(root).resolve()), registry):
             _collect(module, registry)
@@ -44,6 +48,14 @@ def discover(root: Path = ROOT, load: Iterable[str | Path] = ()) -> Registry:
     for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
         _collect(_entry(entry), registry)
     return registry
+
+
+def _restore_former_names() -> None:
+    """Let another revision's kernels import what was renamed since; this checkout's must use today's names."""
+    for name, former in FORMER.items():
+        module = importlib.import_module(name)
+        for old, new in former.items():
+            setattr(module, old, getattr(module, new))
 
 
 def _package(name: str, root: Path) -> ModuleType:

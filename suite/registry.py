@@ -177,7 +177,7 @@ class Implementation:
         if self.search is None:
             return {}
         with blamed("search", self.title, self.place):
-            return {key: list(launches) for key, launches in self.search(problem, tunables).items()}
+            return {key: list(configs) for key, configs in self.search(problem, tunables).items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -269,7 +269,7 @@ class Operator:
         flops_exec:    (problem, tunables) -> executed FLOPs, where they differ from the operator's cost
         configuration: (problem, tunables) -> what it would choose there (regime, warps, stages): kept with the record
         search:        (problem, tunables) -> for each kernel of the pass, by the key under which its plan asks
-                       `suite.tuning.choice`, the launches worth trying, its own table's first
+                       `suite.tuning.choice`, the configs worth trying, its own table's first
         deterministic: whether two runs should agree bit for bit; `repeatable` of a record says whether they did
         Raises DiscoveryError when the name is taken, naming both places.
         """

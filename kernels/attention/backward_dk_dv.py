@@ -59,7 +59,7 @@ def flash_bwd_dk_dv_kernel(
     Writes:  dk [B, T, HK, K], dv [B, T, HK, V].
     Bytes per token: s HK (2 K + 2 V), and H (s (K + V) + 8) at least once.
     """
-    group, n, first, length, block = locate(
+    group, n, bos, length, block = locate(
         T, blocks, rows, section, cu_seqlens, HEADS=HK, DILATION=DILATION, LAST_FIRST=False
     )
     start = block * BN
@@ -70,11 +70,11 @@ def flash_bwd_dk_dv_kernel(
     O_STRIDE: tl.constexpr = DILATION * H * V
     K_STRIDE: tl.constexpr = DILATION * HK * K
     V_STRIDE: tl.constexpr = DILATION * HK * V
-    dk += (first * HK + group) * K
-    dv += (first * HK + group) * V
+    dk += (bos * HK + group) * K
+    dv += (bos * HK + group) * V
     if LOADS == "pointers":
-        k += (first * HK + group) * K
-        v += (first * HK + group) * V
+        k += (bos * HK + group) * K
+        v += (bos * HK + group) * V
     b_k = load_tile(k, n, group, start, length, STRIDE=K_STRIDE, SIZE=BN, D=K, BD=BK, RAGGED=True, LOADS=LOADS)
     b_v = load_tile(v, n, group, start, length, STRIDE=V_STRIDE, SIZE=BN, D=V, BD=BV, RAGGED=True, LOADS=LOADS)
     b_dk = tl.zeros([BN, BK], tl.float32)
@@ -90,10 +90,10 @@ def flash_bwd_dk_dv_kernel(
         q_h = q
         do_h = do
         if LOADS == "pointers":
-            q_h = q + (first * H + h) * K
-            do_h = do + (first * H + h) * V
-        lse_h = scalar_row(lse, n, first, h, T, HEADS=H, cu_seqlens=cu_seqlens)
-        delta_h = scalar_row(delta, n, first, h, T, HEADS=H, cu_seqlens=cu_seqlens)
+            q_h = q + (bos * H + h) * K
+            do_h = do + (bos * H + h) * V
+        lse_h = scalar_row(lse, n, bos, h, T, HEADS=H, cu_seqlens=cu_seqlens)
+        delta_h = scalar_row(delta, n, bos, h, T, HEADS=H, cu_seqlens=cu_seqlens)
         for RUN in tl.static_range(0 if CAUSAL or WINDOWED else 1, 3):
             begin, end = run_bounds(RUN, low, full, partial, high)
             # Read a step ahead, since the first product of a step starts from it. Queries beyond the end weigh nothing.

@@ -58,7 +58,7 @@ def flash_bwd_dq_kernel(
     Writes:  dq [B, T, H, K]; delta [B, H, T] fp32.
     Bytes per token: s H (2 K + 2 V) + 8 H, and s HK (K + V) at least once.
     """
-    h, n, first, length, block = locate(
+    h, n, bos, length, block = locate(
         T, blocks, rows, section, cu_seqlens, HEADS=H, DILATION=DILATION, LAST_FIRST=CAUSAL
     )
     start = block * BM
@@ -69,23 +69,25 @@ def flash_bwd_dq_kernel(
     O_STRIDE: tl.constexpr = DILATION * H * V
     K_STRIDE: tl.constexpr = DILATION * HK * K
     V_STRIDE: tl.constexpr = DILATION * HK * V
-    o += (first * H + h) * V
-    dq += (first * H + h) * K
+    o += (bos * H + h) * V
+    dq += (bos * H + h) * K
     if LOADS == "pointers":
-        q += (first * H + h) * K
-        do += (first * H + h) * V
-        k += (first * HK + group) * K
-        v += (first * HK + group) * V
+        q += (bos * H + h) * K
+        do += (bos * H + h) * V
+        k += (bos * HK + group) * K
+        v += (bos * HK + group) * V
     b_q = load_tile(q, n, h, start, length, STRIDE=Q_STRIDE, SIZE=BM, D=K, BD=BK, RAGGED=True, LOADS=LOADS)
     b_do = load_tile(do, n, h, start, length, STRIDE=O_STRIDE, SIZE=BM, D=V, BD=BV, RAGGED=True, LOADS=LOADS)
     b_o = load_tile(o, n, h, start, length, STRIDE=O_STRIDE, SIZE=BM, D=V, BD=BV, RAGGED=True, LOADS="pointers")
     b_delta = tl.sum(b_do.to(tl.float32) * b_o.to(tl.float32), 1)
-    at = start + tl.arange(0, BM)
-    here = at < length
-    tl.store(scalar_row(delta, n, first, h, T, HEADS=H, cu_seqlens=cu_seqlens) + at * DILATION, b_delta, mask=here)
+    positions = start + tl.arange(0, BM)
+    here = positions < length
+    tl.store(scalar_row(delta, n, bos, h, T, HEADS=H, cu_seqlens=cu_seqlens) + positions * DILATION, b_delta, mask=here)
     # Queries beyond the end weigh nothing.
     b_lse = tl.load(
-        scalar_row(lse, n, first, h, T, HEADS=H, cu_seqlens=cu_seqlens) + at * DILATION, mask=here, other=float("inf")
+        scalar_row(lse, n, bos, h, T, HEADS=H, cu_seqlens=cu_seqlens) + positions * DILATION,
+        mask=here,
+        other=float("inf"),
     )
 
     b_dq = tl.zeros([BM, BK], tl.float32)

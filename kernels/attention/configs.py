@@ -1,6 +1,6 @@
-"""Tuned launches of the kernels: the key under which a plan asks for one, and the candidates that tuning tries.
+"""Tuned configs of the kernels: the key under which a plan asks for one, and the candidates that tuning tries.
 
-A key is "attention/<kernel>/<who sees whom>/K<K>/V<V>/<dtype>/<loads>"; a launch is a tile of tiles.py by its fields.
+A key is "attention/<kernel>/<who sees whom>/K<K>/V<V>/<dtype>/<loads>"; a config is a tile of tiles.py by its fields.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from kernels.attention.shape import DESCRIPTORS, Shape
 from kernels.attention.tiles import DK_DV, DQ, FORWARD, Tile
 from kernels.common.shapes import power_of_2
-from suite.tuning import Launch, choice
+from suite.tuning import Config, choice
 
 # What to try in half precision, by kernel and the larger head dim, a power of 2.
 OTHERS: dict[tuple[str, int], tuple[Tile, ...]] = {
@@ -29,7 +29,7 @@ SPECIALISES = 100
 
 
 def key(shape: Shape, kernel: str) -> str:
-    """What names a launch: the kernel, and all that changes which one is fastest on a GPU."""
+    """What names a config: the kernel, and all that changes which one is fastest on a GPU."""
     s = shape
     sight = "causal" if s.causal else "full"
     if s.window:
@@ -38,13 +38,13 @@ def key(shape: Shape, kernel: str) -> str:
 
 
 def tuned(shape: Shape, kernel: str, tile: Tile) -> Tile:
-    """The forced or tuned launch in place of the table's tile, where there is one."""
-    launch = choice(key(shape, kernel))
-    return tile if launch is None else replace(tile, **launch)
+    """The forced or tuned config in place of the table's tile, where there is one."""
+    config = choice(key(shape, kernel))
+    return tile if config is None else replace(tile, **config)
 
 
-def candidates(shape: Shape, kernel: str, tile: Tile, capability: int) -> list[Launch]:
-    """Launches worth a try, the given one first."""
+def candidates(shape: Shape, kernel: str, tile: Tile, capability: int) -> list[Config]:
+    """Configs worth a try, the given one first."""
     if shape.dtype == "float32":
         return [asdict(tile)]
     others = OTHERS[kernel, max(64, power_of_2(max(shape.K, shape.V)))]

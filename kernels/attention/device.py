@@ -1,6 +1,6 @@
 """What the kernels of this folder call on the device: where a program works, which tiles it sees, loads and stores.
 
-Positions count within one sequence; the token of position i is first + i * DILATION. CAUSAL: a query sees no key ahead
+Positions count within one sequence; the token of position i is bos + i * DILATION. CAUSAL: a query sees no key ahead
 of itself. WINDOWED: it sees none that is `window` positions or more away.
 """
 
@@ -35,21 +35,21 @@ def locate(T, blocks, rows, section, cu_seqlens, HEADS: tl.constexpr, DILATION: 
     residue = row // HEADS % DILATION
     sequence = (row // (HEADS * DILATION)).to(tl.int64)
     if cu_seqlens is None:
-        start = sequence * T
+        bos = sequence * T
         tokens = T
     else:
-        start = tl.load(cu_seqlens + sequence).to(tl.int64)
-        tokens = (tl.load(cu_seqlens + sequence + 1).to(tl.int64) - start).to(tl.int32)
-    return head, sequence, start + residue, tl.cdiv(tokens - residue, DILATION), block
+        bos = tl.load(cu_seqlens + sequence).to(tl.int64)
+        tokens = (tl.load(cu_seqlens + sequence + 1).to(tl.int64) - bos).to(tl.int32)
+    return head, sequence, bos + residue, tl.cdiv(tokens - residue, DILATION), block
 
 
 @triton.jit
-def scalar_row(x, sequence, first, head, T, HEADS: tl.constexpr, cu_seqlens):
+def scalar_row(x, sequence, bos, head, T, HEADS: tl.constexpr, cu_seqlens):
     """Where a sequence's scalars of one head begin in x [B, HEADS, T]; packed sequences lie in B = 1 of T tokens."""
     skipped = head.to(tl.int64) * T
     if cu_seqlens is None:
         skipped += sequence * T * (HEADS - 1)
-    return x + skipped + first
+    return x + skipped + bos
 
 
 @triton.jit
@@ -118,15 +118,15 @@ def load_tile(
     else:
         rows = tl.arange(0, SIZE)
         columns = tl.arange(0, BD)
-        at = x + tl.cast(start, tl.int64) * STRIDE + rows[:, None] * STRIDE + columns[None, :]
+        pointers = x + tl.cast(start, tl.int64) * STRIDE + rows[:, None] * STRIDE + columns[None, :]
         if RAGGED and D < BD:
-            tile = tl.load(at, mask=(rows < length - start)[:, None] & (columns < D)[None, :], other=0.0)
+            tile = tl.load(pointers, mask=(rows < length - start)[:, None] & (columns < D)[None, :], other=0.0)
         elif RAGGED:
-            tile = tl.load(at, mask=(rows < length - start)[:, None], other=0.0)
+            tile = tl.load(pointers, mask=(rows < length - start)[:, None], other=0.0)
         elif D < BD:
-            tile = tl.load(at, mask=(columns < D)[None, :], other=0.0)
+            tile = tl.load(pointers, mask=(columns < D)[None, :], other=0.0)
         else:
-            tile = tl.load(at)
+            tile = tl.load(pointers)
     return tile
 
 
@@ -135,8 +135,8 @@ def store_tile(x, tile, start, length, STRIDE: tl.constexpr, SIZE: tl.constexpr,
     """The inverse of load_tile, in the pointer's dtype."""
     rows = tl.arange(0, SIZE)
     columns = tl.arange(0, BD)
-    at = x + tl.cast(start, tl.int64) * STRIDE + rows[:, None] * STRIDE + columns[None, :]
+    pointers = x + tl.cast(start, tl.int64) * STRIDE + rows[:, None] * STRIDE + columns[None, :]
     mask = (rows < length - start)[:, None]
     if D < BD:
         mask = mask & (columns < D)[None, :]
-    tl.store(at, tile.to(x.dtype.element_ty), mask=mask)
+    tl.store(pointers, tile.to(x.dtype.element_ty), mask=mask)

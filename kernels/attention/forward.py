@@ -54,7 +54,7 @@ def flash_fwd_kernel(
     Writes:  o [B, T, H, V]; lse [B, H, T] fp32 where a backward pass follows.
     Bytes per token: s H (K + V) + 4 H, and s HK (K + V) at least once.
     """
-    h, n, first, length, block = locate(
+    h, n, bos, length, block = locate(
         T, blocks, rows, section, cu_seqlens, HEADS=H, DILATION=DILATION, LAST_FIRST=CAUSAL
     )
     start = block * BM
@@ -65,10 +65,10 @@ def flash_fwd_kernel(
     K_STRIDE: tl.constexpr = DILATION * HK * K
     V_STRIDE: tl.constexpr = DILATION * HK * V
     if LOADS == "pointers":
-        q += (first * H + h) * K
-        k += (first * HK + group) * K
-        v += (first * HK + group) * V
-    o += (first * H + h) * V
+        q += (bos * H + h) * K
+        k += (bos * HK + group) * K
+        v += (bos * HK + group) * V
+    o += (bos * H + h) * V
     b_q = load_tile(q, n, h, start, length, STRIDE=Q_STRIDE, SIZE=BM, D=K, BD=BK, RAGGED=True, LOADS=LOADS)
     b_o = tl.zeros([BM, BV], tl.float32)
     largest = tl.full([BM], float("-inf"), tl.float32)
@@ -104,6 +104,6 @@ def flash_fwd_kernel(
             largest = larger
     store_tile(o, b_o / total[:, None], start, length, STRIDE=DILATION * H * V, SIZE=BM, D=V, BD=BV)
     if lse is not None:
-        at = start + tl.arange(0, BM)
-        row = scalar_row(lse, n, first, h, T, HEADS=H, cu_seqlens=cu_seqlens)
-        tl.store(row + at * DILATION, (largest + tl.log2(total)) / factor, mask=at < length)
+        positions = start + tl.arange(0, BM)
+        row = scalar_row(lse, n, bos, h, T, HEADS=H, cu_seqlens=cu_seqlens)
+        tl.store(row + positions * DILATION, (largest + tl.log2(total)) / factor, mask=positions < length)

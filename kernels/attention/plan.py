@@ -17,7 +17,7 @@ from kernels.attention.shape import Shape
 from kernels.attention.tiles import DK_DV, DQ, FORWARD, Tile, tile
 from kernels.common.shapes import power_of_2
 from suite import dtypes
-from suite.tuning import Launch
+from suite.tuning import Config
 
 # Head dims that the tiles are made for.
 PASSES = {"fwd": (FORWARD,), "bwd": (DQ, DK_DV), "fwdbwd": (FORWARD, DQ, DK_DV)}
@@ -96,8 +96,8 @@ def describe(shape: Shape, pass_: str) -> dict[str, Any]:
     return {kernel: {"loads": shape.loads, **asdict(at.tile), "section": at.section} for kernel, at in chosen.items()}
 
 
-def searched(shape: Shape, pass_: str) -> dict[str, list[Launch]]:
-    """The launches that tuning may try for each kernel of a pass, by the key under which `plan` asks."""
+def searched(shape: Shape, pass_: str) -> dict[str, list[Config]]:
+    """The configs that tuning may try for each kernel of a pass, by the key under which `plan` asks."""
     chosen = {kernel: plan(shape, kernel).tile for kernel in PASSES[pass_]}
     capability = suite.target().capability
     return {key(shape, kernel): candidates(shape, kernel, tile, capability) for kernel, tile in chosen.items()}

@@ -11,7 +11,7 @@ from kernels.common.heads import unpaired
 from kernels.common.shapes import MAX_DIM
 from suite import Problem
 from suite.problem import Value
-from suite.tuning import Launch
+from suite.tuning import Config
 
 ShapeOf = Callable[[Problem, Mapping[str, Value]], Shape]
 
@@ -32,7 +32,7 @@ def of_flash(shape_of: ShapeOf) -> dict[str, Any]:
     def flops_exec(problem: Problem, tunables: Mapping[str, Value]) -> float:
         return executed(shape_of(problem, tunables), problem.lengths, problem.pass_)
 
-    def search(problem: Problem, tunables: Mapping[str, Value]) -> dict[str, list[Launch]]:
+    def search(problem: Problem, tunables: Mapping[str, Value]) -> dict[str, list[Config]]:
         return searched(shape_of(problem, tunables), problem.pass_)
 
     return {

@@ -82,7 +82,7 @@ def with_own(q, k, g, u, bonus, dq, dk, dg, own, DERIVED: tl.constexpr):
 
 @triton.jit
 def sweep_dk(
-    part,
+    slice_k,
     place,
     inputs,
     dq,
@@ -95,7 +95,7 @@ def sweep_dk(
     cu_seqlens,
     scale,
     T,
-    segment,
+    segment_size,
     sizes,
     BT: tl.constexpr,
     BK: tl.constexpr,
@@ -113,7 +113,7 @@ def sweep_dk(
     Writes:  slices of dq, which it completes, dk and dg; du's part of this segment; the initial state's gradient, where
              wanted, by the first segment.
     """
-    n, h, order, slot, low, high = place
+    n, h, segment, state_slot, begin, end = place
     q, k, v, g, u, do = inputs
     H: tl.constexpr = sizes.H
     HK: tl.constexpr = sizes.HK
@@ -122,43 +122,43 @@ def sweep_dk(
     K: tl.constexpr = sizes.K
     V: tl.constexpr = sizes.V
     rows = tl.arange(0, BT)
-    kk = part * BK + tl.arange(0, BK)
+    kk = slice_k * BK + tl.arange(0, BK)
     vv = tl.arange(0, BV)
-    length = (high - low).to(tl.int32)
-    last = low + (length - 1) // BT * BT
-    q += (last * H + h // (HS // H)) * K
+    length = (end - begin).to(tl.int32)
+    last_chunk = begin + (length - 1) // BT * BT
+    q += (last_chunk * H + h // (HS // H)) * K
     if k is not None:
-        k += (last * HK + h // (HS // HK)) * K
-        dk += (last * HS + h) * K
-    v += (last * HV + h // (HS // HV)) * V
-    g += (last * HS + h) * K
-    do += (last * HS + h) * V
-    dq += (last * HS + h) * K
-    dg += (last * HS + h) * K
-    block = block_of(low, order, n, segment, INTERVAL, T=T, cu_seqlens=cu_seqlens)
+        k += (last_chunk * HK + h // (HS // HK)) * K
+        dk += (last_chunk * HS + h) * K
+    v += (last_chunk * HV + h // (HS // HV)) * V
+    g += (last_chunk * HS + h) * K
+    do += (last_chunk * HS + h) * V
+    dq += (last_chunk * HS + h) * K
+    dg += (last_chunk * HS + h) * K
+    block = block_of(begin, segment, n, segment_size, INTERVAL, T=T, cu_seqlens=cu_seqlens)
     bonus = 0.0
     if u is not None:
         bonus = tl.load(u + h * K + kk, mask=kk < K, other=0.0).to(tl.float32)
 
     dS = tl.zeros([BV, BK], dtype=tl.float32)
     if dS_end is not None:
-        index = (slot if SEGMENTED else n) * HS + h
+        index = (state_slot if SEGMENTED else n) * HS + h
         dS = load_state(dS_end, index, kk[None, :], vv[:, None], K=K, V=V, SIZE=K * V + (K if SEGMENTED else 0))
     after = tl.zeros([BK], dtype=tl.float32)
     sum_du = tl.zeros([BK], dtype=tl.float32)
 
-    for done in tl.range(0, length, BT, num_stages=STAGES, disable_licm=True):
-        first = (length - 1) // BT * BT - done
-        keep = rows < length - first
+    for tokens_done in tl.range(0, length, BT, num_stages=STAGES, disable_licm=True):
+        chunk_start = (length - 1) // BT * BT - tokens_done
+        keep = rows < length - chunk_start
         b_v = load_rows(v, stride=HV * V, keep=keep, start=0, BT=BT, D=V, BD=BV)  # [BT, BV]
         b_do = load_rows(do, stride=HS * V, keep=keep, start=0, BT=BT, D=V, BD=BV)  # [BT, BV]
-        b_q = load_rows(q, stride=H * K, keep=keep, start=part * BK, BT=BT, D=K, BD=BK)  # [BT, BK]
-        b_g = load_gates(g, stride=HS * K, keep=keep, start=part * BK, BT=BT, K=K, BK=BK)  # [BT, BK]
-        b_k = load_keys(k, b_g, stride=HK * K, keep=keep, start=part * BK, BT=BT, K=K, BK=BK)  # [BT, BK]
-        b_dq = load_rows(dq, stride=HS * K, keep=keep, start=part * BK, BT=BT, D=K, BD=BK)  # [BT, BK]
-        if (done == 0) | ((first + BT) % INTERVAL == 0):
+        b_q = load_rows(q, stride=H * K, keep=keep, start=slice_k * BK, BT=BT, D=K, BD=BK)  # [BT, BK]
+        b_g = load_gates(g, stride=HS * K, keep=keep, start=slice_k * BK, BT=BT, K=K, BK=BK)  # [BT, BK]
+        b_k = load_keys(k, b_g, stride=HK * K, keep=keep, start=slice_k * BK, BT=BT, K=K, BK=BK)  # [BT, BK]
+        b_dq = load_rows(dq, stride=HS * K, keep=keep, start=slice_k * BK, BT=BT, D=K, BD=BK)  # [BT, BK]
+        if (tokens_done == 0) | ((chunk_start + BT) % INTERVAL == 0):
             # Summed from pairs alone, rounding errors would pile up over a whole sequence.
-            kept = (block + first // INTERVAL) * HS + h
+            kept = (block + chunk_start // INTERVAL) * HS + h
             after = tl.sum(load_state(checkpoints, kept, kk[None, :], vv[:, None], K=K, V=V, SIZE=K * V) * dS, 0)
         if tl.min(total_of(b_g), 0) > NARROWEST:
             b_dk, b_own, dS = step(
@@ -177,13 +177,13 @@ def sweep_dk(
                 own=(b_own * scale)[:, None],
                 DERIVED=k is None,
             )
-            store_rows(dq, whole_dq, stride=HS * K, keep=keep, start=part * BK, BT=BT, D=K, BD=BK)
+            store_rows(dq, whole_dq, stride=HS * K, keep=keep, start=slice_k * BK, BT=BT, D=K, BD=BK)
             if k is not None:
-                store_rows(dk, b_dk, stride=HS * K, keep=keep, start=part * BK, BT=BT, D=K, BD=BK)
-            store_rows(dg, b_dg, stride=HS * K, keep=keep, start=part * BK, BT=BT, D=K, BD=BK)
+                store_rows(dk, b_dk, stride=HS * K, keep=keep, start=slice_k * BK, BT=BT, D=K, BD=BK)
+            store_rows(dg, b_dg, stride=HS * K, keep=keep, start=slice_k * BK, BT=BT, D=K, BD=BK)
             sum_du += tl.sum(b_du, 0)
         else:
-            count = tl.minimum(BT, length - first)
+            count = tl.minimum(BT, length - chunk_start)
             for turn in tl.range(count, disable_licm=True):
                 t = count - 1 - turn
                 a_v = load_token(v + t * HV * V, vv, V)
@@ -215,6 +215,6 @@ def sweep_dk(
         dg -= BT * HS * K
 
     if u is not None:
-        tl.store(du + (slot * HS + h) * K + kk, sum_du, mask=kk < K)
-    if dS_start is not None and order == 0:
+        tl.store(du + (state_slot * HS + h) * K + kk, sum_du, mask=kk < K)
+    if dS_start is not None and segment == 0:
         store_state(dS_start, n * HS + h, dS, kk[None, :], vv[:, None], K=K, V=V, SIZE=K * V)

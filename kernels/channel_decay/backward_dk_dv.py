@@ -33,7 +33,7 @@ def channel_bwd_dk_dv_kernel(
     cu_seqlens,
     scale,
     T,
-    segment,
+    segment_size,
     segments,
     H: tl.constexpr,
     HK: tl.constexpr,
@@ -63,14 +63,16 @@ def channel_bwd_dk_dv_kernel(
     Bytes per token and state head over all slices of dk: b (5K + 2V) + 2c K, of dv: b (2K + 2V) + c K, with b, c bytes
     per element of q and g; KV elements per INTERVAL.
     """
-    part, h, n, order, slot, low, high, _ = locate(T, segment, segments, cu_seqlens, SLICES=K_SLICES + V_SLICES, HS=HS)
-    if low >= high:
+    slice_kv, h, n, segment, state_slot, begin, end, _ = locate(
+        T, segment_size, segments, cu_seqlens, SLICES=K_SLICES + V_SLICES, HS=HS
+    )
+    if begin >= end:
         return
-    place = Place(n=n, h=h, order=order, slot=slot, low=low, high=high)
+    place = Place(n=n, h=h, segment=segment, state_slot=state_slot, begin=begin, end=end)
     inputs = Inputs(q=q, k=k, v=v, g=g, u=u, do=do)
-    if part < K_SLICES:
+    if slice_kv < K_SLICES:
         sweep_dk(
-            part,
+            slice_kv,
             place,
             inputs,
             dq=dq,
@@ -83,7 +85,7 @@ def channel_bwd_dk_dv_kernel(
             cu_seqlens=cu_seqlens,
             scale=scale,
             T=T,
-            segment=segment,
+            segment_size=segment_size,
             sizes=Sizes(H=H, HK=HK, HV=HV, HS=HS, K=K, V=V),
             BT=BT,
             BK=WK,
@@ -96,7 +98,7 @@ def channel_bwd_dk_dv_kernel(
         )
     else:
         sweep_dv(
-            part - K_SLICES,
+            slice_kv - K_SLICES,
             place,
             inputs,
             dv=dv,

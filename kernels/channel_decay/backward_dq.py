@@ -82,7 +82,7 @@ def channel_bwd_dq_kernel(
     cu_seqlens,
     scale,
     T,
-    segment,
+    segment_size,
     segments,
     H: tl.constexpr,
     HK: tl.constexpr,
@@ -114,37 +114,39 @@ def channel_bwd_dq_kernel(
     Bytes per token and state head over all slices: b (2K + 2V) + c K, b and c bytes per element of q, g, + b K if
     SEGMENTED; KV elements per INTERVAL.
     """
-    part, h, n, order, slot, low, high, _ = locate(T, segment, segments, cu_seqlens, SLICES=SLICES, HS=HS)
-    if low >= high:
+    slice_k, h, n, segment, state_slot, begin, end, _ = locate(
+        T, segment_size, segments, cu_seqlens, SLICES=SLICES, HS=HS
+    )
+    if begin >= end:
         return
     rows = tl.arange(0, BT)
-    kk = part * BK + tl.arange(0, BK)
+    kk = slice_k * BK + tl.arange(0, BK)
     vv = tl.arange(0, BV)
     if SEGMENTED:
-        q += (low * H + h // (HS // H)) * K
+        q += (begin * H + h // (HS // H)) * K
     if k is not None:
-        k += (low * HK + h // (HS // HK)) * K
-    v += (low * HV + h // (HS // HV)) * V
-    g += (low * HS + h) * K
-    do += (low * HS + h) * V
-    dq += (low * HS + h) * K
-    block = block_of(low, order, n, segment, INTERVAL, T=T, cu_seqlens=cu_seqlens)
+        k += (begin * HK + h // (HS // HK)) * K
+    v += (begin * HV + h // (HS // HV)) * V
+    g += (begin * HS + h) * K
+    do += (begin * HS + h) * V
+    dq += (begin * HS + h) * K
+    block = block_of(begin, segment, n, segment_size, INTERVAL, T=T, cu_seqlens=cu_seqlens)
 
     S = tl.zeros([BV, BK], dtype=tl.float32)
     if S_start is not None:
-        index = (slot if SEGMENTED else n) * HS + h
+        index = (state_slot if SEGMENTED else n) * HS + h
         S = load_state(S_start, index, kk[None, :], vv[:, None], K=K, V=V, SIZE=K * V + (K if SEGMENTED else 0))
     own = tl.zeros([BV, BK], dtype=tl.float32)
     whole = tl.zeros([BK], dtype=tl.float32)
 
-    length = (high - low).to(tl.int32)
-    for done in tl.range(0, length, BT, num_stages=STAGES, disable_licm=True):
-        keep = rows < length - done
+    length = (end - begin).to(tl.int32)
+    for chunk_start in tl.range(0, length, BT, num_stages=STAGES, disable_licm=True):
+        keep = rows < length - chunk_start
         b_do = load_rows(do, stride=HS * V, keep=keep, start=0, BT=BT, D=V, BD=BV)  # [BT, BV]
         b_v = load_rows(v, stride=HV * V, keep=keep, start=0, BT=BT, D=V, BD=BV)  # [BT, BV]
-        b_g = load_gates(g, stride=HS * K, keep=keep, start=part * BK, BT=BT, K=K, BK=BK)  # [BT, BK]
-        b_k = load_keys(k, b_g, stride=HK * K, keep=keep, start=part * BK, BT=BT, K=K, BK=BK)  # [BT, BK]
-        b_q = load_rows(q, stride=H * K, keep=keep, start=part * BK, BT=BT, D=K, BD=BK) if SEGMENTED else None
+        b_g = load_gates(g, stride=HS * K, keep=keep, start=slice_k * BK, BT=BT, K=K, BK=BK)  # [BT, BK]
+        b_k = load_keys(k, b_g, stride=HK * K, keep=keep, start=slice_k * BK, BT=BT, K=K, BK=BK)  # [BT, BK]
+        b_q = load_rows(q, stride=H * K, keep=keep, start=slice_k * BK, BT=BT, D=K, BD=BK) if SEGMENTED else None
         if tl.min(total_of(b_g), 0) > NARROWEST:
             b_dq, S, own, whole = step(
                 S,
@@ -161,9 +163,9 @@ def channel_bwd_dq_kernel(
                 WIDE=WIDE,
                 PRECISION=PRECISION,
             )
-            store_rows(dq, b_dq, stride=HS * K, keep=keep, start=part * BK, BT=BT, D=K, BD=BK)
+            store_rows(dq, b_dq, stride=HS * K, keep=keep, start=slice_k * BK, BT=BT, D=K, BD=BK)
         else:
-            for t in tl.range(tl.minimum(BT, length - done), disable_licm=True):
+            for t in tl.range(tl.minimum(BT, length - chunk_start), disable_licm=True):
                 a_g = load_token(g + t * HS * K, kk, K)
                 a_k = load_key(None if k is None else k + t * HK * K, a_g, kk, K)
                 a_v = load_token(v + t * HV * V, vv, V)
@@ -176,9 +178,16 @@ def channel_bwd_dq_kernel(
                     a_q = load_token(q + t * H * K, kk, K) * (tl.exp2(whole if EXCLUSIVE else after) * scale)
                     own += a_do[:, None] * a_q[None, :]
                     whole = after
-        if ((done + BT) % INTERVAL == 0) | (done + BT >= length):
+        if ((chunk_start + BT) % INTERVAL == 0) | (chunk_start + BT >= length):
             store_state(
-                checkpoints, (block + done // INTERVAL) * HS + h, S, kk[None, :], vv[:, None], K=K, V=V, SIZE=K * V
+                checkpoints,
+                (block + chunk_start // INTERVAL) * HS + h,
+                S,
+                kk[None, :],
+                vv[:, None],
+                K=K,
+                V=V,
+                SIZE=K * V,
             )
         if SEGMENTED:
             q += BT * H * K
@@ -191,5 +200,5 @@ def channel_bwd_dq_kernel(
 
     if SEGMENTED:
         SIZE: tl.constexpr = K * V + K
-        store_state(contributions, slot * HS + h, own, kk[None, :], vv[:, None], K=K, V=V, SIZE=SIZE)
-        tl.store(contributions + (slot * HS + h) * SIZE + K * V + kk, whole, mask=kk < K)
+        store_state(contributions, state_slot * HS + h, own, kk[None, :], vv[:, None], K=K, V=V, SIZE=SIZE)
+        tl.store(contributions + (state_slot * HS + h) * SIZE + K * V + kk, whole, mask=kk < K)

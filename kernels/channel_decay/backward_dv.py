@@ -57,7 +57,7 @@ def one(dS, q, k, g, do, u, bonus):
 
 @triton.jit
 def sweep_dv(
-    part,
+    slice_v,
     place,
     inputs,
     dv,
@@ -78,7 +78,7 @@ def sweep_dv(
     Reads:   q, k, g, u and a slice of do.
     Writes:  a slice of dv.
     """
-    n, h, _order, slot, low, high = place
+    n, h, _segment, state_slot, begin, end = place
     q, k, _v, g, u, do = inputs
     H: tl.constexpr = sizes.H
     HK: tl.constexpr = sizes.HK
@@ -87,38 +87,38 @@ def sweep_dv(
     V: tl.constexpr = sizes.V
     rows = tl.arange(0, BT)
     kk = tl.arange(0, BK)
-    vv = part * BV + tl.arange(0, BV)
-    length = (high - low).to(tl.int32)
-    last = low + (length - 1) // BT * BT
-    q += (last * H + h // (HS // H)) * K
+    vv = slice_v * BV + tl.arange(0, BV)
+    length = (end - begin).to(tl.int32)
+    last_chunk = begin + (length - 1) // BT * BT
+    q += (last_chunk * H + h // (HS // H)) * K
     if k is not None:
-        k += (last * HK + h // (HS // HK)) * K
-    g += (last * HS + h) * K
-    do += (last * HS + h) * V
-    dv += (last * HS + h) * V
+        k += (last_chunk * HK + h // (HS // HK)) * K
+    g += (last_chunk * HS + h) * K
+    do += (last_chunk * HS + h) * V
+    dv += (last_chunk * HS + h) * V
     bonus = 0.0
     if u is not None:
         bonus = tl.load(u + h * K + kk, mask=kk < K, other=0.0).to(tl.float32)
 
     dS = tl.zeros([BK, BV], dtype=tl.float32)
     if dS_end is not None:
-        index = (slot if SEGMENTED else n) * HS + h
+        index = (state_slot if SEGMENTED else n) * HS + h
         dS = load_state(dS_end, index, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V + (K if SEGMENTED else 0))
 
-    for done in tl.range(0, length, BT, num_stages=STAGES, disable_licm=True):
-        first = (length - 1) // BT * BT - done
-        keep = rows < length - first
+    for tokens_done in tl.range(0, length, BT, num_stages=STAGES, disable_licm=True):
+        chunk_start = (length - 1) // BT * BT - tokens_done
+        keep = rows < length - chunk_start
         b_q = load_rows(q, stride=H * K, keep=keep, start=0, BT=BT, D=K, BD=BK)  # [BT, BK]
         b_g = load_gates(g, stride=HS * K, keep=keep, start=0, BT=BT, K=K, BK=BK)  # [BT, BK]
         b_k = load_keys(k, b_g, stride=HK * K, keep=keep, start=0, BT=BT, K=K, BK=BK)  # [BT, BK]
-        b_do = load_rows(do, stride=HS * V, keep=keep, start=part * BV, BT=BT, D=V, BD=BV)  # [BT, BV]
+        b_do = load_rows(do, stride=HS * V, keep=keep, start=slice_v * BV, BT=BT, D=V, BD=BV)  # [BT, BV]
         if tl.min(total_of(b_g), 0) > NARROWEST:
             b_dv, dS = step(
                 dS, b_q, b_k, b_g, b_do, u=u, bonus=bonus, scale=scale, BT=BT, WIDE=WIDE, PRECISION=PRECISION
             )
-            store_rows(dv, b_dv, stride=HS * V, keep=keep, start=part * BV, BT=BT, D=V, BD=BV)
+            store_rows(dv, b_dv, stride=HS * V, keep=keep, start=slice_v * BV, BT=BT, D=V, BD=BV)
         else:
-            count = tl.minimum(BT, length - first)
+            count = tl.minimum(BT, length - chunk_start)
             for turn in tl.range(count, disable_licm=True):
                 t = count - 1 - turn
                 a_g = load_token(g + t * HS * K, kk, K)

@@ -145,13 +145,13 @@ def swept(
 
 
 @triton.jit
-def block_of(low, order, n, segment, interval, T, cu_seqlens):
-    """Slot of the checkpoint after the first block of `interval` tokens of segment `order`.
+def block_of(begin, segment, n, segment_size, interval, T, cu_seqlens):
+    """Slot of the checkpoint after the first block of `interval` tokens of segment `segment`.
 
     Segments are a multiple of an interval long; slots follow from offsets, as those of segments do in `locate`.
     """
-    within = order * (segment // interval)
+    within = segment * (segment_size // interval)
     if cu_seqlens is None:
         return n * tl.cdiv(T, interval) + within
-    first = low - order.to(tl.int64) * segment
-    return first // interval + n + within
+    bos = begin - segment.to(tl.int64) * segment_size
+    return bos // interval + n + within

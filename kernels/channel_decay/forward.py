@@ -67,7 +67,7 @@ def channel_fwd_output_kernel(
     cu_seqlens,
     scale,
     T,
-    segment,
+    segment_size,
     segments,
     H: tl.constexpr,
     HK: tl.constexpr,
@@ -93,39 +93,39 @@ def channel_fwd_output_kernel(
     Bytes per token and state head over all slices: b (2K + 2V) + c K, with b and c bytes per element of q and g. Each
     slice loads q, k and g again, from L2.
     """
-    part, h, n, _, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES=SLICES, HS=HS)
-    if low >= high:
+    slice_v, h, n, _, state_slot, begin, end, eos = locate(T, segment_size, segments, cu_seqlens, SLICES=SLICES, HS=HS)
+    if begin >= end:
         return
     rows = tl.arange(0, BT)
     kk = tl.arange(0, BK)
-    vv = part * BV + tl.arange(0, BV)
-    q += (low * H + h // (HS // H)) * K
+    vv = slice_v * BV + tl.arange(0, BV)
+    q += (begin * H + h // (HS // H)) * K
     if k is not None:
-        k += (low * HK + h // (HS // HK)) * K
-    v += (low * HV + h // (HS // HV)) * V
-    g += (low * HS + h) * K
-    o += (low * HS + h) * V
+        k += (begin * HK + h // (HS // HK)) * K
+    v += (begin * HV + h // (HS // HV)) * V
+    g += (begin * HS + h) * K
+    o += (begin * HS + h) * V
     bonus = 0.0
     if u is not None:
         bonus = tl.load(u + h * K + kk, mask=kk < K, other=0.0).to(tl.float32)
 
     S = tl.zeros([BK, BV], dtype=tl.float32)
     if S_start is not None:
-        index = (slot if SEGMENTED else n) * HS + h
+        index = (state_slot if SEGMENTED else n) * HS + h
         S = load_state(S_start, index, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V + (K if SEGMENTED else 0))
 
-    length = (high - low).to(tl.int32)
-    for done in tl.range(0, length, BT, num_stages=STAGES, disable_licm=True):
-        keep = rows < length - done
+    length = (end - begin).to(tl.int32)
+    for chunk_start in tl.range(0, length, BT, num_stages=STAGES, disable_licm=True):
+        keep = rows < length - chunk_start
         b_g = load_gates(g, stride=HS * K, keep=keep, start=0, BT=BT, K=K, BK=BK)  # [BT, BK]
         b_q = load_rows(q, stride=H * K, keep=keep, start=0, BT=BT, D=K, BD=BK)  # [BT, BK]
         b_k = load_keys(k, b_g, stride=HK * K, keep=keep, start=0, BT=BT, K=K, BK=BK)  # [BT, BK]
-        b_v = load_rows(v, stride=HV * V, keep=keep, start=part * BV, BT=BT, D=V, BD=BV)  # [BT, BV]
+        b_v = load_rows(v, stride=HV * V, keep=keep, start=slice_v * BV, BT=BT, D=V, BD=BV)  # [BT, BV]
         if tl.min(total_of(b_g), 0) > NARROWEST:
             b_o, S = step(S, b_q, b_k, b_g, b_v, u=u, bonus=bonus, scale=scale, BT=BT, WIDE=WIDE, PRECISION=PRECISION)
-            store_rows(o, b_o, stride=HS * V, keep=keep, start=part * BV, BT=BT, D=V, BD=BV)
+            store_rows(o, b_o, stride=HS * V, keep=keep, start=slice_v * BV, BT=BT, D=V, BD=BV)
         else:
-            for t in tl.range(tl.minimum(BT, length - done), disable_licm=True):
+            for t in tl.range(tl.minimum(BT, length - chunk_start), disable_licm=True):
                 a_g = load_token(g + t * HS * K, kk, K)
                 a_q = load_token(q + t * H * K, kk, K) * scale
                 a_k = load_key(None if k is None else k + t * HK * K, a_g, kk, K)
@@ -139,5 +139,5 @@ def channel_fwd_output_kernel(
         g += BT * HS * K
         o += BT * HS * V
 
-    if S_end is not None and high == end:
+    if S_end is not None and end == eos:
         store_state(S_end, n * HS + h, S, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V)

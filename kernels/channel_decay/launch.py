@@ -69,7 +69,7 @@ class Call:
 
     @property
     def cut(self) -> dict[str, Any]:
-        return {"cu_seqlens": self.cu_seqlens, "segment": self.plan.segment, "segments": self.plan.segments}
+        return {"cu_seqlens": self.cu_seqlens, "segment_size": self.plan.segment_size, "segments": self.plan.segments}
 
     @property
     def options(self) -> dict[str, Any]:
@@ -197,7 +197,7 @@ def _segment_states(call: Call, x: Inputs, start: torch.Tensor | None) -> torch.
     k, v, g = x.k, x.v, x.g
     if not s.packed:
         # All that the launch reads: nobody starts from the last segment's contribution.
-        read = (call.plan.segments - 1) * call.plan.segment
+        read = (call.plan.segments - 1) * call.plan.segment_size
         k, v, g = (None if each is None else each[:, :read] for each in (k, v, g))
     channel_segment_state_kernel[call.grid(sweep)](
         k=k,

@@ -78,15 +78,15 @@ class Sweep:
 class Plan:
     """A call's sweeps and how sequences are cut.
 
-    segment:  tokens of a segment, a multiple of `interval`, which is one of every sweep's chunk
-    segments: segments of the longest sequence; 1 on chip
-    slots:    states of all segments
-    interval: tokens between checkpoints
-    blocks:   checkpoints of all sequences
+    segment_size: tokens of a segment, a multiple of `interval`, which is one of every sweep's chunk
+    segments:     segments of the longest sequence; 1 on chip
+    slots:        states of all segments
+    interval:     tokens between checkpoints
+    blocks:       checkpoints of all sequences
     """
 
     sweeps: dict[str, Sweep]
-    segment: int
+    segment_size: int
     segments: int
     slots: int
     interval: int
@@ -98,7 +98,7 @@ class Plan:
 
     def describe(self, *names: str) -> dict[str, Any]:
         """For a record's configuration: the regime and the named sweeps."""
-        regime = {"regime": "segments", "segment": self.segment} if self.segmented else {"regime": "on-chip"}
+        regime = {"regime": "segments", "segment": self.segment_size} if self.segmented else {"regime": "on-chip"}
         return {name: {**regime, **self.sweeps[name].describe()} for name in names}
 
 
@@ -116,7 +116,7 @@ def plan(shape: Shape) -> Plan:
 
 
 def search(shape: Shape, names: Sequence[str]) -> dict[str, list[dict[str, int]]]:
-    """The launches that a tuner may try for the named sweeps, by the key under which `plan` asks; the table's first."""
+    """The configs that a tuner may try for the named sweeps, by the key under which `plan` asks; the table's first."""
     segments = plan(shape).segments
     found = {}
     for name in names:
@@ -170,8 +170,8 @@ def _of_table(shape: Shape, name: str, rows: int) -> Tile:
 
 
 def _sweep(shape: Shape, name: str, rows: int, segmented: bool) -> Sweep:
-    launch = choice(_key(shape, name, segmented))
-    tile = _of_table(shape, name, rows) if launch is None else Tile(**launch)
+    config = choice(_key(shape, name, segmented))
+    tile = _of_table(shape, name, rows) if config is None else Tile(**config)
     return Sweep(tile, *_slices(shape, name, tile), min(shape.chunk, tile.rows))
 
 

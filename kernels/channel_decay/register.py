@@ -39,7 +39,7 @@ def flops_exec(problem: Problem, tunables: Mapping[str, Value], **own: bool) -> 
 
 
 def search(problem: Problem, tunables: Mapping[str, Value], **own: bool) -> dict[str, list[dict[str, int]]]:
-    """Launches to try for the sweeps that the problem's pass runs, by key."""
+    """Configs to try for the sweeps that the problem's pass runs, by key."""
     shape = shape_of(problem, tunables, **own)
     states = ("state",) if plan(shape).segmented and problem.pass_ != "bwd" else ()
     return search_launches(shape, (*SWEEPS[problem.pass_], *states))

@@ -25,7 +25,7 @@ def channel_segment_state_kernel(
     states,
     cu_seqlens,
     T,
-    segment,
+    segment_size,
     segments,
     HK: tl.constexpr,
     HV: tl.constexpr,
@@ -49,24 +49,24 @@ def channel_segment_state_kernel(
     Bytes per token and state head over all slices: b (K + V) + c K, with b and c bytes per element of k and g;
     4 (KV + K) a segment.
     """
-    part, h, _, _, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES=SLICES, HS=HS)
-    if (low >= high) | (high == end):
+    slice_v, h, _, _, state_slot, begin, end, eos = locate(T, segment_size, segments, cu_seqlens, SLICES=SLICES, HS=HS)
+    if (begin >= end) | (end == eos):
         return
     rows = tl.arange(0, BT)
     kk = tl.arange(0, BK)
-    vv = part * BV + tl.arange(0, BV)
+    vv = slice_v * BV + tl.arange(0, BV)
     if k is not None:
-        k += (low * HK + h // (HS // HK)) * K
-    v += (low * HV + h // (HS // HV)) * V
-    g += (low * HS + h) * K
+        k += (begin * HK + h // (HS // HK)) * K
+    v += (begin * HV + h // (HS // HV)) * V
+    g += (begin * HS + h) * K
     S = tl.zeros([BK, BV], dtype=tl.float32)
     whole = tl.zeros([BK], dtype=tl.float32)
-    length = (high - low).to(tl.int32)
-    for done in tl.range(0, length, BT, num_stages=STAGES, disable_licm=True):
-        keep = rows < length - done
+    length = (end - begin).to(tl.int32)
+    for chunk_start in tl.range(0, length, BT, num_stages=STAGES, disable_licm=True):
+        keep = rows < length - chunk_start
         b_g = load_gates(g, stride=HS * K, keep=keep, start=0, BT=BT, K=K, BK=BK)  # [BT, BK]
         b_k = load_keys(k, b_g, stride=HK * K, keep=keep, start=0, BT=BT, K=K, BK=BK)  # [BT, BK]
-        b_v = load_rows(v, stride=HV * V, keep=keep, start=part * BV, BT=BT, D=V, BD=BV)  # [BT, BV]
+        b_v = load_rows(v, stride=HV * V, keep=keep, start=slice_v * BV, BT=BT, D=V, BD=BV)  # [BT, BV]
         total = total_of(b_g)
         later = tl.cumsum(b_g.to(tl.float32), 0, reverse=True) - b_g.to(tl.float32)
         b_ks = b_k * tl.exp2(later * LOG2E)
@@ -76,9 +76,9 @@ def channel_segment_state_kernel(
             k += BT * HK * K
         v += BT * HV * V
         g += BT * HS * K
-    store_state(states, slot * HS + h, S, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V + K)
-    if part == 0:
-        tl.store(states + (slot * HS + h) * (K * V + K) + K * V + kk, whole, mask=kk < K)
+    store_state(states, state_slot * HS + h, S, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V + K)
+    if slice_v == 0:
+        tl.store(states + (state_slot * HS + h) * (K * V + K) + K * V + kk, whole, mask=kk < K)
 
 
 @triton.jit
@@ -86,7 +86,7 @@ def channel_segment_combine_kernel(
     states,
     S_start,
     cu_seqlens,
-    segment,
+    segment_size,
     segments,
     HS: tl.constexpr,
     K: tl.constexpr,
@@ -107,18 +107,18 @@ def channel_segment_combine_kernel(
     pid = tl.program_id(0)
     h = pid // BLOCKS % HS
     n = (pid // (BLOCKS * HS)).to(tl.int64)
-    slot, count = slots_of(n, segment, segments, cu_seqlens)
+    state_slot, count = slots_of(n, segment_size, segments, cu_seqlens)
     element = pid % BLOCKS * BLOCK + tl.arange(0, BLOCK)
     inside = element < K * V
     carry = tl.zeros([BLOCK], dtype=tl.float32)
     if S_start is not None:
         carry += tl.load(S_start + (n * HS + h) * (K * V) + element, mask=inside, other=0.0).to(tl.float32)
-    for done in range(count):
-        order = count - 1 - done if REVERSE else done
-        at = states + ((slot + order) * HS + h) * SIZE
+    for segments_done in range(count):
+        segment = count - 1 - segments_done if REVERSE else segments_done
+        pointer = states + ((state_slot + segment) * HS + h) * SIZE
         # The last segment in this direction has no contribution: nobody starts from it.
-        wanted = only_if(inside, done < count - 1)
-        own = tl.load(at + element, mask=wanted, other=0.0)
-        whole = tl.load(at + K * V + element // V, mask=wanted, other=0.0)
-        tl.store(at + element, carry, mask=inside)
+        wanted = only_if(inside, segments_done < count - 1)
+        own = tl.load(pointer + element, mask=wanted, other=0.0)
+        whole = tl.load(pointer + K * V + element // V, mask=wanted, other=0.0)
+        tl.store(pointer + element, carry, mask=inside)
         carry = carry * tl.exp2(whole) + own

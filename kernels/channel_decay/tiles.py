@@ -49,7 +49,7 @@ TILES: dict[int, dict[tuple[int, str, str], Row]] = {80: _ALL, 90: _ALL, 100: _A
 
 
 def candidates(wide: bool) -> list[Tile]:
-    """Launches worth timing."""
+    """Configs worth timing."""
     if wide:
         return [_32x4_fp32, _32x8_fp32, _16x8_fp32, Tile(16, 4, 1, rows=16)]
     return [Tile(w, n, s) for w in (64, 32, 16) for n in (4, 8) for s in (2, 1)]

@@ -49,11 +49,11 @@ def channel_delta_step_kernel(
     Reads and writes: S [N, HS, K, V] once each, in its dtype; a token's q, k, v, gates and o.
     """
     pid = tl.program_id(0)
-    part = pid % SLICES
+    slice_v = pid % SLICES
     h = pid // SLICES % HS
     n = (pid // (SLICES * HS)).to(tl.int64)
     kk = tl.arange(0, BK)
-    vv = part * BV + tl.arange(0, BV)
+    vv = slice_v * BV + tl.arange(0, BV)
     index = n * HS + h
     shared = (n * H + h // (HS // H)) * K + kk
     b_q = tl.load(q + shared, mask=kk < K, other=0.0).to(tl.float32)

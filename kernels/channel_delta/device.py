@@ -117,19 +117,19 @@ def pairs_at(level, first, G):
 
 
 @triton.jit
-def chunk_of(n, order, low, segment, chunks, cu_seqlens, BT: tl.constexpr):
-    """Number of the first chunk of segment `order` of sequence n, among all chunks; `chunks` a sequence where dense.
+def chunk_of(n, segment, begin, segment_size, chunks, cu_seqlens, BT: tl.constexpr):
+    """Number of the first chunk of segment `segment` of sequence n, among all chunks; `chunks` a sequence where dense.
 
     Packed, chunks of all sequences fit in T // BT + N numbers, as segments' slots do in `locate`.
     """
-    within = order * (segment // BT)
+    within = segment * (segment_size // BT)
     if cu_seqlens is None:
         return n * chunks + within
-    return (low - order.to(tl.int64) * segment) // BT + n + within
+    return (begin - segment.to(tl.int64) * segment_size) // BT + n + within
 
 
 @triton.jit
-def place_of(left, segment, segments, cu_seqlens, SLICES: tl.constexpr, HS: tl.constexpr):
+def place_of(left, segment_size, segments, cu_seqlens, SLICES: tl.constexpr, HS: tl.constexpr):
     """After a sweep: (its slice, its sequence's state, its segment's, whether that is the sequence's last), numbers.
 
     left: tokens that the sweep's loop left over, 0 or less. The compiler does not know their number, so it computes all
@@ -137,10 +137,10 @@ def place_of(left, segment, segments, cu_seqlens, SLICES: tl.constexpr, HS: tl.c
     """
     pid = tl.program_id(0) + tl.maximum(left, 0)
     h = pid // SLICES % HS
-    order = pid // (SLICES * HS) % segments
+    segment = pid // (SLICES * HS) % segments
     n = (pid // (SLICES * HS) // segments).to(tl.int64)
-    slot, count = slots_of(n, segment, segments, cu_seqlens)
-    return pid % SLICES, n * HS + h, (slot + order) * HS + h, order + 1 == count
+    state_slot, count = slots_of(n, segment_size, segments, cu_seqlens)
+    return pid % SLICES, n * HS + h, (state_slot + segment) * HS + h, segment + 1 == count
 
 
 @triton.jit

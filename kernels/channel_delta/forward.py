@@ -46,7 +46,7 @@ def channel_delta_output_kernel(
     kept_u,
     cu_seqlens,
     T,
-    segment,
+    segment_size,
     segments,
     chunks,
     HS: tl.constexpr,
@@ -73,37 +73,41 @@ def channel_delta_output_kernel(
     Bytes per token and state head over all slices, s bytes per element: KDA s (3K + 2V + 2 BT), DPLR s (4K + 2V +
     4 BT); for what is kept s (KV / BT + V).
     """
-    part, h, n, order, slot, low, high, _ = locate(T, segment, segments, cu_seqlens, SLICES=SLICES, HS=HS)
-    if low >= high:
+    slice_v, h, n, segment, state_slot, begin, end, _ = locate(
+        T, segment_size, segments, cu_seqlens, SLICES=SLICES, HS=HS
+    )
+    if begin >= end:
         return
     rows = tl.arange(0, BT)
     kk = tl.arange(0, BK)
-    vv = part * BV + tl.arange(0, BV)
-    at = low * HS + h
-    w += at * K
-    read += at * K
-    write += at * K
-    v += at * V
-    o += at * V
-    inverse += at * BT
-    qb += at * BT
+    vv = slice_v * BV + tl.arange(0, BV)
+    offset = begin * HS + h
+    w += offset * K
+    read += offset * K
+    write += offset * K
+    v += offset * V
+    o += offset * V
+    inverse += offset * BT
+    qb += offset * BT
     if DPLR:
-        write_v += at * K
-        ak += at * BT
-        qk += at * BT
+        write_v += offset * K
+        ak += offset * BT
+        qk += offset * BT
     if kept_u is not None:
-        kept_u += at * V
-    chunk = chunk_of(n, order, low, segment, chunks, cu_seqlens, BT=BT) * HS + h
+        kept_u += offset * V
+    chunk = chunk_of(n, segment, begin, segment_size, chunks, cu_seqlens, BT=BT) * HS + h
     S = tl.zeros([BK, BV], dtype=tl.float32)
     if S_start is not None:
-        S = load_state(S_start, (slot if SEGMENTED else n) * HS + h, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V)
+        S = load_state(
+            S_start, (state_slot if SEGMENTED else n) * HS + h, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V
+        )
 
-    left = (high - low).to(tl.int32)
-    for _done in range(0, left, BT):
+    left = (end - begin).to(tl.int32)
+    for _chunk_start in range(0, left, BT):
         keep = rows < left
         if kept_S is not None:
             store_state(kept_S, chunk, S, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V)
-        b_v, b_x = chunk_values(v, inverse, ak, keep, start=part * BV, HS=HS, V=V, BV=BV, PRECISION=PRECISION)
+        b_v, b_x = chunk_values(v, inverse, ak, keep, start=slice_v * BV, HS=HS, V=V, BV=BV, PRECISION=PRECISION)
         b_w = load_rows(w, HS * K, keep, start=0, BT=BT, D=K, BD=BK)  # [BT, BK]
         b_u = (b_x + times_state(b_w, S, PRECISION)).to(b_v.dtype)  # [BT, BV]
         if DPLR and BK < 256:
@@ -124,9 +128,9 @@ def channel_delta_output_kernel(
             write_v += BT * HS * K
             ak += BT * HS * BT
             qk += BT * HS * BT
-        store_rows(o, b_o, HS * V, keep, start=part * BV, BT=BT, D=V, BD=BV)
+        store_rows(o, b_o, HS * V, keep, start=slice_v * BV, BT=BT, D=V, BD=BV)
         if kept_u is not None:
-            store_rows(kept_u, b_u, HS * V, keep, start=part * BV, BT=BT, D=V, BD=BV)
+            store_rows(kept_u, b_u, HS * V, keep, start=slice_v * BV, BT=BT, D=V, BD=BV)
             kept_u += BT * HS * V
         w += BT * HS * K
         read += BT * HS * K
@@ -139,7 +143,7 @@ def channel_delta_output_kernel(
         left -= BT
 
     if S_end is not None:
-        part, number, _, last = place_of(left, segment, segments, cu_seqlens, SLICES=SLICES, HS=HS)
-        vv = part * BV + tl.arange(0, BV)
+        slice_v, number, _, last = place_of(left, segment_size, segments, cu_seqlens, SLICES=SLICES, HS=HS)
+        vv = slice_v * BV + tl.arange(0, BV)
         if last:
             store_state(S_end, number, S, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V)

@@ -105,9 +105,9 @@ def written(
     BT: tl.constexpr = keep.shape[0]
     dtype = v.dtype.element_ty
     b_g, b_G = load_sums(g, HS * K, keep, start=0, K=K, BK=BK)
-    end = tl.sum(b_g, 0)
-    after = decay(end[None, :] - b_G)
-    S *= tl.exp2(end)[None, :]
+    G_last = tl.sum(b_g, 0)
+    after = decay(G_last[None, :] - b_G)
+    S *= tl.exp2(G_last)[None, :]
     # Keeps loads behind the sums: both together need more registers than there are.
     tl.debug_barrier()
     if b is not None:
@@ -140,7 +140,7 @@ def channel_delta_fused_output_kernel(
     cu_seqlens,
     scale,
     T,
-    segment,
+    segment_size,
     segments,
     H: tl.constexpr,
     HS: tl.constexpr,
@@ -166,32 +166,34 @@ def channel_delta_fused_output_kernel(
     Bytes per token and state head, s and c bytes per element of q and g: KDA s (2K + 2V) + c K + 4, DPLR s (4K + 2V) +
     c K. Each chunk's operands are loaded two to four times, and by each slice.
     """
-    part, h, n, _, slot, low, high, _ = locate(T, segment, segments, cu_seqlens, SLICES=SLICES, HS=HS)
-    if low >= high:
+    slice_v, h, n, _, state_slot, begin, end, _ = locate(T, segment_size, segments, cu_seqlens, SLICES=SLICES, HS=HS)
+    if begin >= end:
         return
     rows = tl.arange(0, BT)
     kk = tl.arange(0, BK)
-    start = part * BV
+    start = slice_v * BV
     vv = start + tl.arange(0, BV)
     dtype = q.dtype.element_ty
     HALF: tl.constexpr = "half" if q.dtype.element_ty != tl.float32 else PRECISION
-    at = low * HS + h
-    q += (low * H + h // (HS // H)) * K
-    k += (low * H + h // (HS // H)) * K
-    g += at * K
-    v += at * V
-    o += at * V
+    offset = begin * HS + h
+    q += (begin * H + h // (HS // H)) * K
+    k += (begin * H + h // (HS // H)) * K
+    g += offset * K
+    v += offset * V
+    o += offset * V
     if DPLR:
-        a += at * K
-        b += at * K
+        a += offset * K
+        b += offset * K
     else:
-        beta += at
+        beta += offset
     S = tl.zeros([BV, BK], dtype=tl.float32)
     if S_start is not None:
-        S = load_state(S_start, (slot if SEGMENTED else n) * HS + h, kk[None, :], vv[:, None], K=K, V=V, SIZE=K * V)
+        S = load_state(
+            S_start, (state_slot if SEGMENTED else n) * HS + h, kk[None, :], vv[:, None], K=K, V=V, SIZE=K * V
+        )
 
-    left = (high - low).to(tl.int32)
-    for _done in tl.range(0, left, BT, disable_licm=True, num_stages=1):
+    left = (end - begin).to(tl.int32)
+    for _chunk_start in tl.range(0, left, BT, disable_licm=True, num_stages=1):
         keep = rows < left
         ak = None
         if DPLR:
@@ -243,8 +245,8 @@ def channel_delta_fused_output_kernel(
             beta += BT * HS
 
     if S_end is not None:
-        part, number, _, last = place_of(left, segment, segments, cu_seqlens, SLICES=SLICES, HS=HS)
-        vv = part * BV + tl.arange(0, BV)
+        slice_v, number, _, last = place_of(left, segment_size, segments, cu_seqlens, SLICES=SLICES, HS=HS)
+        vv = slice_v * BV + tl.arange(0, BV)
         if last:
             store_state(S_end, number, S, kk[None, :], vv[:, None], K=K, V=V, SIZE=K * V)
 
@@ -261,7 +263,7 @@ def channel_delta_fused_map_kernel(
     maps,
     cu_seqlens,
     T,
-    segment,
+    segment_size,
     segments,
     H: tl.constexpr,
     HS: tl.constexpr,
@@ -287,30 +289,30 @@ def channel_delta_fused_map_kernel(
     Bytes per token and state head, s and c bytes per element of k and g: KDA s (K + V) + c K + 4, DPLR s (3K + V) +
     c K.
     """
-    part, h, _, _, _, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES=SLICES, HS=HS)
-    if (low >= high) | (high == end):
+    slice_vk, h, _, _, _, begin, end, eos = locate(T, segment_size, segments, cu_seqlens, SLICES=SLICES, HS=HS)
+    if (begin >= end) | (end == eos):
         return
     rows = tl.arange(0, BT)
     kk = tl.arange(0, BK)
-    of_values = part < VALUES
-    start = tl.where(of_values, part, part - VALUES) * BV
+    of_values = slice_vk < VALUES
+    start = tl.where(of_values, slice_vk, slice_vk - VALUES) * BV
     columns = start + tl.arange(0, BV)
     dtype = k.dtype.element_ty
     HALF: tl.constexpr = "half" if k.dtype.element_ty != tl.float32 else PRECISION
-    at = low * HS + h
-    k += (low * H + h // (HS // H)) * K
-    g += at * K
-    v += at * V
+    offset = begin * HS + h
+    k += (begin * H + h // (HS // H)) * K
+    g += offset * K
+    v += offset * V
     if DPLR:
-        a += at * K
-        b += at * K
+        a += offset * K
+        b += offset * K
     else:
-        beta += at
-    S = tl.where((kk[None, :] == columns[:, None]) & (part >= VALUES), 1.0, 0.0)
+        beta += offset
+    S = tl.where((kk[None, :] == columns[:, None]) & (slice_vk >= VALUES), 1.0, 0.0)
 
     # All but the last segment of a sequence are whole chunks.
-    left = segment
-    for _done in tl.range(0, segment, BT, disable_licm=True, num_stages=1):
+    left = segment_size
+    for _chunk_start in tl.range(0, segment_size, BT, disable_licm=True, num_stages=1):
         keep = rows < BT
         # M has no values: its slices load nothing of them.
         keep_v = only_if(keep, of_values)
@@ -347,8 +349,8 @@ def channel_delta_fused_map_kernel(
         else:
             beta += BT * HS
 
-    _, _, slot, _ = place_of(left, segment, segments, cu_seqlens, SLICES=SLICES, HS=HS)
+    _, _, state_slot, _ = place_of(left, segment_size, segments, cu_seqlens, SLICES=SLICES, HS=HS)
     if of_values:
-        store_state(states, slot, S, kk[None, :], columns[:, None], K=K, V=V, SIZE=K * V)
+        store_state(states, state_slot, S, kk[None, :], columns[:, None], K=K, V=V, SIZE=K * V)
     else:
-        store_state(maps, slot, S, kk[None, :], columns[:, None], K=K, V=K, SIZE=K * K)
+        store_state(maps, state_slot, S, kk[None, :], columns[:, None], K=K, V=K, SIZE=K * K)

@@ -77,10 +77,10 @@ def product_of_states(S, dS, first, K: tl.constexpr, V: tl.constexpr, BS: tl.con
     kk = first + tl.arange(0, BS)
     for start in range(0, V, BV):
         vv = start + tl.arange(0, BV)
-        at = kk[:, None] * V + vv[None, :]
+        offsets = kk[:, None] * V + vv[None, :]
         mask = (kk < K)[:, None] & (vv < V)[None, :]
-        b_S = tl.load(S + at, mask=mask, other=0.0).to(tl.float32)
-        out += tl.sum(b_S * tl.load(dS + at, mask=mask, other=0.0).to(tl.float32), 1)
+        b_S = tl.load(S + offsets, mask=mask, other=0.0).to(tl.float32)
+        out += tl.sum(b_S * tl.load(dS + offsets, mask=mask, other=0.0).to(tl.float32), 1)
     return out
 
 
@@ -189,44 +189,44 @@ def channel_delta_gradients_kernel(
     Bytes per token and state head, s and c bytes per element of q and g: KDA s (4K + 3V + 2KV / BT) + 2 c K,
     DPLR s (8K + 4V + 2KV / BT) + 2 c K. The tokens' values and gradients are loaded once more for each slice, from L2.
     """
-    _, h, _, _, slot, low, high, _ = locate(T, BT, chunks, cu_seqlens, SLICES=1, HS=HS)
-    if low >= high:
+    _, h, _, _, chunk, begin, end, _ = locate(T, BT, chunks, cu_seqlens, SLICES=1, HS=HS)
+    if begin >= end:
         return
     rows = tl.arange(0, BT)
-    keep = rows < (high - low).to(tl.int32)
-    at = low * HS + h
-    q += (low * H + h // (HS // H)) * K
-    k += (low * H + h // (HS // H)) * K
-    g += at * K
-    do += at * V
-    dz += at * V
-    u += at * V
-    dq += at * K
-    dk += at * K
-    dg += at * K
-    kept_S += (slot * HS + h) * K * V
-    kept_dS += (slot * HS + h) * K * V
+    keep = rows < (end - begin).to(tl.int32)
+    offset = begin * HS + h
+    q += (begin * H + h // (HS // H)) * K
+    k += (begin * H + h // (HS // H)) * K
+    g += offset * K
+    do += offset * V
+    dz += offset * V
+    u += offset * V
+    dq += offset * K
+    dk += offset * K
+    dg += offset * K
+    kept_S += (chunk * HS + h) * K * V
+    kept_dS += (chunk * HS + h) * K * V
     MATRICES: tl.constexpr = 4 if DPLR else 2
     STRIDE: tl.constexpr = HS * MATRICES * BT
-    dscores += at * MATRICES * BT
+    dscores += offset * MATRICES * BT
     # Of KDA, a is -k: its rows are k, and the sign goes to what they multiply.
     SIGN: tl.constexpr = 1.0 if DPLR else -1.0
     d_qb = of_values(do, u, dscores, scale, keep, H=HS, STRIDE=STRIDE, V=V, BV=BV, PRECISION=PRECISION)
     of_values(dz, u, dscores + BT, SIGN, keep, H=HS, STRIDE=STRIDE, V=V, BV=BV, PRECISION=PRECISION)
     if DPLR:
-        a += at * K
-        b += at * K
-        da += at * K
-        db += at * K
-        v += at * V
+        a += offset * K
+        b += offset * K
+        da += offset * K
+        db += offset * K
+        v += offset * V
         b_beta = tl.zeros([BT], dtype=tl.float32)
         d_qk = of_values(do, v, dscores + 2 * BT, scale, keep, H=HS, STRIDE=STRIDE, V=V, BV=BV, PRECISION=PRECISION)
         of_values(dz, v, dscores + 3 * BT, 1.0, keep, H=HS, STRIDE=STRIDE, V=V, BV=BV, PRECISION=PRECISION)
     else:
-        b_beta = tl.load(beta + at + rows * HS, mask=keep, other=0.0).to(tl.float32)
+        b_beta = tl.load(beta + offset + rows * HS, mask=keep, other=0.0).to(tl.float32)
     b_dbeta = tl.zeros([BT], dtype=tl.float32)
     if norms is not None:
-        norms += at * 2 + rows * HS * 2
+        norms += offset * 2 + rows * HS * 2
         along_q = tl.zeros([BT], dtype=tl.float32)
         along_k = tl.zeros([BT], dtype=tl.float32)
     # What one thread stored others load below.
@@ -264,7 +264,7 @@ def channel_delta_gradients_kernel(
         b_db += d_qb[:, None] * b_q
 
         # Rows read from before the chunk, columns are read after it: gates up to a row, gates after a column.
-        end = tl.sum(b_g, 0)
+        G_last = tl.sum(b_g, 0)
         before = tl.exp2(b_G)
         more_q = of_state(do, kept_S, keep, start, H=HS, K=K, V=V, BS=BS, BV=BV, PRECISION=PRECISION)
         more_q *= before * scale
@@ -275,7 +275,7 @@ def channel_delta_gradients_kernel(
         more_a *= before_a * SIGN
         b_da += more_a
         upto_a += b_a * more_a
-        after = decay(end[None, :] - b_G)
+        after = decay(G_last[None, :] - b_G)
         more_b = of_state(u, kept_dS, keep, start, H=HS, K=K, V=V, BS=BS, BV=BV, PRECISION=PRECISION) * after
         b_db += more_b
         if DPLR:
@@ -298,10 +298,10 @@ def channel_delta_gradients_kernel(
         if DPLR:
             # a reads through the gates before its own token.
             b_dg -= upto_a
-        b_dg += (tl.exp2(end) * product_of_states(kept_S, kept_dS, start, K=K, V=V, BS=BS, BV=BV))[None, :]
+        b_dg += (tl.exp2(G_last) * product_of_states(kept_S, kept_dS, start, K=K, V=V, BS=BS, BV=BV))[None, :]
         store_rows(dg, b_dg, HS * K, keep, start, BT=BT, D=K, BD=BS)
     if not DPLR:
-        tl.store(dbeta + at + rows * HS, b_dbeta, mask=keep)
+        tl.store(dbeta + offset + rows * HS, b_dbeta, mask=keep)
     if norms is not None:
         tl.debug_barrier()
         of_q = tl.load(norms, mask=keep, other=0.0)

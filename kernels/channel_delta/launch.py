@@ -41,7 +41,7 @@ class Call:
     @property
     def cut(self) -> dict[str, Any]:
         """How sequences are cut into segments."""
-        return {"cu_seqlens": self.cu_seqlens, "segment": self.plan.segment, "segments": self.plan.segments}
+        return {"cu_seqlens": self.cu_seqlens, "segment_size": self.plan.segment_size, "segments": self.plan.segments}
 
     @property
     def sizes(self) -> dict[str, Any]:

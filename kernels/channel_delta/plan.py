@@ -64,15 +64,15 @@ class Plan:
     """The kernels of a call.
 
     chunk:    tokens of a chunk, in all kernels; chunks: of a dense sequence, or of the longest packed one
-    segment:  tokens of a segment, a multiple of the chunk; segments: of the longest sequence, 1 on chip
-    slots:    segments of all sequences; numbers: chunks of all sequences
-    fused:    `map` and `output` are the kernels of fused.py, and nothing is prepared
+    segment_size: tokens of a segment, a multiple of the chunk; segments: of the longest sequence, 1 on chip
+    slots:        segments of all sequences; numbers: chunks of all sequences
+    fused:        `map` and `output` are the kernels of fused.py, and nothing is prepared
     """
 
     chunk: int
     chunks: int
     numbers: int
-    segment: int
+    segment_size: int
     segments: int
     slots: int
     fused: bool
@@ -91,7 +91,7 @@ class Plan:
         tile = getattr(self, kind)
         regime: dict[str, Any] = {"regime": "on-chip"}
         if self.segmented:
-            regime = {"regime": "segments", "segment": self.segment}
+            regime = {"regime": "segments", "segment": self.segment_size}
         return {**regime, "chunk": self.chunk, "width": tile.width, "warps": tile.warps, "stages": tile.stages}
 
 
@@ -111,7 +111,7 @@ def plan(shape: Shape) -> Plan:
     chosen: dict[str, Any] = {kind: _tuned(shape, kind, tile, segmented) for kind, tile in rows.items()}
     segment = length * chunk
     segments = -(-shape.longest // segment)
-    cut: dict[str, Any] = {"segment": segment, "segments": segments, "slots": _numbers(shape, segment)}
+    cut: dict[str, Any] = {"segment_size": segment, "segments": segments, "slots": _numbers(shape, segment)}
     return Plan(chunk=chunk, chunks=chunks, numbers=_numbers(shape, chunk), **cut, fused=shape.fused, **chosen)
 
 
@@ -127,7 +127,7 @@ def chunk_of(shape: Shape) -> int:
 
 
 def key(shape: Shape, kind: str, segmented: bool) -> str:
-    """Under which a kernel's launch is tuned: all that changes the winner."""
+    """Under which a kernel's config is tuned: all that changes the winner."""
     family = "dplr" if shape.dplr else "kda"
     regime = "segments" if segmented else "on-chip"
     sizes = f"K{shape.K}/V{shape.V}/{shape.dtype}/C{chunk_of(shape)}"
@@ -140,7 +140,7 @@ def key(shape: Shape, kind: str, segmented: bool) -> str:
 
 
 def candidates(shape: Shape, pass_: str) -> dict[str, list[dict[str, int]]]:
-    """Launches worth a trial for each kernel of a pass, the table's first."""
+    """Configs worth a trial for each kernel of a pass, the table's first."""
     chosen = plan(shape)
     found = {}
     for kind in launched(chosen, pass_):
@@ -170,12 +170,12 @@ def executed(shape: Shape, chosen: Plan, pass_: str) -> float:
         flops += (2 + family) * reads + 4 * C * V * family
         if chosen.segmented:
             flops += (1 + family) * reads * (K + V) / V + 2 * C * (K + V) * family
-            flops += reads * K / chosen.segment
+            flops += reads * K / chosen.segment_size
         flops += _of_scores(shape, chosen, 2 * C * K * levels * family)
     if pass_ in ("bwd", "fwdbwd"):
         flops += (2 + family) * reads + 4 * C * V * family
         if chosen.segmented:
-            flops += 3 * reads + 2 * C * V + reads * K / chosen.segment
+            flops += 3 * reads + 2 * C * V + reads * K / chosen.segment_size
         flops += (2 + family) * reads + 4 * C * V * family + 8 * C * K * levels * family
     return shape.tokens * shape.heads * flops
 

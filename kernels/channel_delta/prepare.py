@@ -62,43 +62,43 @@ def channel_delta_prepare_kernel(
     Bytes per token and state head: KDA (5 s + c) K + 4 s BT, DPLR (8 s + c) K + 8 s BT, with s and c bytes per element
     of q and g; what is read again comes from L2.
     """
-    _, h, _, _, slot, low, high, _ = locate(T, BT, chunks, cu_seqlens, SLICES=1, HS=HS)
-    if low >= high:
+    _, h, _, _, chunk, begin, end, _ = locate(T, BT, chunks, cu_seqlens, SLICES=1, HS=HS)
+    if begin >= end:
         return
     rows = tl.arange(0, BT)
-    keep = rows < (high - low).to(tl.int32)
+    keep = rows < (end - begin).to(tl.int32)
     HALF: tl.constexpr = "half" if q.dtype.element_ty != tl.float32 else PRECISION
-    at = low * HS + h
-    q += (low * H + h // (HS // H)) * K
-    k += (low * H + h // (HS // H)) * K
-    g += at * K
-    w += at * K
-    read += at * K
-    write += at * K
-    inverse += at * BT
-    qb += at * BT
-    total += (slot * HS + h) * K
+    offset = begin * HS + h
+    q += (begin * H + h // (HS // H)) * K
+    k += (begin * H + h // (HS // H)) * K
+    g += offset * K
+    w += offset * K
+    read += offset * K
+    write += offset * K
+    inverse += offset * BT
+    qb += offset * BT
+    total += (chunk * HS + h) * K
     if DPLR:
-        a += at * K
-        b += at * K
-        write_v += at * K
+        a += offset * K
+        b += offset * K
+        write_v += offset * K
         AK, QK, _, _ = chunk_scores(
             q, a, k, g, beta, scale, keep, H=H, HY=H, HS=HS, K=K, BS=BS, L2NORM=False, PRECISION=PRECISION
         )
-        store_rows(ak + at * BT, AK, HS * BT, keep, start=0, BT=BT, D=BT, BD=BT)
-        store_rows(qk + at * BT, QK, HS * BT, keep, start=0, BT=BT, D=BT, BD=BT)
+        store_rows(ak + offset * BT, AK, HS * BT, keep, start=0, BT=BT, D=BT, BD=BT)
+        store_rows(qk + offset * BT, QK, HS * BT, keep, start=0, BT=BT, D=BT, BD=BT)
         A, QB, _, _ = chunk_scores(
             q, a, b, g, beta, scale, keep, H=H, HY=HS, HS=HS, K=K, BS=BS, L2NORM=False, PRECISION=PRECISION
         )
         A = -A
     else:
-        beta += at
+        beta += offset
         L2NORM: tl.constexpr = norms is not None
         A, QB, of_q, of_k = chunk_scores(
             q, None, k, g, beta, scale, keep, H=H, HY=H, HS=HS, K=K, BS=BS, L2NORM=L2NORM, PRECISION=PRECISION
         )
         if norms is not None:
-            norms += at * 2 + rows * HS * 2
+            norms += offset * 2 + rows * HS * 2
             tl.store(norms, of_q, mask=keep)
             tl.store(norms + 1, of_k, mask=keep)
     store_rows(qb, QB, HS * BT, keep, start=0, BT=BT, D=BT, BD=BT)
@@ -107,13 +107,13 @@ def channel_delta_prepare_kernel(
 
     for start in tl.range(0, K, BS, disable_licm=True):
         b_g, b_G = load_sums(g, HS * K, keep, start, K=K, BK=BS)
-        end = tl.sum(b_g, 0)
+        G_last = tl.sum(b_g, 0)
         b_q = load_rows(q, H * K, keep, start, BT=BT, D=K, BD=BS).to(tl.float32) * scale
         b_k = load_rows(k, H * K, keep, start, BT=BT, D=K, BD=BS).to(tl.float32)
         if norms is not None:
             b_q *= of_q[:, None]
             b_k *= of_k[:, None]
-        after = decay(end[None, :] - b_G)
+        after = decay(G_last[None, :] - b_G)
         before = tl.exp2(b_G)
         store_rows(read, b_q * before, HS * K, keep, start, BT=BT, D=K, BD=BS)
         if DPLR:
@@ -127,4 +127,4 @@ def channel_delta_prepare_kernel(
         b_w = tl.dot(T_inverse, b_a.to(q.dtype.element_ty), input_precision=PRECISION)
         store_rows(w, b_w, HS * K, keep, start, BT=BT, D=K, BD=BS)
         kk = start + tl.arange(0, BS)
-        tl.store(total + kk, tl.exp2(end), mask=kk < K)
+        tl.store(total + kk, tl.exp2(G_last), mask=kk < K)

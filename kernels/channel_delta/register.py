@@ -1,4 +1,4 @@
-"""What the operators' registrations share: limits, configuration, executed FLOPs and launches worth tuning."""
+"""What the operators' registrations share: limits, configuration, executed FLOPs and configs worth tuning."""
 
 from __future__ import annotations
 

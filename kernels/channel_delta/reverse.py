@@ -31,7 +31,7 @@ def channel_delta_reverse_kernel(
     dS_start,
     cu_seqlens,
     T,
-    segment,
+    segment_size,
     segments,
     chunks,
     HS: tl.constexpr,
@@ -60,41 +60,45 @@ def channel_delta_reverse_kernel(
     Bytes per token and state head over all slices, s bytes per element: KDA s (3K + 2V + 2 BT + KV / BT), DPLR s (4K +
     3V + 4 BT + KV / BT); MAP s (3K + V + BT).
     """
-    part, h, n, order, slot, low, high, _ = locate(T, segment, segments, cu_seqlens, SLICES=SLICES, HS=HS)
-    if low >= high:
+    slice_v, h, n, segment, state_slot, begin, end, _ = locate(
+        T, segment_size, segments, cu_seqlens, SLICES=SLICES, HS=HS
+    )
+    if begin >= end:
         return
     if MAP:  # noqa: SIM102 - joined, the condition is no longer the compiler's
-        if order == 0:
+        if segment == 0:
             return
     rows = tl.arange(0, BT)
     kk = tl.arange(0, BK)
-    vv = part * BV + tl.arange(0, BV)
-    length = (high - low).to(tl.int32)
+    vv = slice_v * BV + tl.arange(0, BV)
+    length = (end - begin).to(tl.int32)
     last = (length - 1) // BT
-    at = (low + last * BT) * HS + h
-    w += at * K
-    read += at * K
-    write += at * K
-    do += at * V
-    qb += at * BT
+    offset = (begin + last * BT) * HS + h
+    w += offset * K
+    read += offset * K
+    write += offset * K
+    do += offset * V
+    qb += offset * BT
     if not MAP:
-        dv += at * V
-        inverse += at * BT
+        dv += offset * V
+        inverse += offset * BT
         if DPLR:
-            write_v += at * K
-            ak += at * BT
-            qk += at * BT
-            dz += at * V
-    chunk = (chunk_of(n, order, low, segment, chunks, cu_seqlens, BT=BT) + last) * HS + h
+            write_v += offset * K
+            ak += offset * BT
+            qk += offset * BT
+            dz += offset * V
+    chunk = (chunk_of(n, segment, begin, segment_size, chunks, cu_seqlens, BT=BT) + last) * HS + h
     dS = tl.zeros([BK, BV], dtype=tl.float32)
     if dS_end is not None:
-        dS = load_state(dS_end, (slot if SEGMENTED else n) * HS + h, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V)
+        dS = load_state(
+            dS_end, (state_slot if SEGMENTED else n) * HS + h, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V
+        )
 
-    for done in range(0, length, BT):
-        keep = rows < length - last * BT + done
+    for tokens_done in range(0, length, BT):
+        keep = rows < length - last * BT + tokens_done
         if not MAP:
             store_state(kept_dS, chunk, dS, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V)
-        b_do = load_rows(do, HS * V, keep, part * BV, BT=BT, D=V, BD=BV)  # [BT, BV]
+        b_do = load_rows(do, HS * V, keep, slice_v * BV, BT=BT, D=V, BD=BV)  # [BT, BV]
         b_qb = load_rows(qb, HS * BT, keep, start=0, BT=BT, D=BT, BD=BT)
         b_b = load_rows(write, HS * K, keep, start=0, BT=BT, D=K, BD=BK)  # [BT, BK]
         b_du = tl.dot(tl.trans(b_qb), b_do, times_state(b_b, dS, PRECISION), input_precision=PRECISION)
@@ -104,7 +108,7 @@ def channel_delta_reverse_kernel(
             b_dz = tl.dot(tl.trans(b_inverse), b_du, input_precision=PRECISION)  # [BT, BV]
             b_dv = b_dz
             if DPLR:
-                store_rows(dz, b_dz, HS * V, keep, start=part * BV, BT=BT, D=V, BD=BV)
+                store_rows(dz, b_dz, HS * V, keep, start=slice_v * BV, BT=BT, D=V, BD=BV)
                 b_ak = load_rows(ak, HS * BT, keep, start=0, BT=BT, D=BT, BD=BT)
                 b_qk = load_rows(qk, HS * BT, keep, start=0, BT=BT, D=BT, BD=BT)
                 b_k = load_rows(write_v, HS * K, keep, start=0, BT=BT, D=K, BD=BK)
@@ -116,7 +120,7 @@ def channel_delta_reverse_kernel(
                 ak -= BT * HS * BT
                 qk -= BT * HS * BT
                 dz -= BT * HS * V
-            store_rows(dv, b_dv, HS * V, keep, start=part * BV, BT=BT, D=V, BD=BV)
+            store_rows(dv, b_dv, HS * V, keep, start=slice_v * BV, BT=BT, D=V, BD=BV)
             dv -= BT * HS * V
             inverse -= BT * HS * BT
         dS *= tl.load(total + chunk * K + kk, mask=kk < K, other=0.0)[:, None]
@@ -132,6 +136,6 @@ def channel_delta_reverse_kernel(
         chunk -= HS
 
     if MAP:
-        store_state(dS_start, slot * HS + h, dS, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V)
-    elif dS_start is not None and order == 0:
+        store_state(dS_start, state_slot * HS + h, dS, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V)
+    elif dS_start is not None and segment == 0:
         store_state(dS_start, n * HS + h, dS, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V)

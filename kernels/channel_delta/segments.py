@@ -31,7 +31,7 @@ def channel_delta_segment_map_kernel(
     maps,
     cu_seqlens,
     T,
-    segment,
+    segment_size,
     segments,
     chunks,
     last,
@@ -55,29 +55,31 @@ def channel_delta_segment_map_kernel(
     Writes:  states [slots, HS, K, V] and maps [slots, HS, K, K], fp32.
     Bytes per token and state head over all slices, s bytes per element: KDA s (2K + V + BT), DPLR s (3K + V + 2 BT).
     """
-    part, h, n, order, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES=SLICES, HS=HS)
-    if (low >= high) | ((high == end) & (last == 0)):
+    slice_vk, h, n, segment, state_slot, begin, end, eos = locate(
+        T, segment_size, segments, cu_seqlens, SLICES=SLICES, HS=HS
+    )
+    if (begin >= end) | ((end == eos) & (last == 0)):
         return
     rows = tl.arange(0, BT)
     kk = tl.arange(0, BK)
-    of_values = part < VALUES
-    start = tl.where(of_values, part, part - VALUES) * BV
+    of_values = slice_vk < VALUES
+    start = tl.where(of_values, slice_vk, slice_vk - VALUES) * BV
     columns = start + tl.arange(0, BV)
-    at = low * HS + h
-    w += at * K
-    write += at * K
-    v += at * V
-    inverse += at * BT
+    offset = begin * HS + h
+    w += offset * K
+    write += offset * K
+    v += offset * V
+    inverse += offset * BT
     if DPLR:
-        write_v += at * K
-        ak += at * BT
-    chunk = chunk_of(n, order, low, segment, chunks, cu_seqlens, BT=BT) * HS + h
-    unit = (kk[:, None] == columns[None, :]) & (part >= VALUES)
+        write_v += offset * K
+        ak += offset * BT
+    chunk = chunk_of(n, segment, begin, segment_size, chunks, cu_seqlens, BT=BT) * HS + h
+    unit = (kk[:, None] == columns[None, :]) & (slice_vk >= VALUES)
     S = tl.where(unit, 1.0, 0.0)
 
-    length = (high - low).to(tl.int32)
-    for done in range(0, length, BT):
-        keep = rows < length - done
+    length = (end - begin).to(tl.int32)
+    for chunk_start in range(0, length, BT):
+        keep = rows < length - chunk_start
         # M has no values: its slices load nothing of them.
         b_v, b_x = chunk_values(
             v, inverse, ak, only_if(keep, of_values), start=start, HS=HS, V=V, BV=BV, PRECISION=PRECISION
@@ -99,9 +101,9 @@ def channel_delta_segment_map_kernel(
         chunk += HS
 
     if of_values:
-        store_state(states, slot * HS + h, S, kk[:, None], columns[None, :], K=K, V=V, SIZE=K * V)
+        store_state(states, state_slot * HS + h, S, kk[:, None], columns[None, :], K=K, V=V, SIZE=K * V)
     else:
-        store_state(maps, slot * HS + h, S, kk[:, None], columns[None, :], K=K, V=K, SIZE=K * K)
+        store_state(maps, state_slot * HS + h, S, kk[:, None], columns[None, :], K=K, V=K, SIZE=K * K)
 
 
 @triton.jit
@@ -110,7 +112,7 @@ def channel_delta_combine_kernel(
     maps,
     boundary,
     cu_seqlens,
-    segment,
+    segment_size,
     segments,
     HS: tl.constexpr,
     K: tl.constexpr,
@@ -132,26 +134,26 @@ def channel_delta_combine_kernel(
     Writes:  states [slots, HS, K, V] fp32.
     """
     pid = tl.program_id(0)
-    part = pid % SLICES
+    slice_v = pid % SLICES
     h = pid // SLICES % HS
     n = (pid // (SLICES * HS)).to(tl.int64)
     if cu_seqlens is None:
-        slot = n * segments
+        state_slot = n * segments
         count = segments
     else:
-        first = tl.load(cu_seqlens + n).to(tl.int64)
-        slot = first // segment + n
-        count = tl.cdiv(tl.load(cu_seqlens + n + 1).to(tl.int64) - first, segment).to(tl.int32)
+        bos = tl.load(cu_seqlens + n).to(tl.int64)
+        state_slot = bos // segment_size + n
+        count = tl.cdiv(tl.load(cu_seqlens + n + 1).to(tl.int64) - bos, segment_size).to(tl.int32)
     kk = tl.arange(0, BK)
     ss = tl.arange(0, BS)
-    vv = part * BV + tl.arange(0, BV)
+    vv = slice_v * BV + tl.arange(0, BV)
     S = tl.zeros([BK, BV], dtype=tl.float32)
     if boundary is not None:
         S = load_state(boundary, n * HS + h, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V)
-    for step in range(count):
-        index = (slot + (count - 1 - step if REVERSE else step)) * HS + h
+    for segments_done in range(count):
+        index = (state_slot + (count - 1 - segments_done if REVERSE else segments_done)) * HS + h
         # The last segment in this direction has no own contribution: no segment starts from it.
-        inside = tl.where(step < count - 1, V, 0)
+        inside = tl.where(segments_done < count - 1, V, 0)
         own = tl.load(
             states + index * K * V + kk[:, None] * V + vv[None, :],
             mask=(kk < K)[:, None] & (vv < inside)[None, :],
@@ -162,11 +164,11 @@ def channel_delta_combine_kernel(
         store_state(states, index, S, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V)
         tl.debug_barrier()
         S = own
-        if step < count - 1:
-            for low in range(0, K, BS):
-                rows = load_state(states, index, (low + ss)[:, None], vv[None, :], K=K, V=V, SIZE=K * V)  # [BS, BV]
+        if segments_done < count - 1:
+            for start in range(0, K, BS):
+                rows = load_state(states, index, (start + ss)[:, None], vv[None, :], K=K, V=V, SIZE=K * V)  # [BS, BV]
                 if REVERSE:
-                    M = tl.trans(load_state(maps, index, (low + ss)[:, None], kk[None, :], K=K, V=K, SIZE=K * K))
+                    M = tl.trans(load_state(maps, index, (start + ss)[:, None], kk[None, :], K=K, V=K, SIZE=K * K))
                 else:
-                    M = load_state(maps, index, kk[:, None], (low + ss)[None, :], K=K, V=K, SIZE=K * K)
+                    M = load_state(maps, index, kk[:, None], (start + ss)[None, :], K=K, V=K, SIZE=K * K)
                 S = tl.dot(M, rows, S, input_precision=PRECISION)

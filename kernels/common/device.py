@@ -31,63 +31,64 @@ class Sizes(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a program works, as `locate` finds it: sequence n, head h, tokens low .. high.
+    """Where a program works, as `locate` finds it: sequence n, head h, tokens begin .. end of a segment.
 
-    order, slot: number of the segment in its sequence, and of its state among all
+    segment, state_slot: number of the segment in its sequence, and of its state among all
     """
 
     n: Any
     h: Any
-    order: Any
-    slot: Any
-    low: Any
-    high: Any
+    segment: Any
+    state_slot: Any
+    begin: Any
+    end: Any
 
 
 @triton.jit
-def locate(T, segment, segments, cu_seqlens, SLICES: tl.constexpr, HS: tl.constexpr):
-    """A program's (slice, head, sequence, segment, slot of the segment's state, first token, end, end of the sequence).
+def locate(T, segment_size, segments, cu_seqlens, SLICES: tl.constexpr, HS: tl.constexpr):
+    """A program's (slice, head, sequence, segment, slot of the segment's state, its first token, its end, eos).
 
-    Slices are neighbours in the grid, so that the tiles they share come from L2. Packed sequences differ in length, and
-    their slots follow from their offsets: segments of all sequences fit in ceil(T / segment) + N slots without a table.
+    bos, eos: first token and end of the sequence; segment_size: tokens of a segment. Slices are neighbours in the grid,
+    so that the tiles they share come from L2. Packed sequences differ in length, and their slots follow from their
+    offsets: segments of all sequences fit in ceil(T / segment_size) + N slots without a table.
     """
     pid = tl.program_id(0)
-    part = pid % SLICES
+    slice_index = pid % SLICES
     head = pid // SLICES % HS
-    order = pid // (SLICES * HS) % segments
+    segment = pid // (SLICES * HS) % segments
     sequence = (pid // (SLICES * HS) // segments).to(tl.int64)
     if cu_seqlens is None:
-        first = sequence * T
-        end = first + T
-        slot = sequence * segments + order
+        bos = sequence * T
+        eos = bos + T
+        state_slot = sequence * segments + segment
     else:
-        first = tl.load(cu_seqlens + sequence).to(tl.int64)
-        end = tl.load(cu_seqlens + sequence + 1).to(tl.int64)
-        slot = first // segment + sequence + order
-    low = first + order.to(tl.int64) * segment
-    return part, head, sequence, order, slot, low, tl.minimum(low + segment, end), end
+        bos = tl.load(cu_seqlens + sequence).to(tl.int64)
+        eos = tl.load(cu_seqlens + sequence + 1).to(tl.int64)
+        state_slot = bos // segment_size + sequence + segment
+    begin = bos + segment.to(tl.int64) * segment_size
+    return slice_index, head, sequence, segment, state_slot, begin, tl.minimum(begin + segment_size, eos), eos
 
 
 @triton.jit
-def slots_of(n, segment, segments, cu_seqlens, STEPS: tl.constexpr = 1):
+def slots_of(n, segment_size, segments, cu_seqlens, STEPS: tl.constexpr = 1):
     """(slot of the first segment's state, number of segments) of sequence n, 64 bits wide; see `locate`.
 
     STEPS: rows of q, k, v per token of cu_seqlens
     """
     if cu_seqlens is None:
-        slot = n * segments
+        state_slot = n * segments
         count = segments
     else:
-        first = tl.load(cu_seqlens + n).to(tl.int64) * STEPS
-        slot = first // segment + n
-        count = tl.cdiv(tl.load(cu_seqlens + n + 1).to(tl.int64) * STEPS - first, segment).to(tl.int32)
-    return slot, count
+        bos = tl.load(cu_seqlens + n).to(tl.int64) * STEPS
+        state_slot = bos // segment_size + n
+        count = tl.cdiv(tl.load(cu_seqlens + n + 1).to(tl.int64) * STEPS - bos, segment_size).to(tl.int32)
+    return state_slot, count
 
 
 @triton.jit
-def segments_of(low, high, end, order, segment):
+def segments_of(end, eos, segment, segment_size):
     """The number of segments of the sequence to which a program's segment belongs."""
-    return order + 1 + tl.cdiv(end - high, segment).to(tl.int32)
+    return segment + 1 + tl.cdiv(eos - end, segment_size).to(tl.int32)
 
 
 @triton.jit

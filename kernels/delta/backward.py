@@ -53,7 +53,7 @@ def delta_bwd_state_kernel(
     cu_seqlens,
     scale,
     T,
-    segment,
+    segment_size,
     segments,
     H: tl.constexpr,
     HS: tl.constexpr,
@@ -79,65 +79,67 @@ def delta_bwd_state_kernel(
              segments but the first.
     Bytes per step and state head over all slices, one step per token: s (2K + 2V + KV / (KEEP BT) + BT) + 8.
     """
-    part, h, n, order, slot, low, high, _, first = locate(
-        T, segment, segments, cu_seqlens, SLICES=SLICES, HEADS=HS, STEPS=STEPS
+    slice_v, h, n, segment, state_slot, begin, end, _, bos = locate(
+        T, segment_size, segments, cu_seqlens, SLICES=SLICES, HEADS=HS, STEPS=STEPS
     )
-    if (low >= high) | ((order == 0) & (local is not None)):
+    if (begin >= end) | ((segment == 0) & (local is not None)):
         return
     rows = tl.arange(0, BT)
     kk = tl.arange(0, BK)
-    vv = part * BV + tl.arange(0, BV)
+    vv = slice_v * BV + tl.arange(0, BV)
     head = h // (HS // H)
     later = rows[:, None] <= rows[None, :]
     GATED: tl.constexpr = log_decay is not None
 
     dS = tl.zeros([BK, BV], dtype=tl.float32)
     if dS_end is not None:
-        dS = load_state(dS_end, (slot if SEGMENTED else n) * HS + h, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V)
-    length = (high - low).to(tl.int32)
+        dS = load_state(
+            dS_end, (state_slot if SEGMENTED else n) * HS + h, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V
+        )
+    length = (end - begin).to(tl.int32)
     chunks = tl.cdiv(length, BT)
-    chunk = (chunk_slot(n, first, low, T, cu_seqlens, BT=BT, STEPS=STEPS) + chunks - 1) * HS + h
-    for done in tl.range(0, chunks, disable_licm=True):
-        start = (chunks - 1 - done) * BT
-        at = low + start
-        keep = rows < length - start
-        token, inside, closes, _opens = tokens(at, rows, STEPS)
-        b_k = load_tile(k + (at * H + head) * K, rows, keep, H * K, start=0, D=K, BD=BK)  # [BT, BK]
+    chunk = (chunk_slot(n, bos, begin, T, cu_seqlens, BT=BT, STEPS=STEPS) + chunks - 1) * HS + h
+    for chunks_done in tl.range(0, chunks, disable_licm=True):
+        chunk_start = (chunks - 1 - chunks_done) * BT
+        first_step = begin + chunk_start
+        keep = rows < length - chunk_start
+        token, inside, closes, _opens = tokens(first_step, rows, STEPS)
+        b_k = load_tile(k + (first_step * H + head) * K, rows, keep, H * K, start=0, D=K, BD=BK)  # [BT, BK]
         b_q = load_tile(q + (token * H + head) * K, inside, keep & closes, H * K, start=0, D=K, BD=BK)  # [BT, BK]
         b_do = load_tile(
-            do + (token * HS + h) * V, inside, keep & closes, HS * V, start=part * BV, D=V, BD=BV
+            do + (token * HS + h) * V, inside, keep & closes, HS * V, start=slice_v * BV, D=V, BD=BV
         )  # [BT, BV]
         b_Nt = tl.load(inverse + chunk * BT * BT + rows[None, :] * BT + rows[:, None])  # [BT, BT]
-        b, G = load_gates(beta, log_decay, at, rows, keep, h, HS=HS, STEPS=STEPS)
+        b, G = load_gates(beta, log_decay, first_step, rows, keep, h, HS=HS, STEPS=STEPS)
         b_k, f_k, _rest = unit_rows(b_k, L2NORM)
         b_q, f_q, _rest = unit_rows(b_q, L2NORM)
         if dstates is not None:
-            count = tl.where((start // BT % KEEP == KEEP - 1) | (done == 0), K, 0)
-            kept = chunk_slot(n, first, at, T, cu_seqlens, BT=KEEP * BT, STEPS=STEPS) * HS + h
+            count = tl.where((chunk_start // BT % KEEP == KEEP - 1) | (chunks_done == 0), K, 0)
+            kept = chunk_slot(n, bos, first_step, T, cu_seqlens, BT=KEEP * BT, STEPS=STEPS) * HS + h
             keep_state(dstates, kept, dS, kk[:, None], v=vv[None, :], count=count, K=K, V=V)
         b_Pt = tl.dot(b_k, tl.trans(b_q), input_precision=PRECISION)  # [BT, BT]
         b_Pt = b_Pt * decays(G, later, True) if GATED else tl.where(later, b_Pt, 0.0)
         b_dw = times_state(b_k, dS, PRECISION)  # [BT, BV]
-        last = total(G, BT)
+        G_last = total(G, BT)
         if GATED:
-            b_dw *= tl.exp(last - G)[:, None]
+            b_dw *= tl.exp(G_last - G)[:, None]
         b_do = (b_do.to(tl.float32) * (f_q * scale)[:, None]).to(b_do.dtype)
         b_dw = tl.dot(b_Pt.to(b_do.dtype), b_do, b_dw, input_precision=PRECISION) * (b * f_k)[:, None]
         b_y = tl.dot(b_Nt, b_dw.to(b_do.dtype), b_dw, input_precision=PRECISION)
         if dv is not None:
-            store_tile(dv + (at * HS + h) * V, b_y, rows, keep, stride=HS * V, start=part * BV, D=V, BD=BV)
+            store_tile(dv + (first_step * HS + h) * V, b_y, rows, keep, stride=HS * V, start=slice_v * BV, D=V, BD=BV)
         b_y *= f_k[:, None]
         if GATED:
             b_do = (b_do.to(tl.float32) * tl.exp(G)[:, None]).to(b_do.dtype)
             b_y *= tl.exp(G)[:, None]
-            dS *= tl.exp(last)
+            dS *= tl.exp(G_last)
         dS = tl.dot(tl.trans(b_q), b_do, dS, input_precision=PRECISION)
         dS = tl.dot(tl.trans(b_k), -b_y.to(b_do.dtype), dS, input_precision=PRECISION)
         chunk -= HS
 
     if local is not None:
-        store_state(local, slot * HS + h, dS, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V)
-    if dS_start is not None and order == 0:
+        store_state(local, state_slot * HS + h, dS, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V)
+    if dS_start is not None and segment == 0:
         store_state(dS_start, n * HS + h, dS, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V)
 
 
@@ -159,7 +161,7 @@ def delta_bwd_gradients_kernel(
     cu_seqlens,
     scale,
     T,
-    segment,
+    segment_size,
     segments,
     tokens_in_all,
     H: tl.constexpr,
@@ -187,21 +189,21 @@ def delta_bwd_gradients_kernel(
     Bytes per step and state head over all slices, one step per token and HS = H: s (4K + 3V + 2 KV / (KEEP BT)) + 16.
     KEEP = 2 asks for the other chunk besides, and for S and dS twice: from L2, since its own program reads them too.
     """
-    part, head, n, order, _, low, high, end, first = locate(
-        T, segment, segments, cu_seqlens, SLICES=SLICES, HEADS=H, STEPS=STEPS
+    slice_k, head, n, chunk, _, begin, end, eos, bos = locate(
+        T, segment_size, segments, cu_seqlens, SLICES=SLICES, HEADS=H, STEPS=STEPS
     )
-    if low >= high:
+    if begin >= end:
         return
     GROUP: tl.constexpr = HS // H
     GATED: tl.constexpr = log_decay is not None
     rows = tl.arange(0, BT)
-    kk = part * BK + tl.arange(0, BK)
+    kk = slice_k * BK + tl.arange(0, BK)
     strict = rows[:, None] > rows[None, :]
     causal = rows[:, None] >= rows[None, :]
-    keep = rows < (high - low).to(tl.int32)
-    token, inside, closes, opens = tokens(low, rows, STEPS)
-    slot = chunk_slot(n, first, low, T, cu_seqlens, BT=KEEP * BT, STEPS=STEPS)
-    second, other, there, before, behind = partner(low, end, order, rows, BT)
+    keep = rows < (end - begin).to(tl.int32)
+    token, inside, closes, opens = tokens(begin, rows, STEPS)
+    state_slot = chunk_slot(n, bos, begin, T, cu_seqlens, BT=KEEP * BT, STEPS=STEPS)
+    second, other, there, before, behind = partner(begin, eos, chunk, rows, BT)
     token_p, inside_p, closes_p, _opens = tokens(other, rows, STEPS)
     b_dq = tl.zeros([BT, BK], dtype=tl.float32)
     b_dk = tl.zeros([BT, BK], dtype=tl.float32)
@@ -209,15 +211,15 @@ def delta_bwd_gradients_kernel(
         h = head * GROUP + member
         # Not `head`: addresses that are the same for all members would be held in registers through all of them.
         shared = h // GROUP
-        at_k, at_q = k + (low * H + shared) * K, q + (token * H + shared) * K
-        b_k = load_tile(at_k, rows, keep, H * K, start=part * BK, D=K, BD=BK)  # [BT, BK]
-        b_q = load_tile(at_q, inside, keep & closes, H * K, start=part * BK, D=K, BD=BK)  # [BT, BK]
+        at_k, at_q = k + (begin * H + shared) * K, q + (token * H + shared) * K
+        b_k = load_tile(at_k, rows, keep, H * K, start=slice_k * BK, D=K, BD=BK)  # [BT, BK]
+        b_q = load_tile(at_q, inside, keep & closes, H * K, start=slice_k * BK, D=K, BD=BK)  # [BT, BK]
         b_k, f_k, _rest = unit_rows(b_k, L2NORM)
         b_q, f_q, _rest = unit_rows(b_q, L2NORM)
-        b, G = load_gates(beta, log_decay, low, rows, keep, h, HS=HS, STEPS=STEPS)
-        last = total(G, BT)
+        b, G = load_gates(beta, log_decay, begin, rows, keep, h, HS=HS, STEPS=STEPS)
+        G_last = total(G, BT)
         of_q, of_k = tl.exp(G) * f_q * scale, tl.exp(G) * f_k
-        after = tl.exp(last - G) * f_k
+        after = tl.exp(G_last - G) * f_k
         # q . dq + k . dk, less what the heads before this one added, is what rows read and write of the state.
         reads = tl.zeros([BT], dtype=tl.float32)
         if GROUP > 1:
@@ -226,9 +228,11 @@ def delta_bwd_gradients_kernel(
         b_dw = tl.zeros([BT, BK], dtype=tl.float32)
         if KEEP == 2:
             decay_p, of_d, of_z = partner_factors(beta, log_decay, other, rows, there, second, h, HS=HS, STEPS=STEPS)
-            b_kp = load_tile(k + (other * H + shared) * K, rows, there, H * K, start=part * BK, D=K, BD=BK)  # [BT, BK]
+            b_kp = load_tile(
+                k + (other * H + shared) * K, rows, there, H * K, start=slice_k * BK, D=K, BD=BK
+            )  # [BT, BK]
             b_qp = load_tile(
-                q + (token_p * H + shared) * K, inside_p, behind & closes_p, H * K, start=part * BK, D=K, BD=BK
+                q + (token_p * H + shared) * K, inside_p, behind & closes_p, H * K, start=slice_k * BK, D=K, BD=BK
             )
             b_kp, f_kp, _rest = unit_rows(b_kp, L2NORM)
             b_qp, f_qp, _rest = unit_rows(b_qp, L2NORM)
@@ -236,9 +240,9 @@ def delta_bwd_gradients_kernel(
             of_z *= f_kp
         for start in tl.range(0, V, BV, disable_licm=True):
             vv = start + tl.arange(0, BV)
-            state = (slot * HS + h) * (K * V) + kk[:, None] * V + vv[None, :]
+            state = (state_slot * HS + h) * (K * V) + kk[:, None] * V + vv[None, :]
             held = (kk < K)[:, None] & (vv < V)[None, :]
-            b_r = load_tile(residual + (low * HS + h) * V, rows, keep, HS * V, start, D=V, BD=BV)  # [BT, BV]
+            b_r = load_tile(residual + (begin * HS + h) * V, rows, keep, HS * V, start, D=V, BD=BV)  # [BT, BV]
             b_dS = tl.load(dstates + state, mask=held, other=0.0)  # [BK, BV]
             b_S = b_dS
             if GATED:
@@ -258,18 +262,18 @@ def delta_bwd_gradients_kernel(
         if GROUP > 1:
             # Where b_dq and b_dk have to stay, b_k has no room beside them.
             tl.debug_barrier()
-            b_k = unit_rows(load_tile(at_k, rows, keep, H * K, start=part * BK, D=K, BD=BK), L2NORM)[0]
+            b_k = unit_rows(load_tile(at_k, rows, keep, H * K, start=slice_k * BK, D=K, BD=BK), L2NORM)[0]
         writes = tl.sum(b_dw * b_k.to(tl.float32), 1)
         b_dk += b_dw * b[:, None]
         b_D1 = tl.zeros([BT, BT], dtype=tl.float32)
         b_D2 = tl.zeros([BT, BT], dtype=tl.float32)
         for start in tl.range(0, V, BV, disable_licm=True):
             vv = start + tl.arange(0, BV)
-            state = (slot * HS + h) * (K * V) + kk[:, None] * V + vv[None, :]
+            state = (state_slot * HS + h) * (K * V) + kk[:, None] * V + vv[None, :]
             held = (kk < K)[:, None] & (vv < V)[None, :]
             b_do = load_tile(do + (token * HS + h) * V, inside, keep & closes, HS * V, start, D=V, BD=BV)  # [BT, BV]
-            b_y = load_tile(dv + (low * HS + h) * V, rows, keep, HS * V, start, D=V, BD=BV)  # [BT, BV]
-            b_r = load_tile(residual + (low * HS + h) * V, rows, keep, HS * V, start, D=V, BD=BV)  # [BT, BV]
+            b_y = load_tile(dv + (begin * HS + h) * V, rows, keep, HS * V, start, D=V, BD=BV)  # [BT, BV]
+            b_r = load_tile(residual + (begin * HS + h) * V, rows, keep, HS * V, start, D=V, BD=BV)  # [BT, BV]
             b_S = tl.load(states + state, mask=held, other=0.0)  # [BK, BV]
             if KEEP == 2:
                 b_S = b_S.to(tl.float32)
@@ -284,9 +288,9 @@ def delta_bwd_gradients_kernel(
         # Loaded once more, from L1 or L2, so that no register holds them through the loop. Where dq and dk stay from
         # head to head, their factors are made again too.
         tl.debug_barrier()
-        b_k, f_k_again, _rest = unit_rows(load_tile(at_k, rows, keep, H * K, start=part * BK, D=K, BD=BK), L2NORM)
+        b_k, f_k_again, _rest = unit_rows(load_tile(at_k, rows, keep, H * K, start=slice_k * BK, D=K, BD=BK), L2NORM)
         b_q, f_q_again, _rest = unit_rows(
-            load_tile(at_q, inside, keep & closes, H * K, start=part * BK, D=K, BD=BK), L2NORM
+            load_tile(at_q, inside, keep & closes, H * K, start=slice_k * BK, D=K, BD=BK), L2NORM
         )
         if GROUP > 1:
             f_k, f_q = f_k_again, f_q_again
@@ -311,21 +315,21 @@ def delta_bwd_gradients_kernel(
         b_dk = tl.dot(tl.trans(b_D1), b_q, b_dk, input_precision=PRECISION)
         b_dk -= tl.dot(b_D2, b_k, input_precision=PRECISION)
         b_dk -= tl.dot(tl.trans(b_D2), b_k, input_precision=PRECISION)
-        at = dbeta + ((part * tokens_in_all).to(tl.int64) * STEPS + low) * HS + h + rows * HS
-        tl.store(at, ending + writes, mask=keep)
+        pointers = dbeta + ((slice_k * tokens_in_all).to(tl.int64) * STEPS + begin) * HS + h + rows * HS
+        tl.store(pointers, ending + writes, mask=keep)
         if GATED:
             writes *= b
             crossing = tl.cumsum(across - ending * b + reads, 0, reverse=True)
-            crossing += tl.cumsum(writes, 0) - writes + through * tl.exp(last)
-            at = dlog_decay + ((part * tokens_in_all).to(tl.int64) + token) * HS + h + inside * HS
-            tl.store(at, crossing, mask=keep & opens)
-    k += (low * H + head) * K
+            crossing += tl.cumsum(writes, 0) - writes + through * tl.exp(G_last)
+            pointers = dlog_decay + ((slice_k * tokens_in_all).to(tl.int64) + token) * HS + h + inside * HS
+            tl.store(pointers, crossing, mask=keep & opens)
+    k += (begin * H + head) * K
     q += (token * H + head) * K
     if L2NORM:
-        b_dq = _through_norm(b_dq, load_tile(q, inside, keep & closes, H * K, start=part * BK, D=K, BD=BK))
-        b_dk = _through_norm(b_dk, load_tile(k, rows, keep, H * K, start=part * BK, D=K, BD=BK))
-    store_tile(dq + (token * H + head) * K, b_dq, inside, keep & closes, stride=H * K, start=part * BK, D=K, BD=BK)
-    store_tile(dk + (low * H + head) * K, b_dk, rows, keep, stride=H * K, start=part * BK, D=K, BD=BK)
+        b_dq = _through_norm(b_dq, load_tile(q, inside, keep & closes, H * K, start=slice_k * BK, D=K, BD=BK))
+        b_dk = _through_norm(b_dk, load_tile(k, rows, keep, H * K, start=slice_k * BK, D=K, BD=BK))
+    store_tile(dq + (token * H + head) * K, b_dq, inside, keep & closes, stride=H * K, start=slice_k * BK, D=K, BD=BK)
+    store_tile(dk + (begin * H + head) * K, b_dk, rows, keep, stride=H * K, start=slice_k * BK, D=K, BD=BK)
 
 
 @triton.jit

@@ -51,12 +51,12 @@ def delta_decode_step_kernel(
     Reads and writes: S [N, HS, K, V] once each, in its dtype; a token's q, k, v, gates and o.
     """
     pid = tl.program_id(0)
-    part = pid % SLICES
+    slice_v = pid % SLICES
     h = pid // SLICES % HS
     n = (pid // (SLICES * HS)).to(tl.int64)
     head = n * H + h // (HS // H)
     kk = tl.arange(0, BK)
-    vv = part * BV + tl.arange(0, BV)
+    vv = slice_v * BV + tl.arange(0, BV)
     b_q = tl.load(q + head * K + kk, mask=kk < K, other=0.0).to(tl.float32)
     if L2NORM:
         b_q *= tl.rsqrt(tl.sum(b_q * b_q, 0) + NORM_EPS)
@@ -64,12 +64,12 @@ def delta_decode_step_kernel(
     if log_decay is not None:
         b_S *= tl.exp(tl.load(log_decay + n * HS + h).to(tl.float32))
     for step in tl.static_range(STEPS):
-        at = n * STEPS + step
-        b_k = tl.load(k + (at * H + h // (HS // H)) * K + kk, mask=kk < K, other=0.0).to(tl.float32)
+        row = n * STEPS + step
+        b_k = tl.load(k + (row * H + h // (HS // H)) * K + kk, mask=kk < K, other=0.0).to(tl.float32)
         if L2NORM:
             b_k *= tl.rsqrt(tl.sum(b_k * b_k, 0) + NORM_EPS)
-        b_v = tl.load(v + (at * HS + h) * V + vv, mask=vv < V, other=0.0).to(tl.float32)
-        b_r = (b_v - tl.sum(b_k[:, None] * b_S, 0)) * tl.load(beta + at * HS + h).to(tl.float32)
+        b_v = tl.load(v + (row * HS + h) * V + vv, mask=vv < V, other=0.0).to(tl.float32)
+        b_r = (b_v - tl.sum(b_k[:, None] * b_S, 0)) * tl.load(beta + row * HS + h).to(tl.float32)
         b_S += b_k[:, None] * b_r[None, :]
     store_state(S, n * HS + h, b_S, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V)
     b_o = tl.sum(b_q[:, None] * b_S, 0) * scale
@@ -134,7 +134,7 @@ def step_configuration(problem: Problem, tunables: Any) -> dict[str, Any]:
 
 
 def step_search(problem: Problem, tunables: Any) -> dict[str, list[dict[str, int]]]:
-    """Launches of the step that are worth measuring, its own first."""
+    """Configs of the step that are worth measuring, its own first."""
     pairs = [(WIDTH, WARPS), (16, 2), (16, 4), (32, 2), (64, 4), (64, 8)]
     return {
         step_key(problem.K, problem.V, problem.state_dtype): [

@@ -20,38 +20,40 @@ NORM_EPS = tl.constexpr(1e-6)
 
 
 @triton.jit
-def locate(T, segment, segments, cu_seqlens, SLICES: tl.constexpr, HEADS: tl.constexpr, STEPS: tl.constexpr, late=0):
-    """A program's (slice, head, sequence, segment, its slot, first step, end, end of the sequence, sequence's start).
+def locate(
+    T, segment_size, segments, cu_seqlens, SLICES: tl.constexpr, HEADS: tl.constexpr, STEPS: tl.constexpr, late=0
+):
+    """A program's (slice, head, sequence, segment, its slot, its first step, its end, eos, bos).
 
-    T counts tokens, segment steps. Slices are neighbours in the grid, so that the tiles they share come from L2. Packed
-    sequences differ in length, and their slots follow from their offsets: segments of all sequences fit in
-    ceil(T STEPS / segment) + N slots.
+    bos, eos: first step and end of the sequence. T counts tokens, segment_size steps. Slices are neighbours in the
+    grid, so that the tiles they share come from L2. Packed sequences differ in length, and their slots follow from
+    their offsets: segments of all sequences fit in ceil(T STEPS / segment_size) + N slots.
 
     late: a runtime zero. It stops the compiler from hoisting this index arithmetic above a loop, where the results
     would occupy registers through all of it.
     """
-    pid, T, segment, segments = tl.program_id(0) + late, T + late, segment + late, segments + late
-    part = pid % SLICES
+    pid, T, segment_size, segments = tl.program_id(0) + late, T + late, segment_size + late, segments + late
+    slice_index = pid % SLICES
     head = pid // SLICES % HEADS
-    order = pid // (SLICES * HEADS) % segments
+    segment = pid // (SLICES * HEADS) % segments
     sequence = (pid // (SLICES * HEADS) // segments).to(tl.int64)
     if cu_seqlens is None:
-        first = sequence * T * STEPS
-        end = first + T * STEPS
-        slot = sequence * segments + order
+        bos = sequence * T * STEPS
+        eos = bos + T * STEPS
+        state_slot = sequence * segments + segment
     else:
-        first = tl.load(cu_seqlens + sequence).to(tl.int64) * STEPS
-        end = tl.load(cu_seqlens + sequence + 1).to(tl.int64) * STEPS
-        slot = first // segment + sequence + order
-    low = first + order.to(tl.int64) * segment
-    return part, head, sequence, order, slot, low, tl.minimum(low + segment, end), end, first
+        bos = tl.load(cu_seqlens + sequence).to(tl.int64) * STEPS
+        eos = tl.load(cu_seqlens + sequence + 1).to(tl.int64) * STEPS
+        state_slot = bos // segment_size + sequence + segment
+    begin = bos + segment.to(tl.int64) * segment_size
+    return slice_index, head, sequence, segment, state_slot, begin, tl.minimum(begin + segment_size, eos), eos, bos
 
 
 @triton.jit
-def chunk_slot(sequence, first, low, T, cu_seqlens, BT: tl.constexpr, STEPS: tl.constexpr):
-    """Slot of the chunk of BT steps that starts at `low`, in a sequence that starts at `first`."""
-    slot = sequence * tl.cdiv(T * STEPS, BT) if cu_seqlens is None else first // BT + sequence
-    return slot + (low - first) // BT
+def chunk_slot(sequence, bos, first_step, T, cu_seqlens, BT: tl.constexpr, STEPS: tl.constexpr):
+    """Slot of the chunk of BT steps that starts at `first_step`, in a sequence that starts at `bos`."""
+    slot = sequence * tl.cdiv(T * STEPS, BT) if cu_seqlens is None else bos // BT + sequence
+    return slot + (first_step - bos) // BT
 
 
 @triton.jit
@@ -75,10 +77,10 @@ def store_tile(base, x, rows, keep, stride: tl.constexpr, start, D: tl.constexpr
 
 
 @triton.jit
-def tokens(at, rows, STEPS: tl.constexpr):
-    """For the steps at + rows: (first token, tokens counted from it, whether a step is its token's last, its first)."""
-    inside = at % STEPS + rows
-    return at // STEPS, inside // STEPS, inside % STEPS == STEPS - 1, inside % STEPS == 0
+def tokens(first_step, rows, STEPS: tl.constexpr):
+    """Of steps first_step + rows: (first token, tokens counted from it, whether a step is its token's last, first)."""
+    inside = first_step % STEPS + rows
+    return first_step // STEPS, inside // STEPS, inside % STEPS == STEPS - 1, inside % STEPS == 0
 
 
 @triton.jit
@@ -102,16 +104,18 @@ def unit_rows(x, L2NORM: tl.constexpr):
 
 
 @triton.jit
-def load_gates(beta, log_decay, at, rows, keep, h, HS: tl.constexpr, STEPS: tl.constexpr):
-    """(beta, cumulative log decay) of the steps at + rows, fp32; a row that is not kept adds 0 to either."""
+def load_gates(beta, log_decay, first_step, rows, keep, h, HS: tl.constexpr, STEPS: tl.constexpr):
+    """(beta, cumulative log decay) of the steps first_step + rows, fp32; a row that is not kept adds 0 to either."""
     # Summed out of a second, empty column: loaded as it is, the compiler loads it again, element by element, in the
     # layout of columns, and holds an address for each through the loop.
     column = tl.arange(0, 2)[None, :]
-    b = tl.load(beta + at * HS + h + (rows * HS)[:, None] + column, mask=keep[:, None] & (column == 0), other=0.0)
+    b = tl.load(
+        beta + first_step * HS + h + (rows * HS)[:, None] + column, mask=keep[:, None] & (column == 0), other=0.0
+    )
     b = tl.sum(b.to(tl.float32), 1)
     G = tl.zeros_like(b)
     if log_decay is not None:
-        token, inside, _closes, opens = tokens(at, rows, STEPS)
+        token, inside, _closes, opens = tokens(first_step, rows, STEPS)
         g = tl.load(log_decay + token * HS + h + inside * HS, mask=keep & opens, other=0.0).to(tl.float32)
         # Not a maximum: it would hide a NaN.
         G = tl.cumsum(tl.where(g < MIN_LOG_DECAY, MIN_LOG_DECAY, g), 0)

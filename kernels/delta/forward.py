@@ -43,7 +43,7 @@ def delta_fwd_output_kernel(
     cu_seqlens,
     scale,
     T,
-    segment,
+    segment_size,
     segments,
     H: tl.constexpr,
     HS: tl.constexpr,
@@ -72,14 +72,14 @@ def delta_fwd_output_kernel(
     Bytes per step and state head over all slices, one step per token: s (2K + 2V) + 8 with s bytes per element; for the
     backward pass + s (V + KV / (KEEP BT) + BT).
     """
-    part, h, n, _, slot, low, high, end, first = locate(
-        T, segment, segments, cu_seqlens, SLICES=SLICES, HEADS=HS, STEPS=STEPS
+    slice_v, h, n, _, state_slot, begin, end, eos, bos = locate(
+        T, segment_size, segments, cu_seqlens, SLICES=SLICES, HEADS=HS, STEPS=STEPS
     )
-    if low >= high:
+    if begin >= end:
         return
     rows = tl.arange(0, BT)
     kk = tl.arange(0, BK)
-    vv = part * BV + tl.arange(0, BV)
+    vv = slice_v * BV + tl.arange(0, BV)
     head = h // (HS // H)
     strict = rows[:, None] > rows[None, :]
     causal = rows[:, None] >= rows[None, :]
@@ -87,34 +87,36 @@ def delta_fwd_output_kernel(
 
     S = tl.zeros([BK, BV], dtype=tl.float32)
     if S_start is not None:
-        S = load_start(S_start, (slot if SEGMENTED else n) * HS + h, part * BV, K=K, V=V, BK=BK, BV=BV)
-    chunk = chunk_slot(n, first, low, T, cu_seqlens, BT=BT, STEPS=STEPS) * HS + h
-    length = (high - low).to(tl.int32)
-    for done in tl.range(0, length, BT, disable_licm=True):
-        at = low + done
-        keep = rows < length - done
-        b_k = load_tile(k + (at * H + head) * K, rows, keep, H * K, start=0, D=K, BD=BK)  # [BT, BK]
-        b_v = load_tile(v + (at * HS + h) * V, rows, keep, HS * V, start=part * BV, D=V, BD=BV)  # [BT, BV]
-        b, G = load_gates(beta, log_decay, at, rows, keep, h, HS=HS, STEPS=STEPS)
+        S = load_start(S_start, (state_slot if SEGMENTED else n) * HS + h, slice_v * BV, K=K, V=V, BK=BK, BV=BV)
+    chunk = chunk_slot(n, bos, begin, T, cu_seqlens, BT=BT, STEPS=STEPS) * HS + h
+    length = (end - begin).to(tl.int32)
+    for chunk_start in tl.range(0, length, BT, disable_licm=True):
+        first_step = begin + chunk_start
+        keep = rows < length - chunk_start
+        b_k = load_tile(k + (first_step * H + head) * K, rows, keep, H * K, start=0, D=K, BD=BK)  # [BT, BK]
+        b_v = load_tile(v + (first_step * HS + h) * V, rows, keep, HS * V, start=slice_v * BV, D=V, BD=BV)  # [BT, BV]
+        b, G = load_gates(beta, log_decay, first_step, rows, keep, h, HS=HS, STEPS=STEPS)
         b_k, f_k, _rest = unit_rows(b_k, L2NORM)
         if states is not None:
-            kept = chunk_slot(n, first, at, T, cu_seqlens, BT=KEEP * BT, STEPS=STEPS) * HS + h
-            keep_state(states, kept, S, kk[:, None], v=vv[None, :], count=K * (1 - done // BT % KEEP), K=K, V=V)
+            kept = chunk_slot(n, bos, first_step, T, cu_seqlens, BT=KEEP * BT, STEPS=STEPS) * HS + h
+            keep_state(states, kept, S, kk[:, None], v=vv[None, :], count=K * (1 - chunk_start // BT % KEEP), K=K, V=V)
         at_N = chunk * BT * BT + rows[:, None] * BT + rows[None, :]
         if STORED:
             b_N = tl.load(inverse + at_N)
         else:
             b_N = chunk_inverse(b_k, f_k, b, G, strict, GATED=GATED, PRECISION=PRECISION, INVERT=INVERT).to(b_k.dtype)
             if inverse is not None:
-                tl.store(inverse + at_N, b_N, mask=(rows < tl.where(part == 0, BT, 0))[:, None])
+                tl.store(inverse + at_N, b_N, mask=(rows < tl.where(slice_v == 0, BT, 0))[:, None])
         b_kS = times_state(b_k, S, PRECISION) * f_k[:, None]  # [BT, BV]
         if GATED:
             b_kS *= tl.exp(G)[:, None]
         b_r = correct(b_v.to(tl.float32) - b_kS, b_N, PRECISION)
         if residual is not None:
-            store_tile(residual + (at * HS + h) * V, b_r, rows, keep, stride=HS * V, start=part * BV, D=V, BD=BV)
+            store_tile(
+                residual + (first_step * HS + h) * V, b_r, rows, keep, stride=HS * V, start=slice_v * BV, D=V, BD=BV
+            )
         b_w = b_r * (b * f_k)[:, None]
-        token, inside, closes, _opens = tokens(at, rows, STEPS)
+        token, inside, closes, _opens = tokens(first_step, rows, STEPS)
         b_q = load_tile(q + (token * H + head) * K, inside, keep & closes, H * K, start=0, D=K, BD=BK)  # [BT, BK]
         b_q, f_q, _rest = unit_rows(b_q, L2NORM)
         b_P = tl.dot(b_q, tl.trans(b_k), input_precision=PRECISION)  # [BT, BT]
@@ -124,21 +126,21 @@ def delta_fwd_output_kernel(
         if GATED:
             b_o *= tl.exp(G)[:, None]
         b_o = tl.dot(b_P, b_w.to(b_k.dtype), b_o, input_precision=PRECISION) * (f_q * scale)[:, None]
-        store_tile(o + (token * HS + h) * V, b_o, inside, keep & closes, stride=HS * V, start=part * BV, D=V, BD=BV)
+        store_tile(o + (token * HS + h) * V, b_o, inside, keep & closes, stride=HS * V, start=slice_v * BV, D=V, BD=BV)
         if GATED:
-            last = total(G, BT)
-            b_w *= tl.exp(last - G)[:, None]
-            S *= tl.exp(last)
+            G_last = total(G, BT)
+            b_w *= tl.exp(G_last - G)[:, None]
+            S *= tl.exp(G_last)
         S = tl.dot(tl.trans(b_k), b_w.to(b_k.dtype), S, input_precision=PRECISION)
         chunk += HS
 
     if S_end is not None:
         late = tl.minimum(length, 0)
-        part, h, n, _, _, _, high, end, _ = locate(
-            T, segment, segments, cu_seqlens, SLICES=SLICES, HEADS=HS, STEPS=STEPS, late=late
+        slice_v, h, n, _, _, _, end, eos, _ = locate(
+            T, segment_size, segments, cu_seqlens, SLICES=SLICES, HEADS=HS, STEPS=STEPS, late=late
         )
-        if high == end:
-            store_end(S_end, n * HS + h, S, part * BV, late, K=K, V=V, BK=BK, BV=BV)
+        if end == eos:
+            store_end(S_end, n * HS + h, S, slice_v * BV, late, K=K, V=V, BK=BK, BV=BV)
 
 
 @triton.jit(do_not_specialize=["T"])
@@ -149,7 +151,7 @@ def delta_inverse_kernel(
     inverse,
     cu_seqlens,
     T,
-    segment,
+    segment_size,
     segments,
     H: tl.constexpr,
     HS: tl.constexpr,
@@ -168,15 +170,15 @@ def delta_inverse_kernel(
     Writes:  N [chunks, HS, BT, BT] in k's dtype.
     Bytes per step and state head: s (K + BT) + 8.
     """
-    _, h, _, _, slot, low, high, _, _ = locate(T, segment, segments, cu_seqlens, SLICES=1, HEADS=HS, STEPS=STEPS)
-    if low >= high:
+    _, h, _, _, chunk, begin, end, _, _ = locate(T, segment_size, segments, cu_seqlens, SLICES=1, HEADS=HS, STEPS=STEPS)
+    if begin >= end:
         return
     rows = tl.arange(0, BT)
-    keep = rows < (high - low).to(tl.int32)
-    b_k = load_tile(k + (low * H + h // (HS // H)) * K, rows, keep, H * K, start=0, D=K, BD=BK)
+    keep = rows < (end - begin).to(tl.int32)
+    b_k = load_tile(k + (begin * H + h // (HS // H)) * K, rows, keep, H * K, start=0, D=K, BD=BK)
     b_k, f_k, _rest = unit_rows(b_k, L2NORM)
-    b, G = load_gates(beta, log_decay, low, rows, keep, h, HS=HS, STEPS=STEPS)
+    b, G = load_gates(beta, log_decay, begin, rows, keep, h, HS=HS, STEPS=STEPS)
     strict = rows[:, None] > rows[None, :]
     b_N = chunk_inverse(b_k, f_k, b, G, strict, GATED=log_decay is not None, PRECISION=PRECISION, INVERT=INVERT)
-    at = inverse + (slot * HS + h) * BT * BT + rows[:, None] * BT + rows[None, :]
-    tl.store(at, b_N.to(inverse.dtype.element_ty))
+    pointers = inverse + (chunk * HS + h) * BT * BT + rows[:, None] * BT + rows[None, :]
+    tl.store(pointers, b_N.to(inverse.dtype.element_ty))

@@ -260,7 +260,7 @@ def _grid(call: Call, sweep: Sweep) -> tuple[int]:
 
 def _cut(call: Call, sweep: Sweep) -> dict[str, Any]:
     """How sequences are cut into segments."""
-    return {"cu_seqlens": call.cu_seqlens, "segment": sweep.segment, "segments": sweep.segments}
+    return {"cu_seqlens": call.cu_seqlens, "segment_size": sweep.segment_size, "segments": sweep.segments}
 
 
 def _sweep(call: Call, sweep: Sweep, BK: int = 0) -> dict[str, Any]:

@@ -30,25 +30,25 @@ def keep_state(base, index, x, k, v, count, K: tl.constexpr, V: tl.constexpr):
 
 
 @triton.jit
-def partner(low, end, order, rows, BT: tl.constexpr):
-    """The other chunk of chunk number `order`: (whether this is the second, the other's first step, masks of its rows).
+def partner(begin, eos, chunk, rows, BT: tl.constexpr):
+    """The other chunk of chunk number `chunk`: (whether this is the second, the other's first step, masks of its rows).
 
     The masks [BT]: rows that are there; the same if the other is the first of the pair, else none; and if it is the
     second.
     """
-    second = order % 2 == 1
-    at = tl.where(second, low - BT, low + BT)
-    count = tl.minimum(end - at, BT).to(tl.int32)
-    return second, at, rows < count, rows < tl.where(second, count, 0), rows < tl.where(second, 0, count)
+    second = chunk % 2 == 1
+    other = tl.where(second, begin - BT, begin + BT)
+    count = tl.minimum(eos - other, BT).to(tl.int32)
+    return second, other, rows < count, rows < tl.where(second, count, 0), rows < tl.where(second, 0, count)
 
 
 @triton.jit
-def partner_factors(beta, log_decay, at, rows, there, second, h, HS: tl.constexpr, STEPS: tl.constexpr):
+def partner_factors(beta, log_decay, first_step, rows, there, second, h, HS: tl.constexpr, STEPS: tl.constexpr):
     """(decay of the other chunk, factors of its rows of do, and of r where it is the first, of y where the second)."""
-    b, G = load_gates(beta, log_decay, at, rows, keep=there, h=h, HS=HS, STEPS=STEPS)
-    last = total(G, rows.shape[0])
+    b, G = load_gates(beta, log_decay, first_step, rows, keep=there, h=h, HS=HS, STEPS=STEPS)
+    G_last = total(G, rows.shape[0])
     decayed = tl.exp(G)
-    return tl.exp(last), decayed, tl.where(second, b * tl.exp(last - G), -decayed)
+    return tl.exp(G_last), decayed, tl.where(second, b * tl.exp(G_last - G), -decayed)
 
 
 @triton.jit

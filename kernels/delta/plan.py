@@ -55,14 +55,14 @@ class Sweep:
 
     tile:     width of a slice, warps, stages
     slices:   slices of the state, or of K in the gradients' kernel
-    segment:  steps of a segment, a multiple of what is kept together where there are several
-    segments: segments of the longest sequence; 1 on chip
-    slots:    segments of all sequences
+    segment_size: steps of a segment, a multiple of what is kept together where there are several
+    segments:     segments of the longest sequence; 1 on chip
+    slots:        segments of all sequences
     """
 
     tile: Tile
     slices: int
-    segment: int
+    segment_size: int
     segments: int
     slots: int
 
@@ -99,7 +99,7 @@ class Plan:
         sweep: Sweep = {"gradients": self.chunks}.get(kind) or getattr(self, kind)
         regime: dict[str, Any] = {"regime": ON_CHIP}
         if self.output.segmented:
-            regime = {"regime": SEGMENTS, "segment": self.output.segment}
+            regime = {"regime": SEGMENTS, "segment": self.output.segment_size}
         tile = sweep.tile
         return {**regime, "chunk": self.chunk, "slice": tile.width, "warps": tile.warps, "stages": tile.stages}
 
@@ -151,7 +151,7 @@ def key(shape: Shape, chunk: int, kind: str, regime: str) -> str:
 
 
 def search(shape: Shape, kinds: list[str]) -> dict[str, list[dict[str, int]]]:
-    """Launches of these kernels that are worth measuring, the plan's own first."""
+    """Configs of these kernels that are worth measuring, the plan's own first."""
     chosen = plan(shape)
     regime = SEGMENTS if chosen.output.segmented else ON_CHIP
     widths = (16, 32) if max(shape.K, shape.V) > WIDEST else (32, 64)
@@ -159,12 +159,12 @@ def search(shape: Shape, kinds: list[str]) -> dict[str, list[dict[str, int]]]:
     for kind in kinds:
         own = {"gradients": chosen.chunks, "output": chosen.output, "map": chosen.map, "state": chosen.state}[kind].tile
         tried = [own, *(Tile(w, n, stages) for w in widths for n in (4, 8) for stages in (1, 2))]
-        launches = [{"width": tile.width, "warps": tile.warps, "stages": tile.stages} for tile in tried]
+        configs = [{"width": tile.width, "warps": tile.warps, "stages": tile.stages} for tile in tried]
         if kind == "map" and max(shape.K, shape.V) == WIDEST:
-            launches += [{"width": WIDEST, "warps": 8, "stages": 1}]
+            configs += [{"width": WIDEST, "warps": 8, "stages": 1}]
         if kind == "output":
-            launches += [{**launches[0], "stored": 1}]
-        found[key(shape, chosen.chunk, kind, regime)] = [x for i, x in enumerate(launches) if x not in launches[:i]]
+            configs += [{**configs[0], "stored": 1}]
+        found[key(shape, chosen.chunk, kind, regime)] = [x for i, x in enumerate(configs) if x not in configs[:i]]
     return found
 
 
@@ -183,7 +183,7 @@ def executed(shape: Shape, chosen: Plan, pass_: str) -> float:
         flops += 6 * K * V + 4 * C * V + chosen.output.slices * 2 * C * K + made * inverse
         if chosen.output.segmented:
             flops += 4 * K * (K + V) + 2 * C * (K + V) + (0 if chosen.stored else chosen.map.slices * inverse)
-            flops += 2 * K * K * V / chosen.output.segment
+            flops += 2 * K * K * V / chosen.output.segment_size
     if pass_ in ("bwd", "fwdbwd"):
         sweep = 6 * K * V + 4 * C * V + chosen.state.slices * 2 * C * K
         flops += sweep * (1 + chosen.output.segmented)
@@ -233,7 +233,7 @@ def _cut(shape: Shape, segment: int) -> Sweep:
     segments = -(-shape.longest // segment)
     # Packed, the slots follow from the sequences' offsets: see `locate` in device.py.
     slots = shape.steps // segment + shape.sequences if shape.packed else shape.sequences * segments
-    return Sweep(Tile(0, 0, 0), slices=1, segment=segment, segments=segments, slots=slots)
+    return Sweep(Tile(0, 0, 0), slices=1, segment_size=segment, segments=segments, slots=slots)
 
 
 def _tiles(shape: Shape, kind: str) -> list[Tile]:

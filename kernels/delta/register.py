@@ -41,7 +41,7 @@ def registration(gated: bool) -> dict[str, Any]:
         return executed(shape, plan(shape), problem.pass_)
 
     def candidates(problem: Problem, tunables: Mapping[str, Value]) -> dict[str, list[dict[str, int]]]:
-        """Launches worth measuring for each kernel of the problem's pass."""
+        """Configs worth measuring for each kernel of the problem's pass."""
         shape = shape_of(problem, tunables, gated)
         return search(shape, _kinds(plan(shape), problem.pass_))
 

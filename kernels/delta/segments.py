@@ -39,7 +39,7 @@ def delta_segment_map_kernel(
     maps,
     cu_seqlens,
     T,
-    segment,
+    segment_size,
     segments,
     H: tl.constexpr,
     HS: tl.constexpr,
@@ -65,28 +65,30 @@ def delta_segment_map_kernel(
     Writes:  states [slots, HS, K, V] and maps [slots, HS, K, K], fp32, in the segment's slot.
     Bytes per step and state head over all slices: s (K + V) + 8; 4 K (K + V) per segment.
     """
-    part, h, n, _, slot, low, high, end, first = locate(
-        T, segment, segments, cu_seqlens, SLICES=SLICES, HEADS=HS, STEPS=STEPS
+    slice_vk, h, n, _, state_slot, begin, end, eos, bos = locate(
+        T, segment_size, segments, cu_seqlens, SLICES=SLICES, HEADS=HS, STEPS=STEPS
     )
-    if (low >= high) | ((high == end) & (not ALL)):
+    if (begin >= end) | ((end == eos) & (not ALL)):
         return
     rows = tl.arange(0, BT)
     kk = tl.arange(0, BK)
     head = h // (HS // H)
     strict = rows[:, None] > rows[None, :]
     GATED: tl.constexpr = log_decay is not None
-    mapping = part >= OF_V
-    cc = tl.where(mapping, part - OF_V, part) * BV + tl.arange(0, BV)
+    mapping = slice_vk >= OF_V
+    cc = tl.where(mapping, slice_vk - OF_V, slice_vk) * BV + tl.arange(0, BV)
     S = tl.where((kk[:, None] == cc[None, :]) & mapping, 1.0, 0.0)
-    chunk = chunk_slot(n, first, low, T, cu_seqlens, BT=BT, STEPS=STEPS) * HS + h
-    length = (high - low).to(tl.int32)
-    for done in tl.range(0, length, BT, disable_licm=True):
-        at = low + done
-        keep = rows < length - done
-        b_k = load_tile(k + (at * H + head) * K, rows, keep, H * K, start=0, D=K, BD=BK)  # [BT, BK]
-        valued = rows < tl.where(mapping, 0, length - done)
-        b_v = load_tile(v + (at * HS + h) * V, rows, valued, HS * V, start=part * BV, D=V, BD=BV)  # [BT, BV]
-        b, G = load_gates(beta, log_decay, at, rows, keep, h, HS=HS, STEPS=STEPS)
+    chunk = chunk_slot(n, bos, begin, T, cu_seqlens, BT=BT, STEPS=STEPS) * HS + h
+    length = (end - begin).to(tl.int32)
+    for chunk_start in tl.range(0, length, BT, disable_licm=True):
+        first_step = begin + chunk_start
+        keep = rows < length - chunk_start
+        b_k = load_tile(k + (first_step * H + head) * K, rows, keep, H * K, start=0, D=K, BD=BK)  # [BT, BK]
+        valued = rows < tl.where(mapping, 0, length - chunk_start)
+        b_v = load_tile(
+            v + (first_step * HS + h) * V, rows, valued, HS * V, start=slice_vk * BV, D=V, BD=BV
+        )  # [BT, BV]
+        b, G = load_gates(beta, log_decay, first_step, rows, keep, h, HS=HS, STEPS=STEPS)
         b_k, f_k, _rest = unit_rows(b_k, L2NORM)
         if STORED:
             b_N = tl.load(inverse + chunk * BT * BT + rows[:, None] * BT + rows[None, :])
@@ -97,19 +99,19 @@ def delta_segment_map_kernel(
             b_kS *= tl.exp(G)[:, None]
         b_w = correct(b_v.to(tl.float32) - b_kS, b_N, PRECISION) * (b * f_k)[:, None]
         if GATED:
-            last = total(G, BT)
-            b_w *= tl.exp(last - G)[:, None]
-            S *= tl.exp(last)
+            G_last = total(G, BT)
+            b_w *= tl.exp(G_last - G)[:, None]
+            S *= tl.exp(G_last)
         S = tl.dot(tl.trans(b_k), b_w.to(b_k.dtype), S, input_precision=PRECISION)
         chunk += HS
     late = tl.minimum(length, 0)
-    part, h, _, _, slot, _, _, _, _ = locate(
-        T, segment, segments, cu_seqlens, SLICES=SLICES, HEADS=HS, STEPS=STEPS, late=late
+    slice_vk, h, _, _, state_slot, _, _, _, _ = locate(
+        T, segment_size, segments, cu_seqlens, SLICES=SLICES, HEADS=HS, STEPS=STEPS, late=late
     )
-    if part >= OF_V:
-        store_end(maps, slot * HS + h, S, (part - OF_V) * BV, late, K=K, V=K, BK=BK, BV=BV)
+    if slice_vk >= OF_V:
+        store_end(maps, state_slot * HS + h, S, (slice_vk - OF_V) * BV, late, K=K, V=K, BK=BK, BV=BV)
     else:
-        store_end(states, slot * HS + h, S, part * BV, late, K=K, V=V, BK=BK, BV=BV)
+        store_end(states, state_slot * HS + h, S, slice_vk * BV, late, K=K, V=V, BK=BK, BV=BV)
 
 
 @triton.jit
@@ -118,7 +120,7 @@ def delta_segment_combine_kernel(
     maps,
     boundary,
     cu_seqlens,
-    segment,
+    segment_size,
     segments,
     HS: tl.constexpr,
     K: tl.constexpr,
@@ -143,22 +145,22 @@ def delta_segment_combine_kernel(
     h = pid // SLICES % HS
     n = (pid // (SLICES * HS)).to(tl.int64)
     if cu_seqlens is None:
-        slot = n * segments
+        state_slot = n * segments
         count = segments
     else:
-        first = tl.load(cu_seqlens + n).to(tl.int64) * STEPS
-        slot = first // segment + n
-        count = tl.cdiv(tl.load(cu_seqlens + n + 1).to(tl.int64) * STEPS - first, segment).to(tl.int32)
+        bos = tl.load(cu_seqlens + n).to(tl.int64) * STEPS
+        state_slot = bos // segment_size + n
+        count = tl.cdiv(tl.load(cu_seqlens + n + 1).to(tl.int64) * STEPS - bos, segment_size).to(tl.int32)
     kk = tl.arange(0, BK)[:, None]
     vv = (pid % SLICES * BV + tl.arange(0, BV))[None, :]
     S = tl.zeros([BK, BV], dtype=tl.float32)
     if boundary is not None:
         S = load_state(boundary, n * HS + h, kk, vv, K=K, V=V, SIZE=K * V)
-    for done in range(count):
-        order = count - 1 - done if REVERSE else done
-        index = (slot + order) * HS + h
+    for segments_done in range(count):
+        segment = count - 1 - segments_done if REVERSE else segments_done
+        index = (state_slot + segment) * HS + h
         # The last segment in this direction made nothing of a zero state: no segment starts from what it leaves.
-        there = done < count - 1
+        there = segments_done < count - 1
         own = tl.load(states + index * (K * V) + kk * V + vv, mask=only_if((kk < K) & (vv < V), there), other=0.0)
         tl.debug_barrier()
         store_state(states, index, S, kk, vv, K=K, V=V, SIZE=K * V)

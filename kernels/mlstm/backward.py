@@ -60,7 +60,7 @@ def mlstm_bwd_dq_kernel(
     cu_seqlens,
     scale,
     T,
-    segment,
+    segment_size,
     segments,
     H: tl.constexpr,
     HK: tl.constexpr,
@@ -86,19 +86,21 @@ def mlstm_bwd_dq_kernel(
              part of q . dq; d_last [N, HS, SLICES] fp32, its part of <C, dC_end> + <n, dn_end> at the sequence's end.
     Bytes per token and state head over all slices: s (3K + 2V) + 8 + 4 SLICES; exponential, + s V + 9.
     """
-    part, h, n_th, order, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES=SLICES, HS=HS)
-    if low >= high:
+    slice_k, h, n_th, segment, state_slot, begin, end, eos = locate(
+        T, segment_size, segments, cu_seqlens, SLICES=SLICES, HS=HS
+    )
+    if begin >= end:
         return
     rows = tl.arange(0, BT)
-    kk = part * BK + tl.arange(0, BK)
+    kk = slice_k * BK + tl.arange(0, BK)
     vv = tl.arange(0, BV)
-    q += (low * H + h // (HS // H)) * K
-    k += (low * HK + h // (HS // HK)) * K
-    v += (low * HV + h // (HS // HV)) * V
-    do += (low * HS + h) * V
-    dq += (low * HS + h) * K
+    q += (begin * H + h // (HS // H)) * K
+    k += (begin * HK + h // (HS // HK)) * K
+    v += (begin * HV + h // (HS // HV)) * V
+    do += (begin * HS + h) * V
+    dq += (begin * HS + h) * K
     if EXP:
-        o += (low * HS + h) * V
+        o += (begin * HS + h) * V
 
     SIZE: tl.constexpr = K * V + (K if EXP else 0)
     PART: tl.constexpr = BV if BV < 64 else 64
@@ -115,8 +117,8 @@ def mlstm_bwd_dq_kernel(
         tops=tops,
         sequence=n_th,
         h=h,
-        slot=slot,
-        order=order,
+        state_slot=state_slot,
+        segment=segment,
         k=kk[None, :],
         v=vv[:, None],
         rows_k=kk,
@@ -129,17 +131,17 @@ def mlstm_bwd_dq_kernel(
     )
 
     causal = rows[:, None] >= rows[None, :]
-    length = (high - low).to(tl.int32)
-    for done in range(0, length, BT):
-        keep = rows < length - done
-        at = (low + done + rows) * HS + h
+    length = (end - begin).to(tl.int32)
+    for chunk_start in range(0, length, BT):
+        keep = rows < length - chunk_start
+        offsets = (begin + chunk_start + rows) * HS + h
         b_do = load_rows(do, stride=HS * V, keep=keep, start=0, BT=BT, D=V, BD=BV)  # [BT, BV]
         b_v = load_rows(v, stride=HV * V, keep=keep, start=0, BT=BT, D=V, BD=BV)  # [BT, BV]
-        b_k = load_rows(k, stride=HK * K, keep=keep, start=part * BK, BT=BT, D=K, BD=BK)  # [BT, BK]
-        b_q = load_rows(q, stride=H * K, keep=keep, start=part * BK, BT=BT, D=K, BD=BK)  # [BT, BK]
-        g, w = known(input_gate, forget_gate, at, keep, EXP)
+        b_k = load_rows(k, stride=HK * K, keep=keep, start=slice_k * BK, BT=BT, D=K, BD=BK)  # [BT, BK]
+        b_q = load_rows(q, stride=H * K, keep=keep, start=slice_k * BK, BT=BT, D=K, BD=BK)  # [BT, BK]
+        g, w = known(input_gate, forget_gate, offsets, keep, EXP)
         G, E, total = sums_of(g, w)
-        R, U = weighed(log_den, at, keep, G, EXP)
+        R, U = weighed(log_den, offsets, keep, G, EXP)
         b_P = tl.dot(b_do, tl.trans(b_v), input_precision=PRECISION)  # [BT, BT]
         # What the sweeps of dq and dk differ in must be rounded alike in both: see the README.
         b_dq = times_state(b_do, C, PRECISION, True)  # [BT, BK]
@@ -151,8 +153,8 @@ def mlstm_bwd_dq_kernel(
                 b_delta += tl.sum(
                     b_part * load_rows(o, stride=HS * V, keep=keep, start=column, BT=BT, D=V, BD=PART).to(tl.float32), 1
                 )
-            b_delta *= tl.load(side + at, mask=keep, other=0).to(tl.float32)
-            tl.store(delta + at, b_delta, mask=only_if(keep, part == 0))
+            b_delta *= tl.load(side + offsets, mask=keep, other=0).to(tl.float32)
+            tl.store(delta + offsets, b_delta, mask=only_if(keep, slice_k == 0))
             b_P -= b_delta[:, None]
             b_dq -= b_delta[:, None] * n[None, :]
             o += BT * HS * V
@@ -162,8 +164,8 @@ def mlstm_bwd_dq_kernel(
         factor = scale * tl.exp2(U)
         b_dq = tl.dot(b_P.to(b_k.dtype), b_k, b_dq * b_passed, input_precision=PRECISION)
         b_own = tl.sum(b_q.to(tl.float32) * b_dq, 1) + b_off
-        tl.store(q_dq + at * SLICES + part, b_own * factor, mask=keep)
-        store_rows(dq, b_dq * factor, stride=HS * K, keep=keep, start=part * BK, BT=BT, D=K, BD=BK)
+        tl.store(q_dq + offsets * SLICES + slice_k, b_own * factor, mask=keep)
+        store_rows(dq, b_dq * factor, stride=HS * K, keep=keep, start=slice_k * BK, BT=BT, D=K, BD=BK)
         C *= tl.exp2(total)
         b_k = (b_k.to(tl.float32) * tl.exp2(total - E)[:, None]).to(b_k.dtype)
         if EXP:
@@ -175,9 +177,9 @@ def mlstm_bwd_dq_kernel(
         do += BT * HS * V
         dq += BT * HS * K
 
-    if dC_end is not None and high == end:
+    if dC_end is not None and end == eos:
         index = n_th * HS + h
         b_end = summed(tl.sum(C * load_state(dC_end, index, kk[None, :], vv[:, None], K=K, V=V, SIZE=K * V), 1))
         if EXP:
             b_end += tl.sum(n * load_normaliser(dn_end, index, kk, K, K), 0)
-        tl.store(d_last + index * SLICES + part + tl.arange(0, 1), b_end)
+        tl.store(d_last + index * SLICES + slice_k + tl.arange(0, 1), b_end)

@@ -25,7 +25,7 @@ from kernels.scalar_decay.device import SegmentStates, from_the_end, start_state
 
 @triton.jit
 def sweep_dk(
-    part,
+    slice_k,
     place,
     inputs,
     delta,
@@ -50,9 +50,9 @@ def sweep_dk(
 ):
     """dk = s 2^U (2^{G_C-E} (v dC^T + dn) + triu((v do^T - delta) . 2^{R_i-E_j}) q); the gates' gradients.
 
-    part: the slice of K. On chip: dC^T / (s 2^U) [V, BK] and dn / (s 2^U) [BK], fp32.
+    slice_k: the slice of K. On chip: dC^T / (s 2^U) [V, BK] and dn / (s 2^U) [BK], fp32.
     """
-    n_th, h, order, _slot, low, high = place
+    n_th, h, segment, _state_slot, begin, end = place
     q, k, v, input_gate, forget_gate, log_den, do = inputs
     dk, d_forget, d_input = outputs
     H: tl.constexpr = sizes.H
@@ -62,15 +62,15 @@ def sweep_dk(
     K: tl.constexpr = sizes.K
     V: tl.constexpr = sizes.V
     rows = tl.arange(0, BT)
-    kk = part * BK + tl.arange(0, BK)
+    kk = slice_k * BK + tl.arange(0, BK)
     vv = tl.arange(0, BV)
-    length = (high - low).to(tl.int32)
-    first_of_last = low + (length - 1) // BT * BT
-    q += (first_of_last * H + h // (HS // H)) * K
-    k += (first_of_last * HK + h // (HS // HK)) * K
-    v += (first_of_last * HV + h // (HS // HV)) * V
-    do += (first_of_last * HS + h) * V
-    dk += (first_of_last * HS + h) * K
+    length = (end - begin).to(tl.int32)
+    last_chunk = begin + (length - 1) // BT * BT
+    q += (last_chunk * H + h // (HS // H)) * K
+    k += (last_chunk * HK + h // (HS // HK)) * K
+    v += (last_chunk * HV + h // (HS // HV)) * V
+    do += (last_chunk * HS + h) * V
+    dk += (last_chunk * HS + h) * K
 
     SIZE: tl.constexpr = K * V + (K if EXP else 0)
     dC = tl.zeros([BV, BK], dtype=tl.float32)
@@ -113,27 +113,27 @@ def sweep_dk(
             REVERSE=True,
         )
     # The gradient of the log decay of the token after this one: of a sequence's last, through the final state alone.
-    carry = from_the_end(d_last, place, segment_states.count, part=part, HS=HS, PARTS=DQ_SLICES)
+    carry = from_the_end(d_last, place, segment_states.count, slice_k=slice_k, HS=HS, DQ_SLICES=DQ_SLICES)
 
     unit = 0.0
     later = rows[:, None] <= rows[None, :]
-    for done in range(0, length, BT):
-        first = (length - 1) // BT * BT - done
-        keep = rows < length - first
-        at = (low + first + rows) * HS + h
+    for tokens_done in range(0, length, BT):
+        chunk_start = (length - 1) // BT * BT - tokens_done
+        keep = rows < length - chunk_start
+        offsets = (begin + chunk_start + rows) * HS + h
         b_v = load_rows(v, stride=HV * V, keep=keep, start=0, BT=BT, D=V, BD=BV)  # [BT, BV]
         b_do = load_rows(do, stride=HS * V, keep=keep, start=0, BT=BT, D=V, BD=BV)  # [BT, BV]
-        b_q = load_rows(q, stride=H * K, keep=keep, start=part * BK, BT=BT, D=K, BD=BK)  # [BT, BK]
-        b_k = load_rows(k, stride=HK * K, keep=keep, start=part * BK, BT=BT, D=K, BD=BK)  # [BT, BK]
-        g, w = known(input_gate, forget_gate, at, keep, EXP)
+        b_q = load_rows(q, stride=H * K, keep=keep, start=slice_k * BK, BT=BT, D=K, BD=BK)  # [BT, BK]
+        b_k = load_rows(k, stride=HK * K, keep=keep, start=slice_k * BK, BT=BT, D=K, BD=BK)  # [BT, BK]
+        g, w = known(input_gate, forget_gate, offsets, keep, EXP)
         G, E, total = sums_of(g, w)
-        R, U = weighed(log_den, at, keep, G, EXP)
+        R, U = weighed(log_den, offsets, keep, G, EXP)
         b_P = tl.dot(b_v, tl.trans(b_do), input_precision=PRECISION)  # [BT, BT]
         if EXP:
             dC *= tl.exp2(unit - U)
             dn *= tl.exp2(unit - U)
             unit = U
-            b_delta = tl.load(delta + at, mask=keep, other=0.0)
+            b_delta = tl.load(delta + offsets, mask=keep, other=0.0)
             b_P -= b_delta[None, :]
         b_dk = times_state(b_v, dC, PRECISION, True) + dn  # [BT, BK]
         b_P = tl.where(later, b_P * between(R[None, :], E[:, None], later), 0.0)
@@ -142,13 +142,13 @@ def sweep_dk(
         factor = scale * tl.exp2(U)
         b_dk = tl.dot(b_P.to(b_q.dtype), b_q, b_dk * b_left, input_precision=PRECISION) * factor
         b_own = tl.sum(b_k.to(tl.float32) * b_dk, 1)  # [BT]
-        tl.store(d_input + at * SLICES + part, b_own, mask=keep)
+        tl.store(d_input + offsets * SLICES + slice_k, b_own, mask=keep)
         b_less = -(b_own + b_off * factor)
         for other in tl.static_range(DQ_SLICES):
-            b_less += tl.load(q_dq + at * DQ_SLICES + other, mask=only_if(keep, part == 0), other=0.0)
-        tl.store(d_forget + at * SLICES + part, carry + tl.cumsum(b_less, 0, reverse=True), mask=keep)
+            b_less += tl.load(q_dq + offsets * DQ_SLICES + other, mask=only_if(keep, slice_k == 0), other=0.0)
+        tl.store(d_forget + offsets * SLICES + slice_k, carry + tl.cumsum(b_less, 0, reverse=True), mask=keep)
         carry += summed(b_less)
-        store_rows(dk, b_dk, stride=HS * K, keep=keep, start=part * BK, BT=BT, D=K, BD=BK)
+        store_rows(dk, b_dk, stride=HS * K, keep=keep, start=slice_k * BK, BT=BT, D=K, BD=BK)
         dC *= tl.exp2(total)
         b_q = (b_q.to(tl.float32) * tl.exp2(R)[:, None]).to(b_q.dtype)
         if EXP:
@@ -160,7 +160,7 @@ def sweep_dk(
         do -= BT * HS * V
         dk -= BT * HS * K
 
-    if dC_start is not None and order == 0:
+    if dC_start is not None and segment == 0:
         factor = scale * tl.exp2(unit)
         store_state(dC_start, n_th * HS + h, dC * factor, kk[None, :], vv[:, None], K=K, V=V, SIZE=K * V)
         if EXP:

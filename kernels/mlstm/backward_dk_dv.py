@@ -71,7 +71,7 @@ def mlstm_bwd_dk_dv_kernel(
     cu_seqlens,
     scale,
     T,
-    segment,
+    segment_size,
     segments,
     H: tl.constexpr,
     HK: tl.constexpr,
@@ -103,17 +103,19 @@ def mlstm_bwd_dk_dv_kernel(
     Bytes per token and state head over all slices: s (4K + 3V) at least, as each slice loads its full tiles again, from
     L2; + 8 + 4 (DQ_SLICES + 2 slices of K); exponential, + 8.
     """
-    part, h, n_th, order, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES=SLICES, HS=HS)
-    if low >= high:
+    slice_kv, h, n_th, segment, state_slot, begin, end, eos = locate(
+        T, segment_size, segments, cu_seqlens, SLICES=SLICES, HS=HS
+    )
+    if begin >= end:
         return
-    count = segments_of(low, high, end, order, segment)
+    count = segments_of(end, eos, segment, segment_size)
     DK_SLICES: tl.constexpr = (K + WK - 1) // WK
-    place = Place(n=n_th, h=h, order=order, slot=slot, low=low, high=high)
+    place = Place(n=n_th, h=h, segment=segment, state_slot=state_slot, begin=begin, end=end)
     segment_states = SegmentStates(states=states, totals=totals, count=count)
     inputs = Inputs(q=q, k=k, v=v, input_gate=input_gate, forget_gate=forget_gate, log_den=log_den, do=do)
-    if part < DK_SLICES:
+    if slice_kv < DK_SLICES:
         sweep_dk(
-            part,
+            slice_kv,
             place,
             inputs,
             delta,
@@ -137,9 +139,9 @@ def mlstm_bwd_dk_dv_kernel(
             PRECISION=PRECISION,
         )
     # Not else: Triton 3.6 would give each branch shared memory of its own, and fewer programs would fit.
-    if part >= DK_SLICES:
+    if slice_kv >= DK_SLICES:
         sweep_dv(
-            part - DK_SLICES,
+            slice_kv - DK_SLICES,
             place,
             inputs,
             dv,

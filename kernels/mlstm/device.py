@@ -33,10 +33,10 @@ def log_sigmoid(x):
 
 
 @triton.jit
-def _load_gates(input_gate, forget_gate, at, keep):
+def _load_gates(input_gate, forget_gate, offsets, keep):
     """(log f, log i) of exponential gates; rows that are not kept neither decay nor add."""
-    f = log_sigmoid(tl.load(forget_gate + at, mask=keep, other=0.0).to(tl.float32))
-    i = tl.load(input_gate + at, mask=keep, other=0.0).to(tl.float32)
+    f = log_sigmoid(tl.load(forget_gate + offsets, mask=keep, other=0.0).to(tl.float32))
+    i = tl.load(input_gate + offsets, mask=keep, other=0.0).to(tl.float32)
     return tl.where(keep, f, 0.0), tl.where(keep, at_least(i, EMPTY), EMPTY)
 
 
@@ -47,14 +47,14 @@ def _then(first_sum, first_top, second_sum, second_top):
 
 
 @triton.jit
-def stabilised(input_gate, forget_gate, at, rows, count, m):
+def stabilised(input_gate, forget_gate, offsets, rows, count, m):
     """(g, w, m [BT], sum of log f [BT]) of `count` tokens with exponential gates, m being the stabiliser before them.
 
-    at: offsets of the rows in the gates. A scan gives all stabilisers at once. What rounding makes of them does not
+    offsets: of the rows in the gates. A scan gives all stabilisers at once. What rounding makes of them does not
     matter: g and w are what is left of the gates under these very stabilisers, by differences of neighbours, above 0 by
     no more than that rounding.
     """
-    f, i = _load_gates(input_gate, forget_gate, at, rows < count)
+    f, i = _load_gates(input_gate, forget_gate, offsets, rows < count)
     sums, tops = tl.associative_scan((f, i), 0, _then)
     m_after = tl.maximum(sums + m, tops)
     m_before = tl.where(rows > 0, tl.gather(m_after, tl.maximum(rows - 1, 0), 0), m)
@@ -74,14 +74,14 @@ def last(x, rows, BT: tl.constexpr):
 
 
 @triton.jit
-def known(input_gate, forget_gate, at, keep, EXP: tl.constexpr):
+def known(input_gate, forget_gate, offsets, keep, EXP: tl.constexpr):
     """(g, w) [BT]: as the forward pass left them in the place of the gates, or, EXP being False, of sigmoid gates."""
     if EXP:
-        g = tl.load(forget_gate + at, mask=keep, other=0.0)
-        w = tl.load(input_gate + at, mask=keep, other=0.0)
+        g = tl.load(forget_gate + offsets, mask=keep, other=0.0)
+        w = tl.load(input_gate + offsets, mask=keep, other=0.0)
     else:
-        g = log_sigmoid(tl.load(forget_gate + at, mask=keep, other=0.0).to(tl.float32))
-        w = log_sigmoid(tl.load(input_gate + at, mask=keep, other=0.0).to(tl.float32))
+        g = log_sigmoid(tl.load(forget_gate + offsets, mask=keep, other=0.0).to(tl.float32))
+        w = log_sigmoid(tl.load(input_gate + offsets, mask=keep, other=0.0).to(tl.float32))
         g = tl.where(keep, _base_2(g), 0.0)
         w = _base_2(w)
     return g, w
@@ -95,10 +95,10 @@ def sums_of(g, w):
 
 
 @triton.jit
-def weighed(log_den, at, keep, G, EXP: tl.constexpr):
+def weighed(log_den, offsets, keep, G, EXP: tl.constexpr):
     """(R, U): rows' exponents R_i = G_i - log2 den_i - U <= 0, where U is the chunk's largest -log2 den."""
     if EXP:
-        b_log = tl.load(log_den + at, mask=keep, other=0.0)
+        b_log = tl.load(log_den + offsets, mask=keep, other=0.0)
         U = tl.max(tl.where(keep, -b_log, -WIDEST), 0)
         R = G - tl.where(keep, b_log + U, 0.0)
     else:
@@ -119,8 +119,8 @@ def start_stabilised(
     tops,
     sequence,
     h,
-    slot,
-    order,
+    state_slot,
+    segment,
     k,
     v,
     rows_k,
@@ -146,18 +146,18 @@ def start_stabilised(
             n += load_normaliser(n_start, index, rows_k, K, K)
             m = at_least(tl.load(m_start + index + tl.arange(0, 1)).to(tl.float32), EMPTY)
     if JOINED:
-        for i in tl.range(0, order, num_stages=1):
-            index = (slot - order + i) * HS + h
+        for i in tl.range(0, segment, num_stages=1):
+            index = (state_slot - segment + i) * HS + h
             passed = tl.load(totals + index + tl.arange(0, 1))
-            part = load_state(states, index, k, v, K=K, V=V, SIZE=SIZE)
+            contribution = load_state(states, index, k, v, K=K, V=V, SIZE=SIZE)
             if EXP:
                 top = tl.load(tops + index + tl.arange(0, 1))
                 after = tl.maximum(m + passed, top)
                 kept = tl.exp(passed + (m - after))
                 added = tl.exp(top - after)
-                C = C * kept[:, None] + part * added[:, None]
+                C = C * kept[:, None] + contribution * added[:, None]
                 n = n * kept + load_normaliser(states + K * V, index, rows_k, K, SIZE) * added
                 m = after
             else:
-                C = C * tl.exp2(passed)[:, None] + part
+                C = C * tl.exp2(passed)[:, None] + contribution
     return C, n, m

@@ -45,7 +45,7 @@ def mlstm_fwd_output_kernel(
     cu_seqlens,
     scale,
     T,
-    segment,
+    segment_size,
     segments,
     H: tl.constexpr,
     HK: tl.constexpr,
@@ -72,16 +72,18 @@ def mlstm_fwd_output_kernel(
     Bytes per token and state head over all slices, s bytes per element: s (2K + 2V), + 8, + 13 for the backward pass.
     Each slice loads q, k and the gates again, from L2.
     """
-    part, h, n_th, order, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES=SLICES, HS=HS)
-    if low >= high:
+    slice_v, h, n_th, segment, state_slot, begin, end, eos = locate(
+        T, segment_size, segments, cu_seqlens, SLICES=SLICES, HS=HS
+    )
+    if begin >= end:
         return
     rows = tl.arange(0, BT)
     kk = tl.arange(0, BK)
-    vv = part * BV + tl.arange(0, BV)
-    q += (low * H + h // (HS // H)) * K
-    k += (low * HK + h // (HS // HK)) * K
-    v += (low * HV + h // (HS // HV)) * V
-    o += (low * HS + h) * V
+    vv = slice_v * BV + tl.arange(0, BV)
+    q += (begin * H + h // (HS // H)) * K
+    k += (begin * HK + h // (HS // HK)) * K
+    v += (begin * HV + h // (HS // HV)) * V
+    o += (begin * HS + h) * V
 
     # n is 16 columns, all alike: the fewest that a tensor core takes.
     ones = tl.full([BT, 16], 1.0, tl.float32)
@@ -100,8 +102,8 @@ def mlstm_fwd_output_kernel(
         tops=tops,
         sequence=n_th,
         h=h,
-        slot=slot,
-        order=order,
+        state_slot=state_slot,
+        segment=segment,
         k=kk[:, None],
         v=vv[None, :],
         rows_k=kk,
@@ -115,18 +117,18 @@ def mlstm_fwd_output_kernel(
     n += n_first[:, None]
 
     causal = rows[:, None] >= rows[None, :]
-    length = (high - low).to(tl.int32)
-    for done in range(0, length, BT):
-        keep = rows < length - done
-        at = (low + done + rows) * HS + h
+    length = (end - begin).to(tl.int32)
+    for chunk_start in range(0, length, BT):
+        keep = rows < length - chunk_start
+        offsets = (begin + chunk_start + rows) * HS + h
         b_q = load_rows(q, stride=H * K, keep=keep, start=0, BT=BT, D=K, BD=BK)  # [BT, BK]
         b_k = load_rows(k, stride=HK * K, keep=keep, start=0, BT=BT, D=K, BD=BK)  # [BT, BK]
-        b_v = load_rows(v, stride=HV * V, keep=keep, start=part * BV, BT=BT, D=V, BD=BV)  # [BT, BV]
+        b_v = load_rows(v, stride=HV * V, keep=keep, start=slice_v * BV, BT=BT, D=V, BD=BV)  # [BT, BV]
         if EXP:
-            g, w, b_m, _sums = stabilised(input_gate, forget_gate, at, rows, length - done, m=m)
+            g, w, b_m, _sums = stabilised(input_gate, forget_gate, offsets, rows, length - chunk_start, m=m)
             m = last(b_m, rows, BT) + tl.zeros([1], tl.float32)
         else:
-            g, w = known(input_gate, forget_gate, at, keep, False)
+            g, w = known(input_gate, forget_gate, offsets, keep, False)
         G, E, total = sums_of(g, w)
         b_P = tl.dot(b_q, tl.trans(b_k), input_precision=PRECISION)  # [BT, BT]
         b_P = tl.where(causal, b_P * between(G[:, None], E[None, :], causal), 0.0)
@@ -143,13 +145,13 @@ def mlstm_fwd_output_kernel(
                 tl.trans(b_k), (ones * b_left[:, None]).to(b_k.dtype), n * tl.exp2(total), input_precision=PRECISION
             )
             if decay is not None:
-                mine = only_if(keep, part == 0)
-                tl.store(decay + at, g, mask=mine)
-                tl.store(weight + at, w, mask=mine)
-                tl.store(log_den + at, tl.log2(b_den), mask=mine)
+                mine = only_if(keep, slice_v == 0)
+                tl.store(decay + offsets, g, mask=mine)
+                tl.store(weight + offsets, w, mask=mine)
+                tl.store(log_den + offsets, tl.log2(b_den), mask=mine)
                 b_sign = tl.where(b_n > 0.0, 1, -1)
-                tl.store(side + at, tl.where(tl.abs(b_n) >= b_den, b_sign, 0).to(tl.int8), mask=mine)
-        store_rows(o, b_o, stride=HS * V, keep=keep, start=part * BV, BT=BT, D=V, BD=BV)
+                tl.store(side + offsets, tl.where(tl.abs(b_n) >= b_den, b_sign, 0).to(tl.int8), mask=mine)
+        store_rows(o, b_o, stride=HS * V, keep=keep, start=slice_v * BV, BT=BT, D=V, BD=BV)
         C *= tl.exp2(total)
         b_v = (b_v.to(tl.float32) * b_left[:, None]).to(b_v.dtype)
         C = tl.dot(tl.trans(b_k), b_v, C, input_precision=PRECISION)
@@ -158,9 +160,9 @@ def mlstm_fwd_output_kernel(
         v += BT * HV * V
         o += BT * HS * V
 
-    if C_end is not None and high == end:
+    if C_end is not None and end == eos:
         store_state(C_end, n_th * HS + h, C, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V)
         if EXP:  # noqa: SIM102 - joined, the condition is no longer the compiler's, and n_end may be None
-            if part == 0:
+            if slice_v == 0:
                 store_normaliser(n_end, n_th * HS + h, tl.max(n, 1), kk, K=K, SIZE=K)
                 tl.store(m_end + n_th * HS + h + tl.arange(0, 1), m)

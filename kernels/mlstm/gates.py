@@ -31,7 +31,7 @@ def mlstm_bwd_gates_kernel(
     dx_input,
     cu_seqlens,
     T,
-    segment,
+    segment_size,
     blocks,
     HS: tl.constexpr,
     SLICES: tl.constexpr,
@@ -51,19 +51,19 @@ def mlstm_bwd_gates_kernel(
     Writes:  dx_forget, dx_input [B, T, HS].
     Bytes per token and state head: 8 SLICES + 16.
     """
-    _n, _block, _h, _inside, at, keep, carry = gate_block(
-        d_forget, T, segment, blocks, cu_seqlens, HS=HS, SLICES=SLICES, BT=BT, BH=BH
+    _n, _block, _h, _inside, offsets, keep, carry = gate_block(
+        d_forget, T, segment_size, blocks, cu_seqlens, HS=HS, SLICES=SLICES, BT=BT, BH=BH
     )
     b_forget = tl.zeros([BT, BH], dtype=tl.float32) + carry[None, :]
     b_input = tl.zeros([BT, BH], dtype=tl.float32)
-    for part in tl.static_range(SLICES):
-        b_forget += tl.load(d_forget + at * SLICES + part, mask=keep, other=0.0)
-        b_input += tl.load(d_input + at * SLICES + part, mask=keep, other=0.0)
-    b_gate = tl.load(forget_gate + at, mask=keep, other=0.0)
-    g, _w = known(weight, decay, at, keep, EXP)
+    for slice_k in tl.static_range(SLICES):
+        b_forget += tl.load(d_forget + offsets * SLICES + slice_k, mask=keep, other=0.0)
+        b_input += tl.load(d_input + offsets * SLICES + slice_k, mask=keep, other=0.0)
+    b_gate = tl.load(forget_gate + offsets, mask=keep, other=0.0)
+    g, _w = known(weight, decay, offsets, keep, EXP)
     # The lowest decay stands for 0, so its gradient is 0; what the differences leave of it is rounding.
     b_forget = tl.where(g <= MIN_LOG2_DECAY, 0.0, b_forget * _closed(b_gate))
     if not EXP:
-        b_input *= _closed(tl.load(input_gate + at, mask=keep, other=0.0))
-    tl.store(dx_forget + at, b_forget.to(dx_forget.dtype.element_ty), mask=keep)
-    tl.store(dx_input + at, b_input.to(dx_input.dtype.element_ty), mask=keep)
+        b_input *= _closed(tl.load(input_gate + offsets, mask=keep, other=0.0))
+    tl.store(dx_forget + offsets, b_forget.to(dx_forget.dtype.element_ty), mask=keep)
+    tl.store(dx_input + offsets, b_input.to(dx_input.dtype.element_ty), mask=keep)

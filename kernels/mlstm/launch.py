@@ -256,7 +256,7 @@ def _backward_gates(call: Call, x: Inputs, kept: Kept, d_forget, d_input):
         dx_input=dx_input,
         cu_seqlens=call.cu_seqlens,
         T=call.T,
-        segment=sweep.segment,
+        segment_size=sweep.segment_size,
         blocks=blocks,
         HS=s.heads,
         SLICES=d_forget.shape[-1],
@@ -292,7 +292,7 @@ def _segments(call: Call, sweep: Sweep, x, y, gates: Kept, *, delta=None, revers
         tops=tops,
         cu_seqlens=call.cu_seqlens,
         T=call.T,
-        segment=sweep.segment,
+        segment_size=sweep.segment_size,
         segments=sweep.segments,
         HX=x.shape[2],
         HY=y.shape[2],
@@ -312,7 +312,7 @@ def _grid(call: Call, sweep: Sweep) -> tuple[int]:
 
 
 def _span(call: Call, sweep: Sweep) -> dict[str, Any]:
-    segments = {"segment": sweep.segment, "segments": sweep.segments}
+    segments = {"segment_size": sweep.segment_size, "segments": sweep.segments}
     return {"cu_seqlens": call.cu_seqlens, "T": call.T, **segments}
 
 

@@ -32,7 +32,7 @@ from kernels.scalar_decay.shape import Shape, of_problem
 from kernels.scalar_decay.tiles import Tile
 from suite import Problem
 from suite.problem import Value
-from suite.tuning import Launch, choice
+from suite.tuning import Config, choice
 
 # Head dims that the tiles are made for.
 MAX_K, MAX_V = 256, 512
@@ -46,13 +46,13 @@ def shape_of(problem: Problem, tunables: Mapping[str, Value]) -> Shape:
 def plan(shape: Shape) -> Plan:
     """Regime, tiles and segments of all sweeps, for `suite.target()`."""
     output = _cut(shape, "output")
-    dq = _cut(shape, "dq", output.segment if output.segmented else None)
+    dq = _cut(shape, "dq", output.segment_size if output.segmented else None)
     return Plan(output, dq, _cut(shape, "dk_dv"))
 
 
 def plan_state(shape: Shape, sweep: Sweep) -> Sweep:
     """The sweep that sums the contributions of another one's segments."""
-    return _cut(shape, "state", sweep.segment)
+    return _cut(shape, "state", sweep.segment_size)
 
 
 def _cut(shape: Shape, kind: str, segment: int | None = None) -> Sweep:
@@ -71,8 +71,8 @@ def _plan(shape: Shape, kind: str) -> tuple[Tile, int, int]:
     rows = max(1, shape.tokens // shape.longest) * shape.heads
     filling = [tile for tile in choices if rows * _slices(shape, kind, tile) >= sms]
     regime, tile = (ON_CHIP, filling[0]) if filling else (SEGMENTS, choices[-1])
-    launch = choice(key(shape, kind, regime))
-    tile = tile if launch is None else replace(tile, **launch)
+    config = choice(key(shape, kind, regime))
+    tile = tile if config is None else replace(tile, **config)
     slices = _slices(shape, kind, tile)
     if filling:
         return tile, slices, whole * shape.chunk
@@ -95,13 +95,13 @@ def _work(shape: Shape) -> str:
 
 
 def key(shape: Shape, sweep: str, regime: str) -> str:
-    """What names a launch for tuning: the sweep, and all that changes which one is fastest on a GPU."""
+    """What names a config for tuning: the sweep, and all that changes which one is fastest on a GPU."""
     s, gate = shape, EXP if shape.normalised else SIGMOID
     return f"mlstm/{sweep}/{gate}/K{s.K}/V{s.V}/{s.dtype}/C{s.chunk}/{regime}"
 
 
-def searched(shape: Shape, pass_: str) -> dict[str, list[Launch]]:
-    """The launches that tuning may try for each kernel of a pass, by the key under which `plan` asks."""
+def searched(shape: Shape, pass_: str) -> dict[str, list[Config]]:
+    """The configs that tuning may try for each kernel of a pass, by the key under which `plan` asks."""
     found = {}
     for kind, sweep in sweeps(plan(shape), pass_).items():
         found[key(shape, kind, SEGMENTS if sweep.segmented else ON_CHIP)] = candidates(shape, sweep.tile)
@@ -111,7 +111,7 @@ def searched(shape: Shape, pass_: str) -> dict[str, list[Launch]]:
 
 
 def registered() -> dict[str, Any]:
-    """What `Operator.implementation` asks of a problem and its tunables: limits, configuration, FLOPs, launches."""
+    """What `Operator.implementation` asks of a problem and its tunables: limits, configuration, FLOPs, configs."""
     return {
         "supports": supports,
         "configuration": lambda problem, tunables: describe(plan(shape_of(problem, tunables)), problem.pass_),

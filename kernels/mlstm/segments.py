@@ -29,7 +29,7 @@ def mlstm_segment_state_kernel(
     tops,
     cu_seqlens,
     T,
-    segment,
+    segment_size,
     segments,
     HX: tl.constexpr,
     HY: tl.constexpr,
@@ -59,37 +59,39 @@ def mlstm_segment_state_kernel(
              logarithm, and tops, of the same shape, what stabilises the contribution.
     Bytes per token and state head over all slices: s (K + V) + 8, REVERSE + 8; 4 (KV + K) a segment.
     """
-    part, h, _n, order, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES=SLICES, HS=HS)
-    if (low >= high) | ((order == 0) if REVERSE else (high == end)):
+    slice_v, h, _n, segment, state_slot, begin, end, eos = locate(
+        T, segment_size, segments, cu_seqlens, SLICES=SLICES, HS=HS
+    )
+    if (begin >= end) | ((segment == 0) if REVERSE else (end == eos)):
         return
     rows = tl.arange(0, BT)
     kk = tl.arange(0, BK)
-    vv = part * BV + tl.arange(0, BV)
-    length = (high - low).to(tl.int32)
+    vv = slice_v * BV + tl.arange(0, BV)
+    length = (end - begin).to(tl.int32)
     start = (length - 1) // BT * BT if REVERSE else 0
-    x += ((low + start) * HX + h // (HS // HX)) * K
-    y += ((low + start) * HY + h // (HS // HY)) * V
+    x += ((begin + start) * HX + h // (HS // HX)) * K
+    y += ((begin + start) * HY + h // (HS // HY)) * V
     passed = 0.0
     unit = 0.0
     m = tl.full([1], EMPTY, tl.float32)
     C = tl.zeros([BK, BV], dtype=tl.float32)
     column = tl.zeros([BK], dtype=tl.float32)
-    for done in range(0, length, BT):
-        first = start - done if REVERSE else done
-        keep = rows < length - first
-        at = (low + first + rows) * HS + h
+    for tokens_done in range(0, length, BT):
+        chunk_start = start - tokens_done if REVERSE else tokens_done
+        keep = rows < length - chunk_start
+        offsets = (begin + chunk_start + rows) * HS + h
         b_x = load_rows(x, stride=HX * K, keep=keep, start=0, BT=BT, D=K, BD=BK)  # [BT, BK]
-        b_y = load_rows(y, stride=HY * V, keep=keep, start=part * BV, BT=BT, D=V, BD=BV)  # [BT, BV]
+        b_y = load_rows(y, stride=HY * V, keep=keep, start=slice_v * BV, BT=BT, D=V, BD=BV)  # [BT, BV]
         if EXP and not REVERSE:
-            g, w, b_m, b_sums = stabilised(input_gate, forget_gate, at, rows, length - first, m=m)
+            g, w, b_m, b_sums = stabilised(input_gate, forget_gate, offsets, rows, length - chunk_start, m=m)
             m = last(b_m, rows, BT) + tl.zeros([1], tl.float32)
             passed += last(b_sums, rows, BT)
         else:
-            g, w = known(input_gate, forget_gate, at, keep, EXP)
+            g, w = known(input_gate, forget_gate, offsets, keep, EXP)
             passed += tl.sum(g, 0)
         G, E, total = sums_of(g, w)
         if REVERSE:
-            R, U = weighed(log_den, at, keep, G, EXP)
+            R, U = weighed(log_den, offsets, keep, G, EXP)
             if EXP:
                 C *= tl.exp2(unit - U)
                 column *= tl.exp2(unit - U)
@@ -102,7 +104,7 @@ def mlstm_segment_state_kernel(
         if EXP:
             column *= tl.exp2(total)
             if REVERSE:
-                b_delta = tl.load(delta + at, mask=keep, other=0.0)
+                b_delta = tl.load(delta + offsets, mask=keep, other=0.0)
                 column -= tl.sum(b_x.to(tl.float32) * b_delta[:, None], 0)
             else:
                 column += tl.sum(b_x.to(tl.float32), 0)
@@ -110,9 +112,9 @@ def mlstm_segment_state_kernel(
         x += -BT * HX * K if REVERSE else BT * HX * K
         y += -BT * HY * V if REVERSE else BT * HY * V
     SIZE: tl.constexpr = K * V + (K if EXP else 0)
-    index = slot * HS + h
+    index = state_slot * HS + h
     store_state(states, index, C * tl.exp2(unit), kk[:, None], vv[None, :], K=K, V=V, SIZE=SIZE)
-    if part == 0:
+    if slice_v == 0:
         tl.store(totals + index, passed)
         if EXP:
             store_normaliser(states + K * V, index, column * tl.exp2(unit), kk, K=K, SIZE=SIZE)

@@ -63,12 +63,12 @@ def close_gate(
     """
     for first in range(0, BT, ROWS):
         keep = first + tl.arange(0, ROWS) < length
-        at = first * stride
-        b_open, b_slope = silu(load_rows(out_gate + at, stride=stride, keep=keep, start=0, BT=ROWS, D=V, BD=BV))
-        b_do = load_rows(do + at, stride=stride, keep=keep, start=0, BT=ROWS, D=V, BD=BV).to(tl.float32)
-        b_y = load_rows(y + at, stride=stride, keep=keep, start=0, BT=ROWS, D=V, BD=BV).to(tl.float32)
-        store_rows(dy + at, b_do * b_open, stride=stride, keep=keep, start=0, BT=ROWS, D=V, BD=BV)
-        store_rows(d_out_gate + at, b_do * b_y * b_slope, stride=stride, keep=keep, start=0, BT=ROWS, D=V, BD=BV)
+        offset = first * stride
+        b_open, b_slope = silu(load_rows(out_gate + offset, stride=stride, keep=keep, start=0, BT=ROWS, D=V, BD=BV))
+        b_do = load_rows(do + offset, stride=stride, keep=keep, start=0, BT=ROWS, D=V, BD=BV).to(tl.float32)
+        b_y = load_rows(y + offset, stride=stride, keep=keep, start=0, BT=ROWS, D=V, BD=BV).to(tl.float32)
+        store_rows(dy + offset, b_do * b_open, stride=stride, keep=keep, start=0, BT=ROWS, D=V, BD=BV)
+        store_rows(d_out_gate + offset, b_do * b_y * b_slope, stride=stride, keep=keep, start=0, BT=ROWS, D=V, BD=BV)
 
 
 @triton.jit(do_not_specialize=["T"])
@@ -98,7 +98,7 @@ def linear_bwd_dq_kernel(
     cu_seqlens,
     scale,
     T,
-    segment,
+    segment_size,
     segments,
     H: tl.constexpr,
     HK: tl.constexpr,
@@ -132,29 +132,31 @@ def linear_bwd_dq_kernel(
     Bytes per token and state head over all slices: s (2K + 2V); + s K where it reads q; + s V + 8 normalised; + 4 s V
     where the output has a gate; + 4 SLICES and a gate's element for a gate's gradient.
     """
-    part, h, n, order, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES=SLICES, HS=HS)
-    if low >= high:
+    slice_k, h, n, segment, state_slot, begin, end, eos = locate(
+        T, segment_size, segments, cu_seqlens, SLICES=SLICES, HS=HS
+    )
+    if begin >= end:
         return
     rows = tl.arange(0, BT)
-    kk = part * BK + tl.arange(0, BK)
+    kk = slice_k * BK + tl.arange(0, BK)
     vv = tl.arange(0, BV)
     if q is not None:
-        q += (low * H + h // (HS // H)) * K
+        q += (begin * H + h // (HS // H)) * K
     if CAUSAL:
-        k += (low * HK + h // (HS // HK)) * K
-        v += (low * HV + h // (HS // HV)) * V
-    do += (low * HS + h) * V
-    dq += (low * HS + h) * K
+        k += (begin * HK + h // (HS // HK)) * K
+        v += (begin * HV + h // (HS // HV)) * V
+    do += (begin * HS + h) * V
+    dq += (begin * HS + h) * K
     if NORMALISED:
-        o += (low * HS + h) * V
+        o += (begin * HS + h) * V
     b_rate = head_rate(rate, h, DECAY)
 
     # A segment's S and z lie in one row, so that one launch combines both.
     SIZE: tl.constexpr = K * V + (K if NORMALISED else 0)
     # A gate's gradient is a long sum of differences: what differs must be rounded alike here and in the sweep of dk.
     PRECISE: tl.constexpr = q_dq is not None
-    place = Place(n=n, h=h, order=order, slot=slot, low=low, high=high)
-    count = segments_of(low, high, end, order, segment)
+    place = Place(n=n, h=h, segment=segment, state_slot=state_slot, begin=begin, end=end)
+    count = segments_of(end, eos, segment, segment_size)
     segment_states = SegmentStates(states=states, totals=totals, count=count)
     S = tl.zeros([BV, BK], dtype=tl.float32)
     S = start_state(
@@ -177,30 +179,30 @@ def linear_bwd_dq_kernel(
 
     b_skip = tl.zeros([1], tl.float32)
     causal = rows[:, None] >= rows[None, :]
-    length = (high - low).to(tl.int32)
-    for done in range(0, length, BT):
-        keep = rows < length - done
+    length = (end - begin).to(tl.int32)
+    for chunk_start in range(0, length, BT):
+        keep = rows < length - chunk_start
         if out_gate is not None:
-            first = ((low + done) * HS + h) * V
-            b_open, _slope = silu(load_rows(out_gate + first, stride=HS * V, keep=keep, start=0, BT=BT, D=V, BD=BV))
+            offset = ((begin + chunk_start) * HS + h) * V
+            b_open, _slope = silu(load_rows(out_gate + offset, stride=HS * V, keep=keep, start=0, BT=BT, D=V, BD=BV))
             b_do = load_rows(do, stride=HS * V, keep=keep, start=0, BT=BT, D=V, BD=BV)
             b_do = (b_do.to(tl.float32) * b_open).to(b_do.dtype)
         else:
             b_do = load_rows(do, stride=HS * V, keep=keep, start=0, BT=BT, D=V, BD=BV)  # [BT, BV]
         if CAUSAL:
             b_v = load_rows(v, stride=HV * V, keep=keep, start=0, BT=BT, D=V, BD=BV)  # [BT, BV]
-            b_k = load_features(k, stride=HK * K, keep=keep, start=part * BK, BT=BT, D=K, BD=BK, MAP=MAP)  # [BT, BK]
+            b_k = load_features(k, stride=HK * K, keep=keep, start=slice_k * BK, BT=BT, D=K, BD=BK, MAP=MAP)  # [BT, BK]
             b_P = tl.dot(b_do, tl.trans(b_v), input_precision=PRECISION)  # [BT, BT]
         b_dq = times_state(b_do, S, PRECISION, PRECISE)  # [BT, BK]
         if d_skip is not None:
             b_skip += summed(tl.sum(tl.where(rows[:, None] == rows[None, :], b_P, 0.0), 1))
         if DECAY != "none":
-            at = (low + done + rows) * HS + h
-            G, E, total, _gate = chunk_decay(gate, b_rate, at, rows, length - done, BT=BT, DECAY=DECAY)
+            offsets = (begin + chunk_start + rows) * HS + h
+            G, E, total, _gate = chunk_decay(gate, b_rate, offsets, rows, length - chunk_start, BT=BT, DECAY=DECAY)
             b_P *= between(G[:, None], E[None, :], causal)
             b_passed = tl.exp2(G)[:, None]
             if q_dq is not None:
-                b_q = load_rows(q, stride=H * K, keep=keep, start=part * BK, BT=BT, D=K, BD=BK)
+                b_q = load_rows(q, stride=H * K, keep=keep, start=slice_k * BK, BT=BT, D=K, BD=BK)
                 b_off = rounding(b_q, b_passed, b_dq)
             b_dq *= b_passed
         if NORMALISED:
@@ -215,18 +217,18 @@ def linear_bwd_dq_kernel(
             b_dq = tl.dot(b_P.to(b_k.dtype), b_k, b_dq, input_precision=PRECISION)
         b_dq *= scale
         if NORMALISED:
-            at = (low + done + rows) * HS + h
-            b_dq = b_dq / tl.load(den + at, mask=keep, other=1.0)[:, None]
-            tl.store(delta + at, b_delta, mask=rows < tl.where(part == 0, length - done, 0))
+            offsets = (begin + chunk_start + rows) * HS + h
+            b_dq = b_dq / tl.load(den + offsets, mask=keep, other=1.0)[:, None]
+            tl.store(delta + offsets, b_delta, mask=rows < tl.where(slice_k == 0, length - chunk_start, 0))
             o += BT * HS * V
         if MAP != "identity":
-            b_dq *= slope(load_rows(q, stride=H * K, keep=keep, start=part * BK, BT=BT, D=K, BD=BK), MAP)
+            b_dq *= slope(load_rows(q, stride=H * K, keep=keep, start=slice_k * BK, BT=BT, D=K, BD=BK), MAP)
         if q_dq is not None:
-            at = ((low + done + rows) * HS + h) * SLICES + part
-            tl.store(q_dq + at, tl.sum(b_q.to(tl.float32) * b_dq, 1) + b_off * scale, mask=keep)
+            offsets = ((begin + chunk_start + rows) * HS + h) * SLICES + slice_k
+            tl.store(q_dq + offsets, tl.sum(b_q.to(tl.float32) * b_dq, 1) + b_off * scale, mask=keep)
         if q is not None:
             q += BT * H * K
-        store_rows(dq, b_dq, stride=HS * K, keep=keep, start=part * BK, BT=BT, D=K, BD=BK)
+        store_rows(dq, b_dq, stride=HS * K, keep=keep, start=slice_k * BK, BT=BT, D=K, BD=BK)
         if DECAY != "none":
             S *= tl.exp2(total)
             b_left = tl.exp2(total - E)
@@ -234,16 +236,16 @@ def linear_bwd_dq_kernel(
         if CAUSAL:
             S = tl.dot(tl.trans(b_v), b_k, S, input_precision=PRECISION)
         if out_gate is not None:  # noqa: SIM102 - joined, the condition is no longer the compiler's
-            if part == 0:
-                first = ((low + done) * HS + h) * V
+            if slice_k == 0:
+                offset = ((begin + chunk_start) * HS + h) * V
                 close_gate(
                     do,
-                    y + first,
-                    out_gate + first,
-                    dy + first,
-                    d_out_gate + first,
+                    y + offset,
+                    out_gate + offset,
+                    dy + offset,
+                    d_out_gate + offset,
                     stride=HS * V,
-                    length=length - done,
+                    length=length - chunk_start,
                     BT=BT,
                     V=V,
                     BV=BV,
@@ -255,9 +257,9 @@ def linear_bwd_dq_kernel(
         do += BT * HS * V
         dq += BT * HS * K
 
-    if dS_end is not None and high == end:
+    if dS_end is not None and end == eos:
         b_end = load_state(dS_end, n * HS + h, kk[None, :], vv[:, None], K=K, V=V, SIZE=K * V)
-        tl.store(d_last + (n * HS + h) * SLICES + part + tl.arange(0, 1), summed(tl.sum(S * b_end, 1)))
+        tl.store(d_last + (n * HS + h) * SLICES + slice_k + tl.arange(0, 1), summed(tl.sum(S * b_end, 1)))
     if d_skip is not None:  # noqa: SIM102 - joined, the condition is no longer the compiler's
-        if part == 0:
-            tl.store(d_skip + (n * segments + order) * HS + h + tl.arange(0, 1), b_skip)
+        if slice_k == 0:
+            tl.store(d_skip + (n * segments + segment) * HS + h + tl.arange(0, 1), b_skip)

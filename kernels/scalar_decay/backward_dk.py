@@ -33,7 +33,7 @@ from kernels.scalar_decay.device import (
 
 @triton.jit
 def sweep_dk(
-    part,
+    slice_k,
     place,
     inputs,
     delta,
@@ -61,9 +61,9 @@ def sweep_dk(
 ):
     """dk = s x phi'(k) (e^{G_C-G} v dS^T + dz + triu((v do^T - delta) . e^{G_i-G_j}) phi(q) / den); gates' gradients.
 
-    part: the slice of K. On chip: dS^T / s [V, BK] and dz / s [BK], fp32, starting from the final state's gradient.
+    slice_k: the slice of K. On chip: dS^T / s [V, BK] and dz / s [BK], fp32, starting from the final state's gradient.
     """
-    n, h, order, _slot, low, high = place
+    n, h, segment, _state_slot, begin, end = place
     q, k, v, gate, rate, _skip, do, den = inputs
     dk, d_gate, d_weight = outputs
     H: tl.constexpr = sizes.H
@@ -73,16 +73,16 @@ def sweep_dk(
     K: tl.constexpr = sizes.K
     V: tl.constexpr = sizes.V
     rows = tl.arange(0, BT)
-    kk = part * BK + tl.arange(0, BK)
+    kk = slice_k * BK + tl.arange(0, BK)
     vv = tl.arange(0, BV)
-    length = (high - low).to(tl.int32)
-    last = low + (length - 1) // BT * BT
+    length = (end - begin).to(tl.int32)
+    last_chunk = begin + (length - 1) // BT * BT
     if CAUSAL:
-        q += (last * H + h // (HS // H)) * K
-        do += (last * HS + h) * V
-    k += (last * HK + h // (HS // HK)) * K
-    v += (last * HV + h // (HS // HV)) * V
-    dk += (last * HS + h) * K
+        q += (last_chunk * H + h // (HS // H)) * K
+        do += (last_chunk * HS + h) * V
+    k += (last_chunk * HK + h // (HS // HK)) * K
+    v += (last_chunk * HV + h // (HS // HV)) * V
+    dk += (last_chunk * HS + h) * K
     b_rate = head_rate(rate, h, DECAY)
 
     SIZE: tl.constexpr = K * V + (K if NORMALISED else 0)
@@ -121,22 +121,22 @@ def sweep_dk(
         )
     PRECISE: tl.constexpr = d_gate is not None
     # The gradient of the log decay of the token after this one: of a sequence's last, through the final state alone.
-    carry = from_the_end(d_last, place, segment_states.count, part=part, HS=HS, PARTS=DQ_SLICES)
+    carry = from_the_end(d_last, place, segment_states.count, slice_k=slice_k, HS=HS, DQ_SLICES=DQ_SLICES)
 
     unit = 1.0
     later = rows[:, None] <= rows[None, :]
-    for done in range(0, length, BT):
-        first = (length - 1) // BT * BT - done
-        keep = rows < length - first
-        at = (low + first + rows) * HS + h
+    for tokens_done in range(0, length, BT):
+        chunk_start = (length - 1) // BT * BT - tokens_done
+        keep = rows < length - chunk_start
+        offsets = (begin + chunk_start + rows) * HS + h
         b_v = load_rows(v, stride=HV * V, keep=keep, start=0, BT=BT, D=V, BD=BV)  # [BT, BV]
         if CAUSAL:
             b_do = load_rows(do, stride=HS * V, keep=keep, start=0, BT=BT, D=V, BD=BV)  # [BT, BV]
-            b_q = load_features(q, stride=H * K, keep=keep, start=part * BK, BT=BT, D=K, BD=BK, MAP=MAP)  # [BT, BK]
+            b_q = load_features(q, stride=H * K, keep=keep, start=slice_k * BK, BT=BT, D=K, BD=BK, MAP=MAP)  # [BT, BK]
             b_P = tl.dot(b_v, tl.trans(b_do), input_precision=PRECISION)  # [BT, BT]
         if NORMALISED and CAUSAL:
-            b_den = tl.load(den + at, mask=keep, other=0.0)
-            b_delta = tl.load(delta + at, mask=keep, other=0.0)
+            b_den = tl.load(den + offsets, mask=keep, other=0.0)
+            b_delta = tl.load(delta + offsets, mask=keep, other=0.0)
             largest = tl.max(tl.abs(b_den), 0)
             dS *= largest / unit
             dz *= largest / unit
@@ -146,7 +146,7 @@ def sweep_dk(
             b_P -= b_delta[None, :]
         b_dk = times_state(b_v, dS, PRECISION, PRECISE)  # [BT, BK]
         if DECAY != "none":
-            G, E, total, b_gate = chunk_decay(gate, b_rate, at, rows, length - first, BT=BT, DECAY=DECAY)
+            G, E, total, b_gate = chunk_decay(gate, b_rate, offsets, rows, length - chunk_start, BT=BT, DECAY=DECAY)
             if DECAY == "step":
                 # The gradient of dt needs dk over dt. dt's power of 2 comes in at the end, so that a small dt leaves
                 # every bit, and 0 nothing to divide by; what is left of dt is rounded as in the sweep of dq.
@@ -155,7 +155,7 @@ def sweep_dk(
             b_left = tl.exp2(total - E)
             b_P *= between(G[None, :], E[:, None], later)
             if d_gate is not None:
-                b_k = load_rows(k, stride=HK * K, keep=keep, start=part * BK, BT=BT, D=K, BD=BK)
+                b_k = load_rows(k, stride=HK * K, keep=keep, start=slice_k * BK, BT=BT, D=K, BD=BK)
                 b_off = rounding(b_k, b_left[:, None], b_dk)
             b_dk *= b_left[:, None]
         if CAUSAL:
@@ -167,22 +167,22 @@ def sweep_dk(
                 dz -= tl.sum(b_w * b_delta[:, None], 0)
         b_dk *= scale / unit
         if MAP != "identity":
-            b_dk *= slope(load_rows(k, stride=HK * K, keep=keep, start=part * BK, BT=BT, D=K, BD=BK), MAP)
+            b_dk *= slope(load_rows(k, stride=HK * K, keep=keep, start=slice_k * BK, BT=BT, D=K, BD=BK), MAP)
         if d_gate is not None:
             b_k_dk = tl.sum(b_k.to(tl.float32) * b_dk, 1)  # [BT]
             if DECAY == "step":
-                tl.store(d_weight + at * SLICES + part, b_k_dk / b_weight, mask=keep)
+                tl.store(d_weight + offsets * SLICES + slice_k, b_k_dk / b_weight, mask=keep)
                 b_k_dk = (b_k_dk + b_off * scale) * b_power
                 b_dk *= b_power[:, None]
             else:
                 b_k_dk += b_off * scale
             b_less = -b_k_dk
             for other in tl.static_range(DQ_SLICES):
-                b_less += tl.load(q_dq + at * DQ_SLICES + other, mask=only_if(keep, part == 0), other=0.0)
-            tl.store(d_gate + at * SLICES + part, carry + tl.cumsum(b_less, 0, reverse=True), mask=keep)
+                b_less += tl.load(q_dq + offsets * DQ_SLICES + other, mask=only_if(keep, slice_k == 0), other=0.0)
+            tl.store(d_gate + offsets * SLICES + slice_k, carry + tl.cumsum(b_less, 0, reverse=True), mask=keep)
             carry += summed(b_less)
         k -= BT * HK * K
-        store_rows(dk, b_dk, stride=HS * K, keep=keep, start=part * BK, BT=BT, D=K, BD=BK)
+        store_rows(dk, b_dk, stride=HS * K, keep=keep, start=slice_k * BK, BT=BT, D=K, BD=BK)
         if DECAY != "none":
             dS *= tl.exp2(total)
             b_q = (b_q.to(tl.float32) * tl.exp2(G)[:, None]).to(b_q.dtype)
@@ -194,7 +194,7 @@ def sweep_dk(
         v -= BT * HV * V
         dk -= BT * HS * K
 
-    if dS_start is not None and order == 0:
+    if dS_start is not None and segment == 0:
         store_state(dS_start, n * HS + h, dS * (scale / unit), kk[None, :], vv[:, None], K=K, V=V, SIZE=K * V)
         if NORMALISED:
             store_normaliser(dz_start, n * HS + h, dz * (scale / unit), kk, K=K, SIZE=K)

@@ -75,7 +75,7 @@ def linear_bwd_dk_dv_kernel(
     cu_seqlens,
     scale,
     T,
-    segment,
+    segment_size,
     segments,
     H: tl.constexpr,
     HK: tl.constexpr,
@@ -112,17 +112,19 @@ def linear_bwd_dk_dv_kernel(
     Bytes per token and state head over all slices: s (4K + 3V) at least, as each slice loads its full tiles again, from
     L2; + 8 normalised; + 4 (DQ_SLICES + 2 slices of K) and a gate's element for a gate's gradient.
     """
-    part, h, n, order, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES=SLICES, HS=HS)
-    if low >= high:
+    slice_kv, h, n, segment, state_slot, begin, end, eos = locate(
+        T, segment_size, segments, cu_seqlens, SLICES=SLICES, HS=HS
+    )
+    if begin >= end:
         return
-    count = segments_of(low, high, end, order, segment)
+    count = segments_of(end, eos, segment, segment_size)
     DK_SLICES: tl.constexpr = (K + WK - 1) // WK
-    place = Place(n=n, h=h, order=order, slot=slot, low=low, high=high)
+    place = Place(n=n, h=h, segment=segment, state_slot=state_slot, begin=begin, end=end)
     segment_states = SegmentStates(states=states, totals=totals, count=count)
     inputs = Inputs(q=q, k=k, v=v, gate=gate, rate=rate, skip=skip, do=do, den=den)
-    if part < DK_SLICES:
+    if slice_kv < DK_SLICES:
         sweep_dk(
-            part,
+            slice_kv,
             place,
             inputs,
             delta,
@@ -149,9 +151,9 @@ def linear_bwd_dk_dv_kernel(
             CAUSAL=CAUSAL,
         )
     # Not else: Triton 3.6 would give each branch shared memory of its own, and fewer programs would fit.
-    if part >= DK_SLICES:
+    if slice_kv >= DK_SLICES:
         sweep_dv(
-            part - DK_SLICES,
+            slice_kv - DK_SLICES,
             place,
             inputs,
             dv,

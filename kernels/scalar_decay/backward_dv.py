@@ -24,7 +24,7 @@ from kernels.scalar_decay.device import (
 
 @triton.jit
 def sweep_dv(
-    part,
+    slice_v,
     place,
     inputs,
     dv,
@@ -44,9 +44,9 @@ def sweep_dv(
 ):
     """dv = s x (e^{G_C-G} phi(k) dS + triu(phi(k) phi(q)^T . e^{G_i-G_j}) do / den) + D do.
 
-    part: the slice of V. On chip: dS / s [K, BV], fp32, starting from the final state's gradient.
+    slice_v: the slice of V. On chip: dS / s [K, BV], fp32, starting from the final state's gradient.
     """
-    _n, h, _order, _slot, low, high = place
+    _n, h, _segment, _state_slot, begin, end = place
     q, k, _v, gate, rate, skip, do, den = inputs
     H: tl.constexpr = sizes.H
     HK: tl.constexpr = sizes.HK
@@ -55,14 +55,14 @@ def sweep_dv(
     V: tl.constexpr = sizes.V
     rows = tl.arange(0, BT)
     kk = tl.arange(0, BK)
-    vv = part * BV + tl.arange(0, BV)
-    length = (high - low).to(tl.int32)
-    last = low + (length - 1) // BT * BT
+    vv = slice_v * BV + tl.arange(0, BV)
+    length = (end - begin).to(tl.int32)
+    last_chunk = begin + (length - 1) // BT * BT
     if CAUSAL:
-        q += (last * H + h // (HS // H)) * K
-        do += (last * HS + h) * V
-    k += (last * HK + h // (HS // HK)) * K
-    dv_rows = dv + (last * HS + h) * V
+        q += (last_chunk * H + h // (HS // H)) * K
+        do += (last_chunk * HS + h) * V
+    k += (last_chunk * HK + h // (HS // HK)) * K
+    dv_rows = dv + (last_chunk * HS + h) * V
     b_rate = head_rate(rate, h, DECAY)
 
     SIZE: tl.constexpr = K * V + (K if NORMALISED else 0)
@@ -86,15 +86,15 @@ def sweep_dv(
 
     unit = 1.0
     later = rows[:, None] <= rows[None, :]
-    for done in range(0, length, BT):
-        first = (length - 1) // BT * BT - done
-        keep = rows < length - first
+    for tokens_done in range(0, length, BT):
+        chunk_start = (length - 1) // BT * BT - tokens_done
+        keep = rows < length - chunk_start
         b_k = load_features(k, stride=HK * K, keep=keep, start=0, BT=BT, D=K, BD=BK, MAP=MAP)  # [BT, BK]
         if CAUSAL:
             b_q = load_features(q, stride=H * K, keep=keep, start=0, BT=BT, D=K, BD=BK, MAP=MAP)  # [BT, BK]
-            b_do = load_rows(do, stride=HS * V, keep=keep, start=part * BV, BT=BT, D=V, BD=BV)  # [BT, BV]
+            b_do = load_rows(do, stride=HS * V, keep=keep, start=slice_v * BV, BT=BT, D=V, BD=BV)  # [BT, BV]
         if NORMALISED and CAUSAL:
-            b_den = tl.load(den + (low + first + rows) * HS + h, mask=keep, other=0.0)
+            b_den = tl.load(den + (begin + chunk_start + rows) * HS + h, mask=keep, other=0.0)
             largest = tl.max(tl.abs(b_den), 0)
             dS *= largest / unit
             unit = largest
@@ -103,8 +103,8 @@ def sweep_dv(
             b_P = tl.dot(b_k, tl.trans(b_q), input_precision=PRECISION)  # [BT, BT]
         b_dv = times_state(b_k, dS, PRECISION)
         if DECAY != "none":
-            at = (low + first + rows) * HS + h
-            G, E, total, _gate = chunk_decay(gate, b_rate, at, rows, length - first, BT=BT, DECAY=DECAY)
+            offsets = (begin + chunk_start + rows) * HS + h
+            G, E, total, _gate = chunk_decay(gate, b_rate, offsets, rows, length - chunk_start, BT=BT, DECAY=DECAY)
             b_P *= between(G[None, :], E[:, None], later)
             b_dv *= tl.exp2(total - E)[:, None]
         if CAUSAL:
@@ -112,7 +112,7 @@ def sweep_dv(
             if skip is not None:
                 b_P += tl.where(rows[:, None] == rows[None, :], tl.load(skip + h).to(tl.float32) / scale, 0.0)
             b_dv = tl.dot(b_P.to(b_do.dtype), b_do, b_dv, input_precision=PRECISION)  # [BT, BV]
-        store_rows(dv_rows, b_dv * (scale / unit), stride=HS * V, keep=keep, start=part * BV, BT=BT, D=V, BD=BV)
+        store_rows(dv_rows, b_dv * (scale / unit), stride=HS * V, keep=keep, start=slice_v * BV, BT=BT, D=V, BD=BV)
         if DECAY != "none":
             dS *= tl.exp2(total)
             b_do = (b_do.to(tl.float32) * tl.exp2(G)[:, None]).to(b_do.dtype)

@@ -1,6 +1,6 @@
-"""Tuned launches of the sweeps: the key under which a plan asks for one, and the candidates that tuning tries.
+"""Tuned configs of the sweeps: the key under which a plan asks for one, and the candidates that tuning tries.
 
-A key is "scalar_decay/<sweep>/<kind of recurrence>/K<K>/V<V>/<dtype>/C<chunk>/<regime>"; a launch is a slice's width,
+A key is "scalar_decay/<sweep>/<kind of recurrence>/K<K>/V<V>/<dtype>/C<chunk>/<regime>"; a config is a slice's width,
 the warps of a program and the stages of its load pipeline.
 """
 
@@ -11,14 +11,14 @@ from dataclasses import replace
 
 from kernels.scalar_decay.shape import Shape
 from kernels.scalar_decay.tiles import Tile
-from suite.tuning import Launch, choice
+from suite.tuning import Config, choice
 
 # Widths to try, by the most that a head dimension may be.
 WIDTHS = {128: (64, 32), 256: (32, 16)}
 
 
 def key(shape: Shape, sweep: str, regime: str) -> str:
-    """What names a launch: the sweep, and all that changes which one is fastest on a GPU."""
+    """What names a config: the sweep, and all that changes which one is fastest on a GPU."""
     s = shape
     flags = ("normalised" * s.normalised, "full" * (not s.causal))
     kind = "-".join([s.decay, s.feature_map, *filter(None, flags)])
@@ -26,23 +26,23 @@ def key(shape: Shape, sweep: str, regime: str) -> str:
 
 
 def tuned(shape: Shape, sweep: str, regime: str, tile: Tile) -> Tile:
-    """The forced or tuned launch in place of the table's tile, where there is one."""
-    launch = choice(key(shape, sweep, regime))
-    return tile if launch is None else replace(tile, **launch)
+    """The forced or tuned config in place of the table's tile, where there is one."""
+    config = choice(key(shape, sweep, regime))
+    return tile if config is None else replace(tile, **config)
 
 
-def candidates(shape: Shape, tile: Tile) -> list[Launch]:
-    """Launches worth a try, the given one first."""
+def candidates(shape: Shape, tile: Tile) -> list[Config]:
+    """Configs worth a try, the given one first."""
     largest = min(max(shape.K, shape.V), max(WIDTHS))
     widths = next(widths for most, widths in WIDTHS.items() if largest <= most)
-    first = _launch(tile)
-    others = [_launch(Tile(w, n, stages)) for w in widths for n in (4, 8) for stages in (2, 1)]
+    first = _config(tile)
+    others = [_config(Tile(w, n, stages)) for w in widths for n in (4, 8) for stages in (2, 1)]
     return [first, *_without(others, first)]
 
 
-def _launch(tile: Tile) -> dict[str, int]:
+def _config(tile: Tile) -> dict[str, int]:
     return {"width": tile.width, "warps": tile.warps, "stages": tile.stages}
 
 
-def _without(launches: Iterable[Launch], first: Launch) -> list[Launch]:
-    return [launch for launch in launches if launch != first]
+def _without(configs: Iterable[Config], first: Config) -> list[Config]:
+    return [config for config in configs if config != first]

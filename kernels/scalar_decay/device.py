@@ -26,16 +26,16 @@ class SegmentStates(NamedTuple):
 
 
 @triton.jit
-def from_the_end(d_last, place, count, part, HS: tl.constexpr, PARTS: tl.constexpr):
+def from_the_end(d_last, place, count, slice_k, HS: tl.constexpr, DQ_SLICES: tl.constexpr):
     """[1], what the gradient of a sequence's last log decay has from the final state; 0 but in slice 0 of its segment.
 
-    d_last [N, HS, PARTS] fp32, a part of each slice of another sweep, or None.
+    d_last [N, HS, DQ_SLICES] fp32, what each slice of the sweep of dq adds, or None.
     """
     found = tl.zeros([1], tl.float32)
     if d_last is not None:
-        for other in tl.static_range(PARTS):
-            mine = (place.order + 1 == count) & (part == 0)
-            found += tl.load(d_last + (place.n * HS + place.h) * PARTS + other, mask=mine, other=0.0)
+        for other in tl.static_range(DQ_SLICES):
+            mine = (place.segment + 1 == count) & (slice_k == 0)
+            found += tl.load(d_last + (place.n * HS + place.h) * DQ_SLICES + other, mask=mine, other=0.0)
     return found
 
 
@@ -88,11 +88,11 @@ def head_rate(rate, h, DECAY: tl.constexpr):
 
 
 @triton.jit
-def chunk_decay(gate, b_rate, at, rows, count, BT: tl.constexpr, DECAY: tl.constexpr):
+def chunk_decay(gate, b_rate, offsets, rows, count, BT: tl.constexpr, DECAY: tl.constexpr):
     """(G, E, total, gate [BT]) of a chunk of `count` tokens: G_i = log2 of the decay of tokens 0 .. i, total of all.
 
     E_j = G_j - log2 of the weight of v_j: what token j adds reaches token i times 2^(G_i - E_j).
-    at: offsets of the rows in `gate`. Tokens beyond `count` do not decay.
+    offsets: of the rows in `gate`. Tokens beyond `count` do not decay.
     """
     if DECAY == "head":
         g = tl.maximum(b_rate * LOG2E, MIN_LOG2_DECAY, propagate_nan=tl.PropagateNan.ALL)
@@ -101,7 +101,7 @@ def chunk_decay(gate, b_rate, at, rows, count, BT: tl.constexpr, DECAY: tl.const
         E = G
         total = tl.minimum(BT, count).to(tl.float32) * g
     else:
-        b_gate = tl.load(gate + at, mask=rows < count, other=0.0).to(tl.float32)  # [BT]
+        b_gate = tl.load(gate + offsets, mask=rows < count, other=0.0).to(tl.float32)  # [BT]
         g = b_gate * LOG2E
         if DECAY == "step":
             g *= b_rate
@@ -153,23 +153,23 @@ def start_state(
              after it), each decayed by the segments between; "all": the contributions of all its segments.
     S_start: [N, HS, K, V] or None; segments: SegmentStates, whose totals are log2 of each segment's decay
     """
-    n, h, order, slot, _low, _high = place
+    n, h, segment, state_slot, _begin, _end = place
     states, totals, count = segments
     if START == "segment":
-        S += load_state(states, slot * HS + h, k, v, K=K, V=V, SIZE=SIZE)
+        S += load_state(states, state_slot * HS + h, k, v, K=K, V=V, SIZE=SIZE)
     elif START == "all":
         for i in tl.range(0, count, num_stages=1):
-            S += load_state(states, (slot - order + i) * HS + h, k, v, K=K, V=V, SIZE=SIZE)
+            S += load_state(states, (state_slot - segment + i) * HS + h, k, v, K=K, V=V, SIZE=SIZE)
     else:
         if S_start is not None:
             S += load_state(S_start, n * HS + h, k, v, K=K, V=V, SIZE=K * V) * factor
         if START == "join":
-            passed = count - 1 - order if REVERSE else order
+            passed = count - 1 - segment if REVERSE else segment
             for i in tl.range(0, passed, num_stages=1):
-                at = (slot - order + (count - 1 - i if REVERSE else i)) * HS + h
+                index = (state_slot - segment + (count - 1 - i if REVERSE else i)) * HS + h
                 if DECAY != "none":
-                    S *= tl.exp2(tl.load(totals + at))
-                S += load_state(states, at, k, v, K=K, V=V, SIZE=SIZE)
+                    S *= tl.exp2(tl.load(totals + index))
+                S += load_state(states, index, k, v, K=K, V=V, SIZE=SIZE)
     return S
 
 
@@ -189,19 +189,19 @@ def start_normaliser(
     REVERSE: tl.constexpr = False,
 ):
     """start_state's counterpart for z: elements k, added to the zeros z. It never decays."""
-    n, h, order, slot, _low, _high = place
+    n, h, segment, state_slot, _begin, _end = place
     states, _totals, count = segments
     if START == "segment":
-        z += load_normaliser(states + K * V, slot * HS + h, k, K, SIZE)
+        z += load_normaliser(states + K * V, state_slot * HS + h, k, K, SIZE)
     elif START == "all":
         for i in tl.range(0, count, num_stages=1):
-            z += load_normaliser(states + K * V, (slot - order + i) * HS + h, k, K, SIZE)
+            z += load_normaliser(states + K * V, (state_slot - segment + i) * HS + h, k, K, SIZE)
     else:
         if z_start is not None:
             z += load_normaliser(z_start, n * HS + h, k, K, K) * factor
         if START == "join":
-            passed = count - 1 - order if REVERSE else order
+            passed = count - 1 - segment if REVERSE else segment
             for i in tl.range(0, passed, num_stages=1):
-                at = (slot - order + (count - 1 - i if REVERSE else i)) * HS + h
-                z += load_normaliser(states + K * V, at, k, K, SIZE)
+                index = (state_slot - segment + (count - 1 - i if REVERSE else i)) * HS + h
+                z += load_normaliser(states + K * V, index, k, K, SIZE)
     return z

@@ -52,7 +52,7 @@ def linear_fwd_output_kernel(
     scale,
     eps,
     T,
-    segment,
+    segment_size,
     segments,
     H: tl.constexpr,
     HK: tl.constexpr,
@@ -85,17 +85,19 @@ def linear_fwd_output_kernel(
     Bytes per token and state head over all slices, s per element: s (2K + 2V), + 4 for den, + a gate's element,
     + s V for out_gate, + s V for y. Each slice loads q and k again, from L2.
     """
-    part, h, n, order, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES=SLICES, HS=HS)
-    if low >= high:
+    slice_v, h, n, segment, state_slot, begin, end, eos = locate(
+        T, segment_size, segments, cu_seqlens, SLICES=SLICES, HS=HS
+    )
+    if begin >= end:
         return
     rows = tl.arange(0, BT)
     kk = tl.arange(0, BK)
-    vv = part * BV + tl.arange(0, BV)
-    q += (low * H + h // (HS // H)) * K
+    vv = slice_v * BV + tl.arange(0, BV)
+    q += (begin * H + h // (HS // H)) * K
     if CAUSAL:
-        k += (low * HK + h // (HS // HK)) * K
-        v += (low * HV + h // (HS // HV)) * V
-    own = (low * HS + h) * V
+        k += (begin * HK + h // (HS // HK)) * K
+        v += (begin * HV + h // (HS // HV)) * V
+    own = (begin * HS + h) * V
     b_rate = head_rate(rate, h, DECAY)
 
     # z is 16 columns, all alike: the fewest that a tensor core takes. Summed from tiles in registers, it spills.
@@ -103,8 +105,8 @@ def linear_fwd_output_kernel(
     z = tl.zeros([BK, 16], dtype=tl.float32)
     # A segment's S and z lie in one row, so that one launch combines both.
     SIZE: tl.constexpr = K * V + (K if NORMALISED else 0)
-    place = Place(n=n, h=h, order=order, slot=slot, low=low, high=high)
-    count = segments_of(low, high, end, order, segment)
+    place = Place(n=n, h=h, segment=segment, state_slot=state_slot, begin=begin, end=end)
+    count = segments_of(end, eos, segment, segment_size)
     segment_states = SegmentStates(states=states, totals=totals, count=count)
     S = tl.zeros([BK, BV], dtype=tl.float32)
     S = start_state(
@@ -128,18 +130,18 @@ def linear_fwd_output_kernel(
         ]
 
     causal = rows[:, None] >= rows[None, :]
-    length = (high - low).to(tl.int32)
-    for done in range(0, length, BT):
-        keep = rows < length - done
+    length = (end - begin).to(tl.int32)
+    for chunk_start in range(0, length, BT):
+        keep = rows < length - chunk_start
         b_q = load_features(q, stride=H * K, keep=keep, start=0, BT=BT, D=K, BD=BK, MAP=MAP)  # [BT, BK]
         b_o = times_state(b_q, S, PRECISION)  # [BT, BV]
         if CAUSAL:
             b_k = load_features(k, stride=HK * K, keep=keep, start=0, BT=BT, D=K, BD=BK, MAP=MAP)  # [BT, BK]
-            b_v = load_rows(v, stride=HV * V, keep=keep, start=part * BV, BT=BT, D=V, BD=BV)  # [BT, BV]
+            b_v = load_rows(v, stride=HV * V, keep=keep, start=slice_v * BV, BT=BT, D=V, BD=BV)  # [BT, BV]
             b_P = tl.dot(b_q, tl.trans(b_k), input_precision=PRECISION)  # [BT, BT]
         if DECAY != "none":
-            at = (low + done + rows) * HS + h
-            G, E, total, _gate = chunk_decay(gate, b_rate, at, rows, length - done, BT=BT, DECAY=DECAY)
+            offsets = (begin + chunk_start + rows) * HS + h
+            G, E, total, _gate = chunk_decay(gate, b_rate, offsets, rows, length - chunk_start, BT=BT, DECAY=DECAY)
             b_P *= between(G[:, None], E[None, :], causal)
             b_o *= tl.exp2(G)[:, None]
         if CAUSAL:
@@ -155,13 +157,14 @@ def linear_fwd_output_kernel(
                 z = tl.dot(tl.trans(b_k), ones, z, input_precision=PRECISION)
             b_den = b_qz * scale + eps
             b_o = b_o / b_den[:, None]
-            tl.store(den + (low + done + rows) * HS + h, b_den, mask=rows < tl.where(part == 0, length - done, 0))
+            offsets = (begin + chunk_start + rows) * HS + h
+            tl.store(den + offsets, b_den, mask=rows < tl.where(slice_v == 0, length - chunk_start, 0))
         if y is not None:
-            store_rows(y + own, b_o, stride=HS * V, keep=keep, start=part * BV, BT=BT, D=V, BD=BV)
+            store_rows(y + own, b_o, stride=HS * V, keep=keep, start=slice_v * BV, BT=BT, D=V, BD=BV)
         if out_gate is not None:
-            b_open, _ = silu(load_rows(out_gate + own, stride=HS * V, keep=keep, start=part * BV, BT=BT, D=V, BD=BV))
+            b_open, _ = silu(load_rows(out_gate + own, stride=HS * V, keep=keep, start=slice_v * BV, BT=BT, D=V, BD=BV))
             b_o *= b_open
-        store_rows(o + own, b_o, stride=HS * V, keep=keep, start=part * BV, BT=BT, D=V, BD=BV)
+        store_rows(o + own, b_o, stride=HS * V, keep=keep, start=slice_v * BV, BT=BT, D=V, BD=BV)
         if DECAY != "none":
             S *= tl.exp2(total)
             b_left = tl.exp2(total - E)
@@ -174,8 +177,8 @@ def linear_fwd_output_kernel(
             v += BT * HV * V
         own += BT * HS * V
 
-    if S_end is not None and high == end:
+    if S_end is not None and end == eos:
         store_state(S_end, n * HS + h, S, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V)
         if NORMALISED:  # noqa: SIM102 - joined, the condition is no longer the compiler's, and z_end may be None
-            if part == 0:
+            if slice_v == 0:
                 store_normaliser(z_end, n * HS + h, tl.max(z, 1), kk, K=K, SIZE=K)

@@ -13,7 +13,15 @@ from kernels.common.device import LOG2E, MIN_LOG2_DECAY
 
 @triton.jit
 def gate_block(
-    parts, T, segment, blocks, cu_seqlens, HS: tl.constexpr, SLICES: tl.constexpr, BT: tl.constexpr, BH: tl.constexpr
+    parts,
+    T,
+    segment_size,
+    blocks,
+    cu_seqlens,
+    HS: tl.constexpr,
+    SLICES: tl.constexpr,
+    BT: tl.constexpr,
+    BH: tl.constexpr,
 ):
     """A program's (sequence, block, heads [BH], which exist, offsets in [B, T, HS] [BT, BH], which exist, carry [BH]).
 
@@ -26,23 +34,23 @@ def gate_block(
     block = pid // HEADS % blocks
     n = (pid // HEADS // blocks).to(tl.int64)
     if cu_seqlens is None:
-        low = n * T
-        end = low + T
+        bos = n * T
+        eos = bos + T
     else:
-        low = tl.load(cu_seqlens + n).to(tl.int64)
-        end = tl.load(cu_seqlens + n + 1).to(tl.int64)
+        bos = tl.load(cu_seqlens + n).to(tl.int64)
+        eos = tl.load(cu_seqlens + n + 1).to(tl.int64)
     inside = h < HS
-    token = low + block * BT + tl.arange(0, BT)
-    keep = (token < end)[:, None] & inside[None, :]
-    at = token[:, None] * HS + h[None, :]
+    token = bos + block * BT + tl.arange(0, BT)
+    keep = (token < eos)[:, None] & inside[None, :]
+    offsets = token[:, None] * HS + h[None, :]
     carry = tl.zeros([BH], dtype=tl.float32)
     # A block lies in one segment: segments are multiples of it.
-    first = low + (block * BT // segment + 1) * segment
-    while first < end:
-        for part in tl.static_range(SLICES):
-            carry += tl.load(parts + (first * HS + h) * SLICES + part, mask=inside, other=0.0)
-        first += segment
-    return n, block, h, inside, at, keep, carry
+    segment_start = bos + (block * BT // segment_size + 1) * segment_size
+    while segment_start < eos:
+        for slice_k in tl.static_range(SLICES):
+            carry += tl.load(parts + (segment_start * HS + h) * SLICES + slice_k, mask=inside, other=0.0)
+        segment_start += segment_size
+    return n, block, h, inside, offsets, keep, carry
 
 
 @triton.jit(do_not_specialize=["T"])
@@ -55,7 +63,7 @@ def linear_bwd_gate_kernel(
     d_rate,
     cu_seqlens,
     T,
-    segment,
+    segment_size,
     blocks,
     HS: tl.constexpr,
     SLICES: tl.constexpr,
@@ -74,16 +82,16 @@ def linear_bwd_gate_kernel(
     Writes:  dx [B, T, HS], the gate's gradient; d_rate [sequences x blocks, HS] fp32, a block's part of dA.
     Bytes per token and state head: 4 SLICES + 2 elements of a gate; "step": 8 SLICES + 2 elements.
     """
-    n, block, h, inside, at, keep, carry = gate_block(
-        d_gate, T, segment, blocks, cu_seqlens, HS=HS, SLICES=SLICES, BT=BT, BH=BH
+    n, block, h, inside, offsets, keep, carry = gate_block(
+        d_gate, T, segment_size, blocks, cu_seqlens, HS=HS, SLICES=SLICES, BT=BT, BH=BH
     )
     b_decay = tl.zeros([BT, BH], dtype=tl.float32) + carry[None, :]
     b_weight = tl.zeros([BT, BH], dtype=tl.float32)
-    for part in tl.static_range(SLICES):
-        b_decay += tl.load(d_gate + at * SLICES + part, mask=keep, other=0.0)
+    for slice_k in tl.static_range(SLICES):
+        b_decay += tl.load(d_gate + offsets * SLICES + slice_k, mask=keep, other=0.0)
         if DECAY == "step":
-            b_weight += tl.load(d_weight + at * SLICES + part, mask=keep, other=0.0)
-    b_gate = tl.load(gate + at, mask=keep, other=0.0).to(tl.float32)
+            b_weight += tl.load(d_weight + offsets * SLICES + slice_k, mask=keep, other=0.0)
+    b_gate = tl.load(gate + offsets, mask=keep, other=0.0).to(tl.float32)
     b_rate = tl.full([BH], 1.0, tl.float32)
     if DECAY == "step":
         b_rate = tl.load(rate + h, mask=inside, other=0.0).to(tl.float32)
@@ -92,4 +100,4 @@ def linear_bwd_gate_kernel(
     if DECAY == "step":
         tl.store(d_rate + (n * blocks + block) * HS + h, tl.sum(b_gate * b_decay, 0), mask=inside)
         b_decay = b_decay * b_rate[None, :] + b_weight
-    tl.store(dx + at, b_decay.to(dx.dtype.element_ty), mask=keep)
+    tl.store(dx + offsets, b_decay.to(dx.dtype.element_ty), mask=keep)

@@ -290,7 +290,7 @@ def _backward_gate(call: Call, x: Inputs, d_gate, d_weight):
         d_rate=d_rate,
         cu_seqlens=call.cu_seqlens,
         T=call.T,
-        segment=sweep.segment,
+        segment_size=sweep.segment_size,
         blocks=blocks,
         HS=s.heads,
         SLICES=d_gate.shape[-1],
@@ -328,7 +328,7 @@ def _segments(
         totals=totals,
         cu_seqlens=call.cu_seqlens,
         T=call.T,
-        segment=sweep.segment,
+        segment_size=sweep.segment_size,
         segments=sweep.segments,
         HX=x.shape[2],
         HY=y.shape[2],
@@ -345,7 +345,7 @@ def _segments(
             z_start=start.z,
             cu_seqlens=call.cu_seqlens,
             factor=1.0 / call.scale if reverse else 1.0,
-            segment=sweep.segment,
+            segment_size=sweep.segment_size,
             segments=sweep.segments,
             SIZE=size,
             S_SIZE=s.K * s.V,
@@ -364,7 +364,7 @@ def _grid(call: Call, sweep: Sweep) -> tuple[int]:
 
 
 def _span(call: Call, sweep: Sweep) -> dict[str, Any]:
-    segments = {"segment": sweep.segment, "segments": sweep.segments, "START": sweep.start}
+    segments = {"segment_size": sweep.segment_size, "segments": sweep.segments, "START": sweep.start}
     return {"cu_seqlens": call.cu_seqlens, "T": call.T, **segments}
 
 

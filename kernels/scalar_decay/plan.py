@@ -15,7 +15,7 @@ from kernels.common.shapes import power_of_2
 from kernels.scalar_decay.configs import candidates, key, tuned
 from kernels.scalar_decay.shape import Shape
 from kernels.scalar_decay.tiles import DECAYED, GATED, MAPPED, NORMALISED, PLAIN, SINGLE, WIDE, Tile, tiles
-from suite.tuning import Launch
+from suite.tuning import Config
 
 # Head dims that the tiles are made for.
 FILL = 2
@@ -34,18 +34,18 @@ ON_CHIP, SEGMENTS = "on-chip", "segments"
 class Sweep:
     """How one sweep is launched.
 
-    tile:     width of a state slice, warps, stages
-    slices:   slices of the state
-    segment:  tokens of a segment, a multiple of the chunk
-    segments: segments of the longest sequence; 1 on chip
-    slots:    states of all segments
-    chunk:    tokens of a step: the call's chunk, or fewer where the tile takes no more
-    causal:   whether a token reads the state up to itself, or that of all segments
+    tile:         width of a state slice, warps, stages
+    slices:       slices of the state
+    segment_size: tokens of a segment, a multiple of the chunk
+    segments:     segments of the longest sequence; 1 on chip
+    slots:        states of all segments
+    chunk:        tokens of a step: the call's chunk, or fewer where the tile takes no more
+    causal:       whether a token reads the state up to itself, or that of all segments
     """
 
     tile: Tile
     slices: int
-    segment: int
+    segment_size: int
     segments: int
     slots: int
     chunk: int
@@ -70,7 +70,7 @@ class Sweep:
 
     def describe(self) -> dict[str, Any]:
         """For a record's configuration."""
-        regime = {"regime": SEGMENTS, "segment": self.segment} if self.segmented else {"regime": ON_CHIP}
+        regime = {"regime": SEGMENTS, "segment": self.segment_size} if self.segmented else {"regime": ON_CHIP}
         return {
             **regime,
             "chunk": self.chunk,
@@ -95,13 +95,13 @@ class Plan:
 def plan(shape: Shape) -> Plan:
     """Regime, tiles and segments of all sweeps, for `suite.target()`."""
     output = _cut(shape, "output")
-    dq = _cut(shape, "dq", output.segment if output.segmented else None)
+    dq = _cut(shape, "dq", output.segment_size if output.segmented else None)
     return Plan(output, dq, _cut(shape, "dk_dv"))
 
 
 def plan_state(shape: Shape, sweep: Sweep) -> Sweep:
     """The sweep that sums the contributions of another one's segments."""
-    return _cut(shape, "state", sweep.segment)
+    return _cut(shape, "state", sweep.segment_size)
 
 
 def executed(shape: Shape, chosen: Plan, pass_: str) -> float:
@@ -205,8 +205,8 @@ def describe(chosen: Plan, pass_: str) -> dict[str, Any]:
     return {kind: sweep.describe() for kind, sweep in sweeps(chosen, pass_).items()}
 
 
-def searched(shape: Shape, pass_: str) -> dict[str, list[Launch]]:
-    """The launches that tuning may try for each kernel of a pass, by the key under which `plan` asks."""
+def searched(shape: Shape, pass_: str) -> dict[str, list[Config]]:
+    """The configs that tuning may try for each kernel of a pass, by the key under which `plan` asks."""
     found = {}
     for kind, sweep in sweeps(plan(shape), pass_).items():
         found[key(shape, kind, SEGMENTS if sweep.segmented else ON_CHIP)] = candidates(shape, sweep.tile)

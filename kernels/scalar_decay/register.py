@@ -11,7 +11,7 @@ from kernels.scalar_decay.plan import describe, executed, plan, searched
 from kernels.scalar_decay.shape import Shape
 from suite import Problem
 from suite.problem import Value
-from suite.tuning import Launch
+from suite.tuning import Config
 
 ShapeOf = Callable[[Problem, Mapping[str, Value]], Shape]
 
@@ -33,7 +33,7 @@ def of_chunk(shape_of: ShapeOf) -> dict[str, Any]:
         shape = shape_of(problem, tunables)
         return executed(shape, plan(shape), problem.pass_)
 
-    def search(problem: Problem, tunables: Mapping[str, Value]) -> dict[str, list[Launch]]:
+    def search(problem: Problem, tunables: Mapping[str, Value]) -> dict[str, list[Config]]:
         return searched(shape_of(problem, tunables), problem.pass_)
 
     return {

@@ -29,7 +29,7 @@ def linear_segment_state_kernel(
     totals,
     cu_seqlens,
     T,
-    segment,
+    segment_size,
     segments,
     HX: tl.constexpr,
     HY: tl.constexpr,
@@ -61,35 +61,37 @@ def linear_segment_state_kernel(
     Bytes per token and state head over all slices: s (K + V), + 8 normalised in REVERSE, + a gate's element; 4 (KV + K)
     per segment.
     """
-    part, h, _, order, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES=SLICES, HS=HS)
-    idle = low >= high
+    slice_v, h, _, segment, state_slot, begin, end, eos = locate(
+        T, segment_size, segments, cu_seqlens, SLICES=SLICES, HS=HS
+    )
+    idle = begin >= end
     if CAUSAL:
         # Nobody starts from what the last segment in this direction contributes.
-        idle = idle | ((order == 0) if REVERSE else (high == end))
+        idle = idle | ((segment == 0) if REVERSE else (end == eos))
     if idle:
         return
     rows = tl.arange(0, BT)
     kk = tl.arange(0, BK)
-    vv = part * BV + tl.arange(0, BV)
-    length = (high - low).to(tl.int32)
+    vv = slice_v * BV + tl.arange(0, BV)
+    length = (end - begin).to(tl.int32)
     start = (length - 1) // BT * BT if REVERSE else 0
-    x += ((low + start) * HX + h // (HS // HX)) * K
-    y += ((low + start) * HY + h // (HS // HY)) * V
+    x += ((begin + start) * HX + h // (HS // HX)) * K
+    y += ((begin + start) * HY + h // (HS // HY)) * V
     b_rate = head_rate(rate, h, DECAY)
     passed = 0.0
     S = tl.zeros([BK, BV], dtype=tl.float32)
     z = tl.zeros([BK], dtype=tl.float32)
     unit = 1.0
-    for done in range(0, length, BT):
-        first = start - done if REVERSE else done
-        keep = rows < length - first
+    for tokens_done in range(0, length, BT):
+        chunk_start = start - tokens_done if REVERSE else tokens_done
+        keep = rows < length - chunk_start
         b_x = load_features(x, stride=HX * K, keep=keep, start=0, BT=BT, D=K, BD=BK, MAP=MAP)  # [BT, BK]
-        b_y = load_rows(y, stride=HY * V, keep=keep, start=part * BV, BT=BT, D=V, BD=BV)  # [BT, BV]
-        at = (low + first + rows) * HS + h
+        b_y = load_rows(y, stride=HY * V, keep=keep, start=slice_v * BV, BT=BT, D=V, BD=BV)  # [BT, BV]
+        offsets = (begin + chunk_start + rows) * HS + h
         if NORMALISED:
             if REVERSE:
-                b_den = tl.load(den + at, mask=keep, other=0.0)
-                b_delta = tl.load(delta + at, mask=keep, other=0.0)
+                b_den = tl.load(den + offsets, mask=keep, other=0.0)
+                b_delta = tl.load(delta + offsets, mask=keep, other=0.0)
                 largest = tl.max(tl.abs(b_den), 0)
                 S *= largest / unit
                 z *= largest / unit
@@ -100,7 +102,7 @@ def linear_segment_state_kernel(
             else:
                 z += tl.sum(b_x.to(tl.float32), 0)
         if DECAY != "none":
-            G, E, total, _gate = chunk_decay(gate, b_rate, at, rows, length - first, BT=BT, DECAY=DECAY)
+            G, E, total, _gate = chunk_decay(gate, b_rate, offsets, rows, length - chunk_start, BT=BT, DECAY=DECAY)
             b_left = tl.exp2(G if REVERSE else total - E)
             # A gate's gradient needs this state rounded as its sweeps round theirs; else the smaller tile is weighted.
             if DECAY == "head":
@@ -113,13 +115,13 @@ def linear_segment_state_kernel(
         x += -BT * HX * K if REVERSE else BT * HX * K
         y += -BT * HY * V if REVERSE else BT * HY * V
     SIZE: tl.constexpr = K * V + (K if NORMALISED else 0)
-    store_state(states, slot * HS + h, S / unit, kk[:, None], vv[None, :], K=K, V=V, SIZE=SIZE)
+    store_state(states, state_slot * HS + h, S / unit, kk[:, None], vv[None, :], K=K, V=V, SIZE=SIZE)
     if NORMALISED:  # noqa: SIM102 - joined, the condition is no longer the compiler's
-        if part == 0:
-            store_normaliser(states + K * V, slot * HS + h, z / unit, kk, K=K, SIZE=SIZE)
+        if slice_v == 0:
+            store_normaliser(states + K * V, state_slot * HS + h, z / unit, kk, K=K, SIZE=SIZE)
     if DECAY != "none":  # noqa: SIM102 - as above
-        if part == 0:
-            tl.store(totals + slot * HS + h, passed)
+        if slice_v == 0:
+            tl.store(totals + state_slot * HS + h, passed)
 
 
 @triton.jit
@@ -136,7 +138,7 @@ def linear_segment_combine_kernel(
     z_start,
     cu_seqlens,
     factor,
-    segment,
+    segment_size,
     segments,
     SIZE: tl.constexpr,
     S_SIZE: tl.constexpr,
@@ -159,7 +161,7 @@ def linear_segment_combine_kernel(
     pid = tl.program_id(0)
     h = pid // BLOCKS % HS
     n = (pid // (BLOCKS * HS)).to(tl.int64)
-    slot, count = slots_of(n, segment, segments, cu_seqlens)
+    state_slot, count = slots_of(n, segment_size, segments, cu_seqlens)
     element = pid % BLOCKS * BLOCK + tl.arange(0, BLOCK)
     inside = element < SIZE
     carry = tl.zeros([BLOCK], dtype=tl.float32)
@@ -167,16 +169,16 @@ def linear_segment_combine_kernel(
     if S_start is not None:
         carry += tl.load(S_start + (n * HS + h) * S_SIZE + element, mask=of_S, other=0.0).to(tl.float32) * factor
     if z_start is not None:
-        at = z_start + (n * HS + h) * (SIZE - S_SIZE) + element - S_SIZE
-        carry += tl.load(at, mask=inside & (element >= S_SIZE), other=0.0).to(tl.float32) * factor
+        pointers = z_start + (n * HS + h) * (SIZE - S_SIZE) + element - S_SIZE
+        carry += tl.load(pointers, mask=inside & (element >= S_SIZE), other=0.0).to(tl.float32) * factor
     # A group of segments is loaded at once: one segment at a time would pay the memory's latency for each. Its first
     # row is what went before the group, so that each row holds what a segment starts from.
     row = tl.arange(0, GROUP)
-    for done in range(0, count, GROUP - 1):
-        order = done + row - 1
-        index = (slot + (count - 1 - order if REVERSE else order)) * HS + h
+    for group_start in range(0, count, GROUP - 1):
+        segment = group_start + row - 1
+        index = (state_slot + (count - 1 - segment if REVERSE else segment)) * HS + h
         # The last segment in this direction never wrote a contribution: nobody starts from it.
-        own = (row > 0) & (order < count - 1)
+        own = (row > 0) & (segment < count - 1)
         x = tl.load(states + index[:, None] * SIZE + element[None, :], mask=own[:, None] & inside[None, :], other=0.0)
         x += tl.where(row == 0, 1.0, 0.0)[:, None] * carry[None, :]
         if DECAY == "none":
@@ -187,6 +189,6 @@ def linear_segment_combine_kernel(
         carry = tl.sum(tl.where((row == GROUP - 1)[:, None], x, 0.0), 0)
         # All are read before any is written over.
         tl.debug_barrier()
-        after = (slot + (count - 2 - order if REVERSE else order + 1)) * HS + h
-        mask = ((order + 1 < count) & (row < GROUP - 1))[:, None] & inside[None, :]
+        after = (state_slot + (count - 2 - segment if REVERSE else segment + 1)) * HS + h
+        mask = ((segment + 1 < count) & (row < GROUP - 1))[:, None] & inside[None, :]
         tl.store(states + after[:, None] * SIZE + element[None, :], x, mask=mask)

@@ -25,24 +25,24 @@ def inside(columns, D: tl.constexpr):
 
 
 @triton.jit
-def load_tile(base, columns, keep, first, low, high, stride, BT: tl.constexpr):
-    """Rows first .. first + BT of a [tokens, stride] tensor as a tuple of [BD].
+def load_tile(base, columns, keep, tile_start, begin, end, stride, BT: tl.constexpr):
+    """Rows tile_start .. tile_start + BT of a [tokens, stride] tensor as a tuple of [BD].
 
-    Zeros in columns that are not kept, and for tokens that are not in low .. high. first is 64 bits wide.
+    Zeros in columns that are not kept, and for tokens that are not in begin .. end. tile_start is 64 bits wide.
     """
     rows = ()
     for i in tl.static_range(BT):
-        valid = (first + i >= low) & (first + i < high)
-        rows = rows + (tl.load(base + (first + i) * stride + columns, mask=only_if(keep, valid), other=0.0),)
+        valid = (tile_start + i >= begin) & (tile_start + i < end)
+        rows = rows + (tl.load(base + (tile_start + i) * stride + columns, mask=only_if(keep, valid), other=0.0),)
     return rows
 
 
 @triton.jit
-def store_tile(base, rows, columns, keep, first, high, stride, BT: tl.constexpr):
+def store_tile(base, rows, columns, keep, tile_start, end, stride, BT: tl.constexpr):
     """The inverse of load_tile, in the pointer's dtype."""
     for i in tl.static_range(BT):
         x = rows[i].to(base.dtype.element_ty)
-        tl.store(base + (first + i) * stride + columns, x, mask=only_if(keep, first + i < high))
+        tl.store(base + (tile_start + i) * stride + columns, x, mask=only_if(keep, tile_start + i < end))
 
 
 @triton.jit

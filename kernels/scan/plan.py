@@ -49,12 +49,12 @@ class Span:
 class Cut:
     """How sequences are cut.
 
-    segment:  tokens of a segment
-    segments: segments of the longest sequence; 1 on chip
-    slots:    states of all segments; packed, they follow from the sequences' offsets (see `locate` in scalar_decay)
+    segment_size: tokens of a segment
+    segments:     segments of the longest sequence; 1 on chip
+    slots:        states of all segments; packed, they follow from the sequences' offsets (see `locate`)
     """
 
-    segment: int
+    segment_size: int
     segments: int
     slots: int
 
@@ -64,7 +64,7 @@ class Cut:
 
     def describe(self) -> dict[str, Any]:
         """For a record's configuration."""
-        return {"regime": "segments", "segment": self.segment} if self.segmented else {"regime": "on-chip"}
+        return {"regime": "segments", "segment": self.segment_size} if self.segmented else {"regime": "on-chip"}
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Plan(Generic[Tile]):
     def search(
         self, pass_: str, key: Callable[[str], str], more: Callable[[str, Tile], Iterable[Tile]]
     ) -> dict[str, Sequence[Mapping[str, int]]]:
-        """Launches worth trying for each kernel of a pass, by its key in tuning tables: its own first."""
+        """Configs worth trying for each kernel of a pass, by its key in tuning tables: its own first."""
         found: dict[str, Sequence[Mapping[str, int]]] = {}
         for name in self.launched(pass_):
             own = self.tiles[name]
@@ -105,8 +105,8 @@ def _fields(tile: Any) -> dict[str, Any]:
 
 def chosen(key: str, own: Tile) -> Tile:
     """The tile that tuning chose for a key, else the table's own."""
-    launch = choice(key)
-    return own if launch is None else type(own)(**launch)
+    config = choice(key)
+    return own if config is None else type(own)(**config)
 
 
 def span_of(problem: Problem) -> Span:

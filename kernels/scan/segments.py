@@ -24,7 +24,7 @@ def scan_carry_kernel(
     rates,
     start,
     cu_seqlens,
-    segment,
+    segment_size,
     segments,
     SIZE: tl.constexpr,
     N: tl.constexpr,
@@ -46,7 +46,7 @@ def scan_carry_kernel(
     BLOCKS: tl.constexpr = (SIZE + BLOCK - 1) // BLOCK
     pid = tl.program_id(0)
     n = (pid // BLOCKS).to(tl.int64)
-    slot, count = slots_of(n, segment, segments, cu_seqlens)
+    state_slot, count = slots_of(n, segment_size, segments, cu_seqlens)
     element = pid % BLOCKS * BLOCK + tl.arange(0, BLOCK)
     keep = element < SIZE
     channel = element
@@ -57,18 +57,20 @@ def scan_carry_kernel(
     carry = tl.zeros([BLOCK], tl.float32)
     if start is not None:
         carry += tl.load(start + n * SIZE + element, mask=keep, other=0.0).to(tl.float32)
-    for done in range(0, count, GROUP):
+    for group_start in range(0, count, GROUP):
         added = ()
         kept = ()
         for i in tl.static_range(GROUP):
-            order = count - 1 - done - i if REVERSE else done + i
+            segment = count - 1 - group_start - i if REVERSE else group_start + i
             # The last segment in this direction adds to no other segment's start: the local pass skipped it.
-            valid = only_if(keep, done + i < count - 1)
-            added = added + (tl.load(states + (slot + order) * SIZE + element, mask=valid, other=0.0),)
-            kept = kept + (tl.load(totals + (slot + order) * (SIZE // N) + channel, mask=valid, other=0.0),)
+            valid = only_if(keep, group_start + i < count - 1)
+            added = added + (tl.load(states + (state_slot + segment) * SIZE + element, mask=valid, other=0.0),)
+            kept = kept + (tl.load(totals + (state_slot + segment) * (SIZE // N) + channel, mask=valid, other=0.0),)
         for i in tl.static_range(GROUP):
-            order = count - 1 - done - i if REVERSE else done + i
-            tl.store(states + (slot + order) * SIZE + element, carry, mask=only_if(keep, done + i < count))
+            segment = count - 1 - group_start - i if REVERSE else group_start + i
+            tl.store(
+                states + (state_slot + segment) * SIZE + element, carry, mask=only_if(keep, group_start + i < count)
+            )
             carry = tl.exp2(kept[i] * rate) * carry + added[i]
 
 
@@ -86,7 +88,7 @@ def carry(span: Span, cut: Cut, states, totals, start, *, cu_seqlens, reverse: b
         rates=rates,
         start=start,
         cu_seqlens=cu_seqlens,
-        segment=cut.segment,
+        segment_size=cut.segment_size,
         segments=cut.segments,
         SIZE=size,
         N=N,

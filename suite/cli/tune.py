@@ -1,4 +1,4 @@
-"""`subquad tune`: measure the launches worth trying for each kernel, and keep the winners in kernels/tuned/."""
+"""`subquad tune`: measure the configs worth trying for each kernel, and keep the winners in kernels/tuned/."""
 
 from __future__ import annotations
 
@@ -100,8 +100,8 @@ def _plugins(args: argparse.Namespace) -> list[str]:
 
 def _show(todo: list[Job]) -> None:
     for job in todo:
-        for key, launches in job.search.items():
-            print(f"{key}: {len(launches)} launches, in {job.case.case_id}")
+        for key, configs in job.search.items():
+            print(f"{key}: {len(configs)} configs, in {job.case.case_id}")
     print(f"{sum(len(job.search) for job in todo)} kernels of {len(todo)} cases", file=sys.stderr)
 
 
@@ -165,19 +165,19 @@ class _Tune:
             print(_told(key, entry), flush=True)
 
     def _failed(self, case_id: str, key: str, trial: Mapping[str, Any]) -> None:
-        """A candidate that does not fit is dropped; the table's own launch must be right."""
+        """A candidate that does not fit is dropped; the table's own config must be right."""
         from suite.faults import FAILURES
 
         reason = str(trial["reason"]).partition("\n")[0]
-        print(f"{trial['status']}: {key} {_words(trial['launch'])}: {reason} ({case_id})", file=sys.stderr)
+        print(f"{trial['status']}: {key} {_words(trial['config'])}: {reason} ({case_id})", file=sys.stderr)
         self.wrong += trial["index"] == 0 and trial["status"] in FAILURES | {"over_limit"}
 
 
 def _told(key: str, entry: Tuned) -> str:
     gain = f", {entry.default_ms / entry.ms:.2f}x the table's" if entry.default_ms else ""
     near = f"; next {entry.runner_up_ms / entry.ms - 1:+.1%}" if entry.runner_up_ms else ""
-    return f"{key}: {_words(entry.launch)} {entry.ms:.4f} ms{gain}{near}"
+    return f"{key}: {_words(entry.config)} {entry.ms:.4f} ms{gain}{near}"
 
 
-def _words(launch: Mapping[str, Any]) -> str:
-    return " ".join(f"{name}={value}" for name, value in launch.items())
+def _words(config: Mapping[str, Any]) -> str:
+    return " ".join(f"{name}={value}" for name, value in config.items())

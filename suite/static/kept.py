@@ -1,7 +1,7 @@
 """The cache of static profiles and of issued-traffic counts. The key contains everything that may change them.
 
 A key is a hash over the case, the architecture and GPU, the code of the implementation (its module, its operator's and
-all that they import from the checkout), tuned launches, plug-ins, this suite, libraries, Triton and ptxas. Another
+all that they import from the checkout), tuned configs, plug-ins, this suite, libraries, Triton and ptxas. Another
 checkout's implementation has the code of that whole checkout for its own: where it is registered there is not known
 here.
 
@@ -120,7 +120,7 @@ class Keys:
         return self._codes[name]
 
     def _target(self, task: Task) -> list[Any]:
-        """What is known of the GPU beside its name: tuned launches, and the ceilings that a floor is computed with."""
+        """What is known of the GPU beside its name: tuned configs, and the ceilings that a floor is computed with."""
         from suite.static.floor import ceilings_of
         from suite.static.stub_driver import target_of
         from suite.tuning.tables import path_of

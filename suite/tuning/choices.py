@@ -10,27 +10,27 @@ from pathlib import Path
 from suite.targets import target
 from suite.tuning.tables import Table, path_of, read_table
 
-Launch = Mapping[str, int]
+Config = Mapping[str, int]
 
-_forced: list[Mapping[str, Launch]] = []
+_forced: list[Mapping[str, Config]] = []
 _root = [Path(__file__).resolve().parent.parent.parent]
 
 
-def choice(key: str) -> Launch | None:
-    """The launch that is forced or was tuned for a key on `suite.target()`, or None: take the table's own."""
+def choice(key: str) -> Config | None:
+    """The config that is forced or was tuned for a key on `suite.target()`, or None: take the table's own."""
     for forced in reversed(_forced):
         if key in forced:
             return forced[key]
     name = target().name
     table = _table(_root[0], name) if name else None
     entry = table.entries.get(key) if table else None
-    return entry.launch if entry else None
+    return entry.config if entry else None
 
 
 @contextmanager
-def forcing(launches: Mapping[str, Launch]) -> Iterator[None]:
-    """Answer `choice` with these launches inside the block, whatever was tuned."""
-    _forced.append(launches)
+def forcing(configs: Mapping[str, Config]) -> Iterator[None]:
+    """Answer `choice` with these configs inside the block, whatever was tuned."""
+    _forced.append(configs)
     try:
         yield
     finally:
@@ -38,7 +38,7 @@ def forcing(launches: Mapping[str, Launch]) -> Iterator[None]:
 
 
 def use_root(root: Path) -> None:
-    """Take tuned launches from this checkout: kernels of another revision go with that revision's tables."""
+    """Take tuned configs from this checkout: kernels of another revision go with that revision's tables."""
     _root[0] = root
 
 

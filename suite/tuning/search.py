@@ -13,7 +13,7 @@ from suite.registry import Registry
 from suite.running.budget import Budget
 from suite.running.messages import Disconnected
 from suite.running.process import WorkerProcess
-from suite.tuning.choices import Launch
+from suite.tuning.choices import Config
 from suite.tuning.tables import Tuned
 
 
@@ -22,7 +22,7 @@ class Job:
     """One case and the candidates of its kernels that are still open, by key."""
 
     case: Case
-    search: Mapping[str, Sequence[Launch]]
+    search: Mapping[str, Sequence[Config]]
 
 
 def jobs(registry: Registry, groups: Sequence[Group], known: set[str], device: str) -> Iterator[Job]:
@@ -50,7 +50,7 @@ def why_none(registry: Registry, groups: Sequence[Group], device: str) -> list[s
         for case in group.cases:
             made = operator.implementations[case.implementation]
             if made.search is None:
-                reason = f"{made.operator}/{made.name} has no launches to try"
+                reason = f"{made.operator}/{made.name} has no configs to try"
             elif device not in made.devices:
                 reason = f"{made.name} does not run on {device}, only on {', '.join(sorted(made.devices))}"
             else:
@@ -92,7 +92,7 @@ class Tuning:
 
     def _job(self, job: Job) -> None:
         open_keys = dict(job.search)
-        winners: dict[str, Launch] = {}
+        winners: dict[str, Config] = {}
         lost: dict[str, list[dict[str, Any]]] = {}
         while open_keys and (ended := self._attempt(job, open_keys, winners, lost)):
             # Keys are tried in order, so the worker ended in the first one that has no result.
@@ -102,8 +102,8 @@ class Tuning:
     def _attempt(
         self,
         job: Job,
-        open_keys: dict[str, Sequence[Launch]],
-        winners: dict[str, Launch],
+        open_keys: dict[str, Sequence[Config]],
+        winners: dict[str, Config],
         lost: Mapping[str, list[dict[str, Any]]],
     ) -> dict[str, Any] | None:
         """Send what is open to a worker; the trial that ended the worker, or None when all went through."""
@@ -132,13 +132,13 @@ class Tuning:
         self,
         job: Job,
         message: dict[str, Any],
-        open_keys: dict[str, Sequence[Launch]],
-        winners: dict[str, Launch],
+        open_keys: dict[str, Sequence[Config]],
+        winners: dict[str, Config],
         lost: Mapping[str, list[dict[str, Any]]],
     ) -> None:
         key = message["key"]
         candidates = open_keys.pop(key)
-        ended = [{**each, "launch": candidates[each["index"]]} for each in lost.get(key, [])]
+        ended = [{**each, "config": candidates[each["index"]]} for each in lost.get(key, [])]
         trials = sorted([*message["trials"], *ended], key=lambda trial: trial["index"])
         for trial in trials:
             if trial["status"] != "ok":
@@ -146,7 +146,7 @@ class Tuning:
         entry = chosen(trials)
         if entry is None:
             return
-        winners[key] = entry["launch"]
+        winners[key] = entry["config"]
         self.keep(
             key,
             Tuned(
@@ -162,8 +162,8 @@ class Tuning:
     def _request(
         self,
         job: Job,
-        open_keys: Mapping[str, Sequence[Launch]],
-        winners: Mapping[str, Launch],
+        open_keys: Mapping[str, Sequence[Config]],
+        winners: Mapping[str, Config],
         lost: Mapping[str, list[dict[str, Any]]],
     ) -> dict[str, Any]:
         settings = asdict(self.settings)
@@ -176,8 +176,8 @@ class Tuning:
             "implementation": job.case.implementation,
             "tunables": dict(job.case.tunables),
             "settings": settings,
-            "search": {key: [dict(launch) for launch in launches] for key, launches in open_keys.items()},
-            "winners": {key: dict(launch) for key, launch in winners.items()},
+            "search": {key: [dict(config) for config in configs] for key, configs in open_keys.items()},
+            "winners": {key: dict(config) for key, config in winners.items()},
             "skip": [(key, trial["index"]) for key, trials in lost.items() for trial in trials],
         }
 
@@ -190,7 +190,7 @@ class Tuning:
 def chosen(trials: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """The winner, the runner-up and what became of the others; None when no candidate was right.
 
-    The table's own launch (index 0) stays unless the fastest one's interval lies below its: a tie changes nothing.
+    The table's own config (index 0) stays unless the fastest one's interval lies below its: a tie changes nothing.
     """
     timed = sorted((trial for trial in trials if trial["ms"] is not None), key=lambda trial: trial["ms"])
     if not timed:
@@ -205,10 +205,10 @@ def chosen(trials: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
         if trial["ms"] is None:
             refused[trial["status"]] = refused.get(trial["status"], 0) + 1
     return {
-        "launch": dict(best["launch"]),
+        "config": dict(best["config"]),
         "ms": best["ms"],
         "default_ms": default["ms"] if default else None,
-        "runner_up": dict(second["launch"]) if second else None,
+        "runner_up": dict(second["config"]) if second else None,
         "runner_up_ms": second["ms"] if second else None,
         "tried": len(timed),
         "refused": refused,

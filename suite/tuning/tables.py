@@ -1,4 +1,4 @@
-"""Files of tuned launches, one per GPU: kernels/tuned/<gpu>.json. Light: host code of kernels reads them."""
+"""Files of tuned configs, one per GPU: kernels/tuned/<gpu>.json. Light: host code of kernels reads them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from typing import Any
 
 from suite.errors import StoreError
 
-SCHEMA = 1
+SCHEMA = 2
+# The schemas that are read, and what fields of theirs are called now: a base revision comes with tables of its own.
+FORMER: dict[int, dict[str, str]] = {1: {"launch": "config"}, SCHEMA: {}}
 FOLDER = Path("kernels") / "tuned"
 
 
@@ -19,14 +21,14 @@ FOLDER = Path("kernels") / "tuned"
 class Tuned:
     """What tuning one kernel at one key found.
 
-    launch:      the fastest candidate that was right
-    ms:          its time; default_ms: that of the table's launch
+    config:      the fastest candidate that was right
+    ms:          its time; default_ms: that of the table's config
     runner_up:   the second fastest, and its time; None when only one candidate was right
     tried:       candidates timed; refused: what the others ended with, by status
     case_id:     the case it was timed in, by `timer`; commit and versions of the code it holds for
     """
 
-    launch: dict[str, int]
+    config: dict[str, int]
     ms: float
     default_ms: float | None
     runner_up: dict[str, int] | None = None
@@ -42,7 +44,7 @@ class Tuned:
 
 @dataclass
 class Table:
-    """All tuned launches of one GPU."""
+    """All tuned configs of one GPU."""
 
     gpu: str
     arch: str
@@ -63,13 +65,17 @@ def read_table(path: Path) -> Table | None:
     except (OSError, ValueError) as error:
         raise StoreError(f"{path} cannot be read ({error}); restore it, or delete it and tune again") from error
     try:
-        if found["schema"] != SCHEMA:
+        former = FORMER.get(found["schema"])
+        if former is None:
             raise StoreError(f"{path} has schema {found['schema']}, this suite reads {SCHEMA}; tune again")
-        entries = {key: Tuned(**entry) for key, entry in found["entries"].items()}
+        entries = {
+            key: Tuned(**{str(former.get(name, name)): value for name, value in entry.items()})
+            for key, entry in found["entries"].items()
+        }
         return Table(found["gpu"], found["arch"], entries)
     except (KeyError, TypeError, AttributeError) as error:
         raise StoreError(
-            f"{path} is not a table of tuned launches ({error}); delete it and run `subquad tune`"
+            f"{path} is not a table of tuned configs ({error}); delete it and run `subquad tune`"
         ) from error
 
 

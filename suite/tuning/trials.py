@@ -1,4 +1,4 @@
-"""Trying launches: every candidate of every kernel of one case is checked against the oracle, then timed.
+"""Trying configs: every candidate of every kernel of one case is checked against the oracle, then timed.
 
 Kernels are tuned one after another, each with the winners of those before it in force. The candidates of one kernel are
 timed in turns, so that drift hits all alike; what is timed is the whole pass, of which they change one kernel.
@@ -22,7 +22,7 @@ from suite.measuring.stopping import Stopping
 from suite.measuring.timers import make_timer
 from suite.problem import Problem, Value
 from suite.registry import Implementation, Operator
-from suite.tuning.choices import Launch, forcing
+from suite.tuning.choices import Config, forcing
 from suite.tuning.search import chosen
 
 Emit = Callable[[dict[str, Any]], None]
@@ -34,7 +34,7 @@ class Trial:
     """One candidate of one key. ms and low, high (the median's interval) are None unless its status is ok."""
 
     index: int
-    launch: Launch
+    config: Config
     status: str = "ok"
     reason: str = ""
     ms: float | None = None
@@ -60,8 +60,8 @@ class CaseTrials:
     emit: Emit
     begin: Begin
 
-    def run(self, search: Mapping[str, Sequence[Launch]], winners: Mapping[str, Launch]) -> None:
-        """Try the candidates of each key; `winners` are launches found before, of this case's other kernels."""
+    def run(self, search: Mapping[str, Sequence[Config]], winners: Mapping[str, Config]) -> None:
+        """Try the candidates of each key; `winners` are configs found before, of this case's other kernels."""
         found = dict(winners)
         with device_context(self.settings.device) as device:
             try:
@@ -76,21 +76,21 @@ class CaseTrials:
                 told = [vars(trial) for trial in trials]
                 # What the runner will keep is in force from here on, a tie that changes nothing included.
                 if entry := chosen(told):
-                    found[key] = entry["launch"]
+                    found[key] = entry["config"]
                 self.emit({"key": key, "trials": told, "seconds": time.perf_counter() - start})
 
-    def _refuse(self, search: Mapping[str, Sequence[Launch]], status: str, reason: str) -> None:
+    def _refuse(self, search: Mapping[str, Sequence[Config]], status: str, reason: str) -> None:
         for key, candidates in search.items():
-            trials = [vars(Trial(i, dict(launch), status, reason)) for i, launch in enumerate(candidates)]
+            trials = [vars(Trial(i, dict(config), status, reason)) for i, config in enumerate(candidates)]
             self.emit({"key": key, "trials": trials, "seconds": 0.0})
 
     def _key(
-        self, key: str, candidates: Sequence[Launch], found: Mapping[str, Launch], checker: Checker, inputs: Inputs
+        self, key: str, candidates: Sequence[Config], found: Mapping[str, Config], checker: Checker, inputs: Inputs
     ) -> list[Trial]:
-        trials = [Trial(i, dict(launch)) for i, launch in enumerate(candidates) if (key, i) not in self.skip]
+        trials = [Trial(i, dict(config)) for i, config in enumerate(candidates) if (key, i) not in self.skip]
         ready: list[tuple[Trial, Sampled]] = []
         for trial in trials:
-            sampled = self._ready(trial, {**found, key: trial.launch}, checker, inputs)
+            sampled = self._ready(trial, {**found, key: trial.config}, checker, inputs)
             if sampled:
                 ready.append((trial, sampled))
         interleave([sampled for _, sampled in ready], self.settings.deadline)
@@ -102,18 +102,18 @@ class CaseTrials:
             trial.ms, trial.low, trial.high = (summary[name] for name in ("time_ms", "ci_low_ms", "ci_high_ms"))
         return trials
 
-    def _ready(self, trial: Trial, launches: Mapping[str, Launch], checker: Checker, inputs: Inputs) -> Sampled | None:
+    def _ready(self, trial: Trial, configs: Mapping[str, Config], checker: Checker, inputs: Inputs) -> Sampled | None:
         """The candidate compiled, right, warm and ready to be timed; None when it is not, with the reason noted."""
         # A call of its own: a backward pass keeps the plan that its graph was built with.
         call = Call(self.operator, self.implementation, self.problem, self.tunables, inputs, self.settings.seed)
 
         def run() -> object:
-            with forcing(launches):
+            with forcing(configs):
                 return call.run()
 
         self.begin(trial.index, "check")
         try:
-            with forcing(launches):
+            with forcing(configs):
                 check = checker.check(self.implementation, self.tunables)
                 if not check.ok:
                     trial.status, trial.reason = check.status, check.reason
@@ -121,7 +121,7 @@ class CaseTrials:
             self.begin(trial.index, "warmup")
             warm_up(run, self.settings)
             timer = make_timer(self.settings.modes[0], self.settings.device)
-            with forcing(launches):
+            with forcing(configs):
                 make_ready(timer, call)
         except Exception as error:
             trial.status, trial.reason = classify(error, self.implementation)

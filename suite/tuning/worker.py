@@ -1,4 +1,4 @@
-"""The worker that tries launches: `python -m suite.tuning.worker FD ROOT [PLUGIN...]`, else as suite.running.worker."""
+"""The worker that tries configs: `python -m suite.tuning.worker FD ROOT [PLUGIN...]`, else as suite.running.worker."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """Registering and finding operators."""
 
+import importlib
 import importlib.metadata
 import re
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from suite import Axis, Cost, Operator, Problem, Requirement
-from suite.discovery import ROOT, discover
+from suite.discovery import FORMER, ROOT, discover
 from suite.errors import DiscoveryError, UsageError
 from suite.registry import Registry
 from tests.suite.plugins import BROKEN, RUNNING_MEAN, write
@@ -284,3 +285,16 @@ def test_unknown_own_axis_or_value() -> None:
         op.complete(Problem(), {"casual": True})
     with pytest.raises(UsageError, match="no causal = 3; it takes True, False"):
         op.complete(Problem(), {"causal": 3})
+
+
+def test_kernels_of_an_older_revision_find_what_was_renamed_in_suite(tmp_path: Path) -> None:
+    """An older revision is a base of gates: it imports by the former names, which this checkout's own code cannot."""
+    for name in ("kernels", "baselines"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("")
+    lines = [f"from {module} import {old}" for module, former in FORMER.items() for old in former]
+    (tmp_path / "kernels" / "plan.py").write_text("\n".join(lines) + "\n")
+    code = "import sys\nfrom suite.discovery import discover\nfrom pathlib import Path\ndiscover(Path(sys.argv[1]))\n"
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, check=True)
+    for module, former in FORMER.items():
+        assert not set(former) & set(vars(importlib.import_module(module)))

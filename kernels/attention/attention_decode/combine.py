@@ -100,5 +100,5 @@ def attention_decode_combine_kernel(
         b_o = b_o * kept + tl.sum(weight[:, None] * b_part, 0)
         total = total * kept + tl.sum(weight * b_sum, 0)
         largest = larger
-    at = o + row_index(row, n, h, Q=Q, H=H, GROUP=GROUP) * V + vv
-    tl.store(at, (b_o / tl.where(total > 0.0, total, 1.0)).to(o.dtype.element_ty), mask=vv < V)
+    pointers = o + row_index(row, n, h, Q=Q, H=H, GROUP=GROUP) * V + vv
+    tl.store(pointers, (b_o / tl.where(total > 0.0, total, 1.0)).to(o.dtype.element_ty), mask=vv < V)

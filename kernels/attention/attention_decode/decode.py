@@ -52,7 +52,7 @@ class Parts(NamedTuple):
     maxima: torch.Tensor | None = None
 
 
-def _face(schedule: str) -> dict[str, Any]:
+def _registration(schedule: str) -> dict[str, Any]:
     def configuration(problem: Problem, tunables: Mapping[str, Value]) -> dict[str, Any]:
         return describe(shape_of(problem), schedule)
 
@@ -69,7 +69,7 @@ def _face(schedule: str) -> dict[str, Any]:
     }
 
 
-@attention_decode.implementation("triton_split", **_face(SPLIT))
+@attention_decode.implementation("triton_split", **_registration(SPLIT))
 def step_split(q, *, state: State, block_table=None, lengths=None, page: int = 0, scale: float | None = None):
     """q [B,Q,H,K] over a KV cache -> o [B,Q,H,V]: each cache in equal parts, then their combination (FlashDecoding).
 
@@ -86,7 +86,7 @@ def step_split(q, *, state: State, block_table=None, lengths=None, page: int = 0
     return _step(SPLIT, shape, q, state, block_table, lengths, scale)
 
 
-@attention_decode.implementation("triton_stream", **_face(STREAM))
+@attention_decode.implementation("triton_stream", **_registration(STREAM))
 def step_stream(q, *, state: State, block_table=None, lengths=None, page: int = 0, scale: float | None = None):
     """The same as step_split with an equal share of all tiles for each program, however lengths differ.
 

@@ -58,22 +58,22 @@ def load_queries(
 ):
     """The rows of a pair as columns [BK, BM], zero beyond K and beyond the last row."""
     kk = tl.arange(0, BK)[:, None]
-    at = q + row_index(row, n, h, Q=Q, H=H, GROUP=GROUP)[None, :] * K + kk
-    return tl.load(at, mask=(kk < K) & (row < Q * GROUP)[None, :], other=0.0)
+    pointers = q + row_index(row, n, h, Q=Q, H=H, GROUP=GROUP)[None, :] * K + kk
+    return tl.load(pointers, mask=(kk < K) & (row < Q * GROUP)[None, :], other=0.0)
 
 
 @triton.jit
-def first_row(table, n, at, length, BN: tl.constexpr, PAGE: tl.constexpr, T, PAGES):
-    """Rows of the pool, [BN] or one, that hold tokens at .. at + BN of sequence n, less the offset within a tile.
+def first_row(table, n, token, length, BN: tl.constexpr, PAGE: tl.constexpr, T, PAGES):
+    """Rows of the pool, [BN] or one, that hold BN tokens from `token` on of sequence n, less the offset within a tile.
 
     A tile that spans pages asks the table for each of its rows; the others ask once, or not at all.
     """
     if PAGE == 0:
-        first = n.to(tl.int64) * T + at
+        first = n.to(tl.int64) * T + token
     elif PAGE >= BN:
-        first = tl.load(table + n.to(tl.int64) * PAGES + at // PAGE).to(tl.int64) * PAGE + at % PAGE
+        first = tl.load(table + n.to(tl.int64) * PAGES + token // PAGE).to(tl.int64) * PAGE + token % PAGE
     else:
-        tokens = at + tl.arange(0, BN)
+        tokens = token + tl.arange(0, BN)
         page = tl.load(table + n.to(tl.int64) * PAGES + tokens // PAGE, mask=tokens < length, other=0).to(tl.int64)
         first = page * PAGE + tokens % PAGE - tl.arange(0, BN)
     return first
@@ -87,20 +87,21 @@ def load_rows(
     dd = tl.arange(0, BD)[None, :]
     rows = tl.arange(0, BN)[:, None]
     if SPANS:
-        at = pool + first[:, None] * (HEADS * D) + (rows * (HEADS * D) + h * D + dd)
+        pointers = pool + first[:, None] * (HEADS * D) + (rows * (HEADS * D) + h * D + dd)
     else:
-        at = pool + first * (HEADS * D) + (rows * (HEADS * D) + h * D + dd)
+        pointers = pool + first * (HEADS * D) + (rows * (HEADS * D) + h * D + dd)
     mask = known[:, None]
     if D < BD:
         mask = mask & (dd < D)
-    return tl.load(at, mask=mask, other=0.0)
+    return tl.load(pointers, mask=mask, other=0.0)
 
 
 @triton.jit
-def attend(b_q, cache, n, h, row, low, high, factor, sizes, PRECISION: tl.constexpr):
-    """Tiles low .. high of a sequence's cache: (o^T [BV, BM] before its division, l [BM], m [BM]), in powers of 2.
+def attend(b_q, cache, n, h, row, tile_begin, tile_end, factor, sizes, PRECISION: tl.constexpr):
+    """(o^T [BV, BM] before its division, l [BM], m [BM]) of tiles tile_begin .. tile_end of a sequence's cache.
 
-    m is the largest score times factor = s log2 e, l the sum of 2^(score - m); -inf and 0 for a row that sees nothing.
+    In powers of 2: m is the largest score times factor = s log2 e, l the sum of 2^(score - m); -inf and 0 for a row
+    that sees nothing.
     """
     k, v, table, length, T, PAGES = cache
     Q: tl.constexpr = sizes.Q
@@ -118,7 +119,7 @@ def attend(b_q, cache, n, h, row, low, high, factor, sizes, PRECISION: tl.conste
     total = tl.zeros([BM], tl.float32)
     # The first token that a row does not see.
     end = length - Q + 1 + row // GROUP
-    for tile in tl.range(low, high):
+    for tile in tl.range(tile_begin, tile_end):
         tokens = tile * BN + tl.arange(0, BN)
         known = tokens < length
         first = first_row(table, n, tile * BN, length, BN=BN, PAGE=PAGE, T=T, PAGES=PAGES)
@@ -144,8 +145,8 @@ def store_output(
     """o = o^T / l for the rows of a pair, 0 where a row saw nothing."""
     vv = tl.arange(0, BV)[:, None]
     b_o = b_o / tl.where(total > 0.0, total, 1.0)[None, :]
-    at = o + row_index(row, n, h, Q=Q, H=H, GROUP=GROUP)[None, :] * V + vv
-    tl.store(at, b_o.to(o.dtype.element_ty), mask=(vv < V) & (row < Q * GROUP)[None, :])
+    pointers = o + row_index(row, n, h, Q=Q, H=H, GROUP=GROUP)[None, :] * V + vv
+    tl.store(pointers, b_o.to(o.dtype.element_ty), mask=(vv < V) & (row < Q * GROUP)[None, :])
 
 
 @triton.jit

@@ -16,7 +16,7 @@ from kernels.common.heads import unpaired
 from kernels.common.shapes import power_of_2
 from suite import Problem, dtypes
 from suite.problem import Value
-from suite.tuning import Launch, choice
+from suite.tuning import Config, choice
 
 SPLIT, STREAM = "split", "stream"
 MAX_DIM = max(DIMS)
@@ -80,7 +80,7 @@ def shape_of(problem: Problem) -> Shape:
 
 
 def key(shape: Shape, schedule: str) -> str:
-    """What names a launch: the schedule, and all that changes which one is fastest on a GPU."""
+    """What names a config: the schedule, and all that changes which one is fastest on a GPU."""
     s = shape
     cache = f"page{s.page}" if s.page else "contiguous"
     return f"attention_decode/{schedule}/K{s.K}/V{s.V}/{s.dtype}/R{power_of_2(s.block)}/{cache}"
@@ -95,8 +95,8 @@ def table_tile(shape: Shape) -> Tile:
 def plan(shape: Shape, schedule: str) -> tuple[Tile, int]:
     """The tile, and how many parts a pair is cut into (split) or how many programs share all tiles (stream)."""
     tile = table_tile(shape)
-    if launch := choice(key(shape, schedule)):
-        tile = replace(tile, **launch)
+    if config := choice(key(shape, schedule)):
+        tile = replace(tile, **config)
     tiles = -(-shape.T // tile.width)
     fits = suite.target().sms * tile.resident
     if schedule == STREAM:
@@ -120,8 +120,8 @@ def describe(shape: Shape, schedule: str) -> dict[str, Any]:
     return {schedule: {**asdict(tile), "parts" if schedule == SPLIT else "programs": number}}
 
 
-def candidates(shape: Shape, schedule: str) -> dict[str, list[Launch]]:
-    """Launches worth a try, the table's first: tiles half and twice as long, other pipelines, more programs an SM."""
+def candidates(shape: Shape, schedule: str) -> dict[str, list[Config]]:
+    """Configs worth a try, the table's first: tiles half and twice as long, other pipelines, more programs an SM."""
     tile = table_tile(shape)
     others = [
         replace(tile, stages=tile.stages + 1),

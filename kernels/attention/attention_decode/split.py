@@ -21,7 +21,7 @@ from kernels.attention.attention_decode.device import (
 
 @triton.jit
 def span_of(length, s, BN: tl.constexpr, SPLITS: tl.constexpr):
-    """Tiles (low, high) of part s: all but the last few parts hold the same number, none for a part beyond the end."""
+    """Tiles (begin, end) of part s: all but the last few parts hold the same number, none for a part beyond the end."""
     tiles = tl.cdiv(length, BN)
     size = tl.cdiv(tiles, SPLITS)
     return tl.minimum(s * size, tiles), tl.minimum((s + 1) * size, tiles)
@@ -71,8 +71,8 @@ def attention_decode_split_kernel(
     h = pair // BLOCKS % HK
     row = pair % BLOCKS * R + tl.arange(0, BM)
     length = length_of(lengths, n, T)
-    low, high = span_of(length, s, BN, SPLITS)
-    if (SPLITS > 1) & (low == high):
+    tile_begin, tile_end = span_of(length, s, BN, SPLITS)
+    if (SPLITS > 1) & (tile_begin == tile_end):
         return
     b_q = load_queries(q, n, h, row, Q=Q, H=H, GROUP=GROUP, K=K, BK=BK)
     cache = Cache(k=k, v=v, table=table, length=length, T=T, PAGES=PAGES)
@@ -82,8 +82,8 @@ def attention_decode_split_kernel(
         n,
         h,
         row,
-        low=low,
-        high=high,
+        tile_begin=tile_begin,
+        tile_end=tile_end,
         factor=factor,
         sizes=Sizes(Q=Q, HK=HK, GROUP=GROUP, K=K, V=V, BV=BV, BN=BN, PAGE=PAGE),
         PRECISION=PRECISION,

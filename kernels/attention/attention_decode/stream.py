@@ -106,15 +106,15 @@ def attention_decode_stream_kernel(
     p = tl.program_id(0)
     GROUP: tl.constexpr = H // HK
     tiles = all_tiles(lengths, B, T, BN=BN, PAIRS=HK * BLOCKS, BB=BB)
-    at = share_start(p, tiles, tl.num_programs(0))
+    tile = share_start(p, tiles, tl.num_programs(0))
     end = share_start(p + 1, tiles, tl.num_programs(0))
-    while at < end:
-        n, begin = sequence_of(at, lengths, B, T, BN=BN, PAIRS=HK * BLOCKS, BB=BB)
+    while tile < end:
+        n, begin = sequence_of(tile, lengths, B, T, BN=BN, PAIRS=HK * BLOCKS, BB=BB)
         length = length_of(lengths, n, T)
         own = tl.cdiv(length, BN)
-        pair = (at - begin) // own
-        low = (at - begin) % own
-        high = tl.minimum(own, low + end - at)
+        pair = (tile - begin) // own
+        tile_begin = (tile - begin) % own
+        tile_end = tl.minimum(own, tile_begin + end - tile)
         h = pair // BLOCKS
         row = pair % BLOCKS * R + tl.arange(0, BM)
         b_q = load_queries(q, n, h, row, Q=Q, H=H, GROUP=GROUP, K=K, BK=BK)
@@ -125,17 +125,17 @@ def attention_decode_stream_kernel(
             n,
             h,
             row,
-            low=low,
-            high=high,
+            tile_begin=tile_begin,
+            tile_end=tile_end,
             factor=factor,
             sizes=Sizes(Q=Q, HK=HK, GROUP=GROUP, K=K, V=V, BV=BV, BN=BN, PAGE=PAGE),
             PRECISION=PRECISION,
         )
-        if high - low == own:
+        if tile_end - tile_begin == own:
             store_output(o, b_o, total, n, h, row=row, Q=Q, H=H, GROUP=GROUP, V=V, BV=BV)
         else:
             part = p + n * (HK * BLOCKS) + pair
             store_part(
                 parts, sums, maxima, b_o, total, largest=largest, part=part, row=row, R=R, ROWS=Q * GROUP, V=V, BV=BV
             )
-        at += high - low
+        tile += tile_end - tile_begin

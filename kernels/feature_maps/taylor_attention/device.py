@@ -14,45 +14,45 @@ def locate(T, blocks, cu_seqlens, H: tl.constexpr, BT: tl.constexpr):
     """A program's (head, first token of the sequence, its length, first row of its block within it, block of all)."""
     pid = tl.program_id(0)
     n = (pid // (blocks * H)).to(tl.int64)
-    low = pid % blocks * BT
+    block_start = pid % blocks * BT
     if cu_seqlens is None:
-        first = n * T
+        bos = n * T
         length = T
     else:
-        first = tl.load(cu_seqlens + n).to(tl.int64)
+        bos = tl.load(cu_seqlens + n).to(tl.int64)
         length = tl.load(cu_seqlens + n + 1) - tl.load(cu_seqlens + n)
-    return pid // blocks % H, first, length, low, n * blocks + pid % blocks
+    return pid // blocks % H, bos, length, block_start, n * blocks + pid % blocks
 
 
 @triton.jit
-def tile_of(first, row, head, heads: tl.constexpr, D: tl.constexpr, BD: tl.constexpr):
+def tile_of(bos, row, head, heads: tl.constexpr, D: tl.constexpr, BD: tl.constexpr):
     """Offsets [rows, BD] of a head's rows in [tokens, heads, D]."""
-    return ((first + row) * heads + head)[:, None] * D + tl.arange(0, BD)[None, :]
+    return ((bos + row) * heads + head)[:, None] * D + tl.arange(0, BD)[None, :]
 
 
 @triton.jit
-def load_tile(base, first, row, length, head, heads: tl.constexpr, D: tl.constexpr, BD: tl.constexpr):
+def load_tile(base, bos, row, length, head, heads: tl.constexpr, D: tl.constexpr, BD: tl.constexpr):
     """A head's rows [rows, BD] of [tokens, heads, D]; zero beyond the sequence and beyond D."""
     mask = (row < length)[:, None] & (tl.arange(0, BD) < D)[None, :]
-    return tl.load(base + tile_of(first, row, head, heads=heads, D=D, BD=BD), mask=mask, other=0.0)
+    return tl.load(base + tile_of(bos, row, head, heads=heads, D=D, BD=BD), mask=mask, other=0.0)
 
 
 @triton.jit
-def store_tile(base, x, first, row, length, head, heads: tl.constexpr, D: tl.constexpr, BD: tl.constexpr):
+def store_tile(base, x, bos, row, length, head, heads: tl.constexpr, D: tl.constexpr, BD: tl.constexpr):
     """The inverse of load_tile, in the pointer's dtype."""
     mask = (row < length)[:, None] & (tl.arange(0, BD) < D)[None, :]
-    tl.store(base + tile_of(first, row, head, heads=heads, D=D, BD=BD), x.to(base.dtype.element_ty), mask=mask)
+    tl.store(base + tile_of(bos, row, head, heads=heads, D=D, BD=BD), x.to(base.dtype.element_ty), mask=mask)
 
 
 @triton.jit
-def load_output(o, do, den, delta, first, row, length, head, heads: tl.constexpr, V: tl.constexpr, BV: tl.constexpr):
+def load_output(o, do, den, delta, bos, row, length, head, heads: tl.constexpr, V: tl.constexpr, BV: tl.constexpr):
     """(do [rows, BV], delta = do . o [rows], which it stores, den [rows]) of a head; 0, 0, 1 beyond the sequence."""
-    b_do = load_tile(do, first, row, length, head, heads=heads, D=V, BD=BV)
-    b_o = load_tile(o, first, row, length, head, heads=heads, D=V, BD=BV)
+    b_do = load_tile(do, bos, row, length, head, heads=heads, D=V, BD=BV)
+    b_o = load_tile(o, bos, row, length, head, heads=heads, D=V, BD=BV)
     b_delta = tl.sum(b_do.to(tl.float32) * b_o.to(tl.float32), 1)
-    at = (first + row) * heads + head
-    tl.store(delta + at, b_delta, mask=row < length)
-    return b_do, b_delta, tl.load(den + at, mask=row < length, other=1.0)
+    offsets = (bos + row) * heads + head
+    tl.store(delta + offsets, b_delta, mask=row < length)
+    return b_do, b_delta, tl.load(den + offsets, mask=row < length, other=1.0)
 
 
 @triton.jit

@@ -48,19 +48,19 @@ def taylor_fwd_direct_kernel(
     Writes:  o; den [tokens, H] fp32.
     Bytes per token and head: s (2K + 2V) + 4; what each block loads again comes from L2.
     """
-    h, first, length, low, _block = locate(T, blocks, cu_seqlens, H, BT)
-    if low >= length:
+    h, bos, length, block_start, _block = locate(T, blocks, cu_seqlens, H, BT)
+    if block_start >= length:
         return
-    row = low + tl.arange(0, BT)
-    b_q = load_tile(q, first, row, length, h, heads=H, D=K, BD=BK)
+    row = block_start + tl.arange(0, BT)
+    b_q = load_tile(q, bos, row, length, h, heads=H, D=K, BD=BK)
     b_row = inverse_norm(b_q) * tl.load(temperature + h).to(tl.float32)
     acc = tl.zeros([BT, BV], dtype=tl.float32)
     total = tl.zeros([BT], dtype=tl.float32)
-    stop = tl.minimum(low + BT, length) if CAUSAL else length
-    for done in range(0, stop, BS):
-        column = done + tl.arange(0, BS)
-        b_k = load_tile(k, first, column, length, h // (H // HK), heads=HK, D=K, BD=BK)  # [BS, BK]
-        b_v = load_tile(v, first, column, length, h // (H // HK), heads=HK, D=V, BD=BV)  # [BS, BV]
+    stop = tl.minimum(block_start + BT, length) if CAUSAL else length
+    for tile_start in range(0, stop, BS):
+        column = tile_start + tl.arange(0, BS)
+        b_k = load_tile(k, bos, column, length, h // (H // HK), heads=HK, D=K, BD=BK)  # [BS, BK]
+        b_v = load_tile(v, bos, column, length, h // (H // HK), heads=HK, D=V, BD=BV)  # [BS, BV]
         b_x = tl.dot(b_q, tl.trans(b_k), input_precision=PRECISION) * b_row[:, None] * inverse_norm(b_k)[None, :]
         valid = (column < length)[None, :]
         if CAUSAL:
@@ -70,6 +70,6 @@ def taylor_fwd_direct_kernel(
         acc = tl.dot(b_a.to(b_v.dtype), b_v, acc, input_precision=PRECISION)
     keep = row < length
     total = tl.where(keep, total, 1.0)
-    tl.store(den + (first + row) * H + h, total, mask=keep)
+    tl.store(den + (bos + row) * H + h, total, mask=keep)
     acc *= (output_scale(row, length, K, CAUSAL) / total)[:, None]
-    store_tile(o, acc, first, row, length, head=h, heads=H, D=V, BD=BV)
+    store_tile(o, acc, bos, row, length, head=h, heads=H, D=V, BD=BV)

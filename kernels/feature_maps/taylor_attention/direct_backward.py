@@ -61,23 +61,23 @@ def taylor_bwd_dq_kernel(
     Writes:  dq; delta [tokens, H] fp32; d_temperature [sequences x blocks, H] fp32.
     Bytes per token and head: s (3K + 3V) + 8.
     """
-    h, first, length, low, block = locate(T, blocks, cu_seqlens, H, BT)
-    if low >= length:
+    h, bos, length, block_start, block = locate(T, blocks, cu_seqlens, H, BT)
+    if block_start >= length:
         return
-    row = low + tl.arange(0, BT)
+    row = block_start + tl.arange(0, BT)
     keep = row < length
-    b_q = load_tile(q, first, row, length, h, heads=H, D=K, BD=BK)
-    b_do, b_delta, b_den = load_output(o, do, den, delta, first, row, length=length, head=h, heads=H, V=V, BV=BV)
+    b_q = load_tile(q, bos, row, length, h, heads=H, D=K, BD=BK)
+    b_do, b_delta, b_den = load_output(o, do, den, delta, bos, row, length=length, head=h, heads=H, V=V, BV=BV)
     b_c = output_scale(row, length, K, CAUSAL)
     b_tau = tl.load(temperature + h).to(tl.float32)
     b_rq = inverse_norm(b_q)
     acc = tl.zeros([BT, BK], dtype=tl.float32)
     b_along = tl.zeros([BT], dtype=tl.float32)
-    stop = tl.minimum(low + BT, length) if CAUSAL else length
-    for done in range(0, stop, BS):
-        column = done + tl.arange(0, BS)
-        b_k = load_tile(k, first, column, length, h // (H // HK), heads=HK, D=K, BD=BK)  # [BS, BK]
-        b_v = load_tile(v, first, column, length, h // (H // HK), heads=HK, D=V, BD=BV)  # [BS, BV]
+    stop = tl.minimum(block_start + BT, length) if CAUSAL else length
+    for tile_start in range(0, stop, BS):
+        column = tile_start + tl.arange(0, BS)
+        b_k = load_tile(k, bos, column, length, h // (H // HK), heads=HK, D=K, BD=BK)  # [BS, BK]
+        b_v = load_tile(v, bos, column, length, h // (H // HK), heads=HK, D=V, BD=BV)  # [BS, BV]
         b_rk = inverse_norm(b_k)
         b_u = tl.dot(b_q, tl.trans(b_k), input_precision=PRECISION) * b_rq[:, None] * b_rk[None, :]
         b_da = tl.dot(b_do, tl.trans(b_v), input_precision=PRECISION) * b_c[:, None] - b_delta[:, None]
@@ -88,7 +88,7 @@ def taylor_bwd_dq_kernel(
         b_along += tl.sum(b_dx * b_u, 1)
         acc = tl.dot((b_dx * b_rk[None, :]).to(b_k.dtype), b_k, acc, input_precision=PRECISION)
     b_dq = acc * (b_tau * b_rq)[:, None] - b_q.to(tl.float32) * (b_tau * b_along * b_rq * b_rq)[:, None]
-    store_tile(dq, b_dq, first, row, length, head=h, heads=H, D=K, BD=BK)
+    store_tile(dq, b_dq, bos, row, length, head=h, heads=H, D=K, BD=BK)
     tl.store(d_temperature + block * H + h, tl.sum(b_along, 0))
 
 
@@ -125,25 +125,25 @@ def taylor_bwd_dk_dv_kernel(
     Writes:  dk [tokens, H, K], dv [tokens, H, V].
     Bytes per token and head: s (3K + 3V) + 8.
     """
-    h, first, length, low, _block = locate(T, blocks, cu_seqlens, H, BS)
-    if low >= length:
+    h, bos, length, block_start, _block = locate(T, blocks, cu_seqlens, H, BS)
+    if block_start >= length:
         return
-    column = low + tl.arange(0, BS)
-    b_k = load_tile(k, first, column, length, h // (H // HK), heads=HK, D=K, BD=BK)
-    b_v = load_tile(v, first, column, length, h // (H // HK), heads=HK, D=V, BD=BV)
+    column = block_start + tl.arange(0, BS)
+    b_k = load_tile(k, bos, column, length, h // (H // HK), heads=HK, D=K, BD=BK)
+    b_v = load_tile(v, bos, column, length, h // (H // HK), heads=HK, D=V, BD=BV)
     b_rk = inverse_norm(b_k)
     b_tau = tl.load(temperature + h).to(tl.float32)
     b_dk = tl.zeros([BS, BK], dtype=tl.float32)
     b_dv = tl.zeros([BS, BV], dtype=tl.float32)
     b_along = tl.zeros([BS], dtype=tl.float32)
-    start = low // BT * BT if CAUSAL else 0
-    for done in range(start, length, BT):
-        row = done + tl.arange(0, BT)
+    start = block_start // BT * BT if CAUSAL else 0
+    for tile_start in range(start, length, BT):
+        row = tile_start + tl.arange(0, BT)
         keep = row < length
-        b_q = load_tile(q, first, row, length, h, heads=H, D=K, BD=BK)  # [BT, BK]
-        b_do = load_tile(do, first, row, length, h, heads=H, D=V, BD=BV)  # [BT, BV]
-        b_den = tl.load(den + (first + row) * H + h, mask=keep, other=1.0)
-        b_delta = tl.load(delta + (first + row) * H + h, mask=keep, other=0.0)
+        b_q = load_tile(q, bos, row, length, h, heads=H, D=K, BD=BK)  # [BT, BK]
+        b_do = load_tile(do, bos, row, length, h, heads=H, D=V, BD=BV)  # [BT, BV]
+        b_den = tl.load(den + (bos + row) * H + h, mask=keep, other=1.0)
+        b_delta = tl.load(delta + (bos + row) * H + h, mask=keep, other=0.0)
         b_w = output_scale(row, length, K, CAUSAL) / b_den
         b_rq = inverse_norm(b_q)
         b_x = tl.dot(b_k, tl.trans(b_q), input_precision=PRECISION) * b_rk[:, None] * (b_rq * b_tau)[None, :]
@@ -157,5 +157,5 @@ def taylor_bwd_dk_dv_kernel(
         b_dv = tl.dot(b_a.to(b_do.dtype), b_do, b_dv, input_precision=PRECISION)
         b_dk = tl.dot((b_dx * b_rq[None, :]).to(b_q.dtype), b_q, b_dk, input_precision=PRECISION)
     b_dk = b_dk * (b_tau * b_rk)[:, None] - b_k.to(tl.float32) * (b_along * b_rk * b_rk)[:, None]
-    store_tile(dk, b_dk, first, column, length, head=h, heads=H, D=K, BD=BK)
-    store_tile(dv, b_dv, first, column, length, head=h, heads=H, D=V, BD=BV)
+    store_tile(dk, b_dk, bos, column, length, head=h, heads=H, D=K, BD=BK)
+    store_tile(dv, b_dv, bos, column, length, head=h, heads=H, D=V, BD=BV)

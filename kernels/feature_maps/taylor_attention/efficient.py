@@ -16,29 +16,29 @@ from kernels.feature_maps.taylor_attention.device import inverse_norm, load_tile
 
 
 @triton.jit
-def element(base, b_scale, block, first, row, length, head, heads: tl.constexpr, K: tl.constexpr):
+def element(base, b_scale, block, bos, row, length, head, heads: tl.constexpr, K: tl.constexpr):
     """scale x_i [rows] of rows x, fp32, for i = block < K, and 1 for block = K."""
-    at = ((first + row) * heads + head) * K + block
-    b_x = tl.load(base + at, mask=(row < length) & (tl.zeros_like(row) + block < K), other=0.0).to(tl.float32)
+    offsets = ((bos + row) * heads + head) * K + block
+    b_x = tl.load(base + offsets, mask=(row < length) & (tl.zeros_like(row) + block < K), other=0.0).to(tl.float32)
     return tl.where(tl.zeros_like(row) + block < K, b_x * b_scale, 1.0)
 
 
 @triton.jit
-def feature_block(base, b_x, b_scale, block, first, row, length, head, heads: tl.constexpr, K: tl.constexpr):
+def feature_block(base, b_x, b_scale, block, bos, row, length, head, heads: tl.constexpr, K: tl.constexpr):
     """Features [rows, BK] of block `block`, fp32: scale x_i (scale x), for i = block < K, and scale x for block = K.
 
     b_x: the rows [rows, BK]; b_scale: what each row is multiplied by
     """
     unit = b_x.to(tl.float32) * b_scale[:, None]
-    return unit * element(base, b_scale, block, first, row, length, head=head, heads=heads, K=K)[:, None]
+    return unit * element(base, b_scale, block, bos, row, length, head=head, heads=heads, K=K)[:, None]
 
 
 @triton.jit
-def load_block(S, at, length, dtype, K: tl.constexpr, V: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr):
-    """S_i [BK, BV] over `length`, in a dtype; at: which block of all."""
+def load_block(S, index, length, dtype, K: tl.constexpr, V: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr):
+    """S_i [BK, BV] over `length`, in a dtype; index: which block of all."""
     kk, vv = tl.arange(0, BK), tl.arange(0, BV)
     inside = (kk < K)[:, None] & (vv < V)[None, :]
-    return (tl.load(S + at * K * V + kk[:, None] * V + vv[None, :], mask=inside, other=0.0) / length).to(dtype)
+    return (tl.load(S + index * K * V + kk[:, None] * V + vv[None, :], mask=inside, other=0.0) / length).to(dtype)
 
 
 @triton.jit
@@ -84,19 +84,19 @@ def taylor_fwd_state_kernel(
              the sum of v, by block 0.
     Bytes per head: s T (K + V) read, 4 (K + 2) K (V + 1) written.
     """
-    h, first, length, block, slot = locate(T, blocks, cu_seqlens, H, 1)
+    h, bos, length, block, block_index = locate(T, blocks, cu_seqlens, H, 1)
     b_S = tl.zeros([BK, BV], dtype=tl.float32)
     b_z = tl.zeros([BK], dtype=tl.float32)
     b_sum = tl.zeros([BV], dtype=tl.float32)
-    for done in range(0, length, BT):
-        row = done + tl.arange(0, BT)
-        b_k = load_tile(k, first, row, length, h, heads=H, D=K, BD=BK)  # [BT, BK]
-        b_v = load_tile(v, first, row, length, h, heads=H, D=V, BD=BV)  # [BT, BV]
-        b_phi = feature_block(k, b_k, inverse_norm(b_k), block, first, row, length=length, head=h, heads=H, K=K)
+    for tile_start in range(0, length, BT):
+        row = tile_start + tl.arange(0, BT)
+        b_k = load_tile(k, bos, row, length, h, heads=H, D=K, BD=BK)  # [BT, BK]
+        b_v = load_tile(v, bos, row, length, h, heads=H, D=V, BD=BV)  # [BT, BV]
+        b_phi = feature_block(k, b_k, inverse_norm(b_k), block, bos, row, length=length, head=h, heads=H, K=K)
         b_z += tl.sum(b_phi, 0)
         b_sum += tl.sum(b_v.to(tl.float32), 0)
         b_S = tl.dot(tl.trans(b_phi.to(b_v.dtype)), b_v, b_S, input_precision=PRECISION)
-    store_block(S, z, b_S, b_z, b_sum, head=(slot // blocks) * H + h, block=block, K=K, V=V, BK=BK, BV=BV)
+    store_block(S, z, b_S, b_z, b_sum, head=(block_index // blocks) * H + h, block=block, K=K, V=V, BK=BK, BV=BV)
 
 
 @triton.jit(do_not_specialize=["T"])
@@ -127,18 +127,18 @@ def taylor_fwd_product_kernel(
     Writes:  o; den [tokens, H] fp32, over n, where a backward pass follows.
     Bytes per token and head: s (K + V); + 4 where den is kept.
     """
-    h, first, length, low, slot = locate(T, blocks, cu_seqlens, H, BT)
-    if low >= length:
+    h, bos, length, block_start, block_index = locate(T, blocks, cu_seqlens, H, BT)
+    if block_start >= length:
         return
-    row = low + tl.arange(0, BT)
+    row = block_start + tl.arange(0, BT)
     kk = tl.arange(0, BK)
-    b_q = load_tile(q, first, row, length, h, heads=H, D=K, BD=BK)
+    b_q = load_tile(q, bos, row, length, h, heads=H, D=K, BD=BK)
     b_scale = inverse_norm(b_q) * tl.load(temperature + h).to(tl.float32)
-    index = ((slot // blocks) * HK + h // (H // HK)) * (K + 2)
+    index = ((block_index // blocks) * HK + h // (H // HK)) * (K + 2)
     acc = tl.zeros([BT, BV], dtype=tl.float32)
     total = tl.zeros([BT], dtype=tl.float32)
     for block in range(K + 1):
-        b_phi = feature_block(q, b_q, b_scale, block, first, row, length=length, head=h, heads=H, K=K)
+        b_phi = feature_block(q, b_q, b_scale, block, bos, row, length=length, head=h, heads=H, K=K)
         b_phi *= tl.where(tl.zeros_like(row) + block < K, 0.5, 1.0)[:, None]
         b_z = tl.load(z + (index + block) * K + kk, mask=kk < K, other=0.0) / length
         total += tl.sum(b_phi * b_z[None, :], 1)
@@ -148,6 +148,6 @@ def taylor_fwd_product_kernel(
     acc += (tl.load(S + (index + K + 1) * K * V + vv, mask=vv < V, other=0.0) / length)[None, :]
     total += 1.0
     if den is not None:
-        tl.store(den + (first + row) * H + h, total, mask=row < length)
+        tl.store(den + (bos + row) * H + h, total, mask=row < length)
     acc *= (output_scale(row, length, K, False) / total)[:, None]
-    store_tile(o, acc, first, row, length, head=h, heads=H, D=V, BD=BV)
+    store_tile(o, acc, bos, row, length, head=h, heads=H, D=V, BD=BV)

@@ -75,19 +75,19 @@ def taylor_bwd_efficient_dq_kernel(
     Writes:  dq; delta [tokens, H] fp32; d_temperature [sequences x blocks, H] fp32.
     Bytes per token and head: s (2K + 2V) + 8.
     """
-    h, first, length, low, slot = locate(T, blocks, cu_seqlens, H, BT)
-    if low >= length:
+    h, bos, length, block_start, block_index = locate(T, blocks, cu_seqlens, H, BT)
+    if block_start >= length:
         return
-    row = low + tl.arange(0, BT)
-    b_q = load_tile(q, first, row, length, h, heads=H, D=K, BD=BK)
-    b_do, b_delta, b_den = load_output(o, do, den, delta, first, row, length=length, head=h, heads=H, V=V, BV=BV)
+    row = block_start + tl.arange(0, BT)
+    b_q = load_tile(q, bos, row, length, h, heads=H, D=K, BD=BK)
+    b_do, b_delta, b_den = load_output(o, do, den, delta, bos, row, length=length, head=h, heads=H, V=V, BV=BV)
     b_w = output_scale(row, length, K, False) / b_den
     b_inverse = inverse_norm(b_q)
     b_scale = b_inverse * tl.load(temperature + h).to(tl.float32)
-    index = ((slot // blocks) * HK + h // (H // HK)) * (K + 2)
+    index = ((block_index // blocks) * HK + h // (H // HK)) * (K + 2)
     b_du = tl.zeros([BT, BK], dtype=tl.float32)
     for block in range(K + 1):
-        b_element = element(q, b_scale, block, first, row, length, head=h, heads=H, K=K)
+        b_element = element(q, b_scale, block, bos, row, length, head=h, heads=H, K=K)
         b_S = load_block(S, index + block, length, b_do.dtype, K=K, V=V, BK=BK, BV=BV)
         b_y = (b_do.to(tl.float32) * (b_w * b_element)[:, None]).to(b_do.dtype)
         b_du = tl.dot(b_y, tl.trans(b_S), b_du, input_precision=PRECISION)
@@ -95,8 +95,8 @@ def taylor_bwd_efficient_dq_kernel(
     b_u = (b_q.to(tl.float32) * b_scale[:, None]).to(b_q.dtype)
     b_du -= (b_delta / b_den)[:, None] * times_normalisers(b_u, z, index, length, K=K, BK=BK, PRECISION=PRECISION)
     b_along = tl.sum(b_du * unit, 1)
-    store_tile(dq, (b_du - unit * b_along[:, None]) * b_scale[:, None], first, row, length, head=h, heads=H, D=K, BD=BK)
-    tl.store(d_temperature + slot * H + h + tl.arange(0, 1), summed(b_along))
+    store_tile(dq, (b_du - unit * b_along[:, None]) * b_scale[:, None], bos, row, length, head=h, heads=H, D=K, BD=BK)
+    tl.store(d_temperature + block_index * H + h + tl.arange(0, 1), summed(b_along))
 
 
 @triton.jit(do_not_specialize=["T"])
@@ -129,29 +129,29 @@ def taylor_bwd_efficient_state_kernel(
              last entry is one row of G alone, n sum w do, by block 0.
     Bytes per head of q: s T (K + V) + 8 T read; of keys: 4 (K + 2) K (V + 1) written.
     """
-    head, first, length, block, slot = locate(T, blocks, cu_seqlens, HK, 1)
+    head, bos, length, block, block_index = locate(T, blocks, cu_seqlens, HK, 1)
     b_G = tl.zeros([BK, BV], dtype=tl.float32)
     b_g = tl.zeros([BK], dtype=tl.float32)
     b_sum = tl.zeros([BV], dtype=tl.float32)
     for member in range(H // HK):
         h = head * (H // HK) + member
         b_tau = tl.load(temperature + h).to(tl.float32)
-        for done in range(0, length, BT):
-            row = done + tl.arange(0, BT)
+        for tile_start in range(0, length, BT):
+            row = tile_start + tl.arange(0, BT)
             keep = row < length
-            b_q = load_tile(q, first, row, length, h, heads=H, D=K, BD=BK)  # [BT, BK]
-            b_do = load_tile(do, first, row, length, h, heads=H, D=V, BD=BV)  # [BT, BV]
-            b_den = tl.load(den + (first + row) * H + h, mask=keep, other=1.0)
-            b_delta = tl.load(delta + (first + row) * H + h, mask=keep, other=0.0)
+            b_q = load_tile(q, bos, row, length, h, heads=H, D=K, BD=BK)  # [BT, BK]
+            b_do = load_tile(do, bos, row, length, h, heads=H, D=V, BD=BV)  # [BT, BV]
+            b_den = tl.load(den + (bos + row) * H + h, mask=keep, other=1.0)
+            b_delta = tl.load(delta + (bos + row) * H + h, mask=keep, other=0.0)
             b_w = output_scale(row, length, K, False) / b_den
             b_phi = feature_block(
-                q, b_q, inverse_norm(b_q) * b_tau, block, first, row, length=length, head=h, heads=H, K=K
+                q, b_q, inverse_norm(b_q) * b_tau, block, bos, row, length=length, head=h, heads=H, K=K
             )
             b_g -= tl.sum(b_phi * (b_delta / b_den)[:, None], 0)
             b_sum += tl.sum(b_do.to(tl.float32) * b_w[:, None], 0)
             b_phi = (b_phi * b_w[:, None]).to(b_do.dtype)
             b_G = tl.dot(tl.trans(b_phi), b_do, b_G, input_precision=PRECISION)
-    store_block(G, g, b_G, b_g, b_sum, head=(slot // blocks) * HK + head, block=block, K=K, V=V, BK=BK, BV=BV)
+    store_block(G, g, b_G, b_g, b_sum, head=(block_index // blocks) * HK + head, block=block, K=K, V=V, BK=BK, BV=BV)
 
 
 @triton.jit(do_not_specialize=["T"])
@@ -181,19 +181,19 @@ def taylor_bwd_efficient_dk_dv_kernel(
     Writes:  dk, dv.
     Bytes per token and head: s (2K + 2V).
     """
-    h, first, length, low, slot = locate(T, blocks, cu_seqlens, H, BT)
-    if low >= length:
+    h, bos, length, block_start, block_index = locate(T, blocks, cu_seqlens, H, BT)
+    if block_start >= length:
         return
-    row = low + tl.arange(0, BT)
-    b_k = load_tile(k, first, row, length, h, heads=H, D=K, BD=BK)
-    b_v = load_tile(v, first, row, length, h, heads=H, D=V, BD=BV)
+    row = block_start + tl.arange(0, BT)
+    b_k = load_tile(k, bos, row, length, h, heads=H, D=K, BD=BK)
+    b_v = load_tile(v, bos, row, length, h, heads=H, D=V, BD=BV)
     b_inverse = inverse_norm(b_k)
     unit = b_k.to(tl.float32) * b_inverse[:, None]
-    index = ((slot // blocks) * H + h) * (K + 2)
+    index = ((block_index // blocks) * H + h) * (K + 2)
     b_dy = tl.zeros([BT, BK], dtype=tl.float32)
     b_dv = tl.zeros([BT, BV], dtype=tl.float32)
     for block in range(K + 1):
-        b_element = element(k, b_inverse, block, first, row, length, head=h, heads=H, K=K)
+        b_element = element(k, b_inverse, block, bos, row, length, head=h, heads=H, K=K)
         b_G = load_block(G, index + block, length, b_v.dtype, K=K, V=V, BK=BK, BV=BV)
         b_y = (b_v.to(tl.float32) * b_element[:, None]).to(b_v.dtype)
         b_dy = tl.dot(b_y, tl.trans(b_G), b_dy, input_precision=PRECISION)
@@ -204,7 +204,5 @@ def taylor_bwd_efficient_dk_dv_kernel(
     vv = tl.arange(0, BV)
     b_dv += (tl.load(G + (index + K + 1) * K * V + vv, mask=vv < V, other=0.0) / length)[None, :]
     b_along = tl.sum(b_dy * unit, 1)
-    store_tile(
-        dk, (b_dy - unit * b_along[:, None]) * b_inverse[:, None], first, row, length, head=h, heads=H, D=K, BD=BK
-    )
-    store_tile(dv, b_dv, first, row, length, head=h, heads=H, D=V, BD=BV)
+    store_tile(dk, (b_dy - unit * b_along[:, None]) * b_inverse[:, None], bos, row, length, head=h, heads=H, D=K, BD=BK)
+    store_tile(dv, b_dv, bos, row, length, head=h, heads=H, D=V, BD=BV)

@@ -1,6 +1,6 @@
 """Tiles of the kernels as data, chosen by compiling, and what tuning may try instead.
 
-A key is "taylor_attention/<kernel>/K<K>/V<V>/<dtype>/<causal or full>"; a launch is the block that a program holds, the
+A key is "taylor_attention/<kernel>/K<K>/V<V>/<dtype>/<causal or full>"; a config is the block that a program holds, the
 block of its loop, warps and pipeline stages.
 """
 
@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 import suite
 from kernels.common.shapes import power_of_2
 from kernels.common.tiles import newest
-from suite.tuning import Launch, choice
+from suite.tuning import Config, choice
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ SINGLE = {64: Tile(32, 32, 4, 1), 128: Tile(32, 16, 8, 1), 256: Tile(16, 16, 8, 
 
 
 def key(kernel: str, K: int, V: int, dtype: str, causal: bool) -> str:
-    """What names a launch: all that changes which one is fastest on a GPU."""
+    """What names a config: all that changes which one is fastest on a GPU."""
     return f"taylor_attention/{kernel}/K{K}/V{V}/{dtype}/{'causal' if causal else 'full'}"
 
 
@@ -86,12 +86,12 @@ def table_tile(kernel: str, K: int, V: int, dtype: str) -> Tile:
 def tile(kernel: str, K: int, V: int, dtype: str, causal: bool) -> Tile:
     """The tuned or forced tile, where there is one, else the table's."""
     own = table_tile(kernel, K, V, dtype)
-    launch = choice(key(kernel, K, V, dtype, causal))
-    return own if launch is None else replace(own, **launch)
+    config = choice(key(kernel, K, V, dtype, causal))
+    return own if config is None else replace(own, **config)
 
 
-def candidates(kernel: str, K: int, V: int, dtype: str) -> list[Launch]:
-    """Launches worth a try, the table's first."""
+def candidates(kernel: str, K: int, V: int, dtype: str) -> list[Config]:
+    """Configs worth a try, the table's first."""
     own = asdict(table_tile(kernel, K, V, dtype))
     if dtype == "float32":
         return [own]

@@ -13,7 +13,7 @@ from kernels.feature_maps.taylor_attention.plan import candidates, key, tile
 from kernels.feature_maps.taylor_attention.spec import full_features_exec, fused_exec, taylor_attention
 from suite import Problem
 from suite.problem import Value
-from suite.tuning import Launch
+from suite.tuning import Config
 
 DIRECT = {"fwd": ("direct",), "bwd": ("dq", "dk_dv"), "fwdbwd": ("direct", "dq", "dk_dv")}
 BACKWARD = ("efficient_dq", "efficient_dk_dv")
@@ -37,7 +37,7 @@ def launches_of(kernels: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
         p, causal = problem, bool(problem.axis("causal"))
         return {each: asdict(tile(each, p.K, p.V, p.dtype, causal)) for each in kernels[p.pass_]}
 
-    def search(problem: Problem, tunables: Mapping[str, Value]) -> dict[str, list[Launch]]:
+    def search(problem: Problem, tunables: Mapping[str, Value]) -> dict[str, list[Config]]:
         p, causal = problem, bool(problem.axis("causal"))
         return {key(each, p.K, p.V, p.dtype, causal): candidates(each, p.K, p.V, p.dtype) for each in kernels[p.pass_]}
 

@@ -50,22 +50,23 @@ def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
     return None
 
 
-def _face() -> dict[str, Any]:
-    face = of_chunk(shape_of)
+def _registration() -> dict[str, Any]:
+    registration = of_chunk(shape_of)
 
     def configuration(problem: Problem, tunables: Mapping[str, Value]) -> dict[str, Any]:
-        found = face["configuration"](problem, tunables)
+        found = registration["configuration"](problem, tunables)
         fused = on_chip(map_of(problem).name, problem.differentiates)
         return found if fused else {**found, "features": {"made": "in-memory"}}
 
     def flops_exec(problem: Problem, tunables: Mapping[str, Value]) -> float:
         rows = problem.tokens * (problem.H + problem.HK) * (2 if problem.pass_ == "fwdbwd" else 1)
-        return face["flops_exec"](problem, tunables) + rows * map_of(problem).flops(problem.K, features_of(problem))
+        features = rows * map_of(problem).flops(problem.K, features_of(problem))
+        return registration["flops_exec"](problem, tunables) + features
 
-    return {**face, "supports": supports, "configuration": configuration, "flops_exec": flops_exec}
+    return {**registration, "supports": supports, "configuration": configuration, "flops_exec": flops_exec}
 
 
-@linear_attention.implementation("triton_chunk", **_face())
+@linear_attention.implementation("triton_chunk", **_registration())
 def chunk_linear_attention(
     q,
     k,

@@ -17,16 +17,16 @@ from suite import Problem
 from suite.problem import Value
 
 
-def _face() -> dict[str, Any]:
-    face = of_step(lambda problem: bool(problem.axis("normalised")))
+def _registration() -> dict[str, Any]:
+    registration = of_step(lambda problem: bool(problem.axis("normalised")))
 
     def configuration(problem: Problem, tunables: Mapping[str, Value]) -> dict[str, Any]:
-        return face["configuration"](problem.replace(K=features_of(problem)), tunables)
+        return registration["configuration"](problem.replace(K=features_of(problem)), tunables)
 
-    return {**face, "supports": supports, "configuration": configuration}
+    return {**registration, "supports": supports, "configuration": configuration}
 
 
-@linear_attention.implementation("triton_step", **_face())
+@linear_attention.implementation("triton_step", **_registration())
 def step_linear_attention(
     q,
     k,

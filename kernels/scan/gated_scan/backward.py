@@ -27,7 +27,7 @@ def gated_scan_bwd_kernel(
     d_start,
     cu_seqlens,
     T,
-    segment,
+    segment_size,
     segments,
     D: tl.constexpr,
     BT: tl.constexpr,
@@ -47,29 +47,29 @@ def gated_scan_bwd_kernel(
              in segments, else d_end [N, D] where given; start [N, D], where given, as h_0.
     Writes:  dx, d_log_decay [B, T, D]; d_start [N, D] where given. Bytes per token and channel: 5 elements, scaled 6.
     """
-    part, _, n, order, slot, low, high, _ = locate(T, segment, segments, cu_seqlens, SLICES=BLOCKS, HS=1)
-    if low >= high:
+    block, _, n, segment, state_slot, begin, end, _ = locate(T, segment_size, segments, cu_seqlens, SLICES=BLOCKS, HS=1)
+    if begin >= end:
         return
-    columns = part * BD + tl.arange(0, BD)
+    columns = block * BD + tl.arange(0, BD)
     keep = inside(columns, D)
     e = tl.zeros([BD], tl.float32)
     if states is not None:
-        e += tl.load(states + slot * D + columns, mask=keep, other=0.0)
+        e += tl.load(states + state_slot * D + columns, mask=keep, other=0.0)
     elif d_end is not None:
         e += tl.load(d_end + n * D + columns, mask=keep, other=0.0).to(tl.float32)
     h_start = tl.zeros([BD], tl.float32)
-    if start is not None and order == 0:
+    if start is not None and segment == 0:
         h_start += tl.load(start + n * D + columns, mask=keep, other=0.0).to(tl.float32)
     # The output before a segment's first token belongs to the segment before it, where there is one.
-    before = low - tl.where(order > 0, 1, 0)
-    steps = tl.cdiv(high - low, BT).to(tl.int32)
+    before = begin - tl.where(segment > 0, 1, 0)
+    steps = tl.cdiv(end - begin, BT).to(tl.int32)
     for step in tl.range(0, steps, num_stages=STAGES):
-        first = low + (steps - 1 - step) * BT
-        gs = load_tile(log_decay, columns, keep, first, low, high, stride=D, BT=BT)
-        dos = load_tile(do, columns, keep, first, low, high, stride=D, BT=BT)
-        hs = load_tile(o, columns, keep, first - 1, low=before, high=high, stride=D, BT=BT)
+        tile_start = begin + (steps - 1 - step) * BT
+        gs = load_tile(log_decay, columns, keep, tile_start, begin, end, stride=D, BT=BT)
+        dos = load_tile(do, columns, keep, tile_start, begin, end, stride=D, BT=BT)
+        hs = load_tile(o, columns, keep, tile_start - 1, begin=before, end=end, stride=D, BT=BT)
         if SCALED:
-            xs = load_tile(x, columns, keep, first, low, high, stride=D, BT=BT)
+            xs = load_tile(x, columns, keep, tile_start, begin, end, stride=D, BT=BT)
             scales = input_scales(gs, BT)
         dxs = ()
         dgs = ()
@@ -77,7 +77,7 @@ def gated_scan_bwd_kernel(
             g = gs[i].to(tl.float32)
             h = hs[i].to(tl.float32)
             if i == 0:
-                h += tl.where((first == low) & (order == 0), h_start, 0.0)
+                h += tl.where((tile_start == begin) & (segment == 0), h_start, 0.0)
             a = tl.exp2(g * LOG2E)
             dh = dos[i].to(tl.float32) + e
             e = a * dh
@@ -89,7 +89,7 @@ def gated_scan_bwd_kernel(
                 dh *= s
             dxs = (dh,) + dxs
             dgs = (dg,) + dgs
-        store_tile(dx, dxs, columns, keep, first, high, stride=D, BT=BT)
-        store_tile(d_log_decay, dgs, columns, keep, first, high, stride=D, BT=BT)
-    if d_start is not None and order == 0:
+        store_tile(dx, dxs, columns, keep, tile_start, end, stride=D, BT=BT)
+        store_tile(d_log_decay, dgs, columns, keep, tile_start, end, stride=D, BT=BT)
+    if d_start is not None and segment == 0:
         tl.store(d_start + n * D + columns, e.to(d_start.dtype.element_ty), mask=keep)

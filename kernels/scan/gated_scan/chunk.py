@@ -110,7 +110,7 @@ class _Call:
             **arguments,
             cu_seqlens=self.cu_seqlens,
             T=self.T,
-            segment=cut.segment,
+            segment_size=cut.segment_size,
             segments=cut.segments,
             D=channels,
             BT=tile.rows,

@@ -31,16 +31,16 @@ def gated_scan_step_kernel(x, log_decay, o, state, size, BLOCK: tl.constexpr, SC
     Grid:    blocks of channels.
     Reads and writes: state once each, in its dtype; x and log_decay are read, o is written.
     """
-    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    mask = at < size
-    g = tl.load(log_decay + at, mask=mask, other=0.0).to(tl.float32)
-    b_x = tl.load(x + at, mask=mask, other=0.0).to(tl.float32)
-    h = tl.load(state + at, mask=mask, other=0.0).to(tl.float32)
+    offsets = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    mask = offsets < size
+    g = tl.load(log_decay + offsets, mask=mask, other=0.0).to(tl.float32)
+    b_x = tl.load(x + offsets, mask=mask, other=0.0).to(tl.float32)
+    h = tl.load(state + offsets, mask=mask, other=0.0).to(tl.float32)
     if SCALED:
         b_x *= input_scales((g,), 1)[0]
     h = tl.exp2(g * LOG2E) * h + b_x
-    tl.store(state + at, h.to(state.dtype.element_ty), mask=mask)
-    tl.store(o + at, h.to(o.dtype.element_ty), mask=mask)
+    tl.store(state + offsets, h.to(state.dtype.element_ty), mask=mask)
+    tl.store(o + offsets, h.to(o.dtype.element_ty), mask=mask)
 
 
 def configuration(problem: Problem, tunables: Mapping[str, Value]) -> dict[str, Any]:

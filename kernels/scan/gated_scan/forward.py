@@ -32,7 +32,7 @@ def gated_scan_local_kernel(
     totals,
     cu_seqlens,
     T,
-    segment,
+    segment_size,
     segments,
     D: tl.constexpr,
     BT: tl.constexpr,
@@ -53,20 +53,22 @@ def gated_scan_local_kernel(
     Reads:   x and log_decay [B, T, D].
     Writes:  states and totals [slots, D] fp32. Bytes per token and channel: 2 elements; per segment and channel: 8.
     """
-    part, _, _, order, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES=BLOCKS, HS=1)
-    if low >= high:
+    block, _, _, segment, state_slot, begin, end, eos = locate(
+        T, segment_size, segments, cu_seqlens, SLICES=BLOCKS, HS=1
+    )
+    if begin >= end:
         return
-    if (order == 0) if REVERSE else (high == end):
+    if (segment == 0) if REVERSE else (end == eos):
         return
-    columns = part * BD + tl.arange(0, BD)
+    columns = block * BD + tl.arange(0, BD)
     keep = inside(columns, D)
-    steps = tl.cdiv(high - low, BT).to(tl.int32)
+    steps = tl.cdiv(end - begin, BT).to(tl.int32)
     h = tl.zeros([BD], tl.float32)
     total = tl.zeros([BD], tl.float32)
     for step in tl.range(0, steps, num_stages=STAGES):
-        first = low + (steps - 1 - step if REVERSE else step) * BT
-        xs = load_tile(x, columns, keep, first, low, high, stride=D, BT=BT)
-        gs = load_tile(log_decay, columns, keep, first, low, high, stride=D, BT=BT)
+        tile_start = begin + (steps - 1 - step if REVERSE else step) * BT
+        xs = load_tile(x, columns, keep, tile_start, begin, end, stride=D, BT=BT)
+        gs = load_tile(log_decay, columns, keep, tile_start, begin, end, stride=D, BT=BT)
         if SCALED and not REVERSE:
             scales = input_scales(gs, BT)
         for i in tl.static_range(BT):
@@ -78,8 +80,8 @@ def gated_scan_local_kernel(
             a = tl.exp2(g * LOG2E)
             total += g * LOG2E
             h = a * (h + b_x) if REVERSE else a * h + b_x
-    tl.store(states + slot * D + columns, h, mask=keep)
-    tl.store(totals + slot * D + columns, total, mask=keep)
+    tl.store(states + state_slot * D + columns, h, mask=keep)
+    tl.store(totals + state_slot * D + columns, total, mask=keep)
 
 
 @triton.jit(do_not_specialize=["T"])
@@ -92,7 +94,7 @@ def gated_scan_fwd_kernel(
     end_state,
     cu_seqlens,
     T,
-    segment,
+    segment_size,
     segments,
     D: tl.constexpr,
     BT: tl.constexpr,
@@ -108,21 +110,21 @@ def gated_scan_fwd_kernel(
     Reads:   x and log_decay [B, T, D]; the start: states [slots, D] fp32 in segments, else start [N, D] where given.
     Writes:  o [B, T, D]; end_state [N, D] where wanted. Bytes per token and channel: 3 elements.
     """
-    part, _, n, _, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES=BLOCKS, HS=1)
-    if low >= high:
+    block, _, n, _, state_slot, begin, end, eos = locate(T, segment_size, segments, cu_seqlens, SLICES=BLOCKS, HS=1)
+    if begin >= end:
         return
-    columns = part * BD + tl.arange(0, BD)
+    columns = block * BD + tl.arange(0, BD)
     keep = inside(columns, D)
     h = tl.zeros([BD], tl.float32)
     if states is not None:
-        h += tl.load(states + slot * D + columns, mask=keep, other=0.0)
+        h += tl.load(states + state_slot * D + columns, mask=keep, other=0.0)
     elif start is not None:
         h += tl.load(start + n * D + columns, mask=keep, other=0.0).to(tl.float32)
-    steps = tl.cdiv(high - low, BT).to(tl.int32)
+    steps = tl.cdiv(end - begin, BT).to(tl.int32)
     for step in tl.range(0, steps, num_stages=STAGES):
-        first = low + step * BT
-        xs = load_tile(x, columns, keep, first, low, high, stride=D, BT=BT)
-        gs = load_tile(log_decay, columns, keep, first, low, high, stride=D, BT=BT)
+        tile_start = begin + step * BT
+        xs = load_tile(x, columns, keep, tile_start, begin, end, stride=D, BT=BT)
+        gs = load_tile(log_decay, columns, keep, tile_start, begin, end, stride=D, BT=BT)
         if SCALED:
             scales = input_scales(gs, BT)
         hs = ()
@@ -133,6 +135,6 @@ def gated_scan_fwd_kernel(
                 b_x *= scales[i]
             h = tl.exp2(g * LOG2E) * h + b_x
             hs = hs + (h,)
-        store_tile(o, hs, columns, keep, first, high, stride=D, BT=BT)
-    if end_state is not None and high == end:
+        store_tile(o, hs, columns, keep, tile_start, end, stride=D, BT=BT)
+    if end_state is not None and end == eos:
         tl.store(end_state + n * D + columns, h.to(end_state.dtype.element_ty), mask=keep)

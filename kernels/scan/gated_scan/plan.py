@@ -67,14 +67,14 @@ def _programs(shape: Shape, width: int, made: Cut) -> int:
 
 
 def key(shape: Shape, made: Cut, name: str) -> str:
-    """The key of a kernel's launch in tuning tables."""
+    """The key of a kernel's config in tuning tables."""
     regime = "segments" if made.segmented else "on-chip"
     scaled = "sqrt" if shape.scaled else "none"
     return f"gated_scan/{name}/D{shape.channels}/{shape.dtype}/{scaled}/{regime}"
 
 
 def search(shape: Shape, pass_: str) -> dict[str, Sequence[Mapping[str, int]]]:
-    """Launches worth trying for each kernel of a pass, the table's own first."""
+    """Configs worth trying for each kernel of a pass, the table's own first."""
     made = plan(shape)
 
     def more(name: str, own: Tile) -> list[Tile]:

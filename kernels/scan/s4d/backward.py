@@ -70,7 +70,7 @@ def s4d_sums_kernel(
     dD,
     cu_seqlens,
     T,
-    segment,
+    segment_size,
     segments,
     HS: tl.constexpr,
     M: tl.constexpr,
@@ -78,7 +78,7 @@ def s4d_sums_kernel(
     L: tl.constexpr,
     R: tl.constexpr,
     BM: tl.constexpr,
-    PARTS: tl.constexpr,
+    MODE_BLOCKS: tl.constexpr,
     BD: tl.constexpr,
     BLOCKS: tl.constexpr,
     PRECISION: tl.constexpr,
@@ -92,46 +92,48 @@ def s4d_sums_kernel(
     where kappa_j = sum do_i u_{i-j} over tokens of one chunk: the diagonals of do^T u [L, L].
 
     Grid:    sequences x segments x blocks of BD channels, one axis, blocks fastest.
-    On chip: u and do [R, L, BD]; of one channel after the other, and each of PARTS blocks of its modes, h, s, w, w'
-             [R, BM]; of all channels do^T u [L, L].
+    On chip: u and do [R, L, BD]; of one channel after the other, and each of MODE_BLOCKS blocks of its modes, h, s, w,
+             w' [R, BM]; of all channels do^T u [L, L].
     Reads:   u, do [B, T, HS V]; parameters (28 M bytes per channel); start and states: the state that enters; d_end and
              d_states: what enters from behind, where given.
     Writes:  sums [sequences x segments, 4, HS V, M]: g_c, g_log_a, real and imaginary; dD [sequences x segments, HS V].
     Bytes per token and channel: 2 elements.
     """
-    part, _head, n, order, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES=BLOCKS, HS=1)
-    if low >= high:
+    block, _head, n, segment, state_slot, begin, end, eos = locate(
+        T, segment_size, segments, cu_seqlens, SLICES=BLOCKS, HS=1
+    )
+    if begin >= end:
         return
     CHANNELS: tl.constexpr = HS * V
     SIZE: tl.constexpr = 2 * HS * M * V
-    channels = part * BD + tl.arange(0, BD)
+    channels = block * BD + tl.arange(0, BD)
     row = tl.arange(0, R)[:, None]
     column = tl.arange(0, L)
-    count = high - low
+    count = end - begin
     full = count // L
     states_now = ()
     totals = ()
     products = ()
     ends = ()
     zeros = tl.zeros([BM], tl.float32)
-    for i in tl.static_range(BD * PARTS):
-        channel = existing(part * BD + i // PARTS, CHANNELS, BD)
-        modes = i % PARTS * BM + tl.arange(0, BM)
+    for i in tl.static_range(BD * MODE_BLOCKS):
+        channel = existing(block * BD + i // MODE_BLOCKS, CHANNELS, BD)
+        modes = i % MODE_BLOCKS * BM + tl.arange(0, BM)
         mask = modes < M
         real = tl.zeros([BM], tl.float32)
         imag = tl.zeros([BM], tl.float32)
         if states is not None:
-            more = load_state(states + slot * SIZE, channel, modes, only_if(mask, order > 0), M=M, V=V)
+            more = load_state(states + state_slot * SIZE, channel, modes, only_if(mask, segment > 0), M=M, V=V)
             real += more[0]
             imag += more[1]
         if start is not None:
-            more = load_state(start + n * SIZE, channel, modes, only_if(mask, order == 0), M=M, V=V)
+            more = load_state(start + n * SIZE, channel, modes, only_if(mask, segment == 0), M=M, V=V)
             real += more[0]
             imag += more[1]
         dt = tl.exp2(tl.load(log_dt + channel) * LOG2E)
         states_now = states_now + (real * dt, imag * dt, zeros, zeros)
         totals = totals + (zeros, zeros, zeros, zeros)
-        if i % PARTS == 0:
+        if i % MODE_BLOCKS == 0:
             products = products + (tl.zeros([L, L], tl.float32),)
         ends = ends + (zeros, zeros, zeros, zeros)
     for tile in range(tl.cdiv(count, L * R).to(tl.int32)):
@@ -139,18 +141,18 @@ def s4d_sums_kernel(
         valid = (place < count)[:, :, None]
         if CHANNELS % BD:
             valid = valid & (channels < CHANNELS)[None, None, :]
-        at = (low + place)[:, :, None] * CHANNELS + channels[None, None, :]
-        us = parts_of(tl.load(u + at, mask=valid, other=0.0), R, L, BD)
-        dos = parts_of(tl.load(do + at, mask=valid, other=0.0), R, L, BD)
+        offsets = (begin + place)[:, :, None] * CHANNELS + channels[None, None, :]
+        us = parts_of(tl.load(u + offsets, mask=valid, other=0.0), R, L, BD)
+        dos = parts_of(tl.load(do + offsets, mask=valid, other=0.0), R, L, BD)
         afters = ()
         added = ()
         summed = ()
         lasts = ()
-        for i in tl.static_range(BD * PARTS):
-            channel = existing(part * BD + i // PARTS, CHANNELS, BD)
-            modes = i % PARTS * BM + tl.arange(0, BM)
-            b_u = us[i // PARTS]
-            b_do = dos[i // PARTS]
+        for i in tl.static_range(BD * MODE_BLOCKS):
+            channel = existing(block * BD + i // MODE_BLOCKS, CHANNELS, BD)
+            modes = i % MODE_BLOCKS * BM + tl.arange(0, BM)
+            b_u = us[i // MODE_BLOCKS]
+            b_do = dos[i // MODE_BLOCKS]
             dt = tl.exp2(tl.load(log_dt + channel) * LOG2E)
             a_real, a_imag = mode_row(table, CHUNK_ROW, channel, modes, D=CHANNELS, M=M)
             w_real, w_imag = weights(table, dt, channel, modes, CHANNELS=CHANNELS, M=M, L=L, REVERSE=False, INTO=True)
@@ -192,24 +194,24 @@ def s4d_sums_kernel(
                 totals[4 * i + 2] + tl.sum(a_real + more_real, 0),
                 totals[4 * i + 3] + tl.sum(a_imag + more_imag, 0),
             )
-            if i % PARTS == 0:
-                summed = summed + (tl.dot(tl.trans(b_do), b_u, products[i // PARTS], input_precision=PRECISION),)
+            if i % MODE_BLOCKS == 0:
+                summed = summed + (tl.dot(tl.trans(b_do), b_u, products[i // MODE_BLOCKS], input_precision=PRECISION),)
         states_now = afters
         totals = added
         products = summed
         if d_end is not None or d_states is not None:
             ends = lasts
     rest = count - full * L
-    index = n * segments + order
-    for i in tl.static_range(BD * PARTS):
-        channel = existing(part * BD + i // PARTS, CHANNELS, BD)
-        exists = part * BD + i // PARTS < CHANNELS
-        modes = i % PARTS * BM + tl.arange(0, BM)
+    index = n * segments + segment
+    for i in tl.static_range(BD * MODE_BLOCKS):
+        channel = existing(block * BD + i // MODE_BLOCKS, CHANNELS, BD)
+        exists = block * BD + i // MODE_BLOCKS < CHANNELS
+        modes = i % MODE_BLOCKS * BM + tl.arange(0, BM)
         mask = only_if(modes < M, exists)
         dt = tl.exp2(tl.load(log_dt + channel) * LOG2E)
         log2a, turns = mode_row(table, DECAY_ROW, channel, modes, D=CHANNELS, M=M)
         c_real, c_imag = mode_row(table, C_ROW, channel, modes, D=CHANNELS, M=M)
-        kappa = correlate(products[i // PARTS], L)
+        kappa = correlate(products[i // MODE_BLOCKS], L)
         w_real, w_imag = powers(log2a, turns, zeros + 1.0, zeros, L=L, OFFSET=0, BACKWARDS=False)
         near = kappa[:, None]
         far = near * column.to(tl.float32)[:, None]
@@ -222,14 +224,14 @@ def s4d_sums_kernel(
             e_real = tl.zeros([BM], tl.float32)
             e_imag = tl.zeros([BM], tl.float32)
             if d_end is not None:
-                more = load_state(d_end + n * SIZE, channel, modes, only_if(mask, high == end), M=M, V=V)
+                more = load_state(d_end + n * SIZE, channel, modes, only_if(mask, end == eos), M=M, V=V)
                 e_real += more[0]
                 e_imag += more[1]
             if d_states is not None:
-                more = load_state(d_states + slot * SIZE, channel, modes, only_if(mask, high < end), M=M, V=V)
+                more = load_state(d_states + state_slot * SIZE, channel, modes, only_if(mask, end < eos), M=M, V=V)
                 e_real += more[0]
                 e_imag += more[1]
-            token = low + full * L + column
+            token = begin + full * L + column
             b_u = tl.load(u + token * CHANNELS + channel, mask=column < rest, other=0.0)
             h_real, h_imag, s_real, s_imag = ends[4 * i], ends[4 * i + 1], ends[4 * i + 2], ends[4 * i + 3]
             s_real, s_imag = leave_with_slope(
@@ -243,7 +245,7 @@ def s4d_sums_kernel(
         tl.store(to + CHANNELS * M, g_imag, mask=mask)
         tl.store(to + 2 * CHANNELS * M, a_real, mask=mask)
         tl.store(to + 3 * CHANNELS * M, a_imag, mask=mask)
-        if i % PARTS == 0:
+        if i % MODE_BLOCKS == 0:
             tl.store(dD + index * CHANNELS + channel, row_of(kappa, column == 0), mask=exists)
 
 
@@ -300,13 +302,13 @@ def s4d_parameters_kernel(
     channel = tl.program_id(0)
     modes = tl.arange(0, BM)
     mask = modes < M
-    at = channel * M + modes
+    offsets = channel * M + modes
     g_real = tl.zeros([BM], tl.float32)
     g_imag = tl.zeros([BM], tl.float32)
     x_real = tl.zeros([BM], tl.float32)
     x_imag = tl.zeros([BM], tl.float32)
     total = tl.zeros([], tl.float32)
-    here = sums + at
+    here = sums + offsets
     here_D = parts_D + channel
     for _ in range(rows):
         g_real += tl.load(here, mask=mask, other=0.0)
@@ -316,7 +318,7 @@ def s4d_parameters_kernel(
         total += tl.load(here_D)
         here += 4 * CHANNELS * M
         here_D += CHANNELS
-    a_real, a_imag, C_real, C_imag = load_parameters(A_real, A_imag, C, at, mask)
+    a_real, a_imag, C_real, C_imag = load_parameters(A_real, A_imag, C, offsets, mask)
     step = tl.load(log_dt + channel).to(tl.float32)
     dt, log2a, turns, _c_real, _c_imag = transition(step, a_real, a_imag, C_real, C_imag)
     b_real, b_imag = input_weight(dt.to(tl.float64) * a_real.to(tl.float64), turns, a_real, a_imag)
@@ -325,10 +327,10 @@ def s4d_parameters_kernel(
     turned_real, turned_imag = power(log2a, turns, 1.0)
     slope_real, slope_imag = weight_slope(dt * a_real, dt * a_imag, turned_real, turned_imag)
     slope_real, slope_imag = mul(slope_real, slope_imag, through_real, through_imag)
-    tl.store(dA_real + at, dt * (x_real + slope_real), mask=mask)
-    tl.store(dA_imag + at, -dt * (x_imag + slope_imag), mask=mask)
-    tl.store(dC + 2 * at, to_C_real, mask=mask)
-    tl.store(dC + 2 * at + 1, -to_C_imag, mask=mask)
+    tl.store(dA_real + offsets, dt * (x_real + slope_real), mask=mask)
+    tl.store(dA_imag + offsets, -dt * (x_imag + slope_imag), mask=mask)
+    tl.store(dC + 2 * offsets, to_C_real, mask=mask)
+    tl.store(dC + 2 * offsets + 1, -to_C_imag, mask=mask)
     own_real, _own_imag = mul(dt * a_real, dt * a_imag, x_real, x_imag)
     more_real, _more_imag = mul(turned_real, turned_imag, through_real, through_imag)
     tl.store(d_log_dt + channel, tl.sum(tl.where(mask, own_real + more_real, 0.0), 0))

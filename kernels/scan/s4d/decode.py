@@ -62,13 +62,13 @@ def s4d_step_kernel(
     a_real, a_imag = power(log2a, turns, 1.0)
     b_D = tl.load(D + channel, mask=keep, other=0.0).to(tl.float32)
     b_u = tl.load(u + n * (HS * V) + channel, mask=keep, other=0.0).to(tl.float32)
-    at = state + n * (2 * HS * M * V) + (channel // V * (2 * M * V) + channel % V)[None, :] + pairs[:, None] * V
-    real = tl.load(at, mask=mask, other=0.0).to(tl.float32)
-    imag = tl.load(at + M * V, mask=mask, other=0.0).to(tl.float32)
+    pointers = state + n * (2 * HS * M * V) + (channel // V * (2 * M * V) + channel % V)[None, :] + pairs[:, None] * V
+    real = tl.load(pointers, mask=mask, other=0.0).to(tl.float32)
+    imag = tl.load(pointers + M * V, mask=mask, other=0.0).to(tl.float32)
     real, imag = mul(a_real, a_imag, real, imag)
     real += b_u[None, :]
-    tl.store(at, real.to(state.dtype.element_ty), mask=mask)
-    tl.store(at + M * V, imag.to(state.dtype.element_ty), mask=mask)
+    tl.store(pointers, real.to(state.dtype.element_ty), mask=mask)
+    tl.store(pointers + M * V, imag.to(state.dtype.element_ty), mask=mask)
     y = tl.sum(c_real * real - c_imag * imag, 0) + b_D * b_u
     tl.store(o + n * (HS * V) + channel, y.to(o.dtype.element_ty), mask=keep)
 

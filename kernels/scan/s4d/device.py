@@ -199,9 +199,9 @@ def existing(channel, D: tl.constexpr, BD: tl.constexpr):
 @triton.jit
 def mode_row(table, row, channel, modes, D: tl.constexpr, M: tl.constexpr):
     """Two neighbouring rows of a table [8, D, M] for one channel, [BM] each; zeros for modes from M on."""
-    at = table + (row * D + channel) * M + modes
+    pointers = table + (row * D + channel) * M + modes
     mask = inside(modes, M)
-    return tl.load(at, mask=mask, other=0.0), tl.load(at + D * M, mask=mask, other=0.0)
+    return tl.load(pointers, mask=mask, other=0.0), tl.load(pointers + D * M, mask=mask, other=0.0)
 
 
 @triton.jit
@@ -213,14 +213,14 @@ def state_at(channel, modes, M: tl.constexpr, V: tl.constexpr):
 @triton.jit
 def load_state(base, channel, modes, mask, M: tl.constexpr, V: tl.constexpr):
     """Real and imaginary parts of one channel's state in fp32."""
-    at = base + state_at(channel, modes, M, V)
-    real = tl.load(at, mask=mask, other=0.0).to(tl.float32)
-    return real, tl.load(at + M * V, mask=mask, other=0.0).to(tl.float32)
+    pointers = base + state_at(channel, modes, M, V)
+    real = tl.load(pointers, mask=mask, other=0.0).to(tl.float32)
+    return real, tl.load(pointers + M * V, mask=mask, other=0.0).to(tl.float32)
 
 
 @triton.jit
 def store_state(base, real, imag, channel, modes, mask, M: tl.constexpr, V: tl.constexpr):
     """The inverse of load_state, in the pointer's dtype."""
-    at = base + state_at(channel, modes, M, V)
-    tl.store(at, real.to(base.dtype.element_ty), mask=mask)
-    tl.store(at + M * V, imag.to(base.dtype.element_ty), mask=mask)
+    pointers = base + state_at(channel, modes, M, V)
+    tl.store(pointers, real.to(base.dtype.element_ty), mask=mask)
+    tl.store(pointers + M * V, imag.to(base.dtype.element_ty), mask=mask)

@@ -30,12 +30,12 @@ from kernels.scan.s4d.device import (
 
 
 @triton.jit
-def load_parameters(A_real, A_imag, C, at, mask):
+def load_parameters(A_real, A_imag, C, offsets, mask):
     """A and C of modes at offsets `at`; beyond the mask a mode that decays and is not read."""
-    a_real = tl.load(A_real + at, mask=mask, other=-1.0).to(tl.float32)
-    a_imag = tl.load(A_imag + at, mask=mask, other=0.0).to(tl.float32)
-    c_real = tl.load(C + 2 * at, mask=mask, other=0.0).to(tl.float32)
-    return a_real, a_imag, c_real, tl.load(C + 2 * at + 1, mask=mask, other=0.0).to(tl.float32)
+    a_real = tl.load(A_real + offsets, mask=mask, other=-1.0).to(tl.float32)
+    a_imag = tl.load(A_imag + offsets, mask=mask, other=0.0).to(tl.float32)
+    c_real = tl.load(C + 2 * offsets, mask=mask, other=0.0).to(tl.float32)
+    return a_real, a_imag, c_real, tl.load(C + 2 * offsets + 1, mask=mask, other=0.0).to(tl.float32)
 
 
 @triton.jit
@@ -47,7 +47,7 @@ def store_power(table, row: tl.constexpr, log2a, angle, n, mask, SIZE: tl.conste
     tl.store(table + (row + 1) * SIZE, imag, mask=mask)
 
 
-@triton.jit(do_not_specialize=["segment"])
+@triton.jit(do_not_specialize=["segment_size"])
 def s4d_prepare_kernel(
     log_dt,
     A_real,
@@ -56,7 +56,7 @@ def s4d_prepare_kernel(
     D,
     table,
     taps,
-    segment,
+    segment_size,
     CHANNELS: tl.constexpr,
     M: tl.constexpr,
     L: tl.constexpr,
@@ -71,18 +71,18 @@ def s4d_prepare_kernel(
     channel = tl.program_id(0)
     modes = tl.arange(0, BM)
     mask = modes < M
-    at = channel * M + modes
-    a_real, a_imag, c_real, c_imag = load_parameters(A_real, A_imag, C, at, mask)
+    offsets = channel * M + modes
+    a_real, a_imag, c_real, c_imag = load_parameters(A_real, A_imag, C, offsets, mask)
     step = tl.load(log_dt + channel).to(tl.float32)
     _dt, log2a, turns, c_real, c_imag = transition(step, a_real, a_imag, c_real, c_imag)
     SIZE: tl.constexpr = CHANNELS * M
-    tl.store(table + at, log2a, mask=mask)
-    tl.store(table + SIZE + at, turns, mask=mask)
-    tl.store(table + 2 * SIZE + at, c_real, mask=mask)
-    tl.store(table + 3 * SIZE + at, c_imag, mask=mask)
+    tl.store(table + offsets, log2a, mask=mask)
+    tl.store(table + SIZE + offsets, turns, mask=mask)
+    tl.store(table + 2 * SIZE + offsets, c_real, mask=mask)
+    tl.store(table + 3 * SIZE + offsets, c_imag, mask=mask)
     wide = turns.to(tl.float64)
-    store_power(table + at, CHUNK_ROW, log2a, wide, L, mask, SIZE=SIZE)
-    store_power(table + at, SEGMENT_ROW, log2a, wide, segment, mask, SIZE=SIZE)
+    store_power(table + offsets, CHUNK_ROW, log2a, wide, L, mask, SIZE=SIZE)
+    store_power(table + offsets, SEGMENT_ROW, log2a, wide, segment_size, mask, SIZE=SIZE)
     real, _imag = powers(log2a, turns, c_real, c_imag, L=L, OFFSET=0, BACKWARDS=False)
     lag = tl.arange(0, L)
     skip = tl.where(lag == 0, tl.load(D + channel).to(tl.float32), 0.0)
@@ -153,7 +153,7 @@ def s4d_scan_kernel(
     leaves,
     cu_seqlens,
     T,
-    segment,
+    segment_size,
     segments,
     HS: tl.constexpr,
     M: tl.constexpr,
@@ -161,7 +161,7 @@ def s4d_scan_kernel(
     L: tl.constexpr,
     R: tl.constexpr,
     BM: tl.constexpr,
-    PARTS: tl.constexpr,
+    MODE_BLOCKS: tl.constexpr,
     BD: tl.constexpr,
     BLOCKS: tl.constexpr,
     REVERSE: tl.constexpr,
@@ -174,37 +174,39 @@ def s4d_scan_kernel(
 
     Grid:    sequences x segments x blocks of BD channels, one axis, blocks fastest. Of the local pass the segment that
              nothing follows returns at once.
-    On chip: x and y [R, L, BD]; of one channel after the other K, and of each of PARTS blocks of its modes weights
-             [L, BM] and states [R, BM].
+    On chip: x and y [R, L, BD]; of one channel after the other K, and of each of MODE_BLOCKS blocks of its modes
+             weights [L, BM] and states [R, BM].
     Reads:   x [B, T, HS V]; parameters (36 M + 4 L bytes per channel); the state that enters: start [sequences, HS,
              2 M, V] for the first segment in this direction, enters [slots, HS, 2 M, V] fp32 for the others.
     Writes:  y; leaves: of the local pass [slots, …] fp32, else [sequences, …] after the last segment, where wanted.
     Bytes per token and channel: 2 elements. Gradients of states are kept conjugate.
     """
-    part, _head, n, order, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES=BLOCKS, HS=1)
-    if low >= high:
+    block, _head, n, segment, state_slot, begin, end, eos = locate(
+        T, segment_size, segments, cu_seqlens, SLICES=BLOCKS, HS=1
+    )
+    if begin >= end:
         return
     if REVERSE:
-        begins = high == end
-        finishes = order == 0
+        begins = end == eos
+        finishes = segment == 0
     else:
-        begins = order == 0
-        finishes = high == end
+        begins = segment == 0
+        finishes = end == eos
     if y is None and finishes:
         return
     CHANNELS: tl.constexpr = HS * V
     SIZE: tl.constexpr = 2 * HS * M * V
     FLIP: tl.constexpr = -1.0 if REVERSE else 1.0
-    channels = part * BD + tl.arange(0, BD)
+    channels = block * BD + tl.arange(0, BD)
     row = tl.arange(0, R)[:, None]
     column = tl.arange(0, L)
-    count = high - low
+    count = end - begin
     full = count // L
     states = ()
     ends = ()
-    for i in tl.static_range(BD * PARTS):
-        channel = existing(part * BD + i // PARTS, CHANNELS, BD)
-        modes = i % PARTS * BM + tl.arange(0, BM)
+    for i in tl.static_range(BD * MODE_BLOCKS):
+        channel = existing(block * BD + i // MODE_BLOCKS, CHANNELS, BD)
+        modes = i % MODE_BLOCKS * BM + tl.arange(0, BM)
         mask = modes < M
         real = tl.zeros([BM], tl.float32)
         imag = tl.zeros([BM], tl.float32)
@@ -214,26 +216,26 @@ def s4d_scan_kernel(
             real += more[0]
             imag += more[1]
         if enters is not None:
-            more = load_state(enters + slot * SIZE, channel, modes, only_if(mask, begins == 0), M=M, V=V)
+            more = load_state(enters + state_slot * SIZE, channel, modes, only_if(mask, begins == 0), M=M, V=V)
             real += more[0]
             imag += more[1]
         scale = 1.0 if REVERSE else tl.exp2(tl.load(log_dt + channel) * LOG2E)
         states = states + (real * scale, FLIP * imag * scale)
     for tile in range(tl.cdiv(count, L * R).to(tl.int32)):
         place = (tile * R + row) * L + column[None, :]
-        token = (high - 1 - place) if REVERSE else (low + place)
+        token = (end - 1 - place) if REVERSE else (begin + place)
         valid = (place < count)[:, :, None]
         if CHANNELS % BD:
             valid = valid & (channels < CHANNELS)[None, None, :]
-        at = token[:, :, None] * CHANNELS + channels[None, None, :]
-        xs = parts_of(tl.load(x + at, mask=valid, other=0.0), R, L, BD)
+        offsets = token[:, :, None] * CHANNELS + channels[None, None, :]
+        xs = parts_of(tl.load(x + offsets, mask=valid, other=0.0), R, L, BD)
         ys = ()
         afters = ()
         lasts = ()
-        for i in tl.static_range(BD * PARTS):
-            channel = existing(part * BD + i // PARTS, CHANNELS, BD)
-            modes = i % PARTS * BM + tl.arange(0, BM)
-            b_x = xs[i // PARTS]
+        for i in tl.static_range(BD * MODE_BLOCKS):
+            channel = existing(block * BD + i // MODE_BLOCKS, CHANNELS, BD)
+            modes = i % MODE_BLOCKS * BM + tl.arange(0, BM)
+            b_x = xs[i // MODE_BLOCKS]
             dt = tl.exp2(tl.load(log_dt + channel) * LOG2E)
             a_real, a_imag = mode_row(table, CHUNK_ROW, channel, modes, D=CHANNELS, M=M)
             w_real, w_imag = weights(table, dt, channel, modes, CHANNELS=CHANNELS, M=M, L=L, REVERSE=REVERSE, INTO=True)
@@ -251,7 +253,7 @@ def s4d_scan_kernel(
                     ends[2 * i + 1] + row_of(h_imag, here) + tl.where(beyond, after_imag, 0.0),
                 )
             if y is not None:
-                if i % PARTS == 0:
+                if i % MODE_BLOCKS == 0:
                     lag = column[None, :] - column[:, None]
                     K = tl.load(taps + channel * L + tl.maximum(lag, 0), mask=lag >= 0, other=0.0)
                     b_y = tl.dot(b_x, K.to(b_x.dtype), input_precision=PRECISION)
@@ -261,20 +263,20 @@ def s4d_scan_kernel(
                 h_imag = -h_imag
                 b_y = tl.dot(h_real.to(b_x.dtype), tl.trans(w_real.to(b_x.dtype)), b_y, input_precision=PRECISION)
                 b_y = tl.dot(h_imag.to(b_x.dtype), tl.trans(w_imag.to(b_x.dtype)), b_y, input_precision=PRECISION)
-                if i % PARTS == PARTS - 1:
+                if i % MODE_BLOCKS == MODE_BLOCKS - 1:
                     ys = ys + (b_y.to(b_x.dtype),)
         states = afters
         if leaves is not None:
             ends = lasts
         if y is not None:
-            tl.store(y + at, joined(ys, R, L, BD), mask=valid)
+            tl.store(y + offsets, joined(ys, R, L, BD), mask=valid)
     if leaves is not None:
         rest = count - full * L
-        token = (high - 1 - full * L - column) if REVERSE else (low + full * L + column)
-        for i in tl.static_range(BD * PARTS):
-            channel = existing(part * BD + i // PARTS, CHANNELS, BD)
-            exists = part * BD + i // PARTS < CHANNELS
-            modes = i % PARTS * BM + tl.arange(0, BM)
+        token = (end - 1 - full * L - column) if REVERSE else (begin + full * L + column)
+        for i in tl.static_range(BD * MODE_BLOCKS):
+            channel = existing(block * BD + i // MODE_BLOCKS, CHANNELS, BD)
+            exists = block * BD + i // MODE_BLOCKS < CHANNELS
+            modes = i % MODE_BLOCKS * BM + tl.arange(0, BM)
             b_x = tl.load(x + token * CHANNELS + channel, mask=column < rest, other=0.0)
             dt = tl.exp2(tl.load(log_dt + channel) * LOG2E)
             real, imag = ends[2 * i], ends[2 * i + 1]
@@ -283,7 +285,7 @@ def s4d_scan_kernel(
             )
             scale = 1.0 if REVERSE else 1.0 / dt
             mask = only_if(modes < M, exists)
-            to = leaves + slot * SIZE
+            to = leaves + state_slot * SIZE
             if y is not None:
                 to = leaves + n * SIZE
                 mask = only_if(mask, finishes)

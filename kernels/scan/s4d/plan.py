@@ -65,18 +65,18 @@ def plan(shape: Shape) -> Plan[Tile]:
 
 def _fitting(tile: Tile, made: Cut) -> Tile:
     """No more rows than a segment has chunks, nor than the architecture takes."""
-    rows = min(next_power_of_2(-(-made.segment // CHUNK)), MOST.get(suite.target().arch, tile.rows))
+    rows = min(next_power_of_2(-(-made.segment_size // CHUNK)), MOST.get(suite.target().arch, tile.rows))
     return replace(tile, rows=max(SMALLEST, min(tile.rows, rows)))
 
 
 def key(shape: Shape, made: Cut, name: str) -> str:
-    """The key of a kernel's launch in tuning tables."""
+    """The key of a kernel's config in tuning tables."""
     regime = "segments" if made.segmented else "on-chip"
     return f"s4d/{name}/M{shape.pairs}/{shape.dtype}/{regime}"
 
 
 def search(shape: Shape, pass_: str) -> dict[str, Sequence[Mapping[str, int]]]:
-    """Launches worth trying for each kernel of a pass, the table's own first."""
+    """Configs worth trying for each kernel of a pass, the table's own first."""
     made = plan(shape)
 
     def more(name: str, own: Tile) -> list[Tile]:

@@ -17,7 +17,7 @@ def s4d_carry_kernel(
     states,
     table,
     cu_seqlens,
-    segment,
+    segment_size,
     segments,
     SIZE: tl.constexpr,
     M: tl.constexpr,
@@ -37,12 +37,12 @@ def s4d_carry_kernel(
     """
     BLOCKS: tl.constexpr = (SIZE + BLOCK - 1) // BLOCK
     pid = tl.program_id(0)
-    slot, count = slots_of((pid // BLOCKS).to(tl.int64), segment, segments, cu_seqlens)
+    state_slot, count = slots_of((pid // BLOCKS).to(tl.int64), segment_size, segments, cu_seqlens)
     element = pid % BLOCKS * BLOCK + tl.arange(0, BLOCK)
     keep = element < SIZE
     head = element // (M * V)
     own = (head * V + element % V) * M + element // V % M
-    at = head * (2 * M * V) + element % (M * V)
+    offsets = head * (2 * M * V) + element % (M * V)
     p_real = tl.load(table + SEGMENT_ROW * SIZE + own, mask=keep, other=0.0)
     p_imag = tl.load(table + (SEGMENT_ROW + 1) * SIZE + own, mask=keep, other=0.0)
     if REVERSE:
@@ -50,7 +50,7 @@ def s4d_carry_kernel(
     real = tl.zeros([BLOCK], tl.float32)
     imag = tl.zeros([BLOCK], tl.float32)
     for i in range(count):
-        here = states + (slot + (count - 1 - i if REVERSE else i)) * (2 * SIZE) + at
+        here = states + (state_slot + (count - 1 - i if REVERSE else i)) * (2 * SIZE) + offsets
         # The last segment in this direction is followed by none: the local pass skipped it.
         valid = only_if(keep, i < count - 1)
         left_real = tl.load(here, mask=valid, other=0.0)

@@ -33,7 +33,7 @@ def selective_scan_bwd_local_kernel(
     totals,
     cu_seqlens,
     T,
-    segment,
+    segment_size,
     segments,
     H: tl.constexpr,
     HS: tl.constexpr,
@@ -51,28 +51,32 @@ def selective_scan_bwd_local_kernel(
     Reads:   delta, z, do, C. Writes: states [slots, HS, N, V], totals [slots, HS, V], both fp32.
     Bytes per token and channel: 3 elements; per segment and channel: 4 N + 4.
     """
-    part, group, _, order, slot, low, high, _ = locate(T, segment, segments, cu_seqlens, SLICES=BLOCKS, HS=H)
-    if low >= high:
+    block, group, _, segment, state_slot, begin, end, _ = locate(
+        T, segment_size, segments, cu_seqlens, SLICES=BLOCKS, HS=H
+    )
+    if begin >= end:
         return
-    if order == 0:
+    if segment == 0:
         return
-    channel, keep, modes, mask, rate, b_bias = load_block(A, bias, part, group, GROUP=HS // H * V, K=K, BN=BN, BD=BD)
+    channel, keep, modes, mask, rate, b_bias = load_block(A, bias, block, group, GROUP=HS // H * V, K=K, BN=BN, BD=BD)
     e = tl.zeros([BN, BD], tl.float32)
     total = tl.zeros([BD], tl.float32)
-    steps = tl.cdiv(high - low, BT).to(tl.int32)
+    steps = tl.cdiv(end - begin, BT).to(tl.int32)
     for step in range(steps):
-        first = low + (steps - 1 - step) * BT
-        dts = steps_of(load_tile(delta, channel, keep, first, low, high, stride=HS * V, BT=BT), b_bias, first, high, BT)
-        zs = load_tile(z, channel, keep, first, low, high, stride=HS * V, BT=BT)
+        tile_start = begin + (steps - 1 - step) * BT
+        dts = steps_of(
+            load_tile(delta, channel, keep, tile_start, begin, end, stride=HS * V, BT=BT), b_bias, tile_start, end, BT
+        )
+        zs = load_tile(z, channel, keep, tile_start, begin, end, stride=HS * V, BT=BT)
         ss = sigmoids(zs, 0.0, BT)
-        dos = load_tile(do, channel, keep, first, low, high, stride=HS * V, BT=BT)
-        Cs = load_modes(C, modes, first, low, high, group, HK=H, K=K, BT=BT)
+        dos = load_tile(do, channel, keep, tile_start, begin, end, stride=HS * V, BT=BT)
+        Cs = load_modes(C, modes, tile_start, begin, end, group, HK=H, K=K, BT=BT)
         for i in tl.static_range(BT - 1, -1, -1):
             total += dts[i]
             dy = dos[i].to(tl.float32) * zs[i].to(tl.float32) * ss[i]
             e = tl.exp2(dts[i][None, :] * rate) * (Cs[i][:, None] * dy[None, :] + e)
-    tl.store(states + slot * (HS * K * V) + state_at(channel, mask, modes, K, V), e, mask=mask)
-    tl.store(totals + slot * (HS * V) + channel, total, mask=keep)
+    tl.store(states + state_slot * (HS * K * V) + state_at(channel, mask, modes, K, V), e, mask=mask)
+    tl.store(totals + state_slot * (HS * V) + channel, total, mask=keep)
 
 
 @triton.jit(do_not_specialize=["T"])
@@ -100,7 +104,7 @@ def selective_scan_bwd_kernel(
     d_start,
     cu_seqlens,
     T,
-    segment,
+    segment_size,
     segments,
     H: tl.constexpr,
     HS: tl.constexpr,
@@ -125,31 +129,33 @@ def selective_scan_bwd_kernel(
              dbias for each sequence's segments; d_start where given.
     Bytes per token and channel: 7 elements, N / BT of checkpoints, 2 N / BD of parts.
     """
-    part, group, n, order, slot, low, high, _ = locate(T, segment, segments, cu_seqlens, SLICES=BLOCKS, HS=H)
-    if low >= high:
+    block, group, n, segment, state_slot, begin, end, _ = locate(
+        T, segment_size, segments, cu_seqlens, SLICES=BLOCKS, HS=H
+    )
+    if begin >= end:
         return
-    channel, keep, modes, mask, rate, b_bias = load_block(A, bias, part, group, GROUP=HS // H * V, K=K, BN=BN, BD=BD)
+    channel, keep, modes, mask, rate, b_bias = load_block(A, bias, block, group, GROUP=HS // H * V, K=K, BN=BN, BD=BD)
     b_D = load_channels(D, channel, keep)
-    at = state_at(channel, mask, modes, K, V)
+    offsets = state_at(channel, mask, modes, K, V)
     SIZE: tl.constexpr = HS * K * V
-    e = entering(states, d_end, slot, n, at, mask, SIZE=SIZE)
+    e = entering(states, d_end, state_slot, n, offsets, mask, SIZE=SIZE)
     b_dA = tl.zeros([BN, BD], tl.float32)
     b_dD = tl.zeros([BD], tl.float32)
     b_dbias = tl.zeros([BD], tl.float32)
-    origin = low - order.to(tl.int64) * segment
-    shift = (part * H + group) * K
-    steps = tl.cdiv(high - low, BT).to(tl.int32)
+    bos = begin - segment.to(tl.int64) * segment_size
+    shift = (block * H + group) * K
+    steps = tl.cdiv(end - begin, BT).to(tl.int32)
     for step in range(steps):
-        first = low + (steps - 1 - step) * BT
-        us = load_tile(u, channel, keep, first, low, high, stride=HS * V, BT=BT)
-        raws = load_tile(delta, channel, keep, first, low, high, stride=HS * V, BT=BT)
-        index = origin // BT + n + (first - origin) // BT
-        h = tl.load(checkpoints + index * SIZE + at, mask=mask, other=0.0).to(tl.float32)
+        tile_start = begin + (steps - 1 - step) * BT
+        us = load_tile(u, channel, keep, tile_start, begin, end, stride=HS * V, BT=BT)
+        raws = load_tile(delta, channel, keep, tile_start, begin, end, stride=HS * V, BT=BT)
+        index = bos // BT + n + (tile_start - bos) // BT
+        h = tl.load(checkpoints + index * SIZE + offsets, mask=mask, other=0.0).to(tl.float32)
         hs = (h,)
-        dts = steps_of(raws, b_bias, first, high, BT)
+        dts = steps_of(raws, b_bias, tile_start, end, BT)
         for i in tl.static_range(BT):
-            own = only_if(modes < K, first + i < high)
-            b_B = tl.load(B + ((first + i) * H + group) * K + modes, mask=own, other=0.0).to(tl.float32)
+            own = only_if(modes < K, tile_start + i < end)
+            b_B = tl.load(B + ((tile_start + i) * H + group) * K + modes, mask=own, other=0.0).to(tl.float32)
             h = tl.exp2(dts[i][None, :] * rate) * h + (dts[i] * us[i].to(tl.float32))[None, :] * b_B[:, None]
             hs = hs + (h,)
         dus = ()
@@ -157,17 +163,17 @@ def selective_scan_bwd_kernel(
         dzs = ()
         for i in tl.static_range(BT - 1, -1, -1):
             # What a token needs is loaded and computed again rather than kept: registers are full of states.
-            at_row = (first + i) * (HS * V) + channel
-            valid = only_if(keep, first + i < high)
+            at_row = (tile_start + i) * (HS * V) + channel
+            valid = only_if(keep, tile_start + i < end)
             b_u = tl.load(u + at_row, mask=valid, other=0.0).to(tl.float32)
             b_z = tl.load(z + at_row, mask=valid, other=0.0).to(tl.float32)
             b_do = tl.load(do + at_row, mask=valid, other=0.0).to(tl.float32)
             raw = tl.load(delta + at_row, mask=valid, other=0.0)
-            dt = steps_of((raw,), b_bias, first + i, high, 1)[0]
+            dt = steps_of((raw,), b_bias, tile_start + i, end, 1)[0]
             slope = sigmoids((raw,), b_bias, 1)[0]
             s = sigmoids((b_z,), 0.0, 1)[0]
-            own = only_if(modes < K, first + i < high)
-            at_token = ((first + i) * H + group) * K + modes
+            own = only_if(modes < K, tile_start + i < end)
+            at_token = ((tile_start + i) * H + group) * K + modes
             b_B = tl.load(B + at_token, mask=own, other=0.0).to(tl.float32)
             b_C = tl.load(C + at_token, mask=own, other=0.0).to(tl.float32)
             dy = b_do * b_z * s
@@ -182,18 +188,18 @@ def selective_scan_bwd_kernel(
             ddeltas = (ddelta_i,) + ddeltas
             b_dA += dt[None, :] * w
             b_dD += dy * b_u
-            b_dbias += tl.where(first + i < high, ddelta_i, 0.0)
-            row = shift + (first + i) * (BLOCKS * H * K)
+            b_dbias += tl.where(tile_start + i < end, ddelta_i, 0.0)
+            row = shift + (tile_start + i) * (BLOCKS * H * K)
             b_dB = tl.sum(dh * (dt * b_u)[None, :], 1)
             b_dC = tl.sum(hs[i + 1] * dy[None, :], 1)
             tl.store(dB + row + modes, b_dB.to(dB.dtype.element_ty), mask=own)
             tl.store(dC + row + modes, b_dC.to(dC.dtype.element_ty), mask=own)
-        store_tile(du, dus, channel, keep, first, high, stride=HS * V, BT=BT)
-        store_tile(ddelta, ddeltas, channel, keep, first, high, stride=HS * V, BT=BT)
-        store_tile(dz, dzs, channel, keep, first, high, stride=HS * V, BT=BT)
-    index = n * segments + order
+        store_tile(du, dus, channel, keep, tile_start, end, stride=HS * V, BT=BT)
+        store_tile(ddelta, ddeltas, channel, keep, tile_start, end, stride=HS * V, BT=BT)
+        store_tile(dz, dzs, channel, keep, tile_start, end, stride=HS * V, BT=BT)
+    index = n * segments + segment
     tl.store(dA + index * SIZE + channel[None, :] * K + modes[:, None], b_dA, mask=mask)
     tl.store(dD + index * (HS * V) + channel, b_dD, mask=keep)
     tl.store(dbias + index * (HS * V) + channel, b_dbias, mask=keep)
-    if d_start is not None and order == 0:
-        tl.store(d_start + n * SIZE + at, e.to(d_start.dtype.element_ty), mask=mask)
+    if d_start is not None and segment == 0:
+        tl.store(d_start + n * SIZE + offsets, e.to(d_start.dtype.element_ty), mask=mask)

@@ -153,7 +153,7 @@ class _Call:
             **arguments,
             cu_seqlens=self.cu_seqlens,
             T=self.T,
-            segment=cut.segment,
+            segment_size=cut.segment_size,
             segments=cut.segments,
             H=s.groups,
             HS=self.HS,

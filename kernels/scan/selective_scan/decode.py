@@ -59,9 +59,9 @@ def selective_scan_step_kernel(
     channel, keep = block_channels(pid % BLOCKS, group, HS // H * V, BD)
     modes = tl.arange(0, BN)
     mask = keep[None, :] & (modes < K)[:, None]
-    at = n * (HS * K * V) + (channel // V * (K * V) + channel % V)[None, :] + modes[:, None] * V
+    offsets = n * (HS * K * V) + (channel // V * (K * V) + channel % V)[None, :] + modes[:, None] * V
     row = n * (HS * V) + channel
-    h = tl.load(state + at, mask=mask, other=0.0).to(tl.float32)
+    h = tl.load(state + offsets, mask=mask, other=0.0).to(tl.float32)
     rate = load_rate(A, channel, mask, modes, K)
     b_u = tl.load(u + row, mask=keep, other=0.0).to(tl.float32)
     b_z = tl.load(z + row, mask=keep, other=0.0).to(tl.float32)
@@ -71,7 +71,7 @@ def selective_scan_step_kernel(
     b_B = tl.load(B + (n * H + group) * K + modes, mask=modes < K, other=0.0).to(tl.float32)
     b_C = tl.load(C + (n * H + group) * K + modes, mask=modes < K, other=0.0).to(tl.float32)
     h = tl.exp2(dt[None, :] * rate) * h + (dt * b_u)[None, :] * b_B[:, None]
-    tl.store(state + at, h.to(state.dtype.element_ty), mask=mask)
+    tl.store(state + offsets, h.to(state.dtype.element_ty), mask=mask)
     y = tl.sum(h * b_C[:, None], 0) + b_D * b_u
     tl.store(o + row, (y * b_z * sigmoids((b_z,), 0.0, 1)[0]).to(o.dtype.element_ty), mask=keep)
 

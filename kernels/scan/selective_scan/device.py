@@ -16,19 +16,19 @@ from kernels.common.device import LOG2E, only_if
 
 
 @triton.jit
-def block_channels(part, group, GROUP: tl.constexpr, BD: tl.constexpr):
-    """(channels of a layer [BD], which of them exist) of block `part` of a group of GROUP channels."""
-    inner = part * BD + tl.arange(0, BD)
+def block_channels(block, group, GROUP: tl.constexpr, BD: tl.constexpr):
+    """(channels of a layer [BD], which of them exist) of block `block` of a group of GROUP channels."""
+    inner = block * BD + tl.arange(0, BD)
     return group * GROUP + inner, inner < GROUP
 
 
 @triton.jit
 def state_at(channel, mask, modes, K: tl.constexpr, V: tl.constexpr):
     """Offsets of a state [HS, K, V] for modes [BN] and channels [BD]: [BN, BD]."""
-    at = (channel // V * (K * V) + channel % V)[None, :] + modes[:, None] * V
+    offsets = (channel // V * (K * V) + channel % V)[None, :] + modes[:, None] * V
     # The widest load decides how a tile lies in threads. It must be A's, which spreads modes over a few threads and
     # leaves several of each channel to one: so the compiler must not see that a state's channels are contiguous.
-    return tl.where(mask, at, 0)
+    return tl.where(mask, offsets, 0)
 
 
 @triton.jit
@@ -38,9 +38,9 @@ def load_rate(A, channel, mask, modes, K: tl.constexpr):
 
 
 @triton.jit
-def load_block(A, bias, part, group, GROUP: tl.constexpr, K: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr):
+def load_block(A, bias, block, group, GROUP: tl.constexpr, K: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr):
     """(channels [BD], which exist, modes [BN], which of both exist [BN, BD], A in base 2, step bias) of a block."""
-    channel, keep = block_channels(part, group, GROUP, BD)
+    channel, keep = block_channels(block, group, GROUP, BD)
     modes = tl.arange(0, BN)
     mask = keep[None, :] & (modes < K)[:, None]
     rate = load_rate(A, channel, mask, modes, K)
@@ -54,30 +54,30 @@ def load_channels(base, channel, keep):
 
 
 @triton.jit
-def entering(states, start, slot, n, at, mask, SIZE: tl.constexpr):
+def entering(states, start, state_slot, n, offsets, mask, SIZE: tl.constexpr):
     """What a sweep starts from [BN, BD], fp32: the segment's of `states`, else the sequence's of `start`, else 0."""
     x = tl.zeros(mask.shape, tl.float32)
     if states is not None:
-        x += tl.load(states + slot * SIZE + at, mask=mask, other=0.0)
+        x += tl.load(states + state_slot * SIZE + offsets, mask=mask, other=0.0)
     elif start is not None:
-        x += tl.load(start + n * SIZE + at, mask=mask, other=0.0).to(tl.float32)
+        x += tl.load(start + n * SIZE + offsets, mask=mask, other=0.0).to(tl.float32)
     return x
 
 
 @triton.jit
-def load_modes(base, modes, first, low, high, group, HK: tl.constexpr, K: tl.constexpr, BT: tl.constexpr):
-    """Rows first .. first + BT of B or C [tokens, HK, K] as a tuple of [BN] fp32, zeros beyond tokens and modes."""
+def load_modes(base, modes, tile_start, begin, end, group, HK: tl.constexpr, K: tl.constexpr, BT: tl.constexpr):
+    """Rows tile_start .. tile_start + BT of B or C [tokens, HK, K], a tuple of [BN] fp32; zeros where there is none."""
     rows = ()
     for i in tl.static_range(BT):
-        mask = only_if(modes < K, (first + i >= low) & (first + i < high))
-        at = base + ((first + i) * HK + group) * K + modes
-        rows = rows + (tl.load(at, mask=mask, other=0.0).to(tl.float32),)
+        mask = only_if(modes < K, (tile_start + i >= begin) & (tile_start + i < end))
+        pointers = base + ((tile_start + i) * HK + group) * K + modes
+        rows = rows + (tl.load(pointers, mask=mask, other=0.0).to(tl.float32),)
     return rows
 
 
 @triton.jit
-def steps_of(rows, bias, first, high, BT: tl.constexpr):
-    """softplus(delta + bias) in fp32 of each row; 0 for tokens from `high` on, which so neither decay nor add."""
+def steps_of(rows, bias, tile_start, end, BT: tl.constexpr):
+    """softplus(delta + bias) in fp32 of each row; 0 for tokens from `end` on, which so neither decay nor add."""
     steps = ()
     for i in tl.static_range(BT):
         x = rows[i].to(tl.float32) + bias
@@ -85,7 +85,7 @@ def steps_of(rows, bias, first, high, BT: tl.constexpr):
         # 1 + e has no digits left of a small e: there the series of log(1 + e).
         series = e * (1.0 - e * (0.5 - e * (1.0 / 3.0 - e * (0.25 - e * (0.2 - e / 6.0)))))
         dt = tl.maximum(x, 0.0, propagate_nan=tl.PropagateNan.ALL) + tl.where(e < 0.05, series, tl.log(1.0 + e))
-        steps = steps + (tl.where(first + i < high, dt, 0.0),)
+        steps = steps + (tl.where(tile_start + i < end, dt, 0.0),)
     return steps
 
 

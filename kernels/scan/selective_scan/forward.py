@@ -32,7 +32,7 @@ def selective_scan_local_kernel(
     totals,
     cu_seqlens,
     T,
-    segment,
+    segment_size,
     segments,
     H: tl.constexpr,
     HS: tl.constexpr,
@@ -51,25 +51,27 @@ def selective_scan_local_kernel(
     Reads:   u, delta, B. Writes: states [slots, HS, N, V], totals [slots, HS, V], both fp32.
     Bytes per token and channel: 2 elements; per segment and channel: 4 N + 4.
     """
-    part, group, _, _, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES=BLOCKS, HS=H)
-    if low >= high:
+    block, group, _, _, state_slot, begin, end, eos = locate(T, segment_size, segments, cu_seqlens, SLICES=BLOCKS, HS=H)
+    if begin >= end:
         return
-    if high == end:
+    if end == eos:
         return
-    channel, keep, modes, mask, rate, b_bias = load_block(A, bias, part, group, GROUP=HS // H * V, K=K, BN=BN, BD=BD)
+    channel, keep, modes, mask, rate, b_bias = load_block(A, bias, block, group, GROUP=HS // H * V, K=K, BN=BN, BD=BD)
     h = tl.zeros([BN, BD], tl.float32)
     total = tl.zeros([BD], tl.float32)
-    for step in range(tl.cdiv(high - low, BT).to(tl.int32)):
-        first = low + step * BT
-        us = load_tile(u, channel, keep, first, low, high, stride=HS * V, BT=BT)
-        dts = steps_of(load_tile(delta, channel, keep, first, low, high, stride=HS * V, BT=BT), b_bias, first, high, BT)
-        Bs = load_modes(B, modes, first, low, high, group, HK=H, K=K, BT=BT)
+    for step in range(tl.cdiv(end - begin, BT).to(tl.int32)):
+        tile_start = begin + step * BT
+        us = load_tile(u, channel, keep, tile_start, begin, end, stride=HS * V, BT=BT)
+        dts = steps_of(
+            load_tile(delta, channel, keep, tile_start, begin, end, stride=HS * V, BT=BT), b_bias, tile_start, end, BT
+        )
+        Bs = load_modes(B, modes, tile_start, begin, end, group, HK=H, K=K, BT=BT)
         for i in tl.static_range(BT):
             dt = dts[i]
             total += dt
             h = tl.exp2(dt[None, :] * rate) * h + (dt * us[i].to(tl.float32))[None, :] * Bs[i][:, None]
-    tl.store(states + slot * (HS * K * V) + state_at(channel, mask, modes, K, V), h, mask=mask)
-    tl.store(totals + slot * (HS * V) + channel, total, mask=keep)
+    tl.store(states + state_slot * (HS * K * V) + state_at(channel, mask, modes, K, V), h, mask=mask)
+    tl.store(totals + state_slot * (HS * V) + channel, total, mask=keep)
 
 
 @triton.jit(do_not_specialize=["T"])
@@ -89,7 +91,7 @@ def selective_scan_fwd_kernel(
     checkpoints,
     cu_seqlens,
     T,
-    segment,
+    segment_size,
     segments,
     H: tl.constexpr,
     HS: tl.constexpr,
@@ -109,34 +111,38 @@ def selective_scan_fwd_kernel(
     Writes:  o; end_state [sequences, HS, N, V] where wanted; where a backward pass follows, checkpoints: h before every
              INTERVAL-th token. Bytes per token and channel: 4 elements, and N / INTERVAL of checkpoints.
     """
-    part, group, n, order, slot, low, high, end = locate(T, segment, segments, cu_seqlens, SLICES=BLOCKS, HS=H)
-    if low >= high:
+    block, group, n, segment, state_slot, begin, end, eos = locate(
+        T, segment_size, segments, cu_seqlens, SLICES=BLOCKS, HS=H
+    )
+    if begin >= end:
         return
-    channel, keep, modes, mask, rate, b_bias = load_block(A, bias, part, group, GROUP=HS // H * V, K=K, BN=BN, BD=BD)
+    channel, keep, modes, mask, rate, b_bias = load_block(A, bias, block, group, GROUP=HS // H * V, K=K, BN=BN, BD=BD)
     b_D = load_channels(D, channel, keep)
-    at = state_at(channel, mask, modes, K, V)
+    offsets = state_at(channel, mask, modes, K, V)
     SIZE: tl.constexpr = HS * K * V
-    h = entering(states, start, slot, n, at, mask, SIZE=SIZE)
-    origin = low - order.to(tl.int64) * segment
-    for step in range(tl.cdiv(high - low, BT).to(tl.int32)):
-        first = low + step * BT
-        us = load_tile(u, channel, keep, first, low, high, stride=HS * V, BT=BT)
-        dts = steps_of(load_tile(delta, channel, keep, first, low, high, stride=HS * V, BT=BT), b_bias, first, high, BT)
-        zs = load_tile(z, channel, keep, first, low, high, stride=HS * V, BT=BT)
+    h = entering(states, start, state_slot, n, offsets, mask, SIZE=SIZE)
+    bos = begin - segment.to(tl.int64) * segment_size
+    for step in range(tl.cdiv(end - begin, BT).to(tl.int32)):
+        tile_start = begin + step * BT
+        us = load_tile(u, channel, keep, tile_start, begin, end, stride=HS * V, BT=BT)
+        dts = steps_of(
+            load_tile(delta, channel, keep, tile_start, begin, end, stride=HS * V, BT=BT), b_bias, tile_start, end, BT
+        )
+        zs = load_tile(z, channel, keep, tile_start, begin, end, stride=HS * V, BT=BT)
         ss = sigmoids(zs, 0.0, BT)
-        Bs = load_modes(B, modes, first, low, high, group, HK=H, K=K, BT=BT)
-        Cs = load_modes(C, modes, first, low, high, group, HK=H, K=K, BT=BT)
+        Bs = load_modes(B, modes, tile_start, begin, end, group, HK=H, K=K, BT=BT)
+        Cs = load_modes(C, modes, tile_start, begin, end, group, HK=H, K=K, BT=BT)
         os = ()
         for i in tl.static_range(BT):
             if checkpoints is not None and i % INTERVAL == 0:
-                index = origin // INTERVAL + n + (first + i - origin) // INTERVAL
+                index = bos // INTERVAL + n + (tile_start + i - bos) // INTERVAL
                 b_h = h.to(checkpoints.dtype.element_ty)
-                tl.store(checkpoints + index * SIZE + at, b_h, mask=only_if(mask, first + i < high))
+                tl.store(checkpoints + index * SIZE + offsets, b_h, mask=only_if(mask, tile_start + i < end))
             dt = dts[i]
             b_u = us[i].to(tl.float32)
             h = tl.exp2(dt[None, :] * rate) * h + (dt * b_u)[None, :] * Bs[i][:, None]
             y = tl.sum(h * Cs[i][:, None], 0) + b_D * b_u
             os = os + (y * zs[i].to(tl.float32) * ss[i],)
-        store_tile(o, os, channel, keep, first, high, stride=HS * V, BT=BT)
-    if end_state is not None and high == end:
-        tl.store(end_state + n * SIZE + at, h.to(end_state.dtype.element_ty), mask=mask)
+        store_tile(o, os, channel, keep, tile_start, end, stride=HS * V, BT=BT)
+    if end_state is not None and end == eos:
+        tl.store(end_state + n * SIZE + offsets, h.to(end_state.dtype.element_ty), mask=mask)

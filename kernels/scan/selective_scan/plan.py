@@ -82,13 +82,13 @@ def plan(shape: Shape) -> Plan:
 
 
 def key(shape: Shape, made: Cut, name: str) -> str:
-    """The key of a kernel's launch in tuning tables."""
+    """The key of a kernel's config in tuning tables."""
     regime = "segments" if made.segmented else "on-chip"
     return f"selective_scan/{name}/N{shape.modes}/{shape.dtype}/{regime}"
 
 
 def search(shape: Shape, pass_: str) -> dict[str, Sequence[Mapping[str, int]]]:
-    """Launches worth trying for each kernel of a pass, the table's own first.
+    """Configs worth trying for each kernel of a pass, the table's own first.
 
     Of the gradients only the width is free: their tokens are the distance of the checkpoints.
     """

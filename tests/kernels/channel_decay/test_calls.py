@@ -64,11 +64,11 @@ def test_every_segment_and_every_checkpoint_has_a_slot(layout: str, T: int, sms:
     problem = Problem(T=T, H=1, K=64, layout=layout)
     with aim(replace(REPRESENTATIVES["sm_90"], sms=sms)):
         found = plan(of_problem(problem, 16))
-    assert found.segment % found.interval == 0
+    assert found.segment_size % found.interval == 0
     assert all(found.interval % sweep.chunk == 0 for sweep in found.sweeps.values())
     assert found.interval <= INTERVAL
     bounds = problem.cu_seqlens or (0, T)
-    for length, slots in ((found.segment, found.slots), (found.interval, found.blocks)):
+    for length, slots in ((found.segment_size, found.slots), (found.interval, found.blocks)):
         # First and last slot of each sequence, as the kernels find them.
         first = [a // length + n for n, (a, _) in enumerate(pairwise(bounds))]
         last = [slot + (b - a - 1) // length for slot, (a, b) in zip(first, pairwise(bounds), strict=True)]

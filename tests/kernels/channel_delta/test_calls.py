@@ -87,12 +87,12 @@ def test_every_chunk_and_segment_has_a_number(layout: str, T: int) -> None:
     """First and last chunk and segment of each sequence, as `locate` and `chunk_of` find them on the device."""
     problem, _, chosen = shape(4096, T=T, H=1, K=64, layout=layout, dtype="fp32", chunk=16)
     bounds = problem.cu_seqlens or (0, T)
-    for length, count in ((chosen.chunk, chosen.numbers), (chosen.segment, chosen.slots)):
+    for length, count in ((chosen.chunk, chosen.numbers), (chosen.segment_size, chosen.slots)):
         first = [a // length + n for n, (a, _) in enumerate(pairwise(bounds))]
         last = [low + (b - a - 1) // length for low, (a, b) in zip(first, pairwise(bounds), strict=True)]
         assert all(end < start for end, start in zip(last[:-1], first[1:], strict=True))
         assert last[-1] < count
-    assert chosen.segment % chosen.chunk == 0
+    assert chosen.segment_size % chosen.chunk == 0
     assert chosen.chunks * chosen.chunk >= max(b - a for a, b in pairwise(bounds))
 
 

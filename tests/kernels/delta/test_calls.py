@@ -132,7 +132,7 @@ def test_states_are_kept_between_pairs_of_chunks(arch: str, keep: int, layout: s
         chosen = plan(shape_of(problem, {"chunk": 64}, gated=True))
     assert chosen.keep == keep
     if chosen.output.segmented:
-        assert chosen.output.segment % (keep * 64) == 0
+        assert chosen.output.segment_size % (keep * 64) == 0
     bounds = problem.cu_seqlens or (0, T)
     needed = sum(-(-(end - first) // (keep * 64)) for first, end in pairwise(bounds))
     assert needed <= chosen.kept <= needed + (0 if layout == "dense" else problem.N)

@@ -71,7 +71,7 @@ def test_a_program_joins_no_more_segments_than_it_may(length: int) -> None:
         chosen = plan(shape_of(problem("exp", T=length, H=1, K=64, V=64, dtype="bf16"), {"chunk": 64}))
     for sweep in (chosen.output, chosen.dq, chosen.dk_dv):
         assert 1 < sweep.segments <= 16
-        assert sweep.segment % sweep.chunk == 0
+        assert sweep.segment_size % sweep.chunk == 0
 
 
 def test_head_dims_of_xlstm_7b_are_served_and_larger_ones_are_not() -> None:

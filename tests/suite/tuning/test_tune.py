@@ -1,4 +1,4 @@
-"""Tuning: the fastest right launch wins, faults cost one candidate, and a table is read where host code asks."""
+"""Tuning: the fastest right config wins, faults cost one candidate, and a table is read where host code asks."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ from suite.tuning.tables import Table, Tuned, path_of, read_table, write_table
 from suite.tuning.trials import CaseTrials, Trial
 from tests.suite.plugins import RUNNING_MEAN, write
 
-# A launch spins for `spin` tens of microseconds; some are wrong, raise, or end the process.
+# A config spins for `spin` tens of microseconds; some are wrong, raise, or end the process.
 TUNABLE = (
     RUNNING_MEAN
     + """
@@ -41,7 +41,7 @@ def spins(q, k, v):
     if first.get("dies"):
         os._exit(7)
     if first.get("raises"):
-        raise ValueError("no such launch")
+        raise ValueError("no such config")
     while time.perf_counter_ns() < until:
         pass
     o, _ = mean(q, k, v)
@@ -69,12 +69,12 @@ def tune(folder: Path, *words: str) -> int:
     return main(["tune", "--load", str(plugin), "--preset", "smoke", *CASE, "--out", str(folder / "t.json"), *words])
 
 
-def test_the_fastest_right_launch_wins_and_faults_cost_one_candidate(tmp_path, capsys):
+def test_the_fastest_right_config_wins_and_faults_cost_one_candidate(tmp_path, capsys):
     assert tune(tmp_path) == 0
     table = read_table(tmp_path / "t.json")
     assert table is not None
     first, second = table.entries["toy/first/K16"], table.entries["toy/second/K16"]
-    assert first.launch == {"spin": 4}
+    assert first.config == {"spin": 4}
     assert first.runner_up == {"spin": 20}
     assert first.refused == {"incorrect": 1, "crashed": 1, "error": 1}
     assert first.tried == 4
@@ -84,7 +84,7 @@ def test_the_fastest_right_launch_wins_and_faults_cost_one_candidate(tmp_path, c
     assert first.case_id.startswith("running_mean/spins/")
     told = capsys.readouterr().err
     assert "exit code 7" in told
-    assert "no such launch" in told
+    assert "no such config" in told
 
 
 @pytest.mark.long
@@ -95,7 +95,7 @@ def test_a_second_run_tunes_nothing(tmp_path, capsys):
     assert "nothing to tune" in capsys.readouterr().out
     assert (tmp_path / "t.json").read_text() == before
     assert tune(tmp_path, "--refresh", "--dry-run") == 0
-    assert "toy/first/K16: 7 launches" in capsys.readouterr().out
+    assert "toy/first/K16: 7 configs" in capsys.readouterr().out
 
 
 def test_a_budget_leaves_out_what_does_not_fit(tmp_path, capsys):
@@ -110,7 +110,7 @@ def test_a_table_of_another_gpu_is_refused(tmp_path, capsys):
 
 
 @pytest.mark.long
-def test_the_tables_launch_that_is_wrong_is_a_failure(tmp_path):
+def test_the_tables_config_that_is_wrong_is_a_failure(tmp_path):
     plugin = write(tmp_path, TUNABLE.replace("CANDIDATES = [", "CANDIDATES = [dict(spin=1, wrong=1), "), "wrong.py")
     assert main(["tune", "--load", str(plugin), "--preset", "smoke", *CASE, "--out", str(tmp_path / "t.json")]) == 1
 
@@ -144,31 +144,41 @@ def test_a_damaged_table_names_the_file(tmp_path):
 
 
 def trial(index, low, ms, high):
-    return {"index": index, "launch": {"warps": index}, "status": "ok", "ms": ms, "low": low, "high": high}
+    return {"index": index, "config": {"warps": index}, "status": "ok", "ms": ms, "low": low, "high": high}
 
 
-def test_a_tie_keeps_the_tables_launch():
+def test_a_tie_keeps_the_tables_config():
     tie = chosen([trial(0, 0.98, 1.0, 1.02), trial(1, 0.97, 0.99, 1.01)])
     clear = chosen([trial(0, 0.98, 1.0, 1.02), trial(1, 0.90, 0.92, 0.95)])
     assert tie is not None
     assert clear is not None
-    assert (tie["launch"], tie["runner_up_ms"]) == ({"warps": 0}, 0.99)
-    assert clear["launch"] == {"warps": 1}
+    assert (tie["config"], tie["runner_up_ms"]) == ({"warps": 0}, 0.99)
+    assert clear["config"] == {"warps": 1}
     assert chosen([]) is None
 
 
 def test_what_a_tie_keeps_is_in_force_while_the_next_kernel_is_tried():
-    """The runner keeps the table's launch: another one, faster by chance, must not be what the rest is tuned with."""
-    seen, launches = {}, [{"width": 32}, {"width": 64}]
+    """The runner keeps the table's config: another one, faster by chance, must not be what the rest is tuned with."""
+    seen, configs = {}, [{"width": 32}, {"width": 64}]
 
     class Tied(CaseTrials):
         def _key(self, key, candidates, found, checker, inputs):
             seen[key] = dict(found)
-            return [Trial(i, launches[i], ms=1 - i / 100, low=0.9, high=1.1) for i in range(2)]
+            return [Trial(i, configs[i], ms=1 - i / 100, low=0.9, high=1.1) for i in range(2)]
 
     operator = discover().operator("linear_attention")
     problem = operator.complete(Problem(T=8, K=8, dtype="fp32"))
     settings = Settings("cpu", "CPU", ("warm-cpu",))
     trials = Tied(operator, operator.implementations["naive"], problem, {}, settings, set(), [].append, print)
-    trials.run({"first": launches, "second": launches}, {})
-    assert seen == {"first": {}, "second": {"first": launches[0]}}
+    trials.run({"first": configs, "second": configs}, {})
+    assert seen == {"first": {}, "second": {"first": configs[0]}}
+
+
+def test_a_table_of_the_first_schema_is_read(tmp_path):
+    """Its field `launch` is `config` now; a base revision comes with tables of its own."""
+    path = tmp_path / "gpu.json"
+    entry = {"launch": {"warps": 4}, "ms": 1.0, "default_ms": 2.0}
+    path.write_text(json.dumps({"schema": 1, "gpu": "a", "arch": "b", "entries": {"k": entry}}))
+    table = read_table(path)
+    assert table is not None
+    assert table.entries["k"].config == {"warps": 4}

@@ -84,7 +84,7 @@ def test_sweeps_that_share_states_are_cut_alike() -> None:
     one, other = chosen.output, chosen.dq
     assert one.slices != other.slices
     assert one.segmented
-    assert (one.segment, one.segments, one.slots) == (other.segment, other.segments, other.slots)
+    assert (one.segment_size, one.segments, one.slots) == (other.segment_size, other.segments, other.slots)
 
 
 @pytest.mark.parametrize("layout", ["dense", "packed:single", "packed:halves", "packed:even8", "packed:ragged"])
@@ -95,10 +95,10 @@ def test_every_segment_has_a_slot(layout: str, T: int) -> None:
         sweep = plan(of_problem(problem, 16)).output
     bounds = problem.cu_seqlens or (0, T)
     longest = max(b - a for a, b in pairwise(bounds))
-    assert sweep.segment * (sweep.segments - 1) < longest <= sweep.segment * sweep.segments
+    assert sweep.segment_size * (sweep.segments - 1) < longest <= sweep.segment_size * sweep.segments
     # First and last slot of each sequence, as `locate` in device.py finds them.
-    first = [a // sweep.segment + n for n, (a, _) in enumerate(pairwise(bounds))]
-    last = [slot + (b - a - 1) // sweep.segment for slot, (a, b) in zip(first, pairwise(bounds), strict=True)]
+    first = [a // sweep.segment_size + n for n, (a, _) in enumerate(pairwise(bounds))]
+    last = [slot + (b - a - 1) // sweep.segment_size for slot, (a, b) in zip(first, pairwise(bounds), strict=True)]
     assert all(end < start for end, start in zip(last[:-1], first[1:], strict=True))
     assert last[-1] < sweep.slots
 
@@ -123,8 +123,8 @@ def test_segments_are_balanced_and_fill_the_gpu() -> None:
         with aim("sm_90"):
             chosen = plan(of_problem(problem, 64))
         for sweep in (chosen.output, chosen.dk_dv):
-            last = T - sweep.segment * (sweep.segments - 1)
-            assert last >= sweep.segment - 64 * sweep.segments
+            last = T - sweep.segment_size * (sweep.segments - 1)
+            assert last >= sweep.segment_size - 64 * sweep.segments
             assert sweep.segments * 16 * sweep.slices <= 2 * 132
 
 
