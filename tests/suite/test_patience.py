@@ -1,0 +1,98 @@
+"""How long a sweep waits for a worker that says nothing, with a clock and a worker that are not there."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from suite.discovery import discover
+from suite.measuring.case import Settings
+from suite.plan import Selection, make_plan
+from suite.presets import load_preset
+from suite.running.budget import Budget
+from suite.running.progress import PlainProgress
+from suite.running.sweep import Options, Sweep
+
+TIMEOUT_S = 300.0
+
+
+class Clock:
+    """Seconds that pass only while somebody waits."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Silent:
+    """A worker that takes a problem and never answers."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock, self.channel = clock, self
+        self.asked: list[dict[str, Any]] = []
+        self.killed = False
+
+    def send(self, request: dict[str, Any]) -> None:
+        self.asked.append(request)
+
+    def receive(self, timeout_s: float) -> None:
+        self.clock.now += timeout_s
+
+    def kill(self) -> None:
+        self.killed = True
+
+    def tail(self) -> str:
+        return ""
+
+
+def swept(budget_s: float | None) -> SimpleNamespace:
+    """A sweep of two cases whose worker is silent: the seconds that it took, its workers and the records kept."""
+    registry, clock, records = discover(), Clock(), []
+    flags = Selection(
+        operators=("linear_attention",), implementations=("naive",), values={"T": (16, 24), "pass": ("fwd",)}
+    )
+    groups = make_plan(registry, load_preset("smoke"), flags)
+    workers: list[Any] = []
+
+    def start() -> Any:
+        workers.append(Silent(clock))
+        return workers[-1]
+
+    sweep = Sweep(
+        registry,
+        groups,
+        Settings("cpu", "CPU", ("warm-cpu",)),
+        Options(timeout_s=TIMEOUT_S),
+        start,
+        records.append,
+        PlainProgress,
+        Budget(budget_s, clock=clock),
+    )
+    sweep.run()
+    assert all(worker.killed for worker in workers)
+    return SimpleNamespace(seconds=clock.now, workers=workers, records=records, left_out=sweep.left_out)
+
+
+def test_a_problem_that_outlasts_the_budget_is_ended_soon_after_it() -> None:
+    """The worker knows what is left and stops by itself; one that does not gets a twentieth of the budget more."""
+    found = swept(budget_s=100.0)
+    assert found.seconds == pytest.approx(105.0)
+    assert [request["left_s"] for worker in found.workers for request in worker.asked] == [100.0]
+    # The budget ended, not the case: a later run measures it.
+    assert (found.records, found.left_out) == ([], 2)
+
+
+def test_the_timeout_ends_a_case_long_before_a_budget_that_is_longer() -> None:
+    found = swept(budget_s=10_000.0)
+    assert found.seconds == pytest.approx(2 * TIMEOUT_S)
+    assert [record["status"] for record in found.records] == ["timeout", "timeout"]
+
+
+def test_without_a_budget_the_timeout_alone_ends_a_case() -> None:
+    found = swept(budget_s=None)
+    assert found.seconds == pytest.approx(2 * TIMEOUT_S)
+    assert [record["reason"].partition(" during")[0] for record in found.records] == ["nothing happened for 300 s"] * 2
