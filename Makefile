@@ -7,8 +7,9 @@ else
   PYTHON ?= .venv/bin/python
   READY := .venv/ready
 endif
-# What the suite imports beside torch; `make deps` installs it into the active Python.
-NEEDED := pandas scipy matplotlib plotly jinja2 rich packaging
+# What the suite imports beside torch, to measure and to render reports; `make deps` installs it into the active Python.
+MEASURES := pandas scipy rich packaging
+RENDERS := matplotlib plotly jinja2
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 # An idle process takes tests from the other: the slow ones of a file would else wait for each other at the end.
 PYTEST := $(PYTHON) -m pytest -q -n $(JOBS) --dist worksteal
@@ -24,7 +25,7 @@ help: ## print this
 bench: $(READY) needed ## measure the default preset of this machine and render its report; FLAGS="--budget 1m"
 	$(PYTHON) -m suite bench $(FLAGS)
 
-check: $(READY) needed ## check numerics only, on this machine's device
+check: $(READY) needed-to-measure ## check numerics only, on this machine's device
 	$(PYTHON) -m suite check $(FLAGS)
 
 report: $(READY) needed ## render a stored run: make report RUN=results/local/…
@@ -58,17 +59,17 @@ BUDGET ?= 8m
 PRESETS ?= gpu fla-shapes gated-delta decode llama3-8b mamba2-2.7b qwen3-next kimi-linear xlstm-7b mamba-2.8b
 into = $$(test -f $(1)/environment.json && echo --resume || echo --out) $(1)
 
-gpu-check: $(READY) needed ## check each of our kernels against the oracle on the GPU, then run gpu-test
+gpu-check: $(READY) needed-to-measure ## check each of our kernels against the oracle on the GPU, then run gpu-test
 	$(PYTHON) -m suite check --device $(DEVICE) --preset numerics --origin ours --budget $(BUDGET) $(call into,$(GPU)/check)
 	$(MAKE) gpu-test
 
-gpu-test: $(READY) needed ## run the GPU tests: timers, faults, compute-sanitizer
+gpu-test: $(READY) needed-to-measure ## run the GPU tests: timers, faults, compute-sanitizer
 	$(PYTHON) -m pytest -q -rs tests/gpu
 
-gpu-tune: $(READY) needed ## measure launch configurations and store the fastest in kernels/tuned
+gpu-tune: $(READY) needed-to-measure ## measure launch configurations and store the fastest in kernels/tuned
 	$(PYTHON) -m suite tune --device $(DEVICE) --preset gpu --origin ours --budget $(BUDGET) $(FLAGS)
 
-gpu-bench: $(READY) needed ## measure PRESETS on the GPU, one run per preset
+gpu-bench: $(READY) needed-to-measure ## measure PRESETS on the GPU, one run per preset
 	@for preset in $(PRESETS); do \
 	  $(PYTHON) -m suite bench --device $(DEVICE) --preset $$preset --budget $(BUDGET) --no-report $(FLAGS) \
 	    $(call into,$(GPU)/$$preset) || code=$$?; \
@@ -90,9 +91,11 @@ deps: ## install what the suite and its tests need; torch is not changed
 	$(PYTHON) -c 'import torch; print("torch==" + torch.__version__)' > .torch-constraint
 	$(PYTHON) -m pip install -c .torch-constraint -e '.[dev]'; code=$$?; rm -f .torch-constraint; exit $$code
 
-.PHONY: needed needed-dev
-needed: $(READY)
-	@for module in $(NEEDED); do $(PYTHON) -c "import importlib.util as u, sys; sys.exit(u.find_spec('$$module') is None)" \
+.PHONY: needed needed-to-measure needed-dev
+needed: WANTED := $(MEASURES) $(RENDERS)
+needed-to-measure: WANTED := $(MEASURES)
+needed needed-to-measure: $(READY)
+	@for module in $(WANTED); do $(PYTHON) -c "import importlib.util as u, sys; sys.exit(u.find_spec('$$module') is None)" \
 	  || { echo "make: $(PYTHON) has torch but not $$module; run 'make deps'" >&2; exit 2; }; done
 
 needed-dev: needed

@@ -17,6 +17,8 @@ from suite.problem import PASSES, STANDARD, Case, Problem, Value
 from suite.registry import ORIGINS, Implementation, Operator, Registry
 
 SMALLEST_CHUNK = 16
+# Dtypes in the order in which `check` takes them: what models run comes first.
+PROOF = ("bfloat16", "float16", "float32", "float64")
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,20 @@ def shuffled(groups: Sequence[Group], seed: int) -> list[Group]:
     mixed = [replace(group, cases=tuple(draw.sample(group.cases, len(group.cases)))) for group in groups]
     draw.shuffle(mixed)
     return sorted(mixed, key=lambda group: group.problem.T)
+
+
+def by_proof(groups: Sequence[Group]) -> list[Group]:
+    """The plan of a check: problems that prove most first, so that a budget or Ctrl-C cuts off those that prove least.
+
+    bf16 before the other dtypes, packed sequences before dense ones, long before short, and a single token last: at
+    T = 1 there is no second chunk, no state that is carried on, and no mask that matters.
+    """
+
+    def rank(group: Group) -> tuple[bool, int, bool, int]:
+        problem = group.problem
+        return problem.T == 1, PROOF.index(problem.dtype), problem.cu_seqlens is None, -problem.T
+
+    return sorted(groups, key=rank)
 
 
 def _operators(registry: Registry, preset: Preset, selection: Selection) -> list[Operator]:

@@ -38,6 +38,7 @@ def run(args: argparse.Namespace) -> Exit:
 def checked(args: argparse.Namespace) -> Check:
     """The check that the flags ask for, when it has run: its records and its exit code."""
     from suite.discovery import discover
+    from suite.plan import by_proof
 
     refuse_both(args)
     resumption = Resumption(args, "check") if args.resume else None
@@ -45,7 +46,7 @@ def checked(args: argparse.Namespace) -> Check:
     args.device = device_of(args)
     if resumption is None:
         args.preset = args.preset or DEFAULT_PRESET
-    groups = resumption.plan.groups(registry) if resumption else selected(args, registry, args.preset)[1]
+    groups = resumption.plan.groups(registry) if resumption else by_proof(selected(args, registry, args.preset)[1])
     settle(args)
     with ExitStack() as stack:
         stored = args.resume or args.out

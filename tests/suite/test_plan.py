@@ -7,7 +7,7 @@ import pytest
 
 from suite.discovery import ROOT, discover
 from suite.errors import UsageError
-from suite.plan import Selection, make_plan, shuffled
+from suite.plan import Selection, by_proof, make_plan, shuffled
 from suite.presets import Preset, load_preset, names
 from suite.registry import Operator, Registry
 from suite.targets import aim
@@ -66,6 +66,7 @@ def test_the_set_of_presets() -> None:
         "gpu",
         "full",
         "numerics",
+        "first-contact",
         "fla-shapes",
         "gated-delta",
         "decode",
@@ -239,6 +240,23 @@ def test_a_pass_that_a_named_operator_lacks_is_told(registry: Registry) -> None:
 def test_unknown_preset() -> None:
     with pytest.raises(UsageError, match="unknown preset 'smok'; did you mean 'smoke'"):
         load_preset("smok")
+
+
+def test_a_check_begins_with_what_proves_most_and_ends_with_single_tokens(registry: Registry) -> None:
+    groups = by_proof(make_plan(registry, load_preset("numerics"), Selection(operators=("retention",))))
+    first, last = groups[0].problem, groups[-1].problem
+    assert (first.dtype, first.cu_seqlens is not None, first.T) == ("bfloat16", True, 2048)
+    assert (last.T, last.dtype) == (1, "float32")
+    lengths = [group.problem.T for group in groups]
+    assert 1 not in lengths[: lengths.index(1)]
+    assert set(lengths[lengths.index(1) :]) == {1}
+
+
+def test_the_preset_of_a_first_contact_has_about_four_problems_per_operator(registry: Registry) -> None:
+    groups = make_plan(registry, load_preset("first-contact"), Selection())
+    counts = {name: sum(group.operator == name for group in groups) for name in registry.operators}
+    assert set(counts.values()) <= {1, 2, 3, 4}
+    assert all(group.problem.dtype == "bfloat16" and group.problem.T > 1 for group in groups)
 
 
 def test_the_order_is_random_reproducible_and_still_from_short_to_long(registry: Registry) -> None:
