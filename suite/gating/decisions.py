@@ -87,11 +87,11 @@ def judge_status(before: Sequence[tuple[str, str]], after: Sequence[tuple[str, s
 
 
 def _told(replicates: Sequence[tuple[str, str]], of: int = 0) -> str:
-    """`crashed (2 of 8 replicates): signal 11`, for the first status among the replicates; empty without any."""
+    """`crashed (2 of 8 launches): signal 11`, for the first status among the replicates; empty without any."""
     if not replicates:
         return ""
     status, reason = replicates[0]
-    count = f" ({len(replicates)} of {of} replicates)" if of > len(replicates) else ""
+    count = f" ({len(replicates)} of {of} launches)" if of > len(replicates) else ""
     return f"{status}{count}: {reason}" if reason else f"{status}{count}"
 
 
@@ -111,7 +111,7 @@ def judge_time(time: Estimate, before_ms: float, limits: Limits, cycles: Estimat
         return _time_decision(verdict, why, time, low, high, limits)
 
     if time.rounds < limits.rounds:
-        return decided("inconclusive", f"{time.rounds} of the {limits.rounds} replicates that each side needs")
+        return decided("inconclusive", f"{time.rounds} of the {limits.rounds} launches that each side needs")
     if low > edge:
         if negligible(time.mean):
             return decided("same", f"at most the allowed {limits.min_difference_us:g} µs")
