@@ -119,6 +119,9 @@ class Tuning:
                     index, phase = message["case"], message["phase"]
                 elif message["event"] == "key":
                     self._result(job, message, open_keys, winners, lost)
+                elif message["event"] == "spoiled":
+                    status, _, reason = message["reason"].partition(": ")
+                    return self._ended(status, reason, index)
                 elif message["event"] == "done":
                     return None
         except Disconnected:

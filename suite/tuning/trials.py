@@ -16,6 +16,7 @@ from suite.checks.checker import Checker, device_context
 from suite.checks.inputs import Inputs, draw_inputs
 from suite.faults import classify
 from suite.measuring.case import Settings
+from suite.measuring.context import Spoiled, spoiled
 from suite.measuring.preparing import ready as make_ready
 from suite.measuring.sampling import Sampled, interleave
 from suite.measuring.stopping import Stopping
@@ -93,7 +94,12 @@ class CaseTrials:
             sampled = self._ready(trial, {**found, key: trial.config}, checker, inputs)
             if sampled:
                 ready.append((trial, sampled))
-        interleave([sampled for _, sampled in ready], self.settings.deadline)
+        interleave(
+            [sampled for _, sampled in ready],
+            self.settings.deadline,
+            begin=lambda i: self.begin(ready[i][0].index, "time"),
+            failed=lambda i, error: self._go_on(error),
+        )
         for trial, sampled in ready:
             if sampled.error is not None:
                 trial.status, trial.reason = classify(sampled.error, self.implementation)
@@ -101,6 +107,11 @@ class CaseTrials:
             summary = sampled.summary()
             trial.ms, trial.low, trial.high = (summary[name] for name in ("time_ms", "ci_low_ms", "ci_high_ms"))
         return trials
+
+    def _go_on(self, error: Exception) -> None:
+        """Raises Spoiled, with the reason of the candidate, where the process cannot go on after what it raised."""
+        if spoiled(error, self.settings.device):
+            raise Spoiled(": ".join(classify(error, self.implementation))) from error
 
     def _ready(self, trial: Trial, configs: Mapping[str, Config], checker: Checker, inputs: Inputs) -> Sampled | None:
         """The candidate compiled, right, warm and ready to be timed; None when it is not, with the reason noted."""
@@ -117,6 +128,8 @@ class CaseTrials:
                 check = checker.check(self.implementation, self.tunables)
                 if not check.ok:
                     trial.status, trial.reason = check.status, check.reason
+                    if check.raised is not None:
+                        self._go_on(check.raised)
                     return None
             self.begin(trial.index, "warmup")
             warm_up(run, self.settings)
@@ -124,7 +137,10 @@ class CaseTrials:
             with forcing(configs):
                 make_ready(timer, call)
         except Exception as error:
+            if isinstance(error, Spoiled):
+                raise
             trial.status, trial.reason = classify(error, self.implementation)
+            self._go_on(error)
             return None
         return Sampled(run, timer, Stopping(limit_ms=self.settings.rep_ms))
 

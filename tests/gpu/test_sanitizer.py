@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -28,8 +29,16 @@ KERNELS = sorted(
 
 def sanitized(tool: str, *words: str) -> subprocess.CompletedProcess[str]:
     command = ["compute-sanitizer", "--tool", tool, "--target-processes", "all", "--error-exitcode", str(FOUND)]
+    # PyTorch's cache hands out pieces of large allocations: a write beyond one of them would stay unseen.
+    uncached = {**os.environ, "PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
     return subprocess.run(
-        [*command, sys.executable, *words], cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+        [*command, sys.executable, *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+        env=uncached,
     )
 
 

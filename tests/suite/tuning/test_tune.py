@@ -22,10 +22,11 @@ TUNABLE = (
     RUNNING_MEAN
     + """
 import os, time
+from suite.errors import spoiling
 from suite.tuning import choice
 
 CANDIDATES = [dict(spin=40), dict(spin=90), dict(spin=4), dict(spin=1, wrong=1), dict(spin=1, dies=1),
-              dict(spin=1, raises=1), dict(spin=20)]
+              dict(spin=1, raises=1), dict(spin=20), dict(spin=1, spoils=1)]
 
 def key(what, K):
     return f"toy/{what}/K{K}"
@@ -40,8 +41,11 @@ def spins(q, k, v):
     until = time.perf_counter_ns() + 10_000 * (first["spin"] + second["spin"])
     if first.get("dies"):
         os._exit(7)
-    if first.get("raises"):
-        raise ValueError("no such config")
+    if first.get("raises") or first.get("spoils"):
+        error = ValueError("no such config" if first.get("raises") else f"CUDA error in process {os.getpid()}")
+        # As a device would show that is asked after the error.
+        first.get("spoils") and spoiling(error)
+        raise error
     while time.perf_counter_ns() < until:
         pass
     o, _ = mean(q, k, v)
@@ -76,7 +80,7 @@ def test_the_fastest_right_config_wins_and_faults_cost_one_candidate(tmp_path, c
     first, second = table.entries["toy/first/K16"], table.entries["toy/second/K16"]
     assert first.config == {"spin": 4}
     assert first.runner_up == {"spin": 20}
-    assert first.refused == {"incorrect": 1, "crashed": 1, "error": 1}
+    assert first.refused == {"incorrect": 1, "crashed": 1, "error": 2}
     assert first.tried == 4
     assert first.default_ms > first.runner_up_ms > first.ms
     # The second kernel was timed with the first one's winner in force.
@@ -85,6 +89,7 @@ def test_the_fastest_right_config_wins_and_faults_cost_one_candidate(tmp_path, c
     told = capsys.readouterr().err
     assert "exit code 7" in told
     assert "no such config" in told
+    assert "CUDA error in process" in told
 
 
 @pytest.mark.long
@@ -95,7 +100,7 @@ def test_a_second_run_tunes_nothing(tmp_path, capsys):
     assert "nothing to tune" in capsys.readouterr().out
     assert (tmp_path / "t.json").read_text() == before
     assert tune(tmp_path, "--refresh", "--dry-run") == 0
-    assert "toy/first/K16: 7 configs" in capsys.readouterr().out
+    assert "toy/first/K16: 8 configs" in capsys.readouterr().out
 
 
 def test_a_budget_leaves_out_what_does_not_fit(tmp_path, capsys):
