@@ -52,7 +52,7 @@ def hungry(q, k, v):
 
 @fault("prints")
 def prints(q, k, v):
-    for _ in range(200):
+    for _ in range(20):
         sys.stdout.write("x" * 100_000 + "\\n")
     return mean(q, k, v)
 
