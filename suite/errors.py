@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from enum import IntEnum
+from typing import TypeVar
 
 
 class Exit(IntEnum):
@@ -61,18 +62,19 @@ class Unsupported(Exception):
     """Raised by an implementation that finds, when called, that it cannot serve a problem; its message says why."""
 
 
-class CaptureFailed(Unsupported):
-    """Raised by a timer when a CUDA graph cannot be captured; its message says why. The process must end after it."""
+_Raised = TypeVar("_Raised", bound=BaseException)
+_SPOILS = "subquad_spoils"
 
 
-def spoiling(error: BaseException) -> None:
-    """Mark an exception: the process that raised it can measure nothing any more."""
-    vars(error)["spoils"] = True
+def spoiling(error: _Raised) -> _Raised:
+    """An exception, marked: the process that raises it can measure nothing any more."""
+    vars(error)[_SPOILS] = True
+    return error
 
 
 def spoils(error: BaseException) -> bool:
     """Whether the process that raised this can measure nothing any more."""
-    return isinstance(error, CaptureFailed) or vars(error).get("spoils", False)
+    return _SPOILS in vars(error)
 
 
 class OracleFailed(Exception):

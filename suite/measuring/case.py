@@ -174,9 +174,9 @@ class ProblemRun:
         try:
             return Checker(self.operator, self.problem, device=torch_device, seed=self.settings.seed)
         except Exception as error:
-            self._failed(self.live[0], error)
-            for one in self.live[1:]:
+            for one in self.live:
                 self._refuse(one, *classify(error))
+            self._go_on(error)
             return None
 
     def _supported(self, one: _Live) -> bool:
@@ -211,14 +211,9 @@ class ProblemRun:
                 one.check.raised = None
         return one.check.ok
 
-    def _refuse(self, one: _Live, status: str, reason: str) -> None:
-        for mode in one.modes:
+    def _refuse(self, one: _Live, status: str, reason: str, modes: tuple[str, ...] = ()) -> None:
+        for mode in modes or one.modes:
             self.emit(with_status(one.record, status, reason) | {"mode": mode})
-
-    def _failed(self, one: _Live, error: Exception) -> None:
-        """The records of a case that raised. Raises Spoiled where the process cannot go on after it."""
-        self._refuse(one, *classify(error, one.implementation))
-        self._go_on(error)
 
     def _go_on(self, error: Exception) -> None:
         """Raises Spoiled where the process cannot go on after an exception; else what it held is freed."""
@@ -246,7 +241,8 @@ class ProblemRun:
             try:
                 shared = shared if shared and self.problem.pass_ != "decode" else self._inputs(torch_device)
             except Exception as error:
-                self._failed(one, error)
+                self._refuse(one, *classify(error))
+                self._go_on(error)
                 continue
             if self._prepared(one, shared):
                 kept.append(one)
@@ -266,7 +262,8 @@ class ProblemRun:
             one.memory = peak_rise(one.call.run, self.settings.device)
         except Exception as error:
             one.call = None
-            self._failed(one, error)
+            self._refuse(one, *classify(error, one.implementation))
+            self._go_on(error)
             return False
         return True
 
@@ -299,15 +296,14 @@ class ProblemRun:
             )
         return list(zip(ready, sampled, strict=True))
 
-    def _spoiled_in(self, one: _Live, error: Exception, mode: str) -> None:
-        """After an error while timing: where it spoiled the process, its record now, and Spoiled.
+    def _spoiled_in(self, one: _Live, error: Exception, mode: str = "") -> None:
+        """After the warm-up: where an error spoiled the process, its case's records now, and Spoiled.
 
-        A failed capture says nothing of the case's other modes: they are measured in the next process.
+        mode: of the timer that raised. A failed capture says nothing of the others: the next process measures them.
         """
         if reason := spoiled(error, self.settings.device):
-            modes = (mode,) if spoils(error) else one.modes
-            for each in modes:
-                self.emit(with_status(one.record, *classify(error, one.implementation)) | {"mode": each})
+            modes = (mode,) if mode and spoils(error) else one.modes
+            self._refuse(one, *classify(error, one.implementation), modes)
             raise Spoiled(reason) from error
 
     def _sampled(self, one: _Live, mode: str) -> Sampled:
@@ -334,6 +330,7 @@ class ProblemRun:
             try:
                 one.energy = meter.columns(one.call.run, self.problem.tokens)
             except Exception as error:
+                self._spoiled_in(one, error)
                 # The case has its time; what is wrong with it now, the check that follows tells.
                 one.energy = meter.none(classify(error, one.implementation)[1])
 
@@ -354,9 +351,8 @@ class ProblemRun:
             self.begin(one.index, "recheck")
             assert one.call is not None
             one.recheck = checker.recheck(one.call)
-            if one.recheck.raised is not None and (reason := spoiled(one.recheck.raised, self.settings.device)):
-                self._refuse(one, one.recheck.status, one.recheck.reason)
-                raise Spoiled(reason) from one.recheck.raised
+            if one.recheck.raised is not None:
+                self._spoiled_in(one, one.recheck.raised)
 
     def _finish(self, one: _Live, result: Sampled, mode: str) -> dict[str, Any]:
         if result.error is not None:

@@ -23,10 +23,12 @@ def spoiled(error: BaseException, device: str) -> str:
     device: `cuda`, `cpu` or `interpret`
     """
     if spoils(error):
-        return f"the CUDA graph's capture failed: {error}"
+        return f"a CUDA graph's capture failed: {error}"
     if device != "cuda" or not isinstance(error, RuntimeError):
         return ""
     try:
+        # What cannot be freed because a cycle holds it would look like a device without memory.
+        gc.collect()
         free_memory(device)
         torch.cuda.synchronize()
         torch.ones(1, device="cuda").add_(1).item()
@@ -36,10 +38,6 @@ def spoiled(error: BaseException, device: str) -> str:
 
 
 def free_memory(device: str) -> None:
-    """Give back to the device what the allocator keeps: another implementation's libraries may need it.
-
-    Cycles hold tensors too, and an exception's frames.
-    """
-    gc.collect()
+    """Give back to the device what PyTorch's allocator keeps: another implementation's libraries may need it."""
     if device == "cuda":
         torch.cuda.empty_cache()

@@ -25,7 +25,7 @@ from typing import Protocol
 
 import torch
 
-from suite.errors import CaptureFailed, Unsupported, WorkOnOtherStream, spoiling, unknown
+from suite.errors import Unsupported, WorkOnOtherStream, spoiling, unknown
 
 Run = Callable[[], object]
 FLUSH_FACTOR = 2
@@ -297,9 +297,9 @@ class GraphTimer(EventTimer):
         torch.cuda.current_stream().wait_stream(self._stream)
 
     def prepare(self, run: Run, *more: Run) -> None:
-        """Raises Unsupported for a call that waits for the device, CaptureFailed for one that the capture refused.
+        """Raises Unsupported for a call that waits for the device, or that the capture refuses.
 
-        Whatever is raised inside a capture spoils the process: torch's allocator may go on capturing for ever
+        Whatever is raised inside a capture is marked `spoiling`: torch's allocator may go on capturing for ever
         (github.com/pytorch/pytorch/issues/180395).
         """
         if self.l2 == "rotated" and not more:
@@ -318,7 +318,7 @@ class GraphTimer(EventTimer):
                 self._kept = [each() for each in runs]
         except Exception as error:
             if isinstance(error, RuntimeError) and "captur" in str(error):
-                raise CaptureFailed(f"it cannot be captured in a CUDA graph: {error}") from error
+                raise spoiling(Unsupported(f"it cannot be captured in a CUDA graph: {error}")) from error
             spoiling(error)
             raise
         self._graph, self.calls = graph, len(runs)

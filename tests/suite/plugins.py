@@ -122,8 +122,7 @@ def late(q, k, v):
 def sticky(q, k, v):
     error = RuntimeError(f"CUDA error: an illegal memory access was encountered in process {os.getpid()}")
     # As a device would show that is asked after the error, where there is one.
-    spoiling(error)
-    raise error
+    raise spoiling(error)
 
 @fault("refuses", supports=lambda problem, tunables: "not on a Sunday")
 def refuses(q, k, v):

@@ -1,12 +1,13 @@
 """What an exception leaves of its process: the device is asked, and nobody innocent pays."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from suite.discovery import discover
-from suite.errors import CaptureFailed, spoiling
+from suite.errors import Unsupported, spoiling
 from suite.faults import FAILURES, classify
 from suite.measuring import case as measuring_case
 from suite.measuring import context
@@ -67,10 +68,9 @@ def test_the_same_words_spoil_nothing_where_the_device_still_answers(gpu: FakeCu
 
 
 def test_a_failed_capture_spoils_the_process_although_the_device_answers(gpu: FakeCuda) -> None:
-    assert "capture failed" in spoiled(CaptureFailed("it cannot be captured"), "cuda")
-    other = KeyError("no luck")
-    spoiling(other)
-    assert spoiled(other, "cuda")
+    assert "capture failed" in spoiled(spoiling(Unsupported("it cannot be captured")), "cuda")
+    assert spoiled(spoiling(KeyError("no luck")), "cuda")
+    assert spoiled(Unsupported("it waits for the device"), "cuda") == ""
 
 
 def test_an_error_that_is_not_the_devices_asks_nothing(gpu: FakeCuda) -> None:
@@ -138,6 +138,31 @@ def test_an_error_that_spoils_nothing_costs_its_own_record(monkeypatch: pytest.M
     run = Run(monkeypatch, naive=(RuntimeError("a wrong shape"), at))
     run.run.measure()
     assert run.statuses() == {"naive": "error", "torch_chunk": "ok"}
+
+
+def test_who_spoils_the_process_while_energy_is_measured_is_the_one_that_is_blamed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A device that is asked no more than an energy counter would show it in the next check, of another case."""
+
+    class Meter:
+        windows = 0
+
+        def __init__(self, *args: object) -> None:
+            pass
+
+        def columns(self, run: object, tokens: int) -> dict[str, Any]:
+            Meter.windows += 1
+            if Meter.windows == 2:
+                raise RuntimeError("sticky")
+            return {}
+
+    run = Run(monkeypatch)
+    monkeypatch.setattr(measuring_case, "EnergyOf", Meter)
+    run.run.settings = replace(SETTINGS, energy_s=2.0)
+    with pytest.raises(Spoiled, match="gone"):
+        run.run.measure()
+    assert run.statuses() == {"torch_chunk": "error"}
 
 
 @pytest.mark.parametrize("text", OUT_OF_MEMORY[:2])
