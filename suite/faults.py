@@ -39,7 +39,7 @@ FAILURES = frozenset({"incorrect", "implausible", "crashed", "error", "compile_e
 REASON_LENGTH = 2000
 # What CUDA and its libraries say when memory is gone. torch's own allocator raises OutOfMemoryError instead.
 OUT_OF_MEMORY = re.compile(
-    r"(Triton|CUDA)[^:]*: out of memory|CU(BLAS|BLASLT|SOLVER|SPARSE|FFT|RAND)_STATUS_ALLOC(ATION)?_FAILED|"
+    r"CUDA[^:]*: out of memory|CU(BLAS|BLASLT|SOLVER|SPARSE|FFT|RAND)_STATUS_ALLOC(ATION)?_FAILED|"
     r"CUDNN_STATUS_ALLOC_FAILED|cudaErrorMemoryAllocation|CUDA_ERROR_OUT_OF_MEMORY|can't allocate memory"
 )
 # How a library says by an assertion or a NotImplementedError that it has no kernel for what it was asked.

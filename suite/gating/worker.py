@@ -180,6 +180,8 @@ class OpenCase:
             problem = problem.replace(pass_="fwd")
         seed = self.settings["seed"] + RECHECK_SEED
         found = Checker(self.operator, problem, device=self._torch_device, seed=seed).recheck(self._call)
+        if found.raised is not None:
+            return self._failure(found.raised)
         return {"status": found.status, "reason": found.reason}
 
     def release(self) -> None:

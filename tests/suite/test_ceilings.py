@@ -11,9 +11,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from suite import Problem
-from suite.ceilings import cache, ceilings, clocks, confirm, disturbed, measuring, timing, warning
+from suite.ceilings import cache, ceilings, clocks, confirm, disturbed, measuring, timing, units, warning
 from suite.ceilings.steadiness import better
 from suite.ceilings.timing import Span, span
 from suite.cli import device
@@ -193,6 +194,19 @@ def test_confirm_keeps_the_higher_ceiling(monkeypatch: pytest.MonkeyPatch) -> No
         assert [again["matmul"][name]["tflops"] for name in ("float32", "tf32", "bfloat16")] == [after, after, before]
         assert again["read"]["gbs"] == after
         assert sum(p["gbs"] != before for p in again["copy"]) == (after != before)
+
+
+def test_the_read_ceiling_reads_the_whole_buffer(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[object] = []
+
+    def measured(run, device: str) -> Span:
+        calls.append(run())
+        return Span(2.0, 1.0, 4.0, 7)
+
+    monkeypatch.setattr(units, "span", measured)
+    monkeypatch.setattr(units, "_drawn", lambda size, device: torch.ones(size // 4, device=device))
+    assert units.read("cpu", 2**20)["gbs"] == pytest.approx(2**20 / 2e-3 / 1e9)
+    assert calls == [2**18]
 
 
 def test_each_ceiling_has_its_interval_and_its_samples(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,6 +63,9 @@ def test_the_interval_of_blocks_comes_from_their_medians_and_holds_the_median() 
     assert block_interval(blocks) == (1.5, 2.5)
     # The median of all samples is 9; blocks of one sample have as much to say as the long one.
     assert block_interval([[9.0] * 20, *[[1.0]] * 5]) == (1.0, 9.0)
+    # Ten figures: the second and the ninth, which are 1 here.
+    assert block_interval([[9.0] * 20, *[[1.0]] * 9]) == (1.0, 9.0)
+    assert block_interval([[0.5] * 20, *[[1.0]] * 9]) == (0.5, 1.0)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from suite.presets import load_preset
 from suite.running.budget import Budget
 from suite.running.progress import PlainProgress
 from suite.running.sweep import Options, Sweep
+from suite.store import Key
 
 TIMEOUT_S = 300.0
 
@@ -49,14 +50,21 @@ class Silent:
         return ""
 
 
-def swept(budget_s: float | None) -> SimpleNamespace:
-    """A sweep of two cases whose worker is silent: the seconds that it took, its workers and the records kept."""
+def swept(
+    budget_s: float | None, modes: tuple[str, ...] = ("warm-cpu",), done: tuple[str, ...] = ()
+) -> SimpleNamespace:
+    """A sweep of two cases whose worker is silent: the seconds that it took, its workers and the records kept.
+
+    done: modes of which each case has its record already
+    """
     registry, clock, records = discover(), Clock(), []
     flags = Selection(
         operators=("linear_attention",), implementations=("naive",), values={"T": (16, 24), "pass": ("fwd",)}
     )
     groups = make_plan(registry, load_preset("smoke"), flags)
     workers: list[Any] = []
+    cases = [case for group in groups for case in group.cases]
+    kept = {Key(case.case_id, "timed", mode, "CPU", 0) for case in cases for mode in done}
 
     def start() -> Any:
         workers.append(Silent(clock))
@@ -65,8 +73,8 @@ def swept(budget_s: float | None) -> SimpleNamespace:
     sweep = Sweep(
         registry,
         groups,
-        Settings("cpu", "CPU", ("warm-cpu",)),
-        Options(timeout_s=TIMEOUT_S),
+        Settings("cpu", "CPU", modes),
+        Options(timeout_s=TIMEOUT_S, done=kept),
         start,
         records.append,
         PlainProgress,
@@ -96,3 +104,11 @@ def test_without_a_budget_the_timeout_alone_ends_a_case() -> None:
     found = swept(budget_s=None)
     assert found.seconds == pytest.approx(2 * TIMEOUT_S)
     assert [record["reason"].partition(" during")[0] for record in found.records] == ["nothing happened for 300 s"] * 2
+
+
+def test_a_worker_is_asked_for_the_modes_that_have_no_record() -> None:
+    """As after a failed capture, which costs one mode of its case: the others are measured in a fresh process."""
+    found = swept(budget_s=None, modes=("cold-events", "warm-graph"), done=("warm-graph",))
+    asked = [case["modes"] for worker in found.workers for request in worker.asked for case in request["cases"]]
+    assert asked == [["cold-events"]] * 2
+    assert [record["mode"] for record in found.records] == ["cold-events"] * 2

@@ -7,11 +7,14 @@ import itertools
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from suite.errors import DiscoveryError, IncomparableError
+from suite.checks.calling import Call
+from suite.discovery import discover
+from suite.errors import DiscoveryError, IncomparableError, spoiling
 from suite.gating import Limits, sides
 from suite.gating.interpreted import check
 from suite.gating.options import Options
@@ -21,6 +24,8 @@ from suite.gating.rounds import MOST, RoundSettings, blocks, play
 from suite.gating.schedule import CasePair, Schedule
 from suite.gating.sequential_test import Trial
 from suite.gating.sides import OutOfBudget, Side, answer_of, both, start_worker
+from suite.gating.worker import OpenCase
+from suite.problem import Case, Problem
 from suite.running.budget import Budget
 from suite.running.messages import Disconnected
 from suite.running.process import Silent, measuring_worker
@@ -201,6 +206,27 @@ def test_a_dead_process_is_replaced_only_when_it_is_needed():
     made.run()
     assert started == ["B"]
     assert made.pairs[0].after[0]["reason"] == "the worker ended by exit code 7 during open: the last line"
+
+
+@pytest.mark.parametrize("phase", ["check", "recheck"])
+def test_the_worker_says_which_error_spoiled_its_process(phase: str, monkeypatch: pytest.MonkeyPatch):
+    operator = discover().operator("linear_attention")
+    problem = operator.complete(Problem(T=8, K=4, dtype="float32", pass_="fwd"))
+    case = Case(operator.name, "naive", problem, (), operator.axes)
+    served = SimpleNamespace(operator=operator, implementation=operator.implementations["naive"], case=case)
+    settings = {"device": "cpu", "mode": "warm-cpu", "warmup_ms": 0, "seed": 0, "check": True, "time": True}
+    opened = OpenCase(served, settings)
+    if phase == "recheck":
+        assert opened.prepare()["status"] == "ok"
+
+    def run(call):
+        raise error
+
+    monkeypatch.setattr(Call, "run", run)
+    for error in (spoiling(RuntimeError("CUDA error 719")), RuntimeError("a wrong shape")):
+        found = opened.prepare() if phase == "check" else opened.recheck()
+        assert (found["status"], found["spoiled"]) == ("error", "719" in str(error))
+    opened.release()
 
 
 @pytest.mark.parametrize("spoiled", [True, False])

@@ -8,10 +8,12 @@ import pytest
 from suite import Problem
 from suite.cli import main
 from suite.discovery import discover
-from suite.errors import StoreError
+from suite.errors import StoreError, spoiling
 from suite.measuring.case import Settings
+from suite.measuring.context import Spoiled
 from suite.targets import Target, aim
 from suite.tuning import choice, forcing, use_root
+from suite.tuning import trials as tuning_trials
 from suite.tuning.search import chosen
 from suite.tuning.tables import Table, Tuned, path_of, read_table, write_table
 from suite.tuning.trials import CaseTrials, Trial
@@ -25,8 +27,10 @@ import os, time
 from suite.errors import spoiling
 from suite.tuning import choice
 
+# Whether this process can measure nothing any more, as after a CUDA error.
+gone = False
 CANDIDATES = [dict(spin=40), dict(spin=90), dict(spin=4), dict(spin=1, wrong=1), dict(spin=1, dies=1),
-              dict(spin=1, raises=1), dict(spin=20), dict(spin=1, spoils=1)]
+              dict(spin=1, raises=1), dict(spin=1, spoils=1), dict(spin=20)]
 
 def key(what, K):
     return f"toy/{what}/K{K}"
@@ -41,11 +45,14 @@ def spins(q, k, v):
     until = time.perf_counter_ns() + 10_000 * (first["spin"] + second["spin"])
     if first.get("dies"):
         os._exit(7)
-    if first.get("raises") or first.get("spoils"):
-        error = ValueError("no such config" if first.get("raises") else f"CUDA error in process {os.getpid()}")
-        # As a device would show that is asked after the error.
-        first.get("spoils") and spoiling(error)
-        raise error
+    if first.get("raises"):
+        raise ValueError("no such config")
+    global gone
+    if gone:
+        raise RuntimeError("the device answers nothing but errors")
+    if first.get("spoils"):
+        gone = True
+        raise spoiling(RuntimeError("an illegal memory access"))
     while time.perf_counter_ns() < until:
         pass
     o, _ = mean(q, k, v)
@@ -89,7 +96,8 @@ def test_the_fastest_right_config_wins_and_faults_cost_one_candidate(tmp_path, c
     told = capsys.readouterr().err
     assert "exit code 7" in told
     assert "no such config" in told
-    assert "CUDA error in process" in told
+    assert "an illegal memory access" in told
+    assert "nothing but errors" not in told
 
 
 @pytest.mark.long
@@ -177,6 +185,24 @@ def test_what_a_tie_keeps_is_in_force_while_the_next_kernel_is_tried():
     trials = Tied(operator, operator.implementations["naive"], problem, {}, settings, set(), [].append, print)
     trials.run({"first": configs, "second": configs}, {})
     assert seen == {"first": {}, "second": {"first": configs[0]}}
+
+
+def test_a_candidate_that_spoils_its_process_while_it_is_timed_ends_it(monkeypatch):
+    begun = []
+
+    def interleave(sampled, deadline, begin, failed):
+        begin(1)
+        failed(1, spoiling(RuntimeError("CUDA error 719")))
+
+    monkeypatch.setattr(tuning_trials, "interleave", interleave)
+    operator = discover().operator("linear_attention")
+    problem = operator.complete(Problem(T=8, K=8, dtype="fp32"))
+    settings = Settings("cpu", "CPU", ("warm-cpu",), warmup_ms=0)
+    made, begin = operator.implementations["naive"], lambda *each: begun.append(each)
+    trials = CaseTrials(operator, made, problem, {}, settings, set(), [].append, begin)
+    with pytest.raises(Spoiled, match=r"^error: RuntimeError: CUDA error 719"):
+        trials.run({"first": [{"width": 32}, {"width": 64}]}, {})
+    assert begun[-1] == (1, "time")
 
 
 def test_a_table_of_the_first_schema_is_read(tmp_path):
