@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from suite.cost import Cost
+from suite.errors import Unsupported
 from suite.problem import Axis, Case, Problem
 from suite.registry import Implementation, Operator
 from suite.requirement import Requirement
@@ -36,6 +37,7 @@ __all__ = [
     "Problem",
     "Requirement",
     "Target",
+    "Unsupported",
     "bench",
     "check",
     "gate",

@@ -54,13 +54,13 @@ def classify(error: BaseException, implementation: Implementation | None = None)
     """(status, reason) of an exception raised by an implementation; without one, nothing is taken for a refusal."""
     kind, text = type(error).__name__, said(error)[:REASON_LENGTH]
     if isinstance(error, PluginError):
-        return "error", str(error)[:REASON_LENGTH]
+        return "error", text_of(error)[:REASON_LENGTH]
     if isinstance(error, Unsupported):
-        return "unsupported", str(error)[:REASON_LENGTH]
+        return "unsupported", text_of(error)[:REASON_LENGTH]
     if isinstance(error, WorkOnOtherStream):
-        return "incorrect", str(error)[:REASON_LENGTH]
+        return "incorrect", text_of(error)[:REASON_LENGTH]
     if isinstance(error, OracleFailed):
-        return "unchecked", str(error)[:REASON_LENGTH]
+        return "unchecked", text_of(error)[:REASON_LENGTH]
     if isinstance(error, MemoryError) or kind == "OutOfMemoryError" or _out_of_memory(error):
         return "oom", text
     if kind == "OutOfResources":
@@ -75,7 +75,7 @@ def classify(error: BaseException, implementation: Implementation | None = None)
         return "compile_error", text
     if implementation is not None and _refuses(error, implementation):
         assert implementation.requires is not None
-        return "unsupported", f"{implementation.requires.distribution}: {error}"[:REASON_LENGTH]
+        return "unsupported", f"{implementation.requires.distribution}: {text_of(error)}"[:REASON_LENGTH]
     place = place_of(error)
     return "error", f"{text} ({place})" if place else text
 
@@ -146,6 +146,14 @@ def said(error: BaseException) -> str:
         return f"{kind}, whose text raises {type(failure).__name__}"
 
 
+def text_of(error: BaseException) -> str:
+    """What an exception says, without its class; empty where it fails at that."""
+    try:
+        return str(error)
+    except Exception:
+        return ""
+
+
 def place_of(error: BaseException) -> str:
     """FILE:LINE of the innermost frame that is neither the suite's nor a library's; empty when there is none.
 
@@ -177,7 +185,7 @@ def _refuses(error: BaseException, implementation: Implementation) -> bool:
     if implementation.origin != "peer" or implementation.requires is None:
         return False
     library = implementation.requires.module.partition(".")[0]
-    refusal = isinstance(error, (AssertionError, NotImplementedError)) and REFUSAL.search(str(error))
+    refusal = isinstance(error, (AssertionError, NotImplementedError)) and REFUSAL.search(text_of(error))
     return bool(refusal) and library in _packages(error)
 
 
@@ -190,4 +198,4 @@ def _packages(error: BaseException) -> Iterator[str]:
 
 
 def _out_of_memory(error: BaseException) -> bool:
-    return isinstance(error, RuntimeError) and OUT_OF_MEMORY.search(str(error)) is not None
+    return isinstance(error, RuntimeError) and OUT_OF_MEMORY.search(text_of(error)) is not None

@@ -72,6 +72,7 @@ class Checker:
         self.seed = seed
         self.inputs = draw_inputs(operator, self.problem, seed, device)
         self._reference: Reference | None = None
+        self._failed: str | None = None
         self._shortest: Reference | None = None
         self._cotangents: Tensors | None = None
 
@@ -126,17 +127,26 @@ class Checker:
                 self._cotangents = draw_cotangents(call.forward(), self.seed)
             call.cotangents = self._cotangents
         produced = call.run()
+        if any(x.is_cuda for x in produced.values()):
+            # What goes wrong on the device is this call's: it would else be met in the oracle, or by the next case.
+            torch.cuda.synchronize()
         if self.problem.pass_ == "decode":
             produced = produced | flat({"state": call.inputs["state"]})
         return produced
 
     def reference(self) -> Reference:
-        """The oracle's values, computed when first asked for. Raises OracleFailed."""
+        """The oracle's values, computed when first asked for.
+
+        Raises OracleFailed, for every implementation alike: an oracle that failed once is not asked again.
+        """
+        if self._failed is not None:
+            raise OracleFailed(self._failed)
         if self._reference is None:
             try:
                 self._reference = self._answered()
             except Exception as error:
-                raise OracleFailed(f"the oracle failed: {classify(error)[1]}") from error
+                self._failed = f"the oracle failed: {classify(error)[1]}"
+                raise OracleFailed(self._failed) from error
         return self._reference
 
     def _answered(self) -> Reference:
@@ -149,6 +159,9 @@ class Checker:
         o = found.values.get("o")
         if o is None or bool(o.isnan().any()):
             raise returned("oracle", op.name, place, o, "an o, a tensor without NaN, first")
+        for name, x in found.values.items():
+            if bool(x.isnan().any()) or (name.startswith(GRADIENT) and not bool(x.isfinite().all())):
+                raise returned("oracle", op.name, place, x, f"values whose {name} is finite")
         return found
 
     def _compare(self, produced: Tensors) -> Check:

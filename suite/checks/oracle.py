@@ -154,6 +154,8 @@ def _sequence(
         return outputs
     assert cotangents is not None
     found = leaves(inputs)
+    if found and not outputs["o"].requires_grad:
+        raise ValueError("its o does not depend on its inputs: it was computed without a graph, so it has no gradients")
     flowing = {name: x for name, x in outputs.items() if x.requires_grad}
     incoming = [cut_output(name, cotangents[name]).double() for name in flowing]
     # An input that the mathematics does not use has no gradient, and nothing to compare.

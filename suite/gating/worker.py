@@ -179,7 +179,10 @@ class OpenCase:
         if problem.differentiates and problem.T > BACKWARD_T:
             problem = problem.replace(pass_="fwd")
         seed = self.settings["seed"] + RECHECK_SEED
-        found = Checker(self.operator, problem, device=self._torch_device, seed=seed).recheck(self._call)
+        try:
+            found = Checker(self.operator, problem, device=self._torch_device, seed=seed).recheck(self._call)
+        except Exception as error:
+            return self._failure(error)
         if found.raised is not None:
             return self._failure(found.raised)
         return {"status": found.status, "reason": found.reason}

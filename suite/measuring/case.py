@@ -19,7 +19,7 @@ from suite.cost import Cost
 from suite.errors import spoils
 from suite.faults import classify
 from suite.measuring.compiling import Watch
-from suite.measuring.context import Spoiled, free_memory, spoiled
+from suite.measuring.context import Spoiled, chain, forget, free_memory, spoiled
 from suite.measuring.energy import EnergyOf
 from suite.measuring.memory import peak_rise
 from suite.measuring.preparing import ready as make_ready
@@ -219,7 +219,7 @@ class ProblemRun:
         """Raises Spoiled where the process cannot go on after an exception; else what it held is freed."""
         if reason := spoiled(error, self.settings.device):
             raise Spoiled(reason) from error
-        error.__traceback__ = None
+        forget(error)
         free_memory(self.settings.device)
 
     def _naive_ratios(self) -> None:
@@ -302,7 +302,8 @@ class ProblemRun:
         mode: of the timer that raised. A failed capture says nothing of the others: the next process measures them.
         """
         if reason := spoiled(error, self.settings.device):
-            modes = (mode,) if mode and spoils(error) else one.modes
+            captured = mode and any(spoils(each) for each in chain(error))
+            modes = (mode,) if captured else one.modes
             self._refuse(one, *classify(error, one.implementation), modes)
             raise Spoiled(reason) from error
 
@@ -358,14 +359,14 @@ class ProblemRun:
         if result.error is not None:
             return with_status(one.record, *classify(result.error, one.implementation))
         if one.recheck is not None and not one.recheck.ok:
-            return with_status(one.record, one.recheck.status, one.recheck.reason) | {"samples": result.samples}
+            return with_status(one.record, one.recheck.status, one.recheck.reason) | result.raw()
         record = one.record | result.summary() | self._empty_span(mode)
         cost = self.operator.cost_of(self.problem, one.implementation, dict(one.case.tunables))
         time_ms = record["time_ms"]
         placed = self._place(cost, time_ms)
         if above := placed.pop("above", ""):
             why = f"{above}: wrong FLOPs, wrong shape or wrong timing; look at the cost, the outputs and the timer"
-            return with_status(one.record, "implausible", why) | {"samples": record["samples"]}
+            return with_status(one.record, "implausible", why) | result.raw()
         memory, method = one.memory
         return (
             record

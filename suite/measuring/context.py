@@ -7,10 +7,12 @@ the device is asked. A process that can measure nothing any more says so by `Spo
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator
 
 import torch
 
 from suite.errors import spoils
+from suite.faults import said
 
 
 class Spoiled(Exception):
@@ -22,9 +24,9 @@ def spoiled(error: BaseException, device: str) -> str:
 
     device: `cuda`, `cpu` or `interpret`
     """
-    if spoils(error):
-        return f"a CUDA graph's capture failed: {error}"
-    if device != "cuda" or not isinstance(error, RuntimeError):
+    if any(spoils(each) for each in chain(error)):
+        return f"a CUDA graph's capture failed: {said(error)}"
+    if device != "cuda":
         return ""
     try:
         # What cannot be freed because a cycle holds it would look like a device without memory.
@@ -35,6 +37,24 @@ def spoiled(error: BaseException, device: str) -> str:
     except RuntimeError as after:
         return f"the device answers nothing but errors after it: {after}"
     return ""
+
+
+def chain(error: BaseException) -> Iterator[BaseException]:
+    """An exception and those that it came from: the harness and libraries raise others in the place of a CUDA error."""
+    seen: set[int] = set()
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        each = waiting.pop()
+        if each is not None and id(each) not in seen:
+            seen.add(id(each))
+            yield each
+            waiting += [each.__cause__, each.__context__]
+
+
+def forget(error: BaseException) -> None:
+    """Let go of the frames of an exception and of those that it came from: they hold tensors."""
+    for each in chain(error):
+        each.__traceback__ = None
 
 
 def free_memory(device: str) -> None:

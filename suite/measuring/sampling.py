@@ -10,7 +10,7 @@ so.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -100,13 +100,13 @@ class Sampled:
             self.spent_ms += spent_ms
             self.stop = self.rule.reason(self.blocks, self.spent_ms)
 
-    @property
-    def _enough(self) -> bool:
-        return sum(map(len, self._taken)) >= self.rule.smallest
+    def _enough(self, blocks: Sequence[Sequence[float]]) -> bool:
+        """Whether an interval can be made of them: fewer blocks than the rule asks for say nothing of their spread."""
+        return sum(map(len, blocks)) >= self.rule.smallest and len(blocks) >= self.rule.blocks
 
     def out_of_time(self) -> None:
         """Stop for a budget, once there are enough samples of either kind."""
-        if self.stop is None and self._enough:
+        if self.stop is None and self._enough(self._taken):
             self._end("budget")
 
     def marks(self) -> dict[str, Any]:
@@ -116,12 +116,12 @@ class Sampled:
 
     def _give_up(self) -> None:
         # Retaking may cost as much time again as sampling may.
-        if self._retaken_ms >= self.rule.limit_ms and self._enough:
+        if self._retaken_ms >= self.rule.limit_ms and self._enough(self._taken):
             self._end(THROTTLED)
 
     def _end(self, reason: str) -> None:
         self.stop = reason
-        if self.retaken and len(self.samples) < self.rule.smallest:
+        if self.retaken and not self._enough(self.blocks):
             self.blocks, self.retaken, self._kept = self._taken, [], True
 
     def summary(self) -> dict[str, Any]:
@@ -135,8 +135,7 @@ class Sampled:
             "ci_low_ms": low,
             "ci_high_ms": high,
             "stop": self.stop,
-            "samples": self.samples,
-            "blocks": [len(block) for block in self.blocks],
+            **self.raw(),
             "timer": self.timer.name,
             "l2": self.timer.l2,
             "calls": self.timer.calls,
@@ -144,6 +143,10 @@ class Sampled:
             **self._host(),
             **self.telemetry,
         }
+
+    def raw(self) -> dict[str, Any]:
+        """The samples, and how many of them were taken together."""
+        return {"samples": self.samples, "blocks": [len(block) for block in self.blocks]}
 
     def _host(self) -> dict[str, Any]:
         """What the host has to do with the samples, where a timer hides it."""

@@ -83,7 +83,8 @@ class Budget:
         power = 1.0
         if len(known) > 1 and seconds > 0 and known[-2][1] > 0:
             power = math.log(seconds / known[-2][1]) / math.log(T / known[-2][0])
-        return seconds * max(1.0, group.problem.T / T) ** min(2.0, max(1.0, power))
+        longer = group.problem.T / T
+        return seconds * longer ** (min(2.0, max(1.0, power)) if longer > 1 else 1.0)
 
     def fits(self, group: Group) -> bool:
         """Whether a problem may be started."""

@@ -163,7 +163,8 @@ class Sweep:
         for group in self.groups:
             cases = [case for case in group.cases if not self._is_done(case, replicate)]
             if spent or (cases and not self.budget.fits(group)):
-                spent = True
+                # Times are taken up to some length for all operators. Checks stand alone: a shorter one may still fit.
+                spent = spent or self.options.kind == "timed"
                 continue
             if cases and self.statuses and self.options.cool_s:
                 self.clock.enter(COOLING)

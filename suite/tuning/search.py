@@ -49,13 +49,14 @@ def why_none(registry: Registry, groups: Sequence[Group], device: str) -> list[s
         operator = registry.operator(group.operator)
         for case in group.cases:
             made = operator.implementations[case.implementation]
+            name = f"{made.operator}/{made.name}"
             if made.search is None:
-                reason = f"{made.operator}/{made.name} has no configs to try"
+                reason = f"{name} has no configs to try"
             elif device not in made.devices:
-                reason = f"{made.name} does not run on {device}, only on {', '.join(sorted(made.devices))}"
+                reason = f"{name} does not run on {device}, only on {', '.join(sorted(made.devices))}"
             else:
                 reason = made.unsupported(case.problem, dict(case.tunables), operator.axes) or (
-                    f"the table has every kernel of {made.operator}/{made.name}; --refresh measures them again"
+                    f"the table has every kernel of {name}; --refresh measures them again"
                 )
             found[reason] = None
     return list(found)

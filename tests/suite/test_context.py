@@ -1,18 +1,21 @@
 """What an exception leaves of its process: the device is asked, and nobody innocent pays."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
+import torch
 
+from suite import Operator
+from suite.checks.checker import check_case
 from suite.discovery import discover
-from suite.errors import Unsupported, spoiling
+from suite.errors import OracleFailed, PluginError, Unsupported, spoiling
 from suite.faults import FAILURES, classify
 from suite.measuring import case as measuring_case
 from suite.measuring import context
 from suite.measuring.case import ProblemRun, Settings
-from suite.measuring.context import Spoiled, spoiled
+from suite.measuring.context import Spoiled, chain, forget, spoiled
 from suite.problem import Case, Problem
 from tests.suite.fake_cuda import FakeCuda
 
@@ -73,9 +76,41 @@ def test_a_failed_capture_spoils_the_process_although_the_device_answers(gpu: Fa
     assert spoiled(Unsupported("it waits for the device"), "cuda") == ""
 
 
-def test_an_error_that_is_not_the_devices_asks_nothing(gpu: FakeCuda) -> None:
-    gpu.sticky = "the device would fail"
-    assert spoiled(ValueError("a wrong shape"), "cuda") == ""
+def wrapped(error: Exception, *classes: type[Exception]) -> Exception:
+    """The error inside others, as the harness and libraries raise them in its place."""
+    for each in classes:
+        try:
+            raise each("something went wrong") from error
+        except each as outer:
+            error = outer
+    return error
+
+
+@pytest.mark.parametrize("classes", [(OracleFailed,), (PluginError,), (ValueError,), (PluginError, OracleFailed)])
+def test_an_error_inside_another_one_is_found(gpu: FakeCuda, classes: tuple[type[Exception], ...]) -> None:
+    assert spoiled(wrapped(RuntimeError("all is well"), *classes), "cuda") == ""
+    assert "capture failed" in spoiled(wrapped(spoiling(ValueError("in a capture")), *classes), "cpu")
+    assert "nothing but errors" in spoiled(wrapped(raised(gpu, STICKY[0]), *classes), "cuda")
+
+
+def test_frames_of_a_whole_chain_are_let_go() -> None:
+    error = wrapped(RuntimeError("inside"), ValueError, OracleFailed)
+    forget(error)
+    assert [type(each) for each in chain(error)] == [OracleFailed, ValueError, RuntimeError]
+    assert all(each.__traceback__ is None for each in chain(error))
+
+
+class Mute(RuntimeError):
+    """An exception of somebody's class, whose text is a mistake."""
+
+    def __str__(self) -> str:
+        raise ValueError("mute")
+
+
+def test_an_exception_that_cannot_be_printed_has_its_status(gpu: FakeCuda) -> None:
+    assert classify(Mute()) == ("error", "Mute, whose text raises ValueError")
+    assert spoiled(Mute(), "cuda") == ""
+    assert "Mute" in spoiled(spoiling(Mute()), "cuda")
 
 
 @pytest.mark.parametrize("text", OUT_OF_MEMORY)
@@ -174,8 +209,10 @@ def test_memory_that_is_gone_in_the_oracle_is_not_the_implementations_fault(
     def oracle(*args: object, **kwargs: object) -> None:
         raise RuntimeError(text)
 
-    monkeypatch.setattr("suite.checks.checker.reference", oracle)
+    asked: list[int] = []
+    monkeypatch.setattr("suite.checks.checker.reference", lambda *args, **kwargs: asked.append(1) or oracle())
     run.run.measure()
+    assert len(asked) == 1, "it fails for all alike, and is not run again for each"
     assert run.statuses() == {"naive": "unchecked", "torch_chunk": "unchecked"}
     assert all(record["reason"] == f"the oracle failed: RuntimeError: {text}" for record in run.records)
     assert "unchecked" in FAILURES
@@ -193,3 +230,25 @@ def test_modes_that_have_a_record_are_not_measured_again(monkeypatch: pytest.Mon
         run.run.operator, run.run.problem, cases, settings, "timed", found.append, lambda *_: None, modes=modes
     ).measure()
     assert timed == [("warm-cpu", 1), ("other", 2)]
+
+
+def _without_graph(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **more: Any) -> tuple[torch.Tensor, None]:
+    return discover().operator("linear_attention").oracle(q=q.detach(), k=k.detach(), v=v.detach(), **more)
+
+
+def _without_finite_gradients(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **more: Any) -> Any:
+    o, state = discover().operator("linear_attention").oracle(q=q, k=k, v=v, **more)
+    # The derivative of sqrt at 0 is infinite, and its value is 0.
+    return o + (q.sum() * 0).sqrt(), state
+
+
+@pytest.mark.parametrize(
+    ("oracle", "words"), [(_without_graph, "without a graph"), (_without_finite_gradients, "whose dq is finite")]
+)
+def test_an_oracle_without_gradients_checks_nothing(oracle: Any, words: str) -> None:
+    right = discover().operator("linear_attention")
+    said = {each.name: getattr(right, each.name) for each in fields(right) if each.init}
+    wrong = Operator(**said | {"oracle": oracle, "stateful": False, "name": f"wrong{oracle.__name__}"})
+    wrong.implementation("naive", origin="baseline")(right.implementations["naive"].fn)
+    found = check_case(wrong, "naive", PROBLEM.replace(pass_="fwdbwd"))
+    assert (found.status, words in found.reason) == ("unchecked", True), found.reason

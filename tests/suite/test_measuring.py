@@ -228,6 +228,13 @@ def test_deadline_stops_after_the_smallest_number(clock: FakeClock) -> None:
     assert 10 <= len(one.samples) < 15
 
 
+def test_a_deadline_leaves_blocks_enough_for_an_interval(clock: FakeClock) -> None:
+    one = Sampled(lambda: None, ScriptedTimer([0.1 + i / 5000 for i in range(5000)], clock), Stopping(limit_ms=1e9))
+    interleave([one], deadline=-1)
+    assert one.stop == "budget"
+    assert len(one.blocks) == 6
+
+
 TRUE_MEDIANS = {
     "normal": (lambda rng, n: 1 + 0.02 * rng.standard_normal(n), 1.0),
     "skewed": (lambda rng, n: np.exp(0.1 * rng.standard_normal(n)), 1.0),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from suite.discovery import discover
 from suite.measuring.case import Settings
-from suite.plan import Selection, make_plan
+from suite.plan import Group, Selection, make_plan
 from suite.presets import load_preset
 from suite.running.budget import Budget
 from suite.running.progress import PlainProgress
@@ -51,11 +52,16 @@ class Silent:
 
 
 def swept(
-    budget_s: float | None, modes: tuple[str, ...] = ("warm-cpu",), done: tuple[str, ...] = ()
+    budget_s: float | None,
+    modes: tuple[str, ...] = ("warm-cpu",),
+    done: tuple[str, ...] = (),
+    kind: str = "timed",
+    fits: Callable[[int], bool] = lambda T: True,
 ) -> SimpleNamespace:
     """A sweep of two cases whose worker is silent: the seconds that it took, its workers and the records kept.
 
     done: modes of which each case has its record already
+    fits: T -> whether the budget has room for a problem
     """
     registry, clock, records = discover(), Clock(), []
     flags = Selection(
@@ -70,15 +76,19 @@ def swept(
         workers.append(Silent(clock))
         return workers[-1]
 
+    class Room(Budget):
+        def fits(self, group: Group) -> bool:
+            return fits(group.problem.T)
+
     sweep = Sweep(
         registry,
         groups,
         Settings("cpu", "CPU", modes),
-        Options(timeout_s=TIMEOUT_S, done=kept),
+        Options(kind, timeout_s=TIMEOUT_S, done=kept),
         start,
         records.append,
         PlainProgress,
-        Budget(budget_s, clock=clock),
+        Room(budget_s, clock=clock),
     )
     sweep.run()
     assert all(worker.killed for worker in workers)
@@ -112,3 +122,20 @@ def test_a_worker_is_asked_for_the_modes_that_have_no_record() -> None:
     asked = [case["modes"] for worker in found.workers for request in worker.asked for case in request["cases"]]
     assert asked == [["cold-events"]] * 2
     assert [record["mode"] for record in found.records] == ["cold-events"] * 2
+
+
+@pytest.mark.parametrize(("kind", "asked"), [("check", [24]), ("timed", [])])
+def test_a_check_goes_on_with_problems_that_still_fit(kind: str, asked: list[int]) -> None:
+    """Times are compared up to some length, so nothing is timed beyond the first problem that is left out."""
+    found = swept(budget_s=10_000.0, kind=kind, fits=lambda T: T == 24)
+    assert [request["problem"]["T"] for worker in found.workers for request in worker.asked] == asked
+
+
+def test_a_shorter_problem_is_expected_to_take_less() -> None:
+    groups = [SimpleNamespace(operator="a", problem=SimpleNamespace(T=T, pass_="fwd")) for T in (1024, 512, 100)]
+    clock = Clock()
+    budget = Budget(30.0, clock=clock)
+    budget.note(groups[0], 20.0)  # pyright: ignore[reportArgumentType]
+    clock.now = 24.0
+    assert budget.predict(groups[1]) == pytest.approx(10.0)  # pyright: ignore[reportArgumentType]
+    assert [budget.fits(group) for group in groups] == [False, False, True]  # pyright: ignore[reportArgumentType]

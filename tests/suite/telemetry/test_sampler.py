@@ -173,6 +173,22 @@ def test_enough_clean_samples_stay_alone(watch: Sampler, clock: FakeClock) -> No
     assert one.summary()["telemetry.throttled_kept"] is False
 
 
+def test_one_clean_block_of_many_samples_has_no_interval_of_its_own(watch: Sampler, clock: FakeClock) -> None:
+    """A rested board gives one clean block, of more samples than the smallest number, and is throttled from then on."""
+
+    class Spread(Clocked):
+        def samples(self, run, n: int) -> list[float]:
+            return [ms * (1 + 0.1 * (i % 3)) for i, ms in enumerate(super().samples(run, n))]
+
+    one = Sampled(lambda: None, Spread([False] * 2 + [True], clock, ms=0.1), Stopping(limit_ms=200))
+    interleave([one], watch=watch, pause=lambda s: None)
+    found = one.summary()
+    assert found["stop"] == "throttled"
+    assert found["telemetry.throttled_kept"] is True
+    assert len(found["blocks"]) >= 6
+    assert found["ci_low_ms"] <= found["time_ms"] <= found["ci_high_ms"]
+
+
 def test_a_budget_ends_retaking(watch: Sampler, clock: FakeClock) -> None:
     one = Sampled(lambda: None, Clocked([True], clock), Stopping(limit_ms=1e9))
     interleave([one], deadline=-1, watch=watch, pause=lambda s: None)
