@@ -118,6 +118,12 @@ class Implementation:
         """Each tunable's first value."""
         return {name: values[0] for name, values in self.tunables.items()}
 
+    def runs_elsewhere(self, device: str) -> str | None:
+        """Why the implementation never runs on a device, or None if it is registered for it."""
+        if device in self.devices:
+            return None
+        return f"{self.name} does not run on {device}, only on {', '.join(sorted(self.devices))}"
+
     def unsupported(self, problem: Problem, tunables: Mapping[str, Value], own_axes: tuple[Axis, ...]) -> str | None:
         """Why this implementation cannot serve a problem, whatever the device, or None when it can."""
         if problem.pass_ not in self.passes:

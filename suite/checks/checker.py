@@ -297,8 +297,8 @@ def refusal(
         return f"{operator.name} has no state to start from"
     if reason := operator.refused(problem):
         return reason
-    if device not in implementation.devices:
-        return f"{implementation.name} does not run on {device}, only on {', '.join(sorted(implementation.devices))}"
+    if reason := implementation.runs_elsewhere(device):
+        return reason
     if device == "interpret" and (reason := _not_interpreted(problem)):
         return reason
     return implementation.unsupported(problem, tunables, operator.axes)

@@ -44,6 +44,7 @@ def jobs(registry: Registry, groups: Sequence[Group], known: set[str], device: s
 
 def why_none(registry: Registry, groups: Sequence[Group], device: str) -> list[str]:
     """Why there is no job: each reason for which cases cannot be tuned on a device, once."""
+    untunable: dict[str, None] = {}
     found: dict[str, None] = {}
     for group in groups:
         operator = registry.operator(group.operator)
@@ -51,15 +52,17 @@ def why_none(registry: Registry, groups: Sequence[Group], device: str) -> list[s
             made = operator.implementations[case.implementation]
             name = f"{made.operator}/{made.name}"
             if made.search is None:
-                reason = f"{name} has no configs to try"
-            elif device not in made.devices:
-                reason = f"{name} does not run on {device}, only on {', '.join(sorted(made.devices))}"
-            else:
-                reason = made.unsupported(case.problem, dict(case.tunables), operator.axes) or (
-                    f"the table has every kernel of {name}; --refresh measures them again"
-                )
-            found[reason] = None
-    return list(found)
+                untunable[name] = None
+                continue
+            reason = made.runs_elsewhere(device) or made.unsupported(case.problem, dict(case.tunables), operator.axes)
+            found[
+                f"{made.operator}: {reason}"
+                if reason
+                else f"the table has every kernel of {name}; --refresh measures them again"
+            ] = None
+    if len(untunable) > 3:
+        return [f"{len(untunable)} implementations have no configs to try", *found]
+    return [*(f"{name} has no configs to try" for name in untunable), *found]
 
 
 @dataclass

@@ -334,7 +334,7 @@ def test_only_unsupported_cases_say_why(tmp_path: Path, capsys: pytest.CaptureFi
     assert main(["bench", *words, "--dry-run"]) == 0
     assert f"nothing would be measured: {said}" in capsys.readouterr().out
     assert main(["tune", *words, "--dry-run", "--out", str(tmp_path / "table.json")]) == 0
-    assert f"nothing to tune: {said}" in capsys.readouterr().out
+    assert f"nothing to tune: linear_attention: {said}" in capsys.readouterr().out
 
 
 def test_a_run_that_lacks_nothing_has_no_reason_why_nothing_is_measured(
