@@ -16,6 +16,10 @@ import pytest
 
 INTERPRETING = os.environ.get("TRITON_INTERPRET") == "1"
 
+if INTERPRETING:
+    from tests.interpreting import make_quick
+
+    make_quick()
 
 if importlib.util.find_spec("hypothesis"):
     from hypothesis import HealthCheck, settings
