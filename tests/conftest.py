@@ -31,7 +31,7 @@ if importlib.util.find_spec("hypothesis"):
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     chosen = [item for item in items if (item.get_closest_marker("interpret") is not None) == INTERPRETING]
-    left = [item for item in items if item not in set(chosen)]
+    left = [item for item in items if (item.get_closest_marker("interpret") is not None) != INTERPRETING]
     if left:
         config.hook.pytest_deselected(items=left)
         items[:] = chosen

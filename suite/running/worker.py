@@ -106,11 +106,10 @@ def main(words: list[str], kind: type[Worker] = Worker) -> int:
     if device != "cuda":
         limit_memory()
     try:
-        import scipy.stats  # noqa: F401  loaded now, so that no case's first sample pays for it
         import torch
 
         from suite.hardware.environment import physical_cores
-        from suite.measuring.case import ProblemRun  # noqa: F401  likewise
+        from suite.measuring.case import ProblemRun  # noqa: F401  loaded now: no case's first sample pays for it
 
         torch.set_num_threads(physical_cores())
         worker = kind(channel, Path(words[1]), words[2:])
