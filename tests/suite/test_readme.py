@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from suite.cli import main
 from suite.discovery import ROOT
 
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -17,7 +18,7 @@ QUICK = "--seq-len 64 --warmup 1 --rep 5 --no-static --no-report"
 COMMANDS = {
     "make bench": ("FLAGS=--dry-run", r"\d+ cases of \d+ problems"),
     "make test": ("-n", r"pytest"),
-    "subquad bench --load mine.py": (f"{QUICK} --out run", r"[1-9]\d* ok"),
+    "subquad bench --load mine.py": (f"{QUICK} --head-dim 16 --pass fwd --out run", r"[1-9]\d* ok"),
     "subquad bench --op linear_attention,softmax_attention": (
         f"{QUICK} --head-dim 16 --impl naive --pass fwd --out run",
         r"2 ok",
@@ -44,15 +45,8 @@ def start_of(command: str) -> str:
 
 
 def words_of(command: str) -> list[str]:
-    """The words to run, with what is put behind them; `subquad` is this package, `make` that of this checkout."""
-    program, *words = shlex.split(f"{command} {COMMANDS[start_of(command)][0]}")
-    return [sys.executable, "-m", "suite", *words] if program == "subquad" else [program, "-C", str(ROOT), *words]
-
-
-def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    cache = str(tmp_path_factory.getbasetemp() / "cache")
-    return {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "SUBQUAD_CACHE": cache}
+    """The words to run, with what is put behind them."""
+    return shlex.split(f"{command} {COMMANDS[start_of(command)][0]}")
 
 
 def test_every_command_of_the_readme_is_run_here() -> None:
@@ -60,24 +54,36 @@ def test_every_command_of_the_readme_is_run_here() -> None:
     assert {start_of(command) for command in commands()} == set(COMMANDS), "say here how a new command is narrowed"
 
 
+@pytest.fixture
+def folder(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a reader stands: an empty folder, with the environment's programs at hand."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("SUBQUAD_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+    return tmp_path
+
+
 @pytest.mark.parametrize("command", commands())
-def test_a_command_of_the_readme(command: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    (tmp_path / "mine.py").write_text(blocks("python")[0])
-    done = subprocess.run(
-        words_of(command), cwd=tmp_path, env=environment(tmp_path_factory), capture_output=True, text=True, check=False
-    )
-    told = done.stdout + done.stderr
-    assert done.returncode == 0, told
+def test_a_command_of_the_readme(command: str, folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """`subquad` is main() here, which starts in no time; `make` is that of this checkout."""
+    (folder / "mine.py").write_text(blocks("python")[0])
+    program, *words = words_of(command)
+    if program == "subquad":
+        code = main(words)
+    else:
+        code = subprocess.run([program, "-C", str(ROOT), *words], check=False).returncode
+    told = "".join(capfd.readouterr())
+    assert code == 0, told
     assert re.search(COMMANDS[start_of(command)][1], told), told
 
 
-def test_the_readme_adds_an_implementation(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    (tmp_path / "other.py").write_text(blocks("python")[1])
+def test_the_readme_adds_an_implementation(folder: Path) -> None:
+    (folder / "other.py").write_text(blocks("python")[1])
+    # In a process of its own: the implementation would stay in the registry of this one.
     done = subprocess.run(
         [sys.executable, "-m", "suite", "list", "--load", "other.py"],
-        cwd=tmp_path,
         text=True,
-        env=environment(tmp_path_factory),
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         check=False,
     )
