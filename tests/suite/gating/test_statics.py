@@ -30,6 +30,8 @@ def gate(checkout: Path, *words: str) -> tuple[int, dict[str, tuple[str, str]]]:
     return done.returncode, found
 
 
+# In quick tests its parts stand alone: two checkouts compiled in static/test_compare.py, the gate in test_gpu.py.
+@pytest.mark.long
 def test_a_kernel_that_spills_turns_red_without_a_gpu(checkout):
     edit(checkout, KERNEL, "WARPS = 8", "WARPS = 1")
     code, found = gate(checkout)

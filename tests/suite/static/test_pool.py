@@ -66,7 +66,7 @@ def test_order_statuses_and_a_death(root: str) -> None:
     assert "code 7" in found[1].reason
 
 
-@pytest.mark.parametrize("place", ["triton", "binaries"])
+@pytest.mark.parametrize("place", ["triton", pytest.param("binaries", marks=pytest.mark.long)])
 def test_a_cache_that_can_not_be_written_is_no_fault_of_the_kernel(
     root: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
