@@ -6,6 +6,7 @@ Triton's interpreter must be on before Triton is imported, so tests marked `inte
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 
@@ -40,6 +41,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if item.get_closest_marker("gpu"):
                 item.add_marker(skip)
+
+
+def pytest_collection_finish() -> None:
+    # Measuring collects garbage between cases, and the tests themselves are a million objects to look through.
+    gc.freeze()
 
 
 def pytest_report_header() -> str:
