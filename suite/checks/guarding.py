@@ -24,6 +24,11 @@ _FILLED = frozenset(
 class Guard(TorchDispatchMode):
     """Fences every tensor that is allocated inside the block; `broken()` tells which fences were written to."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: torch would import its compiler, for a second, to leave out what it leaves out under any mode."""
+        return False
+
     def __init__(self) -> None:
         super().__init__()
         self._fenced: list[tuple[torch.Tensor, torch.Tensor]] = []

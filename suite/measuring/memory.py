@@ -1,6 +1,6 @@
 """Memory: peak memory of one call beyond the memory allocated before it, in MiB.
 
-On a GPU PyTorch's allocator counts (`allocator`). On the CPU it has no counter, so one call runs under torch.profiler,
+On a GPU PyTorch's allocator counts (`allocator`). On the CPU it has no counter, so one call runs under torch's profiler,
 which sees every tensor allocation and release, and the largest running sum is the rise (`profiler`). That call is
 apart from the timed ones. Scratch memory that a library takes behind PyTorch's back is in neither.
 """
@@ -31,14 +31,13 @@ def _on_cuda(run: Callable[[], object]) -> float:
 
 
 def _on_cpu(run: Callable[[], object]) -> float:
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
+    # The profiler that torch.profiler drives: that one imports torch's compiler, which takes longer than this call.
+    with torch.autograd.profiler.profile(profile_memory=True) as profiler:
         kept = run()
     del kept
-    results = profiler.profiler
-    assert results is not None
-    assert results.kineto_results is not None
+    assert profiler.kineto_results is not None
     current = peak = 0
-    events = [e for e in results.kineto_results.events() if e.name() == "[memory]"]
+    events = [e for e in profiler.kineto_results.events() if e.name() == "[memory]"]
     for event in sorted(events, key=lambda e: e.start_ns()):
         current += event.nbytes()  # type: ignore[attr-defined]  # missing from PyTorch's stubs
         peak = max(peak, current)
