@@ -9,6 +9,8 @@ from __future__ import annotations
 import gc
 import importlib.util
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 # Tests run side by side, a process a core: threads inside each would only fight. Read when torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -46,6 +48,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_collection_finish() -> None:
     # Measuring collects garbage between cases, and the tests themselves are a million objects to look through.
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The cache of all tests in place of the user's: ceilings that one process measured serve the others too."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("SUBQUAD_CACHE", str(folder / "cache"))
+        yield folder / "cache"
 
 
 def pytest_report_header() -> str:

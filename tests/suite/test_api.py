@@ -18,8 +18,7 @@ SMALL = {"op": "running_mean", "seq_len": [8, 16], "head_dim": "4", "heads": 1, 
 
 
 @pytest.fixture
-def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    monkeypatch.setenv("SUBQUAD_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+def plugin(tmp_path: Path) -> Path:
     wrong = "running_mean.implementation('wrong', origin='ours', passes={'fwd'})(lambda q, k, v: (v * 2, None))\n"
     return write(tmp_path, RUNNING_MEAN + wrong, "api_plugin.py")
 
@@ -92,11 +91,8 @@ def test_check_returns_the_records_of_the_command(plugin: Path, tmp_path: Path) 
     assert [(each["case_id"], each["check"]) for each in stored] == [(each["case_id"], each["check"]) for each in found]
 
 
-def test_static_profiles_are_those_of_the_command(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    monkeypatch.setenv("SUBQUAD_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-    # In a folder of its own: a profile's key is of all that a plug-in may import, which beside the tests is all of them.
+def test_static_profiles_are_those_of_the_command(tmp_path: Path) -> None:
+    # In a folder of its own: a profile's key is of all that a plug-in may import, which beside the tests is them all.
     double = write(tmp_path, (Path(__file__).parent / "static" / "plugin.py").read_text())
     given = {"op": "double", "impl": "triton", "seq_len": 256, "head_dim": 64, "heads": 2, "pass_": "fwd"}
     found = suite.static_profile(**given, load=double, arch="sm_90", no_issued=True)

@@ -41,18 +41,11 @@ WORDS = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SUBQUAD_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was measured once."""
     folder = tmp_path_factory.mktemp("whole") / "run"
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("SUBQUAD_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-        assert main(["bench", *WORDS, "--seed", "3", "--no-report", "--out", str(folder)]) == 0
+    assert main(["bench", *WORDS, "--seed", "3", "--no-report", "--out", str(folder)]) == 0
     return folder
 
 

@@ -24,13 +24,6 @@ from tests.suite.plugins import FAULTS, RUNNING_MEAN, write
 QUICK = ["--preset", "smoke", "--warmup", "1", "--rep", "5", "--seq-len", "32", "--no-report", "--no-static"]
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ceilings that were measured once serve all tests; they stand under the user's cache otherwise."""
-    folder = tmp_path_factory.getbasetemp() / "cache"
-    monkeypatch.setenv("SUBQUAD_CACHE", str(folder))
-
-
 def bench(*words: str) -> int:
     return main(["bench", *QUICK, *words])
 
@@ -215,6 +208,26 @@ def held(q, k, v):
 )
 
 
+COMPILERLESS = (
+    RUNNING_MEAN.replace("running_mean", "plain_mean")
+    + """
+import sys
+@plain_mean.implementation('plain', origin='ours')
+def plain(q, k, v):
+    assert not {"torch._dynamo", "torch._inductor"} & set(sys.modules)
+    return mean(q, k, v)
+"""
+)
+
+
+def test_a_worker_imports_torchs_compiler_only_where_a_case_does(tmp_path: Path) -> None:
+    """It takes longer to import than to check and time a small case."""
+    plugin = write(tmp_path, COMPILERLESS, "plain_plugin.py")
+    words = ["--load", str(plugin), "--op", "plain_mean", "--impl", "plain", "--pass", "fwdbwd", "--seq-len", "16,24"]
+    assert bench(*words, "--out", str(tmp_path / "run")) == 0
+    assert [record["status"] for record in read_records(tmp_path / "run")] == ["ok", "ok"]
+
+
 @pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
 def test_an_ended_sweep_is_a_valid_run(tmp_path: Path, how: signal.Signals, code: int) -> None:
     run, go = tmp_path / "run", tmp_path / "go"
@@ -353,11 +366,16 @@ def test_a_check_can_be_stored_and_resumed(tmp_path: Path, capsys: pytest.Captur
     assert "unknown origin 'mine'" in capsys.readouterr().err
 
 
-def test_a_ceiling_that_was_too_low_is_raised_for_all_that_follows(tmp_path: Path) -> None:
+def test_a_ceiling_that_was_too_low_is_raised_for_all_that_follows(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     words = ["--op", "linear_attention", "--impl", "naive", "--pass", "fwd", "--seq-len", "64,128"]
     assert bench(*words, "--out", str(tmp_path / "first")) == 0
-    cached = Path(os.environ["SUBQUAD_CACHE"]) / ceilings_of(tmp_path / "first")["cache"]
-    low = json.loads(cached.read_text())
+    name = ceilings_of(tmp_path / "first")["cache"]
+    low = json.loads((cache / name).read_text())
+    monkeypatch.setenv("SUBQUAD_CACHE", str(tmp_path / "cache"))
+    cached = tmp_path / "cache" / name
+    cached.parent.mkdir(parents=True)
     for point in [*low["copy"], low["matmul"]["float32"]]:
         point |= {name: value / 1e6 for name, value in point.items() if name in ("gbs", "tflops")}
     cached.write_text(json.dumps(low))

@@ -126,10 +126,7 @@ def test_the_harness_reports_what_was_spun(tmp_path: Path) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("ms", [0.5, 2.0, 20.0])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_bench_reports_the_known_distribution(
-    shape: str, ms: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SUBQUAD_CACHE", str(tmp_path.parent / "cache"))
+def test_bench_reports_the_known_distribution(shape: str, ms: float, tmp_path: Path) -> None:
     quick = ["--preset", "smoke", "--warmup", "1", "--rep", str(max(2000.0, 400 * ms)), "--no-report", "--no-static"]
     for attempt in range(ATTEMPTS):
         spins, run = Spins(tmp_path / f"bench{attempt}", shape, ms), tmp_path / f"run{attempt}"

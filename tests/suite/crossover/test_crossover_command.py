@@ -42,8 +42,7 @@ def square(q, k, v):
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    monkeypatch.setenv("SUBQUAD_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+def run(tmp_path: Path) -> Path:
     folder = tmp_path / "run"
     plugin = write(tmp_path, SLEEPERS, "crossing_sleepers.py")
     words = ["--preset", "smoke", "--op", "running_mean,square_mean", "--impl", "line,square", "--pass", "fwd"]
