@@ -1,6 +1,6 @@
 """Memory: peak memory of one call beyond the memory allocated before it, in MiB.
 
-On a GPU PyTorch's allocator counts (`allocator`). On the CPU it has no counter, so one call runs under torch's profiler,
+On a GPU PyTorch's allocator counts (`allocator`). On the CPU it has no counter, so one call runs under its profiler,
 which sees every tensor allocation and release, and the largest running sum is the rise (`profiler`). That call is
 apart from the timed ones. Scratch memory that a library takes behind PyTorch's back is in neither.
 """
