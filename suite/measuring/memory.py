@@ -32,7 +32,8 @@ def _on_cuda(run: Callable[[], object]) -> float:
 
 def _on_cpu(run: Callable[[], object]) -> float:
     # The profiler that torch.profiler drives: that one imports torch's compiler, which takes longer than this call.
-    with torch.autograd.profiler.profile(profile_memory=True) as profiler:
+    profiler = torch.autograd.profiler.profile(profile_memory=True)
+    with profiler:
         kept = run()
     del kept
     assert profiler.kineto_results is not None
