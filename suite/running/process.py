@@ -126,8 +126,7 @@ class WorkerProcess:
 
         A process that a driver holds in the kernel cannot be ended; after KILL_S it is left behind, and named.
         """
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        self.end()
         try:
             self._process.wait(KILL_S)
         except subprocess.TimeoutExpired:
@@ -137,6 +136,11 @@ class WorkerProcess:
             )
         self.channel.close()
         self._tail.join(GRACE_S)
+
+    def end(self) -> None:
+        """Send its process group the signal and do not wait: the channel tells whoever is reading."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
 
 class _Tail(threading.Thread):

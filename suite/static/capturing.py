@@ -7,7 +7,9 @@ Example::
     [launch.kernel for launch in recorder.launches]   # ['chunk_fwd_kernel_h', 'chunk_fwd_kernel_o']
 
 The specialisation is that of a real launch: arguments pass through Triton's own binder, and a meta tensor's address is
-its offset, so that alignment is what it would be. An autotuner takes the configuration it has tuned, or its first.
+its offset, so that alignment is what it would be. suite/static/compiling.py lists all that a launch's cache key has. An
+autotuner takes the configuration it has tuned, or its first; what stands in for its timings is never written to the
+files in which Triton keeps them.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +36,7 @@ from suite.static.tensors import tensors_in
 from suite.targets import Target
 
 # A file that was compiled and is gone; its name is another one each time.
-_SCRATCH = re.compile(r"\S*/tmp\w+\.ptx")
+SCRATCH = re.compile(r"\S*/tmp\w+\.ptx")
 
 
 def capture(
@@ -102,27 +104,43 @@ class Recorder:
             return record._try(self, args, config, meta)
 
         stack = ExitStack()
+        look_up = Autotuner.check_disk_cache
+
+        def check_disk_cache(self: Any, key: Any, configs: Any, bench_fn: Callable[[], None]) -> bool:
+            return record._chosen_before(lambda bench_fn: look_up(self, key, configs, bench_fn), bench_fn)
+
         stack.enter_context(mock.patch.object(JITFunction, "run", run))
-        stack.enter_context(mock.patch.multiple(Autotuner, run=run_tuner, _bench=bench))
+        tuner = {"run": run_tuner, "_bench": bench, "check_disk_cache": check_disk_cache}
+        stack.enter_context(mock.patch.multiple(Autotuner, **tuner))
         return stack
+
+    def _chosen_before(self, look_up: Callable[[Callable[[], None]], bool], bench_fn: Callable[[], None]) -> bool:
+        """Whether an autotuner's choice was read from a file. A profile reads none: nothing was timed for it."""
+        bench_fn()
+        return False
 
     @contextmanager
     def _tuning(self, tuner: Any) -> Iterator[None]:
         self._tuners.append(tuner)
-        # What an earlier call chose would keep the other configurations from being tried.
-        fresh = mock.patch.object(tuner, "cache", {}) if self.all_configs else nullcontext()
         # Tensors are reset between the trials of a tuning run, which is no part of a call.
         still = mock.patch.object(tuner, "pre_hook", return_value=None)
         try:
-            with fresh, still:
+            with self._undecided(tuner), still:
                 yield
         finally:
             self._tuners.pop()
+
+    def _undecided(self, tuner: Any) -> AbstractContextManager[Any]:
+        """What an autotuner chose in an earlier call would keep the other configurations from being tried."""
+        return mock.patch.object(tuner, "cache", {}) if self.all_configs else nullcontext()
 
     def _try(self, tuner: Any, args: Sequence[Any], config: Any, meta: dict[str, Any]) -> float:
         """Stand in for a timing: equal ones make the autotuner take its first configuration."""
         if self.all_configs and not self._muted:
             tuner.best_config, self._trial = config, True
+            if config.pre_hook:
+                # It may set the block shape of a tensor descriptor.
+                config.pre_hook({**tuner.nargs, **meta, **config.all_kwargs()})
             try:
                 tuner.fn.run(*args, **{**meta, **config.all_kwargs()})
             finally:
@@ -158,7 +176,7 @@ class Recorder:
             raise
         except Exception as error:
             # Host code goes on, so that the launches after this one are profiled too.
-            return None, {"status": "compile_error", "reason": _SCRATCH.sub("kernel.ptx", classify(error)[1])}
+            return None, {"status": "compile_error", "reason": SCRATCH.sub("kernel.ptx", classify(error)[1])}
         meta = kernel.metadata
         return kernel, {
             "binary": binary,

@@ -1,4 +1,4 @@
-"""The cache of static profiles and of issued-traffic counts. The key contains everything that may change them.
+"""The cache of static profiles, issued-traffic counts, and which kernels a case has. The key has all that changes them.
 
 A key is a hash over the case, the architecture and GPU, the code of the implementation (its module, its operator's and
 all that they import from the checkout), tuned configs, plug-ins, this suite, libraries, Triton and ptxas. Another
@@ -122,10 +122,9 @@ class Keys:
     def _target(self, task: Task) -> list[Any]:
         """What is known of the GPU beside its name: tuned configs, and the ceilings that a floor is computed with."""
         from suite.static.floor import ceilings_of
-        from suite.static.stub_driver import target_of
         from suite.tuning.tables import path_of
 
-        name = target_of(task.arch, task.gpu).name
+        name = task.target.name
         if name not in self._ceilings:
             self._ceilings[name] = repr(ceilings_of(name))
         return [name, _content(path_of(Path(task.root or ROOT), name)), self._ceilings[name]]
@@ -181,7 +180,7 @@ def recall(key: Key) -> dict[str, Any] | None:
 def keep(key: Key, answer: Mapping[str, Any]) -> None:
     """Keep an answer, unless chance may have decided it or its sources were edited meanwhile. A note on stderr says
     where the cache folder does not take it."""
-    status = answer["profile"]["status"] if "profile" in answer else "ok"
+    status = _status(answer)
     if "lost" in answer or "missing" in answer or status not in LASTING or not key.holds:
         return
     text = json.dumps(answer)
@@ -189,6 +188,13 @@ def keep(key: Key, answer: Mapping[str, Any]) -> None:
         _write(key.path, f"{_hash(text)} {text}")
     except OSError as error:
         _not_kept(str(key.path.parent), error.strerror or str(error))
+
+
+def _status(answer: Mapping[str, Any]) -> str:
+    """The status of a profile, or of a case's kernels: of those the first that is not ok."""
+    found = [answer[kind] for kind in ("profile", "ahead") if kind in answer]
+    found += [kernel for each in found for kernel in each.get("kernels", ()) if not kernel["trial"]]
+    return next((each["status"] for each in found if each["status"] != "ok"), "ok")
 
 
 def _write(path: Path, text: str) -> None:

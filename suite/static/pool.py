@@ -1,31 +1,39 @@
-"""The pool: profiles many tasks in a few worker processes, each of one architecture, and survives a crash of one.
+"""The pool: profiles or compiles many tasks in a few worker processes, each of one target, and survives a crash of one.
 
 Example::
 
     profiles = take_profiles(tasks, jobs=2)       # in the order of the tasks
+    compiled = compile_ahead(tasks, jobs=16)
 
 What was answered before, and nothing has changed since, comes from the cache: then no worker is started.
 """
 
 from __future__ import annotations
 
+import json
 import threading
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from suite.discovery import ROOT
 from suite.errors import DiscoveryError, IncomparableError
 from suite.running.budget import Budget
+from suite.running.compiled import VARIABLE as CACHE_VARIABLE
 from suite.running.messages import Disconnected
 from suite.running.process import START_TIMEOUT_S, Silent, WorkerProcess
 from suite.static import kept
 from suite.static.kept import Key, Keys
 from suite.static.model import Issued, Profile
 from suite.static.progress import Progress, Step, silent
-from suite.static.tasks import Task
+from suite.static.stub_driver import target_of
+from suite.static.tasks import Ahead, Task
+
+if TYPE_CHECKING:
+    from suite.static.compiling import Compiled
 
 JOBS = 2
 # The status of what the budget left no time for.
@@ -33,13 +41,15 @@ LEFT_OUT = "left_out"
 # The longest that one profile or one count may take.
 TASK_S = 600.0
 OTHER_KERNELS = Issued("", reason="a problem small enough for the interpreter launches other kernels")
+# What an item's worker is started for: the kind of work, the target as JSON, the checkout, and the Triton cache.
 Place = tuple[str, str, str, str]
+_DO = {"static": "profile", "issued": "issued", "ahead": "ahead"}
 _OVER = {"lost": "the budget ended", "status": LEFT_OUT}
 
 
 @dataclass
 class Item:
-    """One request to a worker: the static profile of a task, or the count of its issued traffic at T tokens.
+    """One request to a worker: the static profile of a task, the count of its issued traffic at T tokens, its kernels.
 
     key: that of its answer in the cache
     """
@@ -58,7 +68,7 @@ class Item:
     @property
     def place(self) -> Place:
         """Items of one place can be served by one process."""
-        return self.kind, self.task.arch, self.task.gpu, self.task.root or str(ROOT)
+        return self.kind, json.dumps(asdict(self.task.target)), self.task.root or str(ROOT), self.task.cache
 
 
 @dataclass(frozen=True)
@@ -105,13 +115,40 @@ def take_profiles(
     return profiles
 
 
+def compile_ahead(
+    tasks: Sequence[Ahead],
+    *,
+    load: Sequence[str] = (),
+    jobs: int = JOBS,
+    progress: Progress = silent,
+    timeout_s: float = TASK_S,
+    budget: Budget | None = None,
+) -> list[Compiled]:
+    """The kernels of the tasks, compiled into their caches, in the order of the tasks.
+
+    A case whose kernels are all in its cache still, with nothing changed since, costs no worker. What the budget left
+    no time for has the status LEFT_OUT. Parameters and errors are those of `take_profiles`.
+    """
+    from suite.static.compiling import Compiled
+
+    terms, keys = _Terms(load, jobs, timeout_s, False, budget or Budget()), Keys(load)
+    items = [Item("ahead", task, keys.of("ahead", task)) for task in tasks]
+    _answer(items, terms, progress, "compiling ahead")
+    return [
+        Compiled.from_dict(answer["ahead"])
+        if "ahead" in (answer := item.answer or {})
+        else Compiled(status=answer.get("status", "unsupported"), reason=answer.get("lost", "it is not registered"))
+        for item in items
+    ]
+
+
 def names(root: str, arch: str, load: Sequence[str] = ()) -> list[str]:
     """OPERATOR/IMPLEMENTATION of everything that a checkout registers; "" is this one."""
     root = root or str(ROOT)
     key = Keys(load).of_names(root)
     if found := kept.recall(key):
         return found["names"]
-    worker = _Worker(("static", arch, "", root), load)
+    worker = _Worker(("static", json.dumps(asdict(target_of(arch))), root, ""), load)
     try:
         answer = worker.ask({"do": "names"}, TASK_S)
     finally:
@@ -123,7 +160,7 @@ def names(root: str, arch: str, load: Sequence[str] = ()) -> list[str]:
 def _answer(items: list[Item], terms: _Terms, progress: Progress, work: str) -> None:
     """Fill in the answers: from the cache, and the others by workers, which keep them."""
     for item in items if not terms.refresh else ():
-        item.answer = kept.recall(item.key)
+        item.answer = _still_there(kept.recall(item.key))
     missing = [item for item in items if item.answer is None]
     if not missing:
         return
@@ -132,12 +169,27 @@ def _answer(items: list[Item], terms: _Terms, progress: Progress, work: str) -> 
     kept.prune(missing[0].key.kind)
 
 
+def _still_there(answer: dict[str, Any] | None) -> dict[str, Any] | None:
+    """An answer that was kept; None where it tells of kernels that are no longer in the cache."""
+    kernels = answer["ahead"]["kernels"] if answer and "ahead" in answer else ()
+    for kernel in kernels:
+        if kernel["path"] and not Path(kernel["path"]).is_file():
+            return None
+        kernel["seconds"] = 0.0
+    return answer
+
+
 def _serve_all(items: list[Item], terms: _Terms, step: Step) -> None:
     queue = _Queue(items)
     with ThreadPoolExecutor(terms.jobs) as threads:
         slots = [threads.submit(_serve, queue, terms, step) for _ in range(min(terms.jobs, len(items)))]
-        for slot in slots:
-            slot.result()
+        try:
+            for slot in slots:
+                slot.result()
+        except BaseException:
+            # Ctrl-C comes to this thread alone.
+            queue.stop()
+            raise
 
 
 def _serve(queue: _Queue, terms: _Terms, step: Step) -> None:
@@ -149,14 +201,14 @@ def _serve(queue: _Queue, terms: _Terms, step: Step) -> None:
             if terms.budget.over:
                 item.answer = _OVER
                 continue
-            do = "profile" if item.kind == "static" else "issued"
-            request = {"do": do, "T": item.T, **item.task.to_dict()}
+            request = {"do": _DO[item.kind], "T": item.T, **item.task.to_dict()}
             try:
                 if worker is None or worker.place != item.place:
                     if worker:
                         worker.close()
                     worker = None
                     worker = _Worker(item.place, terms.load, terms.budget.within(START_TIMEOUT_S))
+                    queue.watch(worker)
                 item.answer = worker.ask(request, terms.budget.within(terms.timeout_s))
             except (Disconnected, DiscoveryError, IncomparableError) as error:
                 if terms.budget.over:
@@ -184,6 +236,8 @@ class _Queue:
     def __init__(self, items: Iterable[Item]) -> None:
         self._left = list(items)
         self._served: Counter[str] = Counter()
+        self._workers: list[_Worker] = []
+        self._stopped = False
         self._lock = threading.Lock()
 
     def take(self, last: Item | None) -> Item | None:
@@ -214,6 +268,22 @@ class _Queue:
         with self._lock:
             self._left.clear()
 
+    def watch(self, worker: _Worker) -> None:
+        """End a worker when the work is stopped."""
+        with self._lock:
+            self._workers.append(worker)
+        if self._stopped:
+            worker.end()
+
+    def stop(self) -> None:
+        """Take no more items, and end the workers, each in the middle of what it does."""
+        self.empty()
+        self._stopped = True
+        with self._lock:
+            workers = list(self._workers)
+        for worker in workers:
+            worker.end()
+
 
 class _Worker:
     """A worker process that serves the items of one place."""
@@ -221,14 +291,16 @@ class _Worker:
     def __init__(self, place: Place, load: Sequence[str], start_s: float = START_TIMEOUT_S) -> None:
         self.place = place
         self.lost_status = "crashed"
-        kind, *words = place
+        kind, target, root, cache = place
         variables = {"CUDA_VISIBLE_DEVICES": "", "TRITON_INTERPRET": "1" if kind == "issued" else "0"}
+        if cache:
+            variables[CACHE_VARIABLE] = cache
         try:
-            self._process = WorkerProcess("suite.static.worker", [kind, *words, *load], variables, start_s)
+            self._process = WorkerProcess("suite.static.worker", [kind, target, root, *load], variables, start_s)
         except DiscoveryError as error:
-            other = place[3] != str(ROOT)
+            other = root != str(ROOT)
             raise (IncomparableError if other else DiscoveryError)(
-                f"the kernels of {place[3] if other else 'this checkout'} do not load: {error}"
+                f"the kernels of {root if other else 'this checkout'} do not load: {error}"
             ) from error
 
     def ask(self, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
@@ -244,6 +316,10 @@ class _Worker:
 
     def close(self) -> None:
         self._process.kill()
+
+    def end(self) -> None:
+        """End the process; whoever waits for its answer is told."""
+        self._process.end()
 
 
 def _profile(item: Item) -> Profile | None:

@@ -73,7 +73,7 @@ def profile(
         except CacheError:
             raise
         except Exception as error:
-            status, reason = _meaning(error, implementation)
+            status, reason = meaning(error, implementation)
             return replace(start, status=status, reason=reason)
         filled = _filled(start, recorder, returned, problem, target)
         if not counted or not filled.launches:
@@ -100,7 +100,9 @@ def meta_inputs(operator: Operator, problem: Problem) -> Inputs:
 
 
 def _meta(x: torch.Tensor) -> torch.Tensor:
-    return torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device="meta", requires_grad=x.requires_grad)
+    # The offset too: a view may be less aligned than what it is a view of.
+    whole = torch.empty(x.untyped_storage().nbytes() // x.element_size(), dtype=x.dtype, device="meta")
+    return whole.as_strided(x.shape, x.stride(), x.storage_offset()).requires_grad_(x.requires_grad)
 
 
 def _refused(
@@ -156,7 +158,8 @@ def _counted_T(
     return 0
 
 
-def _meaning(error: Exception, implementation: Implementation) -> tuple[str, str]:
+def meaning(error: Exception, implementation: Implementation) -> tuple[str, str]:
+    """Status and reason of a case whose host code raised on meta tensors."""
     status, reason = classify(error, implementation)
     if status == "error" and any(words in str(error) for words in _VALUES):
         return "unsupported", f"host code depends on tensor values, which meta tensors do not have: {reason}"

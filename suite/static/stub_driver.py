@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -74,16 +74,17 @@ class StubDriver:
 
 
 @contextmanager
-def pretending(target: Target) -> Iterator[Target]:
+def pretending(target: Target, stock: bool = False) -> Iterator[Target]:
     """Answer for `target` wherever host code asks what the device is; Triton compiles for it.
 
+    stock: whether Triton keeps the options and the cache folder that a launch on the device has
     Raises StaticError where this process runs Triton's interpreter or already uses a GPU: what libraries remember of
     one device would be wrong for the other.
     """
     from triton import knobs
 
     refuse_mixing()
-    with answering(target), _compiling(knobs):
+    with answering(target), nullcontext() if stock else _compiling(knobs):
         yield target
 
 

@@ -1,12 +1,15 @@
-"""Tasks: requests for profiles to a worker, as plain data."""
+"""Tasks: requests to a worker for profiles, or for compiled kernels, as plain data."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from suite.problem import Case, Problem, Value
 from suite.registry import Registry
+from suite.static.stub_driver import target_of
+from suite.targets import REPRESENTATIVES, Target
 
 
 @dataclass(frozen=True)
@@ -17,6 +20,7 @@ class Task:
     all_configs: whether configurations that were not chosen are profiled too
     issued:      whether issued traffic is counted as well
     root:        the checkout whose kernels are profiled; "" for this one
+    forced:      configs that tuning tries, by key, in place of those of the tables
     """
 
     case: Case
@@ -25,6 +29,17 @@ class Task:
     all_configs: bool = False
     issued: bool = True
     root: str = ""
+    forced: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+    @property
+    def target(self) -> Target:
+        """The device that the worker answers for."""
+        return target_of(self.arch, self.gpu)
+
+    @property
+    def cache(self) -> str:
+        """The Triton cache that the worker fills; "" for the one that its kind of task has."""
+        return ""
 
     def to_dict(self) -> dict[str, Any]:
         case = self.case
@@ -39,7 +54,34 @@ class Task:
             "gpu": self.gpu,
             "all_configs": self.all_configs,
             "issued": self.issued,
+            "forced": {key: dict(config) for key, config in self.forced.items()},
         }
+
+
+@dataclass(frozen=True)
+class Ahead(Task):
+    """The kernels that a run will launch for a case, compiled into the cache that the run will use.
+
+    device: the GPU of the run, as `suite.target()` answers there
+    folder: its Triton cache; "" for Triton's own
+    calls:  what the run does with the case, one of suite.static.compiling.CALLS
+    """
+
+    device: Target = REPRESENTATIVES["sm_90"]
+    folder: str = ""
+    calls: str = "timed"
+
+    @property
+    def target(self) -> Target:
+        return self.device
+
+    @property
+    def cache(self) -> str:
+        return self.folder
+
+    def to_dict(self) -> dict[str, Any]:
+        more = {"device": asdict(self.device), "folder": self.folder, "calls": self.calls}
+        return super().to_dict() | more
 
 
 def problem_of(values: dict[str, Any]) -> tuple[Problem, dict[str, Value]]:

@@ -1,31 +1,38 @@
-"""The worker: a process that takes static profiles of one architecture, or counts issued traffic in the interpreter.
+"""The worker: a process that takes static profiles, counts issued traffic in the interpreter, or compiles for a run.
 
-Started as `python -m suite.static.worker FD KIND ARCH GPU ROOT [PLUGIN...]`, KIND being `static` or `issued`; answers
-requests on the socket FD until it closes. Peers decide much when they are imported, so everything is imported inside
-`pretending`, and a process has one architecture.
+Started as `python -m suite.static.worker FD KIND TARGET ROOT [PLUGIN...]`, KIND being `static`, `issued` or `ahead` and
+TARGET the device as JSON; answers requests on the socket FD until it closes. Peers decide much when they are imported,
+so everything is imported inside `pretending`, and a process has one target.
 """
 
 from __future__ import annotations
 
+import json
 import sys
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from suite.errors import CacheError, PluginError, SubquadError
 from suite.running.messages import Disconnected, open_channel
 from suite.static.model import Issued, Profile
-from suite.static.stub_driver import answering, pretending, target_of
+from suite.static.stub_driver import answering, pretending
 from suite.static.tasks import has, problem_of
+from suite.targets import Target
+
+if TYPE_CHECKING:
+    from suite.problem import Problem, Value
+    from suite.registry import Implementation, Operator
+    from suite.static.compiling import Compiled
 
 
 class Worker:
-    """Answers `profile`, `issued` and `names`."""
+    """Answers `profile`, `issued`, `ahead` and `names`."""
 
-    def __init__(self, arch: str, gpu: str, root: Path, plugins: list[str]) -> None:
+    def __init__(self, target: Target, root: Path, plugins: list[str]) -> None:
         from suite.discovery import discover
 
-        self.target = target_of(arch, gpu)
+        self.target = target
         self.registry = discover(root, plugins)
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -37,6 +44,8 @@ class Worker:
         implementation = operator.implementations[request["implementation"]]
         problem, tunables = problem_of(request)
         problem = operator.complete(problem)
+        if request["do"] == "ahead":
+            return {"ahead": self._ahead(operator, implementation, problem, tunables, request).to_dict()}
         if request["do"] == "issued":
             from suite.static.global_traffic import issued
 
@@ -45,21 +54,41 @@ class Worker:
             except PluginError as error:
                 return {"issued": vars(Issued("", reason=str(error)))}
         from suite.static.profiling import profile
+        from suite.tuning import forcing
 
         try:
-            taken = profile(
-                operator,
-                implementation,
-                problem,
-                tunables,
-                self.target.arch,
-                gpu=self.target.name,
-                all_configs=request["all_configs"],
-                counted=request["issued"],
-            )
+            with forcing(request["forced"]):
+                taken = profile(
+                    operator,
+                    implementation,
+                    problem,
+                    tunables,
+                    self.target.arch,
+                    gpu=self.target.name,
+                    all_configs=request["all_configs"],
+                    counted=request["issued"],
+                )
         except PluginError as error:
             taken = Profile(request["case_id"], self.target.arch, "error", str(error))
         return {"profile": taken.to_dict()}
+
+    def _ahead(
+        self,
+        operator: Operator,
+        implementation: Implementation,
+        problem: Problem,
+        tunables: dict[str, Value],
+        request: dict[str, Any],
+    ) -> Compiled:
+        from suite.static.compiling import Compiled, compile_case
+        from suite.tuning import forcing
+
+        configs, calls = request["all_configs"], request["calls"]
+        try:
+            with forcing(request["forced"]):
+                return compile_case(operator, implementation, problem, tunables, self.target, calls, configs)
+        except PluginError as error:
+            return Compiled(status="error", reason=str(error))
 
 
 def answer(worker: Worker, request: dict[str, Any]) -> dict[str, Any]:
@@ -70,14 +99,19 @@ def answer(worker: Worker, request: dict[str, Any]) -> dict[str, Any]:
         return {"event": "failed", "error": str(error), "kind": "usage"}
 
 
+def _answering(kind: str, target: Target) -> AbstractContextManager[Target]:
+    return answering(target) if kind == "issued" else pretending(target, stock=kind == "ahead")
+
+
 def main(words: list[str]) -> int:
     """Serve on the given socket; a failure to load the operators is told to the other end."""
     channel = open_channel(words[0])
-    kind, arch, gpu, root, *plugins = words[1:]
+    kind, described, root, *plugins = words[1:]
+    target = Target(**json.loads(described))
     with ExitStack() as stack:
         try:
-            stack.enter_context((answering if kind == "issued" else pretending)(target_of(arch, gpu)))
-            worker = Worker(arch, gpu, Path(root), plugins)
+            stack.enter_context(_answering(kind, target))
+            worker = Worker(target, Path(root), plugins)
         except SubquadError as error:
             channel.send({"event": "failed", "error": str(error), "kind": "usage"})
             return 1
