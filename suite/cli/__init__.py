@@ -30,6 +30,7 @@ COMMANDS = {
     "export": "write a run's records in another format",
     "profile": "profile one case: kernels, a trace, counters",
     "static": "compile kernels without a GPU and report what they will cost",
+    "compile": "compile the kernels that a run will launch, on all cores, before it",
     "tune": "find the fastest launch configurations on this GPU and keep them",
     "new-kernel": "write the skeleton of an operator and its test",
 }

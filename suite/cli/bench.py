@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from suite.cli import values
+from suite.cli.compiling import add_compiling, compile_first, target_of_worker
 from suite.cli.runs import (
     Resumption,
     add_run,
@@ -25,12 +26,24 @@ from suite.cli.runs import (
     taken,
 )
 from suite.cli.selection import add_selection, selected
-from suite.cli.sweeping import add_gpu, add_running, device_of, exit_of, gpu_variables, holding, run_sweep, summary_of
-from suite.errors import Exit, UsageError, unknown
+from suite.cli.sweeping import (
+    add_gpu,
+    add_running,
+    add_shard,
+    device_of,
+    exit_of,
+    gpu_variables,
+    holding,
+    run_sweep,
+    sharded,
+    summary_of,
+)
+from suite.errors import Exit, unknown
 
 if TYPE_CHECKING:
     from suite.measuring.case import Settings
     from suite.plan import Group
+    from suite.problem import Case
     from suite.registry import Registry
     from suite.running.process import WorkerProcess
     from suite.running.sweep import Sweep
@@ -47,6 +60,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_selection(parser)
     add_running(parser, ("cuda", "cpu"))
     add_gpu(parser)
+    add_compiling(parser)
     group = parser.add_argument_group("how to measure and store")
     group.add_argument(
         "--mode",
@@ -59,12 +73,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--rep", type=values.span, metavar="MS", help="longest time for sampling one case, in ms")
     group.add_argument("--launches", type=values.count, metavar="N", help="measure everything in N fresh processes")
-    group.add_argument(
-        "--shard",
-        type=values.shard,
-        metavar="I/N",
-        help="measure part I of N of the plan, to share it among N machines",
-    )
+    add_shard(group, "measure")
     group.add_argument("--cool-down", type=values.pause, metavar="S", help="pause before each problem, in seconds")
     group.add_argument("--energy", action="store_true", help="also measure energy per token (adds about 2 s per case)")
     add_run(group, f"{RUNS}/<time>")
@@ -134,7 +143,7 @@ def _planned(args: argparse.Namespace, registry: Registry, device: str) -> list[
     args.warmup = preset.warmup_ms if args.warmup is None else args.warmup
     args.rep = preset.rep_ms if args.rep is None else args.rep
     args.no_static = args.no_static or not preset.static
-    return _shard(groups, *args.shard) if args.shard else groups
+    return sharded(groups, args.shard)
 
 
 def _settle(args: argparse.Namespace, device: str) -> None:
@@ -146,13 +155,6 @@ def _settle(args: argparse.Namespace, device: str) -> None:
     for mode in args.mode:
         if mode not in modes(device):
             raise unknown(f"mode on {device}", mode, modes(device))
-
-
-def _shard(groups: list[Group], part: int, parts: int) -> list[Group]:
-    """Every N-th problem: each part spans all lengths, and together they are the plan."""
-    if parts > len(groups):
-        raise UsageError(f"--shard {part}/{parts}: the plan has only {len(groups)} problems; use fewer parts")
-    return groups[part - 1 :: parts]
 
 
 def _list(groups: list[Group], args: argparse.Namespace) -> Exit:
@@ -187,6 +189,7 @@ class Bench:
         self.variables = gpu_variables(args, device)
         self.budget = Budget(args.budget)
         self.interrupted, self.left_out, self.exit = False, 0, Exit.PASS
+        self.compiling_s = 0.0
         self.done: set[Key] = done_keys(self.folder) if self.continued else set()
         self.before: dict[str, Any] | None = None
 
@@ -204,7 +207,14 @@ class Bench:
         environment = self._environment(found)
         settings = self._settings(environment)
         about = estimate(
-            self.registry, self.groups, settings, self.args.launches, found["fingerprint"], RUNS, self.done
+            self.registry,
+            self.groups,
+            settings,
+            self.args.launches,
+            found["fingerprint"],
+            RUNS,
+            self.done,
+            before_s=self._estimated_compiling_s(settings),
         )
         cases = sum(len(group.cases) for group in self.groups)
         print(f"{cases} cases of {len(self.groups)} problems, {self.args.launches} launch(es)")
@@ -249,12 +259,52 @@ class Bench:
         start_run(self.writer, self.args, "bench", self.groups, environment, self.before)
         # Told first too: who kills this process can resume the run.
         print(f"measuring into {self.folder}", file=sys.stderr)
+        self._compile(worker, environment)
         sweep = self._sweep(worker, environment, self.writer)
         if self.device == "cpu" and not self.interrupted and not self.args.no_static:
             self._static(self.writer, environment)
         self._close(self.writer, environment, sweep)
         self.left_out = sweep.left_out
         return sweep
+
+    def _missing(self, settings: Settings) -> list[Case]:
+        """Cases that lack a record of any mode and launch, in the order of the plan."""
+        from suite.running.sweep import is_done
+
+        launches = range(self.args.launches)
+        cases = [case for group in self.groups for case in group.cases]
+        return [
+            case
+            for case in cases
+            if not all(is_done(case, settings, "timed", launch, self.done) for launch in launches)
+        ]
+
+    @property
+    def _compiles(self) -> bool:
+        return self.device == "cuda" and not self.args.no_compile
+
+    def _estimated_compiling_s(self, settings: Settings) -> float:
+        from suite.static.ahead import cores, estimated_s
+
+        return estimated_s(self.registry, self._missing(settings), cores()) if self._compiles else 0.0
+
+    def _compile(self, worker: WorkerProcess, environment: dict[str, Any]) -> None:
+        """On a GPU, compile what the cases that are missing will launch, on all cores, before the first is measured."""
+        from suite.running.compiled import folder_of
+        from suite.static.ahead import Wanted
+
+        if not self._compiles:
+            return
+        try:
+            wanted = [Wanted(case) for case in self._missing(self._settings(environment))]
+            target = target_of_worker(worker)
+            found = compile_first(self.args, self.registry, wanted, target, self.budget, folder=folder_of(self.folder))
+        except BaseException as error:
+            worker.kill()
+            if isinstance(error, KeyboardInterrupt):
+                raise KeyboardInterrupt(f"while compiling; `subquad bench --resume {self.folder}` goes on") from None
+            raise
+        self.compiling_s = found.seconds
 
     def _say(self, sweep: Sweep) -> None:
         folder = self.folder
@@ -367,7 +417,8 @@ class Bench:
         from suite.running.resuming import finished
         from suite.store.writing import write_environment
 
-        seconds = {phase: round(spent, 3) for phase, spent in sweep.clock.seconds.items()}
+        phases = ({"compile": self.compiling_s} if self._compiles else {}) | sweep.clock.seconds
+        seconds = {phase: round(spent, 3) for phase, spent in phases.items()}
         if self.before is None:
             # What the last records were judged by: a case may have shown that a ceiling had been measured too low.
             environment["ceilings"] = sweep.settings.ceilings

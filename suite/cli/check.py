@@ -9,17 +9,21 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from suite.cli import values
+from suite.cli.compiling import add_compiling, compile_first, target_of_worker
 from suite.cli.runs import Resumption, add_run, environment_of, judged, refuse_both, settle, start_run, taken
 from suite.cli.selection import add_selection, selected
-from suite.cli.sweeping import add_running, device_of, exit_of, run_sweep, summary_of
+from suite.cli.sweeping import add_running, add_shard, device_of, exit_of, run_sweep, sharded, summary_of
 from suite.errors import Exit
 
 if TYPE_CHECKING:
+    from suite.measuring.case import Settings
     from suite.plan import Group
     from suite.registry import Registry
     from suite.running.process import WorkerProcess
     from suite.running.sweep import Sweep
-    from suite.store import Writer
+    from suite.store import Key, Writer
+    from suite.targets import Target
 
 
 DEFAULT_PRESET = "registry"
@@ -28,6 +32,16 @@ DEFAULT_PRESET = "registry"
 def configure(parser: argparse.ArgumentParser) -> None:
     add_selection(parser)
     add_running(parser, ("cuda", "cpu", "interpret"))
+    add_compiling(parser)
+    group = parser.add_argument_group("how to divide the plan")
+    group.add_argument(
+        "--jobs",
+        type=values.count,
+        default=1,
+        metavar="N",
+        help="check in N processes at the same time, which share the device; default: 1",
+    )
+    add_shard(group, "check")
     add_run(parser.add_argument_group("what to store"), "nothing is stored")
 
 
@@ -46,7 +60,10 @@ def checked(args: argparse.Namespace) -> Check:
     args.device = device_of(args)
     if resumption is None:
         args.preset = args.preset or DEFAULT_PRESET
-    groups = resumption.plan.groups(registry) if resumption else by_proof(selected(args, registry, args.preset)[1])
+    if resumption:
+        groups = resumption.plan.groups(registry)
+    else:
+        groups = sharded(by_proof(selected(args, registry, args.preset)[1]), args.shard)
     settle(args)
     with ExitStack() as stack:
         stored = args.resume or args.out
@@ -72,16 +89,27 @@ class Check:
         resumption: Resumption | None,
     ) -> None:
         from suite.running.budget import Budget
+        from suite.store import done_keys
 
         self.args, self.registry, self.device, self.groups = args, registry, args.device, groups
         self.writer, self.resumption = writer, resumption
         self.budget = Budget(args.budget)
         self.records: list[dict[str, Any]] = []
         self.exit = Exit.PASS
+        self.done: set[Key] = done_keys(args.resume) if args.resume else set()
 
     def run(self) -> None:
-        if self.writer:
-            self._begin(self.writer)
+        compiles = self.device == "cuda" and not self.args.no_compile
+        if self.writer or compiles:
+            worker = self._start()
+            try:
+                if self.writer:
+                    self._begin(self.writer, worker)
+                target = target_of_worker(worker) if compiles else None
+            finally:
+                worker.kill()
+            if target:
+                self._compile(target)
         sweep = self._sweep(self.writer)
         if not self.args.json:
             _print_table(self.records)
@@ -93,37 +121,44 @@ class Check:
         whole = not sweep.left_out or bool(self.args.budget)
         self.exit = exit_of(sweep.statuses) if whole else Exit.REGRESSION
 
-    def _begin(self, writer: Writer) -> None:
-        worker = self._start()
-        try:
-            found = worker.ask(do="describe", device="cuda" if self.device == "cuda" else "cpu")
-        finally:
-            worker.kill()
+    def _begin(self, writer: Writer, worker: WorkerProcess) -> None:
+        found = worker.ask(do="describe", device="cuda" if self.device == "cuda" else "cpu")
         environment = environment_of(found, self.args.preset, self.groups, self.args.seed)
         before = judged(self.args, environment, self.resumption) if self.args.resume else None
         start_run(writer, self.args, "check", self.groups, environment, before)
+
+    def _compile(self, target: Target) -> None:
+        """Compile what the cases that are missing will launch, on all cores, before the first is checked."""
+        from suite.running.sweep import is_done
+        from suite.static.ahead import Wanted
+
+        settings = self._settings()
+        cases = [case for group in self.groups for case in group.cases]
+        wanted = [Wanted(case) for case in cases if not is_done(case, settings, "check", 0, self.done)]
+        compile_first(self.args, self.registry, wanted, target, self.budget, calls="check")
 
     def _start(self) -> WorkerProcess:
         from suite.running.process import measuring_worker
 
         return measuring_worker(self.device, [str(Path(path).resolve()) for path in self.args.load])
 
-    def _sweep(self, writer: Writer | None) -> Sweep:
+    def _settings(self) -> Settings:
         from suite.discovery import ROOT
         from suite.hardware.environment import revision
         from suite.measuring.case import Settings
-        from suite.running.sweep import Options
-        from suite.store import done_keys
 
-        settings = Settings(
+        return Settings(
             device=self.device,
             device_name=_device_name(self.device),
             modes=(),
             seed=self.args.seed,
             commit=revision(ROOT),
         )
-        done = done_keys(self.args.resume) if self.args.resume else set()
-        options = Options("check", timeout_s=self.args.timeout, done=done)
+
+    def _sweep(self, writer: Writer | None) -> Sweep:
+        from suite.running.sweep import Options
+
+        options = Options("check", timeout_s=self.args.timeout, done=self.done, jobs=self.args.jobs)
 
         def store(record: dict[str, Any]) -> None:
             if writer:
@@ -133,7 +168,7 @@ class Check:
                 print(json.dumps(record), flush=True)
 
         return run_sweep(
-            self.registry, self.groups, settings, options, start=self._start, store=store, budget=self.budget
+            self.registry, self.groups, self._settings(), options, start=self._start, store=store, budget=self.budget
         )
 
 

@@ -37,6 +37,26 @@ def add_running(parser: argparse.ArgumentParser, devices: Sequence[str]) -> None
     group.add_argument("--json", action="store_true", help="print records as JSON lines instead of a table")
 
 
+def add_shard(group: argparse._ArgumentGroup, does: str) -> None:
+    """`--shard`. does: what the command does with a part, for the help."""
+    group.add_argument(
+        "--shard",
+        type=values.shard,
+        metavar="I/N",
+        help=f"{does} the I-th of N parts of the plan, on one of N machines",
+    )
+
+
+def sharded(groups: list[Group], shard: tuple[int, int] | None) -> list[Group]:
+    """Every N-th problem: each part spans all lengths, and together they are the plan."""
+    if shard is None:
+        return groups
+    part, parts = shard
+    if parts > len(groups):
+        raise UsageError(f"--shard {part}/{parts}: the plan has only {len(groups)} problems; use fewer parts")
+    return groups[part - 1 :: parts]
+
+
 def add_gpu(parser: argparse.ArgumentParser) -> None:
     """Flags of commands that time on a GPU."""
     group = parser.add_argument_group("the GPU")

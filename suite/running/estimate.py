@@ -31,16 +31,18 @@ class Estimate:
     runnable: how many of the missing ones can run here
     source:   where the seconds come from, in words
     reasons:  why missing cases cannot run here, each once
+    before_s: seconds before the first case, in which kernels are compiled
     """
 
     groups: Sequence[tuple[int, float]]
     runnable: int
     source: str
     reasons: Sequence[str]
+    before_s: float = 0.0
 
     @property
     def seconds(self) -> float:
-        return sum(seconds for _, seconds in self.groups)
+        return self.before_s + sum(seconds for _, seconds in self.groups)
 
     @property
     def missing(self) -> int:
@@ -48,7 +50,7 @@ class Estimate:
 
     def within(self, budget_s: float) -> int:
         """Cases of the problems that a budget has room for: a sweep stops before the first that does not fit."""
-        spent, fitting = 0.0, 0
+        spent, fitting = self.before_s, 0
         for cases, seconds in self.groups:
             spent += seconds
             if spent > budget_s:
@@ -79,10 +81,12 @@ def estimate(
     fingerprint: Mapping[str, Any],
     runs: Path,
     done: Set[Key] = frozenset(),
+    before_s: float = 0.0,
 ) -> Estimate:
     """What a sweep of these groups will take.
 
     runs: the folder in which earlier runs of this machine may lie; done: keys that a continued run has already
+    before_s: seconds that compiling before the first case takes, where no earlier run tells
     """
     parts = [
         (group, [case for case in group.cases if not is_done(case, settings, "timed", replicate, done)])
@@ -100,7 +104,8 @@ def estimate(
         else:
             seconds = rate * sum(_work(registry, case, settings) for case in runnable) * len(settings.modes)
         found.append((len(missing), seconds))
-    return Estimate(found, sum(len(each) for _, _, each in able), source, reasons)
+    # The pace of an earlier run has its compiling in it.
+    return Estimate(found, sum(len(each) for _, _, each in able), source, reasons, before_s if rate is None else 0.0)
 
 
 def _pace(runs: Path, fingerprint: Mapping[str, Any]) -> tuple[float | None, str]:

@@ -2,12 +2,17 @@
 
 When an implementation kills its worker, or says nothing for longer than the timeout, its case gets the record that says
 so and the rest of its problem is measured again without it, in a fresh worker. Each replicate is a fresh process.
+
+Checks may run in several workers at once, which share the device: `Options.jobs`. Timing never does.
 """
 
 from __future__ import annotations
 
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -33,6 +38,8 @@ MOST_REASONS = 8
 # The phase that is none of a case's: planning, storing, talking to workers.
 HARNESS = "harness"
 COOLING = "cooling"
+# What a neighbour on the same device may cause: such a case is checked again alone before it has a record.
+SHARED = ("oom", "timeout")
 
 
 @dataclass
@@ -44,6 +51,7 @@ class Options:
     timeout_s:  silence after which a worker is ended
     done:       keys that a resumed run has already
     cool_s:     pause before each problem but the first, in which the device cools down
+    jobs:       workers that check at the same time; of kind `timed` there is one
     """
 
     kind: str = "timed"
@@ -51,6 +59,11 @@ class Options:
     timeout_s: float = 300.0
     done: set[Key] = field(default_factory=set)
     cool_s: float = 0.0
+    jobs: int = 1
+
+    def __post_init__(self) -> None:
+        if self.jobs > 1 and self.kind == "timed":
+            raise ValueError("cases are timed one after another; jobs must be 1")
 
 
 def modes_of(settings: Settings, kind: str) -> tuple[str, ...]:
@@ -105,28 +118,57 @@ class Sweep:
         self._refused: dict[str, int] = {}
         self.clock = PhaseClock()
         self.stopped = False
-        self._worker: WorkerProcess | None = None
+        # Keys of cases that are to be checked again alone.
+        self.held: set[Key] = set()
+        self._lock = threading.Lock()
         missing = self.missing()
         self.progress = make_progress(
-            len(missing) * len(self._modes()), sum(self._work(case) for case in missing), budget
+            len(missing) * len(self.modes()), sum(self._work(case) for case in missing), budget
         )
 
     def run(self) -> None:
-        """Measure everything that is not done yet. KeyboardInterrupt passes through, with the worker gone."""
+        """Measure everything that is not done yet. KeyboardInterrupt passes through, with the workers gone."""
         try:
             for replicate in range(self.options.replicates):
-                self._replicate(replicate)
-                self._end_worker()
+                if self.options.jobs > 1:
+                    self._at_once(replicate)
+                self._in_turn(replicate)
         finally:
-            self._end_worker()
             self.clock.enter(HARNESS)
             self.progress.finish()
+
+    def _in_turn(self, replicate: int) -> None:
+        """Measure one problem after another in one worker."""
+        slot = _Slot(self, replicate, self.clock)
+        try:
+            for group in self.groups:
+                if not slot.measure(group):
+                    return
+        finally:
+            slot.end_worker()
+
+    def _at_once(self, replicate: int) -> None:
+        """Check problems in several workers. A case that its neighbours may have harmed has no record afterwards."""
+        queue = _Queue(self.groups, self.options.jobs)
+        slots = [_Slot(self, replicate, PhaseClock(), shared=True) for _ in range(self.options.jobs)]
+        with ThreadPoolExecutor(len(slots)) as threads:
+            running = [threads.submit(_work, slot, queue) for slot in slots]
+            try:
+                for each in running:
+                    each.result()
+            except BaseException:
+                # Ctrl-C comes to this thread alone, and a fault in one slot ends them all.
+                self.stopped = True
+                for slot in slots:
+                    slot.interrupt()
+                raise
+        self.held.clear()
 
     def missing(self) -> list[Case]:
         """Cases that have no record yet, once for each replicate."""
         cases = [case for group in self.groups for case in group.cases]
         return [
-            case for replicate in range(self.options.replicates) for case in cases if not self._is_done(case, replicate)
+            case for replicate in range(self.options.replicates) for case in cases if not self.is_done(case, replicate)
         ]
 
     @property
@@ -156,59 +198,115 @@ class Sweep:
             mode="",
             device=self.settings.device_name,
         )
-        return work_of(record) * len(self._modes())
+        return work_of(record) * len(self.modes())
 
-    def _replicate(self, replicate: int) -> None:
-        spent = False
-        for group in self.groups:
-            cases = [case for case in group.cases if not self._is_done(case, replicate)]
-            if spent or (cases and not self.budget.fits(group)):
-                # Times are taken up to some length for all operators. Checks stand alone: a shorter one may still fit.
-                spent = spent or self.options.kind == "timed"
-                continue
-            if cases and self.statuses and self.options.cool_s:
-                self.clock.enter(COOLING)
-                time.sleep(self.options.cool_s)
-            began = time.monotonic()
-            try:
-                self._group(group, cases, replicate)
-            except BudgetSpent:
-                spent = True
-            self.budget.note(group, time.monotonic() - began)
-
-    def _group(self, group: Group, cases: list[Case], replicate: int) -> None:
-        while cases:
-            culprit = self._attempt(group, cases, replicate)
-            cases = [case for case in cases if not self._is_done(case, replicate)]
-            if culprit is None:
+    def keep(self, record: dict[str, Any], shared: bool = False) -> None:
+        """Store a record; one that neighbours may have caused waits until its case was checked alone."""
+        with self._lock:
+            if shared and record["status"] in SHARED:
+                self.held.add(record_key(record))
                 return
+            self._keep(record)
 
-    def _attempt(self, group: Group, cases: list[Case], replicate: int) -> Case | None:
+    def _keep(self, record: dict[str, Any]) -> None:
+        self.store(record)
+        self.options.done.add(record_key(record))
+        self.statuses[record["status"]] = self.statuses.get(record["status"], 0) + 1
+        if record["status"] == "unsupported":
+            self._refused[record["reason"]] = self._refused.get(record["reason"], 0) + 1
+        self.progress.record(record)
+
+    def modes(self) -> tuple[str, ...]:
+        return modes_of(self.settings, self.options.kind)
+
+    def missing_modes(self, case: Case, replicate: int) -> list[str]:
+        """The modes of which a case has no record."""
+        key = Key(case.case_id, self.options.kind, "", self.settings.device_name, replicate)
+        return [mode for mode in self.modes() if key._replace(mode=mode) not in self.options.done]
+
+    def is_done(self, case: Case, replicate: int) -> bool:
+        return is_done(case, self.settings, self.options.kind, replicate, self.options.done)
+
+
+class _Slot:
+    """One worker, the problem it is at, and what becomes of it.
+
+    shared: whether other workers use the device at the same time
+    """
+
+    def __init__(self, sweep: Sweep, replicate: int, clock: PhaseClock, shared: bool = False) -> None:
+        self.sweep, self.replicate, self.clock, self.shared = sweep, replicate, clock, shared
+        self.options, self.budget = sweep.options, sweep.budget
+        self._worker: WorkerProcess | None = None
+
+    def measure(self, group: Group) -> bool:
+        """Measure what a problem lacks; False where the budget has no room for it, nor for those that follow.
+
+        Times are taken up to some length for all operators. Checks stand alone: a shorter one may still fit.
+        """
+        cases = self._missing(group.cases)
+        if not cases:
+            return True
+        if not self.budget.fits(group):
+            return self.options.kind != "timed"
+        if self.sweep.statuses and self.options.cool_s:
+            self.clock.enter(COOLING)
+            time.sleep(self.options.cool_s)
+        began = time.monotonic()
+        try:
+            while cases and self._attempt(group, cases) is not None:
+                cases = self._missing(cases)
+        except BudgetSpent:
+            return False
+        finally:
+            self.budget.note(group, time.monotonic() - began)
+        return True
+
+    def end_worker(self) -> None:
+        if self._worker is not None:
+            self._worker.kill()
+            self._worker = None
+
+    def interrupt(self) -> None:
+        """End the worker from another thread: the slot's own finds it gone, and stops."""
+        if (worker := self._worker) is not None:
+            worker.end()
+
+    def _missing(self, cases: Sequence[Case]) -> list[Case]:
+        return [case for case in cases if not self.sweep.is_done(case, self.replicate) and not self._is_held(case)]
+
+    def _is_held(self, case: Case) -> bool:
+        mode, device = self.sweep.modes()[0], self.sweep.settings.device_name
+        return Key(case.case_id, self.options.kind, mode, device, self.replicate) in self.sweep.held
+
+    def _attempt(self, group: Group, cases: list[Case]) -> Case | None:
         """Measure cases in the worker; the case that ended it, or None when all went through."""
         self.clock.enter("start" if self._worker is None else HARNESS)
-        worker = self._worker or self.start()
+        worker = self._worker or self.sweep.start()
         self._worker = worker
+        if self.sweep.stopped:
+            raise KeyboardInterrupt
         self.clock.enter(HARNESS)
         at, phase = cases[0], "start"
         try:
-            worker.channel.send(self._request(group, cases, replicate))
+            worker.channel.send(self._request(group, cases))
             while True:
                 message = worker.channel.receive(self._patience())
-                if self.stopped:
+                if self.sweep.stopped:
                     raise KeyboardInterrupt
                 if message is None:
-                    return self._silent(at, phase, replicate)
+                    return self._silent(at, phase)
                 if message["event"] == "begin":
                     at, phase = cases[message["case"]], message["phase"]
                     self.clock.enter(phase)
-                    self.progress.begin(at, phase)
+                    self.sweep.progress.begin(at, phase)
                 elif message["event"] == "ceilings":
-                    self.settings = replace(self.settings, ceilings=message["ceilings"])
+                    self.sweep.settings = replace(self.sweep.settings, ceilings=message["ceilings"])
                 elif message["event"] == "record":
-                    self._keep(message["record"])
+                    self.sweep.keep(message["record"], self.shared)
                 elif message["event"] == "spoiled":
                     # The case has its record; the others go on in a fresh process.
-                    self._end_worker()
+                    self.end_worker()
                     return at
                 elif message["event"] == "failed":
                     raise UsageError(message["error"])
@@ -216,10 +314,10 @@ class Sweep:
                     self.clock.enter(HARNESS)
                     return None
         except Disconnected:
-            return self._died(at, phase, replicate)
+            return self._died(at, phase)
 
-    def _request(self, group: Group, cases: list[Case], replicate: int) -> dict[str, Any]:
-        settings = asdict(self.settings) | {"replicate": replicate}
+    def _request(self, group: Group, cases: list[Case]) -> dict[str, Any]:
+        settings = asdict(self.sweep.settings) | {"replicate": self.replicate}
         settings.pop("deadline")
         return {
             "do": "measure" if self.options.kind == "timed" else "check",
@@ -227,8 +325,12 @@ class Sweep:
             "problem": group.problem.columns(),
             "axes": dict(group.problem.axes),
             "cases": [
-                {"implementation": c.implementation, "tunables": dict(c.tunables), "modes": self._missing(c, replicate)}
-                for c in cases
+                {
+                    "implementation": case.implementation,
+                    "tunables": dict(case.tunables),
+                    "modes": self.sweep.missing_modes(case, self.replicate),
+                }
+                for case in cases
             ],
             "settings": settings,
             "left_s": self.budget.left,
@@ -240,7 +342,7 @@ class Sweep:
             return self.options.timeout_s
         return min(self.options.timeout_s, max(0.0, left + GRACE * self.budget.seconds))
 
-    def _silent(self, at: Case, phase: str, replicate: int) -> Case:
+    def _silent(self, at: Case, phase: str) -> Case:
         assert self._worker is not None
         worker, self._worker = self._worker, None
         worker.kill()
@@ -250,59 +352,87 @@ class Sweep:
         reason = (
             f"nothing happened for {self.options.timeout_s:.0f} s during {phase}; raise --timeout if that is too short"
         )
-        self._fail(at, replicate, "timeout", reason, worker.tail())
+        self._fail(at, "timeout", reason, worker.tail())
         return at
 
-    def _died(self, at: Case, phase: str, replicate: int) -> Case:
+    def _died(self, at: Case, phase: str) -> Case:
         assert self._worker is not None
         worker, self._worker = self._worker, None
+        if self.sweep.stopped:
+            worker.kill()
+            raise KeyboardInterrupt
         how = worker.how_it_ended()
         status = "oom" if worker.killed_by_kernel else "crashed"
         tail = worker.tail()
         worker.kill()
         why = ", as the kernel does when memory is gone" if status == "oom" else ""
         last = f": {tail.splitlines()[-1][-LAST_WORDS:]}" if tail else ""
-        self._fail(at, replicate, status, f"the worker ended by {how} during {phase}{why}{last}", tail)
+        self._fail(at, status, f"the worker ended by {how} during {phase}{why}{last}", tail)
         return at
 
-    def _fail(self, case: Case, replicate: int, status: str, reason: str, tail: str) -> None:
-        operator = self.registry.operator(case.operator)
+    def _fail(self, case: Case, status: str, reason: str, tail: str) -> None:
+        operator = self.sweep.registry.operator(case.operator)
         implementation = operator.implementations[case.implementation]
-        for mode in self._modes():
+        for mode in self.sweep.modes():
             record = base_record(
                 operator,
                 implementation,
                 case,
                 kind=self.options.kind,
                 mode=mode,
-                device=self.settings.device_name,
-                replicate=replicate,
-                seed=self.settings.seed,
-                commit=self.settings.commit,
+                device=self.sweep.settings.device_name,
+                replicate=self.replicate,
+                seed=self.sweep.settings.seed,
+                commit=self.sweep.settings.commit,
             )
             if record_key(record) not in self.options.done:
-                self._keep(with_status(record, status, reason) | {"stderr": tail[-STDERR_LENGTH:]})
+                self.sweep.keep(with_status(record, status, reason) | {"stderr": tail[-STDERR_LENGTH:]}, self.shared)
 
-    def _keep(self, record: dict[str, Any]) -> None:
-        self.store(record)
-        self.options.done.add(record_key(record))
-        self.statuses[record["status"]] = self.statuses.get(record["status"], 0) + 1
-        if record["status"] == "unsupported":
-            self._refused[record["reason"]] = self._refused.get(record["reason"], 0) + 1
-        self.progress.record(record)
 
-    def _modes(self) -> tuple[str, ...]:
-        return modes_of(self.settings, self.options.kind)
+class _Queue:
+    """Problems for several slots, in the order of the plan as far as that leaves each operator to one of them.
 
-    def _missing(self, case: Case, replicate: int) -> list[str]:
-        """The modes of which a case has no record."""
-        key = Key(case.case_id, self.options.kind, "", self.settings.device_name, replicate)
-        return [mode for mode in self._modes() if key._replace(mode=mode) not in self.options.done]
+    Two processes that meet an operator's kernels at once would both compile and tune them.
+    """
 
-    def _is_done(self, case: Case, replicate: int) -> bool:
-        return is_done(case, self.settings, self.options.kind, replicate, self.options.done)
+    def __init__(self, groups: Sequence[Group], jobs: int) -> None:
+        self._left = list(groups)
+        # How far ahead of the plan's order a slot may reach.
+        self._window = 2 * jobs
+        self._served: Counter[str] = Counter()
+        self._lock = threading.Lock()
 
-    def _end_worker(self) -> None:
-        if self._worker is not None:
-            self._worker.kill()
-            self._worker = None
+    def take(self, last: Group | None) -> Group | None:
+        """The next problem for a slot whose last one is done; None when there are none left."""
+        with self._lock:
+            if last:
+                self._served[last.operator] -= 1
+            near = self._left[: self._window]
+            if not near:
+                return None
+
+            def cost(index: int) -> tuple[bool, bool]:
+                operator = near[index].operator
+                return last is None or operator != last.operator, self._served[operator] > 0
+
+            taken = self._left.pop(min(range(len(near)), key=cost))
+            self._served[taken.operator] += 1
+            return taken
+
+    def empty(self) -> None:
+        with self._lock:
+            self._left.clear()
+
+
+def _work(slot: _Slot, queue: _Queue) -> None:
+    """Measure problems until none is left, or the budget is spent."""
+    group: Group | None = None
+    try:
+        while not slot.sweep.stopped and (group := queue.take(group)) is not None:
+            if not slot.measure(group):
+                queue.empty()
+    except BaseException:
+        queue.empty()
+        raise
+    finally:
+        slot.end_worker()

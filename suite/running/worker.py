@@ -52,6 +52,11 @@ class Worker:
 
         return answered(request["device"], self.root, self.registry.absent)
 
+    def do_target(self, request: dict[str, Any]) -> dict[str, Any]:
+        from suite.targets import target
+
+        return {"target": vars(target())}
+
     def do_ceilings(self, request: dict[str, Any]) -> dict[str, Any]:
         from suite.ceilings import ceilings
 
