@@ -58,7 +58,7 @@ class Kernel:
     config:  the autotuner's configuration, "" without an autotuner
     path:    its entry in Triton's cache; "" where it did not compile
     status:  ok, or why it did not compile, with the reason
-    trial:   whether it is a configuration that an autotuner only tries
+    trial:   whether it is a configuration that an autotuner tries, and goes on without where it does not compile
     seconds: what compiling it took; 0 where the cache had it
     """
 
@@ -184,7 +184,7 @@ class _StockRecorder(Recorder):
             except Exception as error:
                 status, reason = classify(error)
                 reason = SCRATCH.sub("kernel.ptx", reason)
-                failed = Kernel(fn.__name__, config, "", status, reason, self._trial)
+                failed = Kernel(fn.__name__, config, "", status, reason, self._trial and _is_skipped(error))
                 self._kernels.setdefault((fn.__name__, config, reason), failed)
                 # Host code goes on, so that the launches after this one are compiled too.
                 return None, {}
@@ -192,6 +192,14 @@ class _StockRecorder(Recorder):
         seconds = time.perf_counter() - began if missed else 0.0
         self._kernels.setdefault(path, Kernel(fn.__name__, config, str(path), trial=self._trial, seconds=seconds))
         return kernel, {}
+
+
+def _is_skipped(error: Exception) -> bool:
+    """Whether an autotuner goes on without a configuration that raises this."""
+    from triton.compiler.errors import CompileTimeAssertionFailure
+    from triton.runtime.errors import OutOfResources, PTXASError
+
+    return isinstance(error, OutOfResources | CompileTimeAssertionFailure | PTXASError)
 
 
 @contextmanager

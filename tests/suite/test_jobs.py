@@ -145,7 +145,7 @@ def test_a_shard_is_a_part_of_the_plan(check) -> None:
     shape = ("--op", "running_mean", "--impl", "right", "--seq-len", "16,32,48")
     assert check(*shape, "--shard", "2/3") == (Exit.PASS, {"running_mean/right": ["ok"]})
     plan = [Group("running_mean", Problem(T=T), ()) for T in (16, 32, 48)]
-    assert sorted((group.problem.T for part in (1, 2) for group in sharded(plan, (part, 2)))) == [16, 32, 48]
+    assert sorted(group.problem.T for part in (1, 2) for group in sharded(plan, (part, 2))) == [16, 32, 48]
 
 
 def test_a_slot_keeps_to_its_operator_within_reach_of_the_plans_order() -> None:
