@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from suite.cli import values
+from suite.cli.compiling import add_compiling, compile_first
 from suite.cli.runs import settle
 from suite.cli.selection import add_selection, selected
 from suite.cli.sweeping import add_gpu, add_running, device_of, gpu_variables, holding
@@ -21,11 +22,16 @@ if TYPE_CHECKING:
     from suite.tuning.search import Job
     from suite.tuning.tables import Table, Tuned
 
+# Candidates of one kernel that are timed beside the table's own.
+BEST = 4
+ALL = 0
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add_selection(parser)
     add_running(parser, ("cuda", "cpu"))
     add_gpu(parser)
+    add_compiling(parser)
     group = parser.add_argument_group("how to tune")
     group.add_argument(
         "--mode", metavar="NAME", help="cache state and timer, as in bench; default: cold-events (CUDA), warm-cpu"
@@ -50,6 +56,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="TIME",
         help="time limit, such as 90s, 8m or 1h30m; the next run continues from there",
     )
+    group.add_argument(
+        "--best",
+        type=_best,
+        default=BEST,
+        metavar="N",
+        help=f"of each kernel's candidates on a GPU, time the N that look best by their static profile, beside the "
+        f"table's own; or all; default: {BEST}",
+    )
     group.add_argument("--refresh", action="store_true", help="measure again what the table already has")
     group.add_argument("--out", type=Path, metavar="FILE", help="file of the table; default: kernels/tuned/<gpu>.json")
     group.add_argument("--dry-run", action="store_true", help="print what would be tried, and stop")
@@ -71,7 +85,7 @@ def run(args: argparse.Namespace) -> Exit:
     if table.gpu != name:
         raise UsageError(f"{path} is the table of {table.gpu}, this is {name}; name another file with --out")
     _, groups = selected(args, registry, "gpu" if device == "cuda" else "cpu")
-    todo = list(jobs(registry, groups, set() if args.refresh else set(table.entries), device))
+    todo = jobs(registry, groups, set() if args.refresh else set(table.entries), device)
     if args.dry_run:
         _show(todo)
     if not todo:
@@ -80,16 +94,20 @@ def run(args: argparse.Namespace) -> Exit:
     if args.dry_run or not todo:
         return Exit.PASS
     with holding(args, identity.get("uuid")):
-        return _Tune(args, registry, device, path, table, variables).run(todo)
+        return _Tune(args, registry, device, path, table, variables, identity["target"]).run(todo)
+
+
+def _best(word: str) -> int:
+    return ALL if word == "all" else values.count(word)
 
 
 def _identity(args: argparse.Namespace, device: str, variables: dict[str, str]) -> dict[str, Any]:
-    """The device as a worker sees it: which GPU --gpu names is known only there."""
+    """The device as a worker sees it, and its target: which GPU --gpu names is known only there."""
     from suite.running.process import measuring_worker
 
     worker = measuring_worker(device, _plugins(args), environment=variables)
     try:
-        return worker.ask(do="describe", device=device)["device"]
+        return worker.ask(do="describe", device=device)["device"] | worker.ask(do="target")
     finally:
         worker.kill()
 
@@ -114,9 +132,14 @@ class _Tune:
         path: Path,
         table: Table,
         variables: dict[str, str],
+        target: Mapping[str, Any],
     ) -> None:
+        from suite.running.budget import Budget
+        from suite.targets import Target
+
         self.args, self.registry, self.device, self.path, self.table = args, registry, device, path, table
-        self.variables = variables
+        self.variables, self.target = variables, Target(**target)
+        self.budget = Budget(args.budget)
         self.wrong = 0
 
     def run(self, todo: list[Job]) -> Exit:
@@ -124,7 +147,6 @@ class _Tune:
         from suite.hardware.environment import library_versions, revision
         from suite.measuring.case import Settings
         from suite.measuring.timers import DEFAULT_MODES
-        from suite.running.budget import Budget
         from suite.tuning.search import Tuning
 
         settings = Settings(
@@ -136,13 +158,46 @@ class _Tune:
             seed=self.args.seed,
             commit=revision(ROOT),
         )
-        budget = Budget(self.args.budget)
-        tuning = Tuning(settings, self._start, budget, self.args.timeout, self._keep, self._failed, library_versions())
+        if self.device == "cuda":
+            todo = self._prepared(todo)
+        tuning = Tuning(
+            settings, self._start, self.budget, self.args.timeout, self._keep, self._failed, library_versions()
+        )
         tuning.run(todo)
         if tuning.left_out:
             print(f"{len(tuning.left_out)} kernels left out by --budget; run the command again", file=sys.stderr)
         print(f"table: {self.path}", file=sys.stderr if self.args.json else sys.stdout)
         return Exit.REGRESSION if self.wrong else Exit.PASS
+
+    def _prepared(self, todo: list[Job]) -> list[Job]:
+        """The candidates that are worth timing, and their kernels compiled, on all cores, before the first is timed."""
+        from suite.running.budget import Budget
+        from suite.static.ahead import SHARE, Wanted, cores
+        from suite.static.progress import shown
+        from suite.tuning.ranking import ranked
+
+        if self.args.best != ALL:
+            left = self.budget.left
+            todo = ranked(
+                todo,
+                self.target.arch,
+                self.target.name,
+                self.args.best,
+                load=_plugins(self.args),
+                jobs=cores(),
+                progress=shown,
+                timeout_s=self.args.timeout,
+                budget=Budget(None if left is None else max(left, 0.0) * SHARE),
+            )
+        if not self.args.no_compile:
+            wanted = [
+                Wanted(job.case, {key: config})
+                for job in todo
+                for key, configs in job.search.items()
+                for config in configs
+            ]
+            compile_first(self.args, self.registry, wanted, self.target, self.budget)
+        return todo
 
     def _start(self) -> WorkerProcess:
         from suite.running.process import measuring_worker
