@@ -29,8 +29,10 @@ if TYPE_CHECKING:
 
 # Of a budget, the part that may go by before the first case.
 SHARE = 1 / 3
-# CPU seconds of one case whose kernels have not been compiled yet, for an estimate.
-CASE_S = 4.0
+# CPU seconds of one case whose kernels have not been compiled yet, for an estimate; of a peer with autotuners.
+CASE_S, PEER_S = 4.0, 20.0
+# A peer's autotuner may try hundreds of configurations: so many processes share a case.
+PARTS = 8
 # A process that compiles loads every operator and library first.
 START_S = 15.0
 
@@ -87,8 +89,18 @@ def has_kernels(registry: Registry, case: Case) -> bool:
 
 def estimated_s(registry: Registry, cases: Iterable[Case], jobs: int) -> float:
     """Seconds that compiling the cases will take at most, where nothing has been compiled yet."""
-    count = sum(has_kernels(registry, case) for case in cases)
-    return START_S + count * CASE_S / min(jobs, count) if count else 0.0
+    wanted = [case for case in cases if has_kernels(registry, case)]
+    peers = sum(_is_peer(registry, case) for case in wanted)
+    seconds = (len(wanted) - peers) * CASE_S + peers * PEER_S
+    return START_S + seconds / min(jobs, len(wanted) + peers * (PARTS - 1)) if wanted else 0.0
+
+
+def _is_peer(registry: Registry, case: Case) -> bool:
+    return registry.implementation(case.operator, case.implementation).origin == "peer"
+
+
+def _parts(registry: Registry, case: Case, jobs: int) -> int:
+    return min(jobs, PARTS) if _is_peer(registry, case) else 1
 
 
 def compile_cases(
@@ -112,9 +124,10 @@ def compile_cases(
     calls:       what the run does with a case, one of suite.static.compiling.CALLS
     jobs:        processes; 0 for all cores
     all_configs: whether every configuration is compiled that an autotuner would try; else its first
-    timeout_s:   the longest that one case may take
+    timeout_s:   the longest that one case may take; at least TASK_S, as a case may have hundreds of kernels
     """
     began = time.monotonic()
+    jobs = jobs or cores()
     tasks = [
         Ahead(
             each.case,
@@ -125,11 +138,17 @@ def compile_cases(
             device=target,
             folder=folder,
             calls=calls,
+            part=part,
+            parts=parts,
         )
         for each in wanted
         if has_kernels(registry, each.case)
+        for parts in [_parts(registry, each.case, jobs) if all_configs else 1]
+        for part in range(parts)
     ]
-    found = compile_ahead(tasks, load=load, jobs=jobs or cores(), progress=progress, timeout_s=timeout_s, budget=budget)
+    found = compile_ahead(
+        tasks, load=load, jobs=jobs, progress=progress, timeout_s=max(timeout_s, TASK_S), budget=budget
+    )
     return _summary([(task.case.case_id, each) for task, each in zip(tasks, found, strict=True)], began)
 
 
@@ -137,11 +156,14 @@ def _summary(found: Sequence[tuple[str, Compiled]], began: float) -> Summary:
     kernels: dict[str, Kernel] = {}
     failures: dict[tuple[str, str], tuple[str, str, str]] = {}
     refused: set[tuple[str, str]] = set()
-    uncovered = []
+    uncovered: dict[tuple[str, str], None] = {}
+    left_out: set[str] = set()
     for case_id, each in found:
-        if each.status == "unsupported":
-            uncovered.append((case_id, each.reason))
-        elif each.status not in ("ok", LEFT_OUT):
+        if each.status == LEFT_OUT:
+            left_out.add(case_id)
+        elif each.status == "unsupported":
+            uncovered[case_id, each.reason] = None
+        elif each.status != "ok":
             failures[case_id, each.reason] = case_id, "", each.reason
         for kernel in each.kernels:
             if kernel.path:
@@ -154,12 +176,12 @@ def _summary(found: Sequence[tuple[str, Compiled]], began: float) -> Summary:
                 failures.setdefault((kernel.name, kernel.reason), (case_id, kernel.name, kernel.reason))
     compiled = sum(kernel.seconds > 0 for kernel in kernels.values())
     return Summary(
-        len(found),
-        sum(each.status == LEFT_OUT for _, each in found),
+        len({case_id for case_id, _ in found}),
+        len(left_out),
         compiled,
         len(kernels) - compiled,
         len(refused),
         list(failures.values()),
-        uncovered,
+        list(uncovered),
         time.monotonic() - began,
     )

@@ -109,10 +109,14 @@ def compile_case(
     tunables: Mapping[str, Value],
     target: Target,
     calls: str,
+    *,
     all_configs: bool = True,
+    part: int = 0,
+    parts: int = 1,
 ) -> Compiled:
     """Compile what a run will launch for one case, in a process that pretends to be the target with stock options.
 
+    part, parts: which of the configurations that autotuners try, as in suite.static.tasks.Ahead
     A kernel that does not compile costs nothing but itself. Raises CacheError where the cache cannot be written.
     """
     if reason := refusal(operator, implementation, problem, tunables, "cuda"):
@@ -120,7 +124,7 @@ def compile_case(
     kernels: dict[Any, Kernel] = {}
     status, reason = "ok", ""
     for called in calls_of(problem, calls):
-        recorder = _StockRecorder(target, kernels, all_configs)
+        recorder = _StockRecorder(target, kernels, all_configs, part, parts)
         try:
             with recorder:
                 call = Call(operator, implementation, called, tunables, meta_inputs(operator, called))
@@ -132,7 +136,7 @@ def compile_case(
             status, reason = meaning(error, implementation)
         finally:
             recorder.forget()
-    if status == "ok" and not kernels:
+    if status == "ok" and not kernels and not part:
         return Compiled(status="unsupported", reason="launches no Triton kernel")
     return Compiled(tuple(kernels.values()), status, reason)
 
@@ -140,9 +144,10 @@ def compile_case(
 class _StockRecorder(Recorder):
     """Compiles launches as Triton would on the device, and reads nothing off the binaries."""
 
-    def __init__(self, target: Target, kernels: dict[Any, Kernel], all_configs: bool) -> None:
+    def __init__(self, target: Target, kernels: dict[Any, Kernel], all_configs: bool, part: int, parts: int) -> None:
         super().__init__(target, all_configs=all_configs)
         self._kernels = kernels
+        self._part, self._parts, self._tried = part, parts, 0
         self._met: list[Any] = []
 
     def forget(self) -> None:
@@ -170,9 +175,18 @@ class _StockRecorder(Recorder):
             bench_fn()
             return False
 
+    def _is_mine(self) -> bool:
+        """Whether a launch belongs to this part. Parts meet the same launches in the same order."""
+        if not self._trial:
+            return self._part == 0
+        self._tried += 1
+        return self._tried % self._parts == self._part
+
     def _build(
         self, fn: Any, compile_: Callable[..., Any], args: Sequence[Any], grid: Any, kwargs: dict[str, Any]
     ) -> tuple[Any, dict[str, Any]]:
+        if not self._is_mine():
+            return None, {}
         config = str(self._tuners[-1].best_config) if self._tuners else ""
         began = time.perf_counter()
         with _misses() as missed:

@@ -65,11 +65,14 @@ class Ahead(Task):
     device: the GPU of the run, as `suite.target()` answers there
     folder: its Triton cache; "" for Triton's own
     calls:  what the run does with the case, one of suite.static.compiling.CALLS
+    part:   of the configurations that autotuners try, every `parts`-th from this one, and with 0 all other kernels
     """
 
     device: Target = REPRESENTATIVES["sm_90"]
     folder: str = ""
     calls: str = "timed"
+    part: int = 0
+    parts: int = 1
 
     @property
     def target(self) -> Target:
@@ -81,6 +84,7 @@ class Ahead(Task):
 
     def to_dict(self) -> dict[str, Any]:
         more = {"device": asdict(self.device), "folder": self.folder, "calls": self.calls}
+        more |= {"part": self.part, "parts": self.parts}
         return super().to_dict() | more
 
 

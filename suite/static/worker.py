@@ -83,10 +83,19 @@ class Worker:
         from suite.static.compiling import Compiled, compile_case
         from suite.tuning import forcing
 
-        configs, calls = request["all_configs"], request["calls"]
         try:
             with forcing(request["forced"]):
-                return compile_case(operator, implementation, problem, tunables, self.target, calls, configs)
+                return compile_case(
+                    operator,
+                    implementation,
+                    problem,
+                    tunables,
+                    self.target,
+                    request["calls"],
+                    all_configs=request["all_configs"],
+                    part=request["part"],
+                    parts=request["parts"],
+                )
         except PluginError as error:
             return Compiled(status="error", reason=str(error))
 
