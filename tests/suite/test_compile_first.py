@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 
 from suite.cli import bench, check, compiling, main
+from suite.discovery import discover
 from suite.errors import DiscoveryError
 from suite.running.compiled import folder_of
 from suite.running.estimate import Estimate
 from suite.running.resuming import read_plan
 from suite.static import ahead
 from suite.static.ahead import Summary, Wanted, cores, estimated_s
+from suite.store import Key
 from suite.targets import REPRESENTATIVES
 from tests.suite.plugins import RUNNING_MEAN, write
 
@@ -109,6 +111,37 @@ def test_bench_on_a_gpu_compiles_first_into_the_cache_of_its_run(gpu, tmp_path: 
     assert gpu(*words, "--device", "cpu", "--no-static", "--out", str(tmp_path / "cpu"))[1] == ["swept"]
 
 
+def test_a_stored_runs_missing_cases_are_compiled(
+    tmp_path: Path, gpu: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    assert gpu("bench", *SHAPE, "--dtype", "fp32", "--no-report", "--no-compile", "--out", str(folder))[0] == 0
+    wanted: list[str] = []
+
+    def compile_cases(registry: Any, cases: list[Wanted], target: Any, **words: Any) -> Summary:
+        wanted[:] = [each.case.case_id for each in cases]
+        assert words["folder"] == folder_of(folder)
+        return NOTHING
+
+    monkeypatch.setattr(ahead, "compile_cases", compile_cases)
+    compile_ = ["compile", "--resume", str(folder), "--arch", "sm_90"]
+    assert main(compile_) == 0
+    plan = read_plan(folder, "bench")
+    groups = plan.groups(discover(load=plan.plugins))
+    first, *others = (case.case_id for group in groups for case in group.cases)
+    assert wanted == [first, *others]
+    done = {Key(first, "timed", mode, H200.name, 0) for mode in plan.flags["mode"]}
+    monkeypatch.setattr("suite.store.done_keys", lambda _: done)
+    assert main(compile_) == 0
+    assert wanted == others
+    monkeypatch.setattr("suite.store.done_keys", lambda _: set(list(done)[1:]))
+    assert main(compile_) == 0
+    assert wanted == [first, *others]
+    capsys.readouterr()
+    assert main([*compile_, "--op", "retention"]) == 2
+    assert f"--resume {folder} compiles the cases of that run; remove --op" in capsys.readouterr().err
+
+
 def test_check_on_a_gpu_compiles_first_into_tritons_own_cache(gpu, tmp_path: Path) -> None:
     words = ("check", *SHAPE, "--dtype", "fp32")
     found = gpu(*words)[1]
@@ -168,7 +201,6 @@ def test_lines_of_a_summary() -> None:
 
 
 def test_the_estimate_has_the_time_before_the_first_case(tmp_path: Path) -> None:
-    from suite.discovery import discover
     from suite.problem import Case, Problem
 
     registry = discover(load=[str(write(tmp_path, PLUGIN, "estimated_plugin.py"))])

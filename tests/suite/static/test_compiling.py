@@ -80,6 +80,14 @@ def summary_of(capsys: pytest.CaptureFixture[str], run: Path, *words: str) -> tu
     return code, json.loads(capsys.readouterr().out)
 
 
+def test_a_run_finds_what_was_compiled_ahead(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, first = summary_of(capsys, run, "--impl", "special", "--pass", "fwd")
+    assert (code, first["failures"], first["found"]) == (Exit.PASS, [], 0)
+    found = launch(folder_of(run), [case("special")], PLUGIN)
+    assert (found["misses"], len(found["hits"]), set(found["hits"])) == ([], first["compiled"], {"special_kernel"})
+
+
+@pytest.mark.long
 def test_a_run_compiles_nothing_that_was_compiled_ahead(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Also the second time nothing is, and no worker starts; a setting of Triton's that it hashes makes it compile."""
     words = ("--impl", "special,rows,tuned", "--pass", "fwd,fwdbwd")

@@ -141,6 +141,7 @@ def ours(q, k, v):
 """
 
 
+@pytest.mark.long
 def test_a_candidate_is_what_is_profiled_and_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUBQUAD_CACHE", str(tmp_path / "cache"))
     load = [str(write(tmp_path, KERNEL, "chosen_plugin.py"))]
