@@ -17,7 +17,7 @@ INTERPRETED := tests/kernels tests/suite/static tests/baselines/test_interpreted
 INTERPRET := TRITON_INTERPRET=1 $(PYTEST) -m
 
 .DEFAULT_GOAL := help
-.PHONY: help bench report check test test-all test-triton lint deps new-kernel gpu-check gpu-test gpu-tune gpu-bench gpu-analysis
+.PHONY: help bench report check test test-all test-triton lint deps new-kernel gpu-first gpu-day gpu-analysis
 
 help: ## print this
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -52,35 +52,24 @@ test-triton: $(READY) needed-dev ## the tests that depend on the compiler: for a
 	$(INTERPRET) "interpret and not long" -k "segments_packed or decode or issued or (naive_form and packed) or (taylor and grouped)" $(INTERPRETED)
 	$(PYTEST) -m "not interpret and not long" tests/suite/static
 
-# On a GPU, each in parts that end within BUDGET: run the command again to go on. GPU is the folder of the runs.
+# On a GPU, each in steps of their own: the same command again goes on. DEVICE=cpu FLAGS=--rehearse tries it without one.
 GPU ?= results/local/gpu
 DEVICE ?= cuda
-BUDGET ?= 8m
-PRESETS ?= gpu fla-shapes gated-delta decode llama3-8b mamba2-2.7b qwen3-next kimi-linear xlstm-7b mamba-2.8b
-into = $$(test -f $(1)/environment.json && echo --resume || echo --out) $(1)
+CAMPAIGN = $(PYTHON) -m suite campaign $@ --device $(DEVICE) --out $(GPU)/$@ $(FLAGS)
 
-gpu-check: $(READY) needed-to-measure ## check each of our kernels against the oracle on the GPU, then run gpu-test
-	$(PYTHON) -m suite check --device $(DEVICE) --preset numerics --origin ours --budget $(BUDGET) $(call into,$(GPU)/check)
-	$(MAKE) gpu-test
+gpu-first: $(READY) needed-to-measure ## the first quarter of an hour on a GPU, in the order of what it proves; FLAGS=--dry-run
+	$(CAMPAIGN)
 
-gpu-test: $(READY) needed-to-measure ## run the GPU tests: timers, faults, compute-sanitizer
-	$(PYTHON) -m pytest -q -rs tests/gpu
+gpu-day: $(READY) needed-to-measure ## everything that a GPU can tell, for a day on it
+	$(CAMPAIGN)
 
-gpu-tune: $(READY) needed-to-measure ## measure launch configurations and store the fastest in kernels/tuned
-	$(PYTHON) -m suite tune --device $(DEVICE) --preset gpu --origin ours --budget $(BUDGET) $(FLAGS)
-
-gpu-bench: $(READY) needed-to-measure ## measure PRESETS on the GPU, one run per preset
-	@for preset in $(PRESETS); do \
-	  $(PYTHON) -m suite bench --device $(DEVICE) --preset $$preset --budget $(BUDGET) --no-report $(FLAGS) \
-	    $(call into,$(GPU)/$$preset) || code=$$?; \
-	done; exit $${code:-0}
-
-# Needs no GPU: profiles are taken by compiling. GPU is the folder of the runs, results/nvidia-h200 for those kept.
-gpu-analysis: $(READY) needed ## add static profiles to the runs in GPU, then write its README.md: our kernels against peers and floors
-	@for run in $(dir $(wildcard $(GPU)/*/records.jsonl)); do \
+# Needs no GPU: profiles are taken by compiling. RUNS is the folder of the runs, results/nvidia-h200 for those kept.
+RUNS ?= $(GPU)/gpu-day
+gpu-analysis: $(READY) needed ## add static profiles to the runs in RUNS, then write its README.md: our kernels against peers and floors
+	@for run in $(dir $(wildcard $(RUNS)/*/records.jsonl)); do \
 	  $(PYTHON) -m suite static --run $$run --no-issued || exit; \
 	done
-	$(PYTHON) -m suite analyse $(dir $(wildcard $(GPU)/*/records.jsonl)) --out $(GPU)/README.md $(FLAGS)
+	$(PYTHON) -m suite analyse $(dir $(wildcard $(RUNS)/*/records.jsonl)) --out $(RUNS)/README.md $(FLAGS)
 
 lint: $(READY) needed-dev ## check style and types
 	$(PYTHON) -m ruff check .

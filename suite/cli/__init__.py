@@ -32,6 +32,7 @@ COMMANDS = {
     "static": "compile kernels without a GPU and report what they will cost",
     "compile": "compile the kernels that a run will launch, on all cores, before it",
     "tune": "find the fastest launch configurations on this GPU and keep them",
+    "campaign": "run commands in the order of what they prove, on a device whose time is short",
     "new-kernel": "write the skeleton of an operator and its test",
 }
 

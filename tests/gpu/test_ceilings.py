@@ -35,6 +35,10 @@ def test_none_exceeds_the_datasheet_and_none_is_far_below(found: dict[str, Any],
         assert 0.4 * sheet.tflops[dtype] < found["matmul"][dtype]["tflops"] < 1.05 * sheet.tflops[dtype]
 
 
+def test_reads_alone_are_no_slower_than_a_copy(found: dict[str, Any], sheet) -> None:
+    assert 0.97 * found["copy"][-1]["gbs"] < found["read"]["gbs"] < 1.02 * sheet.gbs
+
+
 def test_the_cache_is_faster_than_memory(found: dict[str, Any], sheet) -> None:
     assert found["l2"]["bytes"] <= sheet.l2_bytes / 2
     assert found["l2"]["gbs"] > 1.1 * found["copy"][-1]["gbs"]

@@ -20,7 +20,7 @@ from suite.checks.calling import make_call
 from suite.discovery import discover
 from suite.errors import Unsupported, WorkOnOtherStream
 from suite.measuring.preparing import ready
-from suite.measuring.timers import FLUSH_FACTOR, make_timer, modes
+from suite.measuring.timers import FLUSH_FACTOR, EventTimer, make_timer, modes
 from suite.telemetry import Sampler, current_gpu
 from suite.telemetry.energy import Meter, NoEnergy, idle, saturated
 from suite.telemetry.nvml import NoNvml
@@ -113,6 +113,19 @@ def test_a_flush_makes_reading_slower() -> None:
 
     warm, cold = (timed(mode, run) for mode in ("warm-events", "cold-events"))
     assert cold > 1.1 * warm
+
+
+def test_what_a_flush_wrote_is_not_written_back_inside_the_span() -> None:
+    l2 = torch.cuda.get_device_properties(0).L2_cache_size
+    target = torch.ones(l2 // 4, device="cuda")
+
+    def median_of(timer: EventTimer) -> float:
+        timer.prepare(target.zero_)
+        timer.samples(target.zero_, 3)
+        return median(timer.samples(target.zero_, 21))
+
+    clean, dirty = median_of(EventTimer("cold")), median_of(EventTimer("cold", clean=False))
+    assert clean <= 1.02 * dirty + 0.001
 
 
 def test_a_rotation_reads_from_memory() -> None:
