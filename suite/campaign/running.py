@@ -268,9 +268,9 @@ def _ran(
             start_new_session=True,
         )
         reading = threading.Thread(target=_copy, args=(process, kept, tell), daemon=True)
-        reading.start()
         how = ""
         try:
+            reading.start()
             _await(process, seconds)
         except subprocess.TimeoutExpired:
             how = "ended"

@@ -229,6 +229,25 @@ def test_the_worker_says_which_error_spoiled_its_process(phase: str, monkeypatch
     opened.release()
 
 
+def test_blocks_are_sized_by_the_wall_clock_of_a_sample(monkeypatch: pytest.MonkeyPatch):
+    """A span may be short where the flush before it, or the host, is slow."""
+    operator = discover().operator("linear_attention")
+    case = Case(operator.name, "naive", operator.complete(Problem(T=8, K=4, dtype="float32", pass_="fwd")), ())
+    served = SimpleNamespace(operator=operator, implementation=operator.implementations["naive"], case=case)
+    now = [0.0]
+
+    def samples(timer, run, n):
+        now[0] += 0.25 * n
+        return [0.001] * n
+
+    monkeypatch.setattr("suite.gating.worker.time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr("suite.measuring.timers.CpuTimer.samples", samples)
+    settings = {"device": "cpu", "mode": "warm-cpu", "warmup_ms": 0, "seed": 0, "check": False, "time": True}
+    opened = OpenCase(served, settings)
+    assert opened.prepare()["typical_ms"] == 250.0
+    opened.release()
+
+
 @pytest.mark.parametrize("spoiled", [True, False])
 def test_an_error_that_spoils_its_process_ends_it(spoiled: bool):
     process = Fake("B", [], Clock(), {"x": 1.0})
