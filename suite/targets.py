@@ -47,6 +47,17 @@ class Target:
         return int(self.arch.removeprefix("sm_")) if self.arch.startswith("sm_") else 0
 
     @property
+    def tile_class(self) -> int:
+        """The capability whose tiles kernels take: 80, 90 or 100, the architectures that they have tables for.
+
+        Consumer Blackwell, 12x, counts as 80: a block has 99 KiB of shared memory there, which the tiles of 90 and 100
+        exceed, and neither their WGMMA nor their tensor memory.
+        """
+        if self.capability >= CONSUMER_BLACKWELL:
+            return 80
+        return min(100, max(80, self.capability // 10 * 10))
+
+    @property
     def on_chip_bytes(self) -> int:
         """Shared memory and registers of all SMs: what an algorithm can keep without the memory bus."""
         return self.sms * (self.shared_sm + 4 * self.registers)
@@ -54,10 +65,14 @@ class Target:
 
 KiB = 1024
 MiB = 1024 * 1024
+CONSUMER_BLACKWELL = 120
+# Resident blocks of an SM, which drivers tell and torch does not (CUDA C++ Programming Guide, technical specifications
+# per compute capability); 32 where an architecture is not listed.
+BLOCKS = {"sm_86": 16, "sm_87": 16, "sm_89": 24, "sm_120": 24, "sm_121": 24}
 # What stands for an architecture when no device is there: a product that people have.
 REPRESENTATIVES = {
     "sm_80": Target("sm_80", "NVIDIA A100-SXM4-80GB", 108, 163 * KiB, 164 * KiB, blocks=32, l2_bytes=40 * MiB),
-    "sm_90": Target("sm_90", "NVIDIA H200", 132, 227 * KiB, 228 * KiB, blocks=32, l2_bytes=50 * MiB),
+    "sm_90": Target("sm_90", "NVIDIA H200", 132, 227 * KiB, 228 * KiB, blocks=32, l2_bytes=60 * MiB),
     "sm_100": Target("sm_100", "NVIDIA B200", 148, 227 * KiB, 228 * KiB, blocks=32, l2_bytes=126 * MiB),
 }
 
@@ -96,14 +111,15 @@ def _of_gpu(index: int) -> Target:
     import torch
 
     p = torch.cuda.get_device_properties(index)
+    arch = f"sm_{p.major}{p.minor}"
     return Target(
-        arch=f"sm_{p.major}{p.minor}",
+        arch=arch,
         name=p.name,
         sms=p.multi_processor_count,
         shared_bytes=getattr(p, "shared_memory_per_block_optin", 48 * KiB),
         shared_sm=getattr(p, "shared_memory_per_multiprocessor", 0),
         registers=getattr(p, "regs_per_multiprocessor", 65536),
         threads=getattr(p, "max_threads_per_multi_processor", 2048),
-        blocks=REPRESENTATIVES.get(f"sm_{p.major}{p.minor}", Target("")).blocks,
+        blocks=BLOCKS.get(arch, Target.blocks),
         l2_bytes=getattr(p, "L2_cache_size", 0),
     )

@@ -87,7 +87,7 @@ def test_a_section_s_keys_and_values_fit_in_half_of_the_cache() -> None:
     with aim("sm_90"):
         at = plan(replace(SHAPE, H=32), FORWARD)
         head = 2 * 8192 * 256
-        assert at.section == 2 * (25 * 1024 * 1024 // head)
+        assert at.section == 2 * (30 * 1024 * 1024 // head)
         assert at.programs == 32 * 8192 // at.tile.rows
         # Longer than the cache, a head of keys has its queries' heads beside each other.
         assert plan(replace(SHAPE, H=32, longest=1 << 20), DQ).section == 2
