@@ -41,7 +41,7 @@ def plan(shape: Shape, kernel: str) -> Kernel:
     """Tile and grid of `forward`, `dq` or `dk_dv`, for `suite.target()`."""
     target = suite.target()
     size = power_of_2(max(shape.K, shape.V))
-    chosen = tuned(shape, kernel, tile(target.capability, kernel, size, shape.dtype))
+    chosen = tuned(shape, kernel, tile(target.tile_class, kernel, size, shape.dtype))
     heads = shape.HK if kernel == DK_DV else shape.H
     rows = shape.sequences * shape.dilation * heads
     return Kernel(chosen, -(-shape.positions // chosen.rows), rows, _section(shape, kernel, rows, target.l2_bytes))
@@ -99,5 +99,5 @@ def describe(shape: Shape, pass_: str) -> dict[str, Any]:
 def searched(shape: Shape, pass_: str) -> dict[str, list[Config]]:
     """The configs that tuning may try for each kernel of a pass, by the key under which `plan` asks."""
     chosen = {kernel: plan(shape, kernel).tile for kernel in PASSES[pass_]}
-    capability = suite.target().capability
+    capability = suite.target().tile_class
     return {key(shape, kernel): candidates(shape, kernel, tile, capability) for kernel, tile in chosen.items()}

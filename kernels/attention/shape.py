@@ -60,7 +60,7 @@ def settled(shape: Shape) -> Shape:
     """The shape with its way of loading chosen: by default descriptors, where hardware copies and the shape allows."""
     if shape.loads != AUTO:
         return shape
-    plain = suite.target().capability < HAS_TMA or refuse_descriptors(shape)
+    plain = suite.target().tile_class < HAS_TMA or refuse_descriptors(shape)
     return replace(shape, loads=POINTERS if plain else DESCRIPTORS)
 
 

@@ -67,7 +67,6 @@ _BLACKWELL: Table = _HOPPER | {
 TILES: dict[int, Table] = {80: _AMPERE, 90: _HOPPER, 100: _BLACKWELL}
 
 
-def tile(capability: int, kernel: str, size: int, dtype: str) -> Tile:
-    """The tile for a GPU, a kernel and the larger head dim, a power of 2; other families of GPUs have sm_80's."""
-    table = TILES.get(capability // 10 * 10, TILES[80])
-    return table[max(64, size), SINGLE if dtype == "float32" else HALF, kernel]
+def tile(tile_class: int, kernel: str, size: int, dtype: str) -> Tile:
+    """The tile for a class of GPUs (see suite.targets), a kernel and the larger head dim, a power of 2."""
+    return TILES[tile_class][max(64, size), SINGLE if dtype == "float32" else HALF, kernel]

@@ -14,6 +14,7 @@ from typing import Any
 import suite
 from kernels.channel_decay.tiles import BONUS, HALF, SINGLE, Tile, candidates, tiles
 from kernels.common.shapes import power_of_2
+from kernels.common.tiles import distinct, stages_of
 from suite import Problem
 from suite.tuning import choice
 
@@ -24,6 +25,8 @@ MIN_CHUNKS = 4
 # Tokens between two states that the backward pass keeps: see README.md, "The gradient of the gates".
 INTERVAL = 256
 SWEEPS = ("output", "state", "dq", "dk_dv")
+# Sweeps that read the state that they carry; "state" only sums it.
+CARRYING = ("output", "dq", "dk_dv")
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,8 @@ def search(shape: Shape, names: Sequence[str]) -> dict[str, list[dict[str, int]]
         own = _of_table(shape, name, _rows(shape) * segments)
         most = max(tile.width for tile in _tiles(shape, name))
         others = [tile for tile in candidates(shape.wide) if tile.width <= max(most, 16) and tile != own]
-        found[_key(shape, name, segments > 1)] = [asdict(tile) for tile in (own, *others)]
+        configs = [asdict(tile) for tile in (own, *others)]
+        found[_key(shape, name, segments > 1)] = distinct(configs, carries=name in CARRYING)
     return found
 
 
@@ -152,7 +156,7 @@ def _tiles(shape: Shape, name: str) -> list[Tile]:
     largest = max(shape.K, shape.V)
     held, sliced = {"dq": (shape.V, shape.K), "dk_dv": (largest, largest)}.get(name, (shape.K, shape.V))
     work = SINGLE if shape.wide else BONUS if shape.bonus else HALF
-    found = tiles(suite.target().capability, name, power_of_2(held), work)
+    found = tiles(suite.target().tile_class, name, power_of_2(held), work)
     return [replace(tile, width=min(tile.width, power_of_2(sliced))) for tile in found]
 
 
@@ -172,6 +176,7 @@ def _of_table(shape: Shape, name: str, rows: int) -> Tile:
 def _sweep(shape: Shape, name: str, rows: int, segmented: bool) -> Sweep:
     config = choice(_key(shape, name, segmented))
     tile = _of_table(shape, name, rows) if config is None else Tile(**config)
+    tile = replace(tile, stages=stages_of(tile.stages, carries=name in CARRYING))
     return Sweep(tile, *_slices(shape, name, tile), min(shape.chunk, tile.rows))
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import suite
 from kernels.channel_delta.tiles import FUSED, HALF, ROWS, SINGLE, SWEEPS, Tile, tiles
 from kernels.common.shapes import power_of_2
+from kernels.common.tiles import distinct, stages_of
 from suite import Problem
 from suite.tuning import choice
 
@@ -24,6 +25,8 @@ COMBINE_WIDTH, COMBINE_ROWS = 16, 32
 # Wider states leave no registers for what a fused sweep makes beside them.
 WIDEST = 128
 FORWARD, BACKWARD = ("prepare", "map", "output"), ("reverse", "gradients")
+# Kernels that read the state, or its map or gradient, that they carry from chunk to chunk.
+CARRYING = ("map", "output", "reverse")
 KERNELS = {"fwd": FORWARD, "bwd": BACKWARD, "fwdbwd": FORWARD + BACKWARD}
 
 
@@ -149,10 +152,8 @@ def candidates(shape: Shape, pass_: str) -> dict[str, list[dict[str, int]]]:
         # Where the table has one stage for a sweep, two need more shared memory than there is, or none is staged.
         stages = (1, 2) if kind in ("prepare", "gradients") else (1, first.stages)
         tried = [first, *(Tile(w, n, s) for w in widths for n in (4, 8) for s in stages)]
-        unique = dict.fromkeys(tried)
-        found[key(shape, kind, chosen.segmented)] = [
-            {"width": t.width, "warps": t.warps, "stages": t.stages} for t in unique
-        ]
+        configs = [{"width": t.width, "warps": t.warps, "stages": t.stages} for t in tried]
+        found[key(shape, kind, chosen.segmented)] = distinct(configs, carries=kind in CARRYING)
     return found
 
 
@@ -226,12 +227,13 @@ def _numbers(shape: Shape, length: int) -> int:
 
 def _tuned(shape: Shape, kind: str, tile: Tile, segmented: bool) -> Tile:
     found = choice(key(shape, kind, segmented))
-    return tile if found is None else Tile(found["width"], found["warps"], found["stages"])
+    tile = tile if found is None else Tile(found["width"], found["warps"], found["stages"])
+    return replace(tile, stages=stages_of(tile.stages, carries=kind in CARRYING))
 
 
 def _tiles(shape: Shape, kind: str) -> list[Tile]:
     sweep = FUSED if shape.fused and kind in FORWARD else SWEEPS
-    rows = tiles(suite.target().capability, kind, power_of_2(shape.K), shape.work, dplr=shape.dplr, sweep=sweep)
+    rows = tiles(suite.target().tile_class, kind, power_of_2(shape.K), shape.work, dplr=shape.dplr, sweep=sweep)
     widest = power_of_2(shape.K if kind in ("prepare", "gradients") else shape.V)
     return [replace(tile, width=min(tile.width, widest)) for tile in rows]
 

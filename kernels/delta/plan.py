@@ -12,12 +12,14 @@ from typing import Any
 
 import suite
 from kernels.common.shapes import power_of_2
-from kernels.common.tiles import newest
+from kernels.common.tiles import distinct, newest, stages_of
 from kernels.delta.tiles import HALF, HELD, KEEP, ROWS, SINGLE, Tile, tiles
 from suite import Problem
 from suite.tuning import choice
 
 ON_CHIP, SEGMENTS = "on-chip", "segments"
+# Kernels that read the state, or its map or gradient, that they carry from chunk to chunk.
+CARRYING = ("output", "map", "state")
 FILL = 2
 # A segment costs a [K, K] map beside its state, so it must be worth some chunks.
 MIN_CHUNKS = 8
@@ -107,7 +109,7 @@ class Plan:
 def plan(shape: Shape) -> Plan:
     """Regime, tiles and segments of all kernels, for `suite.target()`."""
     chunk = min(shape.chunk, ROWS[max(64, power_of_2(max(shape.K, shape.V))), shape.work])
-    keep = newest(KEEP, suite.target().capability)
+    keep = newest(KEEP, suite.target().tile_class)
     output, segment = _choose(shape, chunk, keep)
     regime = SEGMENTS if segment else ON_CHIP
     tuned = choice(key(shape, chunk, "output", regime)) or {}
@@ -140,7 +142,7 @@ def held_columns(heads: int, shared: int) -> int:
 
     heads: state heads; shared: heads of q and k
     """
-    return newest(HELD, suite.target().capability)[heads > shared]
+    return newest(HELD, suite.target().tile_class)[heads > shared]
 
 
 def key(shape: Shape, chunk: int, kind: str, regime: str) -> str:
@@ -164,13 +166,14 @@ def search(shape: Shape, kinds: list[str]) -> dict[str, list[dict[str, int]]]:
             configs += [{"width": WIDEST, "warps": 8, "stages": 1}]
         if kind == "output":
             configs += [{**configs[0], "stored": 1}]
-        found[key(shape, chosen.chunk, kind, regime)] = [x for i, x in enumerate(configs) if x not in configs[:i]]
+        found[key(shape, chosen.chunk, kind, regime)] = distinct(configs, carries=kind in CARRYING)
     return found
 
 
 def _tuned(shape: Shape, chunk: int, kind: str, regime: str, tile: Tile) -> Tile:
     found = choice(key(shape, chunk, kind, regime)) or {}
-    return replace(tile, **{name: found[name] for name in ("width", "warps", "stages") if name in found})
+    tile = replace(tile, **{name: found[name] for name in ("width", "warps", "stages") if name in found})
+    return replace(tile, stages=stages_of(tile.stages, carries=kind in CARRYING))
 
 
 def executed(shape: Shape, chosen: Plan, pass_: str) -> float:
@@ -238,7 +241,7 @@ def _cut(shape: Shape, segment: int) -> Sweep:
 
 def _tiles(shape: Shape, kind: str) -> list[Tile]:
     height = power_of_2(max(shape.K, shape.V))
-    rows = tiles(suite.target().capability, kind, height, shape.work)
+    rows = tiles(suite.target().tile_class, kind, height, shape.work)
     widest = power_of_2(max(shape.K, shape.V) if kind == "map" else shape.V)
     return [replace(tile, width=min(tile.width, widest)) for tile in rows]
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import suite
 from kernels.common.shapes import power_of_2
+from kernels.common.tiles import stages_of
 from kernels.mlstm.tiles import EXP, SIGMOID, SINGLE, WIDE, tiles
 from kernels.scalar_decay.configs import candidates
 from kernels.scalar_decay.plan import (
@@ -23,6 +24,7 @@ from kernels.scalar_decay.plan import (
     SEGMENTS,
     Plan,
     Sweep,
+    carries,
     describe,
     executed,
     sweep_of,
@@ -63,7 +65,7 @@ def _cut(shape: Shape, kind: str, segment: int | None = None) -> Sweep:
 
 def _plan(shape: Shape, kind: str) -> tuple[Tile, int, int]:
     """Tile, slices and tokens a segment of one sweep by itself: the widest slice that fills the GPU, or segments."""
-    sms, capability = suite.target().sms, suite.target().capability
+    sms, capability = suite.target().sms, suite.target().tile_class
     held = {"dq": shape.V, "dk_dv": max(shape.K, shape.V)}.get(kind, shape.K)
     choices = tiles(capability, kind, power_of_2(held), _work(shape))
     whole = -(-shape.longest // shape.chunk)
@@ -73,6 +75,7 @@ def _plan(shape: Shape, kind: str) -> tuple[Tile, int, int]:
     regime, tile = (ON_CHIP, filling[0]) if filling else (SEGMENTS, choices[-1])
     config = choice(key(shape, kind, regime))
     tile = tile if config is None else replace(tile, **config)
+    tile = replace(tile, stages=stages_of(tile.stages, carries=carries(shape, kind)))
     slices = _slices(shape, kind, tile)
     if filling:
         return tile, slices, whole * shape.chunk
@@ -104,9 +107,11 @@ def searched(shape: Shape, pass_: str) -> dict[str, list[Config]]:
     """The configs that tuning may try for each kernel of a pass, by the key under which `plan` asks."""
     found = {}
     for kind, sweep in sweeps(plan(shape), pass_).items():
-        found[key(shape, kind, SEGMENTS if sweep.segmented else ON_CHIP)] = candidates(shape, sweep.tile)
+        regime, reads = SEGMENTS if sweep.segmented else ON_CHIP, carries(shape, kind)
+        found[key(shape, kind, regime)] = candidates(shape, sweep.tile, carries=reads)
         if sweep.segmented:
-            found[key(shape, "state", SEGMENTS)] = candidates(shape, plan_state(shape, sweep).tile)
+            own = plan_state(shape, sweep)
+            found[key(shape, "state", SEGMENTS)] = candidates(shape, own.tile, carries=False)
     return found
 
 

@@ -6,9 +6,9 @@ the warps of a program and the stages of its load pipeline.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 
+from kernels.common.tiles import distinct
 from kernels.scalar_decay.shape import Shape
 from kernels.scalar_decay.tiles import Tile
 from suite.tuning import Config, choice
@@ -31,18 +31,13 @@ def tuned(shape: Shape, sweep: str, regime: str, tile: Tile) -> Tile:
     return tile if config is None else replace(tile, **config)
 
 
-def candidates(shape: Shape, tile: Tile) -> list[Config]:
-    """Configs worth a try, the given one first."""
+def candidates(shape: Shape, tile: Tile, *, carries: bool) -> list[Config]:
+    """Configs worth a try, the given one first. carries: as of `stages_of`."""
     largest = min(max(shape.K, shape.V), max(WIDTHS))
     widths = next(widths for most, widths in WIDTHS.items() if largest <= most)
-    first = _config(tile)
-    others = [_config(Tile(w, n, stages)) for w in widths for n in (4, 8) for stages in (2, 1)]
-    return [first, *_without(others, first)]
+    others = [Tile(w, n, stages) for w in widths for n in (4, 8) for stages in (2, 1)]
+    return distinct(map(_config, (tile, *others)), carries=carries)
 
 
 def _config(tile: Tile) -> dict[str, int]:
     return {"width": tile.width, "warps": tile.warps, "stages": tile.stages}
-
-
-def _without(configs: Iterable[Config], first: Config) -> list[Config]:
-    return [config for config in configs if config != first]

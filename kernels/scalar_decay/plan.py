@@ -7,11 +7,12 @@ those of K, then those of V.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import suite
 from kernels.common.shapes import power_of_2
+from kernels.common.tiles import stages_of
 from kernels.scalar_decay.configs import candidates, key, tuned
 from kernels.scalar_decay.shape import Shape
 from kernels.scalar_decay.tiles import DECAYED, GATED, MAPPED, NORMALISED, PLAIN, SINGLE, WIDE, Tile, tiles
@@ -150,12 +151,13 @@ def _plan(shape: Shape, kind: str) -> tuple[Tile, int, int]:
     none does, sequences are cut into segments and swept in the narrowest.
     """
     sms = suite.target().sms
-    choices = tiles(suite.target().capability, kind, power_of_2(_held(shape, kind)), _work(shape))
+    choices = tiles(suite.target().tile_class, kind, power_of_2(_held(shape, kind)), _work(shape))
     whole = -(-shape.longest // shape.chunk)
     # Sequences of equal length that would keep the GPU busy as long: a long one among short ones counts as few.
     rows = max(1, shape.tokens // shape.longest) * shape.heads
     filling = [tile for tile in choices if rows * _parts(shape, kind, tile) >= sms]
     tile = tuned(shape, kind, ON_CHIP, filling[0]) if filling else tuned(shape, kind, SEGMENTS, choices[-1])
+    tile = replace(tile, stages=stages_of(tile.stages, carries=carries(shape, kind)))
     slices = _parts(shape, kind, tile)
     if filling:
         return tile, slices, whole * shape.chunk
@@ -165,6 +167,11 @@ def _plan(shape: Shape, kind: str) -> tuple[Tile, int, int]:
         # Every program reads the contributions of all of them.
         segments = min(segments, MOST_JOINED)
     return tile, slices, min(whole, max(MIN_CHUNKS, -(-whole // segments))) * shape.chunk
+
+
+def carries(shape: Shape, kind: str) -> bool:
+    """Whether a sweep reads the state that it carries: not where it sums states, nor where all tokens read the same."""
+    return shape.causal and kind != "state"
 
 
 def _held(shape: Shape, kind: str) -> int:
@@ -209,8 +216,9 @@ def searched(shape: Shape, pass_: str) -> dict[str, list[Config]]:
     """The configs that tuning may try for each kernel of a pass, by the key under which `plan` asks."""
     found = {}
     for kind, sweep in sweeps(plan(shape), pass_).items():
-        found[key(shape, kind, SEGMENTS if sweep.segmented else ON_CHIP)] = candidates(shape, sweep.tile)
+        regime, reads = SEGMENTS if sweep.segmented else ON_CHIP, carries(shape, kind)
+        found[key(shape, kind, regime)] = candidates(shape, sweep.tile, carries=reads)
         if sweep.from_states:
             own = plan_state(shape, sweep)
-            found[key(shape, "state", SEGMENTS)] = candidates(shape, own.tile)
+            found[key(shape, "state", SEGMENTS)] = candidates(shape, own.tile, carries=False)
     return found

@@ -88,7 +88,7 @@ def key(shape: Shape, schedule: str) -> str:
 
 def table_tile(shape: Shape) -> Tile:
     """The table's tile; where pages are asked for, what the table says takes one stage more of the pipeline."""
-    tile = tile_of(suite.target().capability, shape.dim, shape.itemsize, shape.block)
+    tile = tile_of(suite.target().tile_class, shape.dim, shape.itemsize, shape.block)
     return replace(tile, stages=tile.stages + (shape.page > 0))
 
 

@@ -80,7 +80,7 @@ def table_tile(kernel: str, K: int, V: int, dtype: str) -> Tile:
     size = max(64, power_of_2(max(K, V)))
     if dtype == "float32":
         return SINGLE[size]
-    return newest(TILES, suite.target().capability)[size, kernel]
+    return newest(TILES, suite.target().tile_class)[size, kernel]
 
 
 def tile(kernel: str, K: int, V: int, dtype: str, causal: bool) -> Tile:

@@ -18,9 +18,9 @@ from suite import Problem
 KERNELS = {"fwd": ("local", "output"), "bwd": ("local_reverse", "inputs", "sums")}
 # Tokens of a chunk, and of the shortest segment: a segment's state is as large as 2 N tokens of a channel.
 CHUNK, LEAST = 32, 512
-# The fewest rows and columns that a matrix product takes, and the most by architecture: for sm_100 Triton 3.6 compiles
+# The fewest rows and columns that a matrix product takes, and the most by tile class: for sm_100 Triton 3.6 compiles
 # no product of 64 rows in these kernels.
-SMALLEST, MOST = 16, {"sm_100": 32}
+SMALLEST, MOST = 16, {100: 32}
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def plan(shape: Shape) -> Plan[Tile]:
 
 def _fitting(tile: Tile, made: Cut) -> Tile:
     """No more rows than a segment has chunks, nor than the architecture takes."""
-    rows = min(next_power_of_2(-(-made.segment_size // CHUNK)), MOST.get(suite.target().arch, tile.rows))
+    rows = min(next_power_of_2(-(-made.segment_size // CHUNK)), MOST.get(suite.target().tile_class, tile.rows))
     return replace(tile, rows=max(SMALLEST, min(tile.rows, rows)))
 
 

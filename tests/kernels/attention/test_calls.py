@@ -21,7 +21,7 @@ from suite.discovery import discover
 from suite.errors import UsageError
 from suite.static import capture
 from suite.static.profiling import meta_inputs
-from suite.targets import aim
+from suite.targets import Target, aim
 from suite.tuning import forcing
 
 SIZES = {"B": 1, "T": 64, "H": 2, "HK": 2, "K": 32, "V": 32}
@@ -111,8 +111,8 @@ def test_every_size_has_a_tile_and_its_own_comes_first_in_a_search(arch: str) ->
 
 def test_a_gpu_of_another_family_has_the_tiles_that_fit_anywhere() -> None:
     # sm_120 is newer than sm_100 and has less than half of its shared memory.
-    for capability, table in ((86, 80), (90, 90), (103, 100), (120, 80), (0, 80)):
-        assert tile(capability, FORWARD, 32, "bfloat16") == TILES[table][64, "half", FORWARD]
+    for arch, table in (("sm_86", 80), ("sm_90", 90), ("sm_103", 100), ("sm_120", 80), ("cpu", 80)):
+        assert tile(Target(arch).tile_class, FORWARD, 32, "bfloat16") == TILES[table][64, "half", FORWARD]
 
 
 def test_a_tuned_launch_is_taken_and_told() -> None:
