@@ -15,7 +15,7 @@ from kernels.common.shapes import power_of_2
 from kernels.common.tiles import distinct, newest, stages_of
 from kernels.delta.tiles import HALF, HELD, KEEP, ROWS, SINGLE, Tile, tiles
 from suite import Problem
-from suite.tuning import choice
+from suite.tuning import Config, choice
 
 ON_CHIP, SEGMENTS = "on-chip", "segments"
 # Kernels that read the state, or its map or gradient, that they carry from chunk to chunk.
@@ -152,12 +152,12 @@ def key(shape: Shape, chunk: int, kind: str, regime: str) -> str:
     return f"delta/{kind}/K{shape.K}/V{shape.V}/{shape.dtype}/C{chunk}/{variant}/{regime}"
 
 
-def search(shape: Shape, kinds: list[str]) -> dict[str, list[dict[str, int]]]:
+def search(shape: Shape, kinds: list[str]) -> dict[str, list[Config]]:
     """Configs of these kernels that are worth measuring, the plan's own first."""
     chosen = plan(shape)
     regime = SEGMENTS if chosen.output.segmented else ON_CHIP
     widths = (16, 32) if max(shape.K, shape.V) > WIDEST else (32, 64)
-    found: dict[str, list[dict[str, int]]] = {}
+    found: dict[str, list[Config]] = {}
     for kind in kinds:
         own = {"gradients": chosen.chunks, "output": chosen.output, "map": chosen.map, "state": chosen.state}[kind].tile
         tried = [own, *(Tile(w, n, stages) for w in widths for n in (4, 8) for stages in (1, 2))]

@@ -10,6 +10,7 @@ from kernels.delta.decode import step_configuration, step_search
 from kernels.delta.plan import Plan, Shape, executed, of_problem, plan, search
 from suite import Problem
 from suite.problem import Value
+from suite.tuning import Config
 
 CHUNKS = (64, 32)
 
@@ -40,7 +41,7 @@ def registration(gated: bool) -> dict[str, Any]:
         shape = shape_of(problem, tunables, gated)
         return executed(shape, plan(shape), problem.pass_)
 
-    def candidates(problem: Problem, tunables: Mapping[str, Value]) -> dict[str, list[dict[str, int]]]:
+    def candidates(problem: Problem, tunables: Mapping[str, Value]) -> dict[str, list[Config]]:
         """Configs worth measuring for each kernel of the problem's pass."""
         shape = shape_of(problem, tunables, gated)
         return search(shape, _kinds(plan(shape), problem.pass_))

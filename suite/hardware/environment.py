@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from suite.git import Head, head_of
+from suite.hardware import assemblers
 from suite.hardware.processors import name_of
 from suite.telemetry import NoNvml, current_gpu, refused, uuid_of
 from suite.telemetry.quota import cpu_quota
@@ -43,7 +44,7 @@ def describe(device: str, gpu: int = 0) -> dict[str, Any]:
     found["unread"] = refused(device)
     nvml = _nvml(gpu) if device == "cuda" else {}
     found |= {"max_sm_clock_mhz": nvml["max_sm_clock_mhz"]} if "max_sm_clock_mhz" in nvml else {}
-    versions = library_versions()
+    versions = library_versions() | assemblers.versions()
     fingerprint = {
         "device": found["name"],
         "sms": found["sms"],
@@ -57,6 +58,7 @@ def describe(device: str, gpu: int = 0) -> dict[str, Any]:
         "threads": found["threads"],
         # Absent where there is none, so that the machines of earlier runs stay what they were.
         **({} if (quota := cpu_quota()) is None else {"cpu_quota": round(quota, 3)}),
+        **({} if (given := assemblers.given()) is None else {"ptxas": given}),
     }
     return {"device": found, "fingerprint": fingerprint, "versions": versions}
 

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
+from suite.hardware.assemblers import version_for
+
 MICROSECONDS = 1e6
 
 
@@ -43,6 +45,7 @@ class Watch:
     compile_s: float = 0.0
     load_s: float = 0.0
     tuned: dict[str, Tuned] = field(default_factory=dict)
+    _capability: int | None = None
     _undo: list[Any] = field(default_factory=list, repr=False)
 
     def __enter__(self) -> Watch:
@@ -67,6 +70,9 @@ class Watch:
                 "compile.seconds": self.compile_s,
                 "compile.load_s": self.load_s,
             }
+            # Triton's cache has what this ptxas made: its key holds the version.
+            if self._capability is not None and (made_by := version_for(self._capability)):
+                found["compile.ptxas"] = made_by
         if self.tuned:
             found["tuning.kernels"] = {name: vars(each) for name, each in self.tuned.items()}
             found["tuning.seconds"] = sum(each.seconds for each in self.tuned.values())
@@ -81,6 +87,8 @@ class Watch:
 
         def listener(**told: Any) -> None:
             self._note(told["cache_hit"], told["times"].total / MICROSECONDS)
+            arch = told["metadata"]["target"].arch
+            self._capability = arch if isinstance(arch, int) else None
             if before is not None:
                 before(**told)
 

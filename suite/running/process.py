@@ -16,6 +16,7 @@ from typing import IO, Any
 from suite import cachefolder
 from suite.discovery import ROOT
 from suite.errors import DiscoveryError, IncomparableError, UsageError
+from suite.hardware import assemblers
 from suite.running.messages import Channel, Disconnected
 
 START_TIMEOUT_S = 300.0
@@ -69,7 +70,7 @@ class WorkerProcess:
             pass_fds=[theirs.fileno()],
             start_new_session=True,
             cwd=ROOT,
-            env={**os.environ, **cachefolder.variables(), **variables},
+            env={**os.environ, **cachefolder.variables(), **assemblers.variables(), **variables},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

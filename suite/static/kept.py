@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 from suite.cachefolder import VARIABLE, cache_folder
 from suite.discovery import ENTRY_POINTS, PACKAGES, ROOT, discover
 from suite.gating.source_hash import Sources, file_of
+from suite.hardware.assemblers import assemblers
 from suite.static.tasks import Task
 
 if TYPE_CHECKING:
@@ -42,7 +43,6 @@ MOST = 20_000
 LASTING = ("ok", "unsupported", "over_limit")
 # The suite's code that a profile or a count depends on.
 _SUITE = ("suite", "suite/checks", "suite/hardware", "suite/static", "suite/tuning")
-_TOOLS = ("ptxas", "ptxas_blackwell", "cuobjdump")
 # They name a place, or a mode that each worker sets for itself.
 _PLACES = ("TRITON_CACHE_DIR", "TRITON_INTERPRET")
 
@@ -239,12 +239,11 @@ def _compiler() -> list[str]:
     from triton._C.libtriton import get_cache_invalidating_env_vars  # pyright: ignore[reportMissingImports]
 
     found = [triton.__version__]
-    for name in _TOOLS:
-        try:
-            tool = getattr(knobs.nvidia, name)
-            found.append(f"{name} {tool.path} {tool.version}")
-        except (AttributeError, RuntimeError):
-            found.append(f"no {name}")
+    found += [f"{each.name} {each.path} {each.version}" for each in assemblers().values()]
+    try:
+        found.append(f"cuobjdump {knobs.nvidia.cuobjdump.path} {knobs.nvidia.cuobjdump.version}")
+    except RuntimeError:
+        found.append("no cuobjdump")
     asked = {name: value for name, value in os.environ.items() if name.startswith(("TRITON_", "FLA_"))}
     asked |= get_cache_invalidating_env_vars()
     return [*found, *(f"{name}={value}" for name, value in sorted(asked.items()) if name not in _PLACES)]

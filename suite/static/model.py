@@ -160,6 +160,7 @@ class Profile:
     peak_bytes:         rise of live memory over the inputs
     counted_T:          tokens at which a small problem launches the same kernels: where issued traffic is counted; or 0
     io_bound_bytes:     what any algorithm has to move, given the target's on-chip memory; 0 where no bound is known
+    ptxas:              full version of the ptxas that compiled the launches; "" where it is not known
     """
 
     case_id: str
@@ -180,6 +181,7 @@ class Profile:
     io_bound_bytes: float = 0.0
     floor: Floor | None = None
     issued: Issued | None = None
+    ptxas: str = ""
 
     @property
     def traffic_bytes(self) -> int:
@@ -201,6 +203,7 @@ class Profile:
         values: dict[str, Any] = {"arch": self.arch}
         if self.launches:
             values |= self._traffic() | _of_binaries(self.launches)
+            values |= {"ptxas": self.ptxas} if self.ptxas else {}
         if self.floor:
             values |= {
                 "floor_ms": self.floor.ms,

@@ -19,6 +19,7 @@ from suite.checks.calling import Call
 from suite.checks.inputs import PACKING, Inputs, draw_inputs
 from suite.errors import CacheError
 from suite.faults import classify
+from suite.hardware.assemblers import version_for
 from suite.problem import Case, Problem, Value
 from suite.registry import Implementation, Operator
 from suite.static.capturing import Recorder
@@ -61,6 +62,7 @@ def profile(
         special=cost.special,
         bytes_compulsory=cost.bytes_compulsory,
         io_bound_bytes=operator.bound_of(problem, target.on_chip_bytes),
+        ptxas=version_for(target.capability) or "",
     )
     with aim(target):
         reason = _refused(operator, implementation, problem, tunables)

@@ -285,6 +285,11 @@ SECTIONS: dict[str, tuple[Columns, ...]] = {
                 COUNT,
                 "kernels compiled; kernels found in the cache. Kernels loaded earlier count in neither",
             ),
+            (
+                "ptxas",
+                TEXT,
+                "full version of the ptxas that made these kernels' machine code (`12.8.93`); since schema 1.3",
+            ),
             ("seconds load_s", SECONDS, "seconds spent on compiling; on loading"),
         ),
         *_group(
@@ -306,6 +311,7 @@ SECTIONS: dict[str, tuple[Columns, ...]] = {
     "static": _group(
         "static.",
         ("arch", TEXT, "architecture for which the kernels were compiled", "`--arch`"),
+        ("ptxas", TEXT, "full version of the ptxas that compiled them; since schema 1.3", "`ptxas --version`"),
         ("launches", COUNT, "kernel launches of one call", "host code"),
         ("kernels", TEXTS, "their names in order", "host code"),
         ("registers", COUNT, "registers per thread, the largest of all launches", "`cuobjdump -res-usage`"),

@@ -46,6 +46,7 @@ ENVIRONMENT = Object(
                 "cuda": TEXT,
                 "torch": TEXT,
                 "triton": TEXT,
+                "ptxas": TEXT,
                 "python": TEXT,
                 "cpu": TEXT,
                 "threads": _THREADS,

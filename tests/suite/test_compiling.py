@@ -9,6 +9,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime.autotuner import Autotuner, Config
 
+from suite.hardware.assemblers import assemblers
 from suite.measuring.compiling import Watch
 
 
@@ -33,11 +34,13 @@ def test_cold_and_warm_and_mixed() -> None:
     found = cold.columns()
     assert (found["compile.cache"], found["compile.kernels"], found["compile.loaded"]) == ("cold", 1, 0)
     assert 0 < found["compile.seconds"] < 60
+    assert found["compile.ptxas"] == assemblers()["ptxas"].version
     with Watch() as warm:
         compile_for(16)
     found = warm.columns()
     assert (found["compile.cache"], found["compile.kernels"], found["compile.loaded"]) == ("warm", 0, 1)
     assert found["compile.seconds"] == 0
+    assert found["compile.ptxas"] == assemblers()["ptxas"].version
     assert 0 < found["compile.load_s"] < 60
     mixed = Watch()
     for n in (16, 32):

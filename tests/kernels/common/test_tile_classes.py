@@ -56,7 +56,7 @@ def problems(operator: Operator, made: Implementation) -> Iterator[Problem]:
                     yield problem
 
 
-def configured(name: str, target: Target | str) -> list[Mapping[str, Any]]:
+def configured(name: str, target: Target | str) -> list[dict[str, Any]]:
     operator, made = found(name)
     with aim(target):
         told = [made.configured(problem, made.default_tunables) for problem in problems(operator, made)]

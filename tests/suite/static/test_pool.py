@@ -12,6 +12,7 @@ import pytest
 
 from suite.discovery import ROOT
 from suite.errors import DiscoveryError, IncomparableError, UsageError
+from suite.hardware.assemblers import assemblers
 from suite.problem import Case, Problem, Value
 from suite.static import Profile, kept, pool
 from suite.static.kept import Key, Keys
@@ -64,6 +65,26 @@ def test_order_statuses_and_a_death(root: str) -> None:
     assert [each.case_id.split("/")[1] for each in found] == wanted
     assert [each.status for each in found] == ["ok", "crashed", "unsupported", "ok", "compile_error"]
     assert "code 7" in found[1].reason
+
+
+def test_the_ptxas_that_a_variable_names_compiles_and_is_told(
+    root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = take(task(root, "triton"))[0].columns()
+    bundled = assemblers()["ptxas"]
+    assert own["static.ptxas"] == bundled.version
+    release = bundled.version.rpartition(".")[0]
+    told, other = tmp_path / "told", tmp_path / "ptxas"
+    other.write_text(
+        "#!/bin/sh\n"
+        f'if [ "$1" = --version ]; then echo "release {release}, V{release}.999"; exit; fi\n'
+        f'echo "$@" >> {told}\nexec {bundled.path} "$@"\n'
+    )
+    other.chmod(0o755)
+    monkeypatch.setenv("TRITON_PTXAS_PATH", str(other))
+    found = take(task(root, "triton"))[0].columns()
+    assert found["static.ptxas"] == f"{release}.999"
+    assert "--gpu-name=sm_90a" in told.read_text()
 
 
 @pytest.mark.parametrize("place", ["triton", pytest.param("binaries", marks=pytest.mark.long)])
