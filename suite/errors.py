@@ -9,7 +9,7 @@ from typing import TypeVar
 
 
 class Exit(IntEnum):
-    """Exit codes of `gate`, `compare --fail` and `static --base`; `bench` and `check` use PASS and REGRESSION."""
+    """Exit codes of `gate`, `compare --fail`, `static --base`; `bench`, `check`, `doctor` use PASS and REGRESSION."""
 
     PASS = 0
     REGRESSION = 1

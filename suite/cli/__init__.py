@@ -22,6 +22,7 @@ COMMANDS = {
     "check": "check numerics only, against the float64 oracle",
     "list": "list operators, implementations and presets",
     "device": "describe this machine and its ceilings",
+    "doctor": "say what is known to be wrong with this machine's versions and GPU, and what to do",
     "report": "render stored runs as HTML and PNG",
     "crossover": "find the length from which linear beats quadratic in time and memory",
     "analyse": "compare our kernels with peers and with lower bounds, over runs of a GPU",
