@@ -131,7 +131,7 @@ def attention_decode_stream_kernel(
             sizes=Sizes(Q=Q, HK=HK, GROUP=GROUP, K=K, V=V, BV=BV, BN=BN, PAGE=PAGE),
             PRECISION=PRECISION,
         )
-        if tile_end - tile_begin == own:
+        if parts is None or tile_end - tile_begin == own:
             store_output(o, b_o, total, n, h, row=row, Q=Q, H=H, GROUP=GROUP, V=V, BV=BV)
         else:
             part = p + n * (HK * BLOCKS) + pair
