@@ -66,9 +66,9 @@ class Target:
 KiB = 1024
 MiB = 1024 * 1024
 CONSUMER_BLACKWELL = 120
-# Resident blocks of an SM, which drivers tell and torch does not (CUDA C++ Programming Guide, technical specifications
-# per compute capability); 32 where an architecture is not listed.
-BLOCKS = {"sm_86": 16, "sm_87": 16, "sm_89": 24, "sm_120": 24, "sm_121": 24}
+# Resident blocks of an SM, which drivers tell and torch does not (CUDA Programming Guide, technical specifications per
+# compute capability; arch_traits.h of NVIDIA's CCCL, which has sm_88 and sm_121 too); 32 where none is listed.
+BLOCKS = {"sm_86": 16, "sm_87": 16, "sm_88": 16, "sm_89": 24, "sm_110": 24, "sm_120": 24, "sm_121": 24}
 # What stands for an architecture when no device is there: a product that people have.
 REPRESENTATIVES = {
     "sm_80": Target("sm_80", "NVIDIA A100-SXM4-80GB", 108, 163 * KiB, 164 * KiB, blocks=32, l2_bytes=40 * MiB),

@@ -44,9 +44,11 @@ class Gpu:
     @property
     def special_gops(self) -> float | None:
         """Special functions in 10^9 a second at the boost clock: 16 a clock and SM, as the CUDA programming guide has
-        for every architecture listed here. None where the clock is not known.
+        for the architectures listed here. None where the clock is not known, and for sm_103, whose units are faster.
         """
-        return SPECIAL_PER_CLOCK * self.sms * self.clock_mhz / 1e3 if self.clock_mhz else None
+        if self.clock_mhz is None or self.arch == "sm_103":
+            return None
+        return SPECIAL_PER_CLOCK * self.sms * self.clock_mhz / 1e3
 
     def datasheet(self) -> dict[str, object]:
         """The `datasheet` entry of a run's environment."""
@@ -84,8 +86,6 @@ GPUS = (
         "NVIDIA L4 Tensor Core GPU datasheet"),
     Gpu("NVIDIA L40S", r"NVIDIA L40S", "sm_89", 142, _peaks(362.05, 183, 91.6), 864, 2520, 96 * MiB,
         "NVIDIA L40S datasheet"),
-    Gpu("NVIDIA L40", r"NVIDIA L40", "sm_89", 142, _peaks(181.05, 90.5, 90.5), 864, 2490, 96 * MiB,
-        "NVIDIA L40 datasheet and Ada GPU architecture whitepaper"),
     Gpu("NVIDIA GeForce RTX 4090", r"(NVIDIA )?GeForce RTX 4090", "sm_89", 128, _peaks(165.2, 82.6, 82.6), 1008, 2520,
         72 * MiB, "NVIDIA Ada GPU architecture whitepaper"),
     Gpu("NVIDIA H100 80GB HBM3", r"NVIDIA H100( SXM5?)?( 80GB HBM3)?", "sm_90", 132, _peaks(989.4, 494.7, 66.9), 3350,
@@ -97,22 +97,22 @@ GPUS = (
     Gpu("NVIDIA H200", r"NVIDIA H200", "sm_90", 132, _peaks(989.5, 494.5, 67), 4800, 1830, 60 * MiB,
         "NVIDIA H200 Tensor Core GPU datasheet"),
     Gpu("NVIDIA H200 NVL", r"NVIDIA H200 NVL", "sm_90", 132, _peaks(835.5, 417.5, 60), 4800, None, 60 * MiB,
-        "NVIDIA H200 Tensor Core GPU datasheet"),
-    Gpu("NVIDIA GH200 480GB", r"NVIDIA GH200 480GB", "sm_90", 132, _peaks(989.5, 494.5, 67), 4000, None, 60 * MiB,
-        "NVIDIA GH200 Grace Hopper Superchip datasheet and architecture whitepaper"),
-    Gpu("NVIDIA GH200 144G HBM3e", r"NVIDIA GH200 144G HBM3e", "sm_90", 132, _peaks(989.5, 494.5, 67), 4900, None,
-        60 * MiB, "NVIDIA GH200 Grace Hopper Superchip datasheet and architecture whitepaper"),
+        "NVIDIA H200 Tensor Core GPU datasheet; SMs and L2 as the driver reports them"),
+    Gpu("NVIDIA GH200 480GB", r"NVIDIA GH200 480GB", "sm_90", 132, _peaks(990, 494, 67), 4000, None, 60 * MiB,
+        "NVIDIA GH200 Grace Hopper Superchip datasheet; SMs and L2 as the driver reports them"),
+    Gpu("NVIDIA GH200 144G HBM3e", r"NVIDIA GH200 144G HBM3e", "sm_90", 132, _peaks(990, 494, 67), 4900, None,
+        60 * MiB, "NVIDIA GH200 Grace Hopper Superchip datasheet; SMs and L2 as the driver reports them"),
     Gpu("NVIDIA B200", r"NVIDIA B200", "sm_100", 148, _peaks(2250, 1125, 75), 8000, None, 126 * MiB,
         "NVIDIA HGX B200 and DGX B200 datasheets"),
     Gpu("NVIDIA GB200", r"NVIDIA GB200", "sm_100", 152, _peaks(2500, 1250, 80), 8000, None, 126 * MiB,
-        "NVIDIA GB200 NVL72 datasheet and Blackwell tuning guide; SMs as the driver reports them"),
+        "NVIDIA GB200 NVL72 datasheet and Blackwell tuning guide (L2); SMs as the driver reports them"),
     Gpu("NVIDIA B300 SXM6 AC", r"NVIDIA B300( SXM6( AC)?)?", "sm_103", 148, _peaks(2250, 1125, 75), 8000, None,
         126 * MiB, "NVIDIA HGX B300 datasheet; SMs and L2 as the driver reports them"),
     Gpu("NVIDIA GeForce RTX 5090", r"(NVIDIA )?GeForce RTX 5090", "sm_120", 170, _peaks(209.5, 104.8, 104.8), 1792,
         2407, 96 * MiB, "NVIDIA RTX Blackwell GPU architecture whitepaper"),
     Gpu("NVIDIA RTX PRO 6000 Blackwell Workstation Edition", r"NVIDIA RTX PRO 6000 Blackwell Workstation Edition",
-        "sm_120", 188, _peaks(503.8, 251.9, 126), 1792, 2617, 128 * MiB,
-        "NVIDIA RTX Blackwell PRO GPU architecture whitepaper"),
+        "sm_120", 188, _peaks(503.8, 251.9, 125), 1792, 2617, 128 * MiB,
+        "NVIDIA RTX Blackwell PRO GPU architecture whitepaper and datasheet; clock as the driver reports it"),
 )  # fmt: skip
 
 

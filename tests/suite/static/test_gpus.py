@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -28,7 +29,6 @@ from suite.targets import REPRESENTATIVES, Target
         ("NVIDIA B300 SXM6 AC", "sm_103", 148),
         ("NVIDIA GeForce RTX 5090", "sm_120", 170),
         ("NVIDIA RTX PRO 6000 Blackwell Workstation Edition", "sm_120", 188),
-        ("NVIDIA L40", "sm_89", 142),
         ("NVIDIA A40", "sm_86", 84),
     ],
 )
@@ -50,7 +50,7 @@ def test_known(name: str, arch: str, sms: int) -> None:
         "NVIDIA RTX PRO 6000 Blackwell Max-Q Workstation Edition",
         "NVIDIA RTX PRO 6000 Blackwell Server Edition",
         "NVIDIA H20",
-        "NVIDIA L400",
+        "NVIDIA L40",
     ],
 )
 def test_unknown_gpus_have_no_figures(name: str) -> None:
@@ -67,13 +67,20 @@ def test_figures_agree_with_the_architecture(gpu) -> None:
     a_clock = {"sm_80": 2048, "sm_86": 512, "sm_89": 512, "sm_90": 4096, "sm_100": 8192, "sm_103": 8192, "sm_120": 512}[
         gpu.arch
     ]
-    if gpu.arch in ("sm_86", "sm_89", "sm_120") and "GeForce" not in gpu.name and gpu.name != "NVIDIA L40":
-        # The professional cards accumulate in float32 at full rate, but for the L40.
+    if gpu.arch in ("sm_86", "sm_89", "sm_120") and "GeForce" not in gpu.name:
+        # The professional cards accumulate in float32 at full rate.
         a_clock = 1024
     if gpu.clock_mhz:
         peak = gpu.sms * a_clock * gpu.clock_mhz / 1e6
         assert gpu.tflops["bfloat16"] == pytest.approx(peak, rel=0.03)
     assert gpu.tflops["bfloat16"] >= gpu.tflops["tf32"] >= gpu.tflops["float32"]
+
+
+def test_faster_special_functions_have_no_figure() -> None:
+    """The units of sm_103 give more results per clock than those of other architectures."""
+    ultra = replace(GPUS[0], arch="sm_103")
+    assert GPUS[0].special_gops == pytest.approx(16 * 108 * 1.41)
+    assert ultra.special_gops is None
 
 
 def test_representatives_are_listed_and_agree() -> None:
@@ -98,6 +105,7 @@ def test_an_h200_has_the_cache_that_torch_reports() -> None:
         (9, 0, 2048, 227, 32, 90),
         (10, 0, 2048, 227, 32, 100),
         (10, 3, 2048, 227, 32, 100),
+        (11, 0, 1536, 227, 24, 100),
         (12, 0, 1536, 99, 24, 80),
         (12, 1, 1536, 99, 24, 80),
     ],
