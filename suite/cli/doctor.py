@@ -105,4 +105,4 @@ def _packages(installed: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     from suite.hardware.machine import OPTIONAL
 
     for name, use in OPTIONAL.items():
-        yield name, installed.get(name) or f"not installed: no {use}"
+        yield name, installed.get(name) or f"not installed; needed for {use}"

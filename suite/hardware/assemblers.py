@@ -68,11 +68,14 @@ def variables() -> dict[str, str]:
 
 def version_for(capability: int) -> str | None:
     """The full version of the ptxas that Triton compiles with for an architecture, 90 for sm_90; None without any."""
+    found = assemblers()
+    if not found:
+        return None
     path = _chosen_by_triton(capability)
     if path is not None:
         return _version(path)
-    found = assemblers().get("ptxas-blackwell" if capability >= BLACKWELL else "ptxas")
-    return found.version if found else None
+    own = found.get("ptxas-blackwell" if capability >= BLACKWELL else "ptxas")
+    return own.version if own else None
 
 
 def version_in(text: str) -> str | None:
@@ -123,6 +126,4 @@ def _chosen_by_triton(capability: int) -> str | None:
     except ImportError:
         return None
     choose: Any = getattr(compiler, "get_ptxas", None)
-    # Raises for a variable that names no ptxas, for which Triton takes its own.
-    assemblers()
     return None if choose is None else choose(capability).path

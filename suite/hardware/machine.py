@@ -31,9 +31,9 @@ OPTIONAL = {
     "jinja2": "reports",
     "nvidia-ml-py": "clocks, power, energy",
     "pyarrow": "export to Parquet",
-    "fla-core": "peers",
-    "flash-attn": "peers",
-    "mamba-ssm": "peers",
+    "fla-core": "its peers",
+    "flash-attn": "its peers",
+    "mamba-ssm": "its peers",
 }
 PARAMETERS = Path("/proc/driver/nvidia/params")
 TIMEOUT_S = 120.0

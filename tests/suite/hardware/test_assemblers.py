@@ -58,6 +58,18 @@ def test_without_triton_s_word_the_architecture_decides(tmp_path: Path, monkeypa
     assert assemblers.version_for(90) == assemblers.assemblers()["ptxas"].version
 
 
+def test_a_triton_that_brings_none_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    from triton.backends.nvidia import compiler
+
+    def refuse(arch: int) -> None:
+        raise RuntimeError("Cannot find ptxas")
+
+    monkeypatch.setattr(assemblers, "_bundled", lambda name: None)
+    monkeypatch.setattr(compiler, "get_ptxas", refuse)
+    assert assemblers.assemblers() == {}
+    assert assemblers.version_for(90) is None
+
+
 @pytest.mark.parametrize("what", ["absent", "folder", "fails", "says nothing"])
 def test_a_named_file_that_is_no_ptxas_is_refused(what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "tool"
