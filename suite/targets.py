@@ -48,14 +48,13 @@ class Target:
 
     @property
     def tile_class(self) -> int:
-        """The capability whose tiles kernels take: 80, 90 or 100, the architectures that they have tables for.
+        """Which tiles kernels take, by the architecture that their tables name: 80, 86, 90 or 100.
 
-        Consumer Blackwell, 12x, counts as 80: a block has 99 KiB of shared memory there, which the tiles of 90 and 100
-        exceed, and neither their WGMMA nor their tensor memory.
+        Consumer Blackwell, 12x, counts as 80: it has neither the WGMMA of 90 nor the tensor memory of 100. Of 80's
+        class are in 86 those whose blocks have too little shared memory for some tiles of sm_80.
         """
-        if self.capability >= CONSUMER_BLACKWELL:
-            return 80
-        return min(100, max(80, self.capability // 10 * 10))
+        own = 80 if self.capability >= CONSUMER_BLACKWELL else min(100, max(80, self.capability // 10 * 10))
+        return SMALL if own == 80 and 0 < self.shared_bytes <= SMALL_BYTES else own
 
     @property
     def on_chip_bytes(self) -> int:
@@ -66,6 +65,8 @@ class Target:
 KiB = 1024
 MiB = 1024 * 1024
 CONSUMER_BLACKWELL = 120
+# The tile class of sm_86, sm_89 and sm_12x, and the shared memory of their blocks; one of sm_80 has 163 KiB.
+SMALL, SMALL_BYTES = 86, 99 * KiB
 # Resident blocks of an SM, which drivers tell and torch does not (CUDA Programming Guide, technical specifications per
 # compute capability; arch_traits.h of NVIDIA's CCCL, which has sm_88 and sm_121 too); 32 where none is listed.
 BLOCKS = {"sm_86": 16, "sm_87": 16, "sm_88": 16, "sm_89": 24, "sm_110": 24, "sm_120": 24, "sm_121": 24}

@@ -1,4 +1,4 @@
-"""Small calls of every Triton implementation compile for a GPU: Triton compiles branches that no interpreted call takes.
+"""Small calls of every Triton implementation compile for a GPU, with all branches: an interpreted call takes a few.
 
 Above all those where a tensor is absent: without a state, without lengths, with every pair whole.
 """
@@ -13,13 +13,30 @@ import pytest
 from suite import Problem
 from suite.checks.calling import Call
 from suite.discovery import discover
-from suite.static import capture
+from suite.static.capturing import Recorder
 from suite.static.profiling import meta_inputs
+from suite.static.stub_driver import pretending
+from suite.targets import BLOCKS, REPRESENTATIVES, Target
 
 STREAM, SPLIT = "attention_decode/triton_stream", "attention_decode/triton_split"
+KiB = 1024
+HOPPER = REPRESENTATIVES["sm_90"]
+# GPUs whose blocks have the least shared memory.
+SMALL = {
+    arch: Target(arch, "", 84, 99 * KiB, 100 * KiB, 65536, 1536, BLOCKS[arch], 6 * KiB * KiB)
+    for arch in ("sm_86", "sm_89", "sm_120")
+}
+# Calls with kernels whose tiles of sm_80 need more of it.
+LARGE = (
+    ("softmax_attention/triton_flash", {"K": 128, "V": 128, "dtype": "float32"}),
+    ("softmax_attention/triton_flash", {"K": 256, "V": 256, "dtype": "float32"}),
+    ("gated_linear_attention/triton_chunk", {"K": 128, "V": 128}),
+    ("rwkv6/triton_chunk", {"K": 128, "V": 128}),
+    ("hgrn2/triton_chunk", {"K": 128, "V": 128}),
+)
 
 
-def compiled(name: str, own: dict[str, Any] | None = None, **sizes: Any) -> list[str]:
+def compiled(name: str, own: dict[str, Any] | None = None, target: Target = HOPPER, **sizes: Any) -> list[str]:
     """The kernels that a call launches, once all of them have compiled; none where it is not supported."""
     operator = discover().operator(name.partition("/")[0])
     made = operator.implementations[name.partition("/")[2]]
@@ -27,15 +44,16 @@ def compiled(name: str, own: dict[str, Any] | None = None, **sizes: Any) -> list
     if made.unsupported(problem, made.default_tunables, operator.axes):
         return []
     call = Call(operator, made, problem, made.default_tunables, meta_inputs(operator, problem))
-    launches = capture(call.run, "sm_90")
-    assert launches
-    for launch in launches:
+    with pretending(target), Recorder(target) as recorder:
+        call.run()
+    assert recorder.launches
+    for launch in recorder.launches:
         assert launch.status == "ok", f"{launch.kernel}: {launch.reason}"
-    return [launch.kernel for launch in launches]
+    return [launch.kernel for launch in recorder.launches]
 
 
 def cases() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every implementation of ours with calls of one token and of less than a chunk, whole or packed, with a state or not.
+    """Our implementations with calls of one token and of less than a chunk, dense or packed, with a state or without.
 
     The forward pass is part of the call of both passes. Decoding takes one token, from a state that it is given.
     """
@@ -64,3 +82,17 @@ def test_decoding_over_caches_that_nobody_shares(name: str, own: dict[str, Any])
 @pytest.mark.parametrize(("name", "sizes"), list(cases()), ids=str)
 def test_every_implementation(name: str, sizes: dict[str, Any]) -> None:
     compiled(name, **sizes)
+
+
+def test_a_tile_follows_from_the_shared_memory_of_a_block() -> None:
+    compiled("gated_linear_attention/triton_chunk", target=SMALL["sm_86"], T=128, K=128, V=128, pass_="fwd")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("arch", SMALL)
+@pytest.mark.parametrize("heads", [2, 128], ids=["segments", "on_chip"])
+@pytest.mark.parametrize(("name", "sizes"), LARGE, ids=str)
+def test_tiles_fit_where_a_block_has_little_shared_memory(
+    name: str, sizes: dict[str, Any], heads: int, arch: str
+) -> None:
+    compiled(name, target=SMALL[arch], T=4096, H=heads, pass_="fwdbwd", **sizes)

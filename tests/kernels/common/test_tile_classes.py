@@ -27,6 +27,14 @@ OURS = [
 SIZES = ((2048, 64, "bfloat16"), (65536, 128, "bfloat16"), (2048, 256, "bfloat16"), (2048, 128, "float32"))
 # Kernels, as configurations name them, whose loops read the state that they carry.
 CARRYING = {"output", "dq", "dk_dv", "map", "state", "reverse"}
+# Implementations with tiles of their own where a block has little shared memory.
+SMALLER = {
+    "softmax_attention/triton_flash",
+    "sliding_window_attention/triton_flash",
+    "gated_linear_attention/triton_chunk",
+    "hgrn2/triton_chunk",
+    "rwkv6/triton_chunk",
+}
 STATEFUL = [
     "linear_attention/triton_chunk",
     "retention/triton_chunk",
@@ -65,8 +73,12 @@ def configured(name: str, target: Target | str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_consumer_blackwell_takes_the_tiles_of_sm_80(name: str) -> None:
-    assert configured(name, CONSUMER) == configured(name, "sm_80")
+def test_consumer_blackwell_takes_the_tiles_of_its_shared_memory(name: str) -> None:
+    told = configured(name, CONSUMER)
+    assert told == configured(name, replace(CONSUMER, arch="sm_86"))
+    # With that of an A100, those of an A100.
+    assert configured(name, replace(CONSUMER, shared_bytes=163 * KiB)) == configured(name, "sm_80")
+    assert (told == configured(name, "sm_80")) == (name not in SMALLER)
 
 
 def test_the_tiles_that_consumer_blackwell_does_not_take_are_others() -> None:
