@@ -11,7 +11,7 @@ import pytest
 from packaging.specifiers import SpecifierSet
 
 from suite.cli import main
-from suite.cli.doctor import MEANING
+from suite.cli.doctor import MEANING, rows
 from suite.hardware import known_faults, machine
 from suite.hardware.known_faults import KINDS, VERSIONED, faults_of, gpus_of, table
 from suite.hardware.machine import counters_restricted, driver_states, facts, probed
@@ -106,6 +106,11 @@ def test_the_reference_machine_has_all_that_was_found_for_it() -> None:
         "interpreter-numpy",
         "no-plotly",
     ]
+
+
+def test_an_absent_package_is_told_with_its_use() -> None:
+    told = dict(rows({**FINE, "packages": WITHOUT_PLOTLY}))
+    assert told["plotly"] == "not installed; needed for reports"
 
 
 def test_a_gpu_s_fault_names_the_gpu() -> None:
