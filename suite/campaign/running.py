@@ -24,6 +24,7 @@ from suite.campaign.steps import ON_DEVICE, Plan, Step
 from suite.discovery import ROOT
 from suite.errors import Exit, StoreError, UsageError
 from suite.faults import FAILURES
+from suite.hardware.assemblers import VARIABLES
 from suite.running.budget import Budget
 
 STATE = "campaign.json"
@@ -36,8 +37,6 @@ LEAST_S = 5.0
 # A step that ended so is not run again.
 FINISHED = ("passed", "failed")
 UNFINISHED = ("refused", "part", "ended", "interrupted", "left_out")
-# By which Triton takes another ptxas, up to sm_90 and from sm_100 on.
-PTXAS: tuple[str, ...] = ("TRITON_PTXAS_PATH", "TRITON_PTXAS_BLACKWELL_PATH")
 # pytest's exit code where no test was selected.
 NO_TESTS = 5
 # What ends a campaign's exit code: faults were found, or a step did not come to its end by itself.
@@ -183,7 +182,7 @@ class Campaign:
             return Outcome(step.name, "left_out", why="the budget has no room for it")
         command = self.command(step, seconds)
         began = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        variables: dict[str, str] = dict.fromkeys(PTXAS, self.terms.ptxas) if step.needs == "ptxas" else {}
+        variables = dict.fromkeys(VARIABLES.values(), self.terms.ptxas) if step.needs == "ptxas" else {}
         try:
             code, took, how = _ran(command, self.folder / f"{step.name}.log", seconds, variables, self.tell)
         except OSError as error:
