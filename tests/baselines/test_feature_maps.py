@@ -11,6 +11,8 @@ from types import ModuleType
 import pytest
 import torch
 
+import baselines.scalar_decay.linear_attention.chunk
+import baselines.scalar_decay.linear_attention.step  # noqa: F401  (registers)
 from baselines.scalar_decay.linear_attention.based import BASED
 from baselines.scalar_decay.linear_attention.naive import naive
 from kernels.attention.softmax_attention.spec import attention
