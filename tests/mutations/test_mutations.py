@@ -1,12 +1,14 @@
 """The faults still fit the code, and the runner tells a fault that is seen from one that is not."""
 
+import builtins
 import subprocess
+import symtable
 
 import pytest
 
 from suite.errors import UsageError
 from tests.mutations.__main__ import try_all
-from tests.mutations.faults import Mutation, families, load, parse
+from tests.mutations.faults import ROOT, Mutation, families, load, parse
 
 TESTED = """
 import pytest
@@ -24,8 +26,21 @@ def test_every_fault_can_be_put_into_the_code(family):
     assert len(mutations) >= 10
     assert len({each.name for each in mutations}) == len(mutations)
     for mutation in mutations:
-        assert mutation.applied()
         assert mutation.tests
+        # A name that does not exist makes every test fail, and proves nothing.
+        assert not undefined(mutation.applied()) - undefined((ROOT / mutation.file).read_text()), mutation.name
+
+
+def undefined(text: str) -> set[str]:
+    """Names that functions of a module read and nobody defines."""
+    module = symtable.symtable(text, "module", "exec")
+    defined = {*dir(builtins), *(each.get_name() for each in module.get_symbols() if each.is_local())}
+    scopes, found = [module], set()
+    while scopes:
+        scope = scopes.pop()
+        scopes.extend(scope.get_children())
+        found |= {each.get_name() for each in scope.get_symbols() if each.is_global() and each.is_referenced()}
+    return found - defined
 
 
 @pytest.fixture
