@@ -15,7 +15,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.attention.device import WHOLE, hidden, load_tile, locate, run_bounds, scalar_row, spans, store_tile
+from kernels.attention.device import FULL, hidden, load_tile, locate, run_bounds, scalar_row, spans, store_tile
 
 
 @triton.jit(do_not_specialize=["T", "blocks", "rows", "section", "window"])
@@ -81,7 +81,7 @@ def flash_bwd_dk_dv_kernel(
     b_dv = tl.zeros([BN, BV], tl.float32)
     # Seen from its keys, a window's two sides change places.
     back = 0 if CAUSAL else window - 1
-    low, full, partial, high = spans(
+    span_begin, full_begin, full_end, span_end = spans(
         start, SIZE=BN, STEP=BM, length=length, back=back, fore=window - 1, LEFT=CAUSAL or WINDOWED, RIGHT=WINDOWED
     )
     # Hoisted out of this loop, what the inner ones share would lie in registers all along, and spill.
@@ -95,16 +95,16 @@ def flash_bwd_dk_dv_kernel(
         lse_h = scalar_row(lse, n, bos, h, T, HEADS=H, cu_seqlens=cu_seqlens)
         delta_h = scalar_row(delta, n, bos, h, T, HEADS=H, cu_seqlens=cu_seqlens)
         for RUN in tl.static_range(0 if CAUSAL or WINDOWED else 1, 3):
-            begin, end = run_bounds(RUN, low, full, partial, high)
+            begin, end = run_bounds(RUN, span_begin, full_begin, full_end, span_end)
             # Read a step ahead, since the first product of a step starts from it. Queries beyond the end weigh nothing.
             queries = begin + tl.arange(0, BM)
             b_lse = tl.load(lse_h + queries * DILATION, mask=queries < length, other=float("inf"))
             for query in tl.range(begin, end, BM, warp_specialize=SPECIAL):
                 b_q = load_tile(
-                    q_h, n, h, query, length, STRIDE=Q_STRIDE, SIZE=BM, D=K, BD=BK, RAGGED=RUN != WHOLE, LOADS=LOADS
+                    q_h, n, h, query, length, STRIDE=Q_STRIDE, SIZE=BM, D=K, BD=BK, RAGGED=RUN != FULL, LOADS=LOADS
                 )  # [BM, BK]
                 b_do = load_tile(
-                    do_h, n, h, query, length, STRIDE=O_STRIDE, SIZE=BM, D=V, BD=BV, RAGGED=RUN != WHOLE, LOADS=LOADS
+                    do_h, n, h, query, length, STRIDE=O_STRIDE, SIZE=BM, D=V, BD=BV, RAGGED=RUN != FULL, LOADS=LOADS
                 )  # [BM, BV]
                 queries = query + tl.arange(0, BM)
                 b_s = tl.broadcast_to(-b_lse[None, :], [BN, BM])
@@ -113,7 +113,7 @@ def flash_bwd_dk_dv_kernel(
                 queries += BM
                 b_lse = tl.load(lse_h + queries * DILATION, mask=queries < length, other=float("inf"))
                 b_s = tl.dot(b_k, tl.trans(b_q), b_s, input_precision=PRECISION)  # [BN, BM]
-                if RUN != WHOLE:
+                if RUN != FULL:
                     keys = start + tl.arange(0, BN)[:, None]
                     b_s = hidden(b_s, queries[None, :] - BM, keys, length, window, CAUSAL=CAUSAL, WINDOWED=WINDOWED)
                 b_p = tl.exp2(b_s * factor)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.attention.device import WHOLE, hidden, load_tile, locate, run_bounds, scalar_row, spans, store_tile
+from kernels.attention.device import FULL, hidden, load_tile, locate, run_bounds, scalar_row, spans, store_tile
 
 
 @triton.jit(do_not_specialize=["T", "blocks", "rows", "section", "window"])
@@ -92,23 +92,23 @@ def flash_bwd_dq_kernel(
 
     b_dq = tl.zeros([BM, BK], tl.float32)
     fore = 0 if CAUSAL else window - 1
-    low, full, partial, high = spans(
+    span_begin, full_begin, full_end, span_end = spans(
         start, SIZE=BM, STEP=BN, length=length, back=window - 1, fore=fore, LEFT=WINDOWED, RIGHT=CAUSAL or WINDOWED
     )
     for RUN in tl.static_range(0 if WINDOWED else 1, 3):
-        begin, end = run_bounds(RUN, low, full, partial, high)
+        begin, end = run_bounds(RUN, span_begin, full_begin, full_end, span_end)
         for key in tl.range(begin, end, BN, warp_specialize=SPECIAL):
             b_k = load_tile(
-                k, n, group, key, length, STRIDE=K_STRIDE, SIZE=BN, D=K, BD=BK, RAGGED=RUN != WHOLE, LOADS=LOADS
+                k, n, group, key, length, STRIDE=K_STRIDE, SIZE=BN, D=K, BD=BK, RAGGED=RUN != FULL, LOADS=LOADS
             )  # [BN, BK]
             b_v = load_tile(
-                v, n, group, key, length, STRIDE=V_STRIDE, SIZE=BN, D=V, BD=BV, RAGGED=RUN != WHOLE, LOADS=LOADS
+                v, n, group, key, length, STRIDE=V_STRIDE, SIZE=BN, D=V, BD=BV, RAGGED=RUN != FULL, LOADS=LOADS
             )  # [BN, BV]
             b_s = tl.broadcast_to(-b_lse[:, None], [BM, BN])
             b_s = tl.dot(b_q, tl.trans(b_k), b_s, input_precision=PRECISION)  # [BM, BN]
             b_ds = tl.broadcast_to(-b_delta[:, None], [BM, BN])
             b_ds = tl.dot(b_do, tl.trans(b_v), b_ds, input_precision=PRECISION)  # [BM, BN]
-            if RUN != WHOLE:
+            if RUN != FULL:
                 queries = start + tl.arange(0, BM)[:, None]
                 b_s = hidden(
                     b_s, queries, key + tl.arange(0, BN)[None, :], length, window, CAUSAL=CAUSAL, WINDOWED=WINDOWED

@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 
 # Of the runs 0 to 2 of a block's loop, the one that needs no mask: see `spans`.
-WHOLE = tl.constexpr(1)
+FULL = tl.constexpr(1)
 
 
 @triton.jit
@@ -56,28 +56,28 @@ def scalar_row(x, sequence, bos, head, T, HEADS: tl.constexpr, cu_seqlens):
 def spans(start, SIZE: tl.constexpr, STEP: tl.constexpr, length, back, fore, LEFT: tl.constexpr, RIGHT: tl.constexpr):
     """What SIZE rows from `start` meet that are limited to `back` behind (where LEFT) and `fore` ahead (where RIGHT).
 
-    (low, full, partial, high), in steps of STEP: [full, partial) is met by all rows, [low, full) and [partial, high) by
-    some.
+    (span_begin, full_begin, full_end, span_end), in steps of STEP: all rows meet [full_begin, full_end), some
+    rows meet [span_begin, full_begin) and [full_end, span_end).
     """
-    low = start * 0
-    full = start * 0
-    high = length
-    partial = length // STEP * STEP
+    span_begin = start * 0
+    full_begin = start * 0
+    span_end = length
+    full_end = length // STEP * STEP
     if LEFT:
-        low = tl.maximum(start - back, 0) // STEP * STEP
-        full = tl.cdiv(tl.maximum(start + SIZE - 1 - back, 0), STEP) * STEP
+        span_begin = tl.maximum(start - back, 0) // STEP * STEP
+        full_begin = tl.cdiv(tl.maximum(start + SIZE - 1 - back, 0), STEP) * STEP
     if RIGHT:
-        high = tl.minimum(high, start + SIZE + fore)
-        partial = tl.minimum(partial, (start + fore + 1) // STEP * STEP)
-    full = tl.minimum(full, tl.cdiv(high, STEP) * STEP)
-    return low, full, tl.maximum(partial, full), high
+        span_end = tl.minimum(span_end, start + SIZE + fore)
+        full_end = tl.minimum(full_end, (start + fore + 1) // STEP * STEP)
+    full_begin = tl.minimum(full_begin, tl.cdiv(span_end, STEP) * STEP)
+    return span_begin, full_begin, tl.maximum(full_end, full_begin), span_end
 
 
 @triton.jit
-def run_bounds(RUN: tl.constexpr, low, full, partial, high):
-    """Where one of the three runs of steps that `spans` gives begins and ends; run WHOLE is the one met by all rows."""
-    begin = low if RUN < WHOLE else full if RUN == WHOLE else partial
-    end = tl.minimum(full, high) if RUN < WHOLE else partial if RUN == WHOLE else high
+def run_bounds(RUN: tl.constexpr, span_begin, full_begin, full_end, span_end):
+    """Where one of the three runs of steps that `spans` gives begins and ends; run FULL is the one met by all rows."""
+    begin = span_begin if RUN < FULL else full_begin if RUN == FULL else full_end
+    end = tl.minimum(full_begin, span_end) if RUN < FULL else full_end if RUN == FULL else span_end
     return begin, end
 
 

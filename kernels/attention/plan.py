@@ -85,9 +85,9 @@ def _met(shape: Shape, kernel: str, at: Tile, start: int, length: int) -> int:
     back, fore = window - 1, 0 if shape.causal else window - 1
     if kernel == DK_DV:
         back, fore = fore, back
-    low = max(start - back, 0) // at.columns
-    high = min(length, start + at.rows + fore)
-    return at.rows * at.columns * (-(-high // at.columns) - low)
+    span_begin = max(start - back, 0) // at.columns
+    span_end = min(length, start + at.rows + fore)
+    return at.rows * at.columns * (-(-span_end // at.columns) - span_begin)
 
 
 def describe(shape: Shape, pass_: str) -> dict[str, Any]:

@@ -122,8 +122,8 @@ def sweep_dk(
     K: tl.constexpr = sizes.K
     V: tl.constexpr = sizes.V
     rows = tl.arange(0, BT)
-    kk = slice_k * BK + tl.arange(0, BK)
-    vv = tl.arange(0, BV)
+    o_k = slice_k * BK + tl.arange(0, BK)
+    o_v = tl.arange(0, BV)
     length = (end - begin).to(tl.int32)
     last_chunk = begin + (length - 1) // BT * BT
     q += (last_chunk * H + h // (HS // H)) * K
@@ -138,12 +138,12 @@ def sweep_dk(
     block = block_of(begin, segment, n, segment_size, INTERVAL, T=T, cu_seqlens=cu_seqlens)
     bonus = 0.0
     if u is not None:
-        bonus = tl.load(u + h * K + kk, mask=kk < K, other=0.0).to(tl.float32)
+        bonus = tl.load(u + h * K + o_k, mask=o_k < K, other=0.0).to(tl.float32)
 
     dS = tl.zeros([BV, BK], dtype=tl.float32)
     if dS_end is not None:
         index = (state_slot if SEGMENTED else n) * HS + h
-        dS = load_state(dS_end, index, kk[None, :], vv[:, None], K=K, V=V, SIZE=K * V + (K if SEGMENTED else 0))
+        dS = load_state(dS_end, index, o_k[None, :], o_v[:, None], K=K, V=V, SIZE=K * V + (K if SEGMENTED else 0))
     after = tl.zeros([BK], dtype=tl.float32)
     sum_du = tl.zeros([BK], dtype=tl.float32)
 
@@ -159,7 +159,7 @@ def sweep_dk(
         if (tokens_done == 0) | ((chunk_start + BT) % INTERVAL == 0):
             # Summed from pairs alone, rounding errors would pile up over a whole sequence.
             kept = (block + chunk_start // INTERVAL) * HS + h
-            after = tl.sum(load_state(checkpoints, kept, kk[None, :], vv[:, None], K=K, V=V, SIZE=K * V) * dS, 0)
+            after = tl.sum(load_state(checkpoints, kept, o_k[None, :], o_v[:, None], K=K, V=V, SIZE=K * V) * dS, 0)
         if tl.min(total_of(b_g), 0) > NARROWEST:
             b_dk, b_own, dS = step(
                 dS, b_q, b_g, b_v, b_do, scale=scale, EXCLUSIVE=u is not None, BT=BT, WIDE=WIDE, PRECISION=PRECISION
@@ -186,12 +186,12 @@ def sweep_dk(
             count = tl.minimum(BT, length - chunk_start)
             for turn in tl.range(count, disable_licm=True):
                 t = count - 1 - turn
-                a_v = load_token(v + t * HV * V, vv, V)
-                a_do = load_token(do + t * HS * V, vv, V)
-                a_q = load_token(q + t * H * K, kk, K)
-                a_g = load_token(g + t * HS * K, kk, K)
-                a_k = load_key(None if k is None else k + t * HK * K, a_g, kk, K)
-                a_dq = load_token(dq + t * HS * K, kk, K)
+                a_v = load_token(v + t * HV * V, o_v, V)
+                a_do = load_token(do + t * HS * V, o_v, V)
+                a_q = load_token(q + t * H * K, o_k, K)
+                a_g = load_token(g + t * HS * K, o_k, K)
+                a_k = load_key(None if k is None else k + t * HK * K, a_g, o_k, K)
+                a_dq = load_token(dq + t * HS * K, o_k, K)
                 a_dk, a_own, dS = one(dS, a_q * scale, a_g, a_v, a_do, u=u)
                 pairs = a_q * a_dq - a_k * a_dk
                 a_dg = after + pairs if u is None else after - a_k * a_dk
@@ -199,10 +199,10 @@ def sweep_dk(
                 a_dq, a_dk, a_dg, a_du = with_own(
                     a_q, a_k, a_g, u, bonus, dq=a_dq, dk=a_dk, dg=a_dg, own=a_own * scale, DERIVED=k is None
                 )
-                store_token(dq + t * HS * K, a_dq, kk, K)
+                store_token(dq + t * HS * K, a_dq, o_k, K)
                 if k is not None:
-                    store_token(dk + t * HS * K, a_dk, kk, K)
-                store_token(dg + t * HS * K, a_dg, kk, K)
+                    store_token(dk + t * HS * K, a_dk, o_k, K)
+                store_token(dg + t * HS * K, a_dg, o_k, K)
                 sum_du += a_du
         q -= BT * H * K
         if k is not None:
@@ -215,6 +215,6 @@ def sweep_dk(
         dg -= BT * HS * K
 
     if u is not None:
-        tl.store(du + (state_slot * HS + h) * K + kk, sum_du, mask=kk < K)
+        tl.store(du + (state_slot * HS + h) * K + o_k, sum_du, mask=o_k < K)
     if dS_start is not None and segment == 0:
-        store_state(dS_start, n * HS + h, dS, kk[None, :], vv[:, None], K=K, V=V, SIZE=K * V)
+        store_state(dS_start, n * HS + h, dS, o_k[None, :], o_v[:, None], K=K, V=V, SIZE=K * V)

@@ -120,8 +120,8 @@ def channel_bwd_dq_kernel(
     if begin >= end:
         return
     rows = tl.arange(0, BT)
-    kk = slice_k * BK + tl.arange(0, BK)
-    vv = tl.arange(0, BV)
+    o_k = slice_k * BK + tl.arange(0, BK)
+    o_v = tl.arange(0, BV)
     if SEGMENTED:
         q += (begin * H + h // (HS // H)) * K
     if k is not None:
@@ -135,7 +135,7 @@ def channel_bwd_dq_kernel(
     S = tl.zeros([BV, BK], dtype=tl.float32)
     if S_start is not None:
         index = (state_slot if SEGMENTED else n) * HS + h
-        S = load_state(S_start, index, kk[None, :], vv[:, None], K=K, V=V, SIZE=K * V + (K if SEGMENTED else 0))
+        S = load_state(S_start, index, o_k[None, :], o_v[:, None], K=K, V=V, SIZE=K * V + (K if SEGMENTED else 0))
     own = tl.zeros([BV, BK], dtype=tl.float32)
     whole = tl.zeros([BK], dtype=tl.float32)
 
@@ -166,16 +166,16 @@ def channel_bwd_dq_kernel(
             store_rows(dq, b_dq, stride=HS * K, keep=keep, start=slice_k * BK, BT=BT, D=K, BD=BK)
         else:
             for t in tl.range(tl.minimum(BT, length - chunk_start), disable_licm=True):
-                a_g = load_token(g + t * HS * K, kk, K)
-                a_k = load_key(None if k is None else k + t * HK * K, a_g, kk, K)
-                a_v = load_token(v + t * HV * V, vv, V)
-                a_do = load_token(do + t * HS * V, vv, V)
+                a_g = load_token(g + t * HS * K, o_k, K)
+                a_k = load_key(None if k is None else k + t * HK * K, a_g, o_k, K)
+                a_v = load_token(v + t * HV * V, o_v, V)
+                a_do = load_token(do + t * HS * V, o_v, V)
                 a_dq, decayed = one(S, a_g, a_do, EXCLUSIVE)
-                store_token(dq + t * HS * K, a_dq * scale, kk, K)
+                store_token(dq + t * HS * K, a_dq * scale, o_k, K)
                 S = decayed + a_v[:, None] * a_k[None, :]
                 if SEGMENTED:
                     after = whole + a_g * LOG2E
-                    a_q = load_token(q + t * H * K, kk, K) * (tl.exp2(whole if EXCLUSIVE else after) * scale)
+                    a_q = load_token(q + t * H * K, o_k, K) * (tl.exp2(whole if EXCLUSIVE else after) * scale)
                     own += a_do[:, None] * a_q[None, :]
                     whole = after
         if ((chunk_start + BT) % INTERVAL == 0) | (chunk_start + BT >= length):
@@ -183,8 +183,8 @@ def channel_bwd_dq_kernel(
                 checkpoints,
                 (block + chunk_start // INTERVAL) * HS + h,
                 S,
-                kk[None, :],
-                vv[:, None],
+                o_k[None, :],
+                o_v[:, None],
                 K=K,
                 V=V,
                 SIZE=K * V,
@@ -200,5 +200,5 @@ def channel_bwd_dq_kernel(
 
     if SEGMENTED:
         SIZE: tl.constexpr = K * V + K
-        store_state(contributions, state_slot * HS + h, own, kk[None, :], vv[:, None], K=K, V=V, SIZE=SIZE)
-        tl.store(contributions + (state_slot * HS + h) * SIZE + K * V + kk, whole, mask=kk < K)
+        store_state(contributions, state_slot * HS + h, own, o_k[None, :], o_v[:, None], K=K, V=V, SIZE=SIZE)
+        tl.store(contributions + (state_slot * HS + h) * SIZE + K * V + o_k, whole, mask=o_k < K)

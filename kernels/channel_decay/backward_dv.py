@@ -86,8 +86,8 @@ def sweep_dv(
     K: tl.constexpr = sizes.K
     V: tl.constexpr = sizes.V
     rows = tl.arange(0, BT)
-    kk = tl.arange(0, BK)
-    vv = slice_v * BV + tl.arange(0, BV)
+    o_k = tl.arange(0, BK)
+    o_v = slice_v * BV + tl.arange(0, BV)
     length = (end - begin).to(tl.int32)
     last_chunk = begin + (length - 1) // BT * BT
     q += (last_chunk * H + h // (HS // H)) * K
@@ -98,12 +98,12 @@ def sweep_dv(
     dv += (last_chunk * HS + h) * V
     bonus = 0.0
     if u is not None:
-        bonus = tl.load(u + h * K + kk, mask=kk < K, other=0.0).to(tl.float32)
+        bonus = tl.load(u + h * K + o_k, mask=o_k < K, other=0.0).to(tl.float32)
 
     dS = tl.zeros([BK, BV], dtype=tl.float32)
     if dS_end is not None:
         index = (state_slot if SEGMENTED else n) * HS + h
-        dS = load_state(dS_end, index, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V + (K if SEGMENTED else 0))
+        dS = load_state(dS_end, index, o_k[:, None], o_v[None, :], K=K, V=V, SIZE=K * V + (K if SEGMENTED else 0))
 
     for tokens_done in tl.range(0, length, BT, num_stages=STAGES, disable_licm=True):
         chunk_start = (length - 1) // BT * BT - tokens_done
@@ -121,12 +121,12 @@ def sweep_dv(
             count = tl.minimum(BT, length - chunk_start)
             for turn in tl.range(count, disable_licm=True):
                 t = count - 1 - turn
-                a_g = load_token(g + t * HS * K, kk, K)
-                a_q = load_token(q + t * H * K, kk, K) * scale
-                a_k = load_key(None if k is None else k + t * HK * K, a_g, kk, K)
-                a_do = load_token(do + t * HS * V, vv, V)
+                a_g = load_token(g + t * HS * K, o_k, K)
+                a_q = load_token(q + t * H * K, o_k, K) * scale
+                a_k = load_key(None if k is None else k + t * HK * K, a_g, o_k, K)
+                a_do = load_token(do + t * HS * V, o_v, V)
                 a_dv, dS = one(dS, a_q, a_k, a_g, a_do, u=u, bonus=bonus)
-                store_token(dv + t * HS * V, a_dv, vv, V)
+                store_token(dv + t * HS * V, a_dv, o_v, V)
         q -= BT * H * K
         if k is not None:
             k -= BT * HK * K

@@ -53,22 +53,22 @@ def channel_decode_step_kernel(
     pid = tl.program_id(0)
     h = pid // SLICES % HS
     n = (pid // (SLICES * HS)).to(tl.int64)
-    kk = tl.arange(0, BK)
-    vv = pid % SLICES * BV + tl.arange(0, BV)
+    o_k = tl.arange(0, BK)
+    o_v = pid % SLICES * BV + tl.arange(0, BV)
     index = n * HS + h
-    b_g = load_token(g + index * K, kk, K)
-    b_q = load_token(q + (n * H + h // (HS // H)) * K, kk, K) * scale
-    b_k = load_key(None if k is None else k + (n * HK + h // (HS // HK)) * K, b_g, kk, K)
-    b_v = load_token(v + (n * HV + h // (HS // HV)) * V, vv, V)
-    b_S = load_state(S, index, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V)
+    b_g = load_token(g + index * K, o_k, K)
+    b_q = load_token(q + (n * H + h // (HS // H)) * K, o_k, K) * scale
+    b_k = load_key(None if k is None else k + (n * HK + h // (HS // HK)) * K, b_g, o_k, K)
+    b_v = load_token(v + (n * HV + h // (HS // HV)) * V, o_v, V)
+    b_S = load_state(S, index, o_k[:, None], o_v[None, :], K=K, V=V, SIZE=K * V)
     after = b_S * tl.exp(b_g)[:, None] + b_k[:, None] * b_v[None, :]
-    store_state(S, index, after, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V)
+    store_state(S, index, after, o_k[:, None], o_v[None, :], K=K, V=V, SIZE=K * V)
     if u is None:
         b_o = tl.sum(b_q[:, None] * after, 0)
     else:
-        own = tl.sum(b_q * load_token(u + h * K, kk, K) * b_k, 0)
+        own = tl.sum(b_q * load_token(u + h * K, o_k, K) * b_k, 0)
         b_o = tl.sum(b_q[:, None] * b_S, 0) + own * b_v
-    store_token(o + index * V, b_o, vv, V)
+    store_token(o + index * V, b_o, o_v, V)
 
 
 def step_channel_decay(q, k, v, log_decay, *, state, u=None, scale: float | None):

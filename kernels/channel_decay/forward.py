@@ -97,8 +97,8 @@ def channel_fwd_output_kernel(
     if begin >= end:
         return
     rows = tl.arange(0, BT)
-    kk = tl.arange(0, BK)
-    vv = slice_v * BV + tl.arange(0, BV)
+    o_k = tl.arange(0, BK)
+    o_v = slice_v * BV + tl.arange(0, BV)
     q += (begin * H + h // (HS // H)) * K
     if k is not None:
         k += (begin * HK + h // (HS // HK)) * K
@@ -107,12 +107,12 @@ def channel_fwd_output_kernel(
     o += (begin * HS + h) * V
     bonus = 0.0
     if u is not None:
-        bonus = tl.load(u + h * K + kk, mask=kk < K, other=0.0).to(tl.float32)
+        bonus = tl.load(u + h * K + o_k, mask=o_k < K, other=0.0).to(tl.float32)
 
     S = tl.zeros([BK, BV], dtype=tl.float32)
     if S_start is not None:
         index = (state_slot if SEGMENTED else n) * HS + h
-        S = load_state(S_start, index, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V + (K if SEGMENTED else 0))
+        S = load_state(S_start, index, o_k[:, None], o_v[None, :], K=K, V=V, SIZE=K * V + (K if SEGMENTED else 0))
 
     length = (end - begin).to(tl.int32)
     for chunk_start in tl.range(0, length, BT, num_stages=STAGES, disable_licm=True):
@@ -126,12 +126,12 @@ def channel_fwd_output_kernel(
             store_rows(o, b_o, stride=HS * V, keep=keep, start=slice_v * BV, BT=BT, D=V, BD=BV)
         else:
             for t in tl.range(tl.minimum(BT, length - chunk_start), disable_licm=True):
-                a_g = load_token(g + t * HS * K, kk, K)
-                a_q = load_token(q + t * H * K, kk, K) * scale
-                a_k = load_key(None if k is None else k + t * HK * K, a_g, kk, K)
-                a_v = load_token(v + t * HV * V, vv, V)
+                a_g = load_token(g + t * HS * K, o_k, K)
+                a_q = load_token(q + t * H * K, o_k, K) * scale
+                a_k = load_key(None if k is None else k + t * HK * K, a_g, o_k, K)
+                a_v = load_token(v + t * HV * V, o_v, V)
                 a_o, S = one(S, a_q, a_k, a_g, a_v, u=u, bonus=bonus)
-                store_token(o + t * HS * V, a_o, vv, V)
+                store_token(o + t * HS * V, a_o, o_v, V)
         q += BT * H * K
         if k is not None:
             k += BT * HK * K
@@ -140,4 +140,4 @@ def channel_fwd_output_kernel(
         o += BT * HS * V
 
     if S_end is not None and end == eos:
-        store_state(S_end, n * HS + h, S, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V)
+        store_state(S_end, n * HS + h, S, o_k[:, None], o_v[None, :], K=K, V=V, SIZE=K * V)

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from kernels.channel_decay.plan import Shape, executed, of_problem, plan
-from kernels.channel_decay.plan import search as search_launches
+from kernels.channel_decay.plan import search as search_configs
 from kernels.common.shapes import MAX_DIM
 from suite import Problem
 from suite.problem import Value
@@ -42,7 +42,7 @@ def search(problem: Problem, tunables: Mapping[str, Value], **own: bool) -> dict
     """Configs to try for the sweeps that the problem's pass runs, by key."""
     shape = shape_of(problem, tunables, **own)
     states = ("state",) if plan(shape).segmented and problem.pass_ != "bwd" else ()
-    return search_launches(shape, (*SWEEPS[problem.pass_], *states))
+    return search_configs(shape, (*SWEEPS[problem.pass_], *states))
 
 
 def registration(**own: bool) -> dict[str, Any]:

@@ -53,8 +53,8 @@ def channel_segment_state_kernel(
     if (begin >= end) | (end == eos):
         return
     rows = tl.arange(0, BT)
-    kk = tl.arange(0, BK)
-    vv = slice_v * BV + tl.arange(0, BV)
+    o_k = tl.arange(0, BK)
+    o_v = slice_v * BV + tl.arange(0, BV)
     if k is not None:
         k += (begin * HK + h // (HS // HK)) * K
     v += (begin * HV + h // (HS // HV)) * V
@@ -76,9 +76,9 @@ def channel_segment_state_kernel(
             k += BT * HK * K
         v += BT * HV * V
         g += BT * HS * K
-    store_state(states, state_slot * HS + h, S, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V + K)
+    store_state(states, state_slot * HS + h, S, o_k[:, None], o_v[None, :], K=K, V=V, SIZE=K * V + K)
     if slice_v == 0:
-        tl.store(states + (state_slot * HS + h) * (K * V + K) + K * V + kk, whole, mask=kk < K)
+        tl.store(states + (state_slot * HS + h) * (K * V + K) + K * V + o_k, whole, mask=o_k < K)
 
 
 @triton.jit

@@ -52,30 +52,30 @@ def channel_delta_step_kernel(
     slice_v = pid % SLICES
     h = pid // SLICES % HS
     n = (pid // (SLICES * HS)).to(tl.int64)
-    kk = tl.arange(0, BK)
-    vv = slice_v * BV + tl.arange(0, BV)
+    o_k = tl.arange(0, BK)
+    o_v = slice_v * BV + tl.arange(0, BV)
     index = n * HS + h
-    shared = (n * H + h // (HS // H)) * K + kk
-    b_q = tl.load(q + shared, mask=kk < K, other=0.0).to(tl.float32)
-    b_k = tl.load(k + shared, mask=kk < K, other=0.0).to(tl.float32)
+    shared = (n * H + h // (HS // H)) * K + o_k
+    b_q = tl.load(q + shared, mask=o_k < K, other=0.0).to(tl.float32)
+    b_k = tl.load(k + shared, mask=o_k < K, other=0.0).to(tl.float32)
     if L2NORM:
         b_q *= tl.rsqrt(tl.sum(b_q * b_q, 0) + NORM_EPS)
         b_k *= tl.rsqrt(tl.sum(b_k * b_k, 0) + NORM_EPS)
-    b_v = tl.load(v + index * V + vv, mask=vv < V, other=0.0).to(tl.float32)
-    b_g = tl.load(g + index * K + kk, mask=kk < K, other=0.0).to(tl.float32)
-    b_S = load_state(S, index, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V)  # [BK, BV]
+    b_v = tl.load(v + index * V + o_v, mask=o_v < V, other=0.0).to(tl.float32)
+    b_g = tl.load(g + index * K + o_k, mask=o_k < K, other=0.0).to(tl.float32)
+    b_S = load_state(S, index, o_k[:, None], o_v[None, :], K=K, V=V, SIZE=K * V)  # [BK, BV]
     if DPLR:
-        b_a = tl.load(a + index * K + kk, mask=kk < K, other=0.0).to(tl.float32)
-        b_b = tl.load(b + index * K + kk, mask=kk < K, other=0.0).to(tl.float32)
+        b_a = tl.load(a + index * K + o_k, mask=o_k < K, other=0.0).to(tl.float32)
+        b_b = tl.load(b + index * K + o_k, mask=o_k < K, other=0.0).to(tl.float32)
         b_u = tl.sum(b_a[:, None] * b_S, 0)
         b_S = tl.exp(b_g)[:, None] * b_S + b_b[:, None] * b_u[None, :] + b_k[:, None] * b_v[None, :]
     else:
         b_S *= tl.exp(b_g)[:, None]
         b_u = tl.load(beta + index).to(tl.float32) * (b_v - tl.sum(b_k[:, None] * b_S, 0))
         b_S += b_k[:, None] * b_u[None, :]
-    store_state(S, index, b_S, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V)
+    store_state(S, index, b_S, o_k[:, None], o_v[None, :], K=K, V=V, SIZE=K * V)
     b_o = tl.sum(b_q[:, None] * b_S, 0) * scale
-    tl.store(o + index * V + vv, b_o.to(o.dtype.element_ty), mask=vv < V)
+    tl.store(o + index * V + o_v, b_o.to(o.dtype.element_ty), mask=o_v < V)
 
 
 def step_channel_delta(

@@ -79,8 +79,8 @@ def channel_delta_output_kernel(
     if begin >= end:
         return
     rows = tl.arange(0, BT)
-    kk = tl.arange(0, BK)
-    vv = slice_v * BV + tl.arange(0, BV)
+    o_k = tl.arange(0, BK)
+    o_v = slice_v * BV + tl.arange(0, BV)
     offset = begin * HS + h
     w += offset * K
     read += offset * K
@@ -99,14 +99,14 @@ def channel_delta_output_kernel(
     S = tl.zeros([BK, BV], dtype=tl.float32)
     if S_start is not None:
         S = load_state(
-            S_start, (state_slot if SEGMENTED else n) * HS + h, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V
+            S_start, (state_slot if SEGMENTED else n) * HS + h, o_k[:, None], o_v[None, :], K=K, V=V, SIZE=K * V
         )
 
     left = (end - begin).to(tl.int32)
     for _chunk_start in range(0, left, BT):
         keep = rows < left
         if kept_S is not None:
-            store_state(kept_S, chunk, S, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V)
+            store_state(kept_S, chunk, S, o_k[:, None], o_v[None, :], K=K, V=V, SIZE=K * V)
         b_v, b_x = chunk_values(v, inverse, ak, keep, start=slice_v * BV, HS=HS, V=V, BV=BV, PRECISION=PRECISION)
         b_w = load_rows(w, HS * K, keep, start=0, BT=BT, D=K, BD=BK)  # [BT, BK]
         b_u = (b_x + times_state(b_w, S, PRECISION)).to(b_v.dtype)  # [BT, BV]
@@ -118,7 +118,7 @@ def channel_delta_output_kernel(
         b_qb = load_rows(qb, HS * BT, keep, start=0, BT=BT, D=BT, BD=BT)
         b_o = tl.dot(b_qb, b_u, times_state(b_q, S, PRECISION), input_precision=PRECISION)
         b_b = load_rows(write, HS * K, keep, start=0, BT=BT, D=K, BD=BK)  # [BT, BK]
-        S *= tl.load(total + chunk * K + kk, mask=kk < K, other=0.0)[:, None]
+        S *= tl.load(total + chunk * K + o_k, mask=o_k < K, other=0.0)[:, None]
         S = tl.dot(tl.trans(b_b), b_u, S, input_precision=PRECISION)
         if DPLR:
             b_qk = load_rows(qk, HS * BT, keep, start=0, BT=BT, D=BT, BD=BT)
@@ -144,6 +144,6 @@ def channel_delta_output_kernel(
 
     if S_end is not None:
         slice_v, number, _, last = place_of(left, segment_size, segments, cu_seqlens, SLICES=SLICES, HS=HS)
-        vv = slice_v * BV + tl.arange(0, BV)
+        o_v = slice_v * BV + tl.arange(0, BV)
         if last:
-            store_state(S_end, number, S, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V)
+            store_state(S_end, number, S, o_k[:, None], o_v[None, :], K=K, V=V, SIZE=K * V)

@@ -170,9 +170,9 @@ def channel_delta_fused_output_kernel(
     if begin >= end:
         return
     rows = tl.arange(0, BT)
-    kk = tl.arange(0, BK)
+    o_k = tl.arange(0, BK)
     start = slice_v * BV
-    vv = start + tl.arange(0, BV)
+    o_v = start + tl.arange(0, BV)
     dtype = q.dtype.element_ty
     HALF: tl.constexpr = "half" if q.dtype.element_ty != tl.float32 else PRECISION
     offset = begin * HS + h
@@ -189,7 +189,7 @@ def channel_delta_fused_output_kernel(
     S = tl.zeros([BV, BK], dtype=tl.float32)
     if S_start is not None:
         S = load_state(
-            S_start, (state_slot if SEGMENTED else n) * HS + h, kk[None, :], vv[:, None], K=K, V=V, SIZE=K * V
+            S_start, (state_slot if SEGMENTED else n) * HS + h, o_k[None, :], o_v[:, None], K=K, V=V, SIZE=K * V
         )
 
     left = (end - begin).to(tl.int32)
@@ -246,9 +246,9 @@ def channel_delta_fused_output_kernel(
 
     if S_end is not None:
         slice_v, number, _, last = place_of(left, segment_size, segments, cu_seqlens, SLICES=SLICES, HS=HS)
-        vv = slice_v * BV + tl.arange(0, BV)
+        o_v = slice_v * BV + tl.arange(0, BV)
         if last:
-            store_state(S_end, number, S, kk[None, :], vv[:, None], K=K, V=V, SIZE=K * V)
+            store_state(S_end, number, S, o_k[None, :], o_v[:, None], K=K, V=V, SIZE=K * V)
 
 
 @triton.jit(do_not_specialize=["T"])
@@ -293,7 +293,7 @@ def channel_delta_fused_map_kernel(
     if (begin >= end) | (end == eos):
         return
     rows = tl.arange(0, BT)
-    kk = tl.arange(0, BK)
+    o_k = tl.arange(0, BK)
     of_values = slice_vk < VALUES
     start = tl.where(of_values, slice_vk, slice_vk - VALUES) * BV
     columns = start + tl.arange(0, BV)
@@ -308,7 +308,7 @@ def channel_delta_fused_map_kernel(
         b += offset * K
     else:
         beta += offset
-    S = tl.where((kk[None, :] == columns[:, None]) & (slice_vk >= VALUES), 1.0, 0.0)
+    S = tl.where((o_k[None, :] == columns[:, None]) & (slice_vk >= VALUES), 1.0, 0.0)
 
     # All but the last segment of a sequence are whole chunks.
     left = segment_size
@@ -351,6 +351,6 @@ def channel_delta_fused_map_kernel(
 
     _, _, state_slot, _ = place_of(left, segment_size, segments, cu_seqlens, SLICES=SLICES, HS=HS)
     if of_values:
-        store_state(states, state_slot, S, kk[None, :], columns[:, None], K=K, V=V, SIZE=K * V)
+        store_state(states, state_slot, S, o_k[None, :], columns[:, None], K=K, V=V, SIZE=K * V)
     else:
-        store_state(maps, state_slot, S, kk[None, :], columns[:, None], K=K, V=K, SIZE=K * K)
+        store_state(maps, state_slot, S, o_k[None, :], columns[:, None], K=K, V=K, SIZE=K * K)

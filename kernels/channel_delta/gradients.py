@@ -63,9 +63,9 @@ def of_state(
     out = tl.zeros([BT, BS], dtype=tl.float32)
     for start in range(0, V, BV):
         b_x = load_rows(x, H * V, keep, start, BT=BT, D=V, BD=BV)
-        kk = first + tl.arange(0, BS)
-        vv = start + tl.arange(0, BV)
-        b_S = tl.load(S + kk[:, None] * V + vv[None, :], mask=(kk < K)[:, None] & (vv < V)[None, :], other=0.0)
+        o_k = first + tl.arange(0, BS)
+        o_v = start + tl.arange(0, BV)
+        b_S = tl.load(S + o_k[:, None] * V + o_v[None, :], mask=(o_k < K)[:, None] & (o_v < V)[None, :], other=0.0)
         out += times_state(b_x, tl.trans(b_S), PRECISION)
     return out
 
@@ -74,11 +74,11 @@ def of_state(
 def product_of_states(S, dS, first, K: tl.constexpr, V: tl.constexpr, BS: tl.constexpr, BV: tl.constexpr):
     """rowsum S dS [BS] over all of V."""
     out = tl.zeros([BS], dtype=tl.float32)
-    kk = first + tl.arange(0, BS)
+    o_k = first + tl.arange(0, BS)
     for start in range(0, V, BV):
-        vv = start + tl.arange(0, BV)
-        offsets = kk[:, None] * V + vv[None, :]
-        mask = (kk < K)[:, None] & (vv < V)[None, :]
+        o_v = start + tl.arange(0, BV)
+        offsets = o_k[:, None] * V + o_v[None, :]
+        mask = (o_k < K)[:, None] & (o_v < V)[None, :]
         b_S = tl.load(S + offsets, mask=mask, other=0.0).to(tl.float32)
         out += tl.sum(b_S * tl.load(dS + offsets, mask=mask, other=0.0).to(tl.float32), 1)
     return out

@@ -126,5 +126,5 @@ def channel_delta_prepare_kernel(
         store_rows(write, b_b * after, HS * K, keep, start, BT=BT, D=K, BD=BS)
         b_w = tl.dot(T_inverse, b_a.to(q.dtype.element_ty), input_precision=PRECISION)
         store_rows(w, b_w, HS * K, keep, start, BT=BT, D=K, BD=BS)
-        kk = start + tl.arange(0, BS)
-        tl.store(total + kk, tl.exp2(G_last), mask=kk < K)
+        o_k = start + tl.arange(0, BS)
+        tl.store(total + o_k, tl.exp2(G_last), mask=o_k < K)

@@ -69,8 +69,8 @@ def channel_delta_reverse_kernel(
         if segment == 0:
             return
     rows = tl.arange(0, BT)
-    kk = tl.arange(0, BK)
-    vv = slice_v * BV + tl.arange(0, BV)
+    o_k = tl.arange(0, BK)
+    o_v = slice_v * BV + tl.arange(0, BV)
     length = (end - begin).to(tl.int32)
     last = (length - 1) // BT
     offset = (begin + last * BT) * HS + h
@@ -91,13 +91,13 @@ def channel_delta_reverse_kernel(
     dS = tl.zeros([BK, BV], dtype=tl.float32)
     if dS_end is not None:
         dS = load_state(
-            dS_end, (state_slot if SEGMENTED else n) * HS + h, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V
+            dS_end, (state_slot if SEGMENTED else n) * HS + h, o_k[:, None], o_v[None, :], K=K, V=V, SIZE=K * V
         )
 
     for tokens_done in range(0, length, BT):
         keep = rows < length - last * BT + tokens_done
         if not MAP:
-            store_state(kept_dS, chunk, dS, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V)
+            store_state(kept_dS, chunk, dS, o_k[:, None], o_v[None, :], K=K, V=V, SIZE=K * V)
         b_do = load_rows(do, HS * V, keep, slice_v * BV, BT=BT, D=V, BD=BV)  # [BT, BV]
         b_qb = load_rows(qb, HS * BT, keep, start=0, BT=BT, D=BT, BD=BT)
         b_b = load_rows(write, HS * K, keep, start=0, BT=BT, D=K, BD=BK)  # [BT, BK]
@@ -123,7 +123,7 @@ def channel_delta_reverse_kernel(
             store_rows(dv, b_dv, HS * V, keep, start=slice_v * BV, BT=BT, D=V, BD=BV)
             dv -= BT * HS * V
             inverse -= BT * HS * BT
-        dS *= tl.load(total + chunk * K + kk, mask=kk < K, other=0.0)[:, None]
+        dS *= tl.load(total + chunk * K + o_k, mask=o_k < K, other=0.0)[:, None]
         b_q = load_rows(read, HS * K, keep, start=0, BT=BT, D=K, BD=BK)  # [BT, BK]
         dS = tl.dot(tl.trans(b_q), b_do, dS, input_precision=PRECISION)
         b_w = load_rows(w, HS * K, keep, start=0, BT=BT, D=K, BD=BK)  # [BT, BK]
@@ -136,6 +136,6 @@ def channel_delta_reverse_kernel(
         chunk -= HS
 
     if MAP:
-        store_state(dS_start, state_slot * HS + h, dS, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V)
+        store_state(dS_start, state_slot * HS + h, dS, o_k[:, None], o_v[None, :], K=K, V=V, SIZE=K * V)
     elif dS_start is not None and segment == 0:
-        store_state(dS_start, n * HS + h, dS, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V)
+        store_state(dS_start, n * HS + h, dS, o_k[:, None], o_v[None, :], K=K, V=V, SIZE=K * V)

@@ -61,7 +61,7 @@ def channel_delta_segment_map_kernel(
     if (begin >= end) | ((end == eos) & (last == 0)):
         return
     rows = tl.arange(0, BT)
-    kk = tl.arange(0, BK)
+    o_k = tl.arange(0, BK)
     of_values = slice_vk < VALUES
     start = tl.where(of_values, slice_vk, slice_vk - VALUES) * BV
     columns = start + tl.arange(0, BV)
@@ -74,7 +74,7 @@ def channel_delta_segment_map_kernel(
         write_v += offset * K
         ak += offset * BT
     chunk = chunk_of(n, segment, begin, segment_size, chunks, cu_seqlens, BT=BT) * HS + h
-    unit = (kk[:, None] == columns[None, :]) & (slice_vk >= VALUES)
+    unit = (o_k[:, None] == columns[None, :]) & (slice_vk >= VALUES)
     S = tl.where(unit, 1.0, 0.0)
 
     length = (end - begin).to(tl.int32)
@@ -87,7 +87,7 @@ def channel_delta_segment_map_kernel(
         b_w = load_rows(w, HS * K, keep, start=0, BT=BT, D=K, BD=BK)  # [BT, BK]
         b_u = (b_x + times_state(b_w, S, PRECISION)).to(b_v.dtype)  # [BT, BV]
         b_b = load_rows(write, HS * K, keep, start=0, BT=BT, D=K, BD=BK)  # [BT, BK]
-        S *= tl.load(total + chunk * K + kk, mask=kk < K, other=0.0)[:, None]
+        S *= tl.load(total + chunk * K + o_k, mask=o_k < K, other=0.0)[:, None]
         S = tl.dot(tl.trans(b_b), b_u, S, input_precision=PRECISION)
         if DPLR:
             b_k = load_rows(write_v, HS * K, only_if(keep, of_values), start=0, BT=BT, D=K, BD=BK)
@@ -101,9 +101,9 @@ def channel_delta_segment_map_kernel(
         chunk += HS
 
     if of_values:
-        store_state(states, state_slot * HS + h, S, kk[:, None], columns[None, :], K=K, V=V, SIZE=K * V)
+        store_state(states, state_slot * HS + h, S, o_k[:, None], columns[None, :], K=K, V=V, SIZE=K * V)
     else:
-        store_state(maps, state_slot * HS + h, S, kk[:, None], columns[None, :], K=K, V=K, SIZE=K * K)
+        store_state(maps, state_slot * HS + h, S, o_k[:, None], columns[None, :], K=K, V=K, SIZE=K * K)
 
 
 @triton.jit
@@ -144,31 +144,31 @@ def channel_delta_combine_kernel(
         bos = tl.load(cu_seqlens + n).to(tl.int64)
         state_slot = bos // segment_size + n
         count = tl.cdiv(tl.load(cu_seqlens + n + 1).to(tl.int64) - bos, segment_size).to(tl.int32)
-    kk = tl.arange(0, BK)
+    o_k = tl.arange(0, BK)
     ss = tl.arange(0, BS)
-    vv = slice_v * BV + tl.arange(0, BV)
+    o_v = slice_v * BV + tl.arange(0, BV)
     S = tl.zeros([BK, BV], dtype=tl.float32)
     if boundary is not None:
-        S = load_state(boundary, n * HS + h, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V)
+        S = load_state(boundary, n * HS + h, o_k[:, None], o_v[None, :], K=K, V=V, SIZE=K * V)
     for segments_done in range(count):
         index = (state_slot + (count - 1 - segments_done if REVERSE else segments_done)) * HS + h
         # The last segment in this direction has no own contribution: no segment starts from it.
         inside = tl.where(segments_done < count - 1, V, 0)
         own = tl.load(
-            states + index * K * V + kk[:, None] * V + vv[None, :],
-            mask=(kk < K)[:, None] & (vv < inside)[None, :],
+            states + index * K * V + o_k[:, None] * V + o_v[None, :],
+            mask=(o_k < K)[:, None] & (o_v < inside)[None, :],
             other=0.0,
         )
         # What was loaded is about to be overwritten, and what is written read by other threads.
         tl.debug_barrier()
-        store_state(states, index, S, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V)
+        store_state(states, index, S, o_k[:, None], o_v[None, :], K=K, V=V, SIZE=K * V)
         tl.debug_barrier()
         S = own
         if segments_done < count - 1:
             for start in range(0, K, BS):
-                rows = load_state(states, index, (start + ss)[:, None], vv[None, :], K=K, V=V, SIZE=K * V)  # [BS, BV]
+                rows = load_state(states, index, (start + ss)[:, None], o_v[None, :], K=K, V=V, SIZE=K * V)  # [BS, BV]
                 if REVERSE:
-                    M = tl.trans(load_state(maps, index, (start + ss)[:, None], kk[None, :], K=K, V=K, SIZE=K * K))
+                    M = tl.trans(load_state(maps, index, (start + ss)[:, None], o_k[None, :], K=K, V=K, SIZE=K * K))
                 else:
-                    M = load_state(maps, index, kk[:, None], (start + ss)[None, :], K=K, V=K, SIZE=K * K)
+                    M = load_state(maps, index, o_k[:, None], (start + ss)[None, :], K=K, V=K, SIZE=K * K)
                 S = tl.dot(M, rows, S, input_precision=PRECISION)

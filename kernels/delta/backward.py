@@ -85,8 +85,8 @@ def delta_bwd_state_kernel(
     if (begin >= end) | ((segment == 0) & (local is not None)):
         return
     rows = tl.arange(0, BT)
-    kk = tl.arange(0, BK)
-    vv = slice_v * BV + tl.arange(0, BV)
+    o_k = tl.arange(0, BK)
+    o_v = slice_v * BV + tl.arange(0, BV)
     head = h // (HS // H)
     later = rows[:, None] <= rows[None, :]
     GATED: tl.constexpr = log_decay is not None
@@ -94,7 +94,7 @@ def delta_bwd_state_kernel(
     dS = tl.zeros([BK, BV], dtype=tl.float32)
     if dS_end is not None:
         dS = load_state(
-            dS_end, (state_slot if SEGMENTED else n) * HS + h, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V
+            dS_end, (state_slot if SEGMENTED else n) * HS + h, o_k[:, None], o_v[None, :], K=K, V=V, SIZE=K * V
         )
     length = (end - begin).to(tl.int32)
     chunks = tl.cdiv(length, BT)
@@ -116,7 +116,7 @@ def delta_bwd_state_kernel(
         if dstates is not None:
             count = tl.where((chunk_start // BT % KEEP == KEEP - 1) | (chunks_done == 0), K, 0)
             kept = chunk_slot(n, bos, first_step, T, cu_seqlens, BT=KEEP * BT, STEPS=STEPS) * HS + h
-            keep_state(dstates, kept, dS, kk[:, None], v=vv[None, :], count=count, K=K, V=V)
+            keep_state(dstates, kept, dS, o_k[:, None], v=o_v[None, :], count=count, K=K, V=V)
         b_Pt = tl.dot(b_k, tl.trans(b_q), input_precision=PRECISION)  # [BT, BT]
         b_Pt = b_Pt * decays(G, later, True) if GATED else tl.where(later, b_Pt, 0.0)
         b_dw = times_state(b_k, dS, PRECISION)  # [BT, BV]
@@ -138,9 +138,9 @@ def delta_bwd_state_kernel(
         chunk -= HS
 
     if local is not None:
-        store_state(local, state_slot * HS + h, dS, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V)
+        store_state(local, state_slot * HS + h, dS, o_k[:, None], o_v[None, :], K=K, V=V, SIZE=K * V)
     if dS_start is not None and segment == 0:
-        store_state(dS_start, n * HS + h, dS, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V)
+        store_state(dS_start, n * HS + h, dS, o_k[:, None], o_v[None, :], K=K, V=V, SIZE=K * V)
 
 
 @triton.jit(do_not_specialize=["T"])
@@ -197,7 +197,7 @@ def delta_bwd_gradients_kernel(
     GROUP: tl.constexpr = HS // H
     GATED: tl.constexpr = log_decay is not None
     rows = tl.arange(0, BT)
-    kk = slice_k * BK + tl.arange(0, BK)
+    o_k = slice_k * BK + tl.arange(0, BK)
     strict = rows[:, None] > rows[None, :]
     causal = rows[:, None] >= rows[None, :]
     keep = rows < (end - begin).to(tl.int32)
@@ -239,9 +239,9 @@ def delta_bwd_gradients_kernel(
             of_d *= f_qp * scale
             of_z *= f_kp
         for start in tl.range(0, V, BV, disable_licm=True):
-            vv = start + tl.arange(0, BV)
-            state = (state_slot * HS + h) * (K * V) + kk[:, None] * V + vv[None, :]
-            held = (kk < K)[:, None] & (vv < V)[None, :]
+            o_v = start + tl.arange(0, BV)
+            state = (state_slot * HS + h) * (K * V) + o_k[:, None] * V + o_v[None, :]
+            held = (o_k < K)[:, None] & (o_v < V)[None, :]
             b_r = load_tile(residual + (begin * HS + h) * V, rows, keep, HS * V, start, D=V, BD=BV)  # [BT, BV]
             b_dS = tl.load(dstates + state, mask=held, other=0.0)  # [BK, BV]
             b_S = b_dS
@@ -268,9 +268,9 @@ def delta_bwd_gradients_kernel(
         b_D1 = tl.zeros([BT, BT], dtype=tl.float32)
         b_D2 = tl.zeros([BT, BT], dtype=tl.float32)
         for start in tl.range(0, V, BV, disable_licm=True):
-            vv = start + tl.arange(0, BV)
-            state = (state_slot * HS + h) * (K * V) + kk[:, None] * V + vv[None, :]
-            held = (kk < K)[:, None] & (vv < V)[None, :]
+            o_v = start + tl.arange(0, BV)
+            state = (state_slot * HS + h) * (K * V) + o_k[:, None] * V + o_v[None, :]
+            held = (o_k < K)[:, None] & (o_v < V)[None, :]
             b_do = load_tile(do + (token * HS + h) * V, inside, keep & closes, HS * V, start, D=V, BD=BV)  # [BT, BV]
             b_y = load_tile(dv + (begin * HS + h) * V, rows, keep, HS * V, start, D=V, BD=BV)  # [BT, BV]
             b_r = load_tile(residual + (begin * HS + h) * V, rows, keep, HS * V, start, D=V, BD=BV)  # [BT, BV]

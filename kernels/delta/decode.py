@@ -55,25 +55,25 @@ def delta_decode_step_kernel(
     h = pid // SLICES % HS
     n = (pid // (SLICES * HS)).to(tl.int64)
     head = n * H + h // (HS // H)
-    kk = tl.arange(0, BK)
-    vv = slice_v * BV + tl.arange(0, BV)
-    b_q = tl.load(q + head * K + kk, mask=kk < K, other=0.0).to(tl.float32)
+    o_k = tl.arange(0, BK)
+    o_v = slice_v * BV + tl.arange(0, BV)
+    b_q = tl.load(q + head * K + o_k, mask=o_k < K, other=0.0).to(tl.float32)
     if L2NORM:
         b_q *= tl.rsqrt(tl.sum(b_q * b_q, 0) + NORM_EPS)
-    b_S = load_state(S, n * HS + h, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V)
+    b_S = load_state(S, n * HS + h, o_k[:, None], o_v[None, :], K=K, V=V, SIZE=K * V)
     if log_decay is not None:
         b_S *= tl.exp(tl.load(log_decay + n * HS + h).to(tl.float32))
     for step in tl.static_range(STEPS):
         row = n * STEPS + step
-        b_k = tl.load(k + (row * H + h // (HS // H)) * K + kk, mask=kk < K, other=0.0).to(tl.float32)
+        b_k = tl.load(k + (row * H + h // (HS // H)) * K + o_k, mask=o_k < K, other=0.0).to(tl.float32)
         if L2NORM:
             b_k *= tl.rsqrt(tl.sum(b_k * b_k, 0) + NORM_EPS)
-        b_v = tl.load(v + (row * HS + h) * V + vv, mask=vv < V, other=0.0).to(tl.float32)
+        b_v = tl.load(v + (row * HS + h) * V + o_v, mask=o_v < V, other=0.0).to(tl.float32)
         b_r = (b_v - tl.sum(b_k[:, None] * b_S, 0)) * tl.load(beta + row * HS + h).to(tl.float32)
         b_S += b_k[:, None] * b_r[None, :]
-    store_state(S, n * HS + h, b_S, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V)
+    store_state(S, n * HS + h, b_S, o_k[:, None], o_v[None, :], K=K, V=V, SIZE=K * V)
     b_o = tl.sum(b_q[:, None] * b_S, 0) * scale
-    tl.store(o + (n * HS + h) * V + vv, b_o.to(o.dtype.element_ty), mask=vv < V)
+    tl.store(o + (n * HS + h) * V + o_v, b_o.to(o.dtype.element_ty), mask=o_v < V)
 
 
 def step_delta(q, k, v, beta, log_decay, *, state: torch.Tensor, steps: int, l2norm: bool, scale: float | None):

@@ -78,8 +78,8 @@ def delta_fwd_output_kernel(
     if begin >= end:
         return
     rows = tl.arange(0, BT)
-    kk = tl.arange(0, BK)
-    vv = slice_v * BV + tl.arange(0, BV)
+    o_k = tl.arange(0, BK)
+    o_v = slice_v * BV + tl.arange(0, BV)
     head = h // (HS // H)
     strict = rows[:, None] > rows[None, :]
     causal = rows[:, None] >= rows[None, :]
@@ -99,7 +99,9 @@ def delta_fwd_output_kernel(
         b_k, f_k, _rest = unit_rows(b_k, L2NORM)
         if states is not None:
             kept = chunk_slot(n, bos, first_step, T, cu_seqlens, BT=KEEP * BT, STEPS=STEPS) * HS + h
-            keep_state(states, kept, S, kk[:, None], v=vv[None, :], count=K * (1 - chunk_start // BT % KEEP), K=K, V=V)
+            keep_state(
+                states, kept, S, o_k[:, None], v=o_v[None, :], count=K * (1 - chunk_start // BT % KEEP), K=K, V=V
+            )
         at_N = chunk * BT * BT + rows[:, None] * BT + rows[None, :]
         if STORED:
             b_N = tl.load(inverse + at_N)

@@ -71,13 +71,13 @@ def delta_segment_map_kernel(
     if (begin >= end) | ((end == eos) & (not ALL)):
         return
     rows = tl.arange(0, BT)
-    kk = tl.arange(0, BK)
+    o_k = tl.arange(0, BK)
     head = h // (HS // H)
     strict = rows[:, None] > rows[None, :]
     GATED: tl.constexpr = log_decay is not None
     mapping = slice_vk >= OF_V
-    cc = tl.where(mapping, slice_vk - OF_V, slice_vk) * BV + tl.arange(0, BV)
-    S = tl.where((kk[:, None] == cc[None, :]) & mapping, 1.0, 0.0)
+    o_c = tl.where(mapping, slice_vk - OF_V, slice_vk) * BV + tl.arange(0, BV)
+    S = tl.where((o_k[:, None] == o_c[None, :]) & mapping, 1.0, 0.0)
     chunk = chunk_slot(n, bos, begin, T, cu_seqlens, BT=BT, STEPS=STEPS) * HS + h
     length = (end - begin).to(tl.int32)
     for chunk_start in tl.range(0, length, BT, disable_licm=True):
@@ -151,25 +151,25 @@ def delta_segment_combine_kernel(
         bos = tl.load(cu_seqlens + n).to(tl.int64) * STEPS
         state_slot = bos // segment_size + n
         count = tl.cdiv(tl.load(cu_seqlens + n + 1).to(tl.int64) * STEPS - bos, segment_size).to(tl.int32)
-    kk = tl.arange(0, BK)[:, None]
-    vv = (pid % SLICES * BV + tl.arange(0, BV))[None, :]
+    o_k = tl.arange(0, BK)[:, None]
+    o_v = (pid % SLICES * BV + tl.arange(0, BV))[None, :]
     S = tl.zeros([BK, BV], dtype=tl.float32)
     if boundary is not None:
-        S = load_state(boundary, n * HS + h, kk, vv, K=K, V=V, SIZE=K * V)
+        S = load_state(boundary, n * HS + h, o_k, o_v, K=K, V=V, SIZE=K * V)
     for segments_done in range(count):
         segment = count - 1 - segments_done if REVERSE else segments_done
         index = (state_slot + segment) * HS + h
         # The last segment in this direction made nothing of a zero state: no segment starts from what it leaves.
         there = segments_done < count - 1
-        own = tl.load(states + index * (K * V) + kk * V + vv, mask=only_if((kk < K) & (vv < V), there), other=0.0)
+        own = tl.load(states + index * (K * V) + o_k * V + o_v, mask=only_if((o_k < K) & (o_v < V), there), other=0.0)
         tl.debug_barrier()
-        store_state(states, index, S, kk, vv, K=K, V=V, SIZE=K * V)
+        store_state(states, index, S, o_k, o_v, K=K, V=V, SIZE=K * V)
         tl.debug_barrier()
         for block in range(0, K, BLOCK):
-            cc = block + tl.arange(0, BLOCK)
-            b_S = load_state(states, index, cc[:, None], vv, K=K, V=V, SIZE=K * V)
-            inside = only_if((kk < K) & (cc < K)[None, :], there)
-            offset = cc[None, :] * K + kk if REVERSE else kk * K + cc[None, :]
+            o_c = block + tl.arange(0, BLOCK)
+            b_S = load_state(states, index, o_c[:, None], o_v, K=K, V=V, SIZE=K * V)
+            inside = only_if((o_k < K) & (o_c < K)[None, :], there)
+            offset = o_c[None, :] * K + o_k if REVERSE else o_k * K + o_c[None, :]
             b_M = tl.load(maps + index * (K * K) + offset, mask=inside, other=0.0)
             own = tl.dot(b_M, b_S, own, input_precision=PRECISION)
         S = own

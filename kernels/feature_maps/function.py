@@ -35,10 +35,10 @@ class _Rows(torch.autograd.Function):
         W = None if W is None else W.contiguous()
         F = q.shape[-1] if W is None else W.shape[0]
         phi_q, phi_k = (x.new_empty(*x.shape[:-1], F) for x in (q, k))
-        launch = _launch(q, k, F, name)
-        feature_rows_fwd_kernel[_grid(q, k, launch)](q=q, k=k, W=W, phi_q=phi_q, phi_k=phi_k, **launch)
+        options = _options(q, k, F, name)
+        feature_rows_fwd_kernel[_grid(q, k, options)](q=q, k=k, W=W, phi_q=phi_q, phi_k=phi_k, **options)
         ctx.save_for_backward(q, k, W, phi_q, phi_k)
-        ctx.launch = launch
+        ctx.options = options
         return phi_q, phi_k
 
     @staticmethod
@@ -47,8 +47,8 @@ class _Rows(torch.autograd.Function):
         q, k, W, phi_q, phi_k = ctx.saved_tensors
         dq, dk = torch.empty_like(q), torch.empty_like(k)
         d_phi_q, d_phi_k = (x.contiguous() for x in gradients)
-        feature_rows_bwd_kernel[_grid(q, k, ctx.launch)](
-            q=q, k=k, W=W, phi_q=phi_q, phi_k=phi_k, d_phi_q=d_phi_q, d_phi_k=d_phi_k, dq=dq, dk=dk, **ctx.launch
+        feature_rows_bwd_kernel[_grid(q, k, ctx.options)](
+            q=q, k=k, W=W, phi_q=phi_q, phi_k=phi_k, d_phi_q=d_phi_q, d_phi_k=d_phi_k, dq=dq, dk=dk, **ctx.options
         )
         return dq, dk, None, None
 
@@ -57,12 +57,12 @@ def _rows(x: torch.Tensor) -> int:
     return x.numel() // x.shape[-1]
 
 
-def _grid(q: torch.Tensor, k: torch.Tensor, launch: dict[str, Any]) -> tuple[int]:
-    return (sum(-(-_rows(x) // launch["BT"]) for x in (q, k)),)
+def _grid(q: torch.Tensor, k: torch.Tensor, options: dict[str, Any]) -> tuple[int]:
+    return (sum(-(-_rows(x) // options["BT"]) for x in (q, k)),)
 
 
-def _launch(q: torch.Tensor, k: torch.Tensor, F: int, name: str) -> dict[str, Any]:
-    """Tiles by the size of a block: 64 rows, fewer in fp32, whose products take three operands more."""
+def _options(q: torch.Tensor, k: torch.Tensor, F: int, name: str) -> dict[str, Any]:
+    """Sizes, tiles, warps and stages of a launch: tiles of 64 rows, fewer in fp32, which multiplies three products."""
     K, single = q.shape[-1], q.dtype == torch.float32
     BK, BF = power_of_2(K), power_of_2(F)
     large = max(BK, BF) > 64

@@ -92,8 +92,8 @@ def mlstm_bwd_dq_kernel(
     if begin >= end:
         return
     rows = tl.arange(0, BT)
-    kk = slice_k * BK + tl.arange(0, BK)
-    vv = tl.arange(0, BV)
+    o_k = slice_k * BK + tl.arange(0, BK)
+    o_v = tl.arange(0, BV)
     q += (begin * H + h // (HS // H)) * K
     k += (begin * HK + h // (HS // HK)) * K
     v += (begin * HV + h // (HS // HV)) * V
@@ -119,9 +119,9 @@ def mlstm_bwd_dq_kernel(
         h=h,
         state_slot=state_slot,
         segment=segment,
-        k=kk[None, :],
-        v=vv[:, None],
-        rows_k=kk,
+        k=o_k[None, :],
+        v=o_v[:, None],
+        rows_k=o_k,
         HS=HS,
         K=K,
         V=V,
@@ -179,7 +179,7 @@ def mlstm_bwd_dq_kernel(
 
     if dC_end is not None and end == eos:
         index = n_th * HS + h
-        b_end = summed(tl.sum(C * load_state(dC_end, index, kk[None, :], vv[:, None], K=K, V=V, SIZE=K * V), 1))
+        b_end = summed(tl.sum(C * load_state(dC_end, index, o_k[None, :], o_v[:, None], K=K, V=V, SIZE=K * V), 1))
         if EXP:
-            b_end += tl.sum(n * load_normaliser(dn_end, index, kk, K, K), 0)
+            b_end += tl.sum(n * load_normaliser(dn_end, index, o_k, K, K), 0)
         tl.store(d_last + index * SLICES + slice_k + tl.arange(0, 1), b_end)

@@ -62,8 +62,8 @@ def sweep_dk(
     K: tl.constexpr = sizes.K
     V: tl.constexpr = sizes.V
     rows = tl.arange(0, BT)
-    kk = slice_k * BK + tl.arange(0, BK)
-    vv = tl.arange(0, BV)
+    o_k = slice_k * BK + tl.arange(0, BK)
+    o_v = tl.arange(0, BV)
     length = (end - begin).to(tl.int32)
     last_chunk = begin + (length - 1) // BT * BT
     q += (last_chunk * H + h // (HS // H)) * K
@@ -79,8 +79,8 @@ def sweep_dk(
         dC_end,
         segment_states,
         place,
-        kk[None, :],
-        vv[:, None],
+        o_k[None, :],
+        o_v[:, None],
         factor=1.0 / scale,
         HS=HS,
         K=K,
@@ -101,7 +101,7 @@ def sweep_dk(
             dn_end,
             column,
             place,
-            kk[None, :],
+            o_k[None, :],
             only,
             factor=1.0 / scale,
             HS=HS,
@@ -162,6 +162,6 @@ def sweep_dk(
 
     if dC_start is not None and segment == 0:
         factor = scale * tl.exp2(unit)
-        store_state(dC_start, n_th * HS + h, dC * factor, kk[None, :], vv[:, None], K=K, V=V, SIZE=K * V)
+        store_state(dC_start, n_th * HS + h, dC * factor, o_k[None, :], o_v[:, None], K=K, V=V, SIZE=K * V)
         if EXP:
-            store_normaliser(dn_start, n_th * HS + h, tl.sum(dn, 0) * factor, kk, K=K, SIZE=K)
+            store_normaliser(dn_start, n_th * HS + h, tl.sum(dn, 0) * factor, o_k, K=K, SIZE=K)

@@ -47,8 +47,8 @@ def sweep_dv(
     K: tl.constexpr = sizes.K
     V: tl.constexpr = sizes.V
     rows = tl.arange(0, BT)
-    kk = tl.arange(0, BK)
-    vv = slice_v * BV + tl.arange(0, BV)
+    o_k = tl.arange(0, BK)
+    o_v = slice_v * BV + tl.arange(0, BV)
     length = (end - begin).to(tl.int32)
     last_chunk = begin + (length - 1) // BT * BT
     q += (last_chunk * H + h // (HS // H)) * K
@@ -63,8 +63,8 @@ def sweep_dv(
         dC_end,
         segment_states,
         place,
-        kk[:, None],
-        vv[None, :],
+        o_k[:, None],
+        o_v[None, :],
         factor=1.0 / scale,
         HS=HS,
         K=K,

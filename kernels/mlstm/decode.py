@@ -61,9 +61,9 @@ def mlstm_decode_step_kernel(
     h = pid // SLICES % HS
     sequence = (pid // (SLICES * HS)).to(tl.int64)
     index = sequence * HS + h
-    kk = tl.arange(0, BK)
-    b_q = tl.load(q + (sequence * H + h // (HS // H)) * K + kk, mask=kk < K, other=0.0).to(tl.float32) * scale
-    b_k = tl.load(k + (sequence * HK + h // (HS // HK)) * K + kk, mask=kk < K, other=0.0).to(tl.float32)
+    o_k = tl.arange(0, BK)
+    b_q = tl.load(q + (sequence * H + h // (HS // H)) * K + o_k, mask=o_k < K, other=0.0).to(tl.float32) * scale
+    b_k = tl.load(k + (sequence * HK + h // (HS // HK)) * K + o_k, mask=o_k < K, other=0.0).to(tl.float32)
     f = log_sigmoid(tl.load(forget_gate + index).to(tl.float32))
     b_input = tl.load(input_gate + index).to(tl.float32)
     den = 1.0
@@ -73,8 +73,8 @@ def mlstm_decode_step_kernel(
         m_after = at_least(f + m_before, i)
         passed = tl.exp(f + (m_before - m_after))
         b_k *= tl.exp(i - m_after)
-        b_n = load_normaliser(n, index, kk, K, K) * passed + b_k
-        store_normaliser(n, index, b_n, kk, K=K, SIZE=K)
+        b_n = load_normaliser(n, index, o_k, K, K) * passed + b_k
+        store_normaliser(n, index, b_n, o_k, K=K, SIZE=K)
         tl.store(m + index, m_after.to(m.dtype.element_ty))
         den = tl.maximum(tl.abs(tl.sum(b_q * b_n, 0)), tl.exp(tl.minimum(-m_after, WIDEST)))
         den = tl.minimum(tl.maximum(den, SMALLEST), LARGEST)
@@ -82,17 +82,16 @@ def mlstm_decode_step_kernel(
         passed = tl.exp(f)
         b_k *= tl.exp(log_sigmoid(b_input))
     for tile in range(TILES):
-        vv = (pid % SLICES * TILES + tile) * BV + tl.arange(0, BV)
-        b_v = tl.load(v + (sequence * HV + h // (HS // HV)) * V + vv, mask=vv < V, other=0.0).to(tl.float32)
-        b_C = (
-            load_state(C, index, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V) * passed + b_k[:, None] * b_v[None, :]
-        )
-        store_state(C, index, b_C, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V)
+        o_v = (pid % SLICES * TILES + tile) * BV + tl.arange(0, BV)
+        b_v = tl.load(v + (sequence * HV + h // (HS // HV)) * V + o_v, mask=o_v < V, other=0.0).to(tl.float32)
+        b_C = load_state(C, index, o_k[:, None], o_v[None, :], K=K, V=V, SIZE=K * V)
+        b_C = b_C * passed + b_k[:, None] * b_v[None, :]
+        store_state(C, index, b_C, o_k[:, None], o_v[None, :], K=K, V=V, SIZE=K * V)
         b_o = tl.sum(b_q[:, None] * b_C, 0) / den
-        tl.store(o + index * V + vv, b_o.to(o.dtype.element_ty), mask=vv < V)
+        tl.store(o + index * V + o_v, b_o.to(o.dtype.element_ty), mask=o_v < V)
 
 
-def _launch(K: int, V: int, exponential: bool) -> tuple[int, int, int, int]:
+def _tiling(K: int, V: int, exponential: bool) -> tuple[int, int, int, int]:
     """Width of a tile of C, slices (programs a head), tiles a program, warps."""
     if exponential:
         width = min(power_of_2(V), TILE // power_of_2(K))
@@ -102,7 +101,7 @@ def _launch(K: int, V: int, exponential: bool) -> tuple[int, int, int, int]:
 
 
 def _configuration(problem: Problem, tunables: Mapping[str, Value]) -> dict[str, Any]:
-    width, slices, tiles, warps = _launch(problem.K, problem.V, problem.axis("gate") == EXP)
+    width, slices, tiles, warps = _tiling(problem.K, problem.V, problem.axis("gate") == EXP)
     return {"step": {"slice": width, "slices": slices, "tiles": tiles, "warps": warps}}
 
 
@@ -133,7 +132,7 @@ def step_mlstm(q, k, v, input_gate, forget_gate, *, state, gate: str = EXP, scal
             raise UsageError(f"state {name} is not contiguous; it is updated in place, so pass a contiguous tensor")
     q, k, v, input_gate, forget_gate = (x.contiguous() for x in (q, k, v, input_gate, forget_gate))
     o = q.new_empty(B, 1, heads, V)
-    width, slices, tiles, warps = _launch(K, V, gate == EXP)
+    width, slices, tiles, warps = _tiling(K, V, gate == EXP)
     mlstm_decode_step_kernel[(B * heads * slices,)](
         q=q,
         k=k,

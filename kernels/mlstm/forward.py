@@ -78,8 +78,8 @@ def mlstm_fwd_output_kernel(
     if begin >= end:
         return
     rows = tl.arange(0, BT)
-    kk = tl.arange(0, BK)
-    vv = slice_v * BV + tl.arange(0, BV)
+    o_k = tl.arange(0, BK)
+    o_v = slice_v * BV + tl.arange(0, BV)
     q += (begin * H + h // (HS // H)) * K
     k += (begin * HK + h // (HS // HK)) * K
     v += (begin * HV + h // (HS // HV)) * V
@@ -104,9 +104,9 @@ def mlstm_fwd_output_kernel(
         h=h,
         state_slot=state_slot,
         segment=segment,
-        k=kk[:, None],
-        v=vv[None, :],
-        rows_k=kk,
+        k=o_k[:, None],
+        v=o_v[None, :],
+        rows_k=o_k,
         HS=HS,
         K=K,
         V=V,
@@ -161,8 +161,8 @@ def mlstm_fwd_output_kernel(
         o += BT * HS * V
 
     if C_end is not None and end == eos:
-        store_state(C_end, n_th * HS + h, C, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V)
+        store_state(C_end, n_th * HS + h, C, o_k[:, None], o_v[None, :], K=K, V=V, SIZE=K * V)
         if EXP:  # noqa: SIM102 - joined, the condition is no longer the compiler's, and n_end may be None
             if slice_v == 0:
-                store_normaliser(n_end, n_th * HS + h, tl.max(n, 1), kk, K=K, SIZE=K)
+                store_normaliser(n_end, n_th * HS + h, tl.max(n, 1), o_k, K=K, SIZE=K)
                 tl.store(m_end + n_th * HS + h + tl.arange(0, 1), m)

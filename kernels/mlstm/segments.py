@@ -65,8 +65,8 @@ def mlstm_segment_state_kernel(
     if (begin >= end) | ((segment == 0) if REVERSE else (end == eos)):
         return
     rows = tl.arange(0, BT)
-    kk = tl.arange(0, BK)
-    vv = slice_v * BV + tl.arange(0, BV)
+    o_k = tl.arange(0, BK)
+    o_v = slice_v * BV + tl.arange(0, BV)
     length = (end - begin).to(tl.int32)
     start = (length - 1) // BT * BT if REVERSE else 0
     x += ((begin + start) * HX + h // (HS // HX)) * K
@@ -113,10 +113,10 @@ def mlstm_segment_state_kernel(
         y += -BT * HY * V if REVERSE else BT * HY * V
     SIZE: tl.constexpr = K * V + (K if EXP else 0)
     index = state_slot * HS + h
-    store_state(states, index, C * tl.exp2(unit), kk[:, None], vv[None, :], K=K, V=V, SIZE=SIZE)
+    store_state(states, index, C * tl.exp2(unit), o_k[:, None], o_v[None, :], K=K, V=V, SIZE=SIZE)
     if slice_v == 0:
         tl.store(totals + index, passed)
         if EXP:
-            store_normaliser(states + K * V, index, column * tl.exp2(unit), kk, K=K, SIZE=SIZE)
+            store_normaliser(states + K * V, index, column * tl.exp2(unit), o_k, K=K, SIZE=SIZE)
         if tops is not None:
             tl.store(tops + index + tl.arange(0, 1), m)

@@ -138,8 +138,8 @@ def linear_bwd_dq_kernel(
     if begin >= end:
         return
     rows = tl.arange(0, BT)
-    kk = slice_k * BK + tl.arange(0, BK)
-    vv = tl.arange(0, BV)
+    o_k = slice_k * BK + tl.arange(0, BK)
+    o_v = tl.arange(0, BV)
     if q is not None:
         q += (begin * H + h // (HS // H)) * K
     if CAUSAL:
@@ -164,8 +164,8 @@ def linear_bwd_dq_kernel(
         S_start,
         segment_states,
         place,
-        kk[None, :],
-        vv[:, None],
+        o_k[None, :],
+        o_v[:, None],
         HS=HS,
         K=K,
         V=V,
@@ -175,7 +175,7 @@ def linear_bwd_dq_kernel(
     )
     z = tl.zeros([BK], dtype=tl.float32)
     if NORMALISED:
-        z = start_normaliser(z, z_start, segment_states, place, kk, HS=HS, K=K, V=V, SIZE=SIZE, START=START)
+        z = start_normaliser(z, z_start, segment_states, place, o_k, HS=HS, K=K, V=V, SIZE=SIZE, START=START)
 
     b_skip = tl.zeros([1], tl.float32)
     causal = rows[:, None] >= rows[None, :]
@@ -258,7 +258,7 @@ def linear_bwd_dq_kernel(
         dq += BT * HS * K
 
     if dS_end is not None and end == eos:
-        b_end = load_state(dS_end, n * HS + h, kk[None, :], vv[:, None], K=K, V=V, SIZE=K * V)
+        b_end = load_state(dS_end, n * HS + h, o_k[None, :], o_v[:, None], K=K, V=V, SIZE=K * V)
         tl.store(d_last + (n * HS + h) * SLICES + slice_k + tl.arange(0, 1), summed(tl.sum(S * b_end, 1)))
     if d_skip is not None:  # noqa: SIM102 - joined, the condition is no longer the compiler's
         if slice_k == 0:

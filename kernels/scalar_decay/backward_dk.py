@@ -73,8 +73,8 @@ def sweep_dk(
     K: tl.constexpr = sizes.K
     V: tl.constexpr = sizes.V
     rows = tl.arange(0, BT)
-    kk = slice_k * BK + tl.arange(0, BK)
-    vv = tl.arange(0, BV)
+    o_k = slice_k * BK + tl.arange(0, BK)
+    o_v = tl.arange(0, BV)
     length = (end - begin).to(tl.int32)
     last_chunk = begin + (length - 1) // BT * BT
     if CAUSAL:
@@ -92,8 +92,8 @@ def sweep_dk(
         dS_end,
         segment_states,
         place,
-        kk[None, :],
-        vv[:, None],
+        o_k[None, :],
+        o_v[:, None],
         factor=1.0 / scale,
         HS=HS,
         K=K,
@@ -110,7 +110,7 @@ def sweep_dk(
             dz_end,
             segment_states,
             place,
-            kk,
+            o_k,
             factor=1.0 / scale,
             HS=HS,
             K=K,
@@ -195,6 +195,6 @@ def sweep_dk(
         dk -= BT * HS * K
 
     if dS_start is not None and segment == 0:
-        store_state(dS_start, n * HS + h, dS * (scale / unit), kk[None, :], vv[:, None], K=K, V=V, SIZE=K * V)
+        store_state(dS_start, n * HS + h, dS * (scale / unit), o_k[None, :], o_v[:, None], K=K, V=V, SIZE=K * V)
         if NORMALISED:
-            store_normaliser(dz_start, n * HS + h, dz * (scale / unit), kk, K=K, SIZE=K)
+            store_normaliser(dz_start, n * HS + h, dz * (scale / unit), o_k, K=K, SIZE=K)

@@ -54,8 +54,8 @@ def sweep_dv(
     K: tl.constexpr = sizes.K
     V: tl.constexpr = sizes.V
     rows = tl.arange(0, BT)
-    kk = tl.arange(0, BK)
-    vv = slice_v * BV + tl.arange(0, BV)
+    o_k = tl.arange(0, BK)
+    o_v = slice_v * BV + tl.arange(0, BV)
     length = (end - begin).to(tl.int32)
     last_chunk = begin + (length - 1) // BT * BT
     if CAUSAL:
@@ -72,8 +72,8 @@ def sweep_dv(
         dS_end,
         segment_states,
         place,
-        kk[:, None],
-        vv[None, :],
+        o_k[:, None],
+        o_v[None, :],
         factor=1.0 / scale,
         HS=HS,
         K=K,

@@ -62,15 +62,15 @@ def linear_decode_step_kernel(
     pid = tl.program_id(0)
     h = pid // SLICES % HS
     n = (pid // (SLICES * HS)).to(tl.int64)
-    kk = tl.arange(0, BK)
+    o_k = tl.arange(0, BK)
     keep = tl.full([1], 1, tl.int1)
-    at_q = q + (n * H + h // (HS // H)) * K + kk
-    at_k = k + (n * HK + h // (HS // HK)) * K + kk
+    at_q = q + (n * H + h // (HS // H)) * K + o_k
+    at_k = k + (n * HK + h // (HS // HK)) * K + o_k
     b_q = features(
-        tl.load(at_q, mask=kk < K, other=0.0).to(tl.float32)[None, :], keep, 0, D=K, BD=BK, MAP=MAP
+        tl.load(at_q, mask=o_k < K, other=0.0).to(tl.float32)[None, :], keep, 0, D=K, BD=BK, MAP=MAP
     )  # [1, BK]
     b_k = features(
-        tl.load(at_k, mask=kk < K, other=0.0).to(tl.float32)[None, :], keep, 0, D=K, BD=BK, MAP=MAP
+        tl.load(at_k, mask=o_k < K, other=0.0).to(tl.float32)[None, :], keep, 0, D=K, BD=BK, MAP=MAP
     )  # [1, BK]
     b_q = tl.sum(b_q, 0) * scale
     b_k = tl.sum(b_k, 0)
@@ -86,23 +86,22 @@ def linear_decode_step_kernel(
         b_k *= b_gate
     den = 1.0
     if NORMALISED:
-        b_z = load_normaliser(z, index, kk, K, K) + b_k
-        store_normaliser(z, index, b_z, kk, K=K, SIZE=K)
+        b_z = load_normaliser(z, index, o_k, K, K) + b_k
+        store_normaliser(z, index, b_z, o_k, K=K, SIZE=K)
         den = tl.sum(b_q * b_z, 0) + eps
     for tile in range(TILES):
-        vv = (pid % SLICES * TILES + tile) * BV + tl.arange(0, BV)
-        b_v = tl.load(v + (n * HV + h // (HS // HV)) * V + vv, mask=vv < V, other=0.0).to(tl.float32)
-        b_S = (
-            load_state(S, index, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V) * passed + b_k[:, None] * b_v[None, :]
-        )
-        store_state(S, index, b_S, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V)
+        o_v = (pid % SLICES * TILES + tile) * BV + tl.arange(0, BV)
+        b_v = tl.load(v + (n * HV + h // (HS // HV)) * V + o_v, mask=o_v < V, other=0.0).to(tl.float32)
+        b_S = load_state(S, index, o_k[:, None], o_v[None, :], K=K, V=V, SIZE=K * V)
+        b_S = b_S * passed + b_k[:, None] * b_v[None, :]
+        store_state(S, index, b_S, o_k[:, None], o_v[None, :], K=K, V=V, SIZE=K * V)
         b_o = tl.sum(b_q[:, None] * b_S, 0) / den
         if skip is not None:
             b_o += b_v * tl.load(skip + h).to(tl.float32)
         if out_gate is not None:
-            b_open, _ = silu(tl.load(out_gate + index * V + vv, mask=vv < V, other=0.0))
+            b_open, _ = silu(tl.load(out_gate + index * V + o_v, mask=o_v < V, other=0.0))
             b_o *= b_open
-        tl.store(o + index * V + vv, b_o.to(o.dtype.element_ty), mask=vv < V)
+        tl.store(o + index * V + o_v, b_o.to(o.dtype.element_ty), mask=o_v < V)
 
 
 def step_scalar_decay(

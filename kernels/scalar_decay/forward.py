@@ -91,8 +91,8 @@ def linear_fwd_output_kernel(
     if begin >= end:
         return
     rows = tl.arange(0, BT)
-    kk = tl.arange(0, BK)
-    vv = slice_v * BV + tl.arange(0, BV)
+    o_k = tl.arange(0, BK)
+    o_v = slice_v * BV + tl.arange(0, BV)
     q += (begin * H + h // (HS // H)) * K
     if CAUSAL:
         k += (begin * HK + h // (HS // HK)) * K
@@ -114,8 +114,8 @@ def linear_fwd_output_kernel(
         S_start,
         segment_states,
         place,
-        kk[:, None],
-        vv[None, :],
+        o_k[:, None],
+        o_v[None, :],
         HS=HS,
         K=K,
         V=V,
@@ -125,7 +125,7 @@ def linear_fwd_output_kernel(
     )
     if NORMALISED:
         z_first = tl.zeros([BK], dtype=tl.float32)
-        z += start_normaliser(z_first, z_start, segment_states, place, kk, HS=HS, K=K, V=V, SIZE=SIZE, START=START)[
+        z += start_normaliser(z_first, z_start, segment_states, place, o_k, HS=HS, K=K, V=V, SIZE=SIZE, START=START)[
             :, None
         ]
 
@@ -178,7 +178,7 @@ def linear_fwd_output_kernel(
         own += BT * HS * V
 
     if S_end is not None and end == eos:
-        store_state(S_end, n * HS + h, S, kk[:, None], vv[None, :], K=K, V=V, SIZE=K * V)
+        store_state(S_end, n * HS + h, S, o_k[:, None], o_v[None, :], K=K, V=V, SIZE=K * V)
         if NORMALISED:  # noqa: SIM102 - joined, the condition is no longer the compiler's, and z_end may be None
             if slice_v == 0:
-                store_normaliser(z_end, n * HS + h, tl.max(z, 1), kk, K=K, SIZE=K)
+                store_normaliser(z_end, n * HS + h, tl.max(z, 1), o_k, K=K, SIZE=K)

@@ -71,8 +71,8 @@ def linear_segment_state_kernel(
     if idle:
         return
     rows = tl.arange(0, BT)
-    kk = tl.arange(0, BK)
-    vv = slice_v * BV + tl.arange(0, BV)
+    o_k = tl.arange(0, BK)
+    o_v = slice_v * BV + tl.arange(0, BV)
     length = (end - begin).to(tl.int32)
     start = (length - 1) // BT * BT if REVERSE else 0
     x += ((begin + start) * HX + h // (HS // HX)) * K
@@ -115,10 +115,10 @@ def linear_segment_state_kernel(
         x += -BT * HX * K if REVERSE else BT * HX * K
         y += -BT * HY * V if REVERSE else BT * HY * V
     SIZE: tl.constexpr = K * V + (K if NORMALISED else 0)
-    store_state(states, state_slot * HS + h, S / unit, kk[:, None], vv[None, :], K=K, V=V, SIZE=SIZE)
+    store_state(states, state_slot * HS + h, S / unit, o_k[:, None], o_v[None, :], K=K, V=V, SIZE=SIZE)
     if NORMALISED:  # noqa: SIM102 - joined, the condition is no longer the compiler's
         if slice_v == 0:
-            store_normaliser(states + K * V, state_slot * HS + h, z / unit, kk, K=K, SIZE=SIZE)
+            store_normaliser(states + K * V, state_slot * HS + h, z / unit, o_k, K=K, SIZE=SIZE)
     if DECAY != "none":  # noqa: SIM102 - as above
         if slice_v == 0:
             tl.store(totals + state_slot * HS + h, passed)

@@ -36,9 +36,9 @@ def feature_block(base, b_x, b_scale, block, bos, row, length, head, heads: tl.c
 @triton.jit
 def load_block(S, index, length, dtype, K: tl.constexpr, V: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr):
     """S_i [BK, BV] over `length`, in a dtype; index: which block of all."""
-    kk, vv = tl.arange(0, BK), tl.arange(0, BV)
-    inside = (kk < K)[:, None] & (vv < V)[None, :]
-    return (tl.load(S + index * K * V + kk[:, None] * V + vv[None, :], mask=inside, other=0.0) / length).to(dtype)
+    o_k, o_v = tl.arange(0, BK), tl.arange(0, BV)
+    inside = (o_k < K)[:, None] & (o_v < V)[None, :]
+    return (tl.load(S + index * K * V + o_k[:, None] * V + o_v[None, :], mask=inside, other=0.0) / length).to(dtype)
 
 
 @triton.jit
@@ -49,13 +49,13 @@ def store_block(
 
     head: which head of all sequences
     """
-    kk, vv = tl.arange(0, BK), tl.arange(0, BV)
+    o_k, o_v = tl.arange(0, BK), tl.arange(0, BV)
     index = head * (K + 2) + block
-    inside = (kk < K)[:, None] & (vv < V)[None, :]
-    tl.store(S + index * K * V + kk[:, None] * V + vv[None, :], b_S, mask=inside)
-    tl.store(z + index * K + kk, b_z, mask=kk < K)
+    inside = (o_k < K)[:, None] & (o_v < V)[None, :]
+    tl.store(S + index * K * V + o_k[:, None] * V + o_v[None, :], b_S, mask=inside)
+    tl.store(z + index * K + o_k, b_z, mask=o_k < K)
     if block == 0:
-        tl.store(S + (index + K + 1) * K * V + vv, b_sum, mask=vv < V)
+        tl.store(S + (index + K + 1) * K * V + o_v, b_sum, mask=o_v < V)
 
 
 @triton.jit(do_not_specialize=["T"])
@@ -131,7 +131,7 @@ def taylor_fwd_product_kernel(
     if block_start >= length:
         return
     row = block_start + tl.arange(0, BT)
-    kk = tl.arange(0, BK)
+    o_k = tl.arange(0, BK)
     b_q = load_tile(q, bos, row, length, h, heads=H, D=K, BD=BK)
     b_scale = inverse_norm(b_q) * tl.load(temperature + h).to(tl.float32)
     index = ((block_index // blocks) * HK + h // (H // HK)) * (K + 2)
@@ -140,12 +140,12 @@ def taylor_fwd_product_kernel(
     for block in range(K + 1):
         b_phi = feature_block(q, b_q, b_scale, block, bos, row, length=length, head=h, heads=H, K=K)
         b_phi *= tl.where(tl.zeros_like(row) + block < K, 0.5, 1.0)[:, None]
-        b_z = tl.load(z + (index + block) * K + kk, mask=kk < K, other=0.0) / length
+        b_z = tl.load(z + (index + block) * K + o_k, mask=o_k < K, other=0.0) / length
         total += tl.sum(b_phi * b_z[None, :], 1)
         b_S = load_block(S, index + block, length, b_q.dtype, K=K, V=V, BK=BK, BV=BV)
         acc = tl.dot(b_phi.to(b_q.dtype), b_S, acc, input_precision=PRECISION)
-    vv = tl.arange(0, BV)
-    acc += (tl.load(S + (index + K + 1) * K * V + vv, mask=vv < V, other=0.0) / length)[None, :]
+    o_v = tl.arange(0, BV)
+    acc += (tl.load(S + (index + K + 1) * K * V + o_v, mask=o_v < V, other=0.0) / length)[None, :]
     total += 1.0
     if den is not None:
         tl.store(den + (bos + row) * H + h, total, mask=row < length)

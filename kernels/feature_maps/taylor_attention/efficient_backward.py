@@ -36,10 +36,10 @@ from kernels.feature_maps.taylor_attention.efficient import element, feature_blo
 @triton.jit
 def times_normalisers(b_x, z, index, length, K: tl.constexpr, BK: tl.constexpr, PRECISION: tl.constexpr):
     """sum_i x_i z_i + z_K over `length`, fp32, of rows x [rows, BK]; index: the head's first block of all."""
-    kk = tl.arange(0, BK)
-    inside = (kk < K)[:, None] & (kk < K)[None, :]
-    b_z = tl.load(z + (index + kk)[:, None] * K + kk[None, :], mask=inside, other=0.0) / length
-    b_last = tl.load(z + (index + K) * K + kk, mask=kk < K, other=0.0) / length
+    o_k = tl.arange(0, BK)
+    inside = (o_k < K)[:, None] & (o_k < K)[None, :]
+    b_z = tl.load(z + (index + o_k)[:, None] * K + o_k[None, :], mask=inside, other=0.0) / length
+    b_last = tl.load(z + (index + K) * K + o_k, mask=o_k < K, other=0.0) / length
     return tl.dot(b_x, b_z.to(b_x.dtype), input_precision=PRECISION) + b_last[None, :]
 
 
@@ -201,8 +201,8 @@ def taylor_bwd_efficient_dk_dv_kernel(
         b_phi = (unit * (b_element * half)[:, None]).to(b_v.dtype)
         b_dv = tl.dot(b_phi, b_G, b_dv, input_precision=PRECISION)
     b_dy += times_normalisers(unit.to(b_k.dtype), g, index, length, K=K, BK=BK, PRECISION=PRECISION)
-    vv = tl.arange(0, BV)
-    b_dv += (tl.load(G + (index + K + 1) * K * V + vv, mask=vv < V, other=0.0) / length)[None, :]
+    o_v = tl.arange(0, BV)
+    b_dv += (tl.load(G + (index + K + 1) * K * V + o_v, mask=o_v < V, other=0.0) / length)[None, :]
     b_along = tl.sum(b_dy * unit, 1)
     store_tile(dk, (b_dy - unit * b_along[:, None]) * b_inverse[:, None], bos, row, length, head=h, heads=H, D=K, BD=BK)
     store_tile(dv, b_dv, bos, row, length, head=h, heads=H, D=V, BD=BV)

@@ -18,7 +18,7 @@ from kernels.scan.checks import check_start, span_of_call
 from kernels.scan.gated_scan.backward import gated_scan_bwd_kernel
 from kernels.scan.gated_scan.forward import gated_scan_fwd_kernel, gated_scan_local_kernel
 from kernels.scan.gated_scan.plan import Plan, Shape, of_problem, plan
-from kernels.scan.gated_scan.plan import search as search_launches
+from kernels.scan.gated_scan.plan import search as search_configs
 from kernels.scan.gated_scan.spec import NONE, SQRT, flops, gated_scan
 from kernels.scan.segments import carry
 from suite import Problem
@@ -33,7 +33,7 @@ def configuration(problem: Problem, tunables: Mapping[str, Value]) -> dict[str, 
 
 def search(problem: Problem, tunables: Mapping[str, Value]) -> dict[str, Sequence[Mapping[str, int]]]:
     """Launches worth trying for each kernel of the problem's pass."""
-    return search_launches(of_problem(problem), problem.pass_)
+    return search_configs(of_problem(problem), problem.pass_)
 
 
 def flops_exec(problem: Problem, tunables: Mapping[str, Value]) -> float:

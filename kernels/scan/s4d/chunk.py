@@ -21,7 +21,7 @@ from kernels.scan.plan import MAX_MODES, few_modes
 from kernels.scan.s4d.backward import s4d_parameters_kernel, s4d_sums_kernel
 from kernels.scan.s4d.forward import s4d_prepare_kernel, s4d_scan_kernel
 from kernels.scan.s4d.plan import CHUNK, Plan, Shape, of_problem, plan
-from kernels.scan.s4d.plan import search as search_launches
+from kernels.scan.s4d.plan import search as search_configs
 from kernels.scan.s4d.segments import s4d_carry_kernel
 from kernels.scan.s4d.spec import s4d
 from suite import Problem
@@ -42,7 +42,7 @@ def configuration(problem: Problem, tunables: Mapping[str, Value]) -> dict[str, 
 
 def search(problem: Problem, tunables: Mapping[str, Value]) -> dict[str, Sequence[Mapping[str, int]]]:
     """Launches worth trying for each kernel of the problem's pass."""
-    return search_launches(of_problem(problem), problem.pass_)
+    return search_configs(of_problem(problem), problem.pass_)
 
 
 def flops_exec(problem: Problem, tunables: Mapping[str, Value]) -> float:

@@ -20,7 +20,7 @@ from kernels.scan.segments import carry
 from kernels.scan.selective_scan.backward import selective_scan_bwd_kernel, selective_scan_bwd_local_kernel
 from kernels.scan.selective_scan.forward import selective_scan_fwd_kernel, selective_scan_local_kernel
 from kernels.scan.selective_scan.plan import Plan, Shape, blocks_of, of_problem, plan
-from kernels.scan.selective_scan.plan import search as search_launches
+from kernels.scan.selective_scan.plan import search as search_configs
 from kernels.scan.selective_scan.spec import MODE_FLOPS, cost, selective_scan
 from suite import Problem
 from suite.errors import UsageError
@@ -34,7 +34,7 @@ def configuration(problem: Problem, tunables: Mapping[str, Value]) -> dict[str, 
 
 def search(problem: Problem, tunables: Mapping[str, Value]) -> dict[str, Sequence[Mapping[str, int]]]:
     """Launches worth trying for each kernel of the problem's pass."""
-    return search_launches(of_problem(problem), problem.pass_)
+    return search_configs(of_problem(problem), problem.pass_)
 
 
 def flops_exec(problem: Problem, tunables: Mapping[str, Value]) -> float:
