@@ -1,4 +1,4 @@
-"""Combining the parts of a pair, each (o, l, m) as `attend` left it, in the order of the cache.
+"""Combines the partial results of a pair, each (o, l, m) as `attend` left it, in the order of the cache.
 
     m = max_i m_i        o = sum_i 2^(m_i - m) o_i / sum_i 2^(m_i - m) l_i
 
@@ -36,9 +36,9 @@ def owners_of(lengths, n, pair, length, B, T, programs, BN: tl.constexpr, PAIRS:
 
 @triton.jit(do_not_specialize=["B", "T", "programs"])
 def attention_decode_combine_kernel(
-    parts,
-    sums,
-    maxima,
+    o_partial,
+    l_partial,
+    m_partial,
     lengths,
     o,
     B,
@@ -56,12 +56,12 @@ def attention_decode_combine_kernel(
     SPLITS: tl.constexpr,
     MANY: tl.constexpr,
 ):
-    """o of one query row from the parts of its pair, MANY at a time; SPLITS is 0 where they are a stream's.
+    """o of one query row from the partial results of its pair, MANY at a time; SPLITS is 0 if a stream left them.
 
     Grid:    sequences x HK x query rows of a kv head x slices of V, one axis, slices fastest.
     On chip: o [WIDTH], m and l of one row, fp32.
-    Reads and writes: lengths; (o, l, m) of the row's parts once; o once. A stream's pair that lies whole in one share
-             has no parts: its o is there already. That of a sequence without tokens is 0.
+    Reads and writes: lengths; (o, l, m) of the row once per partial result; o once. A stream's pair that lies whole in
+             one share has no partial results: its o is there already. That of a sequence without tokens is 0.
     """
     pid = tl.program_id(0)
     SLICES: tl.constexpr = (V + WIDTH - 1) // WIDTH
@@ -81,7 +81,7 @@ def attention_decode_combine_kernel(
         first = owner + n * HK * BLOCKS + pair
         if count == 1:
             return
-    vv = pid % SLICES * WIDTH + tl.arange(0, WIDTH)
+    o_v = pid % SLICES * WIDTH + tl.arange(0, WIDTH)
     b_o = tl.zeros([WIDTH], tl.float32)
     total = tl.sum(tl.zeros([WIDTH], tl.float32), 0)
     largest = total - float("inf")
@@ -89,16 +89,18 @@ def attention_decode_combine_kernel(
         i = chosen + tl.arange(0, MANY)
         within = (first + i).to(tl.int64) * R + row % R
         there = i < count
-        b_max = tl.load(maxima + within, mask=there, other=float("-inf"))
-        b_sum = tl.load(sums + within, mask=there, other=0.0)
-        b_part = tl.load(parts + within[:, None] * V + vv[None, :], mask=there[:, None] & (vv < V)[None, :], other=0.0)
-        larger = tl.maximum(largest, tl.max(b_max, 0))
-        # A row may see nothing of any part: -inf - -inf is no number.
+        b_m = tl.load(m_partial + within, mask=there, other=float("-inf"))
+        b_l = tl.load(l_partial + within, mask=there, other=0.0)
+        b_partial = tl.load(
+            o_partial + within[:, None] * V + o_v[None, :], mask=there[:, None] & (o_v < V)[None, :], other=0.0
+        )
+        larger = tl.maximum(largest, tl.max(b_m, 0))
+        # A row may see nothing at all: -inf - -inf is no number.
         shift = tl.where(larger == float("-inf"), 0.0, larger)
-        weight = tl.exp2(b_max - shift)
+        weight = tl.exp2(b_m - shift)
         kept = tl.exp2(largest - shift)
-        b_o = b_o * kept + tl.sum(weight[:, None] * b_part, 0)
-        total = total * kept + tl.sum(weight * b_sum, 0)
+        b_o = b_o * kept + tl.sum(weight[:, None] * b_partial, 0)
+        total = total * kept + tl.sum(weight * b_l, 0)
         largest = larger
-    pointers = o + row_index(row, n, h, Q=Q, H=H, GROUP=GROUP) * V + vv
-    tl.store(pointers, (b_o / tl.where(total > 0.0, total, 1.0)).to(o.dtype.element_ty), mask=vv < V)
+    pointers = o + row_index(row, n, h, Q=Q, H=H, GROUP=GROUP) * V + o_v
+    tl.store(pointers, (b_o / tl.where(total > 0.0, total, 1.0)).to(o.dtype.element_ty), mask=o_v < V)

@@ -1,4 +1,4 @@
-"""Attention over a KV cache in Triton, with the work shared out in two ways: fixed parts of each cache, or a stream.
+"""Attention over a KV cache in Triton, with the work shared out in two ways: fixed splits of each cache, or a stream.
 
 o = step_split(q, state=(keys, values))                                     # caches [B, T, HK, D], all of T
 o = step_stream(q, state=pools, lengths=lengths, block_table=table, page=64)  # pools [pages, 64, HK, D]
@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
 from kernels.attention.attention_decode.combine import attention_decode_combine_kernel
+from kernels.attention.attention_decode.device import Partials
 from kernels.attention.attention_decode.plan import (
     MANY,
     MAX_DIM,
@@ -44,14 +45,6 @@ LOG2E = math.log2(math.e)
 State = tuple[torch.Tensor, torch.Tensor]
 
 
-class Parts(NamedTuple):
-    """Where parts go: their o, l and m; all None where every pair is whole."""
-
-    parts: torch.Tensor | None = None
-    sums: torch.Tensor | None = None
-    maxima: torch.Tensor | None = None
-
-
 def _registration(schedule: str) -> dict[str, Any]:
     def configuration(problem: Problem, tunables: Mapping[str, Value]) -> dict[str, Any]:
         return describe(shape_of(problem), schedule)
@@ -71,7 +64,7 @@ def _registration(schedule: str) -> dict[str, Any]:
 
 @attention_decode.implementation("triton_split", **_registration(SPLIT))
 def step_split(q, *, state: State, block_table=None, lengths=None, page: int = 0, scale: float | None = None):
-    """q [B,Q,H,K] over a KV cache -> o [B,Q,H,V]: each cache in equal parts, then their combination (FlashDecoding).
+    """q [B,Q,H,K] over a KV cache -> o [B,Q,H,V]: each cache in equal splits, then their combination (FlashDecoding).
 
     state:       contiguous, (keys [B,T,HK,K], values [B,T,HV,V]) with row n of sequence n; paged, two pools
                  [pages, page, heads, D]. The Q newest tokens are in it. Nothing is written.
@@ -103,10 +96,10 @@ def _step(schedule: str, shape: Shape, q, state: State, table, lengths, scale: f
     tile, number = plan(shape, schedule)
     k, v = state
     q = q.contiguous()
-    # Fixed parts may all be whole, and so may the shares of caches that are known to be alike.
+    # With one split, or if equal caches fill equal shares, each program finishes its pairs alone.
     whole = number == 1 if schedule == SPLIT else lengths is None and s.pairs % number == 0
     o = q.new_empty(s.B, s.Q, s.H, s.V)
-    parts = Parts() if whole else _places(schedule, shape, number, q)
+    partials = Partials(None, None, None) if whole else _partials(schedule, shape, number, q)
     common = {"Q": s.Q, "H": s.H, "HK": s.HK, "V": s.V, "BN": tile.width, "R": s.block, "BLOCKS": s.blocks}
     options = {
         "T": s.T,
@@ -122,7 +115,7 @@ def _step(schedule: str, shape: Shape, q, state: State, table, lengths, scale: f
         "num_stages": tile.stages,
     }
     tensors = {"q": q, "k": k, "v": v, "table": table if s.page else None, "lengths": lengths, "o": o}
-    tensors |= parts._asdict()
+    tensors |= partials._asdict()
     BB = power_of_2(s.B)
     if schedule == SPLIT:
         attention_decode_split_kernel[(s.pairs * number,)](**tensors, SPLITS=number, **common, **options)
@@ -130,22 +123,22 @@ def _step(schedule: str, shape: Shape, q, state: State, table, lengths, scale: f
         attention_decode_stream_kernel[(number,)](**tensors, B=s.B, BB=BB, **common, **options)
     if not whole:
         sizes = common | {"SPLITS": number * (schedule == SPLIT), "BB": BB}
-        combine(parts, lengths, o, shape, programs=number, options=sizes)
+        combine(partials, lengths, o, shape, programs=number, options=sizes)
     return o
 
 
-def _places(schedule: str, shape: Shape, number: int, q) -> Parts:
-    places = shape.pairs * number if schedule == SPLIT else shape.pairs + number - 1
-    parts = q.new_empty(places, shape.block, shape.V, dtype=torch.float32)
-    sums, maxima = (q.new_empty(places, shape.block, dtype=torch.float32) for _ in range(2))
-    return Parts(parts, sums, maxima)
+def _partials(schedule: str, shape: Shape, number: int, q) -> Partials:
+    count = shape.pairs * number if schedule == SPLIT else shape.pairs + number - 1
+    o = q.new_empty(count, shape.block, shape.V, dtype=torch.float32)
+    l, m = (q.new_empty(count, shape.block, dtype=torch.float32) for _ in range(2))
+    return Partials(o, l, m)
 
 
-def combine(parts: Parts, lengths, o, shape: Shape, *, programs: int, options: Mapping[str, int]) -> None:
-    """Write o from its parts: those of a split of options["SPLITS"] parts, or of a stream of so many programs."""
+def combine(partials: Partials, lengths, o, shape: Shape, *, programs: int, options: Mapping[str, int]) -> None:
+    """Write o from partial results: those of options["SPLITS"] splits, or where that is 0 of so many programs."""
     width = min(WIDTH, power_of_2(shape.V))
     attention_decode_combine_kernel[(shape.B * shape.H * shape.Q * -(-shape.V // width),)](
-        **parts._asdict(),
+        **partials._asdict(),
         lengths=lengths,
         o=o,
         B=shape.B,

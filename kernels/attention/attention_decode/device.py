@@ -27,16 +27,27 @@ class Cache(NamedTuple):
     PAGES: Any
 
 
+class Partials(NamedTuple):
+    """Partial results of pairs that several programs share: o [.., R, V] before its division, l and m [.., R]; fp32."""
+
+    o_partial: Any
+    l_partial: Any
+    m_partial: Any
+
+
 class Sizes(NamedTuple):
-    """What `attend` needs to know of the call's shape and tiles."""
+    """Sizes of a call and of its tiles. R: query rows of a block, BM: those of a tile; PAGE: rows of a page or 0."""
 
     Q: tl.constexpr
+    H: tl.constexpr
     HK: tl.constexpr
-    GROUP: tl.constexpr
     K: tl.constexpr
     V: tl.constexpr
+    BK: tl.constexpr
     BV: tl.constexpr
+    BM: tl.constexpr
     BN: tl.constexpr
+    R: tl.constexpr
     PAGE: tl.constexpr
 
 
@@ -53,13 +64,16 @@ def row_index(row, n, h, Q: tl.constexpr, H: tl.constexpr, GROUP: tl.constexpr):
 
 
 @triton.jit
-def load_queries(
-    q, n, h, row, Q: tl.constexpr, H: tl.constexpr, GROUP: tl.constexpr, K: tl.constexpr, BK: tl.constexpr
-):
+def load_queries(q, n, h, row, sizes):
     """The rows of a pair as columns [BK, BM], zero beyond K and beyond the last row."""
-    kk = tl.arange(0, BK)[:, None]
-    pointers = q + row_index(row, n, h, Q=Q, H=H, GROUP=GROUP)[None, :] * K + kk
-    return tl.load(pointers, mask=(kk < K) & (row < Q * GROUP)[None, :], other=0.0)
+    Q: tl.constexpr = sizes.Q
+    H: tl.constexpr = sizes.H
+    GROUP: tl.constexpr = H // sizes.HK
+    K: tl.constexpr = sizes.K
+    BK: tl.constexpr = sizes.BK
+    o_k = tl.arange(0, BK)[:, None]
+    pointers = q + row_index(row, n, h, Q=Q, H=H, GROUP=GROUP)[None, :] * K + o_k
+    return tl.load(pointers, mask=(o_k < K) & (row < Q * GROUP)[None, :], other=0.0)
 
 
 @triton.jit
@@ -84,21 +98,21 @@ def load_rows(
     pool, first, h, known, HEADS: tl.constexpr, D: tl.constexpr, BD: tl.constexpr, BN: tl.constexpr, SPANS: tl.constexpr
 ):
     """A tile of one head [BN, BD]: zero in rows that are not `known` and beyond D. SPANS: `first` is a row each."""
-    dd = tl.arange(0, BD)[None, :]
+    o_d = tl.arange(0, BD)[None, :]
     rows = tl.arange(0, BN)[:, None]
     if SPANS:
-        pointers = pool + first[:, None] * (HEADS * D) + (rows * (HEADS * D) + h * D + dd)
+        pointers = pool + first[:, None] * (HEADS * D) + (rows * (HEADS * D) + h * D + o_d)
     else:
-        pointers = pool + first * (HEADS * D) + (rows * (HEADS * D) + h * D + dd)
+        pointers = pool + first * (HEADS * D) + (rows * (HEADS * D) + h * D + o_d)
     mask = known[:, None]
     if D < BD:
-        mask = mask & (dd < D)
+        mask = mask & (o_d < D)
     return tl.load(pointers, mask=mask, other=0.0)
 
 
 @triton.jit
-def attend(b_q, cache, n, h, row, tile_begin, tile_end, factor, sizes, PRECISION: tl.constexpr):
-    """(o^T [BV, BM] before its division, l [BM], m [BM]) of tiles tile_begin .. tile_end of a sequence's cache.
+def attend(q, cache, n, h, row, tile_begin, tile_end, factor, sizes, PRECISION: tl.constexpr):
+    """(o^T [BV, BM] before its division, l [BM], m [BM]) of query rows and tiles tile_begin .. tile_end of a cache.
 
     In powers of 2: m is the largest score times factor = s log2 e, l the sum of 2^(score - m); -inf and 0 for a row
     that sees nothing.
@@ -106,14 +120,15 @@ def attend(b_q, cache, n, h, row, tile_begin, tile_end, factor, sizes, PRECISION
     k, v, table, length, T, PAGES = cache
     Q: tl.constexpr = sizes.Q
     HK: tl.constexpr = sizes.HK
-    GROUP: tl.constexpr = sizes.GROUP
+    GROUP: tl.constexpr = sizes.H // HK
     K: tl.constexpr = sizes.K
     V: tl.constexpr = sizes.V
+    BK: tl.constexpr = sizes.BK
     BV: tl.constexpr = sizes.BV
+    BM: tl.constexpr = sizes.BM
     BN: tl.constexpr = sizes.BN
     PAGE: tl.constexpr = sizes.PAGE
-    BK: tl.constexpr = b_q.shape[0]
-    BM: tl.constexpr = b_q.shape[1]
+    b_q = load_queries(q, n, h, row, sizes)
     b_o = tl.zeros([BV, BM], tl.float32)
     largest = tl.full([BM], float("-inf"), tl.float32)
     total = tl.zeros([BM], tl.float32)
@@ -139,39 +154,33 @@ def attend(b_q, cache, n, h, row, tile_begin, tile_end, factor, sizes, PRECISION
 
 
 @triton.jit
-def store_output(
-    o, b_o, total, n, h, row, Q: tl.constexpr, H: tl.constexpr, GROUP: tl.constexpr, V: tl.constexpr, BV: tl.constexpr
-):
+def store_output(o, b_o, total, n, h, row, sizes):
     """o = o^T / l for the rows of a pair, 0 where a row saw nothing."""
-    vv = tl.arange(0, BV)[:, None]
+    Q: tl.constexpr = sizes.Q
+    H: tl.constexpr = sizes.H
+    GROUP: tl.constexpr = H // sizes.HK
+    V: tl.constexpr = sizes.V
+    BV: tl.constexpr = sizes.BV
+    o_v = tl.arange(0, BV)[:, None]
     b_o = b_o / tl.where(total > 0.0, total, 1.0)[None, :]
-    pointers = o + row_index(row, n, h, Q=Q, H=H, GROUP=GROUP)[None, :] * V + vv
-    tl.store(pointers, b_o.to(o.dtype.element_ty), mask=(vv < V) & (row < Q * GROUP)[None, :])
+    pointers = o + row_index(row, n, h, Q=Q, H=H, GROUP=GROUP)[None, :] * V + o_v
+    tl.store(pointers, b_o.to(o.dtype.element_ty), mask=(o_v < V) & (row < Q * GROUP)[None, :])
 
 
 @triton.jit
-def store_part(
-    parts,
-    sums,
-    maxima,
-    b_o,
-    total,
-    largest,
-    part,
-    row,
-    R: tl.constexpr,
-    ROWS: tl.constexpr,
-    V: tl.constexpr,
-    BV: tl.constexpr,
-):
-    """A part of a pair as `attend` leaves it: o in parts [.., R, V], l in sums and m in maxima [.., R].
+def store_partial(partials, index, b_o, total, largest, row, sizes):
+    """Partial result number `index`, as `attend` leaves it.
 
     m and l stay apart: m + log2 l would round l away where scores are large.
-    R: rows of a block; ROWS: rows of all blocks; row: the block's rows among them
+    row: the block's rows among all rows of the kv head
     """
-    vv = tl.arange(0, BV)[:, None]
-    within = part.to(tl.int64) * R + row % R
-    mine = row < ROWS
-    tl.store(parts + within[None, :] * V + vv, b_o, mask=(vv < V) & mine[None, :])
-    tl.store(sums + within, total, mask=mine)
-    tl.store(maxima + within, largest, mask=mine)
+    o_partial, l_partial, m_partial = partials
+    V: tl.constexpr = sizes.V
+    BV: tl.constexpr = sizes.BV
+    R: tl.constexpr = sizes.R
+    o_v = tl.arange(0, BV)[:, None]
+    within = index.to(tl.int64) * R + row % R
+    mine = row < sizes.Q * (sizes.H // sizes.HK)
+    tl.store(o_partial + within[None, :] * V + o_v, b_o, mask=(o_v < V) & mine[None, :])
+    tl.store(l_partial + within, total, mask=mine)
+    tl.store(m_partial + within, largest, mask=mine)

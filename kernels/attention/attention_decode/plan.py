@@ -22,9 +22,9 @@ SPLIT, STREAM = "split", "stream"
 MAX_DIM = max(DIMS)
 # A stream's programs hold all lengths in registers.
 MAX_SEQUENCES = 8192
-# What a part costs beside its tiles, in tiles, and the most rounds of programs that are considered.
-PART_COST, ROUNDS = 1, 8
-# Columns of o that a program combines, and parts that it loads at a time.
+# What a split costs beside its tiles, in tiles, and the most rounds of programs that are considered.
+SPLIT_COST, ROUNDS = 1, 8
+# Columns of o that a program combines, and partial results that it loads at a time.
 WIDTH, MANY = 64, 16
 WIDTHS = (32, 64, 128)
 
@@ -93,7 +93,7 @@ def table_tile(shape: Shape) -> Tile:
 
 
 def plan(shape: Shape, schedule: str) -> tuple[Tile, int]:
-    """The tile, and how many parts a pair is cut into (split) or how many programs share all tiles (stream)."""
+    """The tile, and how many splits a pair is cut into (split) or how many programs share all tiles (stream)."""
     tile = table_tile(shape)
     if config := choice(key(shape, schedule)):
         tile = replace(tile, **config)
@@ -106,12 +106,12 @@ def plan(shape: Shape, schedule: str) -> tuple[Tile, int]:
 
 @cache
 def splits(pairs: int, tiles: int, fits: int) -> int:
-    """The smallest number of parts that ends soonest, programs running in rounds of `fits`.
+    """The smallest number of splits that ends soonest, if programs run in rounds of `fits`.
 
-    A part takes its tiles, and PART_COST more for filling its pipeline and for being written and combined.
+    A split takes its tiles, and SPLIT_COST more for filling its pipeline and for being written and combined.
     """
     most = min(tiles, max(1, ROUNDS * fits // pairs))
-    return min(range(1, most + 1), key=lambda s: -(-pairs * s // fits) * (-(-tiles // s) + PART_COST))
+    return min(range(1, most + 1), key=lambda s: -(-pairs * s // fits) * (-(-tiles // s) + SPLIT_COST))
 
 
 def describe(shape: Shape, schedule: str) -> dict[str, Any]:

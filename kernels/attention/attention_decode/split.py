@@ -1,7 +1,7 @@
-"""FlashDecoding: the cache of each pair is cut into as many equal parts as fill the GPU (Dao et al. 2023)."""
+"""FlashDecoding: the cache of each pair is cut into as many equal splits as fill the GPU (Dao et al. 2023)."""
 
 # Triton types a device function as one that never returns, and constexpr parameters as no plain values.
-# pyright: reportGeneralTypeIssues=false, reportArgumentType=false
+# pyright: reportGeneralTypeIssues=false, reportArgumentType=false, reportAssignmentType=false
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import triton.language as tl
 
 from kernels.attention.attention_decode.device import (
     Cache,
+    Partials,
     Sizes,
     attend,
     length_of,
-    load_queries,
     store_output,
-    store_part,
+    store_partial,
 )
 
 
 @triton.jit
-def span_of(length, s, BN: tl.constexpr, SPLITS: tl.constexpr):
-    """Tiles (begin, end) of part s: all but the last few parts hold the same number, none for a part beyond the end."""
+def span_of(length, split, BN: tl.constexpr, SPLITS: tl.constexpr):
+    """Tiles (begin, end) of a split: all but the last few splits hold equally many; one beyond the end holds none."""
     tiles = tl.cdiv(length, BN)
     size = tl.cdiv(tiles, SPLITS)
-    return tl.minimum(s * size, tiles), tl.minimum((s + 1) * size, tiles)
+    return tl.minimum(split * size, tiles), tl.minimum((split + 1) * size, tiles)
 
 
 @triton.jit(do_not_specialize=["T", "PAGES", "factor"])
@@ -35,9 +35,9 @@ def attention_decode_split_kernel(
     table,
     lengths,
     o,
-    parts,
-    sums,
-    maxima,
+    o_partial,
+    l_partial,
+    m_partial,
     T,
     PAGES,
     factor,
@@ -56,39 +56,27 @@ def attention_decode_split_kernel(
     PAGE: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """o = softmax(s q k^T) v over one of SPLITS equal parts of a pair's cache; the whole of it where SPLITS is 1.
+    """o = softmax(s q k^T) v over one of SPLITS equal splits of a pair's cache; over all of it where SPLITS is 1.
 
-    Grid:    pairs (sequences x HK x BLOCKS of query rows) x SPLITS, one axis, parts of a pair side by side.
+    Grid:    pairs (sequences x HK x BLOCKS of query rows) x SPLITS, one axis, splits of a pair side by side.
     On chip: q^T [K, BM] in its dtype, o^T [V, BM], m and l [BM] in fp32; tiles of k and v pass by.
     Reads:   a kv head's rows of the cache once, s (K + V) bytes each; q; lengths; 4 bytes a page and kv head.
-    Writes:  o; with more than one part (o, l, m) of each, 4 (V + 2) bytes per query row and part.
+    Writes:  o; with several splits (o, l, m) of each, 4 (V + 2) bytes per query row and split.
     """
     pid = tl.program_id(0)
-    GROUP: tl.constexpr = H // HK
-    s = pid % SPLITS
-    pair = pid // SPLITS
-    n = pair // (HK * BLOCKS)
-    h = pair // BLOCKS % HK
+    sizes: tl.constexpr = Sizes(Q=Q, H=H, HK=HK, K=K, V=V, BK=BK, BV=BV, BM=BM, BN=BN, R=R, PAGE=PAGE)
+    split, pair = pid % SPLITS, pid // SPLITS
+    n, h = pair // (HK * BLOCKS), pair // BLOCKS % HK
     row = pair % BLOCKS * R + tl.arange(0, BM)
     length = length_of(lengths, n, T)
-    tile_begin, tile_end = span_of(length, s, BN, SPLITS)
+    tile_begin, tile_end = span_of(length, split, BN, SPLITS)
     if (SPLITS > 1) & (tile_begin == tile_end):
         return
-    b_q = load_queries(q, n, h, row, Q=Q, H=H, GROUP=GROUP, K=K, BK=BK)
     cache = Cache(k=k, v=v, table=table, length=length, T=T, PAGES=PAGES)
     b_o, total, largest = attend(
-        b_q,
-        cache,
-        n,
-        h,
-        row,
-        tile_begin=tile_begin,
-        tile_end=tile_end,
-        factor=factor,
-        sizes=Sizes(Q=Q, HK=HK, GROUP=GROUP, K=K, V=V, BV=BV, BN=BN, PAGE=PAGE),
-        PRECISION=PRECISION,
+        q, cache, n, h, row, tile_begin=tile_begin, tile_end=tile_end, factor=factor, sizes=sizes, PRECISION=PRECISION
     )
     if SPLITS == 1:
-        store_output(o, b_o, total, n, h, row=row, Q=Q, H=H, GROUP=GROUP, V=V, BV=BV)
+        store_output(o, b_o, total, n, h, row=row, sizes=sizes)
     else:
-        store_part(parts, sums, maxima, b_o, total, largest=largest, part=pid, row=row, R=R, ROWS=Q * GROUP, V=V, BV=BV)
+        store_partial(Partials(o_partial, l_partial, m_partial), pid, b_o, total, largest, row=row, sizes=sizes)

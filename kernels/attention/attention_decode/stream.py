@@ -1,11 +1,12 @@
 """Stream-K: the tiles of all pairs in one row, cut into equal shares, one a program (Sanovar et al. 2024).
 
 The order is sequence, kv head and block of rows, tile. A program's share may end one pair, hold whole ones and begin
-another. From one piece to the next either the program or the pair is one further, so program + pair numbers the parts.
+another. From one piece to the next, either the program or the pair increases by one. So program + pair numbers the
+partial results.
 """
 
 # Triton types a device function as one that never returns, and constexpr parameters as no plain values.
-# pyright: reportGeneralTypeIssues=false, reportArgumentType=false
+# pyright: reportGeneralTypeIssues=false, reportArgumentType=false, reportAssignmentType=false
 
 from __future__ import annotations
 
@@ -14,12 +15,12 @@ import triton.language as tl
 
 from kernels.attention.attention_decode.device import (
     Cache,
+    Partials,
     Sizes,
     attend,
     length_of,
-    load_queries,
     store_output,
-    store_part,
+    store_partial,
 )
 
 
@@ -73,9 +74,9 @@ def attention_decode_stream_kernel(
     table,
     lengths,
     o,
-    parts,
-    sums,
-    maxima,
+    o_partial,
+    l_partial,
+    m_partial,
     B,
     T,
     PAGES,
@@ -101,10 +102,11 @@ def attention_decode_stream_kernel(
     On chip: q^T [K, BM] in its dtype, o^T [V, BM], m and l [BM] in fp32; tiles of k and v pass by.
     Reads:   a kv head's rows of the cache once, s (K + V) bytes each; q once a piece; lengths; 4 bytes a page and kv
              head.
-    Writes:  o of the pairs that it holds whole; (o, l, m) of its parts, at most two, 4 (V + 2) bytes per query row.
+    Writes:  o of the pairs that it holds whole; at most two partial results (o, l, m), 4 (V + 2) bytes per query row.
     """
     p = tl.program_id(0)
-    GROUP: tl.constexpr = H // HK
+    sizes: tl.constexpr = Sizes(Q=Q, H=H, HK=HK, K=K, V=V, BK=BK, BV=BV, BM=BM, BN=BN, R=R, PAGE=PAGE)
+    partials = Partials(o_partial, l_partial, m_partial)
     tiles = all_tiles(lengths, B, T, BN=BN, PAIRS=HK * BLOCKS, BB=BB)
     tile = share_start(p, tiles, tl.num_programs(0))
     end = share_start(p + 1, tiles, tl.num_programs(0))
@@ -117,10 +119,9 @@ def attention_decode_stream_kernel(
         tile_end = tl.minimum(own, tile_begin + end - tile)
         h = pair // BLOCKS
         row = pair % BLOCKS * R + tl.arange(0, BM)
-        b_q = load_queries(q, n, h, row, Q=Q, H=H, GROUP=GROUP, K=K, BK=BK)
         cache = Cache(k=k, v=v, table=table, length=length, T=T, PAGES=PAGES)
         b_o, total, largest = attend(
-            b_q,
+            q,
             cache,
             n,
             h,
@@ -128,14 +129,12 @@ def attention_decode_stream_kernel(
             tile_begin=tile_begin,
             tile_end=tile_end,
             factor=factor,
-            sizes=Sizes(Q=Q, HK=HK, GROUP=GROUP, K=K, V=V, BV=BV, BN=BN, PAGE=PAGE),
+            sizes=sizes,
             PRECISION=PRECISION,
         )
-        if parts is None or tile_end - tile_begin == own:
-            store_output(o, b_o, total, n, h, row=row, Q=Q, H=H, GROUP=GROUP, V=V, BV=BV)
+        if o_partial is None or tile_end - tile_begin == own:
+            store_output(o, b_o, total, n, h, row=row, sizes=sizes)
         else:
-            part = p + n * (HK * BLOCKS) + pair
-            store_part(
-                parts, sums, maxima, b_o, total, largest=largest, part=part, row=row, R=R, ROWS=Q * GROUP, V=V, BV=BV
-            )
+            index = p + n * (HK * BLOCKS) + pair
+            store_partial(partials, index, b_o, total, largest, row=row, sizes=sizes)
         tile += tile_end - tile_begin

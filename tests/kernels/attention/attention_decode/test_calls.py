@@ -111,9 +111,9 @@ def test_parts_fill_the_gpu_in_one_round_or_stay_whole() -> None:
     # 300 whole pairs would take two rounds, the second nearly empty.
     assert splits(pairs=300, tiles=128, fits=264) > 1
     for pairs, tiles in ((1, 1), (7, 100), (40, 33), (1, 8192)):
-        parts = splits(pairs, tiles, 264)
-        # No part is empty when all sequences are as long as the cache.
-        assert -(-tiles // -(-tiles // parts)) == parts
+        number = splits(pairs, tiles, 264)
+        # No split is empty when all sequences are as long as the cache.
+        assert -(-tiles // -(-tiles // number)) == number
 
 
 @pytest.mark.parametrize("schedule", IMPLEMENTATIONS)

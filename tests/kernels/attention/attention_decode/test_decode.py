@@ -14,11 +14,11 @@ from tests.kernels.attention.attention_decode.caches import STEPS, Cache, paged,
 
 IMPLEMENTATIONS = ["triton_split", "triton_stream"]
 GROUPED = {"H": 4, "HK": 2, "HV": 2}
-# sizes, own axes, SMs: few or many give a program several pairs or a part of one.
+# sizes, own axes, SMs: few or many give a program several pairs or a piece of one.
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any], int]] = {
     "one_token": ({"T": 1, "B": 2}, {}, 132),
     "whole": ({"T": 63, "B": 2}, {}, 1),
-    "parts": ({"T": 130, "B": 2, "H": 1}, {}, 3),
+    "splits": ({"T": 130, "B": 2, "H": 1}, {}, 3),
     "ragged": ({"T": 130, "B": 4, **GROUPED}, {"ragged": True}, 2),
     "odd_dims": ({"T": 130, "K": 60, "V": 100, **GROUPED}, {}, 4),
     "wide_keys": ({"T": 100, "K": 256, "V": 32, "H": 1}, {}, 2),
@@ -66,7 +66,7 @@ def test_scores_that_fall_by_thousands_over_the_cache(schedule: str) -> None:
     drawn = paged(1, [130], 16)
     keys = torch.full_like(drawn.state[0], float("nan"))
     rows = torch.arange(130)
-    # Along the cache all scores fall, or all rise: the largest is in the first part, or in the last.
+    # Along the cache all scores fall, or all rise: the largest is in the first split, or in the last.
     for sign in (-1.0, 1.0):
         keys[drawn.table[0, rows // 16].long(), rows % 16] = (sign * rows * 50.0)[:, None, None].expand(-1, 1, 16)
         q = torch.ones_like(drawn.q)

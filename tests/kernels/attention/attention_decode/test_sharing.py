@@ -1,4 +1,4 @@
-"""How the work is shared out cannot be seen in the result: parts in any order, any number of SMs, any block table."""
+"""Sharing out the work does not change the result: partial results in any order, any number of SMs, any block table."""
 
 from __future__ import annotations
 
@@ -63,17 +63,17 @@ def test_any_number_of_sms(schedule: str) -> None:
 
 @pytest.mark.interpret
 @pytest.mark.parametrize("schedule", STEPS)
-def test_more_parts_than_are_combined_at_a_time(schedule: str) -> None:
+def test_more_partial_results_than_are_combined_at_a_time(schedule: str) -> None:
     drawn = paged(8, [700], 64)
     with with_sms(132):
-        # In 22 tiles of 32 tokens, a part each.
+        # In 22 tiles of 32 tokens, a partial result each.
         assert MANY < 700 / 32
         assert drawn.error(schedule) < 1e-5
 
 
 @pytest.mark.interpret
 @pytest.mark.parametrize("schedule", STEPS)
-def test_parts_combine_in_any_order(schedule: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_partial_results_combine_in_any_order(schedule: str, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = paged(7, [130], 16, H=2, HK=1)
     kept: list[Any] = []
     original: Callable[..., None] = steps.combine
@@ -85,17 +85,17 @@ def test_parts_combine_in_any_order(schedule: str, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(steps, "combine", combine)
     with with_sms(2):
-        # One pair in five tiles of 32 tokens: each part is of the same pair.
+        # One pair in five tiles of 32 tokens: each partial result is of the same pair.
         o = drawn.run(schedule)
-    parts, lengths, out, shape, options = kept
-    assert len(parts.sums) > 2
+    partials, lengths, out, shape, options = kept
+    assert len(partials.l_partial) > 2
     again = torch.full_like(out, float("nan"))
     for seed in range(4):
-        order = torch.randperm(len(parts.sums), generator=torch.Generator().manual_seed(seed))
-        shuffled = type(parts)(*(x[order].contiguous() for x in parts))
+        order = torch.randperm(len(partials.l_partial), generator=torch.Generator().manual_seed(seed))
+        shuffled = type(partials)(*(x[order].contiguous() for x in partials))
         original(shuffled, lengths, again, shape, **options)
         torch.testing.assert_close(again, o, rtol=1e-5, atol=1e-6)
-    # Each part matters: without one of them the result is another.
-    parts.maxima[1] = float("-inf")
-    original(parts, lengths, again, shape, **options)
+    # Each partial result matters: without one of them the result is another.
+    partials.m_partial[1] = float("-inf")
+    original(partials, lengths, again, shape, **options)
     assert (again - o).abs().max() > 1e-3
