@@ -81,31 +81,7 @@ def with_own(q, k, g, u, bonus, dq, dk, dg, own, DERIVED: tl.constexpr):
 
 
 @triton.jit
-def sweep_dk(
-    slice_k,
-    place,
-    inputs,
-    dq,
-    dk,
-    dg,
-    du,
-    dS_start,
-    dS_end,
-    checkpoints,
-    cu_seqlens,
-    scale,
-    T,
-    segment_size,
-    sizes,
-    BT: tl.constexpr,
-    BK: tl.constexpr,
-    BV: tl.constexpr,
-    SEGMENTED: tl.constexpr,
-    INTERVAL: tl.constexpr,
-    STAGES: tl.constexpr,
-    WIDE: tl.constexpr,
-    PRECISION: tl.constexpr,
-):
+def sweep_dk(slice_k, place, inputs, gradients, stored, scale, sizes, settings, BK: tl.constexpr, BV: tl.constexpr):
     """dk_j = diag(e^(E - G_j)) dS v_j + sum_{t>j} s e^(R_t - G_j) q_t (v_j . do_t) + own term, and what follows.
 
     On chip: dS^T [V, BK], fp32, tiles from last to first.
@@ -114,13 +90,21 @@ def sweep_dk(
              wanted, by the first segment.
     """
     n, h, segment, state_slot, begin, end = place
-    q, k, v, g, u, do = inputs
+    q, k, v, g, u, do, dS_end = inputs
+    checkpoints, cu_seqlens, T, segment_size = stored
+    dq, dk, _dv, dg, du, dS_start = gradients
     H: tl.constexpr = sizes.H
     HK: tl.constexpr = sizes.HK
     HV: tl.constexpr = sizes.HV
     HS: tl.constexpr = sizes.HS
     K: tl.constexpr = sizes.K
     V: tl.constexpr = sizes.V
+    BT: tl.constexpr = settings.BT
+    SEGMENTED: tl.constexpr = settings.SEGMENTED
+    INTERVAL: tl.constexpr = settings.INTERVAL
+    STAGES: tl.constexpr = settings.STAGES
+    WIDE: tl.constexpr = settings.WIDE
+    PRECISION: tl.constexpr = settings.PRECISION
     rows = tl.arange(0, BT)
     o_k = slice_k * BK + tl.arange(0, BK)
     o_v = tl.arange(0, BV)

@@ -56,22 +56,7 @@ def one(dS, q, k, g, do, u, bonus):
 
 
 @triton.jit
-def sweep_dv(
-    slice_v,
-    place,
-    inputs,
-    dv,
-    dS_end,
-    scale,
-    sizes,
-    BT: tl.constexpr,
-    BK: tl.constexpr,
-    BV: tl.constexpr,
-    SEGMENTED: tl.constexpr,
-    STAGES: tl.constexpr,
-    WIDE: tl.constexpr,
-    PRECISION: tl.constexpr,
-):
+def sweep_dv(slice_v, place, inputs, dv, scale, sizes, settings, BK: tl.constexpr, BV: tl.constexpr):
     """dv_j = (e^(E - G_j) k_j)^T dS + sum_{t>=j} A_tj do_t, with the scores A of the output sweep.
 
     On chip: dS [K, BV], fp32, tiles from last to first.
@@ -79,12 +64,17 @@ def sweep_dv(
     Writes:  a slice of dv.
     """
     n, h, _segment, state_slot, begin, end = place
-    q, k, _v, g, u, do = inputs
+    q, k, _v, g, u, do, dS_end = inputs
     H: tl.constexpr = sizes.H
     HK: tl.constexpr = sizes.HK
     HS: tl.constexpr = sizes.HS
     K: tl.constexpr = sizes.K
     V: tl.constexpr = sizes.V
+    BT: tl.constexpr = settings.BT
+    SEGMENTED: tl.constexpr = settings.SEGMENTED
+    STAGES: tl.constexpr = settings.STAGES
+    WIDE: tl.constexpr = settings.WIDE
+    PRECISION: tl.constexpr = settings.PRECISION
     rows = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     o_v = slice_v * BV + tl.arange(0, BV)

@@ -18,7 +18,7 @@ NARROWEST = tl.constexpr(-170.0)
 
 
 class Inputs(NamedTuple):
-    """What the sweeps of a backward launch read; k or u may be None."""
+    """What the sweeps of dk and dv read; k, u and dS_end may be None."""
 
     q: Any
     k: Any
@@ -26,6 +26,38 @@ class Inputs(NamedTuple):
     g: Any
     u: Any
     do: Any
+    dS_end: Any
+
+
+class Checkpoints(NamedTuple):
+    """States after every INTERVAL tokens, and what finds them: see `block_of`."""
+
+    states: Any
+    cu_seqlens: Any
+    T: Any
+    segment_size: Any
+
+
+class Gradients(NamedTuple):
+    """What the sweeps of dk and dv write; dk, du and dS_start may be None."""
+
+    dq: Any
+    dk: Any
+    dv: Any
+    dg: Any
+    du: Any
+    dS_start: Any
+
+
+class Settings(NamedTuple):
+    """How a sweep runs: tokens of a tile and between checkpoints, stages of its loop, and how products round."""
+
+    BT: tl.constexpr
+    SEGMENTED: tl.constexpr
+    INTERVAL: tl.constexpr
+    STAGES: tl.constexpr
+    WIDE: tl.constexpr
+    PRECISION: tl.constexpr
 
 
 @triton.jit

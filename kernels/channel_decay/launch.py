@@ -77,14 +77,9 @@ class Call:
         return {"WIDE": self.shape.wide, "PRECISION": "tf32x3" if self.shape.dtype == "float32" else "tf32"}
 
     def launched(self, sweep: Sweep) -> dict[str, Any]:
-        """A sweep's steps, warps and stages, and what all sweeps take."""
-        return {
-            "T": self.T,
-            "BT": sweep.chunk,
-            "STAGES": sweep.tile.stages,
-            "num_warps": sweep.tile.warps,
-            **self.options,
-        }
+        """A sweep's tokens and segments, steps, warps and stages, and how its products round."""
+        own = {"T": self.T, "BT": sweep.chunk, "STAGES": sweep.tile.stages, "num_warps": sweep.tile.warps}
+        return {**own, **self.cut, **self.options}
 
     def grid(self, sweep: Sweep) -> tuple[int]:
         return (self.shape.sequences * self.plan.segments * self.shape.heads * sweep.slices,)
@@ -104,7 +99,6 @@ def forward(call: Call, x: Inputs, start: torch.Tensor | None, end: torch.Tensor
         S_start=start if states is None else states,
         S_end=end,
         scale=call.scale,
-        **call.cut,
         **call.heads,
         BK=power_of_2(s.K),
         BV=sweep.tile.width,
@@ -145,14 +139,10 @@ def backward(call: Call, x: Inputs, states, do, start, *, d_start, d_end) -> Gra
         dS_end=d_end,
         checkpoints=checkpoints,
         scale=call.scale,
-        **call.cut,
         **call.heads,
         BK=power_of_2(s.K),
         BV=power_of_2(s.V),
-        WK=sweep.tile.width,
-        WV=sweep.tile.width,
-        K_SLICES=sweep.slices_k,
-        V_SLICES=sweep.slices_v,
+        W=sweep.tile.width,
         SEGMENTED=call.plan.segmented,
         INTERVAL=call.plan.interval,
         **call.launched(sweep),
@@ -177,7 +167,6 @@ def _backward_dq(call: Call, x: Inputs, do, start: torch.Tensor | None):
         checkpoints=checkpoints,
         contributions=contributions,
         scale=call.scale,
-        **call.cut,
         **call.heads,
         BK=sweep.tile.width,
         BV=power_of_2(s.V),
@@ -204,7 +193,6 @@ def _segment_states(call: Call, x: Inputs, start: torch.Tensor | None) -> torch.
         v=v,
         g=g,
         states=states,
-        **call.cut,
         HK=call.HK,
         HV=call.HV,
         **call.dims,
