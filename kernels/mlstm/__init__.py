@@ -1,1 +1,1 @@
-"""mLSTM, xLSTM's matrix memory (Beck et al. 2024): spec.py says what it is, README.md how ours computes it."""
+"""mLSTM, xLSTM's matrix memory (Beck et al. 2024). spec.py defines it, README.md describes our kernels."""

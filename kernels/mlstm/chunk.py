@@ -136,7 +136,7 @@ def check_sizes(q, k, v, input_gate, forget_gate, *, scale) -> dict[str, int]:
 
 
 def check_state(like: torch.Tensor, state, gate: str, sequences: int, heads: int, K: int, V: int) -> State:
-    """A call's state by parts; UsageError where it has not the gate's form or a part has another shape."""
+    """The parts of a call's state. UsageError if its form is not the gate's, or a part has another shape."""
     if state is None:
         return State()
     if isinstance(state, tuple) != (gate == EXP) or (gate == EXP and len(state) != 3):

@@ -1,4 +1,4 @@
-"""What the gates' gradients need beside the sweeps: one small launch over [B, T, HS]."""
+"""The gates' gradients, from what the sweeps leave: one small launch over [B, T, HS]."""
 
 # Triton types a device function as one that never returns.
 # pyright: reportGeneralTypeIssues=false

@@ -1,8 +1,8 @@
-"""Which regime a sweep runs in, and in which tiles: host code that asks shapes and `suite.target()`, nothing else.
+"""Which regime a sweep runs in, and in which tiles: host code that depends on shapes and `suite.target()` alone.
 
 On chip, a program takes a whole sequence. Where sequences x heads x slices leave SMs idle, sequences are cut into
-segments of equal length, at most as many as a program joins by itself. What a sweep is and what a pass of them executes
-is scalar_decay's.
+segments of equal length, at most as many as a program can join by itself. kernels/scalar_decay defines a sweep and
+counts the FLOPs that it executes.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ MAX_K, MAX_V = 256, 512
 
 
 def shape_of(problem: Problem, tunables: Mapping[str, Value]) -> Shape:
-    """What the plan of a problem depends on; `normalised` is the exponential gate's."""
+    """The shape by which a problem is planned; it is `normalised` if the gate is exponential."""
     return of_problem(problem, int(tunables["chunk"]), normalised=problem.axis("gate") == EXP, decay="token")
 
 
@@ -53,7 +53,7 @@ def plan(shape: Shape) -> Plan:
 
 
 def plan_state(shape: Shape, sweep: Sweep) -> Sweep:
-    """The sweep that sums the contributions of another one's segments."""
+    """The sweep that sums the contributions of another sweep's segments."""
     return _cut(shape, "state", sweep.segment_size)
 
 
@@ -98,7 +98,7 @@ def _work(shape: Shape) -> str:
 
 
 def key(shape: Shape, sweep: str, regime: str) -> str:
-    """What names a config for tuning: the sweep, and all that changes which one is fastest on a GPU."""
+    """The key of a config in tuning tables: the sweep, and everything that changes which config is fastest."""
     s, gate = shape, EXP if shape.normalised else SIGMOID
     return f"mlstm/{sweep}/{gate}/K{s.K}/V{s.V}/{s.dtype}/C{s.chunk}/{regime}"
 
@@ -116,7 +116,7 @@ def searched(shape: Shape, pass_: str) -> dict[str, list[Config]]:
 
 
 def registered() -> dict[str, Any]:
-    """What `Operator.implementation` asks of a problem and its tunables: limits, configuration, FLOPs, configs."""
+    """What `Operator.implementation` takes as functions of a problem: limits, configuration, FLOPs, configs."""
     return {
         "supports": supports,
         "configuration": lambda problem, tunables: describe(plan(shape_of(problem, tunables)), problem.pass_),
@@ -126,7 +126,7 @@ def registered() -> dict[str, Any]:
 
 
 def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
-    """Why a problem cannot be served, or None."""
+    """The reason why our kernels cannot serve a problem, or None."""
     if problem.K > MAX_K or problem.V > MAX_V:
         return f"the kernels take K up to {MAX_K} and V up to {MAX_V}"
     return None

@@ -1,7 +1,7 @@
 """Segments: where sequences x heads x slices do not fill the GPU, a sequence is cut and its parts swept in parallel.
 
-Each segment but the last in the sweep's direction sums its own contribution to the state; the sweeps that follow join
-the contributions of the segments before them themselves.
+Each segment but the last in the sweep's direction sums its own contribution to the state. The programs of the next
+sweep each join the contributions of the segments before theirs.
 """
 
 # Triton types a device function as one that never returns.

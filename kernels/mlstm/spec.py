@@ -39,7 +39,7 @@ ABOVE = 2.0
 
 
 def make_inputs(problem: Problem, generator: torch.Generator) -> dict[str, Any]:
-    """q, k, v as projections give them, gates as xLSTM 7B makes them, states of the size that T tokens leave behind."""
+    """q, k, v as projections give them, gates as xLSTM 7B makes them, states as large as after T tokens."""
     p = problem
     length = 1 if p.pass_ == "decode" else p.T
     biases = torch.linspace(*FORGET_BIASES, p.HS, device=generator.device)

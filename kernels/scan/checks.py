@@ -13,7 +13,7 @@ from suite.errors import UsageError
 
 
 def span_of_call(x: torch.Tensor, cu_seqlens, cu_seqlens_cpu) -> Span:
-    """The span of a call on x [B, T, …]. Boundaries come from the CPU's copy: reading the device's would wait for it.
+    """The span of a call on x [B, T, …]. Boundaries are read on the CPU: a device's would wait.
 
     Raises UsageError on boundaries that cannot be served.
     """

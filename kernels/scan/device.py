@@ -1,7 +1,7 @@
 """What scan kernels call on the device: rows of channels.
 
-A tile of tokens is kept as a tuple of rows, a tensor of channels each: every thread then owns whole columns, and a scan
-over the tile is one multiply-add a token without communication between threads.
+A tile of tokens is kept as a tuple of rows; each row is a tensor of channels. So every thread owns whole columns, and a
+scan over the tile takes one multiply-add per token without communication between threads.
 """
 
 # Triton's tuples are not typed.
@@ -17,7 +17,7 @@ from kernels.common.device import LOG2E, only_if
 
 @triton.jit
 def inside(columns, D: tl.constexpr):
-    """Which of a tile's columns are below D: all of them, known to the compiler, where their number divides D."""
+    """The mask of a tile's columns that are below D. If BD divides D, the compiler knows that all of them are."""
     BD: tl.constexpr = columns.shape[0]
     if D // BD * BD != D:
         return columns < D
@@ -39,7 +39,7 @@ def load_tile(base, columns, keep, tile_start, begin, end, stride, BT: tl.conste
 
 @triton.jit
 def store_tile(base, rows, columns, keep, tile_start, end, stride, BT: tl.constexpr):
-    """The inverse of load_tile, in the pointer's dtype."""
+    """Store what load_tile loads, in the pointer's dtype."""
     for i in tl.static_range(BT):
         x = rows[i].to(base.dtype.element_ty)
         tl.store(base + (tile_start + i) * stride + columns, x, mask=only_if(keep, tile_start + i < end))

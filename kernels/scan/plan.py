@@ -1,4 +1,4 @@
-"""Which regime a scan runs in: host code that asks shapes and `suite.target()`, nothing else.
+"""Which regime a scan runs in: host code that depends on shapes and `suite.target()` alone.
 
 On chip, a program takes a whole sequence. Where sequences x blocks of channels leave SMs idle, sequences are cut into
 segments of equal length, so that FILL warps an SM have work.
@@ -63,7 +63,7 @@ class Cut:
         return self.segments > 1
 
     def describe(self) -> dict[str, Any]:
-        """For a record's configuration."""
+        """The plan, as a record's `configuration` holds it."""
         return {"regime": "segments", "segment": self.segment_size} if self.segmented else {"regime": "on-chip"}
 
 
@@ -85,7 +85,7 @@ class Plan(Generic[Tile]):
         return [name for name in names if self.cut.segmented or not name.startswith("local")]
 
     def describe(self, pass_: str) -> dict[str, Any]:
-        """For a record's configuration."""
+        """The plan, as a record's `configuration` holds it."""
         return {name: {**self.cut.describe(), **_fields(self.tiles[name])} for name in self.launched(pass_)}
 
     def search(

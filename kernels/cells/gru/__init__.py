@@ -1,1 +1,1 @@
-"""The GRU: spec.py says what it is. PyTorch and cuDNN compute it; this project has no kernel of its own for it."""
+"""The GRU. spec.py defines it; PyTorch and cuDNN compute it. This project has no kernel for it."""

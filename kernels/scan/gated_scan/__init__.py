@@ -1,1 +1,1 @@
-"""The elementwise gated scan of HGRN and RG-LRU: spec.py says what it is, README.md how ours computes it."""
+"""The elementwise gated scan of HGRN and RG-LRU. spec.py defines it, README.md describes our kernels."""

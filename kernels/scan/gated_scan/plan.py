@@ -1,4 +1,4 @@
-"""Regime and tiles of the gated scan: host code that asks shapes and `suite.target()`, nothing else.
+"""Regime and tiles of the gated scan: host code that depends on shapes and `suite.target()` alone.
 
 Tiles follow from what the compiler reports, not from timing: 16 bytes per thread and row, one warp, no spills.
 """
@@ -46,9 +46,9 @@ SCALED_ROWS = {"gradients": 4}
 
 
 def plan(shape: Shape) -> Plan[Tile]:
-    """The widest tile with which whole sequences keep the GPU busy: segments move five elements per token, not three.
+    """The widest tile with which whole sequences keep the GPU busy; segments move five elements per token, not three.
 
-    Where none does, the widest whose segments fill the GPU.
+    If no tile does, the widest tile whose segments fill the GPU.
     """
     widths = [min(width, next_power_of_2(shape.channels)) for width in WIDTHS[BYTES[shape.dtype]]]
     cuts = [(width, cut(shape.span, -(-shape.channels // width))) for width in widths]
@@ -89,6 +89,6 @@ def search(shape: Shape, pass_: str) -> dict[str, Sequence[Mapping[str, int]]]:
 
 
 def of_problem(problem: Problem) -> Shape:
-    """The shape that a problem's sequence passes are planned for."""
+    """The shape by which the sequence passes of a problem are planned."""
     scaled = problem.axis("input_scaling") == "sqrt"
     return Shape(span_of(problem), problem.HS * problem.V, problem.dtype, scaled)

@@ -30,9 +30,9 @@ RG_LRU_RANGE = (0.9, 0.999)
 
 
 def make_inputs(problem: Problem, generator: torch.Generator) -> dict[str, Any]:
-    """x and log decays as the two models' layers give them; a state of the size that a long context leaves behind.
+    """x and log decays like those of the two models' layers; a state as large as after a long context.
 
-    HGRN: f = low + (1 - low) sigmoid(.), x = (1 - f) silu(.), low drawn a channel from [0, 0.9).
+    HGRN: f = low + (1 - low) sigmoid(.), x = (1 - f) silu(.), low drawn per channel from [0, 0.9).
     RG-LRU: log a = -8 softplus(-lambda) sigmoid(.), x = sigmoid(.) times a linear branch.
     """
     p = problem
@@ -56,7 +56,7 @@ def make_inputs(problem: Problem, generator: torch.Generator) -> dict[str, Any]:
 
 
 def scaled(x: torch.Tensor, log_decay: torch.Tensor, input_scaling: str) -> torch.Tensor:
-    """What is added to the state: x, or sqrt(1 - a^2) x, in their dtypes' common one."""
+    """What is added to the state: x, or sqrt(1 - a^2) x, in the common dtype of both."""
     if input_scaling == NONE:
         return x
     open_ = log_decay < 0
@@ -100,7 +100,7 @@ def flops(pass_: str, scaling: Value) -> int:
 def cost(problem: Problem, tunables: Mapping[str, Value]) -> Cost:
     """Bytes: x and log_decay read, o written; backward o's gradient read besides, and the inputs' gradients written.
 
-    Special functions: exp a channel and token, and a square root where the input is scaled.
+    Special functions: one exp per channel and token, and a square root if the input is scaled.
     """
     p = problem
     n = float(p.tokens * p.HS * p.V)

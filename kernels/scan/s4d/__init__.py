@@ -1,1 +1,1 @@
-"""S4D, a fixed diagonal state space (Gu et al. 2022): spec.py says what it is, README.md how ours computes it."""
+"""S4D, a fixed diagonal state space (Gu et al. 2022). spec.py defines it, README.md describes our kernels."""

@@ -1,4 +1,4 @@
-"""Regime and tiles of S4D's scan: host code that asks shapes and `suite.target()`, nothing else.
+"""Regime and tiles of S4D's scan: host code that depends on shapes and `suite.target()` alone.
 
 A program takes a block of channels and walks over tokens, `rows` chunks at a time. Tiles follow from what the compiler
 reports, not from timing.
@@ -91,5 +91,5 @@ def search(shape: Shape, pass_: str) -> dict[str, Sequence[Mapping[str, int]]]:
 
 
 def of_problem(problem: Problem) -> Shape:
-    """The shape that a problem's sequence passes are planned for."""
+    """The shape by which the sequence passes of a problem are planned."""
     return Shape(span_of(problem), problem.HS * problem.V, problem.K // 2, problem.dtype)

@@ -39,7 +39,7 @@ CHANNEL_FLOPS = {"fwd": 2, "decode": 2, "bwd": 4}
 
 
 def make_inputs(problem: Problem, generator: torch.Generator) -> dict[str, Any]:
-    """S4D-Lin's A, step sizes from 1e-3 to 0.1, C and D normal; a state of the size that a long context leaves."""
+    """S4D-Lin's A, step sizes from 1e-3 to 0.1, C and D normal; a state as large as after a long context."""
     p = problem
     length, pairs = 1 if p.pass_ == "decode" else p.T, p.K // 2
     low, high = (math.log(step) for step in STEPS)

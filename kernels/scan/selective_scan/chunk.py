@@ -33,7 +33,7 @@ def configuration(problem: Problem, tunables: Mapping[str, Value]) -> dict[str, 
 
 
 def search(problem: Problem, tunables: Mapping[str, Value]) -> dict[str, Sequence[Mapping[str, int]]]:
-    """Launches worth trying for each kernel of the problem's pass."""
+    """Configs worth trying for each kernel of the problem's pass."""
     return search_configs(of_problem(problem), problem.pass_)
 
 
@@ -141,12 +141,12 @@ class _Call:
         return self.HS, self.shape.modes, self.V
 
     def room(self, u, start, passed) -> torch.Tensor:
-        """Room for a state in the dtype of `start`; passed: what empty sequences pass on."""
+        """An empty state in the dtype of `start`. passed: the states of sequences without tokens."""
         span, dtype = self.shape.span, torch.float32 if start is None else start.dtype
         return room(u, (span.sequences, *self.state_shape), dtype, passed, span.some_empty)
 
     def launch(self, kernel: Any, name: str, **arguments: Any) -> None:
-        """Run a kernel over all segments, with its tile; arguments: its tensors and options of its own."""
+        """Launch a kernel over all segments with its tile. arguments: its tensors and its own options."""
         tile, cut, s = self.plan.tiles[name], self.plan.cut, self.shape
         blocks = blocks_of(s, tile)
         kernel[(s.span.sequences * cut.segments * s.groups * blocks,)](

@@ -77,7 +77,7 @@ def load_modes(base, modes, tile_start, begin, end, group, HK: tl.constexpr, K: 
 
 @triton.jit
 def steps_of(rows, bias, tile_start, end, BT: tl.constexpr):
-    """softplus(delta + bias) in fp32 of each row; 0 for tokens from `end` on, which so neither decay nor add."""
+    """softplus(delta + bias) in fp32 of each row; 0 for tokens from `end` on, so these tokens neither decay nor add."""
     steps = ()
     for i in tl.static_range(BT):
         x = rows[i].to(tl.float32) + bias

@@ -1,4 +1,4 @@
-"""Regime and tiles of the selective scan: host code that asks shapes and `suite.target()`, nothing else.
+"""Regime and tiles of the selective scan: host code that depends on shapes and `suite.target()` alone.
 
 A program is one warp. The narrower its block of channels, the more threads share a channel's modes, and the more
 programs there are. Tiles follow from what the compiler reports, not from timing.
@@ -103,6 +103,6 @@ def search(shape: Shape, pass_: str) -> dict[str, Sequence[Mapping[str, int]]]:
 
 
 def of_problem(problem: Problem) -> Shape:
-    """The shape that a problem's sequence passes are planned for."""
+    """The shape by which the sequence passes of a problem are planned."""
     p = problem
     return Shape(span_of(p), p.H, p.HS // p.H * p.V, p.K, p.dtype)
