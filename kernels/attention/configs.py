@@ -29,7 +29,7 @@ SPECIALISES = 100
 
 
 def key(shape: Shape, kernel: str) -> str:
-    """What names a config: the kernel, and all that changes which one is fastest on a GPU."""
+    """The key of a config in tuning tables: the kernel, and everything that changes which config is fastest."""
     s = shape
     sight = "causal" if s.causal else "full"
     if s.window:
@@ -44,7 +44,7 @@ def tuned(shape: Shape, kernel: str, tile: Tile) -> Tile:
 
 
 def candidates(shape: Shape, kernel: str, tile: Tile, capability: int) -> list[Config]:
-    """Configs worth a try, the given one first."""
+    """Configs worth trying, the given one first."""
     if shape.dtype == "float32":
         return [asdict(tile)]
     others = OTHERS[kernel, max(64, power_of_2(max(shape.K, shape.V)))]

@@ -54,7 +54,7 @@ def scalar_row(x, sequence, bos, head, T, HEADS: tl.constexpr, cu_seqlens):
 
 @triton.jit
 def spans(start, SIZE: tl.constexpr, STEP: tl.constexpr, length, back, fore, LEFT: tl.constexpr, RIGHT: tl.constexpr):
-    """What SIZE rows from `start` meet that are limited to `back` behind (where LEFT) and `fore` ahead (where RIGHT).
+    """The positions that SIZE rows from `start` meet: `back` behind each (if LEFT) to `fore` ahead (if RIGHT).
 
     (span_begin, full_begin, full_end, span_end), in steps of STEP: all rows meet [full_begin, full_end), some
     rows meet [span_begin, full_begin) and [full_end, span_end).
@@ -132,7 +132,7 @@ def load_tile(
 
 @triton.jit
 def store_tile(x, tile, start, length, STRIDE: tl.constexpr, SIZE: tl.constexpr, D: tl.constexpr, BD: tl.constexpr):
-    """The inverse of load_tile, in the pointer's dtype."""
+    """Store what load_tile loads, in the pointer's dtype."""
     rows = tl.arange(0, SIZE)
     columns = tl.arange(0, BD)
     pointers = x + tl.cast(start, tl.int64) * STRIDE + rows[:, None] * STRIDE + columns[None, :]

@@ -1,7 +1,7 @@
-"""In which tiles a call runs and how its grids are laid out: host code that asks shapes and `suite.target()`.
+"""In which tiles a call runs and how its grids are laid out: host code that depends on shapes and `suite.target()`.
 
-A grid's rows (sequence, residue, head) are cut into sections. The keys and values of one fit in half of the L2 cache,
-so that its blocks, heaviest first, find there what they share.
+A grid's rows (sequence, residue, head) are cut into sections. The keys and values of a section fit in half of the L2
+cache, so that its blocks, heaviest first, find there what they share.
 """
 
 from __future__ import annotations

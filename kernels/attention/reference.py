@@ -34,7 +34,7 @@ def sequence_cost(problem: Problem, pairs: float) -> Cost:
 
 
 def io_bound_bytes(problem: Problem, pairs: float, on_chip_bytes: float) -> float:
-    """Bytes that exact attention moves at least through an on-chip memory of that size, up to a constant.
+    """A lower bound, up to a constant, of the bytes that exact attention moves through an on-chip memory of that size.
 
     With M elements on chip and d^2 = K V, a head's forward pass moves pairs d^2 / M elements where M >= d^2 and
     pairs d / sqrt(M) below. Convention: the constant, which the theorem leaves open, is 1; pairs counts what is seen,

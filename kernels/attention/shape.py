@@ -46,7 +46,7 @@ class Shape:
 
 
 def of_problem(problem: Problem, loads: str, *, causal: bool, window: int = 0, dilation: int = 1) -> Shape:
-    """The shape that a problem's sequence passes are planned for."""
+    """The shape by which the sequence passes of a problem are planned."""
     p, bounds = problem, problem.cu_seqlens
     longest = p.T if bounds is None else max(b - a for a, b in pairwise(bounds))
     return settled(

@@ -1,4 +1,4 @@
-"""How well linear attention with a feature map stands for softmax attention, on the same inputs.
+"""How well linear attention with a feature map approximates softmax attention on the same inputs.
 
     python -m kernels.feature_maps.quality --seq-len 128,512,2048 --head-dim 64 --features 64,256 --seeds 3
 
@@ -23,7 +23,7 @@ from suite.numerics import rms
 
 
 def approximation_error(phi: FeatureMap, q, k, v, projection=None, *, causal: bool = True) -> float:
-    """Relative RMS error of normalised linear attention with phi against softmax attention, of scale 1/sqrt(K).
+    """Relative RMS error of normalised linear attention with phi against softmax attention with scale 1/sqrt(K).
 
     q, k [T, K], v [T, V], float64; projection [M, K] where phi takes one.
     """

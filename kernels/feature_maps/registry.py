@@ -1,7 +1,7 @@
 """The registry of feature maps: what a map is, and the one place where maps are looked up by name.
 
-A map is added in a few lines, in any module that is imported, `--load FILE.py` too; it is then a value of
-linear_attention's axis `feature_map`, and every implementation serves it by its features in memory:
+To add a map, register it in any module that is imported, or in a `--load FILE.py`. It is then a value of the axis
+`feature_map` of linear_attention, and every implementation serves it by computing its features in memory:
 
     from kernels.feature_maps.registry import FeatureMap, register
 
@@ -30,9 +30,9 @@ class FeatureMap:
     elementwise: whether feature i depends on element i alone; rowwise maps need the whole row
     positive:   whether no feature is below 0, so that a normaliser cannot vanish
     projected:  whether it takes a projection [M, K], an input that is not differentiated
-    widened:    whether x is cast to float32 before, where it is narrower: not needed by a single PyTorch operation,
-                which computes so inside
-    eps:        what is added to the normaliser s phi(q) . z: far below what it is, where features have a known size
+    widened:    whether x is cast to float32 first, if it is narrower. A map of one PyTorch operation does not need
+                this, because the operation computes in float32 inside
+    eps:        what is added to the normaliser s phi(q) . z; far below its usual size
     flops, special: (K, features) -> FLOPs and special functions of a row
     """
 
@@ -60,7 +60,7 @@ class FeatureMap:
         return made.to(x.dtype)
 
     def check(self, K: int, projection: torch.Tensor | None) -> None:
-        """UsageError where a projection is missing, has other than K columns, or is not asked for."""
+        """UsageError if a projection is missing, is given but not needed, or does not have K columns."""
         if projection is not None and not self.projected:
             raise UsageError(f"feature map {self.name} takes no projection; leave it out")
         if self.projected and (projection is None or projection.ndim != 2 or projection.shape[1] != K):
@@ -83,7 +83,7 @@ NAMES = Names()
 
 
 def register(feature_map: FeatureMap) -> FeatureMap:
-    """Add a map; DiscoveryError where its name is taken."""
+    """Add a map. DiscoveryError if its name is taken."""
     name = feature_map.name
     if not name.isidentifier():
         raise DiscoveryError(f"feature map name {name!r} is not an identifier; use snake_case")
@@ -95,7 +95,7 @@ def register(feature_map: FeatureMap) -> FeatureMap:
 
 
 def map_named(name: str) -> FeatureMap:
-    """The map of that name; UsageError, with the known ones, where there is none."""
+    """The map of that name. UsageError, which lists the known maps, if there is none."""
     if name not in FEATURE_MAPS:
         raise unknown("feature map", name, FEATURE_MAPS)
     return FEATURE_MAPS[name]

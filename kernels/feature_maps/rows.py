@@ -25,7 +25,7 @@ def load_tile(base, first, end, width: tl.constexpr, BT: tl.constexpr, BD: tl.co
 
 @triton.jit
 def store_tile(base, x, first, end, width: tl.constexpr, BT: tl.constexpr, BD: tl.constexpr):
-    """The inverse of load_tile, in the pointer's dtype."""
+    """Store what load_tile loads, in the pointer's dtype."""
     row, column = first + tl.arange(0, BT), tl.arange(0, BD)
     mask = (row < end)[:, None] & (column < width)[None, :]
     tl.store(base + row[:, None] * width + column[None, :], x.to(base.dtype.element_ty), mask=mask)

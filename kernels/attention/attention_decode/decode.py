@@ -68,7 +68,7 @@ def step_split(q, *, state: State, block_table=None, lengths=None, page: int = 0
 
     state:       contiguous, (keys [B,T,HK,K], values [B,T,HV,V]) with row n of sequence n; paged, two pools
                  [pages, page, heads, D]. The Q newest tokens are in it. Nothing is written.
-    lengths:     [B] int32, tokens of each sequence; all rows where None. Kernels read them, host code only on the CPU.
+    lengths:     [B] int32, tokens of each sequence; None: all rows. Host code reads them only if they lie on the CPU.
     block_table: [B, P] int32, the pages of each sequence in order; only read where `page` is given. Entries beyond a
                  sequence's length are not read.
     page:        rows of a page, a power of 2 of at least 16; 0 for contiguous caches

@@ -1,4 +1,4 @@
-"""What both kernels call: the queries of a pair, a span of its cache's tiles into (o, l, m), and storing what came out.
+"""What both kernels call: load the queries of a pair, reduce a span of its cache to (o, l, m), store the result.
 
 A *pair* is a sequence, a kv head and a block of its query rows: all that shares one stream of keys and values. The Q G
 query rows of a kv head (G = H / HK) are numbered query by query, and are the narrow side of both products: keys and

@@ -1,4 +1,4 @@
-"""How a step is launched: host code that asks shapes and `suite.target()`, never lengths.
+"""How a step is launched: host code that depends on shapes and `suite.target()`, never on lengths.
 
 So one launch serves every step of a batch as its caches grow, and can be captured in a CUDA graph.
 """
@@ -80,14 +80,14 @@ def shape_of(problem: Problem) -> Shape:
 
 
 def key(shape: Shape, schedule: str) -> str:
-    """What names a config: the schedule, and all that changes which one is fastest on a GPU."""
+    """The key of a config in tuning tables: the schedule, and everything that changes which config is fastest."""
     s = shape
     cache = f"page{s.page}" if s.page else "contiguous"
     return f"attention_decode/{schedule}/K{s.K}/V{s.V}/{s.dtype}/R{power_of_2(s.block)}/{cache}"
 
 
 def table_tile(shape: Shape) -> Tile:
-    """The table's tile; where pages are asked for, what the table says takes one stage more of the pipeline."""
+    """The table's tile. With pages its pipeline has one more stage, for the look-up in the block table."""
     tile = tile_of(suite.target().tile_class, shape.dim, shape.itemsize, shape.block)
     return replace(tile, stages=tile.stages + (shape.page > 0))
 
@@ -115,13 +115,13 @@ def splits(pairs: int, tiles: int, fits: int) -> int:
 
 
 def describe(shape: Shape, schedule: str) -> dict[str, Any]:
-    """For a record's configuration."""
+    """The plan, as a record's `configuration` holds it."""
     tile, number = plan(shape, schedule)
     return {schedule: {**asdict(tile), "parts" if schedule == SPLIT else "programs": number}}
 
 
 def candidates(shape: Shape, schedule: str) -> dict[str, list[Config]]:
-    """Configs worth a try, the table's first: tiles half and twice as long, other pipelines, more programs an SM."""
+    """Configs worth trying, the table's first: tiles half and twice as long, other pipelines, more programs per SM."""
     tile = table_tile(shape)
     others = [
         replace(tile, stages=tile.stages + 1),
@@ -135,7 +135,7 @@ def candidates(shape: Shape, schedule: str) -> dict[str, list[Config]]:
 
 
 def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
-    """Why a problem cannot be served, or None."""
+    """The reason why our kernels cannot serve a problem, or None."""
     if max(problem.K, problem.V) > MAX_DIM:
         return f"the kernels take head dims up to {MAX_DIM}"
     if problem.B > MAX_SEQUENCES:

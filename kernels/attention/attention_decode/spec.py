@@ -37,7 +37,7 @@ LENGTH_BYTES = 4
 
 
 def lengths_of(problem: Problem) -> tuple[int, ...]:
-    """Tokens in each sequence's cache: T, or with `ragged` one of T, one as short as can be, the others between."""
+    """Tokens in each cache: T; if `ragged`, one cache has T, one as few as possible, the others in between."""
     p, shortest = problem, int(problem.axis("queries"))
     if not p.axis("ragged"):
         return (p.T,) * p.B
@@ -46,7 +46,7 @@ def lengths_of(problem: Problem) -> tuple[int, ...]:
 
 
 def make_inputs(problem: Problem, generator: torch.Generator) -> dict[str, Any]:
-    """q [B,Q,H,K] as projections give it, and a cache in which pages lie in random order."""
+    """q [B,Q,H,K] as projections give it, and a cache with its pages in random order."""
     p, lengths, page = problem, lengths_of(problem), int(problem.axis("page")) or problem.T
     counts = [-(-length // page) for length in lengths]
     # Pages of a pool lie anywhere, and one of them is nobody's.

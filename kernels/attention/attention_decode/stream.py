@@ -1,4 +1,4 @@
-"""Stream-K: the tiles of all pairs in one row, cut into equal shares, one a program (Sanovar et al. 2024).
+"""Stream-K: the tiles of all pairs in one row, cut into equal shares, one per program (Sanovar et al. 2024).
 
 The order is sequence, kv head and block of rows, tile. A program's share may end one pair, hold whole ones and begin
 another. From one piece to the next, either the program or the pair increases by one. So program + pair numbers the

@@ -1,7 +1,7 @@
-"""Tiles of the two kernels as data: rows of a tile, warps, stages and programs an SM, by architecture and head dim.
+"""Tiles of the two kernels as data: rows of a tile, warps, stages and programs per SM, by architecture and head dim.
 
 They follow from what the compiler reports (spills, tensor-core instructions, shared memory), not from timing. What
-decides is how many bytes per SM has in flight: programs x (stages - 1) x tile.
+decides is how many bytes an SM has in flight: programs x (stages - 1) x tile.
 """
 
 from __future__ import annotations

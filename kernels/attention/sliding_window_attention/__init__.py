@@ -1,1 +1,1 @@
-"""Sliding-window attention (Beltagy et al. 2020): spec.py says what it is, README.md how ours computes it."""
+"""Sliding-window attention (Beltagy et al. 2020). spec.py defines it, README.md describes our kernels."""

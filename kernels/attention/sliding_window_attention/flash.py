@@ -14,7 +14,7 @@ from suite.problem import Value
 
 
 def shape_of(problem: Problem, tunables: Mapping[str, Value]) -> Shape:
-    """What the plan of a problem depends on."""
+    """The shape by which a problem is planned."""
     window, dilation = int(problem.axis("window")), int(problem.axis("dilation"))
     own = {"window": window, "dilation": dilation}
     return of_problem(problem, str(tunables["loads"]), causal=bool(problem.axis("causal")), **own)

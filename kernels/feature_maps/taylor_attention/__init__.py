@@ -1,2 +1,2 @@
-"""TaylorShift attention (Nauen et al. 2024): spec.py says what it is, orders.py where one order of evaluation gets
-cheaper than the other, README.md how ours computes both."""
+"""TaylorShift attention (Nauen et al. 2024): spec.py defines it, orders.py says from which length on one order of
+evaluation is cheaper than the other, README.md describes our kernels."""

@@ -86,7 +86,7 @@ class Call:
 
 
 def call_of(q, k, v, temperature, *, causal: bool, cu_seqlens, cu_seqlens_cpu) -> Call:
-    """The call that these tensors make; UsageError on shapes or dtypes that do not go together."""
+    """The call that these tensors make. UsageError if shapes or dtypes do not fit together."""
     check_flags(causal=causal)
     s = check_tensors(q, k, v, {"temperature": (temperature, "H")})
     T, H, HK, HV, K, V = (s[name] for name in ("T", "H", "HK", "HV", "K", "V"))
@@ -106,7 +106,7 @@ def taylor_direct(q, k, v, temperature, call: Call):
 
 
 def taylor_efficient(q, k, v, temperature, call: Call):
-    """The same by one state of all keys. Raises UsageError where causality is asked for."""
+    """The same result from one state of all keys. Raises UsageError if causal."""
     if call.causal:
         raise UsageError("the efficient order keeps one state of all keys, so it is full; use the direct one")
     if not q.shape[0] * call.T:

@@ -39,7 +39,7 @@ def load_tile(base, bos, row, length, head, heads: tl.constexpr, D: tl.constexpr
 
 @triton.jit
 def store_tile(base, x, bos, row, length, head, heads: tl.constexpr, D: tl.constexpr, BD: tl.constexpr):
-    """The inverse of load_tile, in the pointer's dtype."""
+    """Store what load_tile loads, in the pointer's dtype."""
     mask = (row < length)[:, None] & (tl.arange(0, BD) < D)[None, :]
     tl.store(base + tile_of(bos, row, head, heads=heads, D=D, BD=BD), x.to(base.dtype.element_ty), mask=mask)
 

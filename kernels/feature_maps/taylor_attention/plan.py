@@ -71,7 +71,7 @@ SINGLE = {64: Tile(32, 32, 4, 1), 128: Tile(32, 16, 8, 1), 256: Tile(16, 16, 8, 
 
 
 def key(kernel: str, K: int, V: int, dtype: str, causal: bool) -> str:
-    """What names a config: all that changes which one is fastest on a GPU."""
+    """The key of a config in tuning tables: everything that changes which config is fastest."""
     return f"taylor_attention/{kernel}/K{K}/V{V}/{dtype}/{'causal' if causal else 'full'}"
 
 
@@ -91,7 +91,7 @@ def tile(kernel: str, K: int, V: int, dtype: str, causal: bool) -> Tile:
 
 
 def candidates(kernel: str, K: int, V: int, dtype: str) -> list[Config]:
-    """Configs worth a try, the table's first."""
+    """Configs worth trying, the table's own first."""
     own = asdict(table_tile(kernel, K, V, dtype))
     if dtype == "float32":
         return [own]

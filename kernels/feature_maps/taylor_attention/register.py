@@ -21,7 +21,7 @@ EFFICIENT = {"fwd": ("efficient",), "bwd": BACKWARD, "fwdbwd": ("efficient", *BA
 
 
 def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
-    """Why a problem cannot be served, or None."""
+    """The reason why our kernels cannot serve a problem, or None."""
     if max(problem.K, problem.V) > MAX_DIM:
         return f"the kernels take head dims up to {MAX_DIM}"
     return unpaired(problem)
@@ -30,7 +30,7 @@ def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
 def launches_of(kernels: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
     """What registers the kernels of each pass: their tile, warps and stages, and what tuning may try instead.
 
-    A state of the efficient order is launched as the kernel beside it, with its walked rows at a time.
+    The kernel that makes a state of the efficient order takes the tile of the kernel that reads it.
     """
 
     def configuration(problem: Problem, tunables: Mapping[str, Value]) -> dict[str, Any]:
