@@ -120,7 +120,7 @@ def _call(q, k, v, log_decay, u, *, scale: float | None, options: Options) -> Ca
 
 
 def sizes_of(q, k, v, log_decay, u, scale) -> dict[str, int]:
-    """The sizes of a call, as `fit` gives them, with HK = HS where k is None; raises as it does and on odd heads."""
+    """Sizes of a call; HK = HS if k is None. UsageError where `fit` raises it, or on heads that do not fit."""
     tokens = {"q": (q, "B T H K"), "k": (k, "B T HK K"), "v": (v, "B T HV V")}
     if k is None:
         del tokens["k"]

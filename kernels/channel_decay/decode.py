@@ -114,13 +114,13 @@ def step_channel_decay(q, k, v, log_decay, *, state, u=None, scale: float | None
 
 
 def _cut(V: int) -> tuple[int, int]:
-    """Width of a slice, slices a head."""
+    """Width of a slice, slices per head."""
     width = min(power_of_2(V), WIDTH)
     return width, -(-V // width)
 
 
 def supports(problem: Problem, tunables: Any) -> str | None:
-    """Why a problem cannot be served, or None."""
+    """The reason why our kernels cannot serve a problem, or None."""
     if max(problem.K, problem.V) > MAX_DIM:
         return f"head dims up to {MAX_DIM} are supported"
     return None

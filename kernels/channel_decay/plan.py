@@ -1,4 +1,4 @@
-"""Which regime a call runs in, and in which tiles: host code that asks shapes and `suite.target()`, nothing else.
+"""Which regime a call runs in, and in which tiles: host code that depends on shapes and `suite.target()` alone.
 
 On chip, a program takes a whole sequence. Where sequences x heads x slices leave SMs idle, sequences are cut into
 segments of equal length; their number fills the GPU FILL times. All sweeps of a call are cut alike.
@@ -50,7 +50,7 @@ class Shape:
 
     @property
     def wide(self) -> bool:
-        """Whether products take fp32 operands: fp16 has not the range of a scaled q and k."""
+        """Whether products take fp32 operands: scaled q and k exceed the range of fp16."""
         return self.dtype != "bfloat16"
 
 
@@ -68,7 +68,7 @@ class Sweep:
         return self.slices_k + self.slices_v
 
     def describe(self) -> dict[str, Any]:
-        """For a record's configuration."""
+        """The plan, as a record's `configuration` holds it."""
         return {
             "chunk": self.chunk,
             "slice": self.tile.width,
@@ -81,7 +81,7 @@ class Sweep:
 class Plan:
     """A call's sweeps and how sequences are cut.
 
-    segment_size: tokens of a segment, a multiple of `interval`, which is one of every sweep's chunk
+    segment_size: tokens of a segment, a multiple of `interval`, which is a multiple of every sweep's chunk
     segments:     segments of the longest sequence; 1 on chip
     slots:        states of all segments
     interval:     tokens between checkpoints
@@ -197,7 +197,7 @@ def executed(shape: Shape, chosen: Plan, pass_: str) -> float:
 
 
 def of_problem(problem: Problem, chunk: int, *, derived: bool = False, bonus: bool = False) -> Shape:
-    """The shape that a problem's sequence passes are planned for."""
+    """The shape by which the sequence passes of a problem are planned."""
     p, bounds = problem, problem.cu_seqlens
     longest = p.T if bounds is None else max(b - a for a, b in pairwise(bounds))
     return Shape(p.N, longest, p.B * p.T, p.HS, p.K, p.V, chunk, p.dtype, bounds is not None, derived, bonus)

@@ -48,7 +48,7 @@ def recurrence(
 
 
 def draw_state(problem: Problem, generator: torch.Generator, log_decay: torch.Tensor) -> torch.Tensor:
-    """A state of the size that T tokens leave behind under the drawn gates [B,T,HS,K]: [N, HS, K, V]."""
+    """A state [N, HS, K, V] as large as after T tokens under the drawn gates [B,T,HS,K]."""
     p = problem
     kept = log_decay.float().exp().square().mean((0, 1))
     size = ((1 - kept**p.T) / (1 - kept).clamp_min(1e-6)).sqrt()

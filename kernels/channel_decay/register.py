@@ -1,4 +1,4 @@
-"""What the chunked implementations of all operators register beside their function."""
+"""What the operators' chunked implementations register beside their functions."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ SWEEPS = {"fwd": ("output",), "bwd": ("dq", "dk_dv"), "fwdbwd": ("output", "dq",
 
 
 def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
-    """Why a problem cannot be served, or None."""
+    """The reason why our kernels cannot serve a problem, or None."""
     if max(problem.K, problem.V) > MAX_DIM:
         return f"head dims up to {MAX_DIM} are supported"
     return None
 
 
 def shape_of(problem: Problem, tunables: Mapping[str, Value], **own: bool) -> Shape:
-    """What the plan of a problem depends on."""
+    """The shape by which a problem is planned."""
     return of_problem(problem, int(tunables["chunk"]), **own)
 
 

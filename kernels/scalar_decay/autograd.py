@@ -46,12 +46,12 @@ class Gates(NamedTuple):
 
     @property
     def gate(self) -> torch.Tensor | None:
-        """What the kernels load a token."""
+        """The tensor that kernels load per token: dt or log_decay [B, T, HS], or None."""
         return self.log_decay if self.decay == "token" else self.dt
 
     @property
     def rate(self) -> torch.Tensor | None:
-        """What they load a head."""
+        """The tensor that kernels load per head: A or log_decay [HS], or None."""
         return self.log_decay if self.decay == "head" else self.A
 
     def check(self, v: torch.Tensor) -> None:
@@ -63,7 +63,7 @@ class Gates(NamedTuple):
 
     @property
     def dims(self) -> dict[str, Given]:
-        """Each tensor that there is with its dimensions, as `fit` takes them. UsageError on mixed decays."""
+        """The given tensors with their dimensions, as `fit` takes them. UsageError on mixed decays."""
         if (self.dt is None) != (self.A is None) or (self.dt is not None and self.log_decay is not None):
             raise UsageError("decays are mixed; give log_decay, or dt and A, or none of them")
         log_decay = "HS" if self.decay == "head" else "B T HS"
@@ -99,8 +99,8 @@ def chunk_scalar_decay(
 
     The initial state is S [N,HS,K,V], or the pair (S, z [N,HS,K]) when normalised, or None for zeros; the final state
     has its form and dtype (fp32 for None). cu_seqlens [N+1] cuts the tokens of B = 1 into sequences, cu_seqlens_cpu is
-    its copy on the CPU, from which grids are made. Not causal, every token reads the sum over its whole sequence, and
-    there are no states. Gradients flow to q, k, v, the gates and the initial state. Raises UsageError on shapes,
+    its copy on the CPU, from which grids are made. If not causal, every token reads the sum over its whole sequence,
+    and there are no states. Gradients flow to q, k, v, the gates and the initial state. Raises UsageError on shapes,
     dtypes, a scale or a chunk that cannot be served, on a normaliser beside a decay, and on gates or states without
     causality.
     """
@@ -234,7 +234,7 @@ def _call(q, k, v, gates: Gates, *, feature_map, normalised, causal, scale, eps,
 def check_tensors(
     q, k, v, gates: Mapping[str, Given] | None = None, *, scale=None, largest: int = MAX_DIM
 ) -> dict[str, int]:
-    """The sizes of a call, as `fit` gives them, which raises; UsageError too on heads or head dims that do not go."""
+    """Sizes of a call, from `fit`. UsageError where `fit` raises it, or on heads or head dims that do not fit."""
     s = fit({"q": (q, "B T H K"), "k": (k, "B T HK K"), "v": (v, "B T HV V")}, gates, scale=scale)
     H, HK, HV, K, V, heads = (s[name] for name in ("H", "HK", "HV", "K", "V", "HS"))
     check_heads(H, HK, HV, heads)
@@ -244,7 +244,7 @@ def check_tensors(
 
 
 def parts_of(name: str, state, normalised: bool) -> tuple:
-    """S and z, or S and None; UsageError where a state has not the form that `normalised` takes."""
+    """S and z, or S and None. UsageError if a state does not have the form that `normalised` requires."""
     parts = state if isinstance(state, tuple) else (state,)
     if isinstance(state, tuple) != normalised or len(parts) != 1 + normalised or any(x is None for x in parts):
         expected = "the pair (S, z)" if normalised else "S alone"

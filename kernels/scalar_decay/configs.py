@@ -18,7 +18,7 @@ WIDTHS = {128: (64, 32), 256: (32, 16)}
 
 
 def key(shape: Shape, sweep: str, regime: str) -> str:
-    """What names a config: the sweep, and all that changes which one is fastest on a GPU."""
+    """The key of a config in tuning tables: the sweep, and everything that changes which config is fastest."""
     s = shape
     flags = ("normalised" * s.normalised, "full" * (not s.causal))
     kind = "-".join([s.decay, s.feature_map, *filter(None, flags)])
@@ -32,7 +32,7 @@ def tuned(shape: Shape, sweep: str, regime: str, tile: Tile) -> Tile:
 
 
 def candidates(shape: Shape, tile: Tile, *, carries: bool) -> list[Config]:
-    """Configs worth a try, the given one first. carries: as of `stages_of`."""
+    """Configs worth trying, the given one first. carries: as of `stages_of`."""
     largest = min(max(shape.K, shape.V), max(WIDTHS))
     widths = next(widths for most, widths in WIDTHS.items() if largest <= most)
     others = [Tile(w, n, stages) for w in widths for n in (4, 8) for stages in (2, 1)]

@@ -27,7 +27,7 @@ class SegmentStates(NamedTuple):
 
 @triton.jit
 def from_the_end(d_last, place, count, slice_k, HS: tl.constexpr, DQ_SLICES: tl.constexpr):
-    """[1], what the gradient of a sequence's last log decay has from the final state; 0 but in slice 0 of its segment.
+    """[1]: the final state's part of the gradient of a sequence's last log decay, in slice 0 of its segment; else 0.
 
     d_last [N, HS, DQ_SLICES] fp32, what each slice of the sweep of dq adds, or None.
     """
@@ -65,7 +65,7 @@ def features(x, keep, start, D: tl.constexpr, BD: tl.constexpr, MAP: tl.constexp
 def load_features(
     base, stride: tl.constexpr, keep, start, BT: tl.constexpr, D: tl.constexpr, BD: tl.constexpr, MAP: tl.constexpr
 ):
-    """phi of rows [BT, BD], as load_rows and features have them."""
+    """phi of rows [BT, BD]: load_rows, then `features`."""
     return features(load_rows(base, stride, keep, start, BT=BT, D=D, BD=BD), keep, start, D=D, BD=BD, MAP=MAP)
 
 

@@ -1,4 +1,4 @@
-"""What the gradients of decay gates need beside the sweeps: a small launch over [B, T, HS]."""
+"""The gradients of decay gates, from what the sweeps leave: one small launch over [B, T, HS]."""
 
 # Triton types a device function as one that never returns.
 # pyright: reportGeneralTypeIssues=false

@@ -91,11 +91,11 @@ class Call:
 
     @property
     def sloped(self) -> bool:
-        """Whether phi has a slope: only then, or for a gate's gradient, do dq and dk need q and k as they came."""
+        """Whether phi has a slope. Only then, or for a gate's gradient, does dq's sweep read q, and dk's k."""
         return self.shape.feature_map != "identity"
 
     def unless_full(self, x: torch.Tensor | None) -> torch.Tensor | None:
-        """A tensor where a token reads the state up to itself; None where all read what a state pass left."""
+        """The tensor if causal, else None: without causality all tokens read the states that the state pass left."""
         return x if self.shape.causal else None
 
     @property

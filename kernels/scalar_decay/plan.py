@@ -1,4 +1,4 @@
-"""Which regime a sweep runs in, and in which tiles: host code that asks shapes and `suite.target()`, nothing else.
+"""Which regime a sweep runs in, and in which tiles: host code that depends on shapes and `suite.target()` alone.
 
 On chip, a program takes a whole sequence. Where sequences x heads x slices leave SMs idle, sequences are cut into
 segments of equal length; their number fills the GPU FILL times. The sweep of dk and dv is one launch: its slices are
@@ -58,7 +58,7 @@ class Sweep:
 
     @property
     def from_states(self) -> bool:
-        """Whether a launch before it leaves states to start from."""
+        """Whether an earlier launch leaves the states that this sweep starts from."""
         return self.segmented or not self.causal
 
     @property
@@ -70,7 +70,7 @@ class Sweep:
         return JOINED if self.segments <= MOST_JOINED else COMBINED
 
     def describe(self) -> dict[str, Any]:
-        """For a record's configuration."""
+        """The plan, as a record's `configuration` holds it."""
         regime = {"regime": SEGMENTS, "segment": self.segment_size} if self.segmented else {"regime": ON_CHIP}
         return {
             **regime,
@@ -101,7 +101,7 @@ def plan(shape: Shape) -> Plan:
 
 
 def plan_state(shape: Shape, sweep: Sweep) -> Sweep:
-    """The sweep that sums the contributions of another one's segments."""
+    """The sweep that sums the contributions of another sweep's segments."""
     return _cut(shape, "state", sweep.segment_size)
 
 

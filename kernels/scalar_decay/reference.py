@@ -2,7 +2,7 @@
 
     S_t = exp(g_t) S_{t-1} + k_t v_t^T        o_t = s q_t^T S_t
 
-g_t <= 0 is the log decay, one a head or one a token and head. Nothing here needs Triton.
+g_t <= 0 is the log decay, one per head or one per token and head. Nothing here needs Triton.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def decayed_recurrence(
 def drawn_state(
     problem: Problem, generator: torch.Generator, log_decay: torch.Tensor, weight: torch.Tensor | float = 1.0
 ) -> torch.Tensor:
-    """[N,HS,K,V]: of the size that T tokens with log decays [HS] and weights of v leave behind."""
+    """A state [N,HS,K,V] as large as after T tokens with log decays [HS] and these weights of v."""
     p = problem
     # The variance of a sum of T terms that decay: (1 - a^2T) / (1 - a^2), or nearly T without decay.
     exponent = 2 * log_decay.double().clamp(max=-1e-12)

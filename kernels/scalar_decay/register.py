@@ -17,7 +17,7 @@ ShapeOf = Callable[[Problem, Mapping[str, Value]], Shape]
 
 
 def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
-    """Why a problem cannot be served, or None."""
+    """The reason why our kernels cannot serve a problem, or None."""
     if max(problem.K, problem.V) > MAX_DIM:
         return f"the kernels take head dims up to {MAX_DIM}"
     return None

@@ -40,7 +40,7 @@ def of_problem(
     decay: str = "none",
     causal: bool = True,
 ) -> Shape:
-    """The shape that a problem's sequence passes are planned for."""
+    """The shape by which the sequence passes of a problem are planned."""
     p, bounds = problem, problem.cu_seqlens
     longest = p.T if bounds is None else max(b - a for a, b in pairwise(bounds))
     packed = bounds is not None

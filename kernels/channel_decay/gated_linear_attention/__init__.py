@@ -1,1 +1,1 @@
-"""Gated linear attention (Yang et al. 2024): spec.py says what it is, README.md how ours computes it."""
+"""Gated linear attention (Yang et al. 2024). spec.py defines it, README.md describes our kernels."""

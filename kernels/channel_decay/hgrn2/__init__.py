@@ -1,1 +1,1 @@
-"""HGRN-2 (Qin et al. 2024): spec.py says what it is, README.md how ours computes it."""
+"""HGRN-2 (Qin et al. 2024). spec.py defines it, README.md describes our kernels."""

@@ -1,1 +1,1 @@
-"""RWKV-6 (Peng et al. 2024): spec.py says what it is, README.md how ours computes it."""
+"""RWKV-6 (Peng et al. 2024). spec.py defines it, README.md describes our kernels."""

@@ -1,1 +1,1 @@
-"""Lightning Attention-2 (Qin et al. 2024): spec.py says what it is, README.md how ours computes it."""
+"""Lightning Attention-2 (Qin et al. 2024). spec.py defines it, README.md describes our kernels."""

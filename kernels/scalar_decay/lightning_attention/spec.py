@@ -30,7 +30,7 @@ def log_decays(heads: int, layer: float = 0.0, device: torch.device | str | None
 
 
 def make_inputs(problem: Problem, generator: torch.Generator) -> dict[str, Any]:
-    """q, k, v as a layer's projections give them; states of the size that T tokens leave behind."""
+    """q, k, v as a layer's projections give them; states as large as after T tokens."""
     log_decay = log_decays(problem.HS, float(problem.axis("layer")), generator.device)
     inputs: dict[str, Any] = {**qkv(problem, generator), "log_decay": log_decay}
     if problem.initial_state or problem.pass_ == "decode":

@@ -1,1 +1,1 @@
-"""Linear attention (Katharopoulos et al. 2020): spec.py says what it is, README.md how ours computes it."""
+"""Linear attention (Katharopoulos et al. 2020). spec.py defines it, README.md describes our kernels."""

@@ -25,12 +25,12 @@ FUSED_FORWARD = ("softmax",)
 
 
 def on_chip(feature_map: str, differentiated: bool) -> bool:
-    """Whether the sweeps make the features themselves; where they do not, features are made in memory before."""
+    """Whether the sweeps compute the features themselves; if not, a launch before them stores the features."""
     return feature_map in FUSED or (feature_map in FUSED_FORWARD and not differentiated)
 
 
 def shape_of(problem: Problem, tunables: Mapping[str, Value]) -> Shape:
-    """What the plan of a problem depends on."""
+    """The shape by which a problem is planned."""
     name = map_of(problem).name
     fused = on_chip(name, problem.differentiates)
     return of_problem(
@@ -43,7 +43,7 @@ def shape_of(problem: Problem, tunables: Mapping[str, Value]) -> Shape:
 
 
 def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
-    """Why a problem cannot be served, or None."""
+    """The reason why our kernels cannot serve a problem, or None."""
     F = features_of(problem)
     if max(problem.K, F, problem.V) > MAX_DIM:
         return f"the kernels hold states of up to {MAX_DIM} features and columns, not {F} and {problem.V}"

@@ -40,8 +40,8 @@ def step_linear_attention(
 ):
     """q [B,1,H,K], k [B,1,HK,K], v [B,1,HV,V] -> o [B,1,HS,V]; the state is updated in place, in one launch.
 
-    state: S [B,HS,F,V], normalised the pair (S, z [B,HS,F]), contiguous, for F features. Maps that are not made on chip
-    take a launch, or PyTorch, before. Raises UsageError on bad input.
+    state: S [B,HS,F,V], normalised the pair (S, z [B,HS,F]), contiguous, for F features. For maps that are not
+    computed on chip, a launch or PyTorch computes the features first. Raises UsageError on bad input.
     """
     phi = map_named(feature_map)
     K = check_tensors(q, k, v, given({"projection": (projection, "M K")}), scale=scale)["K"]

@@ -41,14 +41,14 @@ def map_of(problem: Problem) -> FeatureMap:
 
 
 def features_of(problem: Problem) -> int:
-    """How many features phi makes of K elements."""
+    """The number of features that phi makes of K elements."""
     return map_of(problem).features(problem.K, int(dict(problem.axes).get("features", 0)) or problem.K)
 
 
 def make_inputs(problem: Problem, generator: torch.Generator) -> dict[str, Any]:
-    """q, k, v as a layer's projections give them; states of the size that T tokens leave behind.
+    """q, k, v as a layer's projections give them; states as large as after T tokens.
 
-    With the identity map and a normaliser the features were made positive outside, as a model must. favor has a
+    With the identity map and a normaliser, q and k are positive: a model makes them so before. favor has a
     projection [M, K] in the problem's dtype, with M the axis `features`, or K.
     """
     p, phi = problem, map_of(problem)
@@ -157,7 +157,7 @@ def cost(problem: Problem, tunables: Mapping[str, Value]) -> Cost:
 
 
 def defined_on(problem: Problem) -> str | None:
-    """Without causality there is no recurrence; a random map needs its normaliser, and alone has a number of rows."""
+    """A problem that is not causal has no state; a random map must be normalised; only it may set `features`."""
     p, phi = problem, map_of(problem)
     if not p.axis("causal") and (p.initial_state or p.pass_ == "decode"):
         return "without causality every token reads the whole sequence: there is no state to start from or to carry"
@@ -169,7 +169,7 @@ def defined_on(problem: Problem) -> str | None:
 
 
 def approximated(problem: Problem) -> Operator | None:
-    """Softmax attention, where features of the same q and k are normalised; identity's are made before."""
+    """Softmax attention, if the features are normalised and phi is not identity (its q and k are features)."""
     p = problem
     if not p.axis("normalised") or map_of(p).name == "identity" or softmax_defined_on(p):
         return None

@@ -1,1 +1,1 @@
-"""Retention (Sun et al. 2023): spec.py says what it is, README.md how ours computes it."""
+"""Retention (Sun et al. 2023). spec.py defines it, README.md describes our kernels."""

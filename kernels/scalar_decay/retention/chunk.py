@@ -14,7 +14,7 @@ from suite.problem import Value
 
 
 def shape_of(problem: Problem, tunables: Mapping[str, Value]) -> Shape:
-    """What the plan of a problem depends on."""
+    """The shape by which a problem is planned."""
     return of_problem(problem, int(tunables["chunk"]), decay="head")
 
 

@@ -1,1 +1,1 @@
-"""State-space duality, Mamba-2's recurrence (Dao and Gu 2024): spec.py says what it is, README.md how ours does it."""
+"""State-space duality, Mamba-2's recurrence (Dao and Gu 2024). spec.py defines it, README.md describes our kernels."""

@@ -14,7 +14,7 @@ from suite.problem import Value
 
 
 def shape_of(problem: Problem, tunables: Mapping[str, Value]) -> Shape:
-    """What the plan of a problem depends on."""
+    """The shape by which a problem is planned."""
     return of_problem(problem, int(tunables["chunk"]), decay="step")
 
 
@@ -38,8 +38,8 @@ def chunk_ssd(
 ):
     """q (C) [B,T,H,K], k (B) [B,T,H,K], v (x) [B,T,HV,V] -> (o [B,T,HV,V], final state S [N,HV,K,V] or None).
 
-    dt [B,T,HV], A, D [HV] and z [B,T,HV,V] are as spec.py has them; skip and gated say that D and z come, and follow
-    from them where left out. cu_seqlens_cpu is cu_seqlens on the CPU. chunk is a power of 2 of at least 16.
+    dt [B,T,HV], A, D [HV] and z [B,T,HV,V] are as spec.py defines them. skip and gated say whether D and z are
+    given; None: as they are. cu_seqlens_cpu is cu_seqlens on the CPU. chunk is a power of 2 of at least 16.
     Differentiable in every tensor, the initial state included. Raises UsageError on bad input.
     """
     given(D, z, skip, gated)

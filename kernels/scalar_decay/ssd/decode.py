@@ -13,7 +13,7 @@ from kernels.scalar_decay.ssd.spec import given, ssd
 def step_ssd(q, k, v, dt, A, D=None, z=None, *, state, skip: bool | None = None, gated: bool | None = None):
     """q (C), k (B) [B,1,H,K], v (x) [B,1,HV,V] -> o [B,1,HV,V]; state S [B,HV,K,V] is updated in place, in one launch.
 
-    dt [B,1,HV], A, D [HV] and z [B,1,HV,V] are as spec.py has them. The state must be contiguous. Raises UsageError
+    dt [B,1,HV], A, D [HV] and z [B,1,HV,V] are as spec.py defines them. The state must be contiguous. Raises UsageError
     on bad input.
     """
     given(D, z, skip, gated)

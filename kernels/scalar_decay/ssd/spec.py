@@ -7,7 +7,7 @@ softplus, so it is positive; A [HS] is negative. D [HS] (axis `skip`) and z [B,T
 default: most implementations are compared without. Mamba-2's own layers skip, and gate after a norm, outside of the
 recurrence. The state is S [N,HS,K,V]; H = HK <= HV = HS.
 
-Simple GLA, S_t = exp(g_t) S_{t-1} + k_t u_t^T with a gate g_t a token and head, is the same with g = dt A and u = dt v.
+Simple GLA, S_t = exp(g_t) S_{t-1} + k_t u_t^T with a gate g_t per token and head, is the same: g = dt A, u = dt v.
 Source: Dao and Gu 2024, arXiv:2405.21060.
 """
 
@@ -90,14 +90,14 @@ def recurrence(
 
 
 def given(D, z, skip: bool | None, gated: bool | None) -> None:
-    """UsageError where skip or gated promise a tensor that did not come, or deny one that did."""
+    """UsageError if skip or gated is True and its tensor is missing, or False and its tensor is given."""
     for name, x, axis, said in (("D", D, "skip", skip), ("z", z, "gated", gated)):
         if said is not None and said != (x is not None):
             raise UsageError(f"{axis} = {said}, but {name} is {'None' if x is None else 'given'}; make them agree")
 
 
 def cost(problem: Problem, tunables: Mapping[str, Value]) -> Cost:
-    """decayed_cost, with dt a token and head, A and D a head in fp32, and z of v's size."""
+    """decayed_cost; gates: dt per token and head, A and D per head in fp32, and z as large as v."""
     p = problem
     skip, gated = bool(p.axis("skip")), bool(p.axis("gated"))
     gates = 4.0 * p.tokens * p.HS + 4.0 * p.HS * (1 + skip) + float(p.itemsize * p.tokens * p.HS * p.V * gated)
