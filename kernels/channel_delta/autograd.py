@@ -109,7 +109,7 @@ def _call(sizes: dict[str, int], x: Inputs, scale, *, cu_seqlens, cu_seqlens_cpu
 
 
 def sizes_of(x: Inputs, scale) -> dict[str, int]:
-    """The sizes of a call, as `fit` gives them, which raises, as do heads of q that do not divide those of v."""
+    """Sizes of a call. UsageError if `fit` raises it, or if the heads of q do not divide those of v."""
     tokens = {"q": (x.q, "B T H K"), "k": (x.k, "B T H K"), "v": (x.v, "B T HV V")}
     gates = {"log_decay": (x.g, "B T HV K")}
     if x.a is None and x.b is None:

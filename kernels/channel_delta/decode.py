@@ -121,6 +121,6 @@ def step_channel_delta(
 
 
 def plan_step(V: int) -> tuple[int, int]:
-    """Width of a state slice, and slices (programs a head)."""
+    """Width of a state slice, and slices (programs per head)."""
     width = min(power_of_2(V), WIDTH)
     return width, -(-V // width)

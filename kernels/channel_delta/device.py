@@ -37,7 +37,7 @@ NORM_EPS = tl.constexpr(1e-6)
 
 @triton.constexpr_function
 def plain(size):
-    """A tile's size as a plain number: the interpreter takes no remainder by the object that stands for it."""
+    """A tile's size as a plain number: the interpreter cannot take a remainder by a constexpr object."""
     return size
 
 
@@ -70,7 +70,7 @@ def inverse_norm(squares):
 
 @triton.jit
 def decay(x, most=0.0):
-    """2^x, at most 2^most: a difference of sums may exceed 0 by rounding, and what is masked may exceed anything."""
+    """2^x, at most 2^most: rounding may lift a difference of sums above 0, and masked elements are not bounded."""
     return tl.exp2(tl.where(x > most, most, x))
 
 

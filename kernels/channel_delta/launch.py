@@ -45,20 +45,20 @@ class Call:
 
     @property
     def sizes(self) -> dict[str, Any]:
-        """What every kernel that works on chunks is compiled for."""
+        """Sizes and options with which every kernel on chunks is compiled."""
         s = self.shape
         # Three TF32 products hold 1e-4 on tensor cores; one would not (2e-3), and IEEE runs outside of them.
         precision = "tf32x3" if s.dtype == "float32" else "tf32"
         return {"HS": s.heads, "K": s.K, "BT": self.plan.chunk, "DPLR": s.dplr, "PRECISION": precision}
 
     def chunkwise(self, tile: Tile) -> dict[str, Any]:
-        """What a kernel takes whose programs hold one chunk each."""
+        """Arguments of a kernel whose programs hold one chunk each."""
         span = {"cu_seqlens": self.cu_seqlens, "T": self.T, "chunks": self.plan.chunks}
         launch = {"num_warps": tile.warps, "num_stages": tile.stages}
         return {**span, "scale": self.scale, "H": self.shape.shared, **self.sizes, "BS": tile.width, **launch}
 
     def sweep(self, tile: Tile, slices: int = 0) -> dict[str, Any]:
-        """What a kernel takes whose programs sweep over the chunks of a segment; slices: those of V if 0."""
+        """Arguments of a kernel whose programs sweep over the chunks of a segment. slices: 0 takes those of V."""
         s = self.shape
         tiles = {"BK": power_of_2(s.K), "BV": tile.width, "SLICES": slices or _slices(s.V, tile)}
         launch = {"num_warps": tile.warps, "num_stages": tile.stages}
@@ -66,7 +66,7 @@ class Call:
 
     @property
     def fused(self) -> dict[str, Any]:
-        """What the kernels of fused.py take besides."""
+        """Further arguments of the kernels of fused.py."""
         s = self.shape
         return {"H": s.shared, "BS": min(SCORES_WIDTH, power_of_2(s.K)), "L2NORM": s.l2norm}
 
@@ -84,7 +84,7 @@ class Inputs(NamedTuple):
 
     @property
     def gates(self) -> dict[str, Maybe]:
-        """All but q, k and v."""
+        """The inputs without q, k and v."""
         return {"g": self.g, "beta": self.beta, "a": self.a, "b": self.b}
 
     def contiguous(self) -> Inputs:

@@ -1,4 +1,4 @@
-"""Which regime a call runs in, and in which tiles: host code that asks shapes and `suite.target()`, nothing else.
+"""Which regime a call runs in, and in which tiles: host code that depends on shapes and `suite.target()` alone.
 
 On chip, a program of a sweep takes a whole sequence. Where sequences x heads x slices leave SMs idle, sequences are cut
 into segments of equal length; their number fills the GPU.
@@ -90,7 +90,7 @@ class Plan:
         return self.segments > 1
 
     def describe(self, kind: str) -> dict[str, Any]:
-        """For a record's configuration."""
+        """The plan, as a record's `configuration` holds it."""
         tile = getattr(self, kind)
         regime: dict[str, Any] = {"regime": "on-chip"}
         if self.segmented:
@@ -119,18 +119,18 @@ def plan(shape: Shape) -> Plan:
 
 
 def launched(chosen: Plan, pass_: str) -> list[str]:
-    """The kernels of a pass that are tuned and told of, by kind."""
+    """The kernels of a pass that are tuned and described, by kind."""
     left_out = {"prepare": chosen.fused, "map": not chosen.segmented}
     return [kind for kind in KERNELS[pass_] if not left_out.get(kind)]
 
 
 def chunk_of(shape: Shape) -> int:
-    """Tokens of a chunk: the call's, or fewer where the tiles take no more."""
+    """Tokens of a chunk: the call's, or fewer if the tiles take fewer."""
     return min(shape.chunk, ROWS[max(64, power_of_2(max(shape.K, shape.V))), shape.work])
 
 
 def key(shape: Shape, kind: str, segmented: bool) -> str:
-    """Under which a kernel's config is tuned: all that changes the winner."""
+    """The key of a kernel's config in tuning tables: everything that changes which config is fastest."""
     family = "dplr" if shape.dplr else "kda"
     regime = "segments" if segmented else "on-chip"
     sizes = f"K{shape.K}/V{shape.V}/{shape.dtype}/C{chunk_of(shape)}"
@@ -143,7 +143,7 @@ def key(shape: Shape, kind: str, segmented: bool) -> str:
 
 
 def candidates(shape: Shape, pass_: str) -> dict[str, list[dict[str, int]]]:
-    """Configs worth a trial for each kernel of a pass, the table's first."""
+    """Configs worth trying for each kernel of a pass, the table's own first."""
     chosen = plan(shape)
     found = {}
     for kind in launched(chosen, pass_):
@@ -219,7 +219,7 @@ def _regime(shape: Shape, chunk: int) -> tuple[Tile, int]:
 
 
 def _numbers(shape: Shape, length: int) -> int:
-    # Packed, the numbers follow from the sequences' offsets: see `locate` in scalar_decay/device.py.
+    # Packed, the numbers follow from the sequences' offsets: see `locate` in kernels/common/device.py.
     if shape.packed:
         return shape.tokens // length + shape.sequences
     return shape.sequences * -(-shape.longest // length)

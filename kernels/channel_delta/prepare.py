@@ -1,4 +1,4 @@
-"""What a chunk needs of its own tokens alone, for all chunks at once: decayed operands, scores and the inverse."""
+"""What depends on one chunk alone, for all chunks at once: decayed operands, scores and the inverse."""
 
 # Triton types a device function as one that never returns.
 # pyright: reportGeneralTypeIssues=false

@@ -13,7 +13,7 @@ from suite.problem import Value
 
 
 def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
-    """Why a problem cannot be served, or None."""
+    """The reason why our kernels cannot serve a problem, or None."""
     if max(problem.K, problem.V) > MAX_DIM:
         return f"our kernels take head dims up to {MAX_DIM}"
     return None

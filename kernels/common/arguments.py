@@ -38,7 +38,7 @@ class Options(NamedTuple):
 
 
 def fit(tokens: Mapping[str, Given], gates: Mapping[str, Given] | None = None, *, scale: Any = None) -> dict[str, int]:
-    """The sizes of all dimensions by name. HS is max(H, HV) where no tensor has named it before.
+    """The sizes of all dimensions by name. HS is max(H, HV) if no earlier tensor has the dimension HS.
 
     tokens: tensors that are multiplied with each other, in one dtype of SERVED
     gates:  gates and parameters, in float32 or that dtype
@@ -68,7 +68,7 @@ def fit(tokens: Mapping[str, Given], gates: Mapping[str, Given] | None = None, *
 
 
 def state_heads(q: Any, v: Any) -> int:
-    """HS of q [B, T, H, K] and v [B, T, HV, V], where it is needed before a call is checked; raises as `fit` does."""
+    """HS of q [B, T, H, K] and v [B, T, HV, V], for code that needs it before `fit`; raises the same errors."""
     return fit({"q": (q, "B T H K"), "v": (v, "B T HV V")})["HS"]
 
 
@@ -98,7 +98,7 @@ def check_heads(H: int, HK: int, HV: int, heads: int) -> None:
 
 
 def check_states(like: torch.Tensor, states: Mapping[str, Any]) -> None:
-    """UsageError where a state is not a tensor, of a dtype that is not served, or on another device than `like`.
+    """UsageError if a state is not a tensor, has a dtype that is not served, or lies on another device than `like`.
 
     None is a state that is left out. Shapes are the caller's: only it knows how many sequences there are.
     """

@@ -9,7 +9,7 @@ from suite.errors import UsageError
 
 
 def unpaired(problem: Problem) -> str | None:
-    """Why attention with a head of v for each of k, and queries grouped over both, cannot serve a problem, or None."""
+    """The reason why grouped attention (one head of v per head of k) cannot serve a problem, or None."""
     if problem.HK == problem.HV <= problem.H:
         return None
     heads = f"H = {problem.H}, HK = {problem.HK}, HV = {problem.HV}"

@@ -28,7 +28,7 @@ class Packing(NamedTuple):
 def packing(cu_seqlens: torch.Tensor | None, cu_seqlens_cpu: torch.Tensor | None, tokens: torch.Tensor) -> Packing:
     """The sequences of a call on tokens [B, T, ...]: its rows, or those that cu_seqlens [N + 1] cuts one row into.
 
-    Raises UsageError where `check_cu_seqlens` does, and where the copy on the CPU came alone.
+    Raises UsageError where `check_cu_seqlens` does, and if only the copy on the CPU is given.
     """
     B, T = tokens.shape[:2]
     if cu_seqlens is None:
@@ -108,8 +108,8 @@ def room(
 ) -> torch.Tensor:
     """Room for a state of each sequence, or its gradient, on the device of `like`.
 
-    Kernels write those of sequences with tokens. Where some are empty, theirs is there already: passed, the initial
-    state or the final one's gradient, of this shape and dtype, or `nothing` where there is none.
+    Kernels write the states of sequences with tokens. Those of sequences without tokens are filled in here, with
+    `passed`: the initial state, or the final state's gradient, of this shape and dtype; with `nothing` if it is None.
     """
     if not some_empty:
         return like.new_empty(shape, dtype=dtype)
@@ -154,7 +154,7 @@ def host_copy(cu_seqlens: Any, cu_seqlens_cpu: Any, tokens: torch.Tensor) -> tor
 
 
 def apart(tokens: torch.Tensor, cu_seqlens: torch.Tensor | None) -> bool:
-    """Whether a call on tokens [B, T, ...] is one for `per_sequence`: it is packed, or has no tokens."""
+    """Whether a call on tokens [B, T, ...] needs `per_sequence`: it is packed, or has no tokens."""
     return cu_seqlens is not None or tokens.shape[1] == 0
 
 
@@ -184,7 +184,7 @@ def per_sequence(
 
     tokens:  q, k, v and gates, each [1, T, ...]; a state is a tensor or a tuple of tensors whose first dimension counts
              the sequences. cu_seqlens None: the rows of [B, T, ...] as they are, without tokens (T = 0).
-    nothing: what each tensor of a state holds that nothing was added to; None: zeros
+    nothing: what each tensor of a state holds before the first token; None: zeros
     A sequence without tokens gives no rows of output, and its final state is the initial one.
     """
     B, T = tokens[0].shape[:2]

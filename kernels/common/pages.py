@@ -1,4 +1,4 @@
-"""Paged caches: what a call may say of the pages and lengths of its sequences.
+"""Paged caches: checks of the pages and lengths of a call.
 
 Values on a GPU are not read: that would wait for the device.
 """
@@ -36,7 +36,7 @@ def check_table(like: torch.Tensor, table: Any, B: int) -> None:
 
 
 def check_entries(table: torch.Tensor, lengths: torch.Tensor | None, pages: int, page: int) -> None:
-    """UsageError where a page in use is not in the pool: what lies beyond it would be read.
+    """UsageError if a page in use is not in the pool: a kernel would read beyond the pool.
 
     lengths: None where every page of the table is in use
     """

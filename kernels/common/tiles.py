@@ -24,7 +24,7 @@ def newest(tables: Mapping[int, Entry], capability: int) -> Entry:
 
 
 def row(tables: Mapping[int, Mapping[Key, Entry]], capability: int, height: int, work: str, kernel: str) -> Entry:
-    """A kernel's own row of a height and work, or the one of all others; heights are powers of 2, of LEAST at least."""
+    """The row of a height and kind of work: the kernel's, else the common one. Heights: powers of 2 from LEAST on."""
     rows, height = newest(tables, capability), max(LEAST, height)
     return rows.get((height, work, kernel)) or rows[height, work, ""]
 

@@ -28,7 +28,7 @@ def invert_unit_lower(A, C: tl.constexpr, PRECISION: tl.constexpr):
     """(I + A)^{-1} [C, C] for a strictly lower triangular fp32 A [C, C]; C is 16, 32, 64 or 128.
 
     PRECISION: "half" multiplies float16 operands and returns float16; else the input precision of float32 products
-    ("tf32x3", "ieee"), and the result is float32. A may hold nothing else than zeros on and above its diagonal.
+    ("tf32x3", "ieee"), and the result is float32. A must be zero on and above its diagonal.
     """
     if PRECISION == "half":
         A = A.to(tl.float16)

@@ -89,7 +89,7 @@ def _room(call: Call, like: torch.Tensor, S: torch.Tensor | None, passed: torch.
 
 
 def sizes_of(q, k, v, beta, log_decay, steps: int, scale) -> dict[str, int]:
-    """The sizes of a call, as `fit` gives them, which raises, and n; UsageError too on other steps of k, odd heads."""
+    """Sizes of a call and n. UsageError where `fit` raises it, or on steps or heads that do not fit."""
     n = " " if steps == 1 and getattr(k, "ndim", 0) == 4 else " n "
     sizes = fit(
         {"q": (q, "B T H K"), "k": (k, f"B T{n}H K"), "v": (v, f"B T{n}HV V")},

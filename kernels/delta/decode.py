@@ -116,19 +116,19 @@ def step_delta(q, k, v, beta, log_decay, *, state: torch.Tensor, steps: int, l2n
 
 
 def step_key(K: int, V: int, dtype: str) -> str:
-    """What a tuned step is known by; dtype: the state's."""
+    """The key of the step's config in tuning tables. dtype: the state's."""
     return f"delta/step/K{K}/V{V}/{dtype}"
 
 
 def plan_step(K: int, V: int, dtype: str) -> tuple[int, int, int]:
-    """Width of a state tile, slices (programs a head), warps."""
+    """Width of a state tile, slices (programs per head), warps."""
     tuned = choice(step_key(K, V, dtype)) or {}
     width = min(power_of_2(V), tuned.get("width", WIDTH))
     return width, -(-V // width), tuned.get("warps", WARPS)
 
 
 def step_configuration(problem: Problem, tunables: Any) -> dict[str, Any]:
-    """The step's tile and programs a head."""
+    """The step's tile and programs per head."""
     width, slices, warps = plan_step(problem.K, problem.V, problem.state_dtype)
     return {"step": {"slice": width, "slices": slices, "warps": warps}}
 

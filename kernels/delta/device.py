@@ -68,7 +68,7 @@ def load_tile(base, rows, keep, stride: tl.constexpr, start, D: tl.constexpr, BD
 
 @triton.jit
 def store_tile(base, x, rows, keep, stride: tl.constexpr, start, D: tl.constexpr, BD: tl.constexpr):
-    """The inverse of load_tile, in the pointer's dtype."""
+    """Store what load_tile loads, in the pointer's dtype."""
     columns = start + tl.arange(0, BD)
     mask = keep[:, None]
     if D % BD:

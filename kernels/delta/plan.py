@@ -1,4 +1,4 @@
-"""Which regime a call runs in, and in which tiles: host code that asks shapes and `suite.target()`, nothing else.
+"""Which regime a call runs in, and in which tiles: host code that depends on shapes and `suite.target()` alone.
 
 On chip, a program takes a whole sequence. Where sequences x heads x slices leave SMs idle, sequences are cut into
 segments of equal length; their number fills the GPU FILL times.
@@ -97,7 +97,7 @@ class Plan:
     inverse: Tile
 
     def describe(self, kind: str) -> dict[str, Any]:
-        """For a record's configuration."""
+        """The plan, as a record's `configuration` holds it."""
         sweep: Sweep = {"gradients": self.chunks}.get(kind) or getattr(self, kind)
         regime: dict[str, Any] = {"regime": ON_CHIP}
         if self.output.segmented:
@@ -138,7 +138,7 @@ def plan(shape: Shape) -> Plan:
 
 
 def held_columns(heads: int, shared: int) -> int:
-    """How many columns of dq and dk the gradients' kernel holds; heads of more are cut, and know no norm of a row.
+    """Columns of dq and dk that the gradients' kernel holds. Wider heads are cut, so no program sees a row's norm.
 
     heads: state heads; shared: heads of q and k
     """
@@ -146,7 +146,7 @@ def held_columns(heads: int, shared: int) -> int:
 
 
 def key(shape: Shape, chunk: int, kind: str, regime: str) -> str:
-    """What a tuned kernel is known by."""
+    """The key of a kernel's config in tuning tables."""
     group = shape.heads // shape.shared
     variant = shape.variant + f"-g{group}" * (group > 1)
     return f"delta/{kind}/K{shape.K}/V{shape.V}/{shape.dtype}/C{chunk}/{variant}/{regime}"
@@ -247,7 +247,7 @@ def _tiles(shape: Shape, kind: str) -> list[Tile]:
 
 
 def variant_of(*, gated: bool, l2norm: bool, steps: int) -> str:
-    """What changes a kernel beside sizes: "gated", "plain-norm", "gated-n3"."""
+    """What changes a kernel besides sizes, as text: "gated", "plain-norm", "gated-n3"."""
     return ("gated" if gated else "plain") + "-norm" * l2norm + f"-n{steps}" * (steps > 1)
 
 

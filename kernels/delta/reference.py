@@ -33,12 +33,12 @@ AXES = (
 
 
 def unit(x: torch.Tensor) -> torch.Tensor:
-    """x over its norm in the last dimension."""
+    """x divided by its norm in the last dimension."""
     return x * (x.square().sum(-1, keepdim=True) + NORM_EPS).rsqrt()
 
 
 def with_steps(k: torch.Tensor, v: torch.Tensor, beta: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """k, v, beta with a dimension of steps after T: their own, or one of size 1."""
+    """k, v, beta with a dimension of steps after T; a dimension of size 1 is added if they have none."""
     return (k, v, beta) if k.ndim == 5 else (k.unsqueeze(2), v.unsqueeze(2), beta.unsqueeze(2))
 
 
@@ -94,8 +94,8 @@ def recurrence(
 def draw(problem: Problem, generator: torch.Generator, *, gated: bool, steps: int = 0) -> dict[str, Any]:
     """Inputs as a layer gives them: unit q and k, beta through a sigmoid, the gate through Mamba-2's parametrisation.
 
-    steps: the size of the steps' dimension of k, v and beta, or 0 for none. The state is of the size that T tokens
-    leave behind: K keys span it.
+    steps: the size of the steps' dimension of k, v and beta, or 0 for none. The state is as large as after T tokens:
+    K keys span it.
     """
     p, middle = problem, (steps,) if steps else ()
     length = 1 if p.pass_ == "decode" else p.T
@@ -130,7 +130,7 @@ def mamba_gate(problem: Problem, generator: torch.Generator, length: int) -> tor
 
 
 def only_value_heads(problem: Problem) -> str | None:
-    """Why the operators are not defined on a problem, or None."""
+    """The reason why the operators are not defined on a problem, or None."""
     if problem.H != problem.HK or problem.H > problem.HV:
         return "the delta rule takes H = HK heads of q and k, and as many value heads or a multiple"
     return None

@@ -16,14 +16,14 @@ CHUNKS = (64, 32)
 
 
 def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
-    """Why a problem cannot be served, or None."""
+    """The reason why our kernels cannot serve a problem, or None."""
     if max(problem.K, problem.V) > MAX_DIM:
         return f"our kernels take head dims up to {MAX_DIM}"
     return None
 
 
 def shape_of(problem: Problem, tunables: Mapping[str, Value], gated: bool) -> Shape:
-    """What the plan of a problem depends on."""
+    """The shape by which a problem is planned."""
     steps = int(dict(problem.axes).get("steps", 1))
     return of_problem(problem, int(tunables["chunk"]), gated=gated, steps=steps)
 

@@ -1,1 +1,1 @@
-"""Kimi Delta Attention (Kimi Team 2025): spec.py says what it is, kernels/channel_delta how ours computes it."""
+"""Kimi Delta Attention (Kimi Team 2025). spec.py defines it, kernels/channel_delta has the kernels."""

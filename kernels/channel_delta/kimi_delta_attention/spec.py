@@ -32,8 +32,8 @@ GATE_BYTES = 4
 def make_inputs(problem: Problem, generator: torch.Generator) -> dict[str, Any]:
     """q, k, v after a SiLU, q and k normalised; gates as in Kimi Linear: -A softplus(x + bias) and sigmoid(x), fp32.
 
-    A is uniform in [1, 16] a head, softplus(bias) log-uniform in [0.001, 0.1] a channel. A state is of the size that
-    T tokens leave behind.
+    A is uniform in [1, 16] per head, softplus(bias) log-uniform in [0.001, 0.1] per channel. A state is as large as
+    after T tokens.
     """
     p = problem
     inputs: dict[str, Any] = {name: F.silu(x) for name, x in qkv(p, generator).items()}

@@ -1,1 +1,1 @@
-"""The delta rule (DeltaNet, fast weight programmers): spec.py says what it is, README.md how ours computes it."""
+"""The delta rule (DeltaNet, fast weight programmers). spec.py defines it, README.md describes our kernels."""

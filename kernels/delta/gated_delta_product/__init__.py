@@ -1,1 +1,1 @@
-"""Gated products of delta steps (DeltaProduct): spec.py says what it is, README.md how ours computes it."""
+"""Gated products of delta steps (DeltaProduct). spec.py defines it, README.md describes our kernels."""

@@ -1,1 +1,1 @@
-"""The gated delta rule (Gated DeltaNet): spec.py says what it is, README.md how ours computes it."""
+"""The gated delta rule (Gated DeltaNet). spec.py defines it, README.md describes our kernels."""
