@@ -20,7 +20,14 @@ FLAGS = {
         "budget": ("--budget",),
         "shard": ("--shard",),
     },
-    "check": {"size": SIZES, "seed": ("--seed",), "span": ("--timeout",), "budget": ("--budget",)},
+    "check": {
+        "size": SIZES,
+        "count": ("--jobs",),
+        "seed": ("--seed",),
+        "span": ("--timeout",),
+        "budget": ("--budget",),
+        "shard": ("--shard",),
+    },
     "tune": {
         "size": SIZES,
         "count": ("--lock-clocks",),
@@ -40,6 +47,8 @@ FLAGS = {
     },
     "profile linear_attention": {"size": SIZES, "count": ("--calls", "--top"), "seed": ("--seed",)},
     "static": {"size": SIZES, "count": ("--jobs",)},
+    "campaign NAME": {"budget": ("--budget",)},
+    "compile": {"size": SIZES, "count": ("--jobs",), "span": ("--timeout",), "budget": ("--budget",)},
     "compare A B": {"allowance": ("--threshold",)},
 }
 WRONG = {
