@@ -157,7 +157,7 @@ class OpenCase:
         return found | {"typical_ms": median(self._wall_ms() for _ in range(TRIED))}
 
     def _wall_ms(self) -> float:
-        """Wall clock of one sample, with the flush and the lead before it, and a host that is slower than the device."""
+        """Wall clock of one sample: the flush and the lead before it, and a host slower than the device, are in it."""
         assert self._call is not None
         assert self._timer is not None
         start = time.perf_counter()

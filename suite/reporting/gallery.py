@@ -1,7 +1,9 @@
 """The gallery: pictures of the runs in results/, one folder per run, and the page that shows them.
 
->>> rebuild("results", "reports").readme
-PosixPath('reports/README.md')
+>>> from tempfile import TemporaryDirectory
+>>> with TemporaryDirectory() as folder:
+...     rebuild("results", folder).readme.name
+'README.md'
 """
 
 from __future__ import annotations

@@ -67,6 +67,7 @@ def test_the_set_of_presets() -> None:
         "full",
         "numerics",
         "first-contact",
+        "first-times",
         "fla-shapes",
         "gated-delta",
         "decode",

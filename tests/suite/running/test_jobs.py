@@ -126,6 +126,7 @@ def test_memory_that_neighbours_may_have_taken_is_asked_for_again_alone(check, n
     assert (code, found[f"running_mean/{name}"], found["other_mean/right"]) == (Exit.PASS, ["ok"], ["ok"])
 
 
+@pytest.mark.long
 def test_what_is_out_of_memory_alone_is_so(check) -> None:
     assert check("--op", "running_mean", "--impl", "crowded")[1] == {"running_mean/crowded": ["oom"]}
 

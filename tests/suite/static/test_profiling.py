@@ -15,7 +15,7 @@ from tests.suite.static import plugin
 
 PROBLEM = Problem(B=2, T=1024, H=2, K=64)
 BYTES = 2 * 2 * 1024 * 2 * 64
-L2 = 50 * 2**20
+L2 = 60 * 2**20
 
 
 def taken(name: str, problem: Problem = PROBLEM, arch: str = "sm_90", **options) -> Profile:
