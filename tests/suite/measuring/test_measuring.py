@@ -286,6 +286,32 @@ def test_cpu_memory_is_the_rise_of_the_peak(mib: int) -> None:
     assert rise == pytest.approx(2 * mib, rel=0.02)
 
 
+def test_gpu_memory_is_the_allocators_peak_while_the_result_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    mib, done = 2**20, []
+    # 100 MiB stand before, 7 more at the peak of this call; the peak before it was higher.
+    state = {"now": 100 * mib, "peak": 900 * mib}
+
+    class Result:
+        def __del__(self) -> None:
+            done.append("freed")
+
+    def run() -> Result:
+        done.append("run")
+        state["peak"] = max(state["peak"], state["now"] + 7 * mib)
+        return Result()
+
+    def peak() -> int:
+        done.append("peak")
+        return state["peak"]
+
+    monkeypatch.setattr("torch.cuda.synchronize", lambda: done.append("waited"))
+    monkeypatch.setattr("torch.cuda.reset_peak_memory_stats", lambda: state.update(peak=state["now"]))
+    monkeypatch.setattr("torch.cuda.memory_allocated", lambda: state["now"])
+    monkeypatch.setattr("torch.cuda.max_memory_allocated", peak)
+    assert peak_rise(run, "cuda") == (7.0, "allocator")
+    assert done == ["waited", "run", "waited", "peak", "freed"]
+
+
 def test_measure_from_a_notebook() -> None:
     x = torch.randn(64, 64)
     took: list[float] = []
