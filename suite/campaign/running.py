@@ -6,6 +6,7 @@ and the run of each step that stores one. The same command again does what is no
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shlex
@@ -15,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -30,17 +31,19 @@ from suite.running.budget import Budget
 STATE = "campaign.json"
 # A command that is told to stop has so long to write what it has; then it is killed.
 STOP_S = 15.0
+POLL_S = 0.05
 # What a command needs to start and to end beside its --budget, and by how much a sweep may exceed that.
 START_S, OVERRUN = 5.0, 1.05
 # With less than this left a step is not begun.
 LEAST_S = 5.0
-# A step that ended so is not run again.
+# A step of these is not run again; one of those the same command goes on with.
 FINISHED = ("passed", "failed")
-UNFINISHED = ("refused", "part", "ended", "interrupted", "left_out")
+UNFINISHED = ("part", "timed_out", "interrupted", "left_out")
+STATUSES = (*FINISHED, *UNFINISHED, "refused", "skipped")
 # pytest's exit code where no test was selected.
 NO_TESTS = 5
 # What ends a campaign's exit code: faults were found, or a step did not come to its end by itself.
-FAULTS = ("failed", "refused", "ended", "interrupted")
+FAULTS = ("failed", "refused", "timed_out", "interrupted")
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class Terms:
     device:   cuda, or cpu
     rehearse: whether each step's rehearsal words are added; nothing that is measured then means anything
     ptxas:    a second ptxas, with which steps that need one compile; "" for none
-    only:     names of the steps to run, whether finished or not; empty for all that are not finished
+    only:     names of the steps to run, the finished ones anew; empty for all that are not finished
     jobs:     processes that {jobs} in a step stands for
     """
 
@@ -66,8 +69,10 @@ class Outcome:
     """What became of a step.
 
     status: passed, failed (it ran to its end and found faults), refused (it did not run), part (its run lacks cases),
-            ended (its time was over), interrupted, skipped, left_out (no time was left for it)
+            timed_out, interrupted, skipped, left_out (no time was left for it)
     why:    of all but passed, in words
+    faults: records of its run that show a fault
+    run:    the step's own words, to tell when they changed
     """
 
     step: str
@@ -77,6 +82,8 @@ class Outcome:
     why: str = ""
     began: str = ""
     command: str = ""
+    faults: int = 0
+    run: str = ""
 
     @property
     def finished(self) -> bool:
@@ -106,7 +113,7 @@ class Campaign:
         if wrong := set(self.terms.only) - {step.name for step in self.plan.steps}:
             known = ", ".join(step.name for step in self.plan.steps)
             raise UsageError(f"{self.plan.name} has no step {min(wrong)}; it has {known}")
-        self._stored = _read_state(self.folder / STATE, self.plan.name, self.terms)
+        self._stored = _read_state(self.folder, self.plan, self.terms)
 
     def wanted(self) -> list[Step]:
         """The steps that a run does now."""
@@ -140,23 +147,30 @@ class Campaign:
         return [sys.executable, "-m", "suite", step.program, *words, *more]
 
     def run(self) -> Exit:
-        """Run what is wanted. Raises KeyboardInterrupt, with the step's processes gone and the state stored."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Run what is wanted. Raises KeyboardInterrupt, with the step's processes gone and the state stored.
+
+        SIGTERM, by which batch systems end a job, is taken as Ctrl-C.
+        """
+        self._write()
         wanted = self.wanted()
-        for at, step in enumerate(wanted, 1):
-            self.tell(f"{at}/{len(wanted)} {step.name}: at most {step.seconds:.0f} s: {step.proves}")
-            outcome = self._step(step)
-            self._stored[step.name] = outcome
-            self._write()
-            self.tell(outcome.line)
-            if outcome.status == "interrupted":
-                raise KeyboardInterrupt(f"in step {step.name}; the same command goes on")
+        with _Interrupts() as interrupts:
+            for at, step in enumerate(wanted, 1):
+                self.tell(f"{at}/{len(wanted)} {step.name}: at most {step.seconds:.0f} s: {step.proves}")
+                outcome = self._step(step, interrupts)
+                self.tell(outcome.line)
+                # A step for which no time is left keeps what is known of it.
+                if outcome.status != "left_out" or step.name not in self._stored:
+                    self._stored[step.name] = outcome
+                self._write()
+                if outcome.status == "interrupted":
+                    raise KeyboardInterrupt(f"in step {step.name}; the same command goes on")
         return self.exit
 
     @property
     def exit(self) -> Exit:
         """REGRESSION where a step found faults, or did not end by itself. What a budget left out is no fault."""
-        return Exit.REGRESSION if any(each.status in FAULTS for each in self._stored.values()) else Exit.PASS
+        found = self._stored.values()
+        return Exit.REGRESSION if any(each.status in FAULTS or each.faults for each in found) else Exit.PASS
 
     def outcomes(self) -> list[Outcome]:
         """What became of the steps so far, in their order."""
@@ -174,42 +188,64 @@ class Campaign:
             return f"nothing failed in {step.of_failures}"
         return ""
 
-    def _step(self, step: Step) -> Outcome:
+    def _step(self, step: Step, interrupts: _Interrupts) -> Outcome:
         if why := self.why_not(step):
             return Outcome(step.name, "skipped", why=why)
         seconds = self.budget.within(step.seconds)
         if seconds < min(LEAST_S, step.seconds):
             return Outcome(step.name, "left_out", why="the budget has no room for it")
+        self._set_aside(step)
         command = self.command(step, seconds)
         began = datetime.now(timezone.utc).isoformat(timespec="seconds")
         variables = dict.fromkeys(VARIABLES.values(), self.terms.ptxas) if step.needs == "ptxas" else {}
-        try:
-            code, took, how = _ran(command, self.folder / f"{step.name}.log", seconds, variables, self.tell)
-        except OSError as error:
-            raise StoreError(f"cannot write {self.folder}: {error.strerror}; name another folder with --out") from error
-        status, why = self._judged(step, code, how)
-        return Outcome(step.name, status, round(took, 1), code, why, began, shlex.join(command))
-
-    def _judged(self, step: Step, code: int, how: str) -> tuple[str, str]:
         log = self.folder / f"{step.name}.log"
-        if how == "interrupted":
-            return "interrupted", ""
-        if how == "ended":
-            return "ended", f"it took all its seconds; see {log}"
-        if step.program == "pytest" and (code == NO_TESTS or (code == Exit.PASS and not _tests_passed(log))):
-            return "skipped", f"every test was skipped; see {log}"
-        if code == Exit.PASS:
-            left = self._left_out(step)
-            return ("part", f"{left} cases are left for another time") if left else ("passed", "")
-        if code == Exit.REGRESSION:
-            return "failed", f"see {log}"
-        return "refused", f"exit code {code}; see {log}"
+        try:
+            code, took, how = _ran(command, log, seconds, variables, self.tell, interrupts)
+        except OSError as error:
+            raise StoreError(f"cannot write {log}: {error.strerror}; remove it, or name another --out") from error
+        status, why, faults = self._judged(step, code, how)
+        return Outcome(step.name, status, round(took, 1), code, why, began, shlex.join(command), faults, words_of(step))
 
-    def _left_out(self, step: Step) -> int:
-        path = self.folder / step.name / "environment.json"
-        if not step.stores or not path.is_file():
-            return 0
-        return int(json.loads(path.read_text()).get("plan", {}).get("left_out", 0))
+    def _set_aside(self, step: Step) -> None:
+        """Keep the run of a step that is run anew, under a name of its own."""
+        run, before = self.folder / step.name, self._stored.get(step.name)
+        if step.stores and before and before.finished and run.is_dir():
+            number = next(n for n in itertools.count(1) if not (self.folder / f"{step.name}-{n}").exists())
+            run.rename(self.folder / f"{step.name}-{number}")
+
+    def _judged(self, step: Step, code: int, how: str) -> tuple[str, str, int]:
+        """(status, why, records that show a fault) of a step that ran.
+
+        A run is judged by all its records: the command tells only of those that it added.
+        """
+        log = self.folder / f"{step.name}.log"
+        faults, left = self._faults_and_left(step)
+        if how:
+            return how, f"it took all its seconds; see {log}" if how == "timed_out" else "", faults
+        if step.program == "pytest" and (code == NO_TESTS or (code == Exit.PASS and not _tests_passed(log))):
+            return "skipped", f"every test was skipped; see {log}", 0
+        if code not in (Exit.PASS, Exit.REGRESSION):
+            return "refused", f"exit code {code}: {_last_line(log)}", faults
+        if left:
+            found = f"; {faults} of the others show a fault" if faults else ""
+            return "part", f"{left} cases are left for another time{found}", faults
+        if code == Exit.REGRESSION or faults:
+            return "failed", f"{faults} cases show a fault; see {log}" if faults else f"see {log}", faults
+        return "passed", "", 0
+
+    def _faults_and_left(self, step: Step) -> tuple[int, int]:
+        """How many records of a step's run show a fault, and how many cases it lacks."""
+        from suite.store import read_environment, read_records
+
+        run = self.folder / step.name
+        if not step.stores or not (run / "environment.json").is_file():
+            return 0, 0
+        try:
+            faults = sum(row["status"] in FAILURES for row in read_records(run))
+            return faults, int(read_environment(run).get("plan", {}).get("left_out", 0))
+        except StoreError as error:
+            self.tell(f"note: {error}")
+            return 0, 0
 
     def _failures(self, step: Step) -> list[str]:
         """Flags that select the implementations that failed in an earlier step; [] where none did."""
@@ -218,7 +254,8 @@ class Campaign:
         run = self.folder / step.of_failures
         if not step.of_failures or not (run / "environment.json").is_file():
             return []
-        failed = [row for row in read_records(run) if row["status"] in FAILURES]
+        rows, _ = read_records(run, strict=False)
+        failed = [row for row in rows if row["status"] in FAILURES]
         if not failed:
             return []
         chosen = {name: ",".join(sorted({row[name] for row in failed})) for name in ("operator", "implementation")}
@@ -229,29 +266,85 @@ class Campaign:
         steps = [asdict(self._stored[step.name]) for step in self.plan.steps if step.name in self._stored]
         path = self.folder / STATE
         part = path.with_suffix(".part")
-        part.write_text(json.dumps(known | {"steps": steps}, indent=1) + "\n", encoding="utf-8")
-        part.replace(path)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            part.write_text(json.dumps(known | {"steps": steps}, indent=1) + "\n", encoding="utf-8")
+            part.replace(path)
+        except OSError as error:
+            raise StoreError(f"cannot write {path}: {error.strerror}; name another folder with --out") from error
 
 
-def _read_state(path: Path, name: str, terms: Terms) -> dict[str, Outcome]:
-    if not path.is_file():
-        return {}
+def words_of(step: Step) -> str:
+    """What decides what a step does."""
+    return f"{step.run} | {step.rehearsal}"
+
+
+def _read_state(folder: Path, plan: Plan, terms: Terms) -> dict[str, Outcome]:
+    path = folder / STATE
     try:
+        if not path.exists():
+            return {}
         found = json.loads(path.read_text(encoding="utf-8"))
-        outcomes = {each["step"]: Outcome(**each) for each in found["steps"]}
         was = (found["campaign"], found["device"], found["rehearsal"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{path} cannot be read: {error}; remove it to run every step again") from error
-    if was != (name, terms.device, terms.rehearse):
-        kind = "a rehearsal of " if was[2] else ""
-        raise UsageError(f"{path.parent} holds {kind}{was[0]} on {was[1]}; name another folder with --out")
+        outcomes = {each["step"]: _outcome(each) for each in found["steps"]}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        why = str(error)[:80] or type(error).__name__
+        raise StoreError(f"{path} cannot be read: {why}; remove it to run every step again") from error
+    if was != (plan.name, terms.device, terms.rehearse):
+        kind = "a rehearsal of " if was[2] is True else ""
+        raise UsageError(f"{folder} holds {kind}{was[0]} on {was[1]}; name another folder with --out")
+    for step in plan.steps:
+        outcome = outcomes.get(step.name)
+        if outcome and outcome.run and outcome.run != words_of(step):
+            raise UsageError(f"step {step.name} has changed since it ran into {folder}; name another folder with --out")
     return outcomes
 
 
+def _outcome(found: Mapping[str, Any]) -> Outcome:
+    """An outcome as it was stored. Raises ValueError, KeyError or TypeError on anything else."""
+    outcome = Outcome(**found)
+    if outcome.status not in STATUSES:
+        raise ValueError(f"unknown status {outcome.status!r}")
+    for each in fields(outcome):
+        kind = {"seconds": (int, float), "exit": (int, type(None)), "faults": int}.get(each.name, str)
+        if not isinstance(getattr(outcome, each.name), kind):
+            raise TypeError(f"{each.name} is {getattr(outcome, each.name)!r}")
+    return outcome
+
+
+class _Interrupts:
+    """Ctrl-C and SIGTERM inside the block: the first interrupts, each further one only counts, and no state is lost.
+
+    Only the main thread can hear them; in another one nothing changes.
+    """
+
+    count = 0
+
+    def __enter__(self) -> _Interrupts:
+        self._before: dict[int, Any] = {}
+        if threading.current_thread() is threading.main_thread():
+            self._before = {each: signal.signal(each, self._heard) for each in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, before in self._before.items():
+            signal.signal(number, before)
+
+    def _heard(self, *_: object) -> None:
+        self.count += 1
+        if self.count == 1:
+            raise KeyboardInterrupt
+
+
 def _ran(
-    command: Sequence[str], log: Path, seconds: float, variables: Mapping[str, str], tell: Callable[[str], None]
+    command: Sequence[str],
+    log: Path,
+    seconds: float,
+    variables: Mapping[str, str],
+    tell: Callable[[str], None],
+    interrupts: _Interrupts,
 ) -> tuple[int, float, str]:
-    """(exit code, seconds taken, how it ended: by itself "", "ended" at its limit, "interrupted") of a command."""
+    """(exit code, seconds taken, how it ended: by itself "", "timed_out", "interrupted") of a command."""
     began = time.monotonic()
     with log.open("a", encoding="utf-8") as kept:
         kept.write(f"$ {shlex.join(command)}\n")
@@ -272,11 +365,12 @@ def _ran(
             reading.start()
             _await(process, seconds)
         except subprocess.TimeoutExpired:
-            how = "ended"
+            how = "timed_out"
         except KeyboardInterrupt:
             how = "interrupted"
         if how:
-            _stop(process)
+            _stop(process, interrupts)
+            how = "interrupted" if interrupts.count else how
         # A process that it left behind may hold the pipe.
         _signal(process, signal.SIGKILL)
         reading.join(STOP_S)
@@ -285,8 +379,12 @@ def _ran(
 
 def _tests_passed(log: Path) -> bool:
     """Whether pytest's last line counts a test that passed."""
-    lines = log.read_text(encoding="utf-8").strip().splitlines()
-    return " passed" in lines[-1]
+    return " passed" in _last_line(log)
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1][:200] if lines else ""
 
 
 def _copy(process: subprocess.Popen[str], log: Any, tell: Callable[[str], None]) -> None:
@@ -301,14 +399,18 @@ def _await(process: subprocess.Popen[str], seconds: float) -> None:
     process.wait(seconds)
 
 
-def _stop(process: subprocess.Popen[str]) -> None:
-    """End a command as Ctrl-C does, so that it keeps what it has; kill it where it does not end."""
+def _stop(process: subprocess.Popen[str], interrupts: _Interrupts) -> None:
+    """End a command as Ctrl-C does, so that it keeps what it has; kill it where it does not, or at another Ctrl-C."""
     process.send_signal(signal.SIGINT)
+    heard, end = interrupts.count, time.monotonic() + STOP_S
     try:
-        process.wait(STOP_S)
-    except subprocess.TimeoutExpired:
-        _signal(process, signal.SIGKILL)
-        process.wait()
+        while process.poll() is None and time.monotonic() < end and interrupts.count == heard:
+            time.sleep(POLL_S)
+    except KeyboardInterrupt:
+        # The first, while a step is stopped at its limit: _ran tells of it.
+        pass
+    _signal(process, signal.SIGKILL)
+    process.wait()
 
 
 def _signal(process: subprocess.Popen[str], number: int) -> None:

@@ -23,6 +23,10 @@ STORING = frozenset({"bench", "check"})
 ON_DEVICE = STORING | {"profile", "tune", "device"}
 PROGRAMS = ON_DEVICE | {"analyse", "pytest", "static"}
 NEEDS = ("", "ptxas")
+# Flags that the campaign gives itself.
+GIVEN = {"--device", "--budget", "--out", "--resume"}
+# A name is that of files; a year is longer than any campaign.
+LONGEST_NAME, LONGEST_S = 40, 3.2e7
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,8 @@ def read(name: str) -> Plan:
     """A campaign by its name, or the path of a TOML file. Raises UsageError, which names the file and what is wrong."""
     path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
     if not path.is_file():
+        if path.is_dir():
+            raise UsageError(f"{name} is a folder; name a campaign ({', '.join(names())}) or its TOML file")
         if name.endswith(".toml"):
             raise UsageError(f"there is no file {name}; name a campaign ({', '.join(names())}) or its TOML file")
         raise UsageError(unknown("campaign", name, names()))
@@ -91,6 +97,8 @@ def read(name: str) -> Plan:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"{path} cannot be read as TOML: {error}") from error
     _known(found, {"description", "step"}, str(path))
+    if not isinstance(found.get("description", ""), str):
+        raise UsageError(f"{path}: description must be a text, got {found['description']!r}")
     made = tuple(_step(each, f"{path}: step {at}") for at, each in enumerate(_list(found, path), 1))
     _check(made, path)
     return Plan(path.stem, str(found.get("description", "")), made)
@@ -117,10 +125,11 @@ def _step(found: Any, where: str) -> Step:
         if isinstance(value, bool) or not isinstance(value, (int, float) if numeric else str):
             raise UsageError(f"{where}: {each.name} must be {'a number' if numeric else 'a text'}, got {value!r}")
     step = Step(**found)
-    if not 0 < step.seconds < float("inf"):
-        raise UsageError(f"{where}: seconds must be above 0, got {step.seconds}")
-    if not step.name.replace("-", "").isalnum():
-        raise UsageError(f"{where}: name must be of letters, digits and '-', got {step.name!r}")
+    if not 0 < step.seconds <= LONGEST_S:
+        raise UsageError(f"{where}: seconds must be above 0 and at most {LONGEST_S:.0f}, got {step.seconds:g}")
+    if not step.name.replace("-", "").isalnum() or len(step.name) > LONGEST_NAME:
+        shown = step.name[:LONGEST_NAME]
+        raise UsageError(f"{where}: name must be of at most {LONGEST_NAME} letters, digits and '-', got {shown!r}")
     if step.needs not in NEEDS:
         raise UsageError(f"{where}: {unknown('need', step.needs, [each for each in NEEDS if each])}")
     try:
@@ -130,8 +139,10 @@ def _step(found: Any, where: str) -> Step:
         raise UsageError(f"{where}: its words cannot be split: {error}") from error
     if not words or words[0] not in PROGRAMS:
         raise UsageError(f"{where}: {unknown('program', words[0] if words else '', sorted(PROGRAMS))}")
-    if taken := {"--device", "--budget", "--out", "--resume"} & set(words) if words[0] in STORING else ():
-        raise UsageError(f"{where}: the campaign gives {min(taken)} itself; remove it from run")
+    for kind, given in (("run", words), ("rehearsal", shlex.split(step.rehearsal))):
+        flags = {word.partition("=")[0] for word in given} & (GIVEN - ({"--device"} if kind == "rehearsal" else set()))
+        if flags and words[0] != "pytest":
+            raise UsageError(f"{where}: the campaign gives {min(flags)} itself; remove it from {kind}")
     return step
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from suite.cli import values
 from suite.errors import Exit, UsageError
+
+if TYPE_CHECKING:
+    from suite.campaign import Campaign, Step
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -32,17 +35,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> Exit:
     from suite.campaign import UNFINISHED, Campaign, Terms, read
     from suite.discovery import ROOT
+    from suite.hardware.assemblers import is_assembler
     from suite.running.budget import Budget
 
     plan = read(args.name)
-    if args.ptxas and not os.access(args.ptxas, os.X_OK):
-        raise UsageError(f"--ptxas {args.ptxas} is no program; name the file of a ptxas")
+    if args.ptxas and not is_assembler(str(args.ptxas)):
+        raise UsageError(f"--ptxas {args.ptxas} is no ptxas: it does not answer --version as one; name another file")
     terms = Terms(
         args.device, args.rehearse, str(args.ptxas.resolve()) if args.ptxas else "", tuple(args.only), _jobs()
     )
     folder = (args.out or ROOT / "results" / "local" / plan.name).resolve()
     campaign = Campaign(plan, folder, terms, Budget(args.budget), _tell)
     wanted = campaign.wanted()
+    for step in wanted:
+        _parse(step, campaign)
     if args.dry_run:
         print(plan.description)
         for step in wanted:
@@ -54,12 +60,28 @@ def run(args: argparse.Namespace) -> Exit:
         return Exit.PASS
     _refuse_no_device(args.device)
     code = campaign.run()
-    for outcome in campaign.outcomes():
-        print(outcome.line)
-    if left := [outcome.step for outcome in campaign.outcomes() if outcome.status in UNFINISHED]:
-        print(f"not finished: {', '.join(left)}; the same command goes on")
+    found = campaign.outcomes()
+    for outcome in found:
+        if not args.only or outcome.step in args.only:
+            print(outcome.line)
+    if refused := [outcome.step for outcome in found if outcome.status == "refused"]:
+        print(f"refused: {', '.join(refused)}; mend what the line says, then give the same command")
+    if left := [outcome.step for outcome in found if outcome.status in UNFINISHED]:
+        print(f"not finished: {', '.join(left)}; {'without --only ' if args.only else ''}the same command goes on")
     print(f"campaign: {folder}")
     return code
+
+
+def _parse(step: Step, campaign: Campaign) -> None:
+    """UsageError where a command does not take the words of a step."""
+    from suite.cli import parser
+
+    if step.program == "pytest":
+        return
+    try:
+        parser(step.program).parse_args(campaign.command(step, step.seconds)[3:])
+    except UsageError as error:
+        raise UsageError(f"step {step.name} of {campaign.plan.name}: {error}") from error
 
 
 def _estimate(seconds: float, steps: int, budget: float | None) -> str:

@@ -73,15 +73,19 @@ def compiled(args: argparse.Namespace, progress: Progress) -> Summary:
     from suite.discovery import discover
     from suite.running.budget import Budget
     from suite.running.compiled import folder_of
-    from suite.static.ahead import Wanted, compile_cases
+    from suite.static.ahead import Wanted, compile_cases, has_kernels
 
     if args.out and args.resume:
         raise UsageError("--out is a run that will be made, --resume one that there is; give one of them")
+    if args.out and any(each.exists() and not each.is_dir() for each in (args.out, *args.out.parents)):
+        raise UsageError(f"--out {args.out} is no folder, and none can be made there; name another place")
     target = _target(args)
     plan = _plan(args) if args.resume else None
     args.load = [*args.load, *(plan.plugins if plan else ())]
     registry = discover(load=args.load)
     groups = _missing(args, registry, plan) if plan else selected(args, registry, PRESET)[1]
+    if not plan and not any(has_kernels(registry, case) for group in groups for case in group.cases):
+        raise UsageError("no selected implementation has Triton kernels for a GPU; see `subquad list`")
     run = args.resume or args.out
     return compile_cases(
         registry,

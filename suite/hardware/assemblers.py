@@ -78,6 +78,11 @@ def version_for(capability: int) -> str | None:
     return own.version if own else None
 
 
+def is_assembler(path: str) -> bool:
+    """Whether a file answers as ptxas does."""
+    return _version(path) is not None
+
+
 def version_in(text: str) -> str | None:
     """The full version in what `ptxas --version` prints, or None."""
     matched = re.search(r"\bV(\d+\.\d+\.\d+)", text)

@@ -85,6 +85,9 @@ class Keys:
         """The key of a task's profile, or of its count at T tokens."""
         code, stamps = self._code(task)
         words = {**task.to_dict(), "T": T, "code": code, "target": self._target(task), "common": self._common}
+        if kind == "ahead" and not task.cache:
+            # Kernels that are in one cache of the user's are not in another.
+            words["cache"] = [os.environ.get(name, "") for name in ("TRITON_CACHE_DIR", "TRITON_HOME", "HOME")]
         return Key(_hash(json.dumps(words, sort_keys=True)), kind, stamps)
 
     def of_names(self, root: str) -> Key:

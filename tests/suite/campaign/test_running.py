@@ -101,7 +101,7 @@ def seconds_are_over_once_it_has_begun(monkeypatch: pytest.MonkeyPatch, tmp_path
 def test_a_step_is_stopped_at_its_seconds_and_keeps_what_it_has(tmp_path: Path) -> None:
     made = campaign(tmp_path, step("long", 2.0), step("good"))
     assert made.run() == Exit.REGRESSION
-    assert statuses(made) == {"long": "ended", "good": "passed"}
+    assert statuses(made) == {"long": "timed_out", "good": "passed"}
     assert "kept" in (tmp_path / "long.log").read_text()
 
 
@@ -110,7 +110,7 @@ def test_a_step_that_hears_nothing_is_killed_with_its_children(tmp_path: Path, m
     monkeypatch.setattr(campaign_running, "STOP_S", 0.5)
     made = campaign(tmp_path, step("deaf", 2.0))
     assert made.run() == Exit.REGRESSION
-    assert statuses(made) == {"deaf": "ended"}
+    assert statuses(made) == {"deaf": "timed_out"}
     assert "begun" in (tmp_path / "deaf.log").read_text()
 
 
@@ -121,30 +121,70 @@ def test_the_budget_cuts_a_step_and_leaves_out_the_rest(tmp_path: Path) -> None:
     assert statuses(made) == {"good": "left_out", "bad": "left_out"}
 
 
-def test_a_run_that_lacks_cases_is_gone_on_with(tmp_path: Path) -> None:
+def stored_run(folder: Path, monkeypatch: pytest.MonkeyPatch, statuses: list[str], left: int = 0) -> None:
+    """A run of a step, as far as a campaign reads it."""
+    folder.mkdir(exist_ok=True)
+    (folder / "environment.json").touch()
+    rows = [{"operator": "ssd", "implementation": "triton_chunk", "status": status} for status in statuses]
+    read = lambda run, strict=True: rows if strict else (rows, [])  # noqa: E731
+    monkeypatch.setattr("suite.store.read_records", read)
+    monkeypatch.setattr("suite.store.read_environment", lambda run: {"plan": {"left_out": left}})
+
+
+def test_a_run_that_lacks_cases_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = tmp_path / "good"
-    run.mkdir()
-    (run / "environment.json").write_text(json.dumps({"plan": {"left_out": 3}}))
+    stored_run(run, monkeypatch, ["ok"], left=3)
     made = campaign(tmp_path, step("good"))
     assert made.run() == Exit.PASS
-    assert made.outcomes()[0].line.endswith("3 cases are left for another time")
+    assert made.outcomes()[0].line.endswith("part: 3 cases are left for another time")
     words = Campaign(made.plan, tmp_path, Terms()).command(step("good"), 100.0)
     assert words[words.index("--resume") + 1] == str(run)
     assert "--out" not in words
     assert words[words.index("--budget") + 1] == "90s"
-    (run / "environment.json").write_text(json.dumps({"plan": {"left_out": 0}}))
+    stored_run(run, monkeypatch, ["ok"])
     again = campaign(tmp_path, step("good"))
     assert again.run() == Exit.PASS
     assert statuses(again) == {"good": "passed"}
 
 
+def test_a_resumed_run_is_judged_by_all_its_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command that goes on tells only of what it added."""
+    stored_run(tmp_path / "good", monkeypatch, ["ok", "incorrect"], left=2)
+    made = campaign(tmp_path, step("good"))
+    assert made.run() == Exit.REGRESSION
+    assert "2 cases are left for another time; 1 of the others show a fault" in made.outcomes()[0].line
+    assert [each.name for each in campaign(tmp_path, step("good")).wanted()] == ["good"]
+    stored_run(tmp_path / "good", monkeypatch, ["ok", "incorrect"])
+    again = campaign(tmp_path, step("good"))
+    assert again.run() == Exit.REGRESSION
+    assert statuses(again) == {"good": "failed"}
+
+
+def test_a_step_that_is_named_runs_anew_and_its_run_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored_run(tmp_path / "good", monkeypatch, ["incorrect"])
+    assert campaign(tmp_path, step("good")).run() == Exit.REGRESSION
+    again = campaign(tmp_path, step("good"), only=("good",))
+    assert again.run() == Exit.PASS
+    assert (tmp_path / "good-1" / "environment.json").is_file()
+    assert not (tmp_path / "good").exists()
+
+
+def test_what_is_known_of_a_step_stays_when_no_time_is_left_for_it(tmp_path: Path) -> None:
+    assert campaign(tmp_path, step("bad")).run() == Exit.REGRESSION
+    clock = iter([0.0, *[100.0] * 9])
+    made = campaign(tmp_path, step("bad"), only=("bad",), budget=Budget(101.0, clock=lambda: next(clock)))
+    assert made.run() == Exit.REGRESSION
+    assert statuses(made) == {"bad": "failed"}
+
+
+def test_a_step_that_changed_is_refused(tmp_path: Path) -> None:
+    assert campaign(tmp_path, step("good")).run() == Exit.PASS
+    changed = Step("good", "something", "bench --preset cpu", 60.0)
+    with pytest.raises(UsageError, match=r"step good has changed since it ran into .*; name another folder with --out"):
+        campaign(tmp_path, changed)
+
+
 def test_failures_of_a_step_are_what_another_one_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = [
-        {"operator": "ssd", "implementation": "triton_chunk", "status": "incorrect"},
-        {"operator": "gru", "implementation": "torch", "status": "ok"},
-        {"operator": "ssd", "implementation": "naive", "status": "unsupported"},
-    ]
-    monkeypatch.setattr("suite.store.read_records", lambda _: rows)
     steps = step("good"), step("variables", needs="ptxas", of_failures="good")
     bare = campaign(tmp_path, *steps)
     assert bare.seconds == 60.0
@@ -153,12 +193,11 @@ def test_failures_of_a_step_are_what_another_one_runs(tmp_path: Path, monkeypatc
     nothing = campaign(tmp_path, *steps, ptxas="/newer/ptxas")
     assert nothing.run() == Exit.PASS
     assert nothing.outcomes()[1].why == "nothing failed in good"
-    (tmp_path / "good").mkdir()
-    (tmp_path / "good" / "environment.json").write_text(json.dumps({"plan": {}}))
+    stored_run(tmp_path / "good", monkeypatch, ["ok", "incorrect"])
     found = campaign(tmp_path, *steps, ptxas="/newer/ptxas")
     words = Campaign(found.plan, tmp_path, found.terms).command(steps[1], 60.0)
     assert words[-4:] == ["--op", "ssd", "--impl", "triton_chunk"]
-    assert found.run() == Exit.PASS
+    found.run()
     assert "ptxas is /newer/ptxas" in (tmp_path / "variables.log").read_text()
 
 
@@ -186,29 +225,66 @@ def test_a_folder_of_another_campaign_is_refused(tmp_path: Path) -> None:
     assert campaign(tmp_path, step("good"), device="cpu", rehearse=True).run() == Exit.PASS
     with pytest.raises(UsageError, match="holds a rehearsal of mine on cpu; name another folder with --out"):
         campaign(tmp_path, step("good"), device="cuda")
-    (tmp_path / "campaign.json").write_text("{")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[" * 100_000,
+        "{}",
+        '{"campaign": "mine", "device": "cuda", "rehearsal": false, "steps": [{"step": "good", "status": []}]}',
+        '{"campaign": "mine", "device": "cuda", "rehearsal": false, "steps": [{"step": "good", "status": "hm"}]}',
+        '{"campaign": "mine", "device": "cuda", "rehearsal": false, "steps": [{"step": "good", "status": "passed", '
+        '"seconds": "x"}]}',
+    ],
+)
+def test_a_damaged_state_is_one_line_before_anything_runs(text: str, tmp_path: Path) -> None:
+    (tmp_path / "campaign.json").write_text(text)
     with pytest.raises(StoreError, match=r"campaign.json cannot be read: .*; remove it to run every step again"):
         campaign(tmp_path, step("good"))
 
 
-def test_an_interrupt_stops_the_step_and_the_same_command_goes_on(tmp_path: Path) -> None:
+def test_a_place_that_takes_no_files_is_one_line_before_anything_runs(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "state" / "campaign.json").mkdir(parents=True)
+    (tmp_path / "log" / "good.log").mkdir(parents=True)
+    for folder in (tmp_path / "file", tmp_path / "file" / "x", Path("/proc/x"), tmp_path / ("x" * 300)):
+        with pytest.raises(StoreError, match=r"; (name another folder with --out|remove it to run every step again)"):
+            campaign(folder, step("good")).run()
+    with pytest.raises(StoreError, match=r"campaign\.json cannot be read"):
+        campaign(tmp_path / "state", step("good"))
+    with pytest.raises(StoreError, match=r"cannot write .*good\.log: Is a directory; remove it"):
+        campaign(tmp_path / "log", step("good")).run()
+
+
+@pytest.mark.parametrize("numbers", [(signal.SIGINT,), (signal.SIGTERM,), (signal.SIGINT, signal.SIGINT)])
+def test_an_interrupt_stops_the_step_and_the_same_command_goes_on(tmp_path: Path, numbers: tuple[int, ...]) -> None:
+    """Also the signal of batch systems, and a second Ctrl-C where the first is not heard: nothing lives on."""
+    name = "deaf" if len(numbers) == 2 else "long"
     code = f"""
 import sys
 from pathlib import Path
 from suite.campaign import Plan, Terms
 from tests.suite.campaign.test_running import Scripted, step
-Scripted(Plan("mine", "", (step("long"), step("good"))), Path({str(tmp_path)!r}), Terms()).run()
+Scripted(Plan("mine", "", (step({name!r}), step("good"))), Path({str(tmp_path)!r}), Terms()).run()
 """
     process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    log = tmp_path / "long.log"
+    log = tmp_path / f"{name}.log"
     while not log.is_file() or "begun" not in log.read_text():
         assert process.poll() is None
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    while process.poll() is None:
+        process.send_signal(numbers[0])
+        if len(numbers) == 1:
+            break
+        time.sleep(0.2)
     _, err = process.communicate(timeout=60)
-    assert "KeyboardInterrupt: in step long; the same command goes on" in err
-    assert "kept" in log.read_text()
-    assert statuses(campaign(tmp_path, step("long"), step("good"))) == {"long": "interrupted", "good": "left_out"}
+    assert f"KeyboardInterrupt: in step {name}; the same command goes on" in err
+    assert name == "deaf" or "kept" in log.read_text()
+    assert statuses(campaign(tmp_path, step(name), step("good"))) == {name: "interrupted", "good": "left_out"}
+    left = subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True, check=False)
+    assert left.stdout == b""
 
 
 def test_without_a_gpu_the_command_says_how_to_rehearse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -219,7 +295,14 @@ def test_without_a_gpu_the_command_says_how_to_rehearse(tmp_path: Path, capsys: 
     told = capsys.readouterr()
     assert "7 steps take at most 12 min, of which --budget allows 3 min" in told.err
     assert "-k 'memcheck and (" in told.out
-    assert main(["campaign", "gpu-first", "--ptxas", str(tmp_path / "none")]) == 2
+    for path in (tmp_path / "none", tmp_path, Path("/bin/true")):
+        assert main(["campaign", "gpu-first", "--dry-run", "--ptxas", str(path)]) == 2
+        assert f"--ptxas {path} is no ptxas" in capsys.readouterr().err
+    (tmp_path / "mine.toml").write_text(
+        "[[step]]\nname = 'a'\nproves = 'b'\nrun = 'check --op retention --nonsense'\nseconds = 9\n"
+    )
+    assert main(["campaign", str(tmp_path / "mine.toml"), "--dry-run"]) == 2
+    assert "step a of mine: unrecognized arguments: --nonsense" in capsys.readouterr().err
 
 
 def rehearsed(name: str, folder: Path, *words: str) -> dict[str, str]:

@@ -15,9 +15,11 @@ from suite.checks.checker import BACKWARD_T
 from suite.cli import main
 from suite.discovery import ROOT
 from suite.errors import Exit
-from suite.problem import Problem
+from suite.problem import Case, Problem
 from suite.running.compiled import folder_of
 from suite.static.compiling import calls_of
+from suite.static.kept import Keys
+from suite.static.tasks import Ahead
 
 PLUGIN = str(Path(__file__).parent / "launched.py")
 SHAPE = Problem(B=1, T=208, H=1, K=32)
@@ -136,6 +138,20 @@ def test_without_a_gpu_the_architecture_is_named(capsys: pytest.CaptureFixture[s
     assert "there is no GPU here; name the architecture to compile for, such as --arch sm_90" in capsys.readouterr().err
     assert main(["compile", "--op", "retention", "--gpu", "NVIDIA H200"]) == Exit.USAGE
     assert main(["compile", "--op", "retention", "--arch", "sm_90", "--out", "a", "--resume", "b"]) == Exit.USAGE
+    capsys.readouterr()
+    assert main(["compile", "--op", "retention", "--arch", "sm_90", "--out", f"{__file__}/run"]) == Exit.USAGE
+    assert "is no folder, and none can be made there; name another place" in capsys.readouterr().err
+    assert main(["compile", "--op", "gru", "--arch", "sm_90"]) == Exit.USAGE
+    assert "no selected implementation has Triton kernels for a GPU" in capsys.readouterr().err
+
+
+def test_kernels_of_another_cache_are_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = Ahead(Case("retention", "triton_chunk", SHAPE), "sm_90")
+    keys = set()
+    for folder in ("/one", "/two"):
+        monkeypatch.setenv("TRITON_CACHE_DIR", folder)
+        keys.add(Keys().of("ahead", task).name)
+    assert len(keys) == 2
 
 
 def test_the_calls_of_a_case() -> None:
