@@ -107,6 +107,7 @@ class Implementation:
     configuration: Callable[[Problem, Mapping[str, Value]], Mapping[str, Any]] | None
     search: Callable[[Problem, Mapping[str, Value]], Mapping[str, Sequence[Mapping[str, int]]]] | None
     deterministic: bool
+    own_head_constants: bool
 
     @cached_property
     def parameters(self) -> frozenset[str]:
@@ -213,6 +214,10 @@ class Operator:
     segmented: (problem) -> whether the oracle may be run in segments that carry a state; None: wherever it has a state
     approximates: (problem) -> the operator that this one stands for on the same q, k, v, as feature maps do for softmax
               attention, or None; the record then has how far the two oracles' outputs are apart
+    couples:  of "B" and "H", over which the operator mixes, as a norm over all heads does: a check moves neither
+              sequences nor heads along it
+    moves:    (problem) -> dimensions of inputs by which a check moves them, where those of `dims` do not say it: the
+              rows of a cache belong to one sequence in some problems, and to a pool in others
     io_bound: (problem, bytes of on-chip memory) -> bytes that any algorithm with that memory must move, where a lower
               bound is known; with its source and its constant's convention in the function's docstring
     """
@@ -235,6 +240,8 @@ class Operator:
     segmented: Callable[[Problem], bool] | None = None
     approximates: Callable[[Problem], Operator | None] | None = None
     io_bound: Callable[[Problem, float], float] | None = None
+    couples: frozenset[str] = frozenset()
+    moves: Callable[[Problem], Mapping[str, str | tuple[str, ...]]] | None = None
     implementations: dict[str, Implementation] = field(default_factory=dict, init=False)
     place: str = field(default="", init=False)
 
@@ -266,6 +273,7 @@ class Operator:
         configuration: Callable[[Problem, Mapping[str, Value]], Mapping[str, Any]] | None = None,
         search: Callable[[Problem, Mapping[str, Value]], Mapping[str, Sequence[Mapping[str, int]]]] | None = None,
         deterministic: bool = True,
+        own_head_constants: bool = False,
     ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         """Register the decorated function as an implementation of this operator, and return it unchanged.
 
@@ -277,6 +285,8 @@ class Operator:
         search:        (problem, tunables) -> for each kernel of the pass, by the key under which its plan asks
                        `suite.tuning.choice`, the configs worth trying, its own table's first
         deterministic: whether two runs should agree bit for bit; `repeatable` of a record says whether they did
+        own_head_constants: whether it makes a constant of each head by itself, such as retention's decays: a check then
+                       exchanges no heads
         Raises DiscoveryError when the name is taken, naming both places.
         """
         place = _place(2)
@@ -306,6 +316,7 @@ class Operator:
                 configuration=configuration,
                 search=search,
                 deterministic=deterministic,
+                own_head_constants=own_head_constants,
             )
             _validate(made, where)
             self.implementations[name] = made

@@ -20,6 +20,7 @@ from suite.checks.calling import GRADIENT, Call, Tensors, draw_cotangents
 from suite.checks.guarding import Guard
 from suite.checks.inputs import Inputs, draw_inputs, each, flat
 from suite.checks.oracle import Reference, pick_of_shortest, reference
+from suite.checks.permuting import permutation
 from suite.errors import OracleFailed, UsageError
 from suite.faults import blamed, classify, place_of_code, returned
 from suite.numerics import EPS, Difference, difference, limit_of, not_finite, rms
@@ -41,6 +42,8 @@ class Check:
     """What a check found: `errors` holds each output's and gradient's error by name.
 
     repeatable: whether a second call on the same inputs agreed bit for bit; None when there was none
+    equivariant: whether outputs moved bit for bit with their inputs, when sequences and heads changed places; None
+                where nothing could move
     first_s:    seconds of the first call, in which kernels are compiled
     approximation_error: how far the operator is from the one that it approximates, in float64; None where there is none
     raised:     what the implementation or the oracle raised, of which the status was made
@@ -52,6 +55,7 @@ class Check:
     limit: float = 0.0
     check_T: int | None = None
     repeatable: bool | None = None
+    equivariant: bool | None = None
     first_s: float = 0.0
     approximation_error: float | None = None
     raised: Exception | None = field(default=None, repr=False, compare=False)
@@ -86,13 +90,18 @@ class Checker:
             first_s = time.perf_counter() - start
             if wrong := guard.broken() or self._changed(call.inputs):
                 return Check("incorrect", wrong, check_T=self.check_T, first_s=first_s)
-            again = self._produce(self._call(implementation, tunables))
+            moved = self._moved(implementation, tunables)
             check = self._compare(produced)
+            if moved is not None:
+                self._compare_moved(check, produced, moved)
+            # What agrees bit for bit from other places has been repeated.
+            again = moved if check.equivariant else None
+            again = again or self._produce(self._call(implementation, tunables))
         except Exception as error:
             status, reason = classify(error, implementation)
             return Check(status, reason, check_T=self.check_T, raised=error)
         check.first_s = first_s
-        check.repeatable = all(torch.equal(x, again[name]) for name, x in produced.items())
+        check.repeatable = _equal(produced, again)
         return check
 
     def recheck(self, call: Call) -> Check:
@@ -109,6 +118,36 @@ class Checker:
         found.reason = found.reason and f"on other inputs after timing: {found.reason}"
         return found
 
+    def _moved(self, implementation: Implementation, tunables: Mapping[str, Value]) -> Tensors | None:
+        """What a call produces from sequences and heads in other places, put back; None where nothing may move."""
+        places = permutation(self.operator, implementation, self.problem, self.seed)
+        if places is None:
+            return None
+        call = self._call(implementation, tunables, places.inputs(self.inputs))
+        call.cotangents = self._cotangents and places.outputs(self._cotangents)
+        return places.restored(self._produce(call))
+
+    def _compare_moved(self, check: Check, produced: Tensors, moved: Tensors) -> None:
+        """Judge a check by what came from other places too."""
+        check.equivariant = _equal(produced, moved)
+        if check.equivariant or not check.ok:
+            return
+        wrong = []
+        largest = max((rms(x.double()) for name, x in produced.items() if name.startswith(GRADIENT)), default=0.0)
+        for name, x in produced.items():
+            least = GRADIENT_EPS * largest if name.startswith(GRADIENT) else EPS
+            out = moved.get(name)
+            if not self._filled(name) and out is not None:
+                x, out = x.nan_to_num(), out.nan_to_num()
+            found = difference(out, x, self._token_dim(name), least)
+            if found.exceeds(self._limit(name)):
+                wrong.append(found.describe(name, self._limit(name)))
+        if wrong:
+            check.status, check.reason = (
+                "incorrect",
+                f"with its sequences and heads in other places: {'; '.join(wrong)}",
+            )
+
     def _changed(self, inputs: Inputs) -> str:
         """Which input a call wrote into although it must not, as a reason; empty when none."""
         for name, before in flat(self.inputs).items():
@@ -117,15 +156,18 @@ class Checker:
                 return f"it changes its input {name}"
         return ""
 
-    def _call(self, implementation: Implementation, tunables: Mapping[str, Value]) -> Call:
-        return Call(self.operator, implementation, self.problem, tunables, _fresh(self.inputs), self.seed)
+    def _call(
+        self, implementation: Implementation, tunables: Mapping[str, Value], inputs: Inputs | None = None
+    ) -> Call:
+        given = _fresh(self.inputs if inputs is None else inputs)
+        return Call(self.operator, implementation, self.problem, tunables, given, self.seed)
 
     def _produce(self, call: Call) -> Tensors:
         if self.problem.differentiates:
             call.problem = self.problem.replace(pass_="fwdbwd")
             if self._cotangents is None:
                 self._cotangents = draw_cotangents(call.forward(), self.seed)
-            call.cotangents = self._cotangents
+            call.cotangents = call.cotangents or self._cotangents
         produced = call.run()
         if any(x.is_cuda for x in produced.values()):
             # What goes wrong on the device is this call's: it would else be met in the oracle, or by the next case.
@@ -254,6 +296,16 @@ class Checker:
         # A state is held to the precision in which it is kept, and so is what a step reads out of it.
         kept = "state" in name or self.problem.pass_ == "decode"
         return max(own, limit_of(self.problem.state_dtype, name)) if kept else own
+
+
+def _equal(some: Tensors, others: Tensors) -> bool:
+    """Whether tensors agree bit for bit, by name; a cache may hold NaN beyond its tokens."""
+    return all(
+        name in others
+        and x.shape == others[name].shape
+        and torch.allclose(x, others[name].to(x.dtype), rtol=0, atol=0, equal_nan=True)
+        for name, x in some.items()
+    )
 
 
 def _cut(expected: Reference, name: str, out: torch.Tensor) -> torch.Tensor:

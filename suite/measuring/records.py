@@ -80,6 +80,7 @@ def with_check(record: dict[str, Any], check: Check) -> dict[str, Any]:
             "check_T": check.check_T,
             "check_limit": check.limit,
             "repeatable": check.repeatable,
+            "equivariant": check.equivariant,
         }
     )
 

@@ -225,6 +225,12 @@ SECTIONS: dict[str, tuple[Columns, ...]] = {
         _of("tokens_per_s", RATE, "tokens over time", shown=True),
         _of("repeatable", FLAG, "whether two calls on the same inputs agree bit for bit"),
         _of(
+            "equivariant",
+            FLAG,
+            "whether outputs move bit for bit with their inputs, when sequences and heads change places; "
+            "since schema 1.3",
+        ),
+        _of(
             "approximation_error",
             AMOUNT,
             "relative RMS error of the float64 oracle's output against the operator that it "

@@ -17,7 +17,13 @@ FLA = requirement("fla.ops.retention")
 
 # float32 is left out: its tl.dot multiplies float32 in TF32, which float32's error limit does not allow.
 @retention.implementation(
-    "fla_chunk", origin="peer", devices={"cuda"}, dtypes=HALVES, requires=FLA, supports=supports_chunk
+    "fla_chunk",
+    origin="peer",
+    devices={"cuda"},
+    dtypes=HALVES,
+    requires=FLA,
+    supports=supports_chunk,
+    own_head_constants=True,
 )
 def fla_chunk(
     q: torch.Tensor,
@@ -48,7 +54,7 @@ def fla_chunk(
     )
 
 
-@retention.implementation("fla_fused_recurrent", origin="peer", devices={"cuda"}, requires=FLA)
+@retention.implementation("fla_fused_recurrent", origin="peer", devices={"cuda"}, requires=FLA, own_head_constants=True)
 def fla_fused_recurrent(
     q: torch.Tensor,
     k: torch.Tensor,
@@ -75,7 +81,9 @@ def fla_fused_recurrent(
     )
 
 
-@retention.implementation("fla_step", origin="peer", passes={"decode"}, devices={"cuda"}, requires=FLA)
+@retention.implementation(
+    "fla_step", origin="peer", passes={"decode"}, devices={"cuda"}, requires=FLA, own_head_constants=True
+)
 def fla_step(
     q: torch.Tensor,
     k: torch.Tensor,

@@ -140,6 +140,8 @@ attention_decode = Operator(
         "lengths": "B",
         "lengths_cpu": "B",
     },
+    # A contiguous cache belongs to its sequence; pages of a pool are found by the block table, wherever they lie.
+    moves=lambda p: {} if p.axis("page") else {"state": ("B S HK K", "B S HV V"), "block_table": "1 M"},
     passes=("decode",),
     stateful=False,
     supports=defined_on,
