@@ -260,6 +260,18 @@ def test_the_preset_of_a_first_contact_has_about_four_problems_per_operator(regi
     assert all(group.problem.dtype == "bfloat16" and group.problem.T > 1 for group in groups)
 
 
+# Naive forms that loop over tokens in Python; all others are a few large products.
+STEPWISE = {f"{name}/naive" for name in ("gru", "lstm", "s4d", "selective_scan", "gated_scan")}
+
+
+# Those for checks take each case once.
+@pytest.mark.parametrize("name", sorted(set(names()) - {"first-contact", "numerics"}))
+def test_no_preset_steps_through_long_sequences_from_python(name: str, registry: Registry) -> None:
+    groups = make_plan(registry, load_preset(name), Selection())
+    long = {f"{g.operator}/{case.implementation}" for g in groups if g.problem.T > 1024 for case in g.cases}
+    assert not long & STEPWISE
+
+
 def test_the_order_is_random_reproducible_and_still_from_short_to_long(registry: Registry) -> None:
     plan = make_plan(registry, load_preset("cpu"), Selection())
     one, again, other = shuffled(plan, 1), shuffled(plan, 1), shuffled(plan, 2)
