@@ -138,20 +138,16 @@ def returned(what: str, owner: str, place: str, value: object, wanted: str) -> P
 
 
 def said(error: BaseException) -> str:
-    """`TypeError: what it says`; an exception of somebody's class may fail at that too."""
-    kind = type(error).__name__
-    try:
-        return f"{kind}: {error}"
-    except Exception as failure:
-        return f"{kind}, whose text raises {type(failure).__name__}"
+    """`TypeError: what it says`."""
+    return f"{type(error).__name__}: {text_of(error)}"
 
 
 def text_of(error: BaseException) -> str:
-    """What an exception says, without its class; empty where it fails at that."""
+    """What an exception says, without its class; of somebody's class that fails at it, which error it fails with."""
     try:
         return str(error)
-    except Exception:
-        return ""
+    except Exception as failure:
+        return f"its text raises {type(failure).__name__}"
 
 
 def place_of(error: BaseException) -> str:

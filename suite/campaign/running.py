@@ -184,12 +184,19 @@ class Campaign:
         """Why a step will be skipped, as far as is known now; empty where it will not."""
         if step.needs == "ptxas" and not self.terms.ptxas:
             return "no second ptxas is given; name one with --ptxas"
-        if step.of_failures in self._stored and not self._failures(step):
-            return f"nothing failed in {step.of_failures}"
+        if step.of_failures in self._stored:
+            return self._no_failures(step)
         return ""
 
+    def _no_failures(self, step: Step) -> str:
+        """Why a step of failures has nothing to do: without one of them its command would run everything."""
+        if not step.of_failures or self._failures(step):
+            return ""
+        ran = (self.folder / step.of_failures / "environment.json").is_file()
+        return f"nothing failed in {step.of_failures}" if ran else f"{step.of_failures} has not run"
+
     def _step(self, step: Step, interrupts: _Interrupts) -> Outcome:
-        if why := self.why_not(step):
+        if why := self.why_not(step) or self._no_failures(step):
             return Outcome(step.name, "skipped", why=why)
         seconds = self.budget.within(step.seconds)
         if seconds < min(LEAST_S, step.seconds):
@@ -219,7 +226,10 @@ class Campaign:
         A run is judged by all its records: the command tells only of those that it added.
         """
         log = self.folder / f"{step.name}.log"
-        faults, left = self._faults_and_left(step)
+        try:
+            faults, left = self._faults_and_left(step)
+        except StoreError as error:
+            return "refused", f"its run cannot be read: {error}", 0
         if how:
             return how, f"it took all its seconds; see {log}" if how == "timed_out" else "", faults
         if step.program == "pytest" and (code == NO_TESTS or (code == Exit.PASS and not _tests_passed(log))):
@@ -234,18 +244,14 @@ class Campaign:
         return "passed", "", 0
 
     def _faults_and_left(self, step: Step) -> tuple[int, int]:
-        """How many records of a step's run show a fault, and how many cases it lacks."""
+        """How many records of a step's run show a fault, and how many cases it lacks. Raises StoreError."""
         from suite.store import read_environment, read_records
 
         run = self.folder / step.name
         if not step.stores or not (run / "environment.json").is_file():
             return 0, 0
-        try:
-            faults = sum(row["status"] in FAILURES for row in read_records(run))
-            return faults, int(read_environment(run).get("plan", {}).get("left_out", 0))
-        except StoreError as error:
-            self.tell(f"note: {error}")
-            return 0, 0
+        faults = sum(row["status"] in FAILURES for row in read_records(run))
+        return faults, int(read_environment(run).get("plan", {}).get("left_out", 0))
 
     def _failures(self, step: Step) -> list[str]:
         """Flags that select the implementations that failed in an earlier step; [] where none did."""

@@ -57,7 +57,7 @@ def reference(operator: Operator, problem: Problem, inputs: Inputs, cotangents: 
         sliced["cu_seqlens"] = inputs["cu_seqlens_cpu"]
 
     def cut_output(name: str, x: torch.Tensor) -> torch.Tensor:
-        return cut(x, _output_dims(operator, name))
+        return cut(x, dims_of_output(operator, name))
 
     run = _step if problem.pass_ == "decode" else _sequence
     values = run(operator, problem, sliced, cotangents, cut_output)
@@ -93,12 +93,14 @@ def _approximation(operator: Operator, problem: Problem, inputs: Inputs, values:
     return rms(values["o"] - o) / rms(o)
 
 
-def _output_dims(operator: Operator, name: str) -> str:
+def dims_of_output(operator: Operator, name: str, own: Mapping[str, str | tuple[str, ...]] | None = None) -> str:
+    """Dimensions of an output, a stepped state or a gradient, by its name; own: of inputs, before the operator's."""
     base, _, index = name.partition("[")
     if base in OUTPUT_DIMS:
         dims = operator.dims.get(base, OUTPUT_DIMS[base])
     else:
-        dims = operator.dims_of(base if base in STATES else base.removeprefix(GRADIENT))
+        of = base if base in STATES else base.removeprefix(GRADIENT)
+        dims = (own or {}).get(of) or operator.dims_of(of)
     return dims if isinstance(dims, str) else dims[int(index.rstrip("]") or 0)]
 
 

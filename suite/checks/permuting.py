@@ -19,9 +19,9 @@ from typing import Any
 
 import torch
 
-from suite.checks.calling import GRADIENT, Tensors
-from suite.checks.inputs import PACKING, STATES, Inputs
-from suite.checks.oracle import OUTPUT_DIMS
+from suite.checks.calling import Tensors
+from suite.checks.inputs import PACKING, Inputs
+from suite.checks.oracle import dims_of_output
 from suite.problem import Problem
 from suite.registry import Implementation, Operator
 
@@ -58,24 +58,17 @@ class Permutation:
         return {name: self._moved(x, self._dims_out(name), _scattered) for name, x in outputs.items()}
 
     def _move_input(self, name: str, value: Any) -> Any:
-        dims = self._dims(name)
+        dims = self._own.get(name) or self.operator.dims_of(name)
         if not isinstance(value, tuple):
             return None if value is None else self._moved(value, _part(dims, 0), _indexed)
         return tuple(self._moved(x, _part(dims, i), _indexed) for i, x in enumerate(value))
 
-    def _dims(self, name: str) -> str | tuple[str, ...]:
-        """Dimensions of an input."""
-        own = self.operator.moves(self.problem) if self.operator.moves else {}
-        return own.get(name) or self.operator.dims_of(name)
+    @property
+    def _own(self) -> Mapping[str, str | tuple[str, ...]]:
+        return self.operator.moves(self.problem) if self.operator.moves else {}
 
     def _dims_out(self, name: str) -> str:
-        """Dimensions of an output, a state after a step, or a gradient."""
-        base, _, index = name.partition("[")
-        if base in OUTPUT_DIMS:
-            dims = self.operator.dims.get(base, OUTPUT_DIMS[base])
-        else:
-            dims = self._dims(base if base in STATES else base.removeprefix(GRADIENT))
-        return _part(dims, int(index.rstrip("]") or 0))
+        return dims_of_output(self.operator, name, self._own)
 
     def _moved(self, x: torch.Tensor, dims: str, place: Callable[..., torch.Tensor]) -> torch.Tensor:
         for dim, word in enumerate(dims.split()[: x.ndim]):

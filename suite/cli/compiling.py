@@ -73,7 +73,6 @@ def compile_first(
             load=[str(Path(path).resolve()) for path in args.load],
             all_configs=not args.first_config,
             progress=shown,
-            timeout_s=args.timeout,
             budget=Budget(None if left is None else max(left, 0.0) * SHARE),
         )
     except DiscoveryError as error:

@@ -49,7 +49,7 @@ class Wanted:
 class Summary:
     """What compiling ahead came to.
 
-    cases:     of the plan, with a Triton kernel or not; left_out: those that the budget had no time for
+    cases:     of the plan, that may launch a Triton kernel; left_out: those that the budget had no time for
     compiled:  kernels that were compiled; found: those that the cache had
     refused:   configurations of autotuners that do not compile: an autotuner skips them
     failures:  (case_id, kernel or "", reason) of kernels that do not compile, and of cases whose host code failed
@@ -66,7 +66,7 @@ class Summary:
     seconds: float
 
     def told(self) -> str:
-        """`48 kernels compiled in 31 s, 5 were compiled before; 1 failed`."""
+        """`48 kernels compiled in 31 s, 5 found in the cache, 1 failed`."""
         parts = [f"{self.compiled} kernels compiled in {duration(self.seconds)}"]
         parts += [f"{self.found} found in the cache"] * (self.found > 0)
         parts += [f"{self.refused} configurations of autotuners do not compile"] * (self.refused > 0)
@@ -124,7 +124,7 @@ def compile_cases(
     calls:       what the run does with a case, one of suite.static.compiling.CALLS
     jobs:        processes; 0 for all cores
     all_configs: whether every configuration is compiled that an autotuner would try; else its first
-    timeout_s:   the longest that one case may take; at least TASK_S, as a case may have hundreds of kernels
+    timeout_s:   the longest that one case may take
     """
     began = time.monotonic()
     jobs = jobs or cores()
@@ -146,9 +146,7 @@ def compile_cases(
         for parts in [_parts(registry, each.case, jobs) if all_configs else 1]
         for part in range(parts)
     ]
-    found = compile_ahead(
-        tasks, load=load, jobs=jobs, progress=progress, timeout_s=max(timeout_s, TASK_S), budget=budget
-    )
+    found = compile_ahead(tasks, load=load, jobs=jobs, progress=progress, timeout_s=timeout_s, budget=budget)
     return _summary([(task.case.case_id, each) for task, each in zip(tasks, found, strict=True)], began)
 
 

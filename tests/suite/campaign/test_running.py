@@ -190,6 +190,7 @@ def test_failures_of_a_step_are_what_another_one_runs(tmp_path: Path, monkeypatc
     assert bare.seconds == 60.0
     assert bare.run() == Exit.PASS
     assert bare.outcomes()[1].why == "no second ptxas is given; name one with --ptxas"
+    stored_run(tmp_path / "good", monkeypatch, ["ok"])
     nothing = campaign(tmp_path, *steps, ptxas="/newer/ptxas")
     assert nothing.run() == Exit.PASS
     assert nothing.outcomes()[1].why == "nothing failed in good"
@@ -199,6 +200,24 @@ def test_failures_of_a_step_are_what_another_one_runs(tmp_path: Path, monkeypatc
     assert words[-4:] == ["--op", "ssd", "--impl", "triton_chunk"]
     found.run()
     assert "ptxas is /newer/ptxas" in (tmp_path / "variables.log").read_text()
+
+
+def test_without_a_run_of_the_earlier_step_nothing_is_checked_again(tmp_path: Path) -> None:
+    """Its command would check everything, for want of a failure that selects."""
+    steps = step("good"), step("variables", needs="ptxas", of_failures="good")
+    made = campaign(tmp_path, *steps, ptxas="/newer/ptxas", only=("variables",))
+    assert made.run() == Exit.PASS
+    assert made.outcomes()[1].line == "variables: skipped: good has not run"
+    assert not (tmp_path / "variables.log").exists()
+
+
+def test_a_run_that_cannot_be_read_is_no_pass(tmp_path: Path) -> None:
+    (tmp_path / "good").mkdir()
+    (tmp_path / "good" / "environment.json").write_text("{")
+    made = campaign(tmp_path, step("good"))
+    assert made.run() == Exit.REGRESSION
+    assert made.outcomes()[0].line.startswith("good: refused")
+    assert "its run cannot be read: " in made.outcomes()[0].why
 
 
 def test_words_of_the_commands(tmp_path: Path) -> None:

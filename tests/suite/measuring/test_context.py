@@ -108,7 +108,7 @@ class Mute(RuntimeError):
 
 
 def test_an_exception_that_cannot_be_printed_has_its_status(gpu: FakeCuda) -> None:
-    assert classify(Mute()) == ("error", "Mute, whose text raises ValueError")
+    assert classify(Mute()) == ("error", "Mute: its text raises ValueError")
     assert spoiled(Mute(), "cuda") == ""
     assert "Mute" in spoiled(spoiling(Mute()), "cuda")
 
