@@ -143,10 +143,8 @@ class Checker:
             if found.exceeds(self._limit(name)):
                 wrong.append(found.describe(name, self._limit(name)))
         if wrong:
-            check.status, check.reason = (
-                "incorrect",
-                f"with its sequences and heads in other places: {'; '.join(wrong)}",
-            )
+            check.status = "incorrect"
+            check.reason = f"with its sequences and heads in other places: {'; '.join(wrong)}"
 
     def _changed(self, inputs: Inputs) -> str:
         """Which input a call wrote into although it must not, as a reason; empty when none."""

@@ -306,6 +306,21 @@ Scripted(Plan("mine", "", (step({name!r}), step("good"))), Path({str(tmp_path)!r
     assert left.stdout == b""
 
 
+def test_only_the_first_interrupt_interrupts() -> None:
+    """A second one may come while the state is written."""
+    before = signal.getsignal(signal.SIGINT)
+    with campaign_running._Interrupts() as interrupts:
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        try:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt:
+            pytest.fail("a second one interrupts too")
+        assert interrupts.count == 3
+    assert signal.getsignal(signal.SIGINT) is before
+
+
 def test_without_a_gpu_the_command_says_how_to_rehearse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["campaign", "gpu-first", "--out", str(tmp_path / "first")]) == 2
     assert "there is no GPU here; `--device cpu --rehearse` shows that the commands work" in capsys.readouterr().err
