@@ -104,6 +104,11 @@ class Call:
         outputs = self.forward()
         return outputs | self._gradients(outputs, retain=False)
 
+    @property
+    def built(self) -> Tensors:
+        """The outputs of the graph that a backward pass runs on; empty without one."""
+        return self._graph or {}
+
     def release(self) -> None:
         """Drop the graph of a backward pass."""
         self._graph = None

@@ -2,6 +2,7 @@
 
 Memory that the implementation allocates is guarded (suite/checks/guarding.py). Elements that it does not write are NaN
 and fail; a write outside of a tensor is seen. Inputs must be unchanged afterwards; only a step may change its state.
+Outputs are copied as the call returns: what is computed later is not an answer.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ import torch
 
 from suite.checks.calling import GRADIENT, Call, Tensors, draw_cotangents
 from suite.checks.guarding import Guard
-from suite.checks.inputs import Inputs, draw_inputs, each, flat
-from suite.checks.oracle import Reference, pick_of_shortest, reference
+from suite.checks.inputs import Inputs, draw_inputs, each, fill, flat
+from suite.checks.oracle import Reference, Slope, pick_of_shortest, reference
+from suite.checks.outputs import whole_shape, wrong_form
 from suite.checks.permuting import permutation
 from suite.errors import OracleFailed, UsageError
 from suite.faults import blamed, classify, place_of_code, returned
@@ -30,11 +32,19 @@ from suite.targets import aim, is_aimed
 
 # Beyond this the gradients are checked at this T, with everything else as in the problem; the record says so.
 BACKWARD_T = 2048
+# An error in a directional derivative may be so many standard deviations of what errors at their limits make of it.
+SLOPE_DEVIATIONS = 5.0
+# ... and what float64 leaves of a difference of two sums.
+SLOPE_ROUNDING = 1e-6
 # A gradient that cancels to far less than the others of the same call (dq of a normalised token that sees only itself)
 # is rounding error: errors count against at least this part of the largest one.
 GRADIENT_EPS = 1e-4
 # ... and what fp32, in which everything is summed, may leave of the largest where a gradient is exactly 0.
 ROUNDING = 1e-6
+
+
+class WrongForm(Exception):
+    """An output that is no answer, whatever its elements are."""
 
 
 @dataclass
@@ -66,14 +76,29 @@ class Check:
 
 
 class Checker:
-    """Checks the implementations of one problem on the same inputs, with the oracle run once."""
+    """Checks the implementations of one problem on the same inputs, with the oracle run once.
 
-    def __init__(self, operator: Operator, problem: Problem, *, device: str, seed: int) -> None:
-        long = problem.differentiates and problem.T > BACKWARD_T
+    pick:  which sequence and head group are compared with the oracle, as in suite.checks.oracle.reference; None: `seed`
+    whole: look at long gradients at the problem's own T, along one direction; else in full at a T of BACKWARD_T
+    """
+
+    def __init__(
+        self,
+        operator: Operator,
+        problem: Problem,
+        *,
+        device: str,
+        seed: int,
+        pick: int | None = None,
+        whole: bool = False,
+    ) -> None:
+        self._long = problem.differentiates and problem.T > BACKWARD_T
+        short = self._long and not whole
         self.operator = operator
-        self.problem = problem.replace(T=BACKWARD_T) if long else problem
-        self.check_T = BACKWARD_T if long else None
-        self.seed = seed
+        self.problem = problem.replace(T=BACKWARD_T) if short else problem
+        self.check_T = BACKWARD_T if short else None
+        self.seed, self.pick, self.whole = seed, seed if pick is None else pick, whole
+        self.device = torch.device(device)
         self.inputs = draw_inputs(operator, self.problem, seed, device)
         self._reference: Reference | None = None
         self._failed: str | None = None
@@ -88,15 +113,17 @@ class Checker:
             with Guard() as guard:
                 produced = self._produce(call)
             first_s = time.perf_counter() - start
-            if wrong := guard.broken() or self._changed(call.inputs):
+            if wrong := guard.broken() or self._changed(call.inputs) or self._cotangents_changed():
                 return Check("incorrect", wrong, check_T=self.check_T, first_s=first_s)
-            moved = self._moved(implementation, tunables)
             check = self._compare(produced)
+            moved = self._moved(implementation, tunables) if check.ok else None
             if moved is not None:
                 self._compare_moved(check, produced, moved)
             # What agrees bit for bit from other places has been repeated.
             again = moved if check.equivariant else None
             again = again or self._produce(self._call(implementation, tunables))
+        except WrongForm as error:
+            return Check("incorrect", str(error), check_T=self.check_T)
         except Exception as error:
             status, reason = classify(error, implementation)
             return Check(status, reason, check_T=self.check_T, raised=error)
@@ -104,19 +131,44 @@ class Checker:
         check.repeatable = _equal(produced, again)
         return check
 
-    def recheck(self, call: Call) -> Check:
-        """Check a call that was timed, its inputs overwritten in place by these: an answer it kept is wrong now."""
-        call.release()
-        with torch.no_grad():
-            for name, x in flat(call.inputs).items():
-                x.copy_(flat(self.inputs)[name])
+    def judge(self, call: Call, produced: Tensors) -> Check:
+        """Judge what a timed call returned last. Its inputs held these values; `produced` was copied as it returned."""
+        if self.problem.differentiates:
+            self._cotangents = self._cotangents or call.cotangents
         try:
-            produced = self._produce(replace(call, problem=self.problem, cotangents=None))
-            found = self._compare(produced)
+            return self._compare(produced)
         except Exception as error:
             return Check(*classify(error, call.implementation), raised=error)
-        found.reason = found.reason and f"on other inputs after timing: {found.reason}"
-        return found
+
+    def judge_moved(self, check: Check, call: Call, produced: Tensors) -> None:
+        """Judge a check of a timed call also by a call on the same memory, its sequences and heads in other places.
+
+        Packed sequences stay: libraries keep what they derived from `cu_seqlens` by the tensor, which is the same one.
+        """
+        places = permutation(self.operator, call.implementation, self.problem, self.pick, packed=False)
+        if places is None or not check.ok:
+            return
+        moved = places.inputs(self.inputs)
+        other = replace(call, cotangents=call.cotangents and places.outputs(call.cotangents), _graph=None)
+        if self.problem.pass_ == "bwd":
+            other.problem = self.problem.replace(pass_="fwdbwd")
+        try:
+            fill(call.inputs, moved)
+            found = self._formed(other.run())
+            if self.problem.pass_ == "decode":
+                found |= flat({"state": call.inputs["state"]})
+            self._compare_moved(check, produced, places.restored(found))
+        except WrongForm as error:
+            check.status, check.reason = "incorrect", str(error)
+        except Exception as error:
+            check.status, check.reason = classify(error, call.implementation)
+            check.raised = error
+        finally:
+            fill(call.inputs, self.inputs)
+
+    def changed(self, call: Call) -> str:
+        """Which input or cotangent a timed call wrote into, as a reason; empty when none."""
+        return self._changed(call.inputs) or self._cotangents_changed(call)
 
     def _moved(self, implementation: Implementation, tunables: Mapping[str, Value]) -> Tensors | None:
         """What a call produces from sequences and heads in other places, put back; None where nothing may move."""
@@ -130,7 +182,7 @@ class Checker:
     def _compare_moved(self, check: Check, produced: Tensors, moved: Tensors) -> None:
         """Judge a check by what came from other places too."""
         check.equivariant = _equal(produced, moved)
-        if check.equivariant or not check.ok:
+        if check.equivariant:
             return
         wrong = []
         largest = max((rms(x.double()) for name, x in produced.items() if name.startswith(GRADIENT)), default=0.0)
@@ -139,7 +191,7 @@ class Checker:
             out = moved.get(name)
             if not self._filled(name) and out is not None:
                 x, out = x.nan_to_num(), out.nan_to_num()
-            found = difference(out, x, self._token_dim(name), least)
+            found = difference(out, x, self._token_dim(name), least, name.startswith(GRADIENT))
             if found.exceeds(self._limit(name)):
                 wrong.append(found.describe(name, self._limit(name)))
         if wrong:
@@ -160,19 +212,41 @@ class Checker:
         given = _fresh(self.inputs if inputs is None else inputs)
         return Call(self.operator, implementation, self.problem, tunables, given, self.seed)
 
+    def _cotangents_changed(self, call: Call | None = None) -> str:
+        """Which gradient that flows in a backward pass wrote into, as a reason; the checker's own are then drawn anew.
+
+        call: whose cotangents are looked at; None: those that all calls of a check share
+        """
+        held = self._cotangents if call is None else call.cotangents
+        if not held:
+            return ""
+        drawn = draw_cotangents(held, self.seed if call is None else call.seed)
+        changed = next((name for name, x in held.items() if not torch.equal(x, drawn[name])), None)
+        if changed is not None and call is None:
+            self._cotangents = drawn
+        return "" if changed is None else f"its backward pass changes the gradient of {changed} that flows in"
+
     def _produce(self, call: Call) -> Tensors:
         if self.problem.differentiates:
             call.problem = self.problem.replace(pass_="fwdbwd")
             if self._cotangents is None:
-                self._cotangents = draw_cotangents(call.forward(), self.seed)
+                outputs = call.forward()
+                self._formed(outputs)
+                self._cotangents = draw_cotangents(outputs, self.seed)
             call.cotangents = call.cotangents or self._cotangents
-        produced = call.run()
+        produced = self._formed(call.run())
         if any(x.is_cuda for x in produced.values()):
             # What goes wrong on the device is this call's: it would else be met in the oracle, or by the next case.
             torch.cuda.synchronize()
         if self.problem.pass_ == "decode":
             produced = produced | flat({"state": call.inputs["state"]})
         return produced
+
+    def _formed(self, produced: Tensors) -> Tensors:
+        """Copies of outputs, taken at once. Raises WrongForm for what is no answer whatever its elements are."""
+        if wrong := wrong_form(self.problem, produced, self.device):
+            raise WrongForm(wrong)
+        return copied(produced)
 
     def reference(self) -> Reference:
         """The oracle's values, computed when first asked for.
@@ -193,9 +267,10 @@ class Checker:
         op = self.operator
         place = place_of_code(op.oracle, op.place)
         with blamed("oracle", op.name, place):
-            found = reference(op, self.problem, self.inputs, self._cotangents, pick=self.seed)
-            if (pick := pick_of_shortest(op, self.problem, self.inputs, self.seed)) is not None:
-                self._shortest = reference(op, self.problem, self.inputs, self._cotangents, pick=pick)
+            along = self.pick if self._long and self.whole else None
+            found = reference(op, self.problem, self.inputs, self._cotangents, self.pick, along)
+            if (pick := pick_of_shortest(op, self.problem, self.inputs, self.pick)) is not None:
+                self._shortest = reference(op, self.problem, self.inputs, self._cotangents, pick, along)
         o = found.values.get("o")
         if o is None or bool(o.isnan().any()):
             raise returned("oracle", op.name, place, o, "an o, a tensor without NaN, first")
@@ -207,6 +282,8 @@ class Checker:
     def _compare(self, produced: Tensors) -> Check:
         expected = self.reference()
         found = self._differences(produced, expected)
+        if expected.slope is not None:
+            found["gradient"] = self._off_slope(produced, expected, expected.slope)
         if self._shortest is not None:
             sizes = {name: rms(x) for name, x in expected.values.items() if name.startswith(GRADIENT)}
             for name, other in self._differences(produced, self._shortest, sizes).items():
@@ -238,14 +315,47 @@ class Checker:
         for name, value in expected.values.items():
             out = produced.get(name)
             token_dim = self._token_dim(name)
-            cut = None if out is None else _cut(expected, name, out)
+            if out is not None and list(out.shape) != (
+                shape := whole_shape(self.problem, expected.dims(name), value.shape)
+            ):
+                found[name] = Difference(math.inf, why=f"shape {list(out.shape)}, not {shape}")
+                continue
+            cut = None if out is None else expected.cut(name, out)
             floor = max(GRADIENT_EPS, ROUNDING / self._limit(name)) * largest
             least = max(floor, self._whole(name, out)) if name.startswith(GRADIENT) else EPS
             least = max(least, (sizes or {}).get(name, 0.0))
-            found[name] = difference(cut, value, token_dim, least)
+            found[name] = difference(cut, value, token_dim, least, name.startswith(GRADIENT))
             if not found[name].why and out is not None and self._filled(name) and (why := not_finite(out)):
                 found[name] = Difference(math.inf, why=f"{why}, beside the sequence and heads that are compared")
         return found
+
+    def _off_slope(self, produced: Tensors, expected: Reference, slope: Slope) -> Difference:
+        """How far gradients are from a directional derivative, over what errors at their limits would make of it.
+
+        The error of a gradient whose direction is random is its norm times the direction's, in one standard deviation.
+        """
+        made = {name: produced.get(GRADIENT + name) for name in slope.direction}
+        if missing := [name for name, x in made.items() if x is None and bool(slope.direction[name].any())]:
+            return Difference(math.inf, why=f"d{missing[0]} is missing")
+        cuts = {name: expected.cut(GRADIENT + name, x).double() for name, x in made.items() if x is not None}
+        if wrong := next((name for name, x in cuts.items() if x.shape != slope.direction[name].shape), None):
+            return Difference(math.inf, why=f"d{wrong} has shape {list(cuts[wrong].shape)}")
+        for name, x in made.items():
+            if x is not None and (why := not_finite(x)):
+                return Difference(math.inf, why=f"d{name}: {why}")
+        largest = max((rms(x) for x in cuts.values()), default=0.0)
+        variance, value = 0.0, 0.0
+        for name, x in cuts.items():
+            along, limit = slope.direction[name], self._limit(GRADIENT + name)
+            value += float((x * along).sum())
+            size = max(rms(x), max(GRADIENT_EPS, ROUNDING / limit) * largest)
+            variance += (limit * size) ** 2 * float(along.square().sum())
+        apart = abs(value - slope.value)
+        allowed = SLOPE_DEVIATIONS * math.sqrt(variance) + SLOPE_ROUNDING * abs(slope.value)
+        if apart <= allowed:
+            return Difference(0.0)
+        why = f"along a direction, at T = {self.problem.T}: {value:.4g}, not {slope.value:.4g} (within {allowed:.1e})"
+        return Difference(math.inf, why=why)
 
     def _without_tokens(self, produced: Tensors) -> dict[str, Difference]:
         """What is wrong with the states of sequences without tokens, by name: they pass through, bit for bit."""
@@ -306,11 +416,9 @@ def _equal(some: Tensors, others: Tensors) -> bool:
     )
 
 
-def _cut(expected: Reference, name: str, out: torch.Tensor) -> torch.Tensor:
-    try:
-        return expected.cut(name, out)
-    except IndexError:
-        return out
+def copied(tensors: Tensors) -> Tensors:
+    """Copies without a graph; what another thread or stream writes later is not in them."""
+    return {name: x.detach().clone() for name, x in tensors.items()}
 
 
 def _fresh(inputs: Inputs) -> Inputs:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils.checkpoint import checkpoint
@@ -26,31 +26,68 @@ APPROXIMATION_T = 2048
 OUTPUT_DIMS = {"o": "B T HS V", "final_state": "N HS"}
 
 
+# Tokens by whose gradients the parts of a direction are weighed; how far the inputs move along it, as a part of them.
+WEIGHED_T = 128
+STEP = 1e-5
+# A gradient that cancels to less than this part of the largest is not made as large as the others.
+SMALLEST_GRADIENT = 1e-4
+
+
+class Slice(NamedTuple):
+    """One sequence, or None for all of them, and one group of heads."""
+
+    sequence: int | None
+    group: int
+
+
 @dataclass
 class Reference:
     """What a problem's outputs and gradients should be, on one slice of it.
 
     values: float64 tensors by name (`o`, `final_state`, `state`, `dq`, …)
     cut:    (name, tensor) -> the same slice of what an implementation returned under that name
+    dims:   name -> the dimensions of what an implementation returns under that name
+    slope:  how the outputs change along one direction of the inputs, where gradients are looked at so
     approximation: relative RMS error of `o` against the operator that this one approximates, in forward passes that
             have one
     """
 
     values: Tensors
     cut: Callable[[str, torch.Tensor], torch.Tensor]
+    dims: Callable[[str], str]
     approximation: float | None = None
+    slope: Slope | None = None
 
 
-def reference(operator: Operator, problem: Problem, inputs: Inputs, cotangents: Tensors | None, pick: int) -> Reference:
+@dataclass(frozen=True)
+class Slope:
+    """A directional derivative: of sum(cotangent * output) over all outputs of a slice, along a direction.
+
+    direction: by input name, float64, of the slice; each input's part of the derivative is about as large
+    value:     <gradient, direction>, from two calls of the oracle in float64
+    """
+
+    direction: Tensors
+    value: float
+
+
+def reference(
+    operator: Operator,
+    problem: Problem,
+    inputs: Inputs,
+    cotangents: Tensors | None,
+    pick: int,
+    along: int | None = None,
+) -> Reference:
     """Run the oracle on the sequence and head group that `pick` selects.
 
     cotangents: gradients of the full outputs, needed in passes that differentiate
     pick:       any integer; 0 is the last of both, where a wrong stride or an offset that ran over shows; the next
                 ones count down. Sequences without tokens are passed over: `suite.checks.checker` looks at their states
+    along:      in passes that differentiate, the seed of a direction: gradients are then no values but a slope, which
+                takes three forward calls of the oracle where its backward pass takes too long
     """
-    some = with_tokens(problem)
-    sequence = None if _shares_inputs(operator, problem, inputs) else some[(-1 - pick) % len(some)]
-    group = (-1 - pick // len(some)) % problem.groups
+    sequence, group = slice_of(operator, problem, inputs, pick)
     cut = slicer(problem, sequence, group)
     sliced = each(_to_double, cut_inputs(operator, inputs, cut))
     if sequence is None and problem.cu_seqlens is not None:
@@ -59,9 +96,24 @@ def reference(operator: Operator, problem: Problem, inputs: Inputs, cotangents: 
     def cut_output(name: str, x: torch.Tensor) -> torch.Tensor:
         return cut(x, dims_of_output(operator, name))
 
+    def dims(name: str) -> str:
+        return dims_of_output(operator, name)
+
+    if problem.differentiates and along is not None:
+        assert cotangents is not None
+        values = _outputs(operator, problem, sliced)
+        slope = _slope(operator, problem, sliced, {n: cut_output(n, x).double() for n, x in cotangents.items()}, along)
+        return Reference(values, cut_output, dims, slope=slope)
     run = _step if problem.pass_ == "decode" else _sequence
     values = run(operator, problem, sliced, cotangents, cut_output)
-    return Reference(values, cut_output, _approximation(operator, problem, sliced, values))
+    return Reference(values, cut_output, dims, _approximation(operator, problem, sliced, values))
+
+
+def slice_of(operator: Operator, problem: Problem, inputs: Inputs, pick: int) -> Slice:
+    """The part of inputs and outputs that `reference` compares."""
+    some = with_tokens(problem)
+    sequence = None if _shares_inputs(operator, problem, inputs) else some[(-1 - pick) % len(some)]
+    return Slice(sequence, (-1 - pick // len(some)) % problem.groups)
 
 
 def with_tokens(problem: Problem) -> list[int]:
@@ -165,6 +217,65 @@ def _sequence(
     return {name: x.detach() for name, x in outputs.items()} | {
         GRADIENT + name: g for name, g in zip(found, grads, strict=True) if g is not None
     }
+
+
+def _outputs(operator: Operator, problem: Problem, inputs: Inputs) -> Tensors:
+    """The oracle's outputs, without gradients."""
+    forward = problem.replace(pass_="fwd")
+    return _sequence(operator, forward, each(lambda x: x.detach(), inputs), None, lambda _, x: x)
+
+
+def _slope(operator: Operator, problem: Problem, inputs: Inputs, incoming: Tensors, seed: int) -> Slope:
+    """The derivative along a drawn direction, by a central difference."""
+    found = leaves(inputs)
+    generator = torch.Generator(device=next(iter(found.values())).device).manual_seed(seed)
+    direction = {
+        name: torch.randn(x.shape, generator=generator, device=x.device, dtype=torch.float64) / weight
+        for (name, x), weight in zip(found.items(), _weights(operator, problem, inputs, incoming), strict=True)
+    }
+    step = STEP * min((rms(x.detach()) or 1.0) / rms(direction[name]) for name, x in found.items() if x.numel())
+    sides = [_weighed(operator, problem, _moved(inputs, direction, sign * step), incoming) for sign in (1.0, -1.0)]
+    return Slope(direction, (sides[0] - sides[1]) / (2 * step))
+
+
+def _weighed(operator: Operator, problem: Problem, inputs: Inputs, incoming: Tensors) -> float:
+    outputs = _outputs(operator, problem, inputs)
+    return sum(float((x * incoming[name]).sum()) for name, x in outputs.items() if name in incoming)
+
+
+def _moved(inputs: Inputs, direction: Tensors, step: float) -> Inputs:
+    def moved(name: str, x: torch.Tensor) -> torch.Tensor:
+        return x.detach() + step * direction[name] if name in direction else x.detach()
+
+    return {
+        name: tuple(moved(f"{name}[{i}]", x) for i, x in enumerate(value))
+        if isinstance(value, tuple)
+        else moved(name, value)
+        for name, value in inputs.items()
+    }
+
+
+def _weights(operator: Operator, problem: Problem, inputs: Inputs, incoming: Tensors) -> list[float]:
+    """What each input's direction is divided by: about its gradient's norm, as the first tokens tell it.
+
+    In the unweighed sum, an input with a small gradient would not be seen beside one with a large one.
+    """
+
+    def shortened(name: str, value: Any) -> Any:
+        if name == "cu_seqlens":
+            return value.clamp(max=WEIGHED_T)
+        return value[:, :WEIGHED_T] if _timed(operator, name) else value
+
+    short = {name: shortened(name, value) for name, value in inputs.items()}
+    short = each(lambda x: x.detach().requires_grad_(x.requires_grad), short)
+    flowing = {name: x[:, :WEIGHED_T] if name == "o" else x for name, x in incoming.items()}
+    part = problem.replace(T=min(problem.T, WEIGHED_T)) if problem.cu_seqlens is None else problem
+    values = _sequence(operator, part, short, flowing, lambda _, x: x)
+    sizes = [rms(values[GRADIENT + name]) if GRADIENT + name in values else 0.0 for name in leaves(inputs)]
+    least = SMALLEST_GRADIENT * max(sizes) or 1.0
+    return [
+        max(size, least) * max(1.0, x.numel() ** 0.5) for size, x in zip(sizes, leaves(inputs).values(), strict=True)
+    ]
 
 
 def _in_segments(operator: Operator, inputs: Inputs, words: dict[str, Any]) -> tuple[torch.Tensor, Any]:

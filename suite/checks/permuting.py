@@ -104,10 +104,16 @@ def _part(dims: str | tuple[str, ...], index: int) -> str:
     return dims if isinstance(dims, str) else dims[index]
 
 
-def permutation(operator: Operator, implementation: Implementation, problem: Problem, seed: int) -> Permutation | None:
-    """A permutation in which as much moves as may; None where nothing may."""
+def permutation(
+    operator: Operator, implementation: Implementation, problem: Problem, seed: int, packed: bool = True
+) -> Permutation | None:
+    """A permutation in which as much moves as may; None where nothing may.
+
+    packed: whether packed sequences move
+    """
     generator = torch.Generator().manual_seed(seed)
-    sequences = 1 if "B" in operator.couples else problem.N
+    stay = "B" in operator.couples or (problem.cu_seqlens is not None and not packed)
+    sequences = 1 if stay else problem.N
     groups = 1 if "H" in operator.couples or implementation.own_head_constants else problem.groups
     if max(sequences, groups) == 1:
         return None

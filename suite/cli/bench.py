@@ -75,6 +75,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--launches", type=values.count, metavar="N", help="measure everything in N fresh processes")
     add_shard(group, "measure")
     group.add_argument("--cool-down", type=values.pause, metavar="S", help="pause before each problem, in seconds")
+    group.add_argument(
+        "--recheck-pick",
+        type=values.seed,
+        metavar="N",
+        help="which sequence and heads of timed outputs are compared with the oracle; default: drawn, and recorded",
+    )
     group.add_argument("--energy", action="store_true", help="also measure energy per token (adds about 2 s per case)")
     add_run(group, f"{RUNS}/<time>")
     group.add_argument("--extend", type=Path, metavar="DIR", help="add the selected cases to a run of this machine")
@@ -349,6 +355,7 @@ class Bench:
             warmup_ms=self.args.warmup,
             rep_ms=self.args.rep,
             seed=self.args.seed,
+            recheck_pick=values.drawn_pick() if self.args.recheck_pick is None else self.args.recheck_pick,
             commit=environment["commit"],
             ceilings=environment["ceilings"],
             llc_bytes=device["llc_bytes"],

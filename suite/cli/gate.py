@@ -186,7 +186,7 @@ def _plan(args: argparse.Namespace, budget: Budget) -> tuple[Plan, Options]:
     default = "gpu" if device == "cuda" else "cpu"
     preset, groups = selected(args, registry, default)
     rep_ms = args.rep if args.rep is not None else preset.rep_ms * ROUND_PART
-    terms = RoundSettings(device, mode, preset.warmup_ms, rep_ms, args.seed)
+    terms = RoundSettings(device, mode, preset.warmup_ms, rep_ms, args.seed, values.drawn_pick())
     options = Options(
         terms,
         _limits(args),

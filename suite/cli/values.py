@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import math
 import re
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 
@@ -64,6 +65,11 @@ def index(text: str) -> int:
 def seed(text: str) -> int:
     """The seed of a generator."""
     return _integer(text, 0, LARGEST_SEED, f"{_cut(text)!r} is not a seed; give an integer of at least 0")
+
+
+def drawn_pick() -> int:
+    """A part of the outputs for this run to compare with the oracle: nobody can be right in that part alone."""
+    return secrets.randbelow(LARGEST_SEED)
 
 
 def pause(text: str) -> float:

@@ -28,6 +28,7 @@ class RoundSettings:
     warmup_ms:    calls before the first block, ms
     rep_ms:       how long each revision is timed in a round, about, ms
     seed:         of the inputs
+    recheck_pick: as in suite.measuring.case.Settings
     """
 
     device: str
@@ -35,6 +36,7 @@ class RoundSettings:
     warmup_ms: float = 5.0
     rep_ms: float = 60.0
     seed: int = 0
+    recheck_pick: int = 0
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ def play(
         "mode": terms.mode,
         "warmup_ms": terms.warmup_ms,
         "seed": terms.seed,
+        "recheck_pick": terms.recheck_pick,
         "check": check,
         "time": True,
     }

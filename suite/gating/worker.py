@@ -18,12 +18,11 @@ from suite.running.messages import Channel
 if TYPE_CHECKING:
     from suite.checks.calling import Call
     from suite.gating.capabilities import Served
+    from suite.measuring.timed_inputs import Changing
     from suite.measuring.timers import Timer
 
 # Samples by whose wall clock a case's blocks are sized.
 TRIED = 3
-# Added to the seed of the inputs that a timed case is checked with again.
-RECHECK_SEED = 1_000_003
 
 
 class Worker(worker.Worker):
@@ -79,7 +78,7 @@ class Worker(worker.Worker):
 class OpenCase:
     """One case that is ready to be measured.
 
-    settings: {device, mode, warmup_ms, seed, check, time}
+    settings: {device, mode, warmup_ms, seed, recheck_pick, check, time}
     """
 
     def __init__(self, served: Served, settings: dict[str, Any]) -> None:
@@ -88,6 +87,7 @@ class OpenCase:
         self._stack = ExitStack()
         self._torch_device = "cpu"
         self._call: Call | None = None
+        self._changes: Changing | None = None
         self._timer: Timer | None = None
 
     def prepare(self) -> dict[str, Any]:
@@ -131,6 +131,7 @@ class OpenCase:
         from suite.checks.calling import make_call
         from suite.measuring.memory import peak_rise
         from suite.measuring.preparing import ready
+        from suite.measuring.timed_inputs import change_inputs
         from suite.measuring.timers import make_timer
 
         device = self.settings["device"]
@@ -153,6 +154,7 @@ class OpenCase:
         if self.settings["check"]:
             found["memory_mib"], found["memory_method"] = peak_rise(call.run, device)
         self._call, self._timer = call, make_timer(self.settings["mode"], device)
+        self._changes = change_inputs([call], self.settings["seed"], self.settings["recheck_pick"])[0]
         ready(self._timer, call)
         return found | {"typical_ms": median(self._wall_ms() for _ in range(TRIED))}
 
@@ -161,7 +163,8 @@ class OpenCase:
         assert self._call is not None
         assert self._timer is not None
         start = time.perf_counter()
-        self._timer.samples(self._call.run, 1)
+        assert self._changes is not None
+        self._timer.samples(self._call.run, 1, self._changes.one)
         return (time.perf_counter() - start) * 1e3
 
     def block(self, samples: int) -> dict[str, Any]:
@@ -169,26 +172,27 @@ class OpenCase:
 
         assert self._call is not None
         assert self._timer is not None
+        assert self._changes is not None
         try:
             # The other revision has had the caches: the first call finds its way back.
             self._call.run()
             self._synchronize()
-            taken = self._timer.samples(self._call.run, samples)
+            taken = self._timer.samples(self._call.run, samples, self._changes.one)
         except Exception as error:
             return self._failure(error)
         return {"status": "ok", "samples": taken, "mhz": clock_mhz(self.settings["device"])}
 
     def recheck(self) -> dict[str, Any]:
-        """Check what was timed on other inputs in the same memory: an answer that was kept is wrong now."""
-        from suite.checks.checker import BACKWARD_T, Checker
+        """Judge what the last timed call returned."""
+        from suite.measuring.timed_inputs import judge_of, recheck
 
         assert self._call is not None
-        problem = self.case.problem
-        if problem.differentiates and problem.T > BACKWARD_T:
-            problem = problem.replace(pass_="fwd")
-        seed = self.settings["seed"] + RECHECK_SEED
+        assert self._timer is not None
+        assert self._changes is not None
+        self._changes.put_back()
         try:
-            found = Checker(self.operator, problem, device=self._torch_device, seed=seed).recheck(self._call)
+            judge = judge_of(self._call, self.settings["seed"], self.settings["recheck_pick"])
+            found = recheck(self._timer, self._call, self._changes, judge, moved=True)
         except Exception as error:
             return self._failure(error)
         if found.raised is not None:

@@ -13,8 +13,8 @@ from typing import Any
 
 from suite.ceilings import confirm, renew
 from suite.checks.calling import Call
-from suite.checks.checker import BACKWARD_T, Check, Checker, device_context, refusal
-from suite.checks.inputs import Inputs, draw_inputs
+from suite.checks.checker import Check, Checker, device_context, refusal
+from suite.checks.inputs import Inputs, draw_inputs, fill
 from suite.cost import Cost
 from suite.errors import spoils
 from suite.faults import classify
@@ -26,6 +26,7 @@ from suite.measuring.preparing import ready as make_ready
 from suite.measuring.records import base_record, with_check, with_status
 from suite.measuring.sampling import Sampled, interleave
 from suite.measuring.stopping import Stopping
+from suite.measuring.timed_inputs import Changing, change_inputs, judge_of, recheck
 from suite.measuring.timers import empty_span_us, make_timer
 from suite.problem import Case, Problem
 from suite.registry import Implementation, Operator
@@ -43,6 +44,8 @@ class Settings:
     warmup_ms: calls before the first sample, in ms
     rep_ms:    the longest that one case is timed, in ms
     seed:      of the inputs
+    recheck_pick: which sequence and head group of the timed inputs are compared with the oracle, as in
+               suite.checks.oracle.reference; each run draws it anew
     replicate: which fresh process this is
     commit:    revision of the code
     deadline:  time.monotonic() at which a budget ends, or None
@@ -55,6 +58,7 @@ class Settings:
     warmup_ms: float = 25.0
     rep_ms: float = 500.0
     seed: int = 0
+    recheck_pick: int = 0
     replicate: int = 0
     commit: str = ""
     deadline: float | None = None
@@ -66,9 +70,6 @@ class Settings:
         if self.energy_s is not None:
             check_window(self.energy_s)
 
-
-# Added to the seed of the inputs that a timed case is checked with again.
-RECHECK_SEED = 1_000_003
 
 Emit = Callable[[dict[str, Any]], None]
 Begin = Callable[[int, str], None]
@@ -87,6 +88,7 @@ class _Live:
     call: Call | None = None
     check: Check | None = None
     recheck: Check | None = None
+    changes: Changing | None = None
     watch: Watch = field(default_factory=Watch)
     energy: dict[str, Any] = field(default_factory=dict)
     compile_s: float = 0.0
@@ -121,6 +123,7 @@ class ProblemRun:
         self.kind = kind
         self.emit, self.begin, self.raised = emit, begin, raised
         self.ceilings = settings.ceilings
+        self._judge_of_timed: Checker | None = None
         wanted = modes or [self.modes] * len(cases)
         self.live = [self._start(i, case, wanted[i]) for i, case in enumerate(cases)]
 
@@ -138,6 +141,8 @@ class ProblemRun:
             seed=s.seed,
             commit=s.commit,
         )
+        if self.kind == "timed":
+            record["recheck_pick"] = s.recheck_pick
         return _Live(index, case, implementation, record, modes)
 
     def measure(self) -> None:
@@ -147,11 +152,11 @@ class ProblemRun:
             ready = [one for one in self.live if self._supported(one) and checker and self._checked(one, checker)]
             self._naive_ratios()
             del checker
-            ready = self._all_prepared(ready, torch_device)
+            ready = self._on_timed_inputs(self._all_prepared(ready, torch_device))
             free_memory(self.settings.device)
             timed = [(mode, self._time([one for one in ready if mode in one.modes], mode)) for mode in self.modes]
+            self._judge_of_timed = None
             self._energy(ready)
-            self._recheck(ready, torch_device)
             for mode, results in timed:
                 for one, result in results:
                     self.emit(self._finish(one, result, mode) | {"mode": mode})
@@ -248,6 +253,23 @@ class ProblemRun:
                 kept.append(one)
         return kept
 
+    def _on_timed_inputs(self, ready: list[_Live]) -> list[_Live]:
+        """What is ready to be timed, its inputs given the values on which it is."""
+        if not ready:
+            return []
+        self.begin(ready[0].index, "inputs")
+        calls = [one.call for one in ready if one.call]
+        try:
+            changes = change_inputs(calls, self.settings.seed, self.settings.recheck_pick)
+            for one, each in zip(ready, changes, strict=True):
+                one.changes = each
+        except Exception as error:
+            for one in ready:
+                self._refuse(one, *classify(error))
+            self._go_on(error)
+            return []
+        return ready
+
     def _prepared(self, one: _Live, inputs: Inputs) -> bool:
         try:
             start = time.perf_counter()
@@ -281,6 +303,24 @@ class ProblemRun:
             torch.cuda.synchronize()
 
     def _time(self, ready: list[_Live], mode: str) -> list[tuple[_Live, Sampled]]:
+        """Time all that are ready, in turns, and judge what the last timed call of each returned."""
+        results = self._in_turns(ready, mode)
+        if not ready or (judge := self._judge(ready)) is None:
+            return results
+        if len(ready) == 1 or not any(judge.changed(one.call) for one in ready if one.call):
+            for one, sampled in results:
+                self._recheck(one, sampled, judge)
+            return results
+        # One of them wrote into inputs that all share, so none has a time yet: each is timed alone.
+        results = []
+        for one in ready:
+            assert one.call is not None
+            fill(one.call.inputs, judge.inputs)
+            results += self._in_turns([one], mode)
+            self._recheck(one, results[-1][1], judge)
+        return results
+
+    def _in_turns(self, ready: list[_Live], mode: str) -> list[tuple[_Live, Sampled]]:
         for one in ready:
             # A graph that another timer had built would hold the shared inputs to that timer's stream.
             assert one.call is not None
@@ -294,7 +334,36 @@ class ProblemRun:
                 watch,
                 failed=lambda i, error: self._spoiled_in(ready[i], error, mode),
             )
+        for one in ready:
+            assert one.changes is not None
+            one.changes.put_back()
         return list(zip(ready, sampled, strict=True))
+
+    def _judge(self, ready: list[_Live]) -> Checker | None:
+        """What checks timed calls: made once, its oracle run once, whatever the modes."""
+        self.begin(ready[0].index, "recheck")
+        assert ready[0].call is not None
+        try:
+            self._judge_of_timed = self._judge_of_timed or judge_of(
+                ready[0].call, self.settings.seed, self.settings.recheck_pick
+            )
+        except Exception as error:
+            for one in ready:
+                one.recheck = Check(*classify(error))
+            self._go_on(error)
+        return self._judge_of_timed
+
+    def _recheck(self, one: _Live, sampled: Sampled, judge: Checker) -> None:
+        """Judge what the last timed call of a case returned."""
+        if sampled.error is not None or (one.recheck and not one.recheck.ok):
+            return
+        self.begin(one.index, "recheck")
+        assert one.call is not None
+        assert one.changes is not None
+        first = one.recheck is None
+        one.recheck = recheck(sampled.timer, one.call, one.changes, judge, moved=first)
+        if one.recheck.raised is not None:
+            self._spoiled_in(one, one.recheck.raised)
 
     def _spoiled_in(self, one: _Live, error: Exception, mode: str = "") -> None:
         """After the warm-up: where an error spoiled the process, its case's records now, and Spoiled.
@@ -310,8 +379,9 @@ class ProblemRun:
     def _sampled(self, one: _Live, mode: str) -> Sampled:
         assert one.call is not None
         self.begin(one.index, "time")
+        assert one.changes is not None
         timer = make_timer(mode, self.settings.device)
-        sampled = Sampled(one.call.run, timer, Stopping(limit_ms=self.settings.rep_ms))
+        sampled = Sampled(one.call.run, timer, Stopping(limit_ms=self.settings.rep_ms), one.changes.one)
         try:
             make_ready(timer, one.call)
         except Exception as error:
@@ -332,28 +402,8 @@ class ProblemRun:
                 one.energy = meter.columns(one.call.run, self.problem.tokens)
             except Exception as error:
                 self._spoiled_in(one, error)
-                # The case has its time; what is wrong with it now, the check that follows tells.
+                # The case has its time, and was checked when it was timed.
                 one.energy = meter.none(classify(error, one.implementation)[1])
-
-    def _recheck(self, ready: list[_Live], torch_device: str) -> None:
-        """Check what was timed once more, on other inputs in the same memory; long gradients by their outputs alone."""
-        if not ready:
-            return
-        self.begin(ready[0].index, "recheck")
-        long = self.problem.differentiates and self.problem.T > BACKWARD_T
-        problem = self.problem.replace(pass_="fwd") if long else self.problem
-        try:
-            checker = Checker(self.operator, problem, device=torch_device, seed=self.settings.seed + RECHECK_SEED)
-        except Exception as error:
-            for one in ready:
-                one.recheck = Check(*classify(error))
-            return
-        for one in ready:
-            self.begin(one.index, "recheck")
-            assert one.call is not None
-            one.recheck = checker.recheck(one.call)
-            if one.recheck.raised is not None:
-                self._spoiled_in(one, one.recheck.raised)
 
     def _finish(self, one: _Live, result: Sampled, mode: str) -> dict[str, Any]:
         if result.error is not None:

@@ -35,6 +35,7 @@ THROTTLED = "throttled"
 class Sampled:
     """One case being timed.
 
+    before:  is called before each sample, outside of its span
     blocks:  the samples that count, ms, as they were taken together
     retaken: those taken under throttle, ms
     stop:    why sampling stopped
@@ -45,6 +46,7 @@ class Sampled:
     run: Run
     timer: Timer
     rule: Stopping
+    before: Callable[[], object] = lambda: None
     blocks: list[list[float]] = field(default_factory=list)
     retaken: list[float] = field(default_factory=list)
     stop: str | None = None
@@ -197,15 +199,15 @@ def _take(one: Sampled, watch: Sampler | None, shared: bool) -> bool:
     try:
         if not one.sized:
             start = time.perf_counter_ns()
-            block = one.timer.samples(one.run, 1)
+            block = one.timer.samples(one.run, 1, one.before)
             end = time.perf_counter_ns()
             one.size(1, (end - start) / 1e6)
         elif shared and one.cached:
-            one.timer.samples(one.run, 1)
+            one.timer.samples(one.run, 1, one.before)
         # The sample that told what a sample costs is a block of its own where a block is no more than one sample.
         if not block or one.block() > 1:
             start = time.perf_counter_ns()
-            block = one.timer.samples(one.run, one.block())
+            block = one.timer.samples(one.run, one.block(), one.before)
             end = time.perf_counter_ns()
     except Exception as error:
         one.error = error

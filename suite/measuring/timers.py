@@ -21,13 +21,13 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
 from statistics import median
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
 from suite.errors import Unsupported, WorkOnOtherStream, spoiling, unknown
 
-Run = Callable[[], object]
+Run = Callable[[], Any]
 FLUSH_FACTOR = 2
 LARGEST_ROTATION = 256
 WARMUP_CALLS = 3
@@ -48,8 +48,15 @@ EMPTY_SAMPLES = 25
 CYCLES_PER_S = 2.5e9
 
 
+def _nothing(*_: object) -> None:
+    pass
+
+
 class Timer(Protocol):
     """What every timer has. `samples(run, n)` takes n samples; `prepare(run, *more)` does once what they all need.
+
+    `before()` is called before each sample and `after(result)` as it returned, both outside of its span. Of several
+    input sets, `result` is that of the first.
 
     calls:   calls that one sample is the mean of
     host_ms: what the host needs to queue one call, or one replay, with its waits for a full stream; None where the host
@@ -72,7 +79,9 @@ class Timer(Protocol):
 
     def prepare(self, run: Run, *more: Run) -> None: ...
 
-    def samples(self, run: Run, n: int) -> list[float]: ...
+    def samples(
+        self, run: Run, n: int, before: Callable[[], object] = _nothing, after: Callable[[Any], object] = _nothing
+    ) -> list[float]: ...
 
     def host_bound(self) -> bool | None:
         """Whether the spans are the host's time rather than the device's; None where the host belongs in."""
@@ -91,12 +100,14 @@ def _gc_paused() -> Iterator[None]:
             gc.enable()
 
 
-def _clocked(run: Run, finish: Callable[[], object]) -> float:
+def _clocked(run: Run, finish: Callable[[], object], after: Callable[[Any], object]) -> float:
     start = time.perf_counter_ns()
     # The result is kept until the clock was read: freeing it is the caller's, not the call's.
-    kept = run()  # noqa: F841
+    kept = run()
     finish()
-    return (time.perf_counter_ns() - start) / 1e6
+    ended = time.perf_counter_ns()
+    after(kept)
+    return (ended - start) / 1e6
 
 
 class _SingleInputTimer:
@@ -125,9 +136,15 @@ class CpuTimer(_SingleInputTimer):
     def prepare(self, run: Run, *more: Run) -> None:
         pass
 
-    def samples(self, run: Run, n: int) -> list[float]:
+    def samples(
+        self, run: Run, n: int, before: Callable[[], object] = _nothing, after: Callable[[Any], object] = _nothing
+    ) -> list[float]:
+        taken = []
         with _gc_paused():
-            return [_clocked(run, lambda: None) for _ in range(n)]
+            for _ in range(n):
+                before()
+                taken.append(_clocked(run, _nothing, after))
+        return taken
 
 
 @lru_cache(maxsize=1)
@@ -241,18 +258,23 @@ class EventTimer(_OnDevice):
         """Whether the device had mostly begun before a call was queued, and was done when all of it was."""
         return self._starves and 2 * self._exposed > self._taken
 
-    def samples(self, run: Run, n: int) -> list[float]:
+    def samples(
+        self, run: Run, n: int, before: Callable[[], object] = _nothing, after: Callable[[Any], object] = _nothing
+    ) -> list[float]:
         pairs = [(torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)) for _ in range(n)]
         with _gc_paused():
             for start, end in pairs:
+                before()
                 self.flush()
                 if self._lead_cycles:
                     torch.cuda._sleep(self._lead_cycles)
                 start.record()
-                run()
+                result = run()
                 end.record()
                 # The device has passed `start` already: it did not find the whole call in its queue.
                 self._exposed += start.query()
+                after(result)
+                del result
             torch.cuda.synchronize()
         self._taken += n
         return [start.elapsed_time(end) for start, end in pairs]
@@ -324,10 +346,13 @@ class GraphTimer(EventTimer):
         self._graph, self.calls = graph, len(runs)
         super().prepare(graph.replay)
 
-    def samples(self, run: Run, n: int) -> list[float]:
+    def samples(
+        self, run: Run, n: int, before: Callable[[], object] = _nothing, after: Callable[[Any], object] = _nothing
+    ) -> list[float]:
         if self._graph is None:
             raise RuntimeError("prepare() captures the graph, and comes first")
-        return [ms / self.calls for ms in super().samples(self._graph.replay, n)]
+        taken = super().samples(self._graph.replay, n, before, lambda _: after(self._kept[0]))
+        return [ms / self.calls for ms in taken]
 
 
 class WallTimer(_OnDevice):
@@ -339,13 +364,16 @@ class WallTimer(_OnDevice):
     def prepare(self, run: Run, *more: Run) -> None:
         torch.cuda.synchronize()
 
-    def samples(self, run: Run, n: int) -> list[float]:
+    def samples(
+        self, run: Run, n: int, before: Callable[[], object] = _nothing, after: Callable[[Any], object] = _nothing
+    ) -> list[float]:
         taken = []
         with _gc_paused():
             for _ in range(n):
+                before()
                 self.flush()
                 torch.cuda.synchronize()
-                taken.append(_clocked(run, torch.cuda.synchronize))
+                taken.append(_clocked(run, torch.cuda.synchronize, after))
         return taken
 
 

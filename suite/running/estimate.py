@@ -11,16 +11,20 @@ from suite.errors import PluginError
 from suite.measuring.case import Settings
 from suite.measuring.records import base_record
 from suite.plan import Group
-from suite.problem import Case
+from suite.problem import Case, Problem
 from suite.registry import Registry
 from suite.running.progress import work_of
 from suite.running.sweep import is_done
 from suite.store import Key
 
-# Without a run to learn from: seconds that the oracle takes for one token, three times that with gradients, and that a
-# case takes to be compiled and to be checked beside it.
+# Without a run to learn from: seconds that the oracle takes for one token in a forward call, how many such calls a
+# problem's two checks are worth, and the seconds that a case takes to be compiled and to be checked beside the oracle.
 ORACLE_TOKEN_S = 2e-4
-CASE_S = 0.3
+FORWARD_CALLS = 2
+# A backward pass is worth two more; beyond BACKWARD_T, the second check makes three forward calls instead.
+GRADIENT_CALLS = 6
+LONG_CALLS = 3
+CASE_S = 0.4
 
 
 @dataclass(frozen=True)
@@ -139,9 +143,20 @@ def _without_history(group: Group, runnable: Sequence[Case], settings: Settings)
     if not runnable:
         return 0.0
     timing = len(runnable) * (CASE_S + len(settings.modes) * (settings.warmup_ms + settings.rep_ms) / 1e3)
-    problem = group.problem
-    tokens = 0 if problem.pass_ == "decode" else problem.T * (3 if problem.differentiates else 1)
-    return timing + tokens * ORACLE_TOKEN_S
+    return timing + _oracle_tokens(group.problem) * ORACLE_TOKEN_S
+
+
+def _oracle_tokens(problem: Problem) -> int:
+    """Tokens that the oracle takes in forward calls, and in what its gradients are worth."""
+    from suite.checks.checker import BACKWARD_T
+
+    if problem.pass_ == "decode":
+        return 0
+    if not problem.differentiates:
+        return FORWARD_CALLS * problem.T
+    if problem.T > BACKWARD_T:
+        return GRADIENT_CALLS // 2 * BACKWARD_T + LONG_CALLS * problem.T
+    return GRADIENT_CALLS * problem.T
 
 
 def _newest_first(runs: Path) -> Iterable[Path]:

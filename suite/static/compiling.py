@@ -90,7 +90,7 @@ class Compiled:
 def calls_of(problem: Problem, calls: str) -> list[Problem]:
     """The problems that a run calls an implementation with for one case.
 
-    The check takes the gradients of a shorter problem; the check after timing takes only its outputs at full length.
+    The check takes the gradients of a shorter problem; the check after timing looks at the timed calls themselves.
     """
     long = problem.differentiates and problem.T > BACKWARD_T
     checked = problem.replace(T=BACKWARD_T) if long else problem
@@ -98,7 +98,7 @@ def calls_of(problem: Problem, calls: str) -> list[Problem]:
         checked = checked.replace(pass_="fwdbwd")
     found = [checked]
     if calls == "timed":
-        found += [problem, problem.replace(pass_="fwd")] if long else [problem]
+        found.append(problem)
     return list(dict.fromkeys(found))
 
 

@@ -39,7 +39,7 @@ from suite.store.rules import (
     numbers,
 )
 
-SCHEMA = "1.3"
+SCHEMA = "1.4"
 KINDS = ("timed", "check", "static")
 STATUSES = (
     "ok",
@@ -223,6 +223,12 @@ SECTIONS: dict[str, tuple[Columns, ...]] = {
         ),
         _of("special_pct", RATE, "percent of the time that the special functions take at the measured rate"),
         _of("tokens_per_s", RATE, "tokens over time", shown=True),
+        _of(
+            "recheck_pick",
+            WHOLE,
+            "which sequence and heads of the last timed call were compared with the oracle; each run draws it; "
+            "since schema 1.4",
+        ),
         _of("repeatable", FLAG, "whether two calls on the same inputs agree bit for bit"),
         _of(
             "equivariant",

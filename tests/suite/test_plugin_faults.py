@@ -51,7 +51,12 @@ OPERATORS = {
     "cost_exits": ("cost", "p, t", "raise SystemExit(0)", "raises SystemExit: 0"),
     "cost_leaves": ("cost", "p, t", "__import__('os')._exit(0)", "raises SystemExit: 0"),
     "cost_ends": ("cost", "p, t", "raise GeneratorExit", "cost of cost_ends raises GeneratorExit"),
-    "cost_unsaid": ("cost", "p, t", "raise type('E', (Exception,), {'__str__': lambda s: 1 / 0})", "raises E: its text raises ZeroDivisionError"),
+    "cost_unsaid": (
+        "cost",
+        "p, t",
+        "raise type('E', (Exception,), {'__str__': lambda s: 1 / 0})",
+        "raises E: its text raises ZeroDivisionError",
+    ),
     "cost_none": ("cost", "p, t", "return None", "returned None"),
     "cost_text": ("cost", "p, t", "return Cost('1', 1, 1)", "returned Cost(flops_alg='1'"),
     "cost_nan": ("cost", "p, t", "return Cost(1, float('nan'), 1)", "a Cost whose flops_exec is a number"),

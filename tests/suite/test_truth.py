@@ -75,10 +75,10 @@ class Spins:
         self.plugin = write(folder, text, f"{self.name}.py")
 
     def of(self, record: dict) -> tuple[np.ndarray, np.ndarray]:
-        """(asked, took) in ms of the calls that the samples are: after them comes only the one that checks again."""
+        """(asked, took) in ms of the calls that the samples are: after them come only the two that are checked."""
         rows = np.memmap(self.log, np.int64, "r").reshape(-1, 2)
         made = int(np.count_nonzero(rows[:, 1]))
-        asked, took = rows[made - 1 - len(record["samples"]) : made - 1].T / 1e6
+        asked, took = rows[made - 2 - len(record["samples"]) : made - 2].T / 1e6
         return asked, took
 
 

@@ -14,7 +14,7 @@ FLAGS = {
         "size": SIZES,
         "count": ("--launches", "--lock-clocks"),
         "index": ("--gpu",),
-        "seed": ("--seed",),
+        "seed": ("--seed", "--recheck-pick"),
         "span": ("--rep", "--timeout"),
         "pause": ("--warmup", "--cool-down", "--wait"),
         "budget": ("--budget",),

@@ -88,7 +88,7 @@ def test_what_worked_and_no_longer_does_is_broken(checkout, tmp_path):
     told = {each.get("name", "").split("/")[0]: each.find("failure") for each in ET.parse(junit).iter("testcase")}
     reasons = {name: each.get("message", "") for name, each in told.items() if each is not None}
     assert "incorrect: o: error" in reasons["one"]
-    assert "on other inputs after timing" in reasons["two"]
+    assert "in its last timed call" in reasons["two"]
     assert "exit code 7 during open" in reasons["three"]
     text = markdown.read_text()
     assert "| broken | running\\_mean/two/" in text

@@ -214,7 +214,15 @@ def test_the_worker_says_which_error_spoiled_its_process(phase: str, monkeypatch
     problem = operator.complete(Problem(T=8, K=4, dtype="float32", pass_="fwd"))
     case = Case(operator.name, "naive", problem, (), operator.axes)
     served = SimpleNamespace(operator=operator, implementation=operator.implementations["naive"], case=case)
-    settings = {"device": "cpu", "mode": "warm-cpu", "warmup_ms": 0, "seed": 0, "check": True, "time": True}
+    settings = {
+        "device": "cpu",
+        "mode": "warm-cpu",
+        "warmup_ms": 0,
+        "seed": 0,
+        "recheck_pick": 0,
+        "check": True,
+        "time": True,
+    }
     opened = OpenCase(served, settings)
     if phase == "recheck":
         assert opened.prepare()["status"] == "ok"
@@ -236,13 +244,21 @@ def test_blocks_are_sized_by_the_wall_clock_of_a_sample(monkeypatch: pytest.Monk
     served = SimpleNamespace(operator=operator, implementation=operator.implementations["naive"], case=case)
     now = [0.0]
 
-    def samples(timer, run, n):
+    def samples(timer, run, n, before):
         now[0] += 0.25 * n
         return [0.001] * n
 
     monkeypatch.setattr("suite.gating.worker.time", SimpleNamespace(perf_counter=lambda: now[0]))
     monkeypatch.setattr("suite.measuring.timers.CpuTimer.samples", samples)
-    settings = {"device": "cpu", "mode": "warm-cpu", "warmup_ms": 0, "seed": 0, "check": False, "time": True}
+    settings = {
+        "device": "cpu",
+        "mode": "warm-cpu",
+        "warmup_ms": 0,
+        "seed": 0,
+        "recheck_pick": 0,
+        "check": False,
+        "time": True,
+    }
     opened = OpenCase(served, settings)
     assert opened.prepare()["typical_ms"] == 250.0
     opened.release()

@@ -34,7 +34,7 @@ class ScriptedTimer:
     def prepare(self, run) -> None:
         pass
 
-    def samples(self, run, n: int) -> list[float]:
+    def samples(self, run, n: int, before=lambda: None, after=lambda _: None) -> list[float]:
         self.log.append(self.label)
         run()
         taken, self.script = self.script[:n], self.script[n:]
@@ -104,7 +104,7 @@ def test_the_limit_is_of_the_wall_clock(clock: FakeClock) -> None:
     """A call of 0.1 ms whose flush and host take 6 ms: 500 ms are over after 82 samples, not after 5,000."""
 
     class SlowHost(ScriptedTimer):
-        def samples(self, run, n: int) -> list[float]:
+        def samples(self, run, n: int, before=lambda: None, after=lambda _: None) -> list[float]:
             taken, self.script = self.script[:n], self.script[n:]
             return self.clock.passes(taken, each_ms=6.0)
 
@@ -124,7 +124,7 @@ def test_turns_protect_identical_calls_from_drift(clock: FakeClock) -> None:
     rng = np.random.default_rng(3)
 
     class Drifting(ScriptedTimer):
-        def samples(self, run, n: int) -> list[float]:
+        def samples(self, run, n: int, before=lambda: None, after=lambda _: None) -> list[float]:
             slow = 1 + DRIFT * min(1.0, self.clock.ms / DRIFT_MS)
             return self.clock.passes(list(0.5 * slow * (1 + 0.003 * rng.standard_normal(n))), each_ms=0.06)
 
@@ -146,7 +146,7 @@ def blocks_of(count: int, ms: float, l2: str, clock: FakeClock) -> list[int]:
     sizes: list[int] = []
 
     class Sized(ScriptedTimer):
-        def samples(self, run, n: int) -> list[float]:
+        def samples(self, run, n: int, before=lambda: None, after=lambda _: None) -> list[float]:
             if self.label == "0":
                 sizes.append(n)
             return self.clock.passes([ms * (1 + 0.1 * (i % 2)) for i in range(n)])
@@ -191,7 +191,7 @@ def test_samples_that_average_calls_make_smaller_blocks(clock: FakeClock) -> Non
     class Rotated(ScriptedTimer):
         calls = 10
 
-        def samples(self, run, n: int) -> list[float]:
+        def samples(self, run, n: int, before=lambda: None, after=lambda _: None) -> list[float]:
             return self.clock.passes([0.2] * n, each_ms=9 * 0.2)
 
     one = Sampled(lambda: None, Rotated([], clock), Stopping())
@@ -250,7 +250,7 @@ def test_interval_covers_the_median_under_the_real_stopping_rule(shape: str, ms:
     rng = np.random.default_rng(11)
 
     class Drawn(ScriptedTimer):
-        def samples(self, run, n: int) -> list[float]:
+        def samples(self, run, n: int, before=lambda: None, after=lambda _: None) -> list[float]:
             return self.clock.passes(list(ms * draw(rng, n)))
 
     hits, trials = 0, 400

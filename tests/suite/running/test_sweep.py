@@ -59,7 +59,7 @@ def test_faults_cost_one_record_each(tmp_path: Path) -> None:
     }
     by_name = {record["implementation"]: record for record in read_records(run)}
     assert "SIGSEGV" in by_name["segfault"]["reason"]
-    assert by_name["caches"]["reason"].startswith("on other inputs after timing: o: error")
+    assert by_name["caches"]["reason"].startswith("in its last timed call: o: error")
     assert by_name["overruns"]["reason"].startswith("it writes past a tensor of shape [")
     assert by_name["scribbles"]["reason"] == "it changes its input q"
     assert "exit code 0" in by_name["exits"]["reason"]

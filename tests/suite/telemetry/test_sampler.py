@@ -94,7 +94,7 @@ class Clocked:
     def __init__(self, hot: list[bool], clock: FakeClock, ms: float = 20.0) -> None:
         self.hot, self.clock, self.ms = list(hot), clock, ms
 
-    def samples(self, run, n: int) -> list[float]:
+    def samples(self, run, n: int, before=lambda: None, after=lambda _: None) -> list[float]:
         now = self.hot.pop(0) if len(self.hot) > 1 else self.hot[0]
         Scripted.hot = now
         return self.clock.passes([self.ms * (2 if now else 1)] * n)
@@ -160,8 +160,8 @@ def test_enough_clean_samples_stay_alone(watch: Sampler, clock: FakeClock) -> No
     wide = [10.0, 30.0]
 
     class Noisy(Clocked):
-        def samples(self, run, n: int) -> list[float]:
-            taken = super().samples(run, n)
+        def samples(self, run, n: int, before=lambda: None, after=lambda _: None) -> list[float]:
+            taken = super().samples(run, n, before)
             wide.reverse()
             return [ms * wide[0] / 20 for ms in taken]
 
@@ -177,8 +177,8 @@ def test_one_clean_block_of_many_samples_has_no_interval_of_its_own(watch: Sampl
     """A rested board gives one clean block, of more samples than the smallest number, and is throttled from then on."""
 
     class Spread(Clocked):
-        def samples(self, run, n: int) -> list[float]:
-            return [ms * (1 + 0.1 * (i % 3)) for i, ms in enumerate(super().samples(run, n))]
+        def samples(self, run, n: int, before=lambda: None, after=lambda _: None) -> list[float]:
+            return [ms * (1 + 0.1 * (i % 3)) for i, ms in enumerate(super().samples(run, n, before))]
 
     one = Sampled(lambda: None, Spread([False] * 2 + [True], clock, ms=0.1), Stopping(limit_ms=200))
     interleave([one], watch=watch, pause=lambda s: None)
