@@ -20,7 +20,7 @@ import torch
 from suite.checks.calling import GRADIENT, Call, Tensors, draw_cotangents
 from suite.checks.guarding import Guard
 from suite.checks.inputs import Inputs, draw_inputs, each, fill, flat
-from suite.checks.oracle import Reference, Slope, pick_of_shortest, reference
+from suite.checks.oracle import OUTPUT_DIMS, Reference, Slope, pick_of_shortest, reference
 from suite.checks.outputs import whole_shape, wrong_form
 from suite.checks.permuting import permutation
 from suite.errors import OracleFailed, UsageError
@@ -165,6 +165,48 @@ class Checker:
             check.raised = error
         finally:
             fill(call.inputs, self.inputs)
+
+    def evidence(self, produced: Tensors) -> tuple[Tensors, dict[str, list[int]]]:
+        """What of outputs and gradients is compared, and the shapes of the whole, for another process to judge."""
+        expected = self.reference()
+        along = expected.slope.direction if expected.slope else {}
+        names = [*expected.values, *(GRADIENT + name for name in along)]
+        shown = {name: produced[name] for name in dict.fromkeys(names) if name in produced}
+        return (
+            {name: expected.cut(name, x) if self._is_cut(name) else x for name, x in shown.items()},
+            {name: list(x.shape) for name, x in shown.items()},
+        )
+
+    def judge_evidence(self, parts: Tensors, shapes: Mapping[str, list[int]], seed: int) -> Check:
+        """Judge what `evidence` gave in another process. Raises OracleFailed.
+
+        seed: of the call's cotangents
+        """
+        if self.problem.differentiates:
+            outputs = {
+                name: torch.empty(shapes[name], dtype=x.dtype, device=self.device)
+                for name, x in parts.items()
+                if name.partition("[")[0] in OUTPUT_DIMS
+            }
+            self._cotangents = draw_cotangents(outputs, seed)
+        expected = self.reference()
+        values = expected.values
+        if wrong := {n: w for n in values if n in shapes and (w := self._misshapen(n, shapes[n], values[n]))}:
+            return Check("incorrect", "; ".join(f"{name}: {why}" for name, why in wrong.items()))
+        of_whole = expected.cut
+
+        def cut(name: str, x: torch.Tensor) -> torch.Tensor:
+            return x if self._is_cut(name) else of_whole(name, x)
+
+        self._reference, self._shortest = replace(expected, cut=cut, whole=False), None
+        try:
+            return self._compare({name: x.to(self.device) for name, x in parts.items()})
+        finally:
+            self._reference = expected
+
+    def _is_cut(self, name: str) -> bool:
+        """Whether evidence has only the compared part: a parameter's gradient is small, and is judged by its whole."""
+        return bool({"B", "N", "T"} & set(self.reference().dims(name).split()))
 
     def changed(self, call: Call) -> str:
         """Which input or cotangent a timed call wrote into, as a reason; empty when none."""
@@ -315,10 +357,8 @@ class Checker:
         for name, value in expected.values.items():
             out = produced.get(name)
             token_dim = self._token_dim(name)
-            if out is not None and list(out.shape) != (
-                shape := whole_shape(self.problem, expected.dims(name), value.shape)
-            ):
-                found[name] = Difference(math.inf, why=f"shape {list(out.shape)}, not {shape}")
+            if out is not None and expected.whole and (wrong := self._misshapen(name, list(out.shape), value)):
+                found[name] = Difference(math.inf, why=wrong)
                 continue
             cut = None if out is None else expected.cut(name, out)
             floor = max(GRADIENT_EPS, ROUNDING / self._limit(name)) * largest
@@ -328,6 +368,11 @@ class Checker:
             if not found[name].why and out is not None and self._filled(name) and (why := not_finite(out)):
                 found[name] = Difference(math.inf, why=f"{why}, beside the sequence and heads that are compared")
         return found
+
+    def _misshapen(self, name: str, shape: list[int], value: torch.Tensor) -> str:
+        """What is wrong with the shape of a whole output, of which `value` is the oracle's part."""
+        right = whole_shape(self.problem, self.reference().dims(name), value.shape)
+        return "" if shape == right else f"shape {shape}, not {right}"
 
     def _off_slope(self, produced: Tensors, expected: Reference, slope: Slope) -> Difference:
         """How far gradients are from a directional derivative, over what errors at their limits would make of it.
@@ -359,7 +404,7 @@ class Checker:
 
     def _without_tokens(self, produced: Tensors) -> dict[str, Difference]:
         """What is wrong with the states of sequences without tokens, by name: they pass through, bit for bit."""
-        empty, wrong = list(self.problem.empty), {}
+        empty, wrong = list(self.problem.empty) if self.reference().whole else [], {}
         given, ends = flat(self.inputs), self._cotangents or {}
         for name, start in given.items():
             if not empty or name.partition("[")[0] != "initial_state":

@@ -48,6 +48,7 @@ class Reference:
     cut:    (name, tensor) -> the same slice of what an implementation returned under that name
     dims:   name -> the dimensions of what an implementation returns under that name
     slope:  how the outputs change along one direction of the inputs, where gradients are looked at so
+    whole:  whether what is compared with it are whole outputs, of which it takes its part
     approximation: relative RMS error of `o` against the operator that this one approximates, in forward passes that
             have one
     """
@@ -57,6 +58,7 @@ class Reference:
     dims: Callable[[str], str]
     approximation: float | None = None
     slope: Slope | None = None
+    whole: bool = True
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,13 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from suite.ceilings import confirm, renew
 from suite.checks.calling import Call
 from suite.checks.checker import Check, Checker, device_context, refusal
+from suite.checks.evidence import evidence_name
 from suite.checks.inputs import Inputs, draw_inputs, fill
 from suite.cost import Cost
 from suite.errors import spoils
@@ -49,6 +51,7 @@ class Settings:
     replicate: which fresh process this is
     commit:    revision of the code
     deadline:  time.monotonic() at which a budget ends, or None
+    evidence:  folder in which the compared part of what each timed call returned is left for another process; "": none
     energy_s:  length of the window over which energy is measured, in s, at least 2; None: it is not
     """
 
@@ -65,6 +68,7 @@ class Settings:
     ceilings: Mapping[str, Any] = field(default_factory=dict)
     llc_bytes: int = 0
     energy_s: float | None = None
+    evidence: str = ""
 
     def __post_init__(self) -> None:
         if self.energy_s is not None:
@@ -309,7 +313,7 @@ class ProblemRun:
             return results
         if len(ready) == 1 or not any(judge.changed(one.call) for one in ready if one.call):
             for one, sampled in results:
-                self._recheck(one, sampled, judge)
+                self._recheck(one, sampled, judge, mode)
             return results
         # One of them wrote into inputs that all share, so none has a time yet: each is timed alone.
         results = []
@@ -317,7 +321,7 @@ class ProblemRun:
             assert one.call is not None
             fill(one.call.inputs, judge.inputs)
             results += self._in_turns([one], mode)
-            self._recheck(one, results[-1][1], judge)
+            self._recheck(one, results[-1][1], judge, mode)
         return results
 
     def _in_turns(self, ready: list[_Live], mode: str) -> list[tuple[_Live, Sampled]]:
@@ -339,6 +343,10 @@ class ProblemRun:
             one.changes.put_back()
         return list(zip(ready, sampled, strict=True))
 
+    def _evidence(self, one: _Live, mode: str) -> Path | None:
+        folder = self.settings.evidence
+        return Path(folder) / evidence_name(one.case.case_id, mode, self.settings.replicate) if folder else None
+
     def _judge(self, ready: list[_Live]) -> Checker | None:
         """What checks timed calls: made once, its oracle run once, whatever the modes."""
         self.begin(ready[0].index, "recheck")
@@ -353,15 +361,17 @@ class ProblemRun:
             self._go_on(error)
         return self._judge_of_timed
 
-    def _recheck(self, one: _Live, sampled: Sampled, judge: Checker) -> None:
-        """Judge what the last timed call of a case returned."""
+    def _recheck(self, one: _Live, sampled: Sampled, judge: Checker, mode: str) -> None:
+        """Judge what the last timed call of a case returned; leave it for another process where that is asked for."""
         if sampled.error is not None or (one.recheck and not one.recheck.ok):
             return
         self.begin(one.index, "recheck")
         assert one.call is not None
         assert one.changes is not None
         first = one.recheck is None
-        one.recheck = recheck(sampled.timer, one.call, one.changes, judge, moved=first)
+        one.recheck = recheck(
+            sampled.timer, one.call, one.changes, judge, moved=first, evidence=self._evidence(one, mode)
+        )
         if one.recheck.raised is not None:
             self._spoiled_in(one, one.recheck.raised)
 

@@ -13,12 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from random import Random
 
 import torch
 
 from suite.checks.calling import Call, Tensors
 from suite.checks.checker import Check, Checker, copied
+from suite.checks.evidence import save
 from suite.checks.inputs import PACKING, Inputs, draw_inputs, fill, flat, slicer
 from suite.checks.oracle import dims_of_output, slice_of
 from suite.checks.outputs import wrong_form
@@ -118,11 +120,14 @@ def _of_cotangents(call: Call, pick: int) -> Changing:
     return Changing([(cut(call.cotangents["o"].data, dims), dims.split().index("T"))], pick)
 
 
-def recheck(timer: Timer, call: Call, changes: Changing, judge: Checker, moved: bool) -> Check:
+def recheck(
+    timer: Timer, call: Call, changes: Changing, judge: Checker, moved: bool, evidence: Path | None = None
+) -> Check:
     """Make two more timed calls, and judge what the second returned.
 
     judge: has the inputs on which the call was timed
     moved: whether to call it once more with its sequences and heads in other places
+    evidence: a file for what another process is to judge
     """
     try:
         wrong = judge.changed(call)
@@ -135,6 +140,8 @@ def recheck(timer: Timer, call: Call, changes: Changing, judge: Checker, moved: 
     found = judge.judge(call, last.outputs)
     if moved and found.ok:
         judge.judge_moved(found, call, last.outputs)
+    if evidence is not None and found.ok:
+        save(evidence, *judge.evidence(last.outputs))
     if found.status == "incorrect":
         found.reason = f"in its last timed call: {found.reason}"
     return found
