@@ -1,4 +1,4 @@
-"""A worker process as the runner sees it: start it, send requests, end it with all its children."""
+"""A worker process as the runner sees it: start it, send requests, end it with all that it started."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -17,7 +18,8 @@ from suite import cachefolder
 from suite.discovery import ROOT
 from suite.errors import DiscoveryError, IncomparableError, UsageError
 from suite.hardware import assemblers
-from suite.running.messages import Channel, Disconnected
+from suite.running import keeper
+from suite.running.messages import Disconnected, Refused, runners_end
 
 START_TIMEOUT_S = 300.0
 GRACE_S = 2.0
@@ -55,7 +57,8 @@ class Silent(Disconnected):
 
 
 class WorkerProcess:
-    """One worker process in a session of its own: `python -m MODULE FD WORDS...` on the other end of a channel.
+    """One worker process under a keeper, in a session of its own: `python -m MODULE FD WORDS...` on the other end of a
+    channel.
 
     Raises DiscoveryError when it cannot load what it works on, IncomparableError when that is not this suite's fault.
     """
@@ -64,7 +67,7 @@ class WorkerProcess:
         self, module: str, words: Sequence[str], variables: Mapping[str, str], start_s: float = START_TIMEOUT_S
     ) -> None:
         mine, theirs = socket.socketpair()
-        self.channel = Channel(mine)
+        self.channel = runners_end(mine)
         self._process = subprocess.Popen(
             [sys.executable, "-m", module, str(theirs.fileno()), *words],
             pass_fds=[theirs.fileno()],
@@ -81,16 +84,23 @@ class WorkerProcess:
 
     def _await_ready(self, start_s: float) -> None:
         how = f"not within {start_s:.0f} s"
+        until = time.monotonic() + start_s
         try:
-            first = self.channel.receive(start_s)
+            # Said before anybody else's code is loaded: whoever writes on the channel later is compared with it.
+            answer = self.channel.receive(start_s)
+            if answer is not None:
+                self.channel.know_peer()
+                answer = self.channel.receive(max(0.0, until - time.monotonic()))
+        except Refused as error:
+            answer, how = None, str(error)
         except Disconnected:
-            first, how = None, self.how_it_ended()
-        if first is None:
+            answer, how = None, self.how_it_ended()
+        if answer is None:
             self.kill()
             raise DiscoveryError(f"a worker did not start ({how}): {self.tail() or 'it printed nothing'}")
-        if first["event"] == "failed":
+        if answer.get("event") == "failed":
             self.kill()
-            raise (DiscoveryError if first["kind"] == "usage" else IncomparableError)(first["error"])
+            raise (DiscoveryError if answer.get("kind") == "usage" else IncomparableError)(str(answer.get("error")))
 
     def ask(self, timeout_s: float = START_TIMEOUT_S, **request: Any) -> dict[str, Any]:
         """A request whose answer is one message.
@@ -102,7 +112,7 @@ class WorkerProcess:
         if answer is None:
             raise Silent(f"no answer to '{request['do']}' in {timeout_s:.0f} s")
         if answer.get("event") == "failed":
-            raise UsageError(answer["error"])
+            raise UsageError(str(answer.get("error")))
         return answer
 
     def tail(self) -> str:
@@ -123,7 +133,7 @@ class WorkerProcess:
         return self._process.poll() == -signal.SIGKILL
 
     def kill(self) -> None:
-        """End its whole process group at once: it holds nothing that is not stored.
+        """End it at once, with every process that it started: it holds nothing that is not stored.
 
         A process that a driver holds in the kernel cannot be ended; after KILL_S it is left behind, and named.
         """
@@ -131,17 +141,32 @@ class WorkerProcess:
         try:
             self._process.wait(KILL_S)
         except subprocess.TimeoutExpired:
-            print(
-                f"process {self._process.pid} does not die: a driver holds it; its device may stay busy",
-                file=sys.stderr,
-            )
+            # The keeper waits for what does not die, or is stopped.
+            left = keeper.processes_below(self._process.pid)
+            keeper.kill([*left, self._process.pid])
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(GRACE_S)
+            if left := [pid for pid in left if _alive(pid)]:
+                print(
+                    f"process {', '.join(map(str, left))} does not die: a driver holds it; its device may stay busy",
+                    file=sys.stderr,
+                )
         self.channel.close()
         self._tail.join(GRACE_S)
 
     def end(self) -> None:
-        """Send its process group the signal and do not wait: the channel tells whoever is reading."""
+        """Have its keeper end it and do not wait: the channel tells whoever is reading."""
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.send_signal(signal.SIGTERM)
+
+
+def _alive(pid: int) -> bool:
+    """Whether a process is there and runs, or waits in the kernel."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return False
+    return state not in "ZX"
 
 
 class _Tail(threading.Thread):
