@@ -154,6 +154,18 @@ class Implementation:
         with blamed("requires", self.title, self.place):
             return self.requires.missing()
 
+    def answering(self) -> str:
+        """Which code ran in the calls of this process, as its library says; "" where it does not. PluginError unless it
+        is a text."""
+        if self.requires is None or self.requires.backend is None:
+            return ""
+        with blamed("requires.backend", self.title, self.place):
+            found = self.requires.backend()
+        if type(found) is not str:
+            place = place_of_code(self.requires.backend, self.place)
+            raise returned("requires.backend", self.title, place, found, "a text")
+        return found
+
     def executed(self, problem: Problem, tunables: Mapping[str, Value]) -> float | None:
         """FLOPs by its own `flops_exec`, None where it has none. PluginError unless it is a number of at least 0."""
         if self.flops_exec is None:

@@ -6,7 +6,6 @@ A case that fails its check has no time. Each case ends in exactly one record pe
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,9 +19,11 @@ from suite.checks.inputs import Inputs, draw_inputs, fill
 from suite.cost import Cost
 from suite.errors import spoils
 from suite.faults import classify
+from suite.measuring import clock as time
 from suite.measuring.compiling import Watch
 from suite.measuring.context import Spoiled, chain, forget, free_memory, spoiled
 from suite.measuring.energy import EnergyOf
+from suite.measuring.leftovers import Leftovers
 from suite.measuring.memory import peak_rise
 from suite.measuring.preparing import ready as make_ready
 from suite.measuring.records import base_record, with_check, with_status
@@ -89,6 +90,7 @@ class _Live:
     implementation: Implementation
     record: dict[str, Any]
     modes: tuple[str, ...]
+    left: Leftovers
     call: Call | None = None
     check: Check | None = None
     recheck: Check | None = None
@@ -147,7 +149,7 @@ class ProblemRun:
         )
         if self.kind == "timed":
             record["recheck_pick"] = s.recheck_pick
-        return _Live(index, case, implementation, record, modes)
+        return _Live(index, case, implementation, record, modes, Leftovers(s.device))
 
     def measure(self) -> None:
         """Check, then time, what can run; everything else becomes a record with its status."""
@@ -163,7 +165,8 @@ class ProblemRun:
             self._energy(ready)
             for mode, results in timed:
                 for one, result in results:
-                    self.emit(self._finish(one, result, mode) | {"mode": mode})
+                    self.begin(one.index, "judging")
+                    self._emit(one, self._finish(one, result, mode), mode)
             ready.clear()
             free_memory(self.settings.device)
 
@@ -173,7 +176,7 @@ class ProblemRun:
             checker = self._guarded_checker(torch_device)
             for one in self.live:
                 if self._supported(one) and checker and self._checked(one, checker):
-                    self.emit(one.record)
+                    self._emit(one, one.record, one.modes[0])
             del checker
             free_memory(self.settings.device)
 
@@ -184,21 +187,25 @@ class ProblemRun:
             return Checker(self.operator, self.problem, device=torch_device, seed=self.settings.seed)
         except Exception as error:
             for one in self.live:
+                self.begin(one.index, "inputs")
                 self._refuse(one, *classify(error))
             self._go_on(error)
             return None
 
     def _supported(self, one: _Live) -> bool:
         made, tunables = one.implementation, dict(one.case.tunables)
+        self.begin(one.index, "asking")
         try:
-            reason = refusal(self.operator, made, self.problem, tunables, self.settings.device)
+            with one.left.put_back():
+                reason = refusal(self.operator, made, self.problem, tunables, self.settings.device)
             if reason:
                 self._refuse(one, "unsupported", reason)
                 return False
             if one.record["reason"]:
                 self._refuse(one, one.record["status"], one.record["reason"])
                 return False
-            one.record["configuration"] = made.configured(self.problem, tunables)
+            with one.left.put_back():
+                one.record["configuration"] = made.configured(self.problem, tunables)
         except Exception as error:
             self._refuse(one, *classify(error))
             return False
@@ -206,13 +213,17 @@ class ProblemRun:
 
     def _checked(self, one: _Live, checker: Checker) -> bool:
         self.begin(one.index, "check")
-        with one.watch:
+        with one.left.put_back(), one.watch:
             one.check = checker.check(one.implementation, dict(one.case.tunables))
         one.compile_s = one.check.first_s
         one.record = with_check(one.record, one.check)
-        requires = one.implementation.requires
-        if requires and requires.backend and (answered := requires.backend()):
-            one.record["backend"] = answered
+        try:
+            with one.left.put_back():
+                answered = one.implementation.answering()
+        except Exception as error:
+            self._refuse(one, *classify(error))
+            return False
+        one.record |= {"backend": answered} if answered else {}
         if not one.check.ok:
             self._refuse(one, one.check.status, one.check.reason)
             if one.check.raised is not None:
@@ -222,7 +233,11 @@ class ProblemRun:
 
     def _refuse(self, one: _Live, status: str, reason: str, modes: tuple[str, ...] = ()) -> None:
         for mode in modes or one.modes:
-            self.emit(with_status(one.record, status, reason) | {"mode": mode})
+            self._emit(one, with_status(one.record, status, reason), mode)
+
+    def _emit(self, one: _Live, record: Mapping[str, Any], mode: str) -> None:
+        left = one.left.told()
+        self.emit({**record, "mode": mode, **({"left_behind": left} if left else {})})
 
     def _go_on(self, error: Exception) -> None:
         """Raises Spoiled where the process cannot go on after an exception; else what it held is freed."""
@@ -279,13 +294,14 @@ class ProblemRun:
             start = time.perf_counter()
             tunables = dict(one.case.tunables)
             one.call = Call(self.operator, one.implementation, self.problem, tunables, inputs, self.settings.seed)
-            with one.watch:
-                one.call.prepare()
-                one.call.run()
-            self._synchronize()
-            one.compile_s += time.perf_counter() - start
-            one.warmup_s = self._warm_up(one.call)
-            one.memory = peak_rise(one.call.run, self.settings.device)
+            with one.left.put_back():
+                with one.watch:
+                    one.call.prepare()
+                    one.call.run()
+                self._synchronize()
+                one.compile_s += time.perf_counter() - start
+                one.warmup_s = self._warm_up(one.call)
+                one.memory = peak_rise(one.call.run, self.settings.device)
         except Exception as error:
             one.call = None
             self._refuse(one, *classify(error, one.implementation))
@@ -337,6 +353,7 @@ class ProblemRun:
                 lambda i: self.begin(ready[i].index, "time"),
                 watch,
                 failed=lambda i, error: self._spoiled_in(ready[i], error, mode),
+                cooling=lambda i: self.begin(ready[i].index, "cooling"),
             )
         for one in ready:
             assert one.changes is not None
@@ -368,10 +385,9 @@ class ProblemRun:
         self.begin(one.index, "recheck")
         assert one.call is not None
         assert one.changes is not None
-        first = one.recheck is None
-        one.recheck = recheck(
-            sampled.timer, one.call, one.changes, judge, moved=first, evidence=self._evidence(one, mode)
-        )
+        first, left = one.recheck is None, self._evidence(one, mode)
+        with one.left.put_back():
+            one.recheck = recheck(sampled.timer, one.call, one.changes, judge, moved=first, evidence=left)
         if one.recheck.raised is not None:
             self._spoiled_in(one, one.recheck.raised)
 
@@ -388,12 +404,19 @@ class ProblemRun:
 
     def _sampled(self, one: _Live, mode: str) -> Sampled:
         assert one.call is not None
-        self.begin(one.index, "time")
         assert one.changes is not None
+        self.begin(one.index, "warmup")
         timer = make_timer(mode, self.settings.device)
-        sampled = Sampled(one.call.run, timer, Stopping(limit_ms=self.settings.rep_ms), one.changes.one)
+        sampled = Sampled(
+            one.call.run,
+            timer,
+            Stopping(limit_ms=self.settings.rep_ms),
+            before=one.changes.one,
+            around=one.left.put_back,
+        )
         try:
-            make_ready(timer, one.call)
+            with one.left.put_back():
+                make_ready(timer, one.call)
         except Exception as error:
             sampled.error = error
             self._spoiled_in(one, error, mode)
@@ -409,7 +432,8 @@ class ProblemRun:
             assert one.call is not None
             self.begin(one.index, "energy")
             try:
-                one.energy = meter.columns(one.call.run, self.problem.tokens)
+                with one.left.put_back():
+                    one.energy = meter.columns(one.call.run, self.problem.tokens)
             except Exception as error:
                 self._spoiled_in(one, error)
                 # The case has its time, and was checked when it was timed.

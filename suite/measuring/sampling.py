@@ -9,14 +9,15 @@ so.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
 import numpy as np
 
+from suite.measuring import clock as time
 from suite.measuring.stopping import Stopping, block_interval
 from suite.measuring.timers import Run, Timer
 from suite.telemetry import PREFIX, Sampler
@@ -41,6 +42,7 @@ class Sampled:
     stop:    why sampling stopped
     spent_ms: what its blocks took by the wall clock
     spans:   (start, end) of each block, time.perf_counter_ns()
+    around:  what its code is called in, outside of what is timed; it is told that samples are taken
     """
 
     run: Run
@@ -54,6 +56,7 @@ class Sampled:
     spans: list[tuple[int, int]] = field(default_factory=list)
     telemetry: dict[str, Any] = field(default_factory=dict)
     spent_ms: float = 0.0
+    around: Callable[[bool], AbstractContextManager[object]] = lambda samples: nullcontext()
     _taken: list[list[float]] = field(default_factory=list)
     _retaken_ms: float = 0.0
     _per_sample_ms: float | None = None
@@ -128,14 +131,8 @@ class Sampled:
 
     def summary(self) -> dict[str, Any]:
         """Median, percentiles and interval of the samples, as a record has them."""
-        low, high = block_interval(self.blocks)
-        p20, p80 = np.percentile(self.samples, [20, 80])
         return {
-            "time_ms": median(self.samples),
-            "p20_ms": float(p20),
-            "p80_ms": float(p80),
-            "ci_low_ms": low,
-            "ci_high_ms": high,
+            **figures_of(self.blocks),
             "stop": self.stop,
             **self.raw(),
             "timer": self.timer.name,
@@ -157,6 +154,20 @@ class Sampled:
         return {"host_ms": self.timer.host_ms, "host_bound": self.timer.host_bound()}
 
 
+def figures_of(blocks: Sequence[Sequence[float]]) -> dict[str, float]:
+    """Median, percentiles and interval of samples that were taken in blocks, ms."""
+    samples = [sample for block in blocks for sample in block]
+    low, high = block_interval(blocks)
+    p20, p80 = np.percentile(samples, [20, 80])
+    return {
+        "time_ms": median(samples),
+        "p20_ms": float(p20),
+        "p80_ms": float(p80),
+        "ci_low_ms": low,
+        "ci_high_ms": high,
+    }
+
+
 def interleave(
     sampled: list[Sampled],
     deadline: float | None = None,
@@ -164,6 +175,7 @@ def interleave(
     watch: Sampler | None = None,
     pause: Callable[[float], None] = time.sleep,
     failed: Callable[[int, Exception], None] = lambda i, error: None,
+    cooling: Callable[[int], None] = lambda i: None,
 ) -> None:
     """Take turns until every case has stopped. `begin(i)` is told whose turn it is.
 
@@ -172,6 +184,7 @@ def interleave(
     watch:    tells which blocks were taken under throttle, and what goes into `telemetry`
     pause:    waits after such a block
     failed:   is told which case raised; what it raises itself ends the turns
+    cooling:  is told whose samples were throttled, before the pause
     """
     turn = 0
     while live := [i for i, each in enumerate(sampled) if not each.finished]:
@@ -180,6 +193,7 @@ def interleave(
         for i in live[shift:] + live[:shift]:
             begin(i)
             if _take(sampled[i], watch, shared=len(live) > 1):
+                cooling(i)
                 pause(PAUSE_S)
             if (error := sampled[i].error) is not None:
                 failed(i, error)
@@ -197,18 +211,19 @@ def _take(one: Sampled, watch: Sampler | None, shared: bool) -> bool:
     block: list[float] = []
     start = end = 0
     try:
-        if not one.sized:
-            start = time.perf_counter_ns()
-            block = one.timer.samples(one.run, 1, one.before)
-            end = time.perf_counter_ns()
-            one.size(1, (end - start) / 1e6)
-        elif shared and one.cached:
-            one.timer.samples(one.run, 1, one.before)
-        # The sample that told what a sample costs is a block of its own where a block is no more than one sample.
-        if not block or one.block() > 1:
-            start = time.perf_counter_ns()
-            block = one.timer.samples(one.run, one.block(), one.before)
-            end = time.perf_counter_ns()
+        with one.around(True):
+            if not one.sized:
+                start = time.perf_counter_ns()
+                block = one.timer.samples(one.run, 1, one.before)
+                end = time.perf_counter_ns()
+                one.size(1, (end - start) / 1e6)
+            elif shared and one.cached:
+                one.timer.samples(one.run, 1, one.before)
+            # The sample that told what a sample costs is a block of its own where a block is no more than one sample.
+            if not block or one.block() > 1:
+                start = time.perf_counter_ns()
+                block = one.timer.samples(one.run, one.block(), one.before)
+                end = time.perf_counter_ns()
     except Exception as error:
         one.error = error
         return False

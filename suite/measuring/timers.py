@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import gc
 import math
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
@@ -26,6 +25,7 @@ from typing import Any, Protocol
 import torch
 
 from suite.errors import Unsupported, WorkOnOtherStream, spoiling, unknown
+from suite.measuring import clock as time
 
 Run = Callable[[], Any]
 FLUSH_FACTOR = 2
