@@ -3,6 +3,10 @@
 When an implementation kills its worker, or says nothing for longer than the timeout, its case gets the record that says
 so and the rest of its problem is measured again without it, in a fresh worker. Each replicate is a fresh process.
 
+A worker may die of what another case left in it, such as a thread. So nobody is blamed for a death in a worker that had
+run the code of several cases: those that may have caused it are measured again, each alone in a fresh worker, the one
+at hand first. Who dies alone is blamed.
+
 Checks may run in several workers at once, which share the device: `Options.jobs`. Timing never does.
 """
 
@@ -17,22 +21,29 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from suite.errors import UsageError
+from suite.faults import REASON_LENGTH
 from suite.measuring.case import Settings
 from suite.measuring.records import base_record, with_status
 from suite.plan import Group
 from suite.problem import Case
 from suite.registry import Registry
+from suite.running.answers import TIMED, Answers
 from suite.running.budget import Budget
-from suite.running.messages import Disconnected
+from suite.running.judging import judged
+from suite.running.lastwords import last_words
+from suite.running.messages import Disconnected, Refused
 from suite.running.process import WorkerProcess
 from suite.running.progress import Progress, work_of
-from suite.store import Key, record_key
+from suite.store import STATUSES, Key, record_key
+from suite.store.environments import ceilings_fault
 
 # Beyond its budget a problem that does not stop by itself is ended: this part of the whole budget is the grace.
 GRACE = 0.05
 STDERR_LENGTH = 1500
-# Of the last line that a worker wrote before it ended, in its reason.
-LAST_WORDS = 200
+# A case is suspected of a death that comes so long after it began, and no more than so many cases are.
+SUSPECT_S, SUSPECTS = 30.0, 8
+# How long a suspect's worker is watched after its case began: this many times what it had before the death, and more.
+WATCHED, WATCHED_S = 2.0, 1.0
 # Lines that say why nothing ran.
 MOST_REASONS = 8
 # The phase that is none of a case's: planning, storing, talking to workers.
@@ -115,6 +126,7 @@ class Sweep:
         self.registry, self.groups, self.settings, self.options = registry, groups, settings, options
         self.start, self.store, self.budget = start, store, budget
         self.statuses: dict[str, int] = {}
+        self._status_of: dict[Key, str] = {}
         self._refused: dict[str, int] = {}
         self.clock = PhaseClock()
         self.stopped = False
@@ -210,7 +222,13 @@ class Sweep:
 
     def _keep(self, record: dict[str, Any]) -> None:
         self.store(record)
-        self.options.done.add(record_key(record))
+        key = record_key(record)
+        if before := self._status_of.get(key):
+            # A case that was measured, and then found to have ended its worker.
+            self.statuses[before] -= 1
+            self.statuses = {status: count for status, count in self.statuses.items() if count}
+        self.options.done.add(key)
+        self._status_of[key] = record["status"]
         self.statuses[record["status"]] = self.statuses.get(record["status"], 0) + 1
         if record["status"] == "unsupported":
             self._refused[record["reason"]] = self._refused.get(record["reason"], 0) + 1
@@ -228,6 +246,25 @@ class Sweep:
         return is_done(case, self.settings, self.options.kind, replicate, self.options.done)
 
 
+# A problem and one of its cases.
+_At = tuple[Group, Case]
+
+
+@dataclass
+class _Death:
+    """How a worker ended that was not to end.
+
+    at:    the case in flight, and its problem
+    after: time.monotonic() of the death
+    """
+
+    at: _At
+    status: str
+    reason: str
+    tail: str
+    after: float
+
+
 class _Slot:
     """One worker, the problem it is at, and what becomes of it.
 
@@ -238,6 +275,8 @@ class _Slot:
         self.sweep, self.replicate, self.clock, self.shared = sweep, replicate, clock, shared
         self.options, self.budget = sweep.options, sweep.budget
         self._worker: WorkerProcess | None = None
+        # Cases whose code ran in this worker by their ids, with the time at which it began to.
+        self._ran: dict[str, tuple[_At, float]] = {}
 
     def measure(self, group: Group) -> bool:
         """Measure what a problem lacks; False where the budget has no room for it, nor for those that follow.
@@ -254,7 +293,8 @@ class _Slot:
             time.sleep(self.options.cool_s)
         began = time.monotonic()
         try:
-            while cases and self._attempt(group, cases) is not None:
+            while cases:
+                self._go_on(group, cases)
                 cases = self._missing(cases)
         except BudgetSpent:
             return False
@@ -266,6 +306,7 @@ class _Slot:
         if self._worker is not None:
             self._worker.kill()
             self._worker = None
+        self._ran.clear()
 
     def interrupt(self) -> None:
         """End the worker from another thread: the slot's own finds it gone, and stops."""
@@ -279,44 +320,110 @@ class _Slot:
         mode, device = self.sweep.modes()[0], self.sweep.settings.device_name
         return Key(case.case_id, self.options.kind, mode, device, self.replicate) in self.sweep.held
 
-    def _attempt(self, group: Group, cases: list[Case]) -> Case | None:
-        """Measure cases in the worker; the case that ended it, or None when all went through."""
+    def _go_on(self, group: Group, cases: list[Case]) -> None:
+        """Measure cases, until all have their records or one has ended the worker: at least one case gets its own."""
+        wanted = [self.sweep.missing_modes(case, self.replicate) for case in cases]
+        answers = Answers(cases, wanted, self.options.kind)
+        death = self._attempt(group, answers, self._keep)
+        if death is None:
+            return
+        ran = sorted(self._ran.values(), key=lambda each: each[1], reverse=True)
+        began = {at[1].case_id: since for at, since in ran}
+        self._ran.clear()
+        here = death.at[1].case_id
+        if set(began) <= {here} or death.status == "timeout":
+            self._blame(death)
+            return
+        recent = [at for at, since in ran if at[1].case_id != here and death.after - since <= SUSPECT_S]
+        for suspect in [death.at, *recent][:SUSPECTS]:
+            had_s = death.after - began.get(suspect[1].case_id, death.after)
+            if (alone := self._alone(suspect, had_s)) is not None:
+                self._blame(alone)
+                return
+
+    def _alone(self, suspect: _At, had_s: float) -> _Death | None:
+        """Measure a case alone in a fresh worker, and keep its records if it lacks them; how it died, where it did.
+
+        had_s: what passed between its beginning and the death that it is suspected of
+        """
+        group, case = suspect
+        lacking = self.sweep.missing_modes(case, self.replicate)
+        records: list[dict[str, Any]] = []
+        answers = Answers([case], [list(self.sweep.modes())], self.options.kind)
+        try:
+            death = self._attempt(group, answers, records.append)
+            if death is None and self._worker is not None:
+                passed = time.monotonic() - answers.began.get(0, time.monotonic())
+                death = self._watched(suspect, WATCHED * had_s + WATCHED_S - passed)
+        finally:
+            self.end_worker()
+        if death is None:
+            for record in records:
+                if record["mode"] in lacking:
+                    self._keep(record)
+        return death
+
+    def _watched(self, suspect: _At, seconds: float) -> _Death | None:
+        """Wait for a worker that has nothing left to do; how it died, where it did."""
+        assert self._worker is not None
+        try:
+            if seconds <= 0 or self._worker.channel.receive(seconds) is None:
+                return None
+            raise Refused("a message came after its last")
+        except Disconnected as error:
+            return self._died(suspect, "the time after it", error)
+
+    def _attempt(self, group: Group, answers: Answers, keep: Callable[[dict[str, Any]], None]) -> _Death | None:
+        """Measure cases in the worker; how it died, or None when it is alive or its end is told already."""
         self.clock.enter("start" if self._worker is None else HARNESS)
         worker = self._worker or self.sweep.start()
         self._worker = worker
         if self.sweep.stopped:
             raise KeyboardInterrupt
         self.clock.enter(HARNESS)
-        at, phase = cases[0], "start"
+        progress, heard = self.sweep.progress, 0
         try:
-            worker.channel.send(self._request(group, cases))
+            worker.channel.send(self._request(group, answers))
             while True:
                 message = worker.channel.receive(self._patience())
+                answers.heard()
                 if self.sweep.stopped:
                     raise KeyboardInterrupt
                 if message is None:
-                    return self._silent(at, phase)
-                if message["event"] == "begin":
-                    at, phase = cases[message["case"]], message["phase"]
-                    self.clock.enter(phase)
-                    self.sweep.progress.begin(at, phase)
-                elif message["event"] == "ceilings":
-                    self.sweep.settings = replace(self.sweep.settings, ceilings=message["ceilings"])
-                elif message["event"] == "record":
-                    self.sweep.keep(message["record"], self.shared)
-                elif message["event"] == "spoiled":
-                    # The case has its record; the others go on in a fresh process.
+                    return self._silent((group, answers.case), answers.phase)
+                event = message.get("event")
+                if event == "begin":
+                    answers.begin(message)
+                    if (since := answers.began.get(answers.at)) is not None:
+                        self._ran.setdefault(answers.case.case_id, ((group, answers.case), since))
+                    self.clock.enter(answers.phase)
+                    progress.begin(answers.case, answers.phase)
+                    if answers.phase == TIMED:
+                        answers.start_turn()
+                        worker.channel.send({"do": "go"})
+                elif event == "ceilings":
+                    self._raise_ceilings(message.get("ceilings"))
+                elif event == "record":
+                    keep(self._judged(answers, answers.record(message)))
+                    heard += 1
+                elif event in ("spoiled", "raised"):
                     self.end_worker()
-                    return at
-                elif message["event"] == "failed":
-                    raise UsageError(message["error"])
-                elif message["event"] == "done":
-                    self.clock.enter(HARNESS)
+                    if event == "raised" or not heard:
+                        # A case that spoiled its worker has its record; the others go on in a fresh process.
+                        self._tell(answers, message, keep)
                     return None
-        except Disconnected:
-            return self._died(at, phase)
+                elif event == "failed":
+                    raise UsageError(str(message.get("error")))
+                elif event == "done":
+                    self.clock.enter(HARNESS)
+                    self._complete(answers, keep)
+                    return None
+                else:
+                    raise Refused(f"it says {str(event)[:40]!r}")
+        except Disconnected as error:
+            return self._died((group, answers.case), answers.phase, error)
 
-    def _request(self, group: Group, cases: list[Case]) -> dict[str, Any]:
+    def _request(self, group: Group, answers: Answers) -> dict[str, Any]:
         settings = asdict(self.sweep.settings) | {"replicate": self.replicate}
         settings.pop("deadline")
         return {
@@ -325,16 +432,38 @@ class _Slot:
             "problem": group.problem.columns(),
             "axes": dict(group.problem.axes),
             "cases": [
-                {
-                    "implementation": case.implementation,
-                    "tunables": dict(case.tunables),
-                    "modes": self.sweep.missing_modes(case, self.replicate),
-                }
-                for case in cases
+                {"implementation": case.implementation, "tunables": dict(case.tunables), "modes": list(modes)}
+                for case, modes in zip(answers.cases, answers.wanted, strict=True)
             ],
             "settings": settings,
             "left_s": self.budget.left,
         }
+
+    def _judged(self, answers: Answers, told: dict[str, Any]) -> dict[str, Any]:
+        case, base = answers.case, self._base(answers.case, told["mode"])
+        operator = self.sweep.registry.operator(case.operator)
+        return judged(told, base, operator, case.problem, self.sweep.settings, answers.turns[answers.at])
+
+    def _raise_ceilings(self, ceilings: object) -> None:
+        if type(ceilings) is not dict or not ceilings.keys() >= self.sweep.settings.ceilings.keys():
+            raise Refused("it tells no ceilings")
+        if wrong := ceilings_fault(ceilings):
+            raise Refused(f"it tells ceilings{wrong}")
+        self.sweep.settings = replace(self.sweep.settings, ceilings=ceilings)
+
+    def _tell(self, answers: Answers, message: dict[str, Any], keep: Callable[[dict[str, Any]], None]) -> None:
+        """Records of the case at hand, of all that is wanted of it, with what its worker says of it."""
+        for mode in answers.wanted[answers.at]:
+            status, reason = str(message.get("status")), str(message.get("reason"))
+            base = self._base(answers.case, mode)
+            known = status in STATUSES and status != "ok"
+            keep(with_status(base, status if known else "error", reason[:REASON_LENGTH]))
+
+    def _complete(self, answers: Answers, keep: Callable[[dict[str, Any]], None]) -> None:
+        """A worker that is done and has not told of a case would be asked for ever."""
+        for case, modes in zip(answers.cases, answers.wanted, strict=True):
+            for mode in modes:
+                keep(with_status(self._base(case, mode), "error", "its worker was done and had no record of it"))
 
     def _patience(self) -> float:
         left = self.budget.left
@@ -342,7 +471,7 @@ class _Slot:
             return self.options.timeout_s
         return min(self.options.timeout_s, max(0.0, left + GRACE * self.budget.seconds))
 
-    def _silent(self, at: Case, phase: str) -> Case:
+    def _silent(self, at: _At, phase: str) -> _Death:
         assert self._worker is not None
         worker, self._worker = self._worker, None
         worker.kill()
@@ -352,41 +481,50 @@ class _Slot:
         reason = (
             f"nothing happened for {self.options.timeout_s:.0f} s during {phase}; raise --timeout if that is too short"
         )
-        self._fail(at, "timeout", reason, worker.tail())
-        return at
+        return _Death(at, "timeout", reason, worker.tail(), time.monotonic())
 
-    def _died(self, at: Case, phase: str) -> Case:
+    def _died(self, at: _At, phase: str, error: Disconnected) -> _Death:
         assert self._worker is not None
+        after = time.monotonic()
         worker, self._worker = self._worker, None
         if self.sweep.stopped:
             worker.kill()
             raise KeyboardInterrupt
+        if isinstance(error, Refused):
+            worker.kill()
+            return _Death(at, "crashed", f"its worker was ended during {phase}: {error}", worker.tail(), after)
         how = worker.how_it_ended()
         status = "oom" if worker.killed_by_kernel else "crashed"
         tail = worker.tail()
         worker.kill()
         why = ", as the kernel does when memory is gone" if status == "oom" else ""
-        last = f": {tail.splitlines()[-1][-LAST_WORDS:]}" if tail else ""
-        self._fail(at, status, f"the worker ended by {how} during {phase}{why}{last}", tail)
-        return at
+        last = f": {words}" if (words := last_words(tail)) else ""
+        return _Death(at, status, f"the worker ended by {how} during {phase}{why}{last}", tail, after)
 
-    def _fail(self, case: Case, status: str, reason: str, tail: str) -> None:
-        operator = self.sweep.registry.operator(case.operator)
-        implementation = operator.implementations[case.implementation]
-        for mode in self.sweep.modes():
-            record = base_record(
-                operator,
-                implementation,
-                case,
-                kind=self.options.kind,
-                mode=mode,
-                device=self.sweep.settings.device_name,
-                replicate=self.replicate,
-                seed=self.sweep.settings.seed,
-                commit=self.sweep.settings.commit,
-            )
-            if record_key(record) not in self.options.done:
-                self.sweep.keep(with_status(record, status, reason) | {"stderr": tail[-STDERR_LENGTH:]}, self.shared)
+    def _blame(self, death: _Death) -> None:
+        """The records of the case that ended its worker; one that had them all dies later than it was measured."""
+        case = death.at[1]
+        for mode in self.sweep.missing_modes(case, self.replicate) or self.sweep.modes():
+            record = with_status(self._base(case, mode), death.status, death.reason)
+            self._keep(record | {"stderr": death.tail[-STDERR_LENGTH:]})
+
+    def _base(self, case: Case, mode: str) -> dict[str, Any]:
+        """All that is known of a case without its worker."""
+        operator, settings = self.sweep.registry.operator(case.operator), self.sweep.settings
+        return base_record(
+            operator,
+            operator.implementations[case.implementation],
+            case,
+            kind=self.options.kind,
+            mode=mode,
+            device=settings.device_name,
+            replicate=self.replicate,
+            seed=settings.seed,
+            commit=settings.commit,
+        )
+
+    def _keep(self, record: dict[str, Any]) -> None:
+        self.sweep.keep(record, self.shared)
 
 
 class _Queue:

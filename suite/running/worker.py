@@ -5,16 +5,19 @@ Started as `python -m suite.running.worker FD ROOT [PLUGIN...]`; answers request
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import resource
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from suite.errors import SubquadError
+from suite.errors import PluginError, StoreError, SubquadError
+from suite.running.answers import TIMED
 from suite.running.messages import Channel, Disconnected, open_channel
+from suite.store.encoding import plain
 
 if TYPE_CHECKING:
     from suite.measuring.case import ProblemRun
@@ -63,10 +66,26 @@ class Worker:
         return {"ceilings": ceilings(request["device"], request["identity"], refresh=request["refresh"])}
 
     def do_measure(self, request: dict[str, Any]) -> None:
-        self._problem(request, "timed").measure()
+        self._whole(self._problem(request, "timed").measure)
 
     def do_check(self, request: dict[str, Any]) -> None:
-        self._problem(request, "check").check()
+        self._whole(self._problem(request, "check").check)
+
+    def _whole(self, run: Callable[[], None]) -> None:
+        """Run a problem. What somebody's code raises where nothing may raise is told as the case's at hand."""
+        from suite.faults import classify
+        from suite.measuring.context import Spoiled
+
+        try:
+            run()
+        except (Disconnected, Spoiled):
+            raise
+        except Exception as error:
+            if isinstance(error, SubquadError) and not isinstance(error, PluginError):
+                raise
+            status, reason = classify(error)
+            self.channel.send({"event": "raised", "status": status, "reason": reason})
+            raise Disconnected("what it raised was told") from error
 
     def _problem(self, request: dict[str, Any], kind: str) -> ProblemRun:
         from suite.measuring.case import ProblemRun, Settings
@@ -82,16 +101,26 @@ class Worker:
         deadline = None if left is None else time.monotonic() + left
         settings = Settings(**{**request["settings"], "modes": tuple(request["settings"]["modes"])}, deadline=deadline)
         modes = [tuple(each["modes"]) for each in request["cases"]]
-        return ProblemRun(operator, problem, cases, settings, kind, self._emit, self._begin, self._raised, modes)
+        return ProblemRun(operator, problem, cases, settings, kind, self._emit, self._begin_case, self._raised, modes)
 
     def _emit(self, record: dict[str, Any]) -> None:
-        self.channel.send({"event": "record", "record": record})
+        try:
+            self.channel.send({"event": "record", "record": plain(record, "record")})
+        except (StoreError, ValueError, RecursionError) as error:
+            told = {"mode": record["mode"], "status": "error", "reason": f"its record cannot be stored: {error}"}
+            self.channel.send({"event": "record", "record": told})
 
     def _raised(self, ceilings: Mapping[str, Any]) -> None:
         self.channel.send({"event": "ceilings", "ceilings": dict(ceilings)})
 
     def _begin(self, index: int, phase: str) -> None:
         self.channel.send({"event": "begin", "case": index, "phase": phase})
+
+    def _begin_case(self, index: int, phase: str) -> None:
+        """Tell what begins. Samples wait until the runner has looked at its own clock."""
+        self._begin(index, phase)
+        if phase == TIMED:
+            self.channel.receive()
 
 
 def limit_memory() -> None:
@@ -107,6 +136,8 @@ def limit_memory() -> None:
 def main(words: list[str], kind: type[Worker] = Worker) -> int:
     """Serve on the given socket; a failure to load the operators is told to the runner."""
     channel = open_channel(words[0])
+    # A crash says where it came from.
+    faulthandler.enable()
     device = os.environ.get("SUBQUAD_WORKER_DEVICE", "cpu")
     if device != "cuda":
         limit_memory()

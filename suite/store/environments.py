@@ -30,6 +30,21 @@ _INTERVAL = {"low": RATE, "high": RATE, "samples": COUNT}
 _BANDWIDTH = Object({"bytes": SIZE, "gbs": ABOVE_0, **_INTERVAL}, required=("bytes", "gbs"))
 _SPECIAL = Object({"function": TEXT, "gops": RATE, **_INTERVAL})
 
+_CEILINGS = Object(
+    {
+        "copy": List(_BANDWIDTH),
+        "read": _BANDWIDTH,
+        "copy_by_dtype": Object(others=_BANDWIDTH),
+        "l2": _BANDWIDTH,
+        "special": _SPECIAL,
+        "matmul": Object(others=Object({"tflops": RATE, **_INTERVAL}, required=("tflops",))),
+        "launch": Object(others=Object({"us": RATE, **_INTERVAL}, required=("us",))),
+        "clocks": ANY_OBJECT,
+        "measured": TEXT,
+        "cache": TEXT,
+    }
+)
+
 ENVIRONMENT = Object(
     {
         "created": TEXT,
@@ -66,20 +81,7 @@ ENVIRONMENT = Object(
                 "unread": Object(others=TEXT),
             }
         ),
-        "ceilings": Object(
-            {
-                "copy": List(_BANDWIDTH),
-                "read": _BANDWIDTH,
-                "copy_by_dtype": Object(others=_BANDWIDTH),
-                "l2": _BANDWIDTH,
-                "special": _SPECIAL,
-                "matmul": Object(others=Object({"tflops": RATE, **_INTERVAL}, required=("tflops",))),
-                "launch": Object(others=Object({"us": RATE, **_INTERVAL}, required=("us",))),
-                "clocks": ANY_OBJECT,
-                "measured": TEXT,
-                "cache": TEXT,
-            }
-        ),
+        "ceilings": _CEILINGS,
         "datasheet": Object(
             {
                 "name": TEXT,
@@ -106,3 +108,8 @@ def environment_fault(values: Any) -> str | None:
         return "has no object 'fingerprint'"
     wrong = rules.fault(ENVIRONMENT, values)
     return wrong and f"has {wrong.removeprefix('.')}"
+
+
+def ceilings_fault(values: Any) -> str | None:
+    """What is wrong with the object `ceilings` alone, from the path inside it on, or None."""
+    return rules.fault(_CEILINGS, values)
