@@ -171,6 +171,11 @@ def _foreign(filename: str) -> bool:
     return not filename.startswith(("<", f"{Path(__file__).parent}/"))
 
 
+def is_a_librarys(filename: str) -> bool:
+    """Whether a file is the suite's own, or of an installed library."""
+    return not _foreign(filename) or filename.startswith(_libraries())
+
+
 @cache
 def _libraries() -> tuple[str, ...]:
     return tuple(f"{sysconfig.get_path(name)}/" for name in ("stdlib", "platstdlib", "purelib", "platlib"))

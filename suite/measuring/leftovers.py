@@ -34,12 +34,15 @@ from typing import Any
 
 import torch
 
+from suite.measuring import clock, sampling, timers
+
 # Of one value, in words.
 LONGEST = 40
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM, signal.SIGCHLD, signal.SIGUSR1, signal.SIGPROF)
 TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 LIMITS = (resource.RLIMIT_DATA, resource.RLIMIT_AS, resource.RLIMIT_NOFILE)
 CLOCKS = ("perf_counter", "perf_counter_ns", "monotonic", "monotonic_ns", "time", "time_ns", "sleep")
+CLOCK = tuple(clock.__all__)
 NOT_UNDONE = ", which only a fresh process undoes"
 
 
@@ -106,9 +109,8 @@ class Leftovers:
                 gc.enable()
 
     def _restore(self, watched: tuple[Part, ...], before: list[Any]) -> None:
-        changed = [
-            (part, old, now) for part, old in zip(watched, before, strict=True) if _differ(old, now := part.now())
-        ]
+        found = [(part, old, part.now()) for part, old in zip(watched, before, strict=True)]
+        changed = [(part, old, now) for part, old, now in found if _differ(old, now)]
         if not changed:
             return
         for part, old, _ in changed:
@@ -185,9 +187,8 @@ def _of_torch() -> Iterator[Part]:
             yield Part(f"{said}.{name}", partial(getattr, owner, name), partial(setattr, owner, name))
     backends = torch.backends.cuda
     for name in ("flash", "mem_efficient", "math", "cudnn"):
-        yield Part(
-            f"{name} attention", getattr(backends, f"{name}_sdp_enabled"), getattr(backends, f"enable_{name}_sdp")
-        )
+        read, write = getattr(backends, f"{name}_sdp_enabled"), getattr(backends, f"enable_{name}_sdp")
+        yield Part(f"{name} attention", read, write)
     yield Part("anomaly detection", _anomaly, lambda old: torch.set_anomaly_enabled(*old))
     yield Part("grad mode", torch.is_grad_enabled, torch.set_grad_enabled)
     yield Part("inference mode", torch.is_inference_mode_enabled, _set_inference_mode)
@@ -196,9 +197,11 @@ def _of_torch() -> Iterator[Part]:
     yield Part("autocast's cache", torch.is_autocast_cache_enabled, torch.set_autocast_cache_enabled)
     yield Part("threads in backward passes", torch._C._is_multithreading_enabled, torch._C._set_multithreading_enabled)
     # A mode that was entered and not left sees every call of everybody.
-    for kind in ("function", "dispatch"):
-        length, pop = (getattr(torch._C, f"_{do}_torch_{kind}_stack") for do in ("len", "pop"))
-        yield Part(f"torch {kind} modes", length, partial(_pop_to, length, pop))
+    for name, length, pop in (
+        ("torch function modes", torch._C._len_torch_function_stack, torch._C._pop_torch_function_stack),
+        ("torch dispatch modes", torch._C._len_torch_dispatch_stack, partial(torch._C._pop_torch_dispatch_stack, None)),
+    ):
+        yield Part(name, length, partial(_pop_to, length, pop))
     yield Part("flushing of denormals", _flushes_denormals, torch.set_flush_denormal)
 
 
@@ -221,12 +224,12 @@ def _of_python() -> Iterator[Part]:
     yield Part("recursion limit", sys.getrecursionlimit, sys.setrecursionlimit)
     yield Part("switch interval", sys.getswitchinterval, sys.setswitchinterval)
     yield Part("warnings filters", lambda: list(warnings.filters), _set_filters, _replaced("warnings filters"))
-    for name in ("stdout", "stderr"):
-        yield Part(f"sys.{name}", partial(getattr, sys, name), partial(setattr, sys, name), _replaced(f"sys.{name}"))
-    for name in CLOCKS:
-        yield Part(
-            f"time.{name}", partial(getattr, time, name), partial(setattr, time, name), _replaced(f"time.{name}")
-        )
+    # The suite's own clock as well: who puts another in its place changes the times of all that follow.
+    own = ((clock, CLOCK), (timers, ("time", "_clocked")), (sampling, ("time",)))
+    for owner, names in ((sys, ("stdout", "stderr")), (time, CLOCKS), *own):
+        for name in names:
+            said = f"{owner.__name__}.{name}"
+            yield Part(said, partial(getattr, owner, name), partial(setattr, owner, name), _replaced(said))
 
 
 def _precisions() -> Iterator[Part]:

@@ -1,6 +1,6 @@
 """Answers: what a worker says while it measures a problem, believed only where it may be said.
 
-The runner knows which cases it asked for and when each began. So a message has to be of the case in flight, and a record
+The runner knows which cases it asked for and when each began. So a message must be of the case in flight, and a record
 of a mode that was asked for and has not come. Everything else raises Refused. Records are judged in judging.py.
 
 The runner's clock is looked at before a worker may take samples, and again when the next message comes. So the time in
@@ -89,3 +89,10 @@ class Answers:
             raise Refused(f"a record of {name} came before its {sorted(missing)[0]}")
         self.wanted[self.at].remove(mode)
         return record
+
+    def done(self) -> None:
+        """Nothing more will come. A case that lacks a record is the one at hand then."""
+        lacking = [i for i, modes in enumerate(self.wanted) if modes]
+        if lacking:
+            self.at = next((i for i in lacking if i in self.began), lacking[0])
+            raise Refused(f"it says that it is done, without a record of {self.case.case_id}")

@@ -34,9 +34,11 @@ TOLD = frozenset(
     if not name.endswith(">")
 )
 # What is in a record before its case is called, and is the worker's to say all the same.
-UNTIL_TOLD = frozenset("status reason configuration timer l2 host_inclusive samples check check_T flops_exec".split())
+UNTIL_TOLD = {"status", "reason", "configuration", "timer", "l2", "host_inclusive", "samples", "check", "check_T"}
+UNTIL_TOLD |= {"flops_exec"}
 # A record without a time has these of a timed one.
-KEPT = frozenset("blocks repeatable equivariant approximation_error check_limit naive_ratio bytes_state special".split())
+KEPT = {"blocks", "repeatable", "equivariant", "approximation_error", "check_limit", "naive_ratio"}
+KEPT |= {"bytes_state", "special"}
 PERFORMANCE = frozenset(name for each in SECTIONS["timed"] for name in each.names) - KEPT
 # How far the sum of a case's samples may be above the time of its turns: events have a clock of their own.
 SLACK, SLACK_MS = 0.01, 1.0
@@ -91,7 +93,7 @@ def _unproven(record: Mapping[str, Any], operator: Operator, problem: Problem) -
     errors = record.get("check")
     error = errors.get("o") if type(errors) is dict else None
     limit = max(limit_of(problem.dtype, "o", operator.limits), limit_of(problem.state_dtype, "o"))
-    if type(error) not in (int, float) or not error <= limit:
+    if not isinstance(error, int | float) or not error <= limit:
         return f"it is ok with an error of {error} in its output, limit {limit:.1e}"
     return ""
 
@@ -100,14 +102,12 @@ def _timed(
     record: dict[str, Any], base: Mapping[str, Any], problem: Problem, settings: Settings, turns: Sequence[float]
 ) -> dict[str, Any]:
     """A timed record with figures that follow from its samples, or without any where they cannot be true."""
-    samples, blocks, calls = record.get("samples"), record.get("blocks"), record.get("calls", 1)
-    if not _are_times(samples) or type(calls) is not int or calls < 1:
+    samples, blocks = record.get("samples") or [], record.get("blocks") or []
+    retaken, calls = record.get("telemetry.retaken_ms") or [], record.get("calls", 1)
+    if not _are_times(samples) or not _are_times(retaken) or not _are_counts([calls]):
         return _refused(base, "its samples are not times")
-    if type(blocks) is not list or not all(type(n) is int and n > 0 for n in blocks) or sum(blocks) != len(samples):
+    if not samples or not _are_counts(blocks) or sum(blocks) != len(samples):
         return _refused(base, "its blocks do not hold its samples")
-    retaken = record.get("telemetry.retaken_ms") or []
-    if not _are_times(retaken):
-        return _refused(base, "its retaken samples are not times")
     ends = [sum(blocks[: i + 1]) for i in range(len(blocks))]
     record |= figures_of([samples[end - n : end] for end, n in zip(ends, blocks, strict=True)])
     if why := _against_clock(record, (sum(samples) + sum(retaken)) * calls, turns):
@@ -122,6 +122,10 @@ def _timed(
 
 def _are_times(samples: Any) -> bool:
     return type(samples) is list and all(type(x) in (int, float) and math.isfinite(x) and x > 0 for x in samples)
+
+
+def _are_counts(values: Any) -> bool:
+    return type(values) is list and all(type(n) is int and n > 0 for n in values)
 
 
 def _against_clock(record: Mapping[str, Any], told_ms: float, turns: Sequence[float]) -> str:

@@ -19,12 +19,13 @@ from suite.discovery import ROOT
 from suite.errors import DiscoveryError, IncomparableError, UsageError
 from suite.hardware import assemblers
 from suite.running import keeper
+from suite.running.lastwords import without_lists
 from suite.running.messages import Disconnected, Refused, runners_end
 
 START_TIMEOUT_S = 300.0
 GRACE_S = 2.0
 KILL_S = 4.0
-TAIL_BYTES = 4096
+TAIL_BYTES = 16384
 
 
 def measuring_worker(
@@ -184,4 +185,4 @@ class _Tail(threading.Thread):
 
     def text(self) -> str:
         self.join(timeout=GRACE_S)
-        return self._kept.decode(errors="replace").strip()
+        return without_lists(self._kept.decode(errors="replace")).strip()

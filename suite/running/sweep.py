@@ -335,11 +335,15 @@ class _Slot:
             self._blame(death)
             return
         recent = [at for at, since in ran if at[1].case_id != here and death.after - since <= SUSPECT_S]
+        guilty = ""
         for suspect in [death.at, *recent][:SUSPECTS]:
+            # Once somebody is to blame, the others are not suspected any more, but for the same code in other cases.
+            if guilty and suspect[1].implementation != guilty:
+                continue
             had_s = death.after - began.get(suspect[1].case_id, death.after)
             if (alone := self._alone(suspect, had_s)) is not None:
                 self._blame(alone)
-                return
+                guilty = suspect[1].implementation
 
     def _alone(self, suspect: _At, had_s: float) -> _Death | None:
         """Measure a case alone in a fresh worker, and keep its records if it lacks them; how it died, where it did.
@@ -371,7 +375,7 @@ class _Slot:
                 return None
             raise Refused("a message came after its last")
         except Disconnected as error:
-            return self._died(suspect, "the time after it", error)
+            return self._died(suspect, "the time after its last call", error)
 
     def _attempt(self, group: Group, answers: Answers, keep: Callable[[dict[str, Any]], None]) -> _Death | None:
         """Measure cases in the worker; how it died, or None when it is alive or its end is told already."""
@@ -415,8 +419,8 @@ class _Slot:
                 elif event == "failed":
                     raise UsageError(str(message.get("error")))
                 elif event == "done":
+                    answers.done()
                     self.clock.enter(HARNESS)
-                    self._complete(answers, keep)
                     return None
                 else:
                     raise Refused(f"it says {str(event)[:40]!r}")
@@ -458,12 +462,6 @@ class _Slot:
             base = self._base(answers.case, mode)
             known = status in STATUSES and status != "ok"
             keep(with_status(base, status if known else "error", reason[:REASON_LENGTH]))
-
-    def _complete(self, answers: Answers, keep: Callable[[dict[str, Any]], None]) -> None:
-        """A worker that is done and has not told of a case would be asked for ever."""
-        for case, modes in zip(answers.cases, answers.wanted, strict=True):
-            for mode in modes:
-                keep(with_status(self._base(case, mode), "error", "its worker was done and had no record of it"))
 
     def _patience(self) -> float:
         left = self.budget.left

@@ -166,8 +166,8 @@ SECTIONS: dict[str, tuple[Columns, ...]] = {
         _of(
             "left_behind",
             TEXTS,
-            "state of the whole process that the implementation changed, such as `number of threads: 2 -> 1`; it was put "
-            "back. See [measuring.md](measuring.md#what-an-implementation-leaves-behind); since schema 1.4",
+            "state of the whole process that the implementation changed, such as `number of threads: 2 -> 1`; it "
+            "was put back. See [measuring.md](measuring.md#what-an-implementation-leaves-behind); since schema 1.4",
         ),
         _of("backend", TEXT, "which code ran in the check's calls, if the library says so: `fla triton`"),
         _of(

@@ -90,6 +90,7 @@ class FakeCuda:
                 for ms, name in self.work:
                     fake.put(ms, name)
 
+        self.stream, self.index = Stream(), 0
         self.cuda = SimpleNamespace(
             Event=Event,
             Stream=Stream,
@@ -97,8 +98,10 @@ class FakeCuda:
             graph=self._graph,
             stream=self._stream,
             synchronize=self._synchronize,
-            current_stream=Stream,
-            current_device=lambda: 0,
+            current_stream=lambda: self.stream,
+            set_stream=lambda stream: setattr(self, "stream", stream),
+            current_device=lambda: self.index,
+            set_device=lambda index: setattr(self, "index", index),
             get_device_properties=lambda index: SimpleNamespace(L2_cache_size=l2_bytes),
             _sleep=self._sleep,
             empty_cache=self._empty_cache,
