@@ -5,17 +5,21 @@ A case that fails its check has no time. Each case ends in exactly one record pe
 
 from __future__ import annotations
 
+import gc
 import math
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from suite.ceilings import confirm, renew
 from suite.checks.calling import Call
 from suite.checks.checker import Check, Checker, device_context, refusal
 from suite.checks.evidence import evidence_name
-from suite.checks.inputs import Inputs, draw_inputs, fill
+from suite.checks.inputs import Inputs, draw_inputs, fill, flat
 from suite.cost import Cost
 from suite.errors import spoils
 from suite.faults import classify
@@ -24,7 +28,7 @@ from suite.measuring.compiling import Watch
 from suite.measuring.context import Spoiled, chain, forget, free_memory, spoiled
 from suite.measuring.energy import EnergyOf
 from suite.measuring.leftovers import Leftovers
-from suite.measuring.memory import peak_rise
+from suite.measuring.memory import Kept, peak_rise
 from suite.measuring.preparing import ready as make_ready
 from suite.measuring.records import base_record, with_check, with_status
 from suite.measuring.sampling import Sampled, interleave
@@ -100,6 +104,8 @@ class _Live:
     compile_s: float = 0.0
     warmup_s: float = 0.0
     memory: tuple[float, str] = (0.0, "")
+    made: list[weakref.ref[torch.Tensor]] = field(default_factory=list)
+    kept_mib: float = 0.0
 
 
 class ProblemRun:
@@ -130,6 +136,7 @@ class ProblemRun:
         self.emit, self.begin, self.raised = emit, begin, raised
         self.ceilings = settings.ceilings
         self._judge_of_timed: Checker | None = None
+        self.kept = Kept(settings.device)
         wanted = modes or [self.modes] * len(cases)
         self.live = [self._start(i, case, wanted[i]) for i, case in enumerate(cases)]
 
@@ -213,8 +220,10 @@ class ProblemRun:
 
     def _checked(self, one: _Live, checker: Checker) -> bool:
         self.begin(one.index, "check")
+        made = self.kept.made()
         with one.left.put_back(), one.watch:
             one.check = checker.check(one.implementation, dict(one.case.tunables))
+        one.made += made()
         one.compile_s = one.check.first_s
         one.record = with_check(one.record, one.check)
         try:
@@ -270,6 +279,7 @@ class ProblemRun:
                 continue
             if self._prepared(one, shared):
                 kept.append(one)
+        self._note_kept(kept)
         return kept
 
     def _on_timed_inputs(self, ready: list[_Live]) -> list[_Live]:
@@ -284,15 +294,29 @@ class ProblemRun:
                 one.changes = each
         except Exception as error:
             for one in ready:
+                self.begin(one.index, "inputs")
                 self._refuse(one, *classify(error))
             self._go_on(error)
             return []
         return ready
 
+    def _note_kept(self, ready: list[_Live]) -> None:
+        """What each keeps between its calls: what was made in them and lives on, when the harness has let go of it."""
+        for one in ready:
+            assert one.call is not None
+            one.call.release()
+        # A graph and what it saved are cycles.
+        gc.collect()
+        for one in ready:
+            assert one.call is not None
+            held = [*flat(one.call.inputs).values(), *(one.call.cotangents or {}).values()]
+            one.kept_mib = self.kept.mib(one.made, held)
+            one.made.clear()
+
     def _prepared(self, one: _Live, inputs: Inputs) -> bool:
         try:
             start = time.perf_counter()
-            tunables = dict(one.case.tunables)
+            tunables, made = dict(one.case.tunables), self.kept.made()
             one.call = Call(self.operator, one.implementation, self.problem, tunables, inputs, self.settings.seed)
             with one.left.put_back():
                 with one.watch:
@@ -302,6 +326,7 @@ class ProblemRun:
                 one.compile_s += time.perf_counter() - start
                 one.warmup_s = self._warm_up(one.call)
                 one.memory = peak_rise(one.call.run, self.settings.device)
+            one.made += made()
         except Exception as error:
             one.call = None
             self._refuse(one, *classify(error, one.implementation))
@@ -318,8 +343,6 @@ class ProblemRun:
 
     def _synchronize(self) -> None:
         if self.settings.device == "cuda":
-            import torch
-
             torch.cuda.synchronize()
 
     def _time(self, ready: list[_Live], mode: str) -> list[tuple[_Live, Sampled]]:
@@ -451,7 +474,7 @@ class ProblemRun:
         if above := placed.pop("above", ""):
             why = f"{above}: wrong FLOPs, wrong shape or wrong timing; look at the cost, the outputs and the timer"
             return with_status(one.record, "implausible", why) | result.raw()
-        memory, method = one.memory
+        rise, method = one.memory
         return (
             record
             | figures(cost, time_ms, self.problem.tokens)
@@ -461,7 +484,8 @@ class ProblemRun:
             | {
                 "compile_s": one.compile_s,
                 "warmup_s": one.warmup_s,
-                "memory_mib": memory,
+                "memory_mib": rise + one.kept_mib,
+                "kept_mib": one.kept_mib,
                 "memory_method": method,
             }
         )

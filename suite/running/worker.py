@@ -6,6 +6,7 @@ Started as `python -m suite.running.worker FD ROOT [PLUGIN...]`; answers request
 from __future__ import annotations
 
 import faulthandler
+import gc
 import os
 import resource
 import sys
@@ -155,6 +156,8 @@ def main(words: list[str], kind: type[Worker] = Worker) -> int:
     except Exception as error:
         channel.send({"event": "failed", "error": f"{type(error).__name__}: {error}", "kind": "load"})
         return 1
+    # What is loaded by now stays: to collect garbage, or to look for tensors, is then a matter of what is new.
+    gc.freeze()
     channel.send({"event": "ready"})
     try:
         worker.serve()

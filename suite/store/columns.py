@@ -211,7 +211,13 @@ SECTIONS: dict[str, tuple[Columns, ...]] = {
             shown=True,
         ),
         _of("warmup_s", SECONDS, "seconds of the warm-up after these calls"),
-        _of("memory_mib", MIB, "peak memory beyond the inputs", shown=True),
+        _of("memory_mib", MIB, "peak memory beyond the inputs, with what is kept between calls", shown=True),
+        _of(
+            "kept_mib",
+            MIB,
+            "memory that the implementation keeps between calls, such as a workspace, and part of `memory_mib`; since "
+            "schema 1.4",
+        ),
         _of(
             "memory_method",
             TEXT,
