@@ -30,6 +30,8 @@ def keep() -> None:
     """Fork, and return in the child, which is the worker. The parent keeps it, and never returns."""
     watched = {signal.SIGCHLD, signal.SIGTERM}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, watched)
+    # Where it is ignored, as a parent may have left it, nobody learns how a child ended.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
     _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     worker = os.fork()
