@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from suite.cli import values
@@ -80,6 +82,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=values.seed,
         metavar="N",
         help="which sequence and heads of timed outputs are compared with the oracle; default: drawn, and recorded",
+    )
+    group.add_argument(
+        "--paranoid",
+        action="store_true",
+        help="judge what each last timed call returned once more, in a process in which no implementation runs",
     )
     group.add_argument("--energy", action="store_true", help="also measure energy per token (adds about 2 s per case)")
     add_run(group, f"{RUNS}/<time>")
@@ -329,11 +336,11 @@ class Bench:
             )
         print(f"run: {folder}", file=sys.stderr if self.args.json else sys.stdout)
 
-    def _start(self) -> WorkerProcess:
+    def _start(self, module: str = "suite.running.worker") -> WorkerProcess:
         from suite.running.process import measuring_worker
 
         plugins = [str(Path(path).resolve()) for path in self.args.load]
-        return measuring_worker(self.device, plugins, environment=self.variables)
+        return measuring_worker(self.device, plugins, module=module, environment=self.variables)
 
     def _ceilings(self, worker: WorkerProcess, found: dict[str, Any]) -> dict[str, Any]:
         from suite.ceilings import warning
@@ -368,16 +375,34 @@ class Bench:
         settings = self._settings(environment)
         options = Options("timed", self.args.launches, self.args.timeout, self.done, self.args.cool_down)
         ready = [worker]
-        return run_sweep(
-            self.registry,
-            self.groups,
-            settings,
-            options,
-            start=lambda: ready.pop() if ready else self._start(),
-            store=self._store(writer),
-            budget=self.budget,
-            interrupted=self._interrupt,
-        )
+        with self._witnessed(settings) as (settings, review):
+            return run_sweep(
+                self.registry,
+                self.groups,
+                settings,
+                options,
+                start=lambda: ready.pop() if ready else self._start(),
+                store=self._store(writer),
+                budget=self.budget,
+                interrupted=self._interrupt,
+                review=review,
+            )
+
+    @contextmanager
+    def _witnessed(self, settings: Settings) -> Iterator[tuple[Settings, Callable[[dict[str, Any]], dict[str, Any]]]]:
+        """The settings, and what judges a record once more, under --paranoid in another process."""
+        if not self.args.paranoid:
+            yield settings, lambda record: record
+            return
+        from suite.running.witness import Witness
+
+        with TemporaryDirectory(prefix="subquad-evidence-") as folder:
+            settings = replace(settings, evidence=folder)
+            witness = Witness(settings, lambda: self._start("suite.running.witness"), self.args.timeout)
+            try:
+                yield settings, witness.review
+            finally:
+                witness.end()
 
     def _static(self, writer: Writer, environment: dict[str, Any]) -> None:
         """Without a GPU the plan's Triton cases are not timed: they are compiled, and their profiles stand beside."""

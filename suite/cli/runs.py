@@ -54,7 +54,7 @@ MEASURING = {
     "lock_clocks": "--lock-clocks",
 }
 # Flags that change no number: those of the plan are the default of a resumed run.
-FREE = ("timeout", "gpu", "recheck_pick")
+FREE = ("timeout", "gpu", "recheck_pick", "paranoid")
 DEFAULTS = {"seed": 0, "timeout": 300.0, "launches": 1, "cool_down": 0.0}
 
 

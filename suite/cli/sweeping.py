@@ -129,17 +129,19 @@ def run_sweep(
     store: Callable[[dict[str, Any]], None],
     budget: Budget | None = None,
     interrupted: Callable[[], None] = lambda: None,
+    review: Callable[[dict[str, Any]], dict[str, Any]] = lambda record: record,
 ) -> Sweep:
     """Run a plan with progress; returns the sweep, which knows its statuses and what was left out.
 
     budget:      how long all may take, counted from when it was made; no end when None
     interrupted: called when Ctrl-C ended the sweep; what was measured until then is kept
+    review:      judges each record once more before it is kept
     """
     from suite.running.budget import Budget
     from suite.running.progress import make_progress
     from suite.running.sweep import Sweep
 
-    sweep = Sweep(registry, groups, settings, options, start, store, make_progress, budget or Budget())
+    sweep = Sweep(registry, groups, settings, options, start, store, make_progress, budget or Budget(), review)
 
     def on_interrupt(*_: object) -> None:
         # Told at once: an exception that is raised inside a destructor is swallowed by Python.

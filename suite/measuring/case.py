@@ -152,10 +152,9 @@ class ProblemRun:
             device=s.device_name,
             replicate=s.replicate,
             seed=s.seed,
+            recheck_pick=s.recheck_pick if self.kind == "timed" else None,
             commit=s.commit,
         )
-        if self.kind == "timed":
-            record["recheck_pick"] = s.recheck_pick
         return _Live(index, case, implementation, record, modes, Leftovers(s.device))
 
     def measure(self) -> None:

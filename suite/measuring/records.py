@@ -24,6 +24,7 @@ def base_record(
     device: str,
     replicate: int = 0,
     seed: int = 0,
+    recheck_pick: int | None = None,
     commit: str = "",
 ) -> dict[str, Any]:
     """Everything about a case that is known before it is called; status and measurements are still to come.
@@ -62,6 +63,7 @@ def base_record(
         "samples": [],
         "check": {},
         "check_T": None,
+        **({} if recheck_pick is None else {"recheck_pick": recheck_pick}),
         **cost,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }

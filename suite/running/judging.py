@@ -31,7 +31,7 @@ TOLD = frozenset(
     for section in ("always", "timed", "telemetry", "compile")
     for each in SECTIONS[section]
     for name in each.names
-    if not name.endswith(">")
+    if not name.endswith(">") and name != "witnessed"
 )
 # What is in a record before its case is called, and is the worker's to say all the same.
 UNTIL_TOLD = {"status", "reason", "configuration", "timer", "l2", "host_inclusive", "samples", "check", "check_T"}

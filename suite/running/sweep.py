@@ -110,6 +110,7 @@ class Sweep:
     """One run of a plan.
 
     start(): makes a fresh worker; store(record): keeps a record; both are given so that a sweep can be tested alone
+    review(record): judges a record once more before it is kept
     """
 
     def __init__(
@@ -122,7 +123,9 @@ class Sweep:
         store: Callable[[dict[str, Any]], None],
         make_progress: Callable[[int, float, Budget], Progress],
         budget: Budget,
+        review: Callable[[dict[str, Any]], dict[str, Any]] = lambda record: record,
     ) -> None:
+        self.review = review
         self.registry, self.groups, self.settings, self.options = registry, groups, settings, options
         self.start, self.store, self.budget = start, store, budget
         self.statuses: dict[str, int] = {}
@@ -221,6 +224,7 @@ class Sweep:
             self._keep(record)
 
     def _keep(self, record: dict[str, Any]) -> None:
+        record = self.review(record)
         self.store(record)
         key = record_key(record)
         if before := self._status_of.get(key):
@@ -518,6 +522,7 @@ class _Slot:
             device=settings.device_name,
             replicate=self.replicate,
             seed=settings.seed,
+            recheck_pick=settings.recheck_pick if self.options.kind == "timed" else None,
             commit=settings.commit,
         )
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from suite.checks.evidence import evidence_name, load
 from suite.errors import StoreError
 from suite.problem import STANDARD
+from suite.running.judging import without_performance
 from suite.running.messages import Disconnected
 from suite.running.process import WorkerProcess
 from suite.running.worker import Worker, main
@@ -78,13 +79,13 @@ class Witness:
         self._start = start
         self._process: WorkerProcess | None = None
 
-    def judge(self, record: Mapping[str, Any], axes: Mapping[str, Any]) -> dict[str, Any]:
+    def review(self, record: dict[str, Any]) -> dict[str, Any]:
         """The record of a timed case, judged once more: as it is, or with another status and no performance."""
-        from suite.running.judging import without_performance
-
+        if record["kind"] != "timed" or record["status"] != "ok":
+            return record
         path = Path(self.settings.evidence) / evidence_name(record["case_id"], record["mode"], record["launch"])
         try:
-            answer = self._answer(record, axes, path)
+            answer = self._answer(record, path)
         finally:
             path.unlink(missing_ok=True)
         if answer["status"] == "ok":
@@ -92,7 +93,7 @@ class Witness:
         reason = f"judged in another process: {answer['reason']}"
         return without_performance(record) | {"status": answer["status"], "reason": reason, "witnessed": False}
 
-    def _answer(self, record: Mapping[str, Any], axes: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    def _answer(self, record: Mapping[str, Any], path: Path) -> dict[str, Any]:
         if not path.is_file():
             return {"status": "unchecked", "reason": "the process that timed it left nothing to judge"}
         try:
@@ -103,7 +104,7 @@ class Witness:
                 evidence=str(path),
                 operator=record["operator"],
                 problem={name: record[name] for name in STANDARD},
-                axes=dict(axes),
+                axes={name.removeprefix("axis."): x for name, x in record.items() if name.startswith("axis.")},
                 device=self.settings.device,
                 seed=self.settings.seed,
                 pick=self.settings.recheck_pick,

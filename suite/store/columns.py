@@ -241,6 +241,12 @@ SECTIONS: dict[str, tuple[Columns, ...]] = {
             "which sequence and heads of the last timed call were compared with the oracle; each run draws it; "
             "since schema 1.4",
         ),
+        _of(
+            "witnessed",
+            FLAG,
+            "whether another process, in which no implementation runs, found the last timed call right too; only under "
+            "`--paranoid`; since schema 1.4",
+        ),
         _of("repeatable", FLAG, "whether two calls on the same inputs agree bit for bit"),
         _of(
             "equivariant",
