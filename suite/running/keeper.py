@@ -41,6 +41,8 @@ def keep() -> None:
         os.setpgid(0, 0)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return
+    # No other signal is for the keeper, Ctrl-C least of all.
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     _let_go()
     _end_as(_await(worker, watched))
 

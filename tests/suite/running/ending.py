@@ -63,6 +63,11 @@ def end(way: str, channel: Channel, path: Path) -> None:
         os.kill(os.getppid(), signal.SIGSTOP)
         channel.send({"event": "stopped"})
         wait()
+    elif way == "interrupts its keeper":
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1):
+            os.kill(os.getppid(), number)
+        channel.send({"event": "interrupted"})
+        wait()
     elif way == "waits":
         channel.send({"event": "waits"})
         wait()

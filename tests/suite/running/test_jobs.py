@@ -74,7 +74,7 @@ def sleeps(q, k, v):
 @other_mean.implementation("interrupts", origin="ours", passes={"fwd"})
 def interrupts(q, k, v):
     wait_for("asleep")
-    os.kill(os.getppid(), 2)
+    os.kill(RUNNER_OF_THE_TEST, 2)
     time.sleep(10_000)
 """
 )
@@ -84,7 +84,8 @@ def interrupts(q, k, v):
 def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Runs `check` with implementations of the plug-in, and returns its exit code and records by case."""
     monkeypatch.setenv("SUBQUAD_CACHE", str(tmp_path / "cache"))
-    plugin = write(tmp_path, PLUGIN.replace("FOLDER_OF_THE_TEST", repr(str(tmp_path))))
+    text = PLUGIN.replace("FOLDER_OF_THE_TEST", repr(str(tmp_path))).replace("RUNNER_OF_THE_TEST", str(os.getpid()))
+    plugin = write(tmp_path, text)
 
     def run(*words: str, out: str = "run") -> tuple[int, dict[str, list[str]]]:
         shape = ["--pass", "fwd", "--dtype", "fp32", "--head-dim", "16", "--seq-len", "16"]

@@ -59,7 +59,7 @@ def test_a_worker_that_ends_is_seen_at_once_and_takes_all_with_it(tmp_path: Path
     worker.kill()
 
 
-@pytest.mark.parametrize("way", ["waits", "stops", "stops its keeper", "forks in Python"])
+@pytest.mark.parametrize("way", ["waits", "stops", "stops its keeper", "interrupts its keeper", "forks in Python"])
 def test_a_worker_that_is_ended_takes_all_with_it(
     tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
