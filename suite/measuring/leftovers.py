@@ -53,12 +53,14 @@ class Part:
     read:  what it is now
     write: makes it what it was; None for what cannot be put back, and is only told
     words: (before, after) -> what is told of a difference, by default both values; "" tells nothing
+    imported: whether a library that is imported may change it, for its own good: then it stays, and nothing is told
     """
 
     name: str
     read: Callable[[], Any]
     write: Callable[[Any], object] | None = None
     words: Callable[[Any, Any], str] | None = None
+    imported: bool = False
 
     def now(self) -> Any:
         """What `read` says, or the text of what it raises: torch refuses to read flags that contradict each other."""
@@ -103,20 +105,21 @@ class Leftovers:
         try:
             yield
         finally:
-            self._restore(watched, before)
-            self._restore_variables(variables, imported=len(sys.modules) != modules)
+            imported = len(sys.modules) != modules
+            self._restore([(p, old) for p, old in zip(watched, before, strict=True) if not (p.imported and imported)])
+            self._restore_variables(variables, imported)
             if collects:
                 gc.enable()
 
-    def _restore(self, watched: tuple[Part, ...], before: list[Any]) -> None:
-        found = [(part, old, part.now()) for part, old in zip(watched, before, strict=True)]
+    def _restore(self, watched: list[tuple[Part, Any]]) -> None:
+        found = [(part, old, part.now()) for part, old in watched]
         changed = [(part, old, now) for part, old, now in found if _differ(old, now)]
         if not changed:
             return
         for part, old, _ in changed:
             _write(part, old)
         # One may have changed another: the precision of matrix products stands in several places.
-        for part, old in zip(watched, before, strict=True):
+        for part, old in watched:
             if part.write is not None and _differ(old, part.now()):
                 _write(part, old)
         for part, old, now in changed:
@@ -223,7 +226,8 @@ def _of_python() -> Iterator[Part]:
     yield Part("garbage collector's thresholds", gc.get_threshold, lambda old: gc.set_threshold(*old))
     yield Part("recursion limit", sys.getrecursionlimit, sys.setrecursionlimit)
     yield Part("switch interval", sys.getswitchinterval, sys.setswitchinterval)
-    yield Part("warnings filters", lambda: list(warnings.filters), _set_filters, _replaced("warnings filters"))
+    filters = _replaced("warnings filters")
+    yield Part("warnings filters", lambda: list(warnings.filters), _set_filters, filters, imported=True)
     # The suite's own clock as well: who puts another in its place changes the times of all that follow.
     own = ((clock, CLOCK), (timers, ("time", "_clocked")), (sampling, ("time",)))
     for owner, names in ((sys, ("stdout", "stderr")), (time, CLOCKS), *own):
