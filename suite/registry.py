@@ -73,8 +73,17 @@ def _check_values(kind: str, name: object, values: object, where: str) -> None:
     if not isinstance(values, Sequence) or isinstance(values, str) or not values:
         raise DiscoveryError(f"{where}: {kind} '{name}' has {values!r}; write a tuple of values, the default first")
     for value in values:
-        if not isinstance(value, (bool, int, float, str)) or (isinstance(value, float) and not math.isfinite(value)):
+        if not _storable(value):
             raise DiscoveryError(f"{where}: {kind} '{name}' has the value {value!r}; use finite numbers and text")
+
+
+def _storable(value: object) -> bool:
+    """Whether a value is finite, of at most 64 bits, or Unicode: what a record and a message can hold."""
+    if isinstance(value, str):
+        return not any("\ud800" <= letter <= "\udfff" for letter in value)
+    if isinstance(value, int):
+        return -(2**63) <= value < 2**63
+    return isinstance(value, float) and math.isfinite(value)
 
 
 def _place(depth: int) -> str:

@@ -70,6 +70,11 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a text of values": ({"tunables": {"form": "ab"}}, "tunable 'form' has 'ab'; write a tuple of values"),
     "no value": ({"tunables": {"chunk": ()}}, "tunable 'chunk' has (); write a tuple of values"),
     "lists": ({"tunables": {"chunk": ([1], [2])}}, "tunable 'chunk' has the value [1]; use finite numbers and text"),
+    "huge": ({"tunables": {"x": (10**30,)}}, f"tunable 'x' has the value {10**30}; use finite numbers and text"),
+    "half a pair": (
+        {"tunables": {"x": ("\ud800",)}},
+        "tunable 'x' has the value '\\ud800'; use finite numbers and text",
+    ),
     "NaN": ({"tunables": {"x": (1.0, float("nan"))}}, "tunable 'x' has the value nan; use finite numbers and text"),
     "a standard axis": ({"tunables": {"T": (1,)}}, "tunable 'T' is a standard axis; choose another name"),
     "a name with a blank": ({"tunables": {"a b": (1,)}}, "tunable 'a b' is not an identifier; use snake_case"),
