@@ -71,7 +71,7 @@ def check(**flags: Any) -> list[dict[str, Any]]:
 
 
 def gate(**flags: Any) -> Report:
-    """Judge a candidate against a baseline: `subquad gate`, whose flags it takes, but for --calibrate.
+    """Judge a candidate against a baseline: `subquad gate`, whose flags it takes, but for --calibrate and --promises.
 
     Returns the report, whose `exit` is the command's exit code. Files that flags name are written.
     """
@@ -79,6 +79,8 @@ def gate(**flags: Any) -> Report:
 
     if flags.get("calibrate"):
         raise TypeError("gate() takes no calibrate: run `subquad gate --calibrate`, which keeps what it finds")
+    if flags.get("promises"):
+        raise TypeError("gate() takes no promises: run `subquad gate --promises`, which prints them")
     args = arguments("gate", flags, printing=PRINTING - {"json"})
     with _silent():
         return judged(args)

@@ -2,7 +2,8 @@
 
 subquad gate --base REV                       this tree against another revision, measured here and now
 subquad gate --baseline RUN --candidate RUN   one stored run against another
-subquad gate --calibrate                      every case against itself, for its margin
+subquad gate --calibrate                      every case against itself: what this machine's times do by themselves
+subquad gate --promises                       simulate the decisions: how often they are wrong
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from suite.errors import Exit, UsageError
 
 if TYPE_CHECKING:
     from suite.gating import Limits, Report
+    from suite.gating.calibration import Calibrated
     from suite.gating.options import Options, Plan
     from suite.running.budget import Budget
 
@@ -40,7 +42,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--baseline", metavar="RUN", help="the stored run from before the change; needs --candidate")
     group.add_argument("--candidate", metavar="RUN", help="the stored run from after the change")
     group.add_argument(
-        "--calibrate", action="store_true", help="measure each case against itself and store its A/A floor"
+        "--calibrate",
+        action="store_true",
+        help="measure each case against itself; store its noise, A/A floor, correlation of rounds and level",
+    )
+    group.add_argument(
+        "--promises", action="store_true", help="simulate the decisions and print how often they are wrong (minutes)"
     )
     _add_judging(parser)
     _add_measuring(parser)
@@ -80,9 +87,9 @@ def _add_measuring(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--rounds",
         type=values.count,
-        default=32,
+        default=64,
         metavar="N",
-        help="largest number of rounds per case (default: %(default)d)",
+        help="largest number of rounds per case, and of fresh rounds to confirm it (default: %(default)d)",
     )
     group.add_argument(
         "--budget",
@@ -110,9 +117,9 @@ def _add_measuring(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> Exit:
     """Print the verdicts, write the files asked for, and return the gate's exit code."""
-    if args.calibrate:
+    if args.calibrate or args.promises:
         _refuse_mixtures(args)
-        return _calibrate(args)
+        return _calibrate(args) if args.calibrate else _promises()
     report = judged(args)
     _print(report)
     return report.exit
@@ -128,8 +135,8 @@ def judged(args: argparse.Namespace) -> Report:
 
 def _refuse_mixtures(args: argparse.Namespace) -> None:
     stored = args.baseline is not None or args.candidate is not None
-    if (args.base is not None) + stored + args.calibrate != 1:
-        raise UsageError("gate one thing: --base REV, --baseline RUN with --candidate RUN, or --calibrate")
+    if (args.base is not None) + stored + args.calibrate + args.promises != 1:
+        raise UsageError("gate one thing: --base REV, --baseline RUN with --candidate RUN, --calibrate or --promises")
     if stored and (args.baseline is None or args.candidate is None):
         raise UsageError("two stored runs are gated: give both --baseline RUN and --candidate RUN")
 
@@ -222,16 +229,37 @@ def _calibrate(args: argparse.Namespace) -> Exit:
 
     plan, options = _plan(args, _budget(args))
     found = calibrate(plan, options)
-    rows = [
-        (each.case_id, f"{each.floor.noise:.2%}", f"{each.floor.floor:.2%}", str(each.floor.rounds), "")
-        if each.floor
-        else (each.case_id, "-", "-", "-", each.reason)
-        for each in found
-    ]
-    print_table(("case", "noise", "floor", "rounds", "reason"), rows)
-    kept = sum(each.floor is not None for each in found)
-    print(f"{kept} A/A floors stored for this machine; `subquad gate --base` uses them as margins")
+    rows = [_row(each) for each in found]
+    print_table(("case", "rounds", "noise", "rho", "floor", "days", "shift between days", "reason"), rows)
+    kept = [each for each in found if each.found]
+    print(
+        f"{len(kept)} cases stored in the A/A history of this machine; the gate takes their margins from it, how their "
+        "rounds correlate (rho) and, for stored runs, the shift between days"
+    )
+    if any(each.past and each.past.shift is None for each in kept):
+        print("the shift between days is not known yet: calibrate again on another day", file=sys.stderr)
     return Exit.PASS if kept else Exit.INCONCLUSIVE
+
+
+def _row(each: Calibrated) -> tuple[str, ...]:
+    if each.found is None or each.past is None:
+        return (each.case_id, *["-"] * 6, each.reason)
+    shift, one = each.past.shift, each.found
+    days = str(len({past.day for past in each.past.calibrations}))
+    told = f"{shift.sd:.2%}" if shift else "-"
+    return each.case_id, str(one.rounds), f"{one.noise:.2%}", f"{one.rho:.2f}", f"{one.floor:.2%}", days, told, ""
+
+
+def _promises() -> Exit:
+    from suite.gating.promises import kept, simulated, table
+    from suite.static.progress import shown
+
+    found = simulated(progress=shown)
+    print(table(found))
+    broken = [each for each in found if not kept(each)]
+    for each in broken:
+        print(f"broken promise: {each.cell.told}", file=sys.stderr)
+    return Exit.REGRESSION if broken else Exit.PASS
 
 
 def _write(args: argparse.Namespace, report: Report) -> None:

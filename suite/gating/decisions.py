@@ -22,6 +22,10 @@ SLOWER_LEVEL = 0.995
 SAME_LEVEL = 0.95
 # More rounds than anyone would wait for.
 MANY = 1000
+# The largest change, a fraction, that is worth telling as one that could have been seen.
+LARGEST_TOLD = 9.0
+# Logarithms beyond it are no floats.
+LARGEST_LOG = 700.0
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,8 @@ def judge_status(before: Sequence[tuple[str, str]], after: Sequence[tuple[str, s
     """Decide from (status, reason) of each replicate alone; None when the numbers have to decide."""
     failed = [each for each in after if each[0] != "ok"]
     if not before:
+        if wrong := [each for each in failed if each[0] == "incorrect"]:
+            return Decision("broken", f"not in the baseline, and {_told(wrong, of=len(after))}")
         return Decision("new", _told(failed) if failed else "not in the baseline")
     if all(status != "ok" for status, _ in before):
         if after and not failed:
@@ -95,17 +101,24 @@ def _told(replicates: Sequence[tuple[str, str]], of: int = 0) -> str:
     return f"{status}{count}: {reason}" if reason else f"{status}{count}"
 
 
-def judge_time(time: Estimate, before_ms: float, limits: Limits, cycles: Estimate | None = None) -> Decision:
+def judge_time(
+    time: Estimate,
+    before_ms: float,
+    limits: Limits,
+    cycles: Estimate | None = None,
+    level: float = SLOWER_LEVEL,
+) -> Decision:
     """Decide about time.
 
     time:      the log-ratio of times, after over before
     before_ms: the time before, by which a ratio becomes a difference in time
     cycles:    the log-ratio of clock cycles, where a clock is known
+    level:     how sure a `slower` must be
     """
-    low, high, edge = time.lower(SLOWER_LEVEL), time.upper(SAME_LEVEL), math.log1p(limits.margin)
+    low, high, edge = time.lower(level), time.upper(SAME_LEVEL), math.log1p(limits.margin)
 
     def negligible(log_ratio: float) -> bool:
-        return abs(math.expm1(log_ratio)) * before_ms * 1e3 <= limits.min_difference_us
+        return abs(math.expm1(min(log_ratio, LARGEST_LOG))) * before_ms * 1e3 <= limits.min_difference_us
 
     def decided(verdict: Verdict, why: str = "") -> Decision:
         return _time_decision(verdict, why, time, low, high, limits)
@@ -115,7 +128,7 @@ def judge_time(time: Estimate, before_ms: float, limits: Limits, cycles: Estimat
     if low > edge:
         if negligible(time.mean):
             return decided("same", f"at most the allowed {limits.min_difference_us:g} µs")
-        if cycles is not None and cycles.lower(SLOWER_LEVEL) <= edge:
+        if cycles is not None and cycles.lower(level) <= edge:
             return decided("inconclusive", f"in cycles {_percent(cycles.mean)}: the clock may have fallen")
         return decided("slower")
     if high < -edge and not negligible(time.mean):
@@ -127,11 +140,18 @@ def judge_time(time: Estimate, before_ms: float, limits: Limits, cycles: Estimat
     return decided("inconclusive", "the noise is too large to decide")
 
 
+def undecided_time(time: Estimate, limits: Limits, why: str) -> Decision:
+    """`inconclusive` about time for a reason that is not in the figures; they are told as they are."""
+    return _time_decision("inconclusive", why, time, time.lower(SLOWER_LEVEL), time.upper(SAME_LEVEL), limits)
+
+
 def smallest_detectable(time: Estimate, margin: float) -> float | None:
-    """The slowdown, a fraction, that about 95 of 100 such comparisons would see; None where the noise is unknown."""
-    if math.isinf(time.se):
-        return None
-    return math.expm1(math.log1p(margin) + time.reach(SLOWER_LEVEL) + time.reach(SAME_LEVEL))
+    """The slowdown, a fraction, that about 95 of 100 such comparisons would see.
+
+    None where the noise is unknown, or too large for any slowdown of LARGEST_TOLD.
+    """
+    change = math.log1p(margin) + time.reach(SLOWER_LEVEL) + time.reach(SAME_LEVEL)
+    return math.expm1(change) if change <= math.log1p(LARGEST_TOLD) else None
 
 
 def rounds_to_see(time: Estimate, margin: float, change: float) -> int | None:
@@ -143,7 +163,8 @@ def rounds_to_see(time: Estimate, margin: float, change: float) -> int | None:
         return None
 
     def sees(rounds: int) -> bool:
-        return (smallest_detectable(time.after(rounds), margin) or 0.0) <= change
+        seen = smallest_detectable(time.after(rounds), margin)
+        return seen is not None and seen <= change
 
     found = 2 + bisect_left(range(2, MANY + 1), True, key=sees)
     return found if found <= MANY else None
@@ -163,7 +184,7 @@ def _time_decision(verdict: Verdict, why: str, time: Estimate, low: float, high:
         reason,
         math.exp(time.mean),
         math.exp(low) if known else None,
-        math.exp(high) if known else None,
+        math.exp(min(high, LARGEST_LOG)) if known else None,
         limits.margin,
         time.rounds,
         detectable,
@@ -182,6 +203,9 @@ def _detectable(time: Estimate, detectable: float | None, limits: Limits) -> str
 
 
 def _percent(log_ratio: float) -> str:
+    """`+5.1%`, and `times 43` where a percentage would be long."""
+    if log_ratio > math.log1p(LARGEST_TOLD):
+        return f"times {math.exp(min(log_ratio, LARGEST_LOG)):.3g}"
     return f"{math.expm1(log_ratio):+.1%}"
 
 
@@ -211,7 +235,7 @@ def judge_error(before: Mapping[str, float], after: Mapping[str, float], limit: 
     if not before:
         return Decision("new", "not checked before")
     if limit is None:
-        return Decision("inconclusive", "the limit that the errors were held to is not recorded")
+        return Decision("inconclusive", "the limit that the errors were held to is not recorded on both sides")
     judged = [_judge_one(name, error, after[name], limit) for name, error in before.items()]
     order = ("slower", "faster", "same")
     return min(judged, key=lambda each: (order.index(each.verdict), -(each.ratio or 0.0)))

@@ -14,7 +14,7 @@ from suite.errors import UsageError
 from suite.gating.decisions import judge_status
 from suite.gating.report import CaseVerdict
 from suite.gating.sides import OutOfBudget, Starts, both
-from suite.gating.stored import errors, statuses
+from suite.gating.stored import errors, moved_limit, statuses
 
 if TYPE_CHECKING:
     from suite.gating.options import Options, Plan
@@ -70,4 +70,4 @@ def check(pairs: Sequence[Paired], starts: Starts, options: Options) -> Iterator
 def _judged(case_id: str, before: list[dict[str, Any]], after: list[dict[str, Any]]) -> Iterator[CaseVerdict]:
     decision = judge_status(statuses(before), statuses(after)) or errors(before, after)
     if decision:
-        yield CaseVerdict(case_id, DEVICE, "error", decision)
+        yield CaseVerdict(case_id, DEVICE, "error", decision, note=moved_limit(before, after))

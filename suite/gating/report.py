@@ -41,6 +41,7 @@ class CaseVerdict:
 
     same_code: whether the case was not measured because its code or binary is the same
     evidence:  the times behind it, for the page
+    note:      what a reader must know although the verdict may be quiet
     """
 
     case_id: str
@@ -49,6 +50,7 @@ class CaseVerdict:
     decision: Decision
     same_code: bool = False
     evidence: Evidence | None = None
+    note: str = ""
 
     def to_json(self) -> dict[str, Any]:
         own = {"case_id": self.case_id, "mode": self.mode, "metric": self.metric}

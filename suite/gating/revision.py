@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from suite.discovery import ROOT
-from suite.gating import interpreted, noise_floors, statics
+from suite.gating import history, interpreted, statics
 from suite.gating.decisions import Decision, judge_status
 from suite.gating.options import Base
 from suite.gating.pairing import Paired, Question, pair_cases, uncovered
@@ -21,7 +21,7 @@ from suite.gating.report import CaseVerdict, Evidence, Metric, Report, machine_l
 from suite.gating.schedule import CasePair, Schedule
 from suite.gating.sequential_test import Trial
 from suite.gating.sides import OutOfBudget, Process, Starts, answer_of, start_worker
-from suite.gating.stored import errors, memory, statuses
+from suite.gating.stored import errors, memory, moved_limit, statuses, told
 from suite.store.pairs import Source
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def gate_revision(base: str, plan: Plan, options: Options, *, root: Path = ROOT)
     with files_of(base, root) as folder:
         gate = RevisionGate(plan, options, root, folder)
         cases = tuple(gate.run())
-    return Report(*sources, (), False, cases, machine=gate.machine, notes=tuple(gate.notes))
+    return Report(*sources, (), False, cases, machine=gate.machine, notes=(*gate.notes, *told(cases)))
 
 
 class RevisionGate:
@@ -59,7 +59,7 @@ class RevisionGate:
         self.base = Base(base, tuple(found for path in plan.load if (found := in_base(path, root, base))))
         self.machine = ""
         self.notes: list[str] = []
-        self.floors: dict[noise_floors.Key, noise_floors.NoiseFloor] = {}
+        self.history: dict[history.Key, history.History] = {}
 
     def run(self) -> Iterator[CaseVerdict]:
         """All verdicts. Where the budget ends before it is known what is to be judged, this tree's plan is left out."""
@@ -68,7 +68,7 @@ class RevisionGate:
             with worker_of(self._starts(device)[0]) as worker:
                 described = answer_of(worker, self.options.budget, do="describe", device=device)
                 self.machine = machine_line(described["fingerprint"])
-                self.floors = noise_floors.load(device, described["fingerprint"])
+                self.history = history.load(device, described["fingerprint"])
                 timed = self._pair(worker, self.plan.asked(device))
                 compiled = self._to_compile(worker, timed)
                 checked = [] if device == "cuda" else self._pair(worker, interpreted.asked(self.plan))
@@ -138,10 +138,11 @@ class RevisionGate:
             yield from verdicts(pair, o)
 
     def judged(self, pair: Paired) -> CasePair:
-        """A case as it is judged, its margin widened by the case's own floor where one is known."""
-        floor = self.floors.get((pair.case_id, self.options.terms.mode))
-        limits = self.options.limits.widened(floor.floor) if floor else self.options.limits
-        return CasePair(pair.case_id, pair.case, Trial(limits, self.options.looks), pair.same_code)
+        """A case as it is judged: by its own margin, and by how its rounds resemble each other, where that is known."""
+        past = self.history.get((pair.case_id, self.options.terms.mode))
+        limits = self.options.limits.widened(past.floor) if past else self.options.limits
+        trial = Trial(limits, self.options.looks, past.least_rho if past else 0.0)
+        return CasePair(pair.case_id, pair.case, trial, pair.same_code)
 
     def _interpreted(self, pairs: list[Paired]) -> Iterator[CaseVerdict]:
         # What the interpreter refuses on both sides is no case of it, and what is gone was named by the other parts.
@@ -178,7 +179,7 @@ def verdicts(pair: CasePair, options: Options) -> Iterator[CaseVerdict]:
     if decision := memory(pair.before, pair.after, options.limits):
         yield CaseVerdict(pair.case_id, mode, "memory", decision)
     if decision := errors(pair.before, pair.after):
-        yield CaseVerdict(pair.case_id, mode, "error", decision)
+        yield CaseVerdict(pair.case_id, mode, "error", decision, note=moved_limit(pair.before, pair.after))
 
 
 def evidence(trial: Trial) -> Evidence:

@@ -6,6 +6,7 @@ begins is drawn again in each round. A block's first call is not counted; it fin
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from random import Random
 from statistics import fmean, median
@@ -95,6 +96,8 @@ def _alternate(
         answer = sides[i].ask(do="block", samples=samples)
         if answer["status"] != "ok":
             return None, {i: _told(answer)}
+        if wrong := [each for each in answer["samples"] if not 0 < each < math.inf]:
+            return None, {i: {"status": "error", "reason": f"the timer gave a sample of {wrong[0]} ms"}}
         taken[i].extend(answer["samples"])
         if answer["mhz"]:
             clocks[i].append(answer["mhz"])

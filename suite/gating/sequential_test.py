@@ -10,15 +10,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median
 
-from suite.gating.decisions import Decision, Limits, judge_time
-from suite.gating.estimates import Estimate, paired
+from suite.gating.decisions import SLOWER_LEVEL, Decision, Limits, judge_time
+from suite.gating.estimates import Estimate, paired, serial
 
 # Rounds after which a case is looked at; it goes on only while it is inconclusive.
-LOOKS = (8, 16, 32)
+LOOKS = (8, 16, 32, 64)
 
 
 @dataclass(frozen=True)
@@ -48,32 +48,34 @@ class Trial:
     """One case's rounds.
 
     looks:        numbers of rounds after which it is judged
+    least_rho:    what is known of the correlation of its successive rounds on this machine
     rounds:       what it was judged by first
-    confirmation: as many rounds again, in fresh processes, once it was flagged as slower
+    confirmation: fresh rounds, in fresh processes, once it was flagged as slower: at least as many, until they decide
     """
 
     limits: Limits
     looks: tuple[int, ...] = LOOKS
+    least_rho: float = 0.0
     rounds: list[Round] = field(default_factory=list)
     confirmation: list[Round] = field(default_factory=list)
-    _judged: dict[int, Decision] = field(default_factory=dict, repr=False)
+    _flags: dict[int, Decision] = field(default_factory=dict, repr=False)
+    _decisions: dict[tuple[int, int], Decision] = field(default_factory=dict, repr=False)
 
     @property
     def wanted(self) -> int:
         """Rounds to take before it is looked at again; 0 when it is decided, or has had all."""
-        taken = len(self.rounds)
-        if taken < self.looks[0]:
-            return self.looks[0] - taken
-        if self.flagged:
-            return taken - len(self.confirmation)
-        if taken not in self.looks or self._first().verdict == "inconclusive":
-            return next((look - taken for look in self.looks if look > taken), 0)
-        return 0
+        flagged = self.flagged
+        taken, first = (len(self.confirmation), len(self.rounds)) if flagged else (len(self.rounds), self.looks[0])
+        if taken < first:
+            return first - taken
+        if taken in self.looks and (self._fresh() if flagged else self._first()).verdict != "inconclusive":
+            return 0
+        return next((look - taken for look in self.looks if look > taken), 0)
 
     @property
     def flagged(self) -> bool:
-        """Whether the first rounds say slower, so that fresh ones have to say so too."""
-        return len(self.rounds) in self.looks and self._first().verdict == "slower"
+        """Whether the first rounds say slower by Student's interval, so that fresh ones have to say so too."""
+        return len(self.rounds) in self.looks and self._flag().verdict == "slower"
 
     def add(self, one: Round) -> None:
         """Add a round to the rounds that are wanted."""
@@ -83,35 +85,74 @@ class Trial:
         """The decision on the rounds so far. What was flagged is decided by the fresh rounds alone."""
         if not self.rounds:
             return Decision("inconclusive", "no round was measured", margin=self.limits.margin, rounds=0)
-        first = self._first()
         if not self.flagged:
-            return first
-        if self.wanted:
-            told = f"{first.reason}; not confirmed: {len(self.confirmation)} of {len(self.rounds)} fresh rounds"
-            return replace(first, verdict="inconclusive", reason=told)
-        fresh = judge_rounds(self.confirmation, self.limits)
-        count = len(self.confirmation)
+            first = self._first()
+            # Between two looks, where a budget ended, nothing was flagged yet.
+            return first if first.verdict != "slower" else _unconfirmed(first, 0, len(self.rounds))
+        if more := self.wanted:
+            taken = len(self.confirmation)
+            return _unconfirmed(self._flag(), taken, taken + more)
+        fresh, count = self._fresh(), len(self.rounds)
         if fresh.verdict == "slower":
-            return replace(fresh, reason=f"{fresh.reason}; {count} fresh rounds confirm the first {count}")
+            told = f"{len(self.confirmation)} fresh rounds confirm the first {count}"
+            return replace(fresh, reason=f"{fresh.reason}; {told}")
         change = math.expm1(paired([each.log_ratio for each in self.rounds]).mean)
         return replace(fresh, reason=f"{fresh.reason}; the first {count} rounds said {change:+.1%}, fresh ones do not")
 
-    def _first(self) -> Decision:
+    def _flag(self) -> Decision:
+        """The first rounds, as if they were independent."""
         taken = len(self.rounds)
-        if taken not in self._judged:
-            self._judged[taken] = judge_rounds(self.rounds, self.limits)
-        return self._judged[taken]
+        if taken not in self._flags:
+            self._flags[taken] = judge_rounds(self.rounds, self.limits, paired)
+        return self._flags[taken]
+
+    def _first(self) -> Decision:
+        """The first rounds, as they resemble each other."""
+        return self._serial(self.rounds, (), SLOWER_LEVEL)
+
+    def _fresh(self) -> Decision:
+        """The fresh rounds; the first ones help to tell how rounds resemble each other."""
+        level = slower_level(len(self.confirmation), self.looks)
+        return self._serial(self.confirmation, self.rounds, level)
+
+    def _serial(self, rounds: Sequence[Round], earlier: Sequence[Round], level: float) -> Decision:
+        key = len(earlier), len(rounds)
+        if key not in self._decisions:
+
+            def estimated(figures: Sequence[float]) -> Estimate:
+                # Those of the earlier rounds come first.
+                return serial(figures[len(earlier) :], figures[: len(earlier)], self.least_rho)
+
+            self._decisions[key] = judge_rounds([*earlier, *rounds], self.limits, estimated, level)
+        return self._decisions[key]
 
 
-def judge_rounds(rounds: Sequence[Round], limits: Limits) -> Decision:
-    """The decision about time on paired rounds."""
+def _unconfirmed(decision: Decision, taken: int, of: int) -> Decision:
+    told = f"{decision.reason}; not confirmed: {taken} of {of} fresh rounds"
+    return replace(decision, verdict="inconclusive", reason=told)
+
+
+def judge_rounds(
+    rounds: Sequence[Round],
+    limits: Limits,
+    estimated: Callable[[Sequence[float]], Estimate],
+    level: float = SLOWER_LEVEL,
+) -> Decision:
+    """The decision about time on paired rounds.
+
+    estimated: makes an estimate of the log-ratios of the rounds
+    level:     how sure a `slower` must be
+    """
     before_ms = median(each.before_ms for each in rounds)
-    return judge_time(paired([each.log_ratio for each in rounds]), before_ms, limits, _cycles(rounds))
-
-
-def _cycles(rounds: Sequence[Round]) -> Estimate | None:
     known = [each.log_cycles for each in rounds]
-    return paired([each for each in known if each is not None]) if None not in known else None
+    cycles = estimated([each for each in known if each is not None]) if None not in known else None
+    return judge_time(estimated([each.log_ratio for each in rounds]), before_ms, limits, cycles, level)
+
+
+def slower_level(look: int, looks: Sequence[int]) -> float:
+    """How sure a `slower` of so many fresh rounds must be: all looks share 1 - SLOWER_LEVEL (Kim and DeMets 1987)."""
+    before = max((each for each in looks if each < look), default=0)
+    return 1 - (1 - SLOWER_LEVEL) * (look**2 - before**2) / looks[-1] ** 2
 
 
 def looks_up_to(most: int) -> tuple[int, ...]:
