@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from suite.dtypes import SHORT
@@ -62,7 +63,7 @@ def incomparable(pair: Pair) -> Decision | None:
     if not pair.before or not pair.after:
         return None
     for name in DTYPES:
-        dtypes = [sorted({_long(each[name]) for each in side}) for side in (pair.before, pair.after)]
+        dtypes = [sorted({_long(_field(name, each)) for each in side}) for side in (pair.before, pair.after)]
         if dtypes[0] != dtypes[1]:
             told = [", ".join(side) for side in dtypes]
             return Decision("inconclusive", f"{name} {told[0]} before, {told[1]} now: not the same problem")
@@ -82,16 +83,26 @@ def notes(pairing: Pairing) -> Iterator[str]:
             yield f"{source.run}: {told} ({_listed(found)}), so nothing is judged there; measure at one commit"
         elif len(found) > 1:
             yield f"{source.run}: its cases were measured at different commits ({_listed(found)})"
-    spelled = {
-        " and ".join(sorted({one, other}))
-        for pair in pairing.pairs
-        for name in DTYPES
-        for one in _values(pair.before, name)
-        for other in _values(pair.after, name)
-        if one != other and _long(one) == _long(other)
-    }
-    for names in sorted(spelled):
+    for names in sorted({name for pair in pairing.pairs for name in _spelled(pair)}):
         yield f"the runs write a dtype as {names}: these are the same"
+
+
+def _spelled(pair: Pair) -> Iterator[str]:
+    """`float32 and fp32`, for each dtype that the two sides write in two ways, in a field or in the case id."""
+    for of in (*(partial(_field, name) for name in DTYPES), _of_case_id):
+        for one in {of(each) for each in pair.before}:
+            for other in {of(each) for each in pair.after}:
+                if one != other and _long(one) == _long(other):
+                    yield " and ".join(sorted((one, other)))
+
+
+def _field(name: str, record: Record) -> str:
+    return record[name]
+
+
+def _of_case_id(record: Record) -> str:
+    """The first dtype in a case id, as it is written there."""
+    return next((token for token in record["case_id"].split("_") if token in SHORT or token in SHORT.values()), "")
 
 
 def named(texts: Iterable[tuple[str, str]]) -> Iterator[str]:
@@ -116,10 +127,6 @@ def _listed(commits: Sequence[str]) -> str:
 
 def _cases(count: int) -> str:
     return f"{count} case{'' if count == 1 else 's'}"
-
-
-def _values(side: Sequence[Record], name: str) -> set[str]:
-    return {each[name] for each in side}
 
 
 def _long(name: str) -> str:

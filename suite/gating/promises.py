@@ -231,6 +231,12 @@ def table(found: Sequence[Found]) -> str:
 
 
 def _percent(count: int, of: int) -> str:
-    """One digit after the point, two where the figure is small."""
+    """Per cent, with two digits after the point near 0 and 100."""
     percent = 100 * count / of
-    return f"{percent:.0f}" if count in (0, of) else f"{percent:.2f}" if percent < 2 else f"{percent:.1f}"
+    if count in (0, of):
+        return f"{percent:.0f}"
+    if percent < 0.01:
+        return "<0.01"
+    if percent > 99.99:
+        return ">99.99"
+    return f"{percent:.2f}" if percent < 2 or percent > 98 else f"{percent:.1f}"

@@ -111,9 +111,10 @@ class Trial:
         return self._serial(self.rounds, (), SLOWER_LEVEL)
 
     def _fresh(self) -> Decision:
-        """The fresh rounds; the first ones help to tell how rounds resemble each other."""
-        level = slower_level(len(self.confirmation), self.looks)
-        return self._serial(self.confirmation, self.rounds, level)
+        """The fresh rounds; while they are no more than the first ones, these help to tell how rounds correlate."""
+        taken = len(self.confirmation)
+        earlier = self.rounds if taken <= len(self.rounds) else []
+        return self._serial(self.confirmation, earlier, slower_level(taken, self.looks))
 
     def _serial(self, rounds: Sequence[Round], earlier: Sequence[Round], level: float) -> Decision:
         key = len(earlier), len(rounds)

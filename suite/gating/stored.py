@@ -146,17 +146,18 @@ def _rarely_measured(before: Sequence[Record], after: Sequence[Record]) -> Decis
     """The decision on memory that most launches of a side do not have."""
     for side, when in zip((before, after), conditions.SIDES, strict=True):
         measured = sum(each.get("memory_mib") is not None for each in side)
-        if 2 * measured < len(side):
+        if 0 < 2 * measured < len(side):
             return Decision("inconclusive", f"measured in {measured} of {len(side)} launches {when}")
     return None
 
 
 def memory(before: Sequence[Record], after: Sequence[Record], limits: Limits) -> Decision | None:
     """The decision on peak memory, the largest of the replicates; None when neither side has it."""
-    a, b = ([each["memory_mib"] for each in side if each.get("memory_mib") is not None] for side in (before, after))
+    measured = [[each for each in side if each.get("memory_mib") is not None] for side in (before, after)]
+    a, b = ([each["memory_mib"] for each in side] for side in measured)
     if not a and not b:
         return None
-    methods = [sorted({str(each.get("memory_method")) for each in side}) for side in (before, after)]
+    methods = [sorted({str(each.get("memory_method")) for each in side}) for side in measured]
     if a and b and methods[0] != methods[1]:
         return Decision("inconclusive", f"measured by {', '.join(methods[0])} before, by {', '.join(methods[1])} now")
     return judge_memory(max(a, default=None), max(b, default=None), limits)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from suite.dtypes import SHORT
 from suite.errors import IncomparableError
 from suite.store.reading import Record, read_environment, read_records
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class CaseKey(NamedTuple):
-    """A record's key without the replicate."""
+    """A record's key without the replicate; dtypes have their short names."""
 
     case_id: str
     kind: str
@@ -116,5 +117,11 @@ def _by_case(records: Iterable[Record], alias: Mapping[str, str]) -> dict[CaseKe
     for record in records:
         device = record["device"]
         named = device if record["kind"] == "static" else alias.get(device, device)
-        cases.setdefault(CaseKey(record["case_id"], record["kind"], record["mode"], named), []).append(record)
+        key = CaseKey(_short(record["case_id"]), record["kind"], record["mode"], named)
+        cases.setdefault(key, []).append(record)
     return cases
+
+
+def _short(case_id: str) -> str:
+    """A case id with the short names of dtypes: a run may have been written with the long ones."""
+    return "_".join(SHORT.get(token, token) for token in case_id.split("_"))

@@ -12,6 +12,7 @@ import pytest
 from suite.cli import main
 from suite.errors import Exit
 from suite.gating import gate
+from tests.suite.gating.known_machine import calibrate
 from tests.suite.store.runs import failed, record, write_run
 
 LAUNCHES = 8
@@ -38,10 +39,12 @@ def times(name="C64", ms=10.0, seed=0, launches=LAUNCHES, noise=0.003, **changes
 
 
 @pytest.fixture
-def runs(tmp_path):
-    """Writes two runs and returns the gate's arguments."""
+def runs(tmp_path, monkeypatch):
+    """Writes two runs of a calibrated machine and returns the gate's arguments."""
+    monkeypatch.setenv("SUBQUAD_CACHE", str(tmp_path / "cache"))
 
     def write(before, after, **fingerprint):
+        calibrate((each["case_id"] for each in [*before, *after]), **fingerprint)
         base = write_run(tmp_path / "before", before)
         candidate = write_run(tmp_path / "after", after, **fingerprint)
         return ["gate", "--baseline", str(base), "--candidate", str(candidate)]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from suite.gating import Limits
-from suite.gating.sequential_test import LOOKS, Round, Trial, looks_up_to
+from suite.gating.sequential_test import LOOKS, Round, Trial, looks_up_to, slower_level
 from tests.suite.gating.noise import KINDS, noise
 
 LIMITS = Limits()
@@ -17,8 +17,9 @@ BLOCKS = 8
 
 
 def rounds(percent: float, spread: float = 0.2, count: int = 8, **clocks: float) -> list[Round]:
-    """Rounds of a change of so many per cent, which lie evenly about it."""
-    offsets = np.linspace(-spread, spread, count) / 100
+    """Rounds of a change of so many per cent, which lie evenly about it, to the one side and the other in turns."""
+    even = np.linspace(-spread, spread, count) / 100
+    offsets = [each for pair in zip(even, even[::-1], strict=True) for each in pair][:count]
     return [Round(10.0, 10.0 * math.exp(math.log1p(percent / 100) + offset), **clocks) for offset in offsets]
 
 
@@ -38,11 +39,11 @@ def test_a_clear_case_needs_eight_rounds():
         assert (trial.wanted, trial.decision().verdict) == (0, verdict)
 
 
-def test_an_inconclusive_case_goes_on_to_sixteen_and_thirty_two():
+def test_an_inconclusive_case_goes_on_to_sixteen_thirty_two_and_sixty_four():
     noisy = rounds(1.9, spread=1.0)
-    for taken, more in ((8, 8), (12, 4), (16, 16), (31, 1), (32, 0)):
+    for taken, more in ((8, 8), (12, 4), (16, 16), (31, 1), (32, 32), (64, 0)):
         trial = Trial(LIMITS)
-        for one in (noisy * 4)[:taken]:
+        for one in (noisy * 8)[:taken]:
             trial.add(one)
         assert trial.wanted == more, taken
         assert trial.decision().verdict == "inconclusive"
@@ -54,19 +55,97 @@ def test_a_flagged_case_counts_once_as_many_fresh_rounds_say_so():
     waiting = trial.decision()
     assert (waiting.verdict, waiting.rounds) == ("inconclusive", 8)
     assert "not confirmed: 0 of 8 fresh rounds" in waiting.reason
-    trial = played(rounds(5.0), rounds(4.0))
+    trial = played(rounds(5.0), rounds(5.2))
     assert trial.wanted == 0
     decision = trial.decision()
     assert decision.verdict == "slower"
-    assert decision.ratio == pytest.approx(1.04)
+    assert decision.ratio == pytest.approx(1.052)
     assert decision.reason.endswith("8 fresh rounds confirm the first 8")
 
 
 def test_what_fresh_rounds_do_not_confirm_is_not_slower():
-    decision = played(rounds(5.0), rounds(0.0)).decision()
+    moved = played(rounds(5.0), rounds(0.0))
+    assert (moved.decision().verdict, moved.wanted) == ("inconclusive", 8)
+    decision = played(rounds(5.0), rounds(0.0), rounds(0.0)).decision()
     assert (decision.verdict, decision.ratio) == ("same", pytest.approx(1.0))
     assert "the first 8 rounds said +5.0%, fresh ones do not" in decision.reason
-    assert played(rounds(5.0), rounds(1.9, spread=1.0)).decision().verdict == "inconclusive"
+
+
+def test_a_flagged_case_that_fresh_rounds_leave_inconclusive_goes_on_with_fresh_rounds():
+    unclear = rounds(2.1, spread=1.0)
+    trial = played(rounds(5.0), unclear)
+    assert trial.wanted == 8
+    assert trial.decision().reason.endswith("not confirmed: 8 of 16 fresh rounds")
+    trial = played(rounds(5.0), unclear, unclear)
+    assert (trial.wanted, len(trial.rounds), len(trial.confirmation)) == (16, 8, 16)
+    trial = played(rounds(5.0), *[unclear] * 8)
+    decision = trial.decision()
+    assert (trial.wanted, decision.verdict, decision.rounds) == (0, "inconclusive", 64)
+    assert decision.reason.endswith("the first 8 rounds said +5.0%, fresh ones do not")
+    noisy = Trial(LIMITS)
+    for one in rounds(5.0):
+        noisy.add(one)
+    while noisy.wanted:
+        noisy.add(rounds(5.0, spread=3.0)[len(noisy.confirmation) % 8])
+    assert (len(noisy.rounds), noisy.decision().verdict) == (8, "slower")
+    assert 8 < len(noisy.confirmation) <= 64
+
+
+def test_what_a_budget_cuts_off_between_two_looks_is_not_slower():
+    trial = Trial(LIMITS)
+    for one in [*rounds(2.0, spread=3.0), *rounds(12.0, count=4)]:
+        trial.add(one)
+    assert (trial.flagged, len(trial.rounds)) == (False, 12)
+    assert trial.decision().verdict == "inconclusive"
+
+
+@pytest.mark.parametrize("looks", [(8, 16, 32, 64), (8, 12), (8,), (3,)])
+def test_the_looks_of_fresh_rounds_share_one_level(looks):
+    spent = [1 - slower_level(look, looks) for look in looks]
+    assert sum(spent) == pytest.approx(0.005, rel=1e-9)
+    assert spent == sorted(spent)
+
+
+def test_rounds_that_drift_are_not_slower_at_once():
+    """A level that moves for eight rounds may go on moving: fresh rounds have to find it where it was."""
+    drifting = [Round(10.0, 10.0 * math.exp(0.01 * i)) for i in range(16)]
+    trial = Trial(LIMITS)
+    for one in drifting:
+        trial.add(one)
+    assert trial.decision().verdict == "inconclusive"
+    assert trial.wanted > 0
+
+
+def test_rounds_that_all_agree_decide_at_once():
+    for ratio, verdict in ((1.0, "same"), (1.05, "slower"), (0.9, "faster")):
+        trial = Trial(LIMITS)
+        while trial.wanted:
+            trial.add(Round(10.0, 10.0 * ratio))
+        assert (trial.decision().verdict, len(trial.rounds)) == (verdict, 8)
+
+
+def test_a_case_with_two_modes_that_both_sides_share_is_the_same():
+    modes = [1.0, 1.0, 1.1, 1.0, 1.1, 1.1, 1.0, 1.1]
+    trial = Trial(LIMITS)
+    for mode in modes:
+        trial.add(Round(10.0 * mode, 10.0 * mode))
+    assert (trial.wanted, trial.decision().verdict) == (0, "same")
+
+
+def test_a_mode_that_one_side_is_locked_in_is_flagged_and_fresh_rounds_take_it_back():
+    """A side that starts in a slow mode for eight rounds, and never again."""
+    trial = Trial(LIMITS)
+    while trial.wanted and len(trial.confirmation) < 64:
+        trial.add(Round(10.0, 11.0 if len(trial.rounds) < 8 else 10.0))
+    assert (trial.flagged, trial.decision().verdict) == (True, "same")
+
+
+def test_what_is_known_of_the_machine_widens_the_interval():
+    unknown, known = (Trial(LIMITS, least_rho=rho) for rho in (0.0, 0.9))
+    for one in rounds(1.0, spread=0.5):
+        unknown.add(one)
+        known.add(one)
+    assert (unknown.decision().verdict, known.decision().verdict) == ("same", "inconclusive")
 
 
 def test_a_case_flagged_at_sixteen_rounds_is_confirmed_by_sixteen():
@@ -88,7 +167,9 @@ def test_no_round_is_no_verdict():
     assert Trial(LIMITS).decision().verdict == "inconclusive"
 
 
-@pytest.mark.parametrize(("most", "looks"), [(32, LOOKS), (12, (8, 12)), (8, (8,)), (3, (3,)), (64, (*LOOKS, 64))])
+@pytest.mark.parametrize(
+    ("most", "looks"), [(64, LOOKS), (32, (8, 16, 32)), (12, (8, 12)), (8, (8,)), (3, (3,)), (100, (*LOOKS, 100))]
+)
 def test_the_most_rounds_are_a_look(most, looks):
     assert looks_up_to(most) == looks
 
