@@ -1,4 +1,4 @@
-"""The cache folder: measured ceilings, noise floors, static profiles and compile caches, and how files get into it.
+"""The cache folder: measured ceilings, the A/A history, static profiles and compile caches, and how files get into it.
 
 $SUBQUAD_CACHE, or ~/.cache/subquad, or a folder under the temporary directory where there is no home to write in.
 """

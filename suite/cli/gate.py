@@ -233,8 +233,8 @@ def _calibrate(args: argparse.Namespace) -> Exit:
     print_table(("case", "rounds", "noise", "rho", "floor", "days", "shift between days", "reason"), rows)
     kept = [each for each in found if each.found]
     print(
-        f"{len(kept)} cases stored in the A/A history of this machine; the gate takes their margins from it, how their "
-        "rounds correlate (rho) and, for stored runs, the shift between days"
+        f"stored in the A/A history of this machine: {len(kept)} of {len(found)} cases; the gate takes margins, the "
+        "correlation of rounds (rho) and, for stored runs, the shift between days from it"
     )
     if any(each.past and each.past.shift is None for each in kept):
         print("the shift between days is not known yet: calibrate again on another day", file=sys.stderr)

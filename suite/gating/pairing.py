@@ -37,6 +37,11 @@ class Paired:
     def same_code(self) -> bool:
         return bool(self.before and self.after and self.before["code"] == self.after["code"])
 
+    @property
+    def is_new(self) -> bool:
+        """Whether only this tree serves it, on this device."""
+        return self.before is None and self.after is not None and not self.after["refused"]
+
     def settled(self) -> Decision | None:
         """The decision that needs no measurement, but for cases of the same code; None when one is needed."""
         if self.before is None:

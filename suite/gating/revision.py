@@ -7,7 +7,7 @@ suite/. What has the same code is not measured. Static differences come first, t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ from suite.gating.pairing import Paired, Question, pair_cases, uncovered
 from suite.gating.report import CaseVerdict, Evidence, Metric, Report, machine_line
 from suite.gating.schedule import CasePair, Schedule
 from suite.gating.sequential_test import Trial
-from suite.gating.sides import OutOfBudget, Process, Starts, answer_of, start_worker
+from suite.gating.sides import OutOfBudget, Process, Side, Starts, answer_of, start_worker
 from suite.gating.stored import errors, memory, moved_limit, statuses, told
 from suite.store.pairs import Source
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 SAME_CODE = Decision("unchanged", "the same code")
 SAME_BINARY = Decision("unchanged", "the same binaries, launched alike")
+NOT_CHECKED = Decision("new", "not in the base; not checked: the budget ended")
 # Names that a note lists.
 TOLD = 8
 
@@ -127,8 +128,12 @@ class RevisionGate:
 
     def _timed(self, pairs: list[Paired], same_binary: set[str]) -> Iterator[CaseVerdict]:
         o = self.options
-        settled, changed = self._sorted(pairs, o.terms.mode, "time", every=o.every)
+        new = [each for each in pairs if each.is_new]
+        settled, changed = self._sorted(
+            [each for each in pairs if not each.is_new], o.terms.mode, "time", every=o.every
+        )
         yield from settled
+        yield from self._new(new, o.terms.device, o.terms.mode, "time")
         for each in changed:
             if each.case_id in same_binary and not o.every:
                 yield CaseVerdict(each.case_id, o.terms.mode, "time", SAME_BINARY, same_code=True)
@@ -136,6 +141,23 @@ class RevisionGate:
         Schedule(contenders, self._starts(o.terms.device), o.terms, o.budget, o.timeout_s, progress=o.progress).run()
         for pair in contenders:
             yield from verdicts(pair, o)
+
+    def _new(self, pairs: list[Paired], device: str, mode: str, metric: Metric) -> Iterator[CaseVerdict]:
+        """Verdicts on cases that only this tree serves: they are checked, not timed."""
+        o = self.options
+        side = Side(self._starts(device)[1], o.timeout_s, o.budget)
+        settings = {"device": device, "mode": mode, "warmup_ms": 0.0, "seed": o.terms.seed}
+        try:
+            for each in pairs:
+                decision = NOT_CHECKED
+                if not o.over:
+                    with suppress(OutOfBudget):
+                        answer = side.ask(do="open", case=each.case, settings=settings | {"check": True, "time": False})
+                        decision = judge_status([], statuses([answer]))
+                assert decision is not None
+                yield CaseVerdict(each.case_id, mode, metric, decision)
+        finally:
+            side.end()
 
     def judged(self, pair: Paired) -> CasePair:
         """A case as it is judged: by its own margin, and by how its rounds resemble each other, where that is known."""
@@ -148,6 +170,10 @@ class RevisionGate:
         # What the interpreter refuses on both sides is no case of it, and what is gone was named by the other parts.
         changed = [each for each in pairs if each.kernels and not each.same_code and each.settled() is None]
         yield from interpreted.check(changed, self._starts(interpreted.DEVICE), self.options)
+        # That it is new was named by the other parts too.
+        new = [each for each in pairs if each.kernels and each.is_new]
+        found = self._new(new, interpreted.DEVICE, interpreted.DEVICE, "error")
+        yield from (each for each in found if each.decision.verdict != "new")
 
     def _sorted(
         self, pairs: Sequence[Paired], mode: str, metric: Metric, *, every: bool

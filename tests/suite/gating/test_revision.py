@@ -37,9 +37,11 @@ def test_what_has_the_same_code_is_not_timed_what_is_gone_fails_and_what_is_new_
     edit(checkout, "kernels/running_mean/spec.py", "The running mean.", "The mean of all tokens so far.")
     edit(checkout, "baselines/two.py", 'implementation("two"', 'implementation("four"')
     edit(checkout, "baselines/three.py", 'passes={"fwd"})', 'passes={"fwd"}, devices={"cuda"})')
+    wrong = (checkout / "baselines/one.py").read_text().replace('"one"', '"wrong"')
+    write(checkout, "baselines/wrong.py", wrong.replace("return found", "return (found[0] + 0.02, None)"))
     code, verdicts, err = gate(checkout)
     assert code == 1
-    expected = {"one": "unchanged", "two": "missing", "three": "broken", "four": "new"}
+    expected = {"one": "unchanged", "two": "missing", "three": "broken", "four": "new", "wrong": "broken"}
     assert verdicts == {(name, "time"): verdict for name, verdict in expected.items()}
     assert "round 2" not in err
 
@@ -163,7 +165,8 @@ def test_a_revision_against_itself_never_fails(checkout, seed):
 def test_calibration_widens_the_margin_of_a_noisy_case(checkout):
     done = subquad(checkout, "gate", "--calibrate", *SELECTION, "--impl", "one", "--rounds", "4", "--rep", "10")
     assert done.returncode == 0, done.stderr
-    assert "1 floors kept" in done.stdout
+    assert "stored in the A/A history of this machine: 1 of 1 cases" in done.stdout
+    assert "calibrate again on another day" in done.stderr
     out = checkout / "gate.json"
     words = ("--all", "--impl", "one", "--rounds", "1", "--margin", "0", "--json", str(out))
     subquad(checkout, "gate", "--base", "HEAD", *SELECTION, *words)

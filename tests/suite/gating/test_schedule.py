@@ -16,15 +16,18 @@ from suite.checks.calling import Call
 from suite.discovery import discover
 from suite.errors import DiscoveryError, IncomparableError, spoiling
 from suite.gating import Limits, sides
+from suite.gating.calibration import of_pair
+from suite.gating.history import Calibration, History
 from suite.gating.interpreted import check
-from suite.gating.options import Options
+from suite.gating.options import Options, Plan
 from suite.gating.pairing import Paired
-from suite.gating.revision import in_base, verdicts
+from suite.gating.revision import RevisionGate, in_base, verdicts
 from suite.gating.rounds import MOST, RoundSettings, blocks, play
 from suite.gating.schedule import CasePair, Schedule
 from suite.gating.sequential_test import Trial
 from suite.gating.sides import OutOfBudget, Side, answer_of, both, start_worker
 from suite.gating.worker import OpenCase
+from suite.plan import Selection
 from suite.problem import Case, Problem
 from suite.running.budget import Budget
 from suite.running.messages import Disconnected
@@ -197,6 +200,23 @@ def test_a_failure_costs_its_case_and_no_other(fault, at, status):
     assert (verdict_of(broken), broken.after[-1]["status"], len(broken.after)) == ("broken", status, 1)
     assert broken.before[-1]["status"] == "ok"
     assert verdict_of(other) == "same"
+
+
+@pytest.mark.parametrize("sample", [float("nan"), float("inf"), 0.0, -1.0])
+def test_a_sample_that_is_no_time_is_an_error_of_its_revision(sample):
+    log, clock = [], Clock()
+
+    class Wrong(Fake):
+        def ask(self, timeout_s: float = 0.0, **request: Any) -> dict[str, Any]:
+            answer = super().ask(timeout_s, **request)
+            return answer | {"samples": [*answer["samples"][1:], sample]} if request["do"] == "block" else answer
+
+    a, _ = fakes(log, clock, {"x": 1.0}, {"x": 1.0})
+    made = contest(["x"], a, lambda: Wrong("B", log, clock, {"x": 1.0}))
+    made.run()
+    decision = next(verdicts(made.pairs[0], Options(TERMS))).decision
+    assert decision.verdict == "broken"
+    assert f"the timer gave a sample of {sample} ms" in decision.reason
 
 
 def test_a_dead_process_is_replaced_only_when_it_is_needed():
@@ -440,6 +460,25 @@ def test_a_revision_that_dies_when_asked_is_incomparable():
     process = Fake("A", [], Clock(), {}, faults={"": Disconnected("gone")}, at="survey")
     with pytest.raises(IncomparableError, match="does not answer 'survey': the last line"):
         answer_of(process, Budget(), do="survey")
+
+
+def test_a_case_is_judged_by_what_is_known_of_it_on_this_machine(tmp_path):
+    past = History((Calibration("2026-01-01", "c0de", 0.03, 0.7, 0.05, 0.0, 64),))
+    plan = Plan(discover(), [], "cpu", Selection())
+    made = RevisionGate(plan, Options(TERMS), tmp_path, tmp_path)
+    made.history = {("x", TERMS.mode): past}
+    known, unknown = (made.judged(Paired(name, {}, None, None)).trial for name in "xy")
+    assert (known.limits.margin, known.least_rho) == (0.05, 0.7)
+    assert (unknown.limits.margin, unknown.least_rho) == (0.02, 0.0)
+
+
+def test_what_rounds_of_a_case_against_itself_say_is_its_calibration():
+    log, clock = [], Clock()
+    made = contest(["x", "y"], *fakes(log, clock, {"x": 1.0, "y": 2.0}, {"x": 1.0, "y": 2.0}, faults={"y": "error"}))
+    made.run()
+    x, y = (of_pair(each, "c0de", "2026-01-01") for each in made.pairs)
+    assert x.found == Calibration("2026-01-01", "c0de", 0.0, 0.0, 0.0, 0.0, 8)
+    assert (y.found, y.reason) == (None, "error: error on purpose")
 
 
 def test_a_plugin_of_the_tree_is_the_bases_own(tmp_path):

@@ -52,3 +52,17 @@ def test_the_same_binary_of_other_code_passes_and_wrong_numbers_do_not(checkout)
     code, found = gate(checkout, "--no-static")
     assert (code, found["error"][0]) == (1, "broken")
     assert "incorrect: o: error" in found["error"][1]
+
+
+@pytest.mark.long
+def test_a_new_kernel_that_is_wrong_in_the_interpreter_fails(checkout):
+    new = DOUBLE.replace('"double"', '"twice"').replace("double = ", "twice = ").replace("@double.", "@twice.")
+    write(checkout, "kernels/twice.py", new)
+    assert gate(checkout, "--no-static", "--op", "twice")[0] == 3
+    edit(checkout, "kernels/twice.py", "2.0, 0.0)", "2.01, 0.0)")
+    out = checkout / "gate.json"
+    words = ("gate", "--base", "HEAD", "--preset", "registry", "--no-static", "--op", "twice", "--json", str(out))
+    assert subquad(checkout, *words).returncode == 1
+    cases = [each for each in json.loads(out.read_text())["cases"] if each["metric"] == "error"]
+    assert {each["verdict"] for each in cases} == {"broken"}
+    assert "not in the baseline, and incorrect: o: error" in cases[0]["reason"]

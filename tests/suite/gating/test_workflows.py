@@ -122,7 +122,7 @@ def test_the_gpu_runners_commands_run(checkout, tmp_path):
     assert "**pass: 1 unchanged**" in (checkout / "summary.md").read_text()
     done = run(scripts["calibrate/Calibrate"], checkout, **{**here, "SELECT": "--preset registry --rounds 2"})
     assert done.returncode == 0
-    assert "1 floors kept" in done.stdout
+    assert "stored in the A/A history of this machine: 1 of 1 cases" in done.stdout
     edit(checkout, "baselines/one.py", "return found", "return (found[0] + 0.02, None)")
     assert run(scripts["gate/Gate"], checkout, **here).returncode == 1
 
