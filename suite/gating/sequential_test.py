@@ -19,6 +19,8 @@ from suite.gating.estimates import Estimate, paired, serial
 
 # Rounds after which a case is looked at; it goes on only while it is inconclusive.
 LOOKS = (8, 16, 32, 64)
+# The power of the fresh rounds by which their level is spent: little at early looks, which can still go on.
+SPENDING = 3
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,7 @@ def judge_rounds(
 def slower_level(look: int, looks: Sequence[int]) -> float:
     """How sure a `slower` of so many fresh rounds must be: all looks share 1 - SLOWER_LEVEL (Kim and DeMets 1987)."""
     before = max((each for each in looks if each < look), default=0)
-    return 1 - (1 - SLOWER_LEVEL) * (look**2 - before**2) / looks[-1] ** 2
+    return 1 - (1 - SLOWER_LEVEL) * (look**SPENDING - before**SPENDING) / looks[-1] ** SPENDING
 
 
 def looks_up_to(most: int) -> tuple[int, ...]:
