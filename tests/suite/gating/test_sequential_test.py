@@ -93,10 +93,12 @@ def test_a_flagged_case_that_fresh_rounds_leave_inconclusive_goes_on_with_fresh_
 
 def test_what_a_budget_cuts_off_between_two_looks_is_not_slower():
     trial = Trial(LIMITS)
-    for one in [*rounds(2.0, spread=3.0), *rounds(12.0, count=4)]:
+    for one in [*rounds(4.0, spread=3.0), *rounds(6.0, count=4)]:
         trial.add(one)
     assert (trial.flagged, len(trial.rounds)) == (False, 12)
-    assert trial.decision().verdict == "inconclusive"
+    decision = trial.decision()
+    assert decision.verdict == "inconclusive"
+    assert decision.reason.endswith("not confirmed: 0 of 12 fresh rounds")
 
 
 @pytest.mark.parametrize("looks", [(8, 16, 32, 64), (8, 12), (8,), (3,)])
