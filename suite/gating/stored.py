@@ -23,7 +23,7 @@ from suite.store.pairs import Pair, pair_runs
 from suite.store.reading import read_environment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from suite.store.paths import AnyPath
     from suite.store.reading import Record
@@ -61,7 +61,7 @@ def gate(
     )
 
 
-def told(cases: Sequence[CaseVerdict]) -> Iterator[str]:
+def told(cases: Iterable[CaseVerdict]) -> Iterator[str]:
     """The notes of verdicts, those of the same text together."""
     return conditions.named((each.case_id, each.note) for each in cases)
 

@@ -26,6 +26,7 @@ from suite.gating.rounds import MOST, RoundSettings, blocks, play
 from suite.gating.schedule import CasePair, Schedule
 from suite.gating.sequential_test import Trial
 from suite.gating.sides import OutOfBudget, Side, answer_of, both, start_worker
+from suite.gating.stored import told
 from suite.gating.worker import OpenCase
 from suite.plan import Selection
 from suite.problem import Case, Problem
@@ -145,6 +146,23 @@ def test_each_pass_has_fresh_processes_and_only_the_first_checks():
     assert [name for name, do in log if do == "recheck"].count("B") == 2
     metrics = [each.metric for each in verdicts(made.pairs[0], Options(TERMS))]
     assert metrics == ["time", "memory", "error"]
+
+
+def test_a_tree_that_loosens_a_limit_is_held_to_the_bases():
+    log, clock = [], Clock()
+
+    class Loose(Fake):
+        def ask(self, timeout_s: float = 0.0, **request: Any) -> dict[str, Any]:
+            answer = super().ask(timeout_s, **request)
+            return answer | {"check": {"o": 2e-3}, "check_limit": 0.1} if answer.get("check") else answer
+
+    a, _ = fakes(log, clock, {"x": 1.0}, {"x": 1.0})
+    made = contest(["x"], a, lambda: Loose("B", log, clock, {"x": 1.0}))
+    made.run()
+    found = {each.metric: each for each in verdicts(made.pairs[0], Options(TERMS))}
+    assert (found["time"].decision.verdict, found["error"].decision.verdict) == ("same", "slower")
+    assert found["error"].note == "the error limit moved from 1.00e-04 to 1.00e-01; the smaller one counts"
+    assert list(told(found.values())) == [f"x: {found['error'].note}"]
 
 
 def test_a_slower_case_is_measured_again_and_the_others_are_left_in_peace():
