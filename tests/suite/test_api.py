@@ -79,6 +79,8 @@ def test_bench_stores_a_run_and_prints_nothing(
     assert capsys.readouterr().out == ""
     with pytest.raises(TypeError, match="takes no calibrate"):
         suite.gate(calibrate=True)
+    with pytest.raises(TypeError, match="gate --promises"):
+        suite.gate(promises=True)
 
 
 def test_check_returns_the_records_of_the_command(plugin: Path, tmp_path: Path) -> None:

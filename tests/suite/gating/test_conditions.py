@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
+from typing import Any
 
 import pytest
 
@@ -15,8 +16,8 @@ from suite.gating.conditions import mark_of
 from tests.suite.gating.known_machine import calibrate
 from tests.suite.store.runs import failed, record, write_run
 
-THROTTLED = {"telemetry.throttled_kept": True}
-LOADED = {"telemetry.other_share": 0.4}
+THROTTLED: dict[str, Any] = {"telemetry.throttled_kept": True}
+LOADED: dict[str, Any] = {"telemetry.other_share": 0.4}
 
 
 def times(ms=10.0, seed=0, launches=8, name="C64", **changes):
