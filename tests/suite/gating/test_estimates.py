@@ -80,7 +80,7 @@ def test_effective_rounds_of_long_series_are_bayleys_and_hammersleys():
 @pytest.mark.parametrize("rho", [0.0, 0.5])
 def test_the_serial_correlation_has_no_bias_left(n, rho):
     found = [autocorrelation((0.01 * ar1(rho, n, seed)).tolist()) for seed in range(4000)]
-    raw = [stats.pearsonr(each[:-1], each[1:]).statistic for each in (ar1(rho, n, seed) for seed in range(500))]
+    raw = [np.corrcoef(each[:-1], each[1:])[0, 1] for each in (ar1(rho, n, seed) for seed in range(500))]
     # The corrected values cannot exceed 1, which costs short series a little.
     assert float(np.mean(found)) == pytest.approx(rho, abs=0.03 if n > 8 else 0.08)
     assert float(np.mean(raw)) < rho
