@@ -42,9 +42,9 @@ KEPT |= {"bytes_state", "special"}
 PERFORMANCE = frozenset(name for each in SECTIONS["timed"] for name in each.names) - KEPT
 # How far the sum of a case's samples may be above the time of its turns: events have a clock of their own.
 SLACK, SLACK_MS = 0.01, 1.0
-# With the host's clock around each call, most of a turn is samples. Each turn may lose this much to other things, and
-# of the rest at least this part must be in samples.
-LOST_MS, LEAST = 5.0, 0.2
+# With the host's clock around each call, most of a turn is samples. Each turn and each sample may lose this much to
+# other things, such as changing a token of the inputs, and of the rest at least this part must be in samples.
+LOST_MS, LOST_EACH_MS, LEAST = 5.0, 0.1, 0.2
 
 
 def judged(
@@ -136,7 +136,8 @@ def _against_clock(record: Mapping[str, Any], told_ms: float, turns: Sequence[fl
             f"its samples add up to {told_ms:.3g} ms, but were taken within {passed_ms:.3g} ms: "
             "the clock of its process was changed"
         )
-    least = LEAST * sum(max(0.0, 1e3 * turn - LOST_MS) for turn in turns)
+    lost_ms = LOST_EACH_MS * len(record["samples"])
+    least = LEAST * (sum(max(0.0, 1e3 * turn - LOST_MS) for turn in turns) - lost_ms)
     if record.get("timer") == "cpu" and told_ms < least:
         return (
             f"its samples add up to {told_ms:.3g} ms of the {passed_ms:.3g} ms that they took: "

@@ -42,6 +42,7 @@ def shout(text):
 def channel():
     """As a determined cheat finds it."""
     from suite.running.messages import Channel
+    gc.unfreeze()
     return next(each for each in gc.get_objects() if isinstance(each, Channel))
 
 def claim(**more):
