@@ -46,6 +46,10 @@ CLOCK = tuple(clock.__all__)
 NOT_UNDONE = ", which only a fresh process undoes"
 
 
+class Unreadable(str):
+    """Why a piece of state could not be read."""
+
+
 @dataclass(frozen=True)
 class Part:
     """One piece of state.
@@ -63,11 +67,11 @@ class Part:
     imported: bool = False
 
     def now(self) -> Any:
-        """What `read` says, or the text of what it raises: torch refuses to read flags that contradict each other."""
+        """What `read` says, or Unreadable: torch refuses flags that contradict each other, and a device may be lost."""
         try:
             return self.read()
-        except (RuntimeError, OSError) as error:
-            return f"unreadable: {error}"
+        except Exception as error:
+            return Unreadable(error)
 
     def differs(self, before: Any, after: Any) -> str:
         """What is told of a difference."""
@@ -123,7 +127,7 @@ class Leftovers:
             if part.write is not None and _differ(old, part.now()):
                 _write(part, old)
         for part, old, now in changed:
-            if words := part.differs(old, now):
+            if not isinstance(now, Unreadable) and (words := part.differs(old, now)):
                 stays = part.write is not None and _differ(old, part.now())
                 self._told.setdefault(part.name, words + (NOT_UNDONE if stays else ""))
 
@@ -251,8 +255,8 @@ def _precisions() -> Iterator[Part]:
 
 def _write(part: Part, old: Any) -> None:
     # What cannot be put back is told: that is no fault of the case that comes next.
-    if part.write is not None:
-        with contextlib.suppress(RuntimeError, OSError, ValueError, TypeError):
+    if part.write is not None and not isinstance(old, Unreadable):
+        with contextlib.suppress(Exception):
             part.write(old)
 
 

@@ -59,7 +59,14 @@ CHANGES = {
     "limit": ("resource.setrlimit(resource.RLIMIT_AS, LIMIT)", "RLIMIT_AS: "),
     "clock": ("time.perf_counter_ns = lambda: 0", "time.perf_counter_ns: changed"),
     "stdout": ("sys.stdout = None", "sys.stdout: changed"),
+    "flags": (
+        "torch.backends.cuda.matmul.fp32_precision = 'tf32'; torch.backends.cudnn.conv.fp32_precision = 'ieee'",
+        "float32 precision of cuda matmul: ",
+    ),
 }
+if os.geteuid() == 0:
+    # Nobody else may put it back.
+    CHANGES["nice"] = ("os.nice(1)", "niceness: ")
 IMPORTS = """
 import gc, os, resource, signal, sys, time, warnings
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -183,6 +190,13 @@ def test_random_numbers_go_on_as_if_nobody_had_drawn_any() -> None:
         torch.rand(5), random.random(), np.random.rand(5), torch.manual_seed(9)
     assert (torch.rand(1).item(), random.random(), np.random.rand()) == expected
     assert left.told() == []
+
+
+def test_what_is_taken_away_is_there_again() -> None:
+    left, sleep = Leftovers("cpu"), time.sleep
+    with left.put_back():
+        del time.sleep
+    assert time.sleep is sleep
 
 
 def test_what_cannot_be_put_back_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

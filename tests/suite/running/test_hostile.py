@@ -13,7 +13,7 @@ from tests.suite.plugins import RUNNING_MEAN, write
 HOSTILE = (
     RUNNING_MEAN
     + '''
-import ctypes, gc, json, os, signal, socket, stat, subprocess, sys, threading, time
+import ctypes, json, os, signal, socket, stat, subprocess, sys, threading, time
 from pathlib import Path
 from suite import Requirement
 LIBC = ctypes.CDLL(None)
@@ -41,9 +41,10 @@ def shout(text):
 
 def channel():
     """As a determined cheat finds it."""
-    from suite.running.messages import Channel
-    gc.unfreeze()
-    return next(each for each in gc.get_objects() if isinstance(each, Channel))
+    frame = sys._getframe()
+    while "channel" not in frame.f_locals:
+        frame = frame.f_back
+    return frame.f_locals["channel"]
 
 def claim(**more):
     return {"event": "record", "record": {"mode": "cpu", "status": "ok", "reason": "", "check": {"o": 0.0}, **more}}
