@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 OUTPUTS = ("--json", "--markdown", "--junit", "--html")
 # A round times each revision for this part of the preset's `rep_ms`.
 ROUND_PART = 0.5
+# An A/A floor above it says more about what else the machine did.
+BUSY = 0.1
 # Of a budget, for starting Python, sorting, writing and printing: this part, or so many seconds.
 RESERVE, RESERVE_S = 0.05, 5.0
 
@@ -236,6 +238,12 @@ def _calibrate(args: argparse.Namespace) -> Exit:
         f"stored in the A/A history of this machine: {len(kept)} of {len(found)} cases; the gate takes margins, the "
         "correlation of rounds (rho) and, for stored runs, the shift between days from it"
     )
+    if blind := [each for each in kept if each.found and each.found.floor > BUSY]:
+        print(
+            f"{len(blind)} of the A/A floors are above {BUSY:.0%}, so no smaller slowdown is seen there; was the "
+            "machine busy? Calibrate again when it is idle",
+            file=sys.stderr,
+        )
     if any(each.past and each.past.shift is None for each in kept):
         print("the shift between days is not known yet: calibrate again on another day", file=sys.stderr)
     return Exit.PASS if kept else Exit.INCONCLUSIVE

@@ -174,3 +174,25 @@ def test_a_stored_run_of_this_machine_is_judged_by_its_cases_own_margins(tmp_pat
     out = capsys.readouterr().out
     assert "_C2" in out
     assert "_C1" not in out
+
+
+@pytest.mark.parametrize(("floor", "told"), [(0.05, False), (0.5, True)])
+def test_calibrating_a_busy_machine_says_that_margins_are_large(monkeypatch, capsys, floor, told):
+    from suite.gating import calibration
+
+    one = calibrated(floor=floor)
+    found = [
+        calibration.Calibrated("op/x/B1", one, History((one,))),
+        calibration.Calibrated("op/y/B1", None, reason="oom: no memory"),
+    ]
+    monkeypatch.setattr(calibration, "calibrate", lambda plan, options: found)
+    assert main(["gate", "--calibrate", "--device", "cpu", "--preset", "smoke"]) == Exit.PASS
+    printed = capsys.readouterr()
+    assert ("1 of the A/A floors are above 10%" in printed.err) == told
+    assert "the shift between days is not known yet" in printed.err
+    rows = [line.split("\t") for line in printed.out.splitlines() if line.startswith("op/")]
+    assert rows == [
+        ["op/x/B1", "8", "1.00%", "0.10", f"{floor:.2%}", "1", "-", ""],
+        ["op/y/B1", *"------", "oom: no memory"],
+    ]
+    assert "stored in the A/A history of this machine: 1 of 2 cases" in printed.out
