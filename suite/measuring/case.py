@@ -455,6 +455,7 @@ class ProblemRun:
             self.begin(one.index, "energy")
             try:
                 with one.left.put_back():
+                    one.call.prepare()
                     one.energy = meter.columns(one.call.run, self.problem.tokens)
             except Exception as error:
                 self._spoiled_in(one, error)

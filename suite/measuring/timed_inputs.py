@@ -138,6 +138,8 @@ def recheck(
     except Exception as error:
         return Check(*classify(error, call.implementation), raised=error)
     found = judge.judge(call, last.outputs)
+    # The graph of a backward pass may belong to another stream.
+    call.release()
     if moved and found.ok:
         judge.judge_moved(found, call, last.outputs)
     if evidence is not None and found.ok:

@@ -78,6 +78,26 @@ def test_only_cold_timers_flush_and_never_inside_the_span(gpu: FakeCuda, mode: s
         assert all(span.split() == ["kernel"] * timer.calls for span in spans)
 
 
+@pytest.mark.parametrize("mode", modes("cuda"))
+def test_what_comes_before_and_after_a_sample_is_outside_of_its_span(gpu: FakeCuda, mode: str) -> None:
+    """Inputs are changed before each sample, and the last result is copied as it returns."""
+    timer = make_timer(mode, "cuda")
+    results: list[object] = []
+
+    def run() -> str:
+        gpu.launch(0.1)
+        return "result"
+
+    timer.prepare(*[run] * timer.sets(40 * MIB))
+    alone = timer.samples(run, 3)
+    gpu.log.clear()
+    taken = timer.samples(run, 3, before=lambda: gpu.launch(3.0, host_ms=0.01), after=results.append)
+    assert taken == pytest.approx(alone)
+    assert results == ["result"] * 3
+    kernels = [name for name in gpu.log if name == "kernel"]
+    assert len(kernels) == 3 + 3 * timer.calls
+
+
 @pytest.mark.parametrize("mode", ["cold-events", "cold-graph"])
 def test_dirty_lines_of_a_flush_are_written_back_before_the_span(gpu: FakeCuda, mode: str) -> None:
     gpu.dirty_ms = 0.014
