@@ -82,9 +82,13 @@ class OpenCase:
     """
 
     def __init__(self, served: Served, settings: dict[str, Any]) -> None:
+        from suite.measuring.leftovers import Leftovers
+
         self.operator, self.implementation, self.case = served.operator, served.implementation, served.case
         self.settings = settings
         self._stack = ExitStack()
+        # What one case changes for the whole process is put back before the next block, of whichever case.
+        self._left = Leftovers(settings["device"])
         self._torch_device = "cpu"
         self._call: Call | None = None
         self._changes: Changing | None = None
@@ -99,9 +103,10 @@ class OpenCase:
             if reason := refusal(self.operator, self.implementation, self.case.problem, tunables, device):
                 return {"status": "unsupported", "reason": reason}
             self._torch_device = self._stack.enter_context(device_context(device))
-            record = self._check() if self.settings["check"] else {"status": "ok", "reason": ""}
-            if record["status"] == "ok" and self.settings["time"]:
-                record |= self._warm_up()
+            with self._left.put_back():
+                record = self._check() if self.settings["check"] else {"status": "ok", "reason": ""}
+                if record["status"] == "ok" and self.settings["time"]:
+                    record |= self._warm_up()
         except Exception as error:
             return self._failure(error)
         return record
@@ -169,15 +174,15 @@ class OpenCase:
 
     def block(self, samples: int) -> dict[str, Any]:
         """`samples` in ms, or the status and reason of a failure."""
-
         assert self._call is not None
         assert self._timer is not None
         assert self._changes is not None
         try:
-            # The other revision has had the caches: the first call finds its way back.
-            self._call.run()
-            self._synchronize()
-            taken = self._timer.samples(self._call.run, samples, self._changes.one)
+            with self._left.put_back(samples=True):
+                # The other revision has had the caches: the first call finds its way back.
+                self._call.run()
+                self._synchronize()
+                taken = self._timer.samples(self._call.run, samples, self._changes.one)
         except Exception as error:
             return self._failure(error)
         return {"status": "ok", "samples": taken, "mhz": clock_mhz(self.settings["device"])}
@@ -192,7 +197,8 @@ class OpenCase:
         self._changes.put_back()
         try:
             judge = judge_of(self._call, self.settings["seed"], self.settings["recheck_pick"])
-            found = recheck(self._timer, self._call, self._changes, judge, moved=True)
+            with self._left.put_back():
+                found = recheck(self._timer, self._call, self._changes, judge, moved=True)
         except Exception as error:
             return self._failure(error)
         if found.raised is not None:

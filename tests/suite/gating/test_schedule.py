@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from suite.checks.calling import Call
 from suite.discovery import discover
@@ -299,6 +301,26 @@ def test_blocks_are_sized_by_the_wall_clock_of_a_sample(monkeypatch: pytest.Monk
     }
     opened = OpenCase(served, settings)
     assert opened.prepare()["typical_ms"] == 250.0
+    opened.release()
+
+
+def test_what_a_case_changes_for_its_process_is_put_back_before_the_other_s_turn() -> None:
+    operator = discover().operator("linear_attention")
+    right = operator.implementations["naive"]
+
+    def changes(*args: Any, **words: Any) -> Any:
+        torch.set_num_threads(1 + before[0])
+        torch.autograd.set_detect_anomaly(True)
+        return right.fn(*args, **words)
+
+    case = Case(operator.name, "naive", operator.complete(Problem(T=8, K=4, dtype="float32", pass_="fwd")), ())
+    served = SimpleNamespace(operator=operator, implementation=replace(right, fn=changes), case=case)
+    settings = {"device": "cpu", "mode": "warm-cpu", "warmup_ms": 0, "seed": 0, "recheck_pick": 0}
+    opened = OpenCase(served, settings | {"check": True, "time": True})
+    before = torch.get_num_threads(), torch.is_anomaly_enabled()
+    for step in (opened.prepare, lambda: opened.block(2), opened.recheck):
+        assert step()["status"] == "ok"
+        assert (torch.get_num_threads(), torch.is_anomaly_enabled()) == before
     opened.release()
 
 
