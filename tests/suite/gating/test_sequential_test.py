@@ -201,9 +201,13 @@ class Simulated:
 
     def verdicts(self, cases: int, most: int = LOOKS[-1]) -> list[str]:
         """The verdicts of trials that go on until they are decided."""
-        first = self.log_ratios(cases, most).tolist()
-        fresh = self.log_ratios(cases, most).tolist()
-        return [_verdict(Trial(LIMITS, looks_up_to(most)), *each) for each in zip(first, fresh, strict=True)]
+        found: list[str] = []
+        # Some at a time: the blocks of all would fill the memory.
+        for start in range(0, cases, 2000):
+            first, fresh = (self.log_ratios(min(2000, cases - start), most).tolist() for _ in range(2))
+            pairs = zip(first, fresh, strict=True)
+            found += [_verdict(Trial(LIMITS, looks_up_to(most)), *each) for each in pairs]
+        return found
 
 
 def _verdict(trial: Trial, first: list[float], fresh: list[float]) -> str:
