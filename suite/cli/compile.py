@@ -30,7 +30,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_selection(parser)
     group = parser.add_argument_group("what to compile for")
     group.add_argument(
-        "--arch", metavar="NAME", help="architecture, such as sm_90; default: this machine's GPU, on which nothing runs"
+        "--arch",
+        type=values.filled,
+        metavar="NAME",
+        help="architecture, such as sm_90; default: this machine's GPU, on which nothing runs",
     )
     group.add_argument("--gpu", default="", metavar="NAME", help="GPU that represents the architecture of --arch")
     group.add_argument(

@@ -113,7 +113,9 @@ def _add_measuring(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="stop a case that reports nothing for S seconds",
     )
-    group.add_argument("--arch", default="sm_90", metavar="NAME", help="without a GPU: architecture to compile for")
+    group.add_argument(
+        "--arch", type=values.filled, default="sm_90", metavar="NAME", help="without a GPU: architecture to compile for"
+    )
     group.add_argument("--no-static", action="store_true", help="do not compile and compare Triton kernels")
 
 

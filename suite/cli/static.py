@@ -26,7 +26,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_selection(parser)
     group = parser.add_argument_group("how to profile")
     group.add_argument(
-        "--arch", default="sm_90", metavar="NAMES", help="architectures to compile for: sm_80,sm_90,sm_100"
+        "--arch",
+        type=values.filled,
+        default="sm_90",
+        metavar="NAMES",
+        help="architectures to compile for: sm_80,sm_90,sm_100",
     )
     group.add_argument("--gpu", default="", metavar="NAME", help="GPU that represents the architecture")
     group.add_argument(

@@ -31,9 +31,9 @@ OPTIONAL = {
     "jinja2": "reports",
     "nvidia-ml-py": "clocks, power, energy",
     "pyarrow": "export to Parquet",
-    "fla-core": "its peers",
-    "flash-attn": "its peers",
-    "mamba-ssm": "its peers",
+    "fla-core": "comparing with it",
+    "flash-attn": "comparing with it",
+    "mamba-ssm": "comparing with it",
 }
 PARAMETERS = Path("/proc/driver/nvidia/params")
 TIMEOUT_S = 120.0
@@ -122,7 +122,7 @@ def _folders(states: dict[str, str]) -> dict[str, str]:
         try:
             _write(Path(named))
         except OSError as error:
-            states["triton_cache_refused"] = str(error)
+            states["triton_cache_refused"] = error.strerror or str(error)
     return found
 
 
