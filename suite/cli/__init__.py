@@ -72,7 +72,9 @@ def _main(argv: list[str] | None) -> int:
     words = sys.argv[1:] if argv is None else argv
     command = next((word for word in words if not word.startswith("-")), None)
     try:
-        args = parser(command if command in COMMANDS else None).parse_args(words)
+        args, unknown = parser(command if command in COMMANDS else None).parse_known_args(words)
+        if unknown:
+            raise UsageError(f"unrecognized arguments: {' '.join(unknown)}; see 'subquad {args.command} --help'")
         return _run(args)
     except SubquadError as error:
         print(f"subquad: {one_line(str(error))}", file=sys.stderr)

@@ -65,7 +65,7 @@ assert not heavy, heavy
         (["bench", "--mode", "cold-event"], "unknown mode on cpu 'cold-event'"),
         (["bench", "--load", "nowhere.py"], "nowhere.py: no such file"),
         (["bench", "--resume", "nowhere", "--out", "here"], "--resume continues the run it names"),
-        (["bench", "--frobnicate"], "--frobnicate"),
+        (["bench", "--frobnicate"], "unrecognized arguments: --frobnicate; see 'subquad bench --help'"),
         (["banch"], "invalid choice: 'banch'"),
         (["report", "nowhere"], "nowhere"),
         (["compare", "nowhere", "here"], "nowhere"),
