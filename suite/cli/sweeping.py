@@ -53,7 +53,7 @@ def sharded(groups: list[Group], shard: tuple[int, int] | None) -> list[Group]:
         return groups
     part, parts = shard
     if parts > len(groups):
-        raise UsageError(f"--shard {part}/{parts}: more parts than the plan has problems ({len(groups)}); use fewer parts")
+        raise UsageError(f"--shard {part}/{parts}: the plan has fewer problems ({len(groups)}); use fewer parts")
     return groups[part - 1 :: parts]
 
 
