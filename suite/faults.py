@@ -132,7 +132,7 @@ def blamed(what: str, owner: str, place: str) -> Iterator[None]:
 
 def returned(what: str, owner: str, place: str, value: object, wanted: str) -> PluginError:
     """The error of a function that returned what it may not."""
-    told = repr(value)
+    told = " ".join(repr(value).split())
     told = told if len(told) <= 80 else f"{told[:77]}..."
     return PluginError(f"{what} of {owner} returned {told} ({place}); it must return {wanted}")
 

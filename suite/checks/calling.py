@@ -77,10 +77,12 @@ class Call:
         with torch.set_grad_enabled(self.problem.differentiates):
             result = self.implementation.fn(**self._tensors, **self._words)
         try:
-            return named_outputs(result)
+            found = named_outputs(result)
         except TypeError:
             to = self.implementation
             raise returned("fn", to.title, place_of_code(to.fn, to.place), result, RESULT) from None
+        # A state that nobody asked for is no output: no gradient flows into it, and the oracle has none.
+        return found if "output_final_state" in self._words else {"o": found["o"]}
 
     def prepare(self) -> None:
         """Do what does not belong to the measured span: the graph of a backward pass, the gradients that flow in."""

@@ -276,7 +276,10 @@ class Checker:
                 self._formed(outputs)
                 self._cotangents = draw_cotangents(outputs, self.seed)
             call.cotangents = call.cotangents or self._cotangents
+        places = _addresses(call)
         produced = self._formed(call.run())
+        if places != _addresses(call):
+            raise WrongForm("its step gives the state other memory; it must update the state in place")
         if any(x.is_cuda for x in produced.values()):
             # What goes wrong on the device is this call's: it would else be met in the oracle, or by the next case.
             torch.cuda.synchronize()
@@ -332,7 +335,7 @@ class Checker:
                 if other.exceeds(self._limit(name)) and not found[name].exceeds(self._limit(name)):
                     why = other.describe(name, self._limit(name)).partition(": ")[2]
                     found[name] = replace(other, error=math.inf, why=f"in the shortest sequence: {why}")
-        found |= self._without_tokens(produced)
+        found |= self._without_tokens(produced) | self._unused(produced, expected)
         limits = {name: self._limit(name) for name in found}
         wrong = [d.describe(name, limits[name]) for name, d in found.items() if d.exceeds(limits[name])]
         errors = {name: d.error for name, d in found.items()}
@@ -368,6 +371,18 @@ class Checker:
             if not found[name].why and out is not None and self._filled(name) and (why := not_finite(out)):
                 found[name] = Difference(math.inf, why=f"{why}, beside the sequence and heads that are compared")
         return found
+
+    def _unused(self, produced: Tensors, expected: Reference) -> dict[str, Difference]:
+        """What is wrong with gradients of inputs that the mathematics does not use: they are 0, or missing."""
+        known = expected.slope.direction if expected.slope else expected.values
+        names = [GRADIENT + name for name in flat(self.inputs)]
+        others = [n for n in names if n in produced and n not in known and n.removeprefix(GRADIENT) not in known]
+        largest = max((rms(x) for n, x in expected.values.items() if n.startswith(GRADIENT)), default=0.0)
+        return {
+            name: Difference(math.inf, why="is not 0, and the oracle does not use this input")
+            for name in others
+            if not bool(produced[name].isfinite().all()) or rms(produced[name].double()) > GRADIENT_EPS * largest
+        }
 
     def _misshapen(self, name: str, shape: list[int], value: torch.Tensor) -> str:
         """What is wrong with the shape of a whole output, of which `value` is the oracle's part."""
@@ -464,6 +479,11 @@ def _equal(some: Tensors, others: Tensors) -> bool:
 def copied(tensors: Tensors) -> Tensors:
     """Copies without a graph; what another thread or stream writes later is not in them."""
     return {name: x.detach().clone() for name, x in tensors.items()}
+
+
+def _addresses(call: Call) -> list[int]:
+    """Where the state of a step lies."""
+    return [x.data_ptr() for x in flat({"state": call.inputs.get("state")}).values()]
 
 
 def _fresh(inputs: Inputs) -> Inputs:

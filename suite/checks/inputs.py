@@ -85,14 +85,16 @@ def tensor_bytes(inputs: Mapping[str, Any]) -> int:
     return sum(x.numel() * x.element_size() for x in flat(inputs).values())
 
 
-def slicer(problem: Problem, sequence: int | None, group: int) -> Callable[[torch.Tensor, str], torch.Tensor]:
-    """A function that cuts one sequence (all when None) and one group of heads out of a tensor with given dims.
+def slicer(problem: Problem, sequence: int | None, group: int | None) -> Callable[[torch.Tensor, str], torch.Tensor]:
+    """A function that cuts one sequence and one group of heads (all when None) out of a tensor with given dims.
 
     dims names leading dimensions as in "B T HS K". A packed sequence is a span of T, another one a row of B.
     """
     heads = {name: getattr(problem, name) // problem.groups for name in ("H", "HK", "HV", "HS")}
     bounds = problem.cu_seqlens
-    spans: dict[str, slice] = {name: slice(group * n, (group + 1) * n) for name, n in heads.items()}
+    spans: dict[str, slice] = {}
+    if group is not None:
+        spans |= {name: slice(group * n, (group + 1) * n) for name, n in heads.items()}
     if sequence is not None:
         spans["N"] = slice(sequence, sequence + 1)
         if bounds is None:

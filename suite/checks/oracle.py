@@ -34,10 +34,10 @@ SMALLEST_GRADIENT = 1e-4
 
 
 class Slice(NamedTuple):
-    """One sequence, or None for all of them, and one group of heads."""
+    """One sequence and one group of heads; None for all of them, where an operator mixes them."""
 
     sequence: int | None
-    group: int
+    group: int | None
 
 
 @dataclass
@@ -114,8 +114,8 @@ def reference(
 def slice_of(operator: Operator, problem: Problem, inputs: Inputs, pick: int) -> Slice:
     """The part of inputs and outputs that `reference` compares."""
     some = with_tokens(problem)
-    sequence = None if _shares_inputs(operator, problem, inputs) else some[(-1 - pick) % len(some)]
-    return Slice(sequence, (-1 - pick // len(some)) % problem.groups)
+    sequence = None if _all_sequences(operator, problem, inputs) else some[(-1 - pick) % len(some)]
+    return Slice(sequence, None if "H" in operator.couples else (-1 - pick // len(some)) % problem.groups)
 
 
 def with_tokens(problem: Problem) -> list[int]:
@@ -129,7 +129,7 @@ def pick_of_shortest(operator: Operator, problem: Problem, inputs: Inputs, pick:
     A kernel goes other ways in a sequence of one token or of less than a chunk. Dense sequences are as long as another.
     """
     bounds, some = problem.cu_seqlens, with_tokens(problem)
-    if bounds is None or _shares_inputs(operator, problem, inputs):
+    if bounds is None or _all_sequences(operator, problem, inputs):
         return None
     shortest = min(range(len(some)), key=lambda i: bounds[some[i] + 1] - bounds[some[i]])
     found = pick // len(some) * len(some) + len(some) - 1 - shortest
@@ -156,6 +156,11 @@ def dims_of_output(operator: Operator, name: str, own: Mapping[str, str | tuple[
         of = base if base in STATES else base.removeprefix(GRADIENT)
         dims = (own or {}).get(of) or operator.dims_of(of)
     return dims if isinstance(dims, str) else dims[int(index.rstrip("]") or 0)]
+
+
+def _all_sequences(operator: Operator, problem: Problem, inputs: Inputs) -> bool:
+    """Whether no sequence can be looked at alone."""
+    return "B" in operator.couples or _shares_inputs(operator, problem, inputs)
 
 
 def _shares_inputs(operator: Operator, problem: Problem, inputs: Inputs) -> bool:

@@ -18,7 +18,7 @@ from suite.running.messages import Channel
 if TYPE_CHECKING:
     from suite.checks.calling import Call
     from suite.gating.capabilities import Served
-    from suite.measuring.timed_inputs import Changing
+    from suite.measuring.timed_inputs import Together
     from suite.measuring.timers import Timer
 
 # Samples by whose wall clock a case's blocks are sized.
@@ -91,7 +91,7 @@ class OpenCase:
         self._left = Leftovers(settings["device"])
         self._torch_device = "cpu"
         self._call: Call | None = None
-        self._changes: Changing | None = None
+        self._changes: Together | None = None
         self._timer: Timer | None = None
 
     def prepare(self) -> dict[str, Any]:

@@ -33,7 +33,7 @@ from suite.measuring.preparing import ready as make_ready
 from suite.measuring.records import base_record, with_check, with_status
 from suite.measuring.sampling import Sampled, interleave
 from suite.measuring.stopping import Stopping
-from suite.measuring.timed_inputs import Changing, change_inputs, judge_of, recheck
+from suite.measuring.timed_inputs import Together, change_inputs, judge_of, recheck
 from suite.measuring.timers import empty_span_us, make_timer
 from suite.problem import Case, Problem
 from suite.registry import Implementation, Operator
@@ -98,7 +98,7 @@ class _Live:
     call: Call | None = None
     check: Check | None = None
     recheck: Check | None = None
-    changes: Changing | None = None
+    changes: Together | None = None
     watch: Watch = field(default_factory=Watch)
     energy: dict[str, Any] = field(default_factory=dict)
     compile_s: float = 0.0

@@ -40,9 +40,16 @@ from suite.measuring import clock, sampling, timers
 LONGEST = 40
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM, signal.SIGCHLD, signal.SIGUSR1, signal.SIGPROF)
 TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
-LIMITS = (resource.RLIMIT_DATA, resource.RLIMIT_AS, resource.RLIMIT_NOFILE)
+LIMITS = tuple(f"RLIMIT_{name}" for name in ("DATA", "AS", "NOFILE", "NPROC", "FSIZE", "CPU"))
 CLOCKS = ("perf_counter", "perf_counter_ns", "monotonic", "monotonic_ns", "time", "time_ns", "sleep")
 CLOCK = tuple(clock.__all__)
+FUNCTIONS_OF = (
+    (torch, "torch"),
+    (torch.Tensor, "torch.Tensor"),
+    (torch.nn.functional, "torch.nn.functional"),
+    (torch.linalg, "torch.linalg"),
+    (torch.autograd, "torch.autograd"),
+)
 NOT_UNDONE = ", which only a fresh process undoes"
 
 
@@ -192,6 +199,7 @@ def _of_torch() -> Iterator[Part]:
     ):
         for name in names:
             yield Part(f"{said}.{name}", partial(getattr, owner, name), partial(setattr, owner, name))
+    einsum = torch.backends.opt_einsum
     backends = torch.backends.cuda
     for name in ("flash", "mem_efficient", "math", "cudnn"):
         read, write = getattr(backends, f"{name}_sdp_enabled"), getattr(backends, f"enable_{name}_sdp")
@@ -209,6 +217,10 @@ def _of_torch() -> Iterator[Part]:
         ("torch dispatch modes", torch._C._len_torch_dispatch_stack, partial(torch._C._pop_torch_dispatch_stack, None)),
     ):
         yield Part(name, length, partial(_pop_to, length, pop))
+    yield Part("opt_einsum", partial(getattr, einsum, "enabled"), partial(setattr, einsum, "enabled"))
+    yield Part("mkldnn", torch._C._get_mkldnn_enabled, torch._C._set_mkldnn_enabled)
+    for owner, name in FUNCTIONS_OF:
+        yield Part(f"functions of {name}", partial(_functions, owner), partial(_set_functions, owner), _functions_told)
     yield Part("flushing of denormals", _flushes_denormals, torch.set_flush_denormal)
 
 
@@ -216,8 +228,13 @@ def _of_python() -> Iterator[Part]:
     yield Part("threads that still run", threading.active_count)
     yield Part("CPU affinity", partial(os.sched_getaffinity, 0), partial(os.sched_setaffinity, 0))
     yield Part("niceness", partial(os.getpriority, os.PRIO_PROCESS, 0), partial(os.setpriority, os.PRIO_PROCESS, 0))
-    for limit, name in zip(LIMITS, ("RLIMIT_DATA", "RLIMIT_AS", "RLIMIT_NOFILE"), strict=True):
+    for name in LIMITS:
+        limit = getattr(resource, name)
         yield Part(name, partial(resource.getrlimit, limit), partial(resource.setrlimit, limit))
+    yield Part("mask of new files", _umask, os.umask)
+    yield Part("scheduler", partial(os.sched_getscheduler, 0), _set_scheduler)
+    blocked = partial(signal.pthread_sigmask, signal.SIG_BLOCK, ())
+    yield Part("blocked signals", blocked, partial(signal.pthread_sigmask, signal.SIG_SETMASK))
     yield Part("working directory", os.getcwd, os.chdir)
     for number in SIGNALS:
         words = _replaced(f"handler of {number.name}")
@@ -228,6 +245,10 @@ def _of_python() -> Iterator[Part]:
     yield Part("sys.setprofile", sys.getprofile, sys.setprofile, _replaced("sys.setprofile"))
     yield Part("garbage collector", gc.isenabled, lambda on: gc.enable() if on else gc.disable())
     yield Part("garbage collector's thresholds", gc.get_threshold, lambda old: gc.set_threshold(*old))
+    yield Part(
+        "garbage collector's callbacks", lambda: list(gc.callbacks), _set_gc_callbacks, _replaced("gc.callbacks")
+    )
+    yield Part("numpy's handling of errors", _numpy_errors, _set_numpy_errors)
     yield Part("recursion limit", sys.getrecursionlimit, sys.setrecursionlimit)
     yield Part("switch interval", sys.getswitchinterval, sys.setswitchinterval)
     filters = _replaced("warnings filters")
@@ -341,6 +362,65 @@ def _set_numpy_state(old: Any) -> None:
 
         kind, keys, *rest = old
         numpy.random.set_state((kind, numpy.frombuffer(keys, dtype=numpy.uint32), *rest))
+
+
+def _numpy_errors() -> dict[str, Any] | None:
+    numpy = sys.modules.get("numpy")
+    return None if numpy is None else dict(numpy.geterr())
+
+
+def _set_numpy_errors(old: dict[str, Any] | None) -> None:
+    if old is not None:
+        import numpy
+
+        numpy.seterr(**old)
+
+
+def _umask() -> int:
+    # It can only be read by being set.
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def _set_scheduler(old: int) -> None:
+    os.sched_setscheduler(0, old, os.sched_param(0))
+
+
+def _set_gc_callbacks(old: list[Any]) -> None:
+    gc.callbacks[:] = old
+
+
+def _functions(owner: Any) -> dict[str, Any]:
+    return dict(vars(owner))
+
+
+def _set_functions(owner: Any, old: dict[str, Any]) -> None:
+    for name in _changed_functions(old, _functions(owner)):
+        if name in old:
+            setattr(owner, name, old[name])
+        else:
+            delattr(owner, name)
+
+
+def _functions_told(before: dict[str, Any], after: dict[str, Any]) -> str:
+    changed = _changed_functions(before, after)
+    return f"torch's {', '.join(changed[:3])}: changed" if changed else ""
+
+
+def _is_function(value: Any) -> bool:
+    # Some of torch's classes are names for what the default dtype makes of them.
+    return callable(value) and not isinstance(value, type)
+
+
+def _changed_functions(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """Names that stand for another function, and methods that hide an inherited one.
+
+    New names of a module are those of what was imported meanwhile.
+    """
+    changed = [name for name, value in before.items() if _is_function(value) and after.get(name) is not value]
+    hiding = [name for name in after.keys() - before.keys() if name in dir(torch._C.TensorBase)]
+    return sorted(changed + (hiding if "__torch_function__" in after else []))
 
 
 def _set_handler(number: int, old: Any) -> None:

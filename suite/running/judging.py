@@ -44,7 +44,7 @@ PERFORMANCE = frozenset(name for each in SECTIONS["timed"] for name in each.name
 SLACK, SLACK_MS = 0.01, 1.0
 # With the host's clock around each call, most of a turn is samples. Each turn and each sample may lose this much to
 # other things, such as changing a token of the inputs, and of the rest at least this part must be in samples.
-LOST_MS, LOST_EACH_MS, LEAST = 5.0, 0.1, 0.2
+LOST_MS, LOST_EACH_MS, LEAST = 5.0, 0.2, 0.2
 
 
 def judged(

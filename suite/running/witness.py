@@ -39,7 +39,8 @@ class WitnessWorker(Worker):
 
         try:
             parts, shapes = load(Path(request["evidence"]))
-            found = self._checker_of(request).judge_evidence(parts, shapes, request["seed"])
+            checker = self._checker_of(request)
+            found = checker.judge_evidence(parts, shapes, checker.seed)
         except StoreError as error:
             return {"status": "incorrect", "reason": str(error)}
         except Exception as error:

@@ -82,6 +82,39 @@ def test_strides_are_free(view: Callable[[torch.Tensor], torch.Tensor]) -> None:
     assert checked(lambda q, k, v: (view(sums(q, k, v)), None)).ok
 
 
+class Ignored(torch.autograd.Function):
+    """Its q changes nothing, and has a gradient all the same."""
+
+    @staticmethod
+    def forward(ctx, q, v):
+        return v.cumsum(1)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return torch.full_like(grad, ctx_gradient[0]), grad.flip(1).cumsum(1).flip(1)
+
+
+ctx_gradient = [0.0]
+
+
+@pytest.mark.parametrize("gradient", [0.0, 1e-2, float("nan")])
+def test_an_input_that_is_not_used_has_no_gradient(gradient: float) -> None:
+    ctx_gradient[0] = gradient
+    made = Operator(
+        "totals",
+        "o_t = sum_{i<=t} v_i",
+        "none",
+        inputs=qkv,
+        oracle=lambda q, k, v: (v.cumsum(1), None),
+        cost=lambda p, tunables: Cost(1.0, 1.0, 1.0),
+        stateful=False,
+    )
+    made.implementation("tried", origin="ours", passes={"fwdbwd"})(lambda q, k, v: (Ignored.apply(q, v), None))
+    found = check_case(made, "tried", PROBLEM.replace(pass_="fwdbwd"))
+    assert found.ok is (gradient == 0.0)
+    assert found.ok or "dq: is not 0, and the oracle does not use this input" in found.reason
+
+
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 @pytest.mark.parametrize(
     "harm",

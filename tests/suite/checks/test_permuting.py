@@ -147,8 +147,14 @@ def test_what_is_right_everywhere_is_ok(problem: Problem, pass_: str) -> None:
 
 
 def test_what_an_operator_mixes_stays_in_its_place() -> None:
-    assert checked(one_head_wrong, DENSE, couples=frozenset({"H"})).ok
-    assert checked(wrong_stride, DENSE, couples=frozenset({"B"})).ok
+    # The oracle is run on all that an operator mixes.
+    assert checked(one_head_wrong, DENSE, couples=frozenset({"H"})).reason.startswith("o: error")
+    assert checked(wrong_stride, DENSE, couples=frozenset({"B"})).reason.startswith("o: error")
+    both = frozenset({"B", "H"})
+    assert (checked(honest, DENSE, couples=both).status, checked(honest, DENSE, couples=both).equivariant) == (
+        "ok",
+        None,
+    )
     assert not checked(wrong_stride, DENSE, couples=frozenset({"H"})).ok
     assert checked(one_head_wrong, DENSE, own_head_constants=True).ok
     assert not checked(last_sequence, DENSE, own_head_constants=True).ok

@@ -29,17 +29,19 @@ def honest(q, k, v):
     return attention(q, k, v), None
 
 
-def timed(problem: Problem = PROBLEM, **functions: Fn) -> dict[str, dict[str, Any]]:
+def timed(
+    problem: Problem = PROBLEM, oracle: Fn = honest, stateful: bool = False, **functions: Fn
+) -> dict[str, dict[str, Any]]:
     """The records of implementations that are measured together, by name."""
     made = Operator(
         "sums",
         "o_t = sum_{i<=t} (q_t . k_i) v_i",
         "none",
         inputs=qkv,
-        oracle=honest,
+        oracle=oracle,
         cost=lambda p, tunables: Cost(1.0, 1.0, 1.0),
         passes=("fwd", "bwd", "fwdbwd"),
-        stateful=False,
+        stateful=stateful,
     )
     for name, fn in functions.items():
         made.implementation(name, origin="ours", passes={"fwd", "bwd", "fwdbwd"})(fn)
@@ -195,6 +197,42 @@ def test_who_writes_into_shared_inputs_while_timed_is_named_and_nobody_else(harm
     assert sums[-len(found["looks"]["samples"]) :].count(0.0) == 0
 
 
+def test_what_ignores_some_inputs_may_not_keep_its_answer_either() -> None:
+    """Its inputs change in each call, whichever they are: a call that saw the right ones might have kept its answer."""
+
+    def mean(q, k, v):
+        return v.cumsum(1) / torch.arange(1, v.shape[1] + 1)[:, None, None], None
+
+    kept: dict[Any, torch.Tensor] = {}
+
+    def by_ends(q, k, v):
+        return kept.setdefault(ends(v), mean(q, k, v)[0]), None
+
+    def by_q(q, k, v):
+        return kept.setdefault(("q", q.sum().item()), mean(q, k, v)[0]), None
+
+    found = timed(oracle=mean, right=mean, by_ends=by_ends, by_q=by_q)
+    assert found["right"]["status"] == "ok"
+    for name in ("by_ends", "by_q"):
+        assert found[name]["status"] == "incorrect", name
+
+
+def test_tokens_change_in_all_sequences_and_heads() -> None:
+    seen: list[torch.Tensor] = []
+
+    def watches(q, k, v):
+        seen.append(v.clone())
+        return attention(q, k, v), None
+
+    found = timed(watches=watches)["watches"]
+    assert found["status"] == "ok", found["reason"]
+    samples = seen[-3 - len(found["samples"]) : -3]
+    changed = {(b, h) for x in samples for b, h in (x != seen[-1].roll(0)).any(3).any(1).nonzero().tolist()}
+    assert len(changed) == PROBLEM.B * PROBLEM.H
+    # None of the timed calls saw the inputs on which the last one is judged.
+    assert not any(torch.equal(x, seen[-2]) for x in samples)
+
+
 class Kept(torch.autograd.Function):
     """Its backward pass works once for each graph."""
 
@@ -220,6 +258,32 @@ class Writes(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad):
         return grad.mul_(1.0001).div(1.0001)
+
+
+KEPT: dict[float, torch.Tensor] = {}
+
+
+class KeptBy(torch.autograd.Function):
+    """Its backward pass works once for each first element of what flows in."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return KEPT.setdefault(grad[0, 0, 0, 0].item(), grad.clone())
+
+
+def gradients_kept_by_an_element(q, k, v):
+    return KeptBy.apply(attention(q, k, v)), None
+
+
+@pytest.mark.parametrize("pass_", ["bwd", "fwdbwd"])
+def test_gradients_that_flow_in_change_too(pass_: str) -> None:
+    KEPT.clear()
+    found = timed(PROBLEM.replace(pass_=pass_), tried=gradients_kept_by_an_element)["tried"]
+    assert found["status"] == "incorrect"
 
 
 def gradients_kept(q, k, v):
@@ -269,6 +333,38 @@ def test_long_gradients_are_looked_at_where_they_are_timed(pass_: str, monkeypat
     assert found["wrong"]["status"] == "incorrect"
     assert found["wrong"]["reason"].startswith("in its last timed call: gradient: along a direction, at T = 2100: ")
     assert found["wrong"]["check_T"] == 2048
+
+
+def with_state(q, k, v, initial_state=None, output_final_state=False):
+    """The sum goes on from a state [N,H,K,V]."""
+    start = 0 if initial_state is None else initial_state[:, None].to(q)
+    states = torch.einsum("bthd,bthv->bthdv", k, v).cumsum(1) + start
+    o = torch.einsum("bthd,bthdv->bthv", q, states)
+    return o, (states[:, -1].float() if output_final_state else None)
+
+
+def test_a_state_to_start_from_changes_too() -> None:
+    kept: dict[int, torch.Tensor] = {}
+
+    def keeps(q, k, v, initial_state=None, output_final_state=False):
+        if initial_state is None:
+            return with_state(q, k, v)
+        start = kept.setdefault(initial_state.data_ptr(), initial_state.clone())
+        return with_state(q, k, v, start, output_final_state)
+
+    problem = PROBLEM.replace(initial_state=True)
+    found = timed(problem, oracle=with_state, stateful=True, right=with_state, keeps=keeps)
+    assert found["right"]["status"] == "ok", found["right"]["reason"]
+    assert found["keeps"]["status"] == "incorrect"
+
+
+@pytest.mark.parametrize("pass_", ["fwd", "fwdbwd", "bwd"])
+def test_a_state_that_was_not_asked_for_is_no_output(pass_: str) -> None:
+    def always(q, k, v, initial_state=None, output_final_state=False):
+        return with_state(q, k, v, initial_state, True)
+
+    found = timed(PROBLEM.replace(pass_=pass_), oracle=with_state, stateful=True, first=always, right=with_state)
+    assert {name: record["status"] for name, record in found.items()} == {"first": "ok", "right": "ok"}
 
 
 def test_a_record_says_what_was_compared() -> None:

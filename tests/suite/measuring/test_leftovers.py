@@ -58,6 +58,14 @@ CHANGES = {
     "interval": ("sys.setswitchinterval(1.0)", "switch interval: "),
     "limit": ("resource.setrlimit(resource.RLIMIT_AS, LIMIT)", "RLIMIT_AS: "),
     "clock": ("time.perf_counter_ns = lambda: 0", "time.perf_counter_ns: changed"),
+    "mask": ("os.umask(0o777)", "mask of new files: "),
+    "blocked": ("signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})", "blocked signals: "),
+    "callbacks": ("gc.callbacks.append(lambda *_: None)", "gc.callbacks: changed"),
+    "numpy_errors": ("numpy.seterr(all='raise')", "numpy's handling of errors: "),
+    "mkldnn": ("torch._C._set_mkldnn_enabled(False)", "mkldnn: True -> False"),
+    "function": ("torch.cumprod = torch.cumsum", "torch's cumprod: changed"),
+    "method": ("torch.Tensor.cumprod = torch.Tensor.cumsum", "torch's cumprod: changed"),
+    "softmax": ("torch.nn.functional.softmax = None", "torch's softmax: changed"),
     "stdout": ("sys.stdout = None", "sys.stdout: changed"),
     "flags": (
         "torch.backends.cuda.matmul.fp32_precision = 'tf32'; torch.backends.cudnn.conv.fp32_precision = 'ieee'",
@@ -68,7 +76,7 @@ if os.geteuid() == 0:
     # Nobody else may put it back.
     CHANGES["nice"] = ("os.nice(1)", "niceness: ")
 IMPORTS = """
-import gc, os, resource, signal, sys, time, warnings
+import gc, numpy, os, resource, signal, sys, time, warnings
 from torch.utils._python_dispatch import TorchDispatchMode
 LIMIT = (1 << 45, resource.getrlimit(resource.RLIMIT_AS)[1])
 HOLD = []
