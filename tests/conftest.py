@@ -20,9 +20,12 @@ import pytest
 INTERPRETING = os.environ.get("TRITON_INTERPRET") == "1"
 
 if INTERPRETING:
+    from suite import interpreting
     from tests.interpreting import make_quick
 
     make_quick()
+    # As checks do, for all tests alike.
+    interpreting.install()
 
 if importlib.util.find_spec("hypothesis"):
     from hypothesis import HealthCheck, settings

@@ -25,6 +25,7 @@ from suite.checks.outputs import whole_shape, wrong_form
 from suite.checks.permuting import permutation
 from suite.errors import OracleFailed, UsageError
 from suite.faults import blamed, classify, place_of_code, returned
+from suite.interpreting import fault, install
 from suite.numerics import EPS, Difference, difference, limit_of, not_finite, rms
 from suite.problem import Problem, Value
 from suite.registry import Implementation, Operator
@@ -498,10 +499,14 @@ def interpreting() -> bool:
 
 @contextmanager
 def device_context(device: str) -> Iterator[str]:
-    """The torch device for `cuda`, `cpu` or `interpret`; the interpreter answers as an sm_90 unless aimed otherwise."""
+    """The torch device for `cuda`, `cpu` or `interpret`; the interpreter answers as an sm_90 unless aimed otherwise.
+
+    It computes bfloat16 and TF32 as a GPU does from then on.
+    """
     if device == "interpret":
         if not interpreting():
             raise UsageError("the interpreter must be on before Triton is imported; set TRITON_INTERPRET=1")
+        install()
         with nullcontext() if is_aimed() else aim("sm_90"):
             yield "cpu"
         return
@@ -528,12 +533,12 @@ def refusal(
 
 
 def _not_interpreted(problem: Problem) -> str | None:
-    if "bfloat16" in (problem.dtype, problem.state_dtype):
-        return "Triton's interpreter computes bfloat16 wrongly without saying so; use fp32 or fp16"
     triton, numpy = (version(name).split(".")[:2] for name in ("triton", "numpy"))
     if triton == ["3", "6"] and [int(part) for part in numpy] >= [2, 4]:
         return "Triton 3.6's interpreter fails under numpy 2.4 and later: pip install 'numpy<2.4'"
-    return None
+    # Another process than the one that checks has no interpreter to ask.
+    dtypes = dict.fromkeys((problem.dtype, problem.state_dtype))
+    return next((wrong for dtype in dtypes if (wrong := fault(dtype))), None) if interpreting() else None
 
 
 def check_case(

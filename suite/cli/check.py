@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 
 DEFAULT_PRESET = "registry"
+# In the interpreter: the same problems, also in bf16.
+INTERPRETED_PRESET = "interpret"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -59,7 +61,7 @@ def checked(args: argparse.Namespace) -> Check:
     registry = discover(load=args.load)
     args.device = device_of(args)
     if resumption is None:
-        args.preset = args.preset or DEFAULT_PRESET
+        args.preset = args.preset or (INTERPRETED_PRESET if args.device == "interpret" else DEFAULT_PRESET)
     if resumption:
         groups = resumption.plan.groups(registry)
     else:

@@ -21,7 +21,7 @@ CHUNKS = 4
 def small(problem: Problem, dtypes: Container[str], T: int) -> Problem:
     """The problem at T tokens, with one sequence and one group of heads.
 
-    bfloat16 becomes float16 where the implementation takes it: as wide, and the interpreter has all of it.
+    bfloat16 becomes float16 where the implementation takes it: as wide, and counted without further conversions.
     """
     heads = {name: getattr(problem, name) // problem.groups for name in ("H", "HK", "HV")}
     dtype = "float16" if problem.dtype == "bfloat16" and "float16" in dtypes else problem.dtype

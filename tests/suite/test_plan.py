@@ -62,6 +62,7 @@ def test_the_set_of_presets() -> None:
     assert set(names()) == {
         "smoke",
         "registry",
+        "interpret",
         "cpu",
         "gpu",
         "full",
