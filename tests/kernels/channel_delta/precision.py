@@ -3,8 +3,8 @@
     python -m tests.kernels.channel_delta.precision
 
 Prints a Markdown table: errors of o (RMS over the oracle's RMS) of the kernels' own sequences of products, carried out
-in PyTorch with operands rounded to bfloat16 as the kernels round them, and of the plain PyTorch chunks. The interpreter
-cannot tell: it computes bfloat16 wrongly. Nothing here is a limit.
+in PyTorch with operands rounded to bfloat16 as the kernels round them, and of the plain PyTorch chunks. The
+interpreter is too slow for these lengths. Nothing here is a limit.
 """
 
 from __future__ import annotations

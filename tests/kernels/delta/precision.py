@@ -4,7 +4,7 @@
 
 Prints a Markdown table: errors of o (RMS over the oracle's RMS) of the kernels' own sequence of products without a
 gate, carried out in PyTorch with operands rounded as the kernels round them, where only the inverse's products differ,
-and of the plain PyTorch chunks. The interpreter cannot tell: it computes bfloat16 wrongly. Nothing here is a limit.
+and of the plain PyTorch chunks. The interpreter is too slow for these lengths. Nothing here is a limit.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ def test_outputs_states_and_gradients(name: str) -> None:
 
 @pytest.mark.parametrize("regime", SMS)
 def test_the_tile_of_bf16(regime: str) -> None:
-    """The tiles of 64 tokens that bf16 takes, in two slices of K: fp32's are shorter, and bf16 is not interpreted."""
+    """The tiles of 64 tokens that bf16 takes, in two slices of K: fp32's are shorter."""
     sizes = {"T": 270 if regime == "segments" else 70, "K": 20, **STATE}
     shape = of_problem(Problem(H=1, V=16, dtype="fp32", **sizes), 64)
     wide = {"width": 16, "warps": 4, "stages": 2, "rows": 64}
