@@ -132,6 +132,11 @@ class Checker:
         check.repeatable = _equal(produced, again)
         return check
 
+    def produce(self, implementation: Implementation, tunables: Mapping[str, Value]) -> Tensors:
+        """What one implementation makes of the inputs, in guarded memory; what it raises is raised, and WrongForm."""
+        with Guard():
+            return self._produce(self._call(implementation, tunables))
+
     def judge(self, call: Call, produced: Tensors) -> Check:
         """Judge what a timed call returned last. Its inputs held these values; `produced` was copied as it returned."""
         if self.problem.differentiates:

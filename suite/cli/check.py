@@ -14,7 +14,7 @@ from suite.cli.compiling import add_compiling, compile_first, target_of_worker
 from suite.cli.runs import Resumption, add_run, environment_of, judged, refuse_both, settle, start_run, taken
 from suite.cli.selection import add_selection, selected
 from suite.cli.sweeping import add_running, add_shard, device_of, exit_of, run_sweep, sharded, summary_of
-from suite.errors import Exit
+from suite.errors import Exit, UsageError
 
 if TYPE_CHECKING:
     from suite.measuring.case import Settings
@@ -35,6 +35,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_selection(parser)
     add_running(parser, ("cuda", "cpu", "interpret"))
     add_compiling(parser)
+    parser.add_argument_group("what to look at").add_argument(
+        "--sanitize",
+        nargs="?",
+        const="memory",
+        choices=("memory", "addresses"),
+        default="",
+        help="look in Triton's interpreter for accesses out of bounds, races, missing barriers, use of masked-off "
+        "lanes, misaligned descriptors; `addresses`: for int32 overflow and grid limits at sizes that do not exist",
+    )
     group = parser.add_argument_group("how to divide the plan")
     group.add_argument(
         "--jobs",
@@ -57,6 +66,7 @@ def checked(args: argparse.Namespace) -> Check:
     from suite.plan import by_proof
 
     refuse_both(args)
+    _settle_sanitizing(args)
     resumption = Resumption(args, "check") if args.resume else None
     registry = discover(load=args.load)
     args.device = device_of(args)
@@ -155,6 +165,7 @@ class Check:
             modes=(),
             seed=self.args.seed,
             commit=revision(ROOT),
+            sanitize=self.args.sanitize,
         )
 
     def _sweep(self, writer: Writer | None) -> Sweep:
@@ -172,6 +183,17 @@ class Check:
         return run_sweep(
             self.registry, self.groups, self._settings(), options, start=self._start, store=store, budget=self.budget
         )
+
+
+def _settle_sanitizing(args: argparse.Namespace) -> None:
+    """The device of a sanitized check; UsageError for flags that do not go with it."""
+    if not args.sanitize:
+        return
+    if args.device not in (None, "interpret"):
+        raise UsageError(f"--sanitize runs in Triton's interpreter; use --device interpret, not {args.device}")
+    if args.out or args.resume:
+        raise UsageError("--sanitize stores nothing; remove --out or --resume, and use --json to keep its records")
+    args.device = "interpret"
 
 
 def _device_name(device: str) -> str:

@@ -57,6 +57,7 @@ class Settings:
     commit:    revision of the code
     deadline:  time.monotonic() at which a budget ends, or None
     evidence:  folder in which the compared part of what each timed call returned is left for another process; "": none
+    sanitize:  `memory` or `addresses`, as in `check --sanitize`; "": neither
     energy_s:  length of the window over which energy is measured, in s, at least 2; None: it is not
     """
 
@@ -74,6 +75,7 @@ class Settings:
     llc_bytes: int = 0
     energy_s: float | None = None
     evidence: str = ""
+    sanitize: str = ""
 
     def __post_init__(self) -> None:
         if self.energy_s is not None:
@@ -179,9 +181,11 @@ class ProblemRun:
     def check(self) -> None:
         """The check alone, as records of kind `check`."""
         with device_context(self.settings.device) as torch_device:
-            checker = self._guarded_checker(torch_device)
+            # Inputs of sizes that do not exist cannot be drawn.
+            exist = self.settings.sanitize != "addresses"
+            checker = self._guarded_checker(torch_device) if exist else None
             for one in self.live:
-                if self._supported(one) and checker and self._checked(one, checker):
+                if self._supported(one) and (checker or not exist) and self._checked(one, checker):
                     self._emit(one, one.record, one.modes[0])
             del checker
             free_memory(self.settings.device)
@@ -217,11 +221,23 @@ class ProblemRun:
             return False
         return True
 
-    def _checked(self, one: _Live, checker: Checker) -> bool:
+    def _check_of(self, one: _Live, checker: Checker | None) -> Check:
+        tunables = dict(one.case.tunables)
+        if not self.settings.sanitize:
+            assert checker is not None
+            return checker.check(one.implementation, tunables)
+        from suite.sanitizing.checking import at_invented_sizes, sanitized
+
+        if checker is None:
+            return at_invented_sizes(self.operator, one.implementation, self.problem, tunables)
+        return sanitized(checker, one.implementation, tunables)
+
+    def _checked(self, one: _Live, checker: Checker | None) -> bool:
+        """Check one case. checker: None at sizes that do not exist."""
         self.begin(one.index, "check")
         made = self.kept.made()
         with one.left.put_back(), one.watch:
-            one.check = checker.check(one.implementation, dict(one.case.tunables))
+            one.check = self._check_of(one, checker)
         one.made += made()
         one.compile_s = one.check.first_s
         one.record = with_check(one.record, one.check)
