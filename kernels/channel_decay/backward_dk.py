@@ -183,6 +183,8 @@ def sweep_dk(slice_k, place, inputs, gradients, stored, scale, sizes, settings, 
                 a_dq, a_dk, a_dg, a_du = with_own(
                     a_q, a_k, a_g, u, bonus, dq=a_dq, dk=a_dk, dg=a_dg, own=a_own * scale, DERIVED=k is None
                 )
+                # Several warps read the same of a token's dq: none may complete it before the last has read.
+                tl.debug_barrier()
                 store_token(dq + t * HS * K, a_dq, o_k, K)
                 if k is not None:
                     store_token(dk + t * HS * K, a_dk, o_k, K)

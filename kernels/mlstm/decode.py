@@ -74,6 +74,8 @@ def mlstm_decode_step_kernel(
         passed = tl.exp(f + (m_before - m_after))
         b_k *= tl.exp(i - m_after)
         b_n = load_normaliser(n, index, o_k, K, K) * passed + b_k
+        # Every warp reads all of m and, where K is short, of n: none may write before the last has read.
+        tl.debug_barrier()
         store_normaliser(n, index, b_n, o_k, K=K, SIZE=K)
         tl.store(m + index, m_after.to(m.dtype.element_ty))
         den = tl.maximum(tl.abs(tl.sum(b_q * b_n, 0)), tl.exp(tl.minimum(-m_after, WIDEST)))

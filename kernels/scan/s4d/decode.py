@@ -65,6 +65,8 @@ def s4d_step_kernel(
     pointers = state + n * (2 * HS * M * V) + (channel // V * (2 * M * V) + channel % V)[None, :] + pairs[:, None] * V
     real = tl.load(pointers, mask=mask, other=0.0).to(tl.float32)
     imag = tl.load(pointers + M * V, mask=mask, other=0.0).to(tl.float32)
+    # Several warps read the same of a tile that is smaller than they are: none may write before the last has read.
+    tl.debug_barrier()
     real, imag = mul(a_real, a_imag, real, imag)
     real += b_u[None, :]
     tl.store(pointers, real.to(state.dtype.element_ty), mask=mask)
