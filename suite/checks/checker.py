@@ -137,6 +137,19 @@ class Checker:
         with Guard():
             return self._produce(self._call(implementation, tunables))
 
+    def draw_flowing_in(self, implementation: Implementation, tunables: Mapping[str, Value]) -> None:
+        """Draw the gradients that flow into a backward pass, which takes a forward one. Raises what `produce` does."""
+        if self.problem.differentiates:
+            with Guard():
+                self._draw_cotangents(self._call(implementation, tunables))
+
+    def judge_produced(self, implementation: Implementation, produced: Tensors) -> Check:
+        """Judge what `produce` gave."""
+        try:
+            return self._compare(produced)
+        except Exception as error:
+            return Check(*classify(error, implementation), check_T=self.check_T, raised=error)
+
     def judge(self, call: Call, produced: Tensors) -> Check:
         """Judge what a timed call returned last. Its inputs held these values; `produced` was copied as it returned."""
         if self.problem.differentiates:
@@ -277,10 +290,7 @@ class Checker:
     def _produce(self, call: Call) -> Tensors:
         if self.problem.differentiates:
             call.problem = self.problem.replace(pass_="fwdbwd")
-            if self._cotangents is None:
-                outputs = call.forward()
-                self._formed(outputs)
-                self._cotangents = draw_cotangents(outputs, self.seed)
+            self._draw_cotangents(call)
             call.cotangents = call.cotangents or self._cotangents
         places = _addresses(call)
         produced = self._formed(call.run())
@@ -292,6 +302,12 @@ class Checker:
         if self.problem.pass_ == "decode":
             produced = produced | flat({"state": call.inputs["state"]})
         return produced
+
+    def _draw_cotangents(self, call: Call) -> None:
+        if self._cotangents is None:
+            outputs = call.forward()
+            self._formed(outputs)
+            self._cotangents = draw_cotangents(outputs, self.seed)
 
     def _formed(self, produced: Tensors) -> Tensors:
         """Copies of outputs, taken at once. Raises WrongForm for what is no answer whatever its elements are."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from suite.checks.calling import Call
@@ -29,16 +30,19 @@ NO_LAUNCH = "it launches no Triton kernel, and the sanitizer looks at nothing el
 def sanitized(checker: Checker, implementation: Implementation, tunables: Mapping[str, Value]) -> Check:
     """The check of one implementation, `incorrect` with the findings as its reason where there are any."""
     try:
-        findings, launches = examine(lambda: checker.produce(implementation, tunables))
+        # Without bounds, a wrong access would end the process. What this raises, the sanitized call raises too.
+        with Sanitizer(look=False, poison=False), suppress(Exception):
+            checker.draw_flowing_in(implementation, tunables)
+        seen = examine(lambda: checker.produce(implementation, tunables))
     except WrongForm as error:
         return Check("incorrect", str(error), check_T=checker.check_T)
     except Exception as error:
         return Check(*classify(error, implementation), check_T=checker.check_T, raised=error)
-    if not launches:
+    if not seen.launches:
         return Check("unsupported", NO_LAUNCH)
-    if findings:
-        return Check("incorrect", told(findings), check_T=checker.check_T)
-    return checker.check(implementation, tunables)
+    if seen.findings:
+        return Check("incorrect", told(seen.findings), check_T=checker.check_T)
+    return checker.judge_produced(implementation, dict(seen.outputs))
 
 
 def at_invented_sizes(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import torch
 
@@ -12,24 +13,38 @@ from suite.sanitizing.sanitizer import Sanitizer
 Run = Callable[[], Mapping[str, torch.Tensor]]
 
 
-def examine(run: Run) -> tuple[list[Finding], int]:
-    """(findings, launches of Triton kernels) of a function that calls kernels and returns what they made, by name.
+@dataclass(frozen=True)
+class Examined:
+    """What examining a call found.
 
-    It runs several times and must return the same each time. What it raises is raised, unless something was found.
+    launches: of Triton kernels
+    outputs:  what it returned; empty where something was found
+    """
+
+    findings: list[Finding]
+    launches: int
+    outputs: Mapping[str, torch.Tensor]
+
+
+def examine(run: Run) -> Examined:
+    """Examine a function that calls kernels and returns what they made, by name.
+
+    It runs once or more and must return the same each time. What it raises is raised, unless something was found.
     """
     with Sanitizer() as sanitizer:
         try:
             poisoned = run()
         except Exception:
-            if sanitizer.findings:
-                return sanitizer.findings, sanitizer.launches
-            raise
-    if sanitizer.findings or not sanitizer.poisoned:
-        return sanitizer.findings, sanitizer.launches
-    with Sanitizer(look=False, poison=False):
-        plain = run()
+            if not sanitizer.findings:
+                raise
+            poisoned = {}
+    if sanitizer.findings:
+        return Examined(sanitizer.findings, sanitizer.launches, {})
+    if not sanitizer.poisoned:
+        return Examined([], sanitizer.launches, poisoned)
+    plain = _poisoned_at(run, None)
     if not (wrong := _differing(poisoned, plain)):
-        return [], sanitizer.launches
+        return Examined([], sanitizer.launches, plain)
     found = [
         _leak(kernel, tensor, place, alone)
         for place, (kernel, tensor) in sanitizer.poisoned.items()
@@ -37,11 +52,12 @@ def examine(run: Run) -> tuple[list[Finding], int]:
     ]
     # Where none alone shows, two make up for each other.
     every = " or ".join(sanitizer.poisoned)
-    return found or [_leak("", "several tensors", every, wrong)], sanitizer.launches
+    return Examined(found or [_leak("", "several tensors", every, wrong)], sanitizer.launches, {})
 
 
-def _poisoned_at(run: Run, place: str) -> Mapping[str, torch.Tensor]:
-    with Sanitizer(look=False, only=place):
+def _poisoned_at(run: Run, place: str | None) -> Mapping[str, torch.Tensor]:
+    """What a function returns when lanes are poisoned at one place only, or nowhere."""
+    with Sanitizer(look=False, poison=place is not None, only=place):
         return run()
 
 

@@ -9,6 +9,7 @@ import ctypes
 import inspect
 import random
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,8 @@ class Sanitizer:
         self._number = self._span = 0
         self._threads = WARP * DEFAULT_WARPS
         self._recording = self._invented = False
+        # Modules of Triton's language that are patched for the launch.
+        self._languages = frozenset[Any]()
 
     @property
     def findings(self) -> list[Finding]:
@@ -99,6 +102,9 @@ class Sanitizer:
 
         self._replace(interpreter.GridExecutor, "__call__", lambda _: launch)
         self._replace(interpreter, "_patch_lang_core", self._counting)
+        self._replace(interpreter, "_patch_lang", self._patching)
+        # It computes in seven operations what is dropped outside of debug mode, and what `_exact` finds in one.
+        self._replace(interpreter.TritonSemantic, "binary_op_sanitize_overflow_impl", lambda _: lambda *_: None)
         for name in _RESHAPING:
             self._replace(builder, f"create_{name}", self._reshaping)
         for name in _KEEPING:
@@ -276,6 +282,16 @@ class Sanitizer:
 
         return hook
 
+    def _patching(self, original: Any) -> Any:
+        def hook(fn: Any) -> Any:
+            """Patch Triton's language once a launch: every call of a device function asks for it, and takes long."""
+            if (languages := _languages(fn)) <= self._languages:
+                return None
+            self._languages |= languages
+            return original(fn)
+
+        return hook
+
     def _counting(self, original: Any) -> Any:
         def hook(lang: Any, scope: Any) -> None:
             original(lang, scope)
@@ -396,6 +412,7 @@ class Sanitizer:
             hook(*args, **words)
         named = inspect.getcallargs(executor.fn, *args, **words)
         self._invented = any(x.device.type == "meta" for x in _tensors(list(named.values())))
+        self._languages = frozenset()
         scope = interpreter._patch_lang(executor.fn)
         try:
             given = {n: x if n in executor.constexprs else self._given(n, x) for n, x in named.items()}
@@ -515,6 +532,12 @@ def poison_of(dtype: np.dtype, kind: Any) -> Any:
         # A 16-bit or 8-bit float as its bits.
         return 0x7FC0 if dtype.itemsize == 2 else 0x7F
     return np.array([PATTERN], dtype=np.int64).astype(dtype)[0]
+
+
+@cache
+def _languages(fn: Any) -> frozenset[Any]:
+    """The modules of Triton's language that a function sees."""
+    return frozenset(x for x in fn.__globals__.values() if inspect.ismodule(x) and x in (tl, tl.core))
 
 
 def _exist(areas: tuple[Area, ...]) -> bool:
