@@ -48,6 +48,10 @@ class Area:
             inside[inside] = self.gaps[at]
         return inside
 
+    def distance(self, address: int) -> int:
+        """Bytes from the area to an address outside of it."""
+        return max(self.first - address, address - self.end, 0)
+
     def offsets(self, addresses: np.ndarray) -> np.ndarray:
         """Offsets in elements from the tensor's first one; negative before it."""
         return (addresses.astype(np.int64) - self.first) // self.item

@@ -39,13 +39,14 @@ class Finding:
 
 
 class Findings:
-    """Findings of a run, each kind once for a kernel, a tensor and a line."""
+    """Findings of a run, each kind once for a kernel, a tensor, a line and what it does there."""
 
     def __init__(self) -> None:
-        self._found: dict[tuple[str, str, str, str], Finding] = {}
+        self._found: dict[tuple[str, ...], Finding] = {}
 
-    def add(self, kind: str, kernel: str, tensor: str, text: str, place: str) -> None:
-        key = (kind, kernel, tensor, place)
+    def add(self, kind: str, kernel: str, tensor: str, text: str, place: str, does: str = "") -> None:
+        """does: what sets two findings of a line apart: it reads, it writes"""
+        key = (kind, kernel, tensor, place, does)
         if key not in self._found and len(self._found) < MOST:
             self._found[key] = Finding(kind, kernel, tensor, place, text)
 

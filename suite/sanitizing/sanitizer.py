@@ -339,9 +339,9 @@ class Sanitizer:
         if not areas:
             self._report("out of bounds", "", f"{does} {outside.size} elements that are of no tensor it was given")
             return
-        area = areas[0]
-        where = f"offsets {_span(area.offsets(outside))} of {_named(areas)}"
-        self._report("out of bounds", area.name, f"{does} {where}: {_count(outside.size, 'element')}")
+        area = min(areas, key=lambda each: each.distance(int(outside[0])))
+        where = f"offsets {_span(area.offsets(outside))} of {_named((area,))}"
+        self._report("out of bounds", area.name, f"{does} {where}: {_count(outside.size, 'element')}", does=does)
 
     def _report_overflow(self, pointers: Any, wanted: np.ndarray, areas: tuple[Area, ...], place: str) -> None:
         offsets = f" comes out as {_span(areas[0].offsets(pointers.data[wanted]))}" if areas else ""
@@ -389,11 +389,11 @@ class Sanitizer:
                 does = found.does.format(other=self._numbered(found.other))
                 self._report(found.kind, own[0].name, f"at {where} {does}")
 
-    def _report(self, kind: str, tensor: str, text: str, place: str | None = None) -> None:
+    def _report(self, kind: str, tensor: str, text: str, place: str | None = None, does: str = "") -> None:
         if not self._recording:
             return
         who = f"program {self._program} of {self._grid} of {self._kernel}"
-        self._findings.add(kind, self._kernel, tensor, f"{who} {text}", place or place_in_kernel())
+        self._findings.add(kind, self._kernel, tensor, f"{who} {text}", place or place_in_kernel(), does)
 
     def _numbered(self, number: int) -> Program:
         """A program's place in the grid, of its number from 1."""
