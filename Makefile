@@ -13,7 +13,7 @@ RENDERS := matplotlib plotly jinja2
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 # An idle process takes tests from the other: the slow ones of a file would else wait for each other at the end.
 PYTEST := $(PYTHON) -m pytest -q -n $(JOBS) --dist worksteal
-INTERPRETED := tests/kernels tests/suite/static tests/baselines/test_interpreted.py
+INTERPRETED := tests/kernels tests/suite/static tests/suite/sanitizing tests/baselines/test_interpreted.py
 INTERPRET := TRITON_INTERPRET=1 $(PYTEST) -m
 
 .DEFAULT_GOAL := help
@@ -49,7 +49,7 @@ test-all: $(READY) needed-dev ## all tests, also those that take minutes, and a 
 
 # Of each family the tests that reach most of its kernels: another compiler breaks a kernel whole, or not at all.
 test-triton: $(READY) needed-dev ## the tests that depend on the compiler: for another Triton on PYTHONPATH
-	$(INTERPRET) "interpret and not long" -k "segments_packed or decode or issued or probes or bf16 or (naive_form and packed) or (taylor and grouped)" $(INTERPRETED)
+	$(INTERPRET) "interpret and not long" -k "segments_packed or decode or issued or probes or bf16 or sanitizer or (naive_form and packed) or (taylor and grouped)" $(INTERPRETED)
 	$(PYTEST) -m "not interpret and not long" tests/suite/static
 
 # On a GPU, each in steps of their own: the same command again goes on. DEVICE=cpu FLAGS=--rehearse tries it without one.

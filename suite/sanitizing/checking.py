@@ -24,6 +24,7 @@ MOST_TOLD = 8
 MANY_ELEMENTS = 2**32
 # Few SMs are filled by long sequences that each stay whole, many only by segments of them.
 SMS = (1, 2**16)
+READS_PLACES = "its kernels read from tensors where tokens lie, and tensors that do not exist hold zeros"
 NO_LAUNCH = "it launches no Triton kernel, and the sanitizer looks at nothing else"
 
 
@@ -51,6 +52,8 @@ def at_invented_sizes(
     """What the addresses and grids of an implementation come to where tensors have 2^32 elements; no numerics."""
     findings, launches = list[Finding](), 0
     try:
+        if any(not x.is_floating_point() for x in flat(meta_inputs(operator, problem)).values()):
+            return Check("unsupported", READS_PLACES)
         large = enlarged(operator, problem)
         for sms in SMS:
             with aim(replace(REPRESENTATIVES["sm_90"], sms=sms)), Sanitizer(poison=False) as sanitizer:
@@ -66,11 +69,11 @@ def at_invented_sizes(
 
 def enlarged(operator: Operator, problem: Problem) -> Problem:
     """The problem with a batch so large that an input has MANY_ELEMENTS; a packed one as it is."""
-    while problem.cu_seqlens is None:
-        if max(x.numel() for x in flat(meta_inputs(operator, problem)).values()) >= MANY_ELEMENTS:
-            break
-        problem = problem.replace(B=2 * problem.B)
-    return problem
+    if problem.cu_seqlens is not None:
+        return problem
+    largest = max(x.numel() for x in flat(meta_inputs(operator, problem)).values())
+    times = -(-MANY_ELEMENTS // largest)
+    return problem.replace(B=problem.B * 2 ** max(0, (times - 1).bit_length()))
 
 
 def told(findings: Sequence[Finding]) -> str:

@@ -58,9 +58,7 @@ class Shadow:
         self.reader[at], self.read_span[at] = program, span
         return found
 
-    def write(
-        self, at: np.ndarray, threads: np.ndarray, program: int, span: int, changed: np.ndarray
-    ) -> Clash | None:
+    def write(self, at: np.ndarray, threads: np.ndarray, program: int, span: int, changed: np.ndarray) -> Clash | None:
         """Note a write. changed: of each address, whether the value there is another one now."""
         other = (self.reader[at] != 0) & ((self.reader[at] != program) | self.read_by_more[at]) & changed
         found = self._met(at, self._written_by_other(at, program) & changed, self.writer, "writes", "writes too")
