@@ -62,7 +62,7 @@ def area_of(name: str, x: torch.Tensor, address: int | None = None) -> Area:
     item = x.element_size()
     reach = sum((size - 1) * stride for size, stride in zip(x.shape, x.stride(), strict=True)) + 1 if x.numel() else 0
     if address is not None:
-        first = address + x.storage_offset() * item
+        first = address + int(x.storage_offset()) * item
         return Area(name, first, first + reach * item, item, tuple(x.shape), (address, 0))
     gaps = None
     if x.numel() and reach != x.numel():

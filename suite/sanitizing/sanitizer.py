@@ -325,6 +325,7 @@ class Sanitizer:
         found = pointers.attr.get(OVERFLOW)
         overflows = found is not None and bool(found[0][wanted].any())
         if overflows:
+            assert found is not None
             self._report_overflow(pointers, wanted, areas, found[1])
         if inside.all():
             self._look_at_alignment(addresses, size, areas, does)
@@ -416,7 +417,7 @@ class Sanitizer:
         scope = interpreter._patch_lang(executor.fn)
         try:
             given = {n: x if n in executor.constexprs else self._given(n, x) for n, x in named.items()}
-            grid = executor.grid(given) if callable(executor.grid) else executor.grid
+            grid: Any = executor.grid(given) if callable(executor.grid) else executor.grid
             whole = tuple(int(size) for size in grid) + (1,) * (3 - len(grid))
             self._grid = whole[0], whole[1], whole[2]
             self._look_at_grid()

@@ -21,7 +21,7 @@ import triton.language as tl
 from suite import Cost, Operator
 
 def inputs(p, generator):
-    return {"x": torch.randn(p.B, p.T, p.H, p.K, generator=generator, dtype=p.torch_dtype)}
+    return {"x": torch.randn(p.B, p.T, p.H, p.K, generator=generator)}
 
 planted = Operator(
     "planted",
@@ -29,7 +29,7 @@ planted = Operator(
     paper="none",
     inputs=inputs,
     oracle=lambda x: x * 2,
-    cost=lambda p, **tunables: Cost(flops=p.T, bytes_min=p.T),
+    cost=lambda p, tunables: Cost(p.tokens, p.tokens, p.tokens),
     passes=("fwd",),
     dims={"x": "B T H K"},
 )
