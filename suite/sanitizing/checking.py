@@ -68,9 +68,7 @@ def at_invented_sizes(
 
 
 def enlarged(operator: Operator, problem: Problem) -> Problem:
-    """The problem with a batch so large that an input has MANY_ELEMENTS; a packed one as it is."""
-    if problem.cu_seqlens is not None:
-        return problem
+    """A dense problem with a batch so large that an input has MANY_ELEMENTS."""
     largest = max(x.numel() for x in flat(meta_inputs(operator, problem)).values())
     times = -(-MANY_ELEMENTS // largest)
     return problem.replace(B=problem.B * 2 ** max(0, (times - 1).bit_length()))
