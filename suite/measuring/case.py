@@ -162,8 +162,9 @@ class ProblemRun:
     def measure(self) -> None:
         """Check, then time, what can run; everything else becomes a record with its status."""
         with device_context(self.settings.device) as torch_device:
-            checker = self._guarded_checker(torch_device)
-            ready = [one for one in self.live if self._supported(one) and checker and self._checked(one, checker)]
+            if (checker := self._guarded_checker(torch_device)) is None:
+                return
+            ready = [one for one in self.live if self._supported(one) and self._checked(one, checker)]
             self._naive_ratios()
             del checker
             ready = self._on_timed_inputs(self._all_prepared(ready, torch_device))
@@ -184,13 +185,16 @@ class ProblemRun:
             # Inputs of sizes that do not exist cannot be drawn.
             exist = self.settings.sanitize != "addresses"
             checker = self._guarded_checker(torch_device) if exist else None
+            if exist and checker is None:
+                return
             for one in self.live:
-                if self._supported(one) and (checker or not exist) and self._checked(one, checker):
+                if self._supported(one) and self._checked(one, checker):
                     self._emit(one, one.record, one.modes[0])
             del checker
             free_memory(self.settings.device)
 
     def _guarded_checker(self, torch_device: str) -> Checker | None:
+        """What checks all cases; None where no inputs can be drawn, and all cases have a record that says so."""
         # Drawing the inputs may already be too much for the device: that is a result of every case.
         self.begin(0, "inputs")
         try:

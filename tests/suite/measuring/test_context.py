@@ -252,3 +252,26 @@ def test_an_oracle_without_gradients_checks_nothing(oracle: Any, words: str) -> 
     wrong.implementation("naive", origin="baseline")(right.implementations["naive"].fn)
     found = check_case(wrong, "naive", PROBLEM.replace(pass_="fwdbwd"))
     assert (found.status, words in found.reason) == ("unchecked", True), found.reason
+
+
+@pytest.mark.parametrize("kind", ["timed", "check"])
+def test_inputs_that_cannot_be_drawn_cost_one_record_a_case(kind: str) -> None:
+    """Also of a case that would have been unsupported."""
+
+    def inputs(problem: Problem, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        raise ValueError("no draw")
+
+    right = discover().operator("linear_attention")
+    said = {each.name: getattr(right, each.name) for each in fields(right) if each.init}
+    made = Operator(**{**said, "inputs": inputs})
+    naive = right.implementations["naive"].fn
+    made.implementation("able", origin="ours", passes={"fwd"})(naive)
+    made.implementation("refuses", origin="ours", passes={"fwd"}, supports=lambda p, tunables: "not today")(naive)
+    problem = made.complete(Problem(T=8, K=4, dtype="fp32", pass_="fwd"))
+    cases = [Case(made.name, name, problem, (), made.axes) for name in ("able", "refuses")]
+    found: list[dict[str, Any]] = []
+    run = ProblemRun(made, problem, cases, SETTINGS, kind, found.append, lambda *_: None)
+    run.measure() if kind == "timed" else run.check()
+    assert [record["implementation"] for record in found] == ["able", "refuses"]
+    assert {record["status"] for record in found} == {"error"}
+    assert all("no draw" in record["reason"] for record in found)
