@@ -93,6 +93,7 @@ def test_check_returns_the_records_of_the_command(plugin: Path, tmp_path: Path) 
     assert [(each["case_id"], each["check"]) for each in stored] == [(each["case_id"], each["check"]) for each in found]
 
 
+@pytest.mark.long
 def test_static_profiles_are_those_of_the_command(tmp_path: Path) -> None:
     # In a folder of its own: a profile's key is of all that a plug-in may import, which beside the tests is them all.
     double = write(tmp_path, (Path(__file__).parent / "static" / "plugin.py").read_text())

@@ -108,6 +108,7 @@ def test_two_workers_check_at_the_same_time(check) -> None:
     assert (code, found) == (Exit.PASS, {"running_mean/meets": ["ok"], "other_mean/meets": ["ok"]})
 
 
+@pytest.mark.long
 def test_a_death_costs_its_own_case_and_all_is_as_with_one_worker(check) -> None:
     words = (*OPERATORS, "--impl", "right,wrong,exits")
     alone, together = check(*words, out="alone"), check(*words, "--jobs", "3", out="together")

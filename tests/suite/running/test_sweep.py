@@ -228,7 +228,9 @@ def test_a_worker_imports_torchs_compiler_only_where_a_case_does(tmp_path: Path)
     assert [record["status"] for record in read_records(tmp_path / "run")] == ["ok", "ok"]
 
 
-@pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(
+    ("how", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGKILL, -9, marks=pytest.mark.long)]
+)
 def test_an_ended_sweep_is_a_valid_run(tmp_path: Path, how: signal.Signals, code: int) -> None:
     run, go = tmp_path / "run", tmp_path / "go"
     plugin = write(tmp_path, WAITS.replace("GO", str(go)), "held_plugin.py")
@@ -366,6 +368,7 @@ def test_a_check_can_be_stored_and_resumed(tmp_path: Path, capsys: pytest.Captur
     assert "unknown origin 'mine'" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_a_ceiling_that_was_too_low_is_raised_for_all_that_follows(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

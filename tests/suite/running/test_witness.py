@@ -108,7 +108,11 @@ def test_who_changes_its_own_process_has_no_time(
 def test_who_is_right_is_witnessed(plugin: Path, tmp_path: Path) -> None:
     honest = bench(plugin, tmp_path / "run", "torch", "--pass", "fwd,fwdbwd", "--paranoid")
     assert [(record["status"], record["witnessed"]) for record in honest.values()] == [("ok", True)] * 2
-    # What one process alone believes, and why the other is offered.
+
+
+@pytest.mark.long
+def test_one_process_alone_believes_what_was_patched(plugin: Path, tmp_path: Path) -> None:
+    """Why the other one is offered."""
     believed = bench(plugin, tmp_path / "other", "patches_differences", "--pass", "fwd")
     assert [(record["status"], record.get("witnessed")) for record in believed.values()] == [("ok", None)]
 

@@ -111,6 +111,7 @@ def test_a_second_run_tunes_nothing(tmp_path, capsys):
     assert "toy/first/K16: 8 configs" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_a_budget_leaves_out_what_does_not_fit(tmp_path, capsys):
     assert tune(tmp_path, "--head-dim", "16,32", "--budget", "0.01s") == 0
     assert "left out by --budget" in capsys.readouterr().err
