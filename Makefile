@@ -34,7 +34,7 @@ report: $(READY) needed ## render a stored run: make report RUN=results/local/â€
 new-kernel: $(READY) needed ## write the skeleton of an operator: make new-kernel NAME=foo
 	$(PYTHON) -m suite new-kernel "$(NAME)"
 
-test: $(READY) needed-dev ## the tests that every change must pass, about 11 minutes on 2 cores
+test: $(READY) needed-dev ## the tests that every change must pass, about 12 minutes on 2 cores
 	$(INTERPRET) "interpret and not long" $(INTERPRETED)
 	$(PYTEST) -m "not interpret and not long"
 

@@ -25,6 +25,7 @@ from suite.running.messages import Disconnected, Refused, runners_end
 START_TIMEOUT_S = 300.0
 GRACE_S = 2.0
 KILL_S = 4.0
+POLL_S = 0.01
 TAIL_BYTES = 16384
 
 
@@ -147,7 +148,7 @@ class WorkerProcess:
             keeper.kill([*left, self._process.pid])
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(GRACE_S)
-            if left := [pid for pid in left if _alive(pid)]:
+            if left := _after(GRACE_S, left):
                 print(
                     f"process {', '.join(map(str, left))} does not die: a driver holds it; its device may stay busy",
                     file=sys.stderr,
@@ -159,6 +160,14 @@ class WorkerProcess:
         """Have its keeper end it and do not wait: the channel tells whoever is reading."""
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(signal.SIGTERM)
+
+
+def _after(seconds: float, processes: list[int]) -> list[int]:
+    """Which of the processes that were killed are there after so long: ending one takes the kernel a moment."""
+    end = time.monotonic() + seconds
+    while (found := [pid for pid in processes if _alive(pid)]) and time.monotonic() < end:
+        time.sleep(POLL_S)
+    return found
 
 
 def _alive(pid: int) -> bool:

@@ -63,6 +63,7 @@ def test_what_is_no_flag_is_a_type_error(given: dict[str, Any], said: str) -> No
         suite.bench(seq_len=0)
 
 
+@pytest.mark.long
 def test_bench_stores_a_run_and_prints_nothing(
     plugin: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

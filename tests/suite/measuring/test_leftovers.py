@@ -139,6 +139,7 @@ def test_what_one_implementation_changes_is_put_back_and_told(tmp_path: Path, ki
         assert (found[name]["status"], found[name]["reason"]) == ("ok", ""), name
 
 
+@pytest.mark.long
 def test_every_case_is_timed_in_the_same_state(tmp_path: Path, one_thread: None) -> None:
     """An implementation says of each of its calls in what state it was; others change all of it before it."""
     text = plugin() + (

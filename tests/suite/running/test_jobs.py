@@ -121,6 +121,7 @@ def test_a_death_costs_its_own_case_and_all_is_as_with_one_worker(check) -> None
     }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["crowded", pytest.param("killed", marks=pytest.mark.long)])
 def test_memory_that_neighbours_may_have_taken_is_asked_for_again_alone(check, name: str) -> None:
     """What is out of memory beside others has no record until it was checked alone; with one worker it has that."""

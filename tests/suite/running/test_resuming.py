@@ -154,6 +154,7 @@ def test_another_environment_is_refused(
     assert said in refused(run, capsys, "--dry-run")
 
 
+@pytest.mark.long
 def test_another_commit_is_refused_or_marked(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     change(run / "environment.json", commit="0123abc")
     assert "commit is 0123abc in the run and " in refused(run, capsys)
@@ -319,6 +320,7 @@ writer.close()
     assert not list(tmp_path.iterdir()), "a folder in which no run began is removed"
 
 
+@pytest.mark.long
 def test_only_unsupported_cases_say_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--preset", "smoke", "--op", "linear_attention", "--impl", "triton_chunk", "--pass", "fwd"]
     said = "triton_chunk does not run on cpu, only on cuda"

@@ -353,6 +353,7 @@ def test_cooling_is_a_phase_of_its_own(tmp_path: Path) -> None:
     assert seconds["cooling"] == pytest.approx(0.6, abs=0.1)
 
 
+@pytest.mark.long
 def test_a_check_can_be_stored_and_resumed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
     words = ["check", "--op", "linear_attention", "--pass", "fwd", "--seq-len", "16,24", "--device", "cpu"]
