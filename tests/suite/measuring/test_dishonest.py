@@ -15,6 +15,7 @@ from suite import Cost, Operator, Problem
 from suite.draw import qkv
 from suite.measuring.case import ProblemRun, Settings
 from suite.problem import Case
+from tests.suite.identity import Identity
 
 PROBLEM = Problem(B=2, T=32, H=2, K=8, V=8, dtype="fp32", pass_="fwd")
 Fn = Callable[..., Any]
@@ -233,27 +234,18 @@ def test_tokens_change_in_all_sequences_and_heads() -> None:
     assert not any(torch.equal(x, seen[-2]) for x in samples)
 
 
-class Kept(torch.autograd.Function):
+class Kept(Identity):
     """Its backward pass works once for each graph."""
 
     @staticmethod
-    def forward(ctx, x):
-        ctx.kept = None
-        return x.view_as(x)
-
-    @staticmethod
     def backward(ctx, grad):
-        if ctx.kept is None:
+        if not hasattr(ctx, "kept"):
             ctx.kept = grad.clone()
         return ctx.kept
 
 
-class Writes(torch.autograd.Function):
+class Writes(Identity):
     """Its backward pass works in place of what flows in."""
-
-    @staticmethod
-    def forward(ctx, x):
-        return x.view_as(x)
 
     @staticmethod
     def backward(ctx, grad):
@@ -263,12 +255,8 @@ class Writes(torch.autograd.Function):
 KEPT: dict[float, torch.Tensor] = {}
 
 
-class KeptBy(torch.autograd.Function):
+class KeptBy(Identity):
     """Its backward pass works once for each first element of what flows in."""
-
-    @staticmethod
-    def forward(ctx, x):
-        return x.view_as(x)
 
     @staticmethod
     def backward(ctx, grad):
@@ -305,11 +293,7 @@ def test_gradients_are_those_of_the_call(pass_: str) -> None:
         assert found["kept"]["reason"].startswith("in its last timed call: dq: error")
 
 
-class ZerosWhenLong(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x):
-        return x.view_as(x)
-
+class ZerosWhenLong(Identity):
     @staticmethod
     def backward(ctx, grad):
         return torch.zeros_like(grad) if grad.shape[1] > 2048 else grad
