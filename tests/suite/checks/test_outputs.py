@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 
 from suite import Cost, Operator, Problem
 from suite.checks.calling import draw_cotangents
-from suite.checks.checker import Check, check_case
+from suite.checks.checker import Check, Checker, check_case
 from suite.checks.inputs import draw_inputs
 from suite.checks.oracle import reference
 from suite.discovery import discover
@@ -80,6 +81,24 @@ def test_an_answer_of_another_form_is_incorrect(form: str) -> None:
 )
 def test_strides_are_free(view: Callable[[torch.Tensor], torch.Tensor]) -> None:
     assert checked(lambda q, k, v: (view(sums(q, k, v)), None)).ok
+
+
+def test_a_step_updates_its_state_in_place() -> None:
+    operator = discover().operator("linear_attention")
+    problem = operator.complete(Problem(B=2, T=8, H=2, K=8, V=8, dtype="fp32", pass_="decode"))
+    checker = Checker(operator, problem, device="cpu", seed=0)
+
+    def elsewhere(*args: Any, state: Any, **words: Any) -> Any:
+        new = state.clone()
+        o = right.fn(*args, state=new, **words)
+        state.set_(new)
+        return o
+
+    name = next(n for n, each in operator.implementations.items() if "decode" in each.passes and "cpu" in each.devices)
+    right = operator.implementations[name]
+    assert checker.check(right, right.default_tunables).ok
+    found = checker.check(replace(right, fn=elsewhere), right.default_tunables)
+    assert found.reason == "its step gives the state other memory; it must update the state in place"
 
 
 class Ignored(torch.autograd.Function):
