@@ -15,7 +15,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timezone
 from pathlib import Path
@@ -325,6 +326,18 @@ class _Interrupts:
     """
 
     count = 0
+    _held = False
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Inside, the first is only counted; it interrupts at the end of the block."""
+        before, self._held = self.count, True
+        try:
+            yield
+        finally:
+            self._held = False
+        if before == 0 and self.count:
+            raise KeyboardInterrupt
 
     def __enter__(self) -> _Interrupts:
         self._before: dict[int, Any] = {}
@@ -338,7 +351,7 @@ class _Interrupts:
 
     def _heard(self, *_: object) -> None:
         self.count += 1
-        if self.count == 1:
+        if self.count == 1 and not self._held:
             raise KeyboardInterrupt
 
 
@@ -355,20 +368,22 @@ def _ran(
     with log.open("a", encoding="utf-8") as kept:
         kept.write(f"$ {shlex.join(command)}\n")
         kept.flush()
-        process = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env={**os.environ, **variables},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        )
-        reading = threading.Thread(target=_copy, args=(process, kept, tell), daemon=True)
         how = ""
         try:
-            reading.start()
+            # An interrupt in here would leave a process that nobody stops.
+            with interrupts.held():
+                process = subprocess.Popen(
+                    command,
+                    cwd=ROOT,
+                    env={**os.environ, **variables},
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    text=True,
+                    errors="replace",
+                    start_new_session=True,
+                )
+                reading = threading.Thread(target=_copy, args=(process, kept, tell), daemon=True)
+                reading.start()
             _await(process, seconds)
         except subprocess.TimeoutExpired:
             how = "timed_out"

@@ -136,7 +136,7 @@ def test_a_run_that_lacks_cases_is_gone_on_with(tmp_path: Path, monkeypatch: pyt
     stored_run(run, monkeypatch, ["ok"], left=3)
     made = campaign(tmp_path, step("good"))
     assert made.run() == Exit.PASS
-    assert made.outcomes()[0].line.endswith("part: 3 cases are left for another time")
+    assert (made.outcomes()[0].status, made.outcomes()[0].why) == ("part", "3 cases are left for another time")
     words = Campaign(made.plan, tmp_path, Terms()).command(step("good"), 100.0)
     assert words[words.index("--resume") + 1] == str(run)
     assert "--out" not in words
@@ -290,7 +290,8 @@ Scripted(Plan("mine", "", (step({name!r}), step("good"))), Path({str(tmp_path)!r
 """
     process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, text=True)
     log = tmp_path / f"{name}.log"
-    while not log.is_file() or "begun" not in log.read_text():
+    # The command itself, the log's first line, has the word too.
+    while not log.is_file() or "begun" not in log.read_text().splitlines():
         assert process.poll() is None
         time.sleep(0.05)
     while process.poll() is None:
@@ -319,6 +320,18 @@ def test_only_the_first_interrupt_interrupts() -> None:
             pytest.fail("a second one interrupts too")
         assert interrupts.count == 3
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_an_interrupt_while_a_command_starts_waits_until_it_can_be_stopped() -> None:
+    with campaign_running._Interrupts() as interrupts:
+        started = False
+        with pytest.raises(KeyboardInterrupt), interrupts.held():
+            signal.raise_signal(signal.SIGINT)
+            started = True
+        assert started
+        with interrupts.held():
+            signal.raise_signal(signal.SIGINT)
+        assert interrupts.count == 2
 
 
 def test_without_a_gpu_the_command_says_how_to_rehearse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
