@@ -13,7 +13,7 @@ RENDERS := matplotlib plotly jinja2
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 # An idle process takes tests from the other: the slow ones of a file would else wait for each other at the end.
 PYTEST := $(PYTHON) -m pytest -q -n $(JOBS) --dist worksteal
-INTERPRETED := tests/kernels tests/suite/static tests/suite/sanitizing tests/baselines/test_interpreted.py
+INTERPRETED := tests/kernels tests/suite/static tests/suite/interpreting tests/suite/sanitizing tests/baselines/test_interpreted.py
 INTERPRET := TRITON_INTERPRET=1 $(PYTEST) -m
 
 .DEFAULT_GOAL := help

@@ -21,9 +21,7 @@ INTERPRETING = os.environ.get("TRITON_INTERPRET") == "1"
 
 if INTERPRETING:
     from suite import interpreting
-    from tests.interpreting import make_quick
 
-    make_quick()
     # As checks do, for all tests alike.
     interpreting.install()
 

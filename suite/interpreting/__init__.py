@@ -1,4 +1,4 @@
-"""Formats of the tensor cores in Triton's interpreter: bfloat16 as a GPU rounds it, TF32 where a product asks for it.
+"""Triton's interpreter as a GPU computes: bfloat16 and TF32 with their rounding, loops counted in int32.
 
 Example::
 
@@ -6,7 +6,8 @@ Example::
     suite.interpreting.fault("bfloat16")  # None, or what this Triton's interpreter still computes wrongly
 
 The interpreter itself keeps a bfloat16 block as the 16 bits of each element and computes with them as with integers,
-and multiplies float32 exactly whatever `input_precision` says. docs/interpreter.md lists what each Triton gets wrong.
+multiplies float32 exactly whatever `input_precision` says, and counts loops in Python's integers. docs/interpreter.md
+lists what each Triton gets wrong.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ def fault(dtype: str) -> str | None:
 
     install()
     for probe in PROBES:
-        if probe.dtype in ("tf32", dtype) and (wrong := probe.wrong()):
-            remedy = f"use Triton {KNOWN}" + (", or fp32 or fp16" if probe.dtype == "bfloat16" else "")
-            what = f"{probe.dtype} wrongly in {probe.name}: {wrong}"
+        if (probe.of != "bfloat16" or dtype == "bfloat16") and (wrong := probe.wrong()):
+            remedy = f"use Triton {KNOWN}" + (", or fp32 or fp16" if probe.of == "bfloat16" else "")
+            what = f"{probe.of} wrongly in {probe.name}: {wrong}"
             return f"the interpreter of Triton {version('triton')} computes {what}; {remedy}"
     return None

@@ -67,6 +67,41 @@ def descriptor_kernel(x, out, M: tl.constexpr):
 
 
 @triton.jit
+def masking_kernel(n, out, N: tl.constexpr):
+    """Zeros, but where a mask and a comparison of scalars hold both; n: a number in memory. One program."""
+    i = tl.arange(0, N)
+    tl.store(out + i, 0.0, mask=~((i < N // 2) & (tl.load(n) > 0)))
+
+
+@triton.jit
+def counting_kernel(n, out, LOOP: tl.constexpr):
+    """Of each counter, what int32 makes of 2^31 - 1 times it; n: a number of rounds in memory. One program."""
+    rounds = tl.load(n)
+    at = out
+    if LOOP == "tl.range":
+        for i in tl.range(0, rounds, step=1):  # pyright: ignore[reportGeneralTypeIssues]
+            tl.store(at, tl.cast(i * 2147483647, tl.float64))
+            at += 1
+    elif LOOP == "constant":
+        for i in range(4):
+            tl.store(at, tl.cast(i * 2147483647, tl.float64))
+            at += 1
+    elif LOOP == "step":
+        for i in range(6, 6 - 2 * rounds, -2):
+            tl.store(at, tl.cast(i * 2147483647, tl.float64))
+            at += 1
+    elif LOOP == "int64":
+        for i in range(rounds.to(tl.int64)):
+            tl.store(at, tl.cast(i * 2147483647, tl.float64))
+            at += 1
+    else:
+        for i in range(rounds):
+            wide = i.to(tl.int64)  # pyright: ignore[reportAttributeAccessIssue]
+            tl.store(at, tl.cast(wide * 2147483647, tl.float64))
+            at += 1
+
+
+@triton.jit
 def _x(x, y, f, n):
     return x
 
@@ -349,11 +384,14 @@ def _dot_ieee(x, y, z):
 
 @dataclass(frozen=True)
 class Probe:
-    """One operation. `run` gives what the interpreter computes, and what is right; dtype: "bfloat16" or "tf32"."""
+    """One operation. `run` gives what the interpreter computes, and what is right.
+
+    of: what the operation belongs to: "bfloat16", "tf32", "masks" or "loops"
+    """
 
     name: str
     run: Callable[[], tuple[torch.Tensor, torch.Tensor]]
-    dtype: str = "bfloat16"
+    of: str = "bfloat16"
 
     def wrong(self) -> str | None:
         """What is wrong, or None."""
@@ -362,7 +400,7 @@ class Probe:
                 got, right = self.run()
         except Exception as error:
             return str(error).partition("\n")[0] or repr(error)
-        got, right = got.flatten().float(), right.flatten().float()
+        got, right = got.flatten().double(), right.flatten().double()
         off = ~((got == right) & (got.signbit() == right.signbit()) | (got.isnan() & right.isnan()))
         if not off.any():
             return None
@@ -400,6 +438,21 @@ def _elementwise(name: str, fn: Any, right: Callable[..., torch.Tensor], **chang
         return out, expected
 
     return Probe(name, run)
+
+
+def _agreed() -> tuple[torch.Tensor, torch.Tensor]:
+    out = torch.ones(N)
+    _launch(masking_kernel, torch.tensor([2], dtype=torch.int32), out, N=N)
+    return out, torch.tensor([1.0, 0.0]).repeat_interleave(N // 2)
+
+
+def _counted(name: str, loop: str, right: list[int]) -> Probe:
+    def run() -> tuple[torch.Tensor, torch.Tensor]:
+        out = torch.empty(4, dtype=torch.float64)
+        _launch(counting_kernel, torch.tensor([4], dtype=torch.int32), out, LOOP=loop)
+        return out, torch.tensor(right, dtype=torch.float64)
+
+    return Probe(name, run, of="loops")
 
 
 def _stored() -> tuple[torch.Tensor, torch.Tensor]:
@@ -506,6 +559,7 @@ _POINT_1 = torch.tensor(0.1).bfloat16()
 _256 = torch.tensor([256.0] + [1.0] * (N - 1)).bfloat16()
 # The residue of 1 + 2^-11 in TF32, and what a product keeps of it.
 _FINE = 1 + 2.0**-11
+_MOST = 2**31 - 1
 
 PROBES: tuple[Probe, ...] = (
     _elementwise("a load and a cast to fp32", _x, lambda x, y, f, n: x),
@@ -582,4 +636,10 @@ PROBES: tuple[Probe, ...] = (
     _product("tl.dot with tf32", _dot_tf32, _FINE, 1.0),
     _product("tl.dot with tf32x3", _dot_tf32x3, _FINE, _FINE**2 - 2.0**-22),
     _product("tl.dot with ieee", _dot_ieee, _FINE, _FINE**2),
+    Probe("a mask and a comparison of scalars", _agreed, of="masks"),
+    _counted("tl.range", "tl.range", [0, _MOST, -2, _MOST - 2]),
+    _counted("range of a constant", "constant", [0, _MOST, -2, _MOST - 2]),
+    _counted("range with a step", "step", [-6, -4, -2, 0]),
+    _counted("range of an int64", "int64", [0, _MOST, 2 * _MOST, 3 * _MOST]),
+    _counted("a counter's .to", "to", [0, _MOST, 2 * _MOST, 3 * _MOST]),
 )

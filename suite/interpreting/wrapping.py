@@ -1,4 +1,4 @@
-"""What of Triton's interpreter is wrapped, so that it computes bfloat16 and TF32 as a GPU does.
+"""What of Triton's interpreter is wrapped, so that it computes bfloat16, TF32, masks and loops as a GPU does.
 
 A block of bfloat16 is held as float32 values that bfloat16 can represent. Memory holds 16 bits each, so loads, stores,
 atomics and bitcasts convert; operations compute in float32 and round their result to nearest even, ties to even.
@@ -23,16 +23,18 @@ from suite.interpreting.formats import (
     nearest_tf32,
     toward_zero_bf16,
 )
+from suite.interpreting.loops import counting
+from suite.interpreting.quick import in_debug_mode, once_a_launch
 
 Method = Callable[..., Any]
 
 _replaced: list[tuple[Any, str, Any]] = []
 
 
-def install() -> None:
-    """Wrap this process's interpreter, if it is not wrapped yet."""
+def install() -> bool:
+    """Wrap this process's interpreter; whether it was not wrapped yet."""
     if _replaced:
-        return
+        return False
     from triton.runtime import interpreter
 
     builder = interpreter.InterpreterBuilder
@@ -41,7 +43,10 @@ def install() -> None:
         builder: _methods(interpreter),
         interpreter.ReduceOps: {"sum": _in_halves},
         interpreter.ScanOps: {"cumsum": _in_turn(np.add), "cumprod": _in_turn(np.multiply)},
+        interpreter.FunctionRewriter: {"_compile_and_exec": counting},
+        interpreter.TritonSemantic: {"binary_op_sanitize_overflow_impl": in_debug_mode},
     }
+    _forget_rewritten(interpreter)
     for holder, each in wrappers.items():
         for name, wrap in each.items():
             if (original := vars(holder).get(name)) is not None:
@@ -49,16 +54,26 @@ def install() -> None:
     # Triton 3.6 has none, and so no constants.
     if not hasattr(builder, "get_bf16"):
         _replace(builder, "get_bf16", _constant(interpreter.TensorHandle))
+    return True
 
 
 def uninstall() -> None:
     """Put back what `install` replaced. Who wrapped the same methods since then must have put them back before."""
+    if _replaced:
+        from triton.runtime import interpreter
+
+        _forget_rewritten(interpreter)
     while _replaced:
         holder, name, original = _replaced.pop()
         if original is None:
             delattr(holder, name)
         else:
             setattr(holder, name, original)
+
+
+def _forget_rewritten(interpreter: Any) -> None:
+    """Kernels that ran before are rewritten anew: how their loops count is written into them."""
+    interpreter.InterpretedFunction.rewritten_fn.clear()
 
 
 def _replace(holder: Any, name: str, new: Method) -> None:
@@ -126,7 +141,7 @@ def _constant(handle: Any) -> Method:
 
 
 def _functions(interpreter: Any) -> Mapping[str, Callable[[Method], Method]]:
-    """Wrappers of the module's functions, which say how the elements of a block are held."""
+    """Wrappers of the module's functions: how the elements of a block are held, what a launch patches."""
     import triton.language as tl
 
     def held(original: Method) -> Method:
@@ -141,7 +156,7 @@ def _functions(interpreter: Any) -> Mapping[str, Callable[[Method], Method]]:
 
         return fits_in
 
-    return {"_get_np_dtype": held, "_validate_np_data_size": fits}
+    return {"_get_np_dtype": held, "_validate_np_data_size": fits, "_patch_lang": once_a_launch}
 
 
 def _methods(interpreter: Any) -> Mapping[str, Callable[[Method], Method]]:
@@ -248,6 +263,16 @@ def _methods(interpreter: Any) -> Mapping[str, Callable[[Method], Method]]:
 
         return create_fabs
 
+    def splat(original: Method) -> Method:
+        def create_splat(self: Any, *args: Any) -> Any:
+            result = original(self, *args)
+            # A comparison has the type of its operands here, in which its truth would be spread.
+            if any(getattr(arg, "data", result.data).dtype == np.bool_ for arg in args):
+                result.data = result.data.astype(np.bool_)
+            return result
+
+        return create_splat
+
     def fma(original: Method) -> Method:
         def create_fma(self: Any, x: Any, y: Any, z: Any) -> Any:
             if not _is_bf16(z.dtype):
@@ -296,6 +321,7 @@ def _methods(interpreter: Any) -> Mapping[str, Callable[[Method], Method]]:
         "cast_impl": cast,
         "create_fp_to_fp": convert,
         "create_bitcast": bitcast,
+        "create_splat": splat,
         "create_fabs": absolute,
         "create_fma": fma,
         "create_dot": dot,

@@ -9,7 +9,6 @@ import ctypes
 import inspect
 import random
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ import triton.language as tl
 from triton.runtime import interpreter
 from triton.tools.tensor_descriptor import TensorDescriptor
 
+from suite import interpreting
 from suite.sanitizing.areas import APART, AREAS, FIRST_ADDRESS, Area, area_of, areas_of, joined
 from suite.sanitizing.findings import Finding, Findings, place_in_kernel
 from suite.sanitizing.shadow import Shadow, threads_of
@@ -70,14 +70,13 @@ class Sanitizer:
         self._number = self._span = 0
         self._threads = WARP * DEFAULT_WARPS
         self._recording = self._invented = False
-        # Modules of Triton's language that are patched for the launch.
-        self._languages = frozenset[Any]()
 
     @property
     def findings(self) -> list[Finding]:
         return list(self._findings)
 
     def __enter__(self) -> Sanitizer:
+        self._wrapped = interpreting.install()
         try:
             self._install()
         except BaseException:
@@ -90,6 +89,8 @@ class Sanitizer:
             owner, name, original = self._replaced.pop()
             setattr(owner, name, original)
         self._areas, self._shadows, self._addresses = [], {}, {}
+        if self._wrapped:
+            interpreting.uninstall()
 
     # What is replaced in the interpreter
 
@@ -101,10 +102,6 @@ class Sanitizer:
             sanitizer._launch(executor, args, kwargs)
 
         self._replace(interpreter.GridExecutor, "__call__", lambda _: launch)
-        self._replace(interpreter, "_patch_lang_core", self._counting)
-        self._replace(interpreter, "_patch_lang", self._patching)
-        # It computes in seven operations what is dropped outside of debug mode, and what `_exact` finds in one.
-        self._replace(interpreter.TritonSemantic, "binary_op_sanitize_overflow_impl", lambda _: lambda *_: None)
         for name in _RESHAPING:
             self._replace(builder, f"create_{name}", self._reshaping)
         for name in _KEEPING:
@@ -282,33 +279,6 @@ class Sanitizer:
 
         return hook
 
-    def _patching(self, original: Any) -> Any:
-        def hook(fn: Any) -> Any:
-            """Patch Triton's language once a launch: every call of a device function asks for it, and takes long."""
-            if (languages := _languages(fn)) <= self._languages:
-                return None
-            self._languages |= languages
-            return original(fn)
-
-        return hook
-
-    def _counting(self, original: Any) -> Any:
-        def hook(lang: Any, scope: Any) -> None:
-            original(lang, scope)
-            whole = lang.range
-
-            def counted(*args: Any, **words: Any) -> Any:
-                """A compiled loop counts in int32, where Python's integers never overflow."""
-                for i in whole(*args, **words):
-                    wide = not -(2**31) <= i < 2**31
-                    kind, width = (tl.int64, np.int64) if wide else (tl.int32, np.int32)
-                    yield tl.tensor(interpreter.TensorHandle(np.array([i], dtype=width), kind), kind)
-
-            if self._invented:
-                scope.set_attr(lang, "range", counted)
-
-        return hook
-
     # Accesses
 
     def _lanes(self, pointers: Any, mask: Any, does: str) -> tuple[np.ndarray, np.ndarray, tuple[Area, ...]]:
@@ -413,7 +383,6 @@ class Sanitizer:
             hook(*args, **words)
         named = inspect.getcallargs(executor.fn, *args, **words)
         self._invented = any(x.device.type == "meta" for x in _tensors(list(named.values())))
-        self._languages = frozenset()
         scope = interpreter._patch_lang(executor.fn)
         try:
             given = {n: x if n in executor.constexprs else self._given(n, x) for n, x in named.items()}
@@ -533,12 +502,6 @@ def poison_of(dtype: np.dtype, kind: Any) -> Any:
         # A 16-bit or 8-bit float as its bits.
         return 0x7FC0 if dtype.itemsize == 2 else 0x7F
     return np.array([PATTERN], dtype=np.int64).astype(dtype)[0]
-
-
-@cache
-def _languages(fn: Any) -> frozenset[Any]:
-    """The modules of Triton's language that a function sees."""
-    return frozenset(x for x in fn.__globals__.values() if inspect.ismodule(x) and x in (tl, tl.core))
 
 
 def _exist(areas: tuple[Area, ...]) -> bool:

@@ -19,7 +19,7 @@ def checkout(tmp_path: Path) -> Path:
         (tmp_path / name).symlink_to(ROOT / name)
     for name in ("kernels", "baselines", "tests"):
         (tmp_path / name).mkdir()
-    for path in ("kernels/__init__.py", "baselines/__init__.py", "tests/conftest.py", "tests/interpreting.py"):
+    for path in ("kernels/__init__.py", "baselines/__init__.py", "tests/conftest.py"):
         (tmp_path / path).write_text((ROOT / path).read_text())
     return tmp_path
 

@@ -3,8 +3,6 @@
 - For as long as a launch lasts it replaces triton.language's functions by interpreted ones. At each call of a device
   function it looks for more to replace, and there is nothing.
 - It computes in seven operations whether an int32 sum or product overflows, and outside of debug mode drops the answer.
-
-Another interpreter than the one that is known here stays as it is.
 """
 
 from __future__ import annotations
@@ -16,20 +14,12 @@ from types import ModuleType
 from typing import Any
 
 
-def make_quick() -> None:
-    """Patch the interpreter of this process."""
+def once_a_launch(patch: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Wraps the interpreter's `_patch_lang`: a module of Triton's language is patched once in a launch."""
+    import triton.language as tl
     from triton.runtime import interpreter
 
-    if hasattr(interpreter, "_LangPatchScope"):
-        _patch_language_once_a_launch(interpreter)
-    if hasattr(interpreter.TritonSemantic, "binary_op_sanitize_overflow_impl"):
-        _look_for_overflow_in_debug_mode_only(interpreter.TritonSemantic)
-
-
-def _patch_language_once_a_launch(interpreter: Any) -> None:
-    import triton.language as tl
-
-    patch, patched = interpreter._patch_lang, set[ModuleType]()
+    patched = set[ModuleType]()
 
     class Launch(interpreter._LangPatchScope):
         def restore(self) -> None:
@@ -48,15 +38,14 @@ def _patch_language_once_a_launch(interpreter: Any) -> None:
             patched.update(wanted)
         return scope
 
-    interpreter._patch_lang = patch_new
+    return patch_new
 
 
-def _look_for_overflow_in_debug_mode_only(semantic: Any) -> None:
-    assert_in_range = semantic.binary_op_sanitize_overflow_impl
+def in_debug_mode(assert_in_range: Callable[..., None]) -> Callable[..., None]:
+    """Wraps TritonSemantic's look for overflow, whose answer only device_assert would get."""
 
     def look(self: Any, lhs: Any, rhs: Any, operation: Callable[..., Any]) -> None:
-        # As device_assert does, which would get the answer.
         if self.builder.options.debug:
             assert_in_range(self, lhs, rhs, operation)
 
-    semantic.binary_op_sanitize_overflow_impl = look
+    return look
