@@ -326,17 +326,21 @@ class _Interrupts:
     """
 
     count = 0
-    _held = False
+    _held = _unheard = False
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Inside, the first is only counted; it interrupts at the end of the block."""
-        before, self._held = self.count, True
+        """Inside, the first is only counted, for `raise_held`."""
+        self._held = True
         try:
             yield
         finally:
             self._held = False
-        if before == 0 and self.count:
+
+    def raise_held(self) -> None:
+        """KeyboardInterrupt where the first came while it was held."""
+        if self._unheard:
+            self._unheard = False
             raise KeyboardInterrupt
 
     def __enter__(self) -> _Interrupts:
@@ -351,8 +355,10 @@ class _Interrupts:
 
     def _heard(self, *_: object) -> None:
         self.count += 1
-        if self.count == 1 and not self._held:
-            raise KeyboardInterrupt
+        if self.count == 1:
+            if not self._held:
+                raise KeyboardInterrupt
+            self._unheard = True
 
 
 def _ran(
@@ -368,22 +374,23 @@ def _ran(
     with log.open("a", encoding="utf-8") as kept:
         kept.write(f"$ {shlex.join(command)}\n")
         kept.flush()
+        # An interrupt in here would leave a process that nobody stops.
+        with interrupts.held():
+            process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env={**os.environ, **variables},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                start_new_session=True,
+            )
+            reading = threading.Thread(target=_copy, args=(process, kept, tell), daemon=True)
+            reading.start()
         how = ""
         try:
-            # An interrupt in here would leave a process that nobody stops.
-            with interrupts.held():
-                process = subprocess.Popen(
-                    command,
-                    cwd=ROOT,
-                    env={**os.environ, **variables},
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT,
-                    text=True,
-                    errors="replace",
-                    start_new_session=True,
-                )
-                reading = threading.Thread(target=_copy, args=(process, kept, tell), daemon=True)
-                reading.start()
+            interrupts.raise_held()
             _await(process, seconds)
         except subprocess.TimeoutExpired:
             how = "timed_out"
