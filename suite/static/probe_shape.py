@@ -7,7 +7,7 @@ SMs: host code that compares its blocks with the SMs then chooses as it would at
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from suite.problem import Problem, Value
@@ -18,14 +18,10 @@ LARGEST_T = 2048
 CHUNKS = 4
 
 
-def small(problem: Problem, dtypes: Container[str], T: int) -> Problem:
-    """The problem at T tokens, with one sequence and one group of heads.
-
-    bfloat16 becomes float16 where the implementation takes it: as wide, and counted without further conversions.
-    """
+def small(problem: Problem, T: int) -> Problem:
+    """The problem at T tokens, with one sequence and one group of heads."""
     heads = {name: getattr(problem, name) // problem.groups for name in ("H", "HK", "HV")}
-    dtype = "float16" if problem.dtype == "bfloat16" and "float16" in dtypes else problem.dtype
-    return problem.replace(B=1, T=T, dtype=dtype, **heads)
+    return problem.replace(B=1, T=T, **heads)
 
 
 def lengths(problem: Problem, tunables: Mapping[str, Value]) -> Iterator[int]:

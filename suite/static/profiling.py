@@ -148,7 +148,7 @@ def _counted_T(
     """The shortest T at which the small problem launches the kernels of the whole one, or 0 without any."""
     kernels = {launch.kernel for launch in recorder.launches}
     for T in lengths(problem, tunables):
-        counted = small(problem, implementation.dtypes, T)
+        counted = small(problem, T)
         target = shrunk(recorder.target, problem, counted)
         trial = Recorder(target, compiled=False)
         if implementation.unsupported(counted, tunables, operator.axes):

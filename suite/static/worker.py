@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from suite.errors import CacheError, PluginError, SubquadError
+from suite.interpreting import install
+from suite.interpreting.host_code import interpreted_on
 from suite.running.messages import Disconnected, open_channel
 from suite.static.model import Issued, Profile
-from suite.static.stub_driver import answering, pretending
+from suite.static.stub_driver import pretending
 from suite.static.tasks import has, problem_of
 from suite.targets import Target
 
@@ -109,7 +111,10 @@ def answer(worker: Worker, request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _answering(kind: str, target: Target) -> AbstractContextManager[Target]:
-    return answering(target) if kind == "issued" else pretending(target, stock=kind == "ahead")
+    if kind == "issued":
+        install()
+        return interpreted_on(target)
+    return pretending(target, stock=kind == "ahead")
 
 
 def main(words: list[str]) -> int:

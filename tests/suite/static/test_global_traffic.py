@@ -8,8 +8,11 @@ import triton
 import triton.language as tl
 from triton.runtime.interpreter import InterpreterBuilder
 
+from suite.discovery import discover
+from suite.interpreting.host_code import interpreted_on
 from suite.problem import Problem
 from suite.static.global_traffic import Tally, counting, issued
+from suite.static.model import Issued
 from suite.static.probe_shape import lengths, shrunk, small
 from suite.static.stub_driver import target_of
 from suite.targets import target
@@ -147,9 +150,8 @@ def test_host_code_is_told_of_the_smaller_gpu(monkeypatch: pytest.MonkeyPatch) -
 
 def test_the_small_problem() -> None:
     problem = Problem(B=4, T=8192, H=16, HK=4, HV=4, K=128, dtype="bf16")
-    counted = small(problem, {"bfloat16", "float16"}, 512)
-    assert (counted.B, counted.T, counted.H, counted.HK, counted.HV, counted.dtype) == (1, 512, 4, 1, 1, "float16")
-    assert small(problem, {"bfloat16"}, 512).dtype == "bfloat16"
+    counted = small(problem, 512)
+    assert (counted.B, counted.T, counted.H, counted.HK, counted.HV, counted.dtype) == (1, 512, 4, 1, 1, "bfloat16")
     assert list(lengths(problem, {})) == [256, 512, 1024, 2048]
     assert list(lengths(problem, {"chunk": 128})) == [512, 1024, 2048]
     assert list(lengths(problem.replace(T=300), {})) == [256, 300]
@@ -162,6 +164,43 @@ def test_the_small_problem() -> None:
 def test_the_smaller_gpu_is_filled_when_the_whole_one_is(B: int, H: int, blocks: int) -> None:
     """With as many blocks a head as at full size: enough for the SMs in both cases, or in neither."""
     problem = Problem(B=B, T=8192, H=H)
-    counted = small(problem, (), 256)
+    counted = small(problem, 256)
     whole = target_of("sm_90")
     assert (blocks >= shrunk(whole, problem, counted).sms) == (blocks * B * H >= whole.sms)
+
+
+def peer_issues(name: str, T: int) -> Issued:
+    """What a peer's own kernels issue for a forward pass of 64 channels; skips where it is not installed."""
+    operator, _, implementation = name.partition("/")
+    op = discover().operator(operator)
+    made = op.implementations[implementation]
+    if missing := made.missing():
+        pytest.skip(missing)
+    at = op.complete(Problem(T=2048, H=4, K=64, V=64, dtype="bf16"))
+    with interpreted_on(target_of("sm_90")) as gpu:
+        return issued(op, made, at, made.default_tunables, gpu, T)
+
+
+@pytest.mark.interpret
+def test_peers_are_counted_too() -> None:
+    found = peer_issues("linear_attention/fla_fused_recurrent", 256)
+    # Token by token: q, k and v of 2 bytes, and o in float32.
+    assert (found.reason, found.bytes) == ("", 256 * 64 * (3 * 2 + 4))
+    assert found.kernels == ("fused_recurrent_fwd_kernel",)
+
+
+@pytest.mark.interpret
+@pytest.mark.parametrize(
+    ("name", "kernels"),
+    [
+        ("linear_attention/fla_chunk", {"chunk_fwd_kernel_h", "chunk_fwd_kernel_o"}),
+        ("lightning_attention/lightning_attn", {"_fwd_kernel"}),
+        ("ssd/mamba_chunk_scan", {"_chunk_state_fwd_kernel", "_state_passing_fwd_kernel", "_chunk_scan_fwd_kernel"}),
+    ],
+)
+def test_peers_that_work_in_chunks_read_more_than_once(name: str, kernels: set[str]) -> None:
+    found = peer_issues(name, 256)
+    assert found.reason == ""
+    assert kernels <= set(found.kernels)
+    assert found.bytes > found.compulsory_bytes
+    assert found.dot_flops > 0
