@@ -67,7 +67,7 @@ def register(
     gated: whether the operator has a log_decay
     """
     supports = supports_gated_chunk if gated else supports_chunk
-    peer: dict[str, Any] = {"origin": "peer", "devices": {"cuda"}, "requires": requirement(chunk.module)}
+    peer: dict[str, Any] = {"origin": "peer", "devices": {"cuda", "interpret"}, "requires": requirement(chunk.module)}
     # float32 is left out: its tl.dot multiplies float32 in TF32, which float32's error limit does not allow.
     chunked = operator.implementation("fla_chunk", **peer, dtypes=HALVES, supports=supports)
     chunked(_in_chunks(chunk))

@@ -63,7 +63,7 @@ def _scaled(q: torch.Tensor, scale: float | None) -> torch.Tensor:
 @mlstm.implementation(
     "tfla_chunk",
     origin="peer",
-    devices={"cuda"},
+    devices={"cuda", "interpret"},
     dtypes=HALVES,
     tunables={"chunk": CHUNKS},
     requires=PACKAGE,
@@ -110,7 +110,7 @@ def tfla_chunk(
 
 
 @mlstm.implementation(
-    "tfla_step", origin="peer", passes={"decode"}, devices={"cuda"}, requires=PACKAGE, supports=supports
+    "tfla_step", origin="peer", passes={"decode"}, devices={"cuda", "interpret"}, requires=PACKAGE, supports=supports
 )
 def tfla_step(
     q: torch.Tensor,

@@ -11,7 +11,7 @@ import math
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 
@@ -26,10 +26,11 @@ from suite.checks.permuting import permutation
 from suite.errors import OracleFailed, UsageError
 from suite.faults import blamed, classify, place_of_code, returned
 from suite.interpreting import fault, install
+from suite.interpreting.host_code import interpreted_on
 from suite.numerics import EPS, Difference, difference, limit_of, not_finite, rms
 from suite.problem import Problem, Value
 from suite.registry import Implementation, Operator
-from suite.targets import aim, is_aimed
+from suite.targets import REPRESENTATIVES, is_aimed, target
 
 # Beyond this the gradients are checked at this T, with everything else as in the problem; the record says so.
 BACKWARD_T = 2048
@@ -528,7 +529,7 @@ def device_context(device: str) -> Iterator[str]:
         if not interpreting():
             raise UsageError("the interpreter must be on before Triton is imported; set TRITON_INTERPRET=1")
         install()
-        with nullcontext() if is_aimed() else aim("sm_90"):
+        with interpreted_on(target() if is_aimed() else REPRESENTATIVES["sm_90"]):
             yield "cpu"
         return
     if device == "cuda" and not torch.cuda.is_available():
@@ -582,7 +583,7 @@ def check_case(
         raise unknown(f"implementation of {operator.name}", implementation, operator.implementations)
     made = operator.implementations[implementation]
     chosen = {**made.default_tunables, **(tunables or {})}
-    if reason := refusal(operator, made, problem, chosen, device):
-        return Check("unsupported", reason)
     with device_context(device) as torch_device:
+        if reason := refusal(operator, made, problem, chosen, device):
+            return Check("unsupported", reason)
         return Checker(operator, problem, device=torch_device, seed=seed).check(made, chosen)

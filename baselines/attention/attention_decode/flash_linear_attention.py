@@ -31,7 +31,7 @@ def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
 
 
 @attention_decode.implementation(
-    "fla_step", origin="peer", passes={"decode"}, devices={"cuda"}, requires=FLA, supports=supports
+    "fla_step", origin="peer", passes={"decode"}, devices={"cuda", "interpret"}, requires=FLA, supports=supports
 )
 def fla_step(q: torch.Tensor, *, state: State, block_table: torch.Tensor, scale: float | None = None) -> torch.Tensor:
     """q [B,1,H,K], contiguous caches of one length [B,T,HK,D] -> o [B,1,H,V]; there is no table to read."""

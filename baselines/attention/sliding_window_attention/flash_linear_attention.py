@@ -9,7 +9,7 @@ from kernels.attention.sliding_window_attention.spec import sliding_window_atten
 
 
 @sliding_window_attention.implementation(
-    "fla_parallel", origin="peer", devices={"cuda"}, dtypes=HALVES, requires=FLA, supports=supports
+    "fla_parallel", origin="peer", devices={"cuda", "interpret"}, dtypes=HALVES, requires=FLA, supports=supports
 )
 def fla_parallel(
     q: torch.Tensor,

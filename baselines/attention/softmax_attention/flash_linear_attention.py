@@ -1,4 +1,4 @@
-"""Softmax attention of flash-linear-attention: an adapter to fla-core 0.6. CUDA only, its kernels are in Triton.
+"""Softmax attention of flash-linear-attention: an adapter to fla-core 0.6. Its kernels are in Triton.
 
 Entry: fla.ops.attn.parallel_attn, causal only; q [B,T,H,K], k [B,T,HK,K], v [B,T,HK,V] as everywhere here.
 Source: Yang and Zhang 2024, github.com/fla-org/flash-linear-attention.
@@ -37,7 +37,7 @@ def call(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **options: Any) -> t
 
 # float32 is left out: its tl.dot multiplies float32 in TF32, which float32's error limit does not allow.
 @softmax_attention.implementation(
-    "fla_parallel", origin="peer", devices={"cuda"}, dtypes=HALVES, requires=FLA, supports=supports
+    "fla_parallel", origin="peer", devices={"cuda", "interpret"}, dtypes=HALVES, requires=FLA, supports=supports
 )
 def fla_parallel(
     q: torch.Tensor,

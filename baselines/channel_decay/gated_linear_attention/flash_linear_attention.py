@@ -1,4 +1,4 @@
-"""Gated linear attention of flash-linear-attention: adapters to fla-core 0.6. CUDA only, its kernels are in Triton.
+"""Gated linear attention of flash-linear-attention: adapters to fla-core 0.6. Its kernels are in Triton.
 
 Entries: fla.ops.gla.chunk_gla and fused_recurrent_gla, with the gates as they are: natural logarithms a channel. Their
 default scale is ours. baselines/channel_decay/fla.py says what is done around each call.
@@ -17,7 +17,12 @@ FLA = requirement("fla.ops.gla")
 
 # float32 is left out: its tl.dot multiplies float32 in TF32, which float32's error limit does not allow.
 @gated_linear_attention.implementation(
-    "fla_chunk", origin="peer", devices={"cuda"}, dtypes=fla.HALVES, requires=FLA, supports=fla.supports_chunk
+    "fla_chunk",
+    origin="peer",
+    devices={"cuda", "interpret"},
+    dtypes=fla.HALVES,
+    requires=FLA,
+    supports=fla.supports_chunk,
 )
 def fla_chunk(
     q: torch.Tensor,
@@ -48,7 +53,9 @@ def fla_chunk(
     )
 
 
-@gated_linear_attention.implementation("fla_fused_recurrent", origin="peer", devices={"cuda"}, requires=FLA)
+@gated_linear_attention.implementation(
+    "fla_fused_recurrent", origin="peer", devices={"cuda", "interpret"}, requires=FLA
+)
 def fla_fused_recurrent(
     q: torch.Tensor,
     k: torch.Tensor,
@@ -76,7 +83,9 @@ def fla_fused_recurrent(
     )
 
 
-@gated_linear_attention.implementation("fla_step", origin="peer", passes={"decode"}, devices={"cuda"}, requires=FLA)
+@gated_linear_attention.implementation(
+    "fla_step", origin="peer", passes={"decode"}, devices={"cuda", "interpret"}, requires=FLA
+)
 def fla_step(
     q: torch.Tensor,
     k: torch.Tensor,

@@ -1,4 +1,4 @@
-"""HGRN-2 of flash-linear-attention: adapters to fla-core 0.6. CUDA only, its kernels are in Triton.
+"""HGRN-2 of flash-linear-attention: adapters to fla-core 0.6. Its kernels are in Triton.
 
 Entries: fla.ops.gla.chunk_gla and fused_recurrent_gla, as in the library's own layer; the keys 1 - exp(g) are made
 eagerly before, as there, and belong to the time. baselines/channel_decay/fla.py says what is done around each call.
@@ -17,7 +17,12 @@ FLA = requirement("fla.ops.gla")
 
 # float32 is left out: its tl.dot multiplies float32 in TF32, which float32's error limit does not allow.
 @hgrn2.implementation(
-    "fla_chunk", origin="peer", devices={"cuda"}, dtypes=fla.HALVES, requires=FLA, supports=fla.supports_chunk
+    "fla_chunk",
+    origin="peer",
+    devices={"cuda", "interpret"},
+    dtypes=fla.HALVES,
+    requires=FLA,
+    supports=fla.supports_chunk,
 )
 def fla_chunk(
     q: torch.Tensor,
@@ -47,7 +52,7 @@ def fla_chunk(
     )
 
 
-@hgrn2.implementation("fla_fused_recurrent", origin="peer", devices={"cuda"}, requires=FLA)
+@hgrn2.implementation("fla_fused_recurrent", origin="peer", devices={"cuda", "interpret"}, requires=FLA)
 def fla_fused_recurrent(
     q: torch.Tensor,
     v: torch.Tensor,
@@ -74,7 +79,7 @@ def fla_fused_recurrent(
     )
 
 
-@hgrn2.implementation("fla_step", origin="peer", passes={"decode"}, devices={"cuda"}, requires=FLA)
+@hgrn2.implementation("fla_step", origin="peer", passes={"decode"}, devices={"cuda", "interpret"}, requires=FLA)
 def fla_step(
     q: torch.Tensor,
     v: torch.Tensor,

@@ -1,4 +1,4 @@
-"""RWKV-6 of flash-linear-attention: adapters to fla-core 0.6. CUDA only, its kernels are in Triton.
+"""RWKV-6 of flash-linear-attention: adapters to fla-core 0.6. Its kernels are in Triton.
 
 Entries: fla.ops.rwkv6.chunk_rwkv6 and fused_recurrent_rwkv6, with log decays, bonus u and r as q. Their default scale
 is 1/sqrt(K); ours, 1, is passed, as in the library's own layer. baselines/channel_decay/fla.py says what is done around
@@ -7,18 +7,27 @@ each call.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 
 from baselines.channel_decay import fla
 from baselines.fla_core import requirement
 from kernels.channel_decay.rwkv6.spec import rwkv6
+from suite import Problem
+from suite.problem import Value
 
 FLA = requirement("fla.ops.rwkv6")
 
 
 # float32 is left out: its tl.dot multiplies float32 in TF32, which float32's error limit does not allow.
 @rwkv6.implementation(
-    "fla_chunk", origin="peer", devices={"cuda"}, dtypes=fla.HALVES, requires=FLA, supports=fla.supports_chunk
+    "fla_chunk",
+    origin="peer",
+    devices={"cuda", "interpret"},
+    dtypes=fla.HALVES,
+    requires=FLA,
+    supports=fla.supports_chunk,
 )
 def fla_chunk(
     q: torch.Tensor,
@@ -51,7 +60,16 @@ def fla_chunk(
     )
 
 
-@rwkv6.implementation("fla_fused_recurrent", origin="peer", devices={"cuda"}, requires=FLA)
+def supports_recurrent(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
+    """Why fused_recurrent_rwkv6 cannot serve a problem, or None: its backward pass knows no final state."""
+    if problem.differentiates and problem.initial_state:
+        return "fla's fused_recurrent_rwkv6 takes no gradient of the final state"
+    return None
+
+
+@rwkv6.implementation(
+    "fla_fused_recurrent", origin="peer", devices={"cuda", "interpret"}, requires=FLA, supports=supports_recurrent
+)
 def fla_fused_recurrent(
     q: torch.Tensor,
     k: torch.Tensor,
@@ -81,7 +99,7 @@ def fla_fused_recurrent(
     )
 
 
-@rwkv6.implementation("fla_step", origin="peer", passes={"decode"}, devices={"cuda"}, requires=FLA)
+@rwkv6.implementation("fla_step", origin="peer", passes={"decode"}, devices={"cuda", "interpret"}, requires=FLA)
 def fla_step(
     q: torch.Tensor,
     k: torch.Tensor,

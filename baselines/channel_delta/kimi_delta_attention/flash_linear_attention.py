@@ -38,7 +38,7 @@ def supports_chunk(problem: Problem, tunables: Mapping[str, Value]) -> str | Non
 
 # float32 is left out: its tl.dot multiplies float32 in TF32, which float32's error limit does not allow.
 @kimi_delta_attention.implementation(
-    "fla_chunk", origin="peer", devices={"cuda"}, dtypes=HALVES, requires=FLA, supports=supports_chunk
+    "fla_chunk", origin="peer", devices={"cuda", "interpret"}, dtypes=HALVES, requires=FLA, supports=supports_chunk
 )
 def fla_chunk(
     q: torch.Tensor,
@@ -74,7 +74,7 @@ def fla_chunk(
 
 
 @kimi_delta_attention.implementation(
-    "fla_fused_recurrent", origin="peer", devices={"cuda"}, requires=FLA, passes={"fwd"}, supports=supports
+    "fla_fused_recurrent", origin="peer", devices={"cuda", "interpret"}, requires=FLA, passes={"fwd"}, supports=supports
 )
 def fla_fused_recurrent(
     q: torch.Tensor,
@@ -108,7 +108,7 @@ def fla_fused_recurrent(
 
 
 @kimi_delta_attention.implementation(
-    "fla_step", origin="peer", passes={"decode"}, devices={"cuda"}, requires=FLA, supports=supports
+    "fla_step", origin="peer", passes={"decode"}, devices={"cuda", "interpret"}, requires=FLA, supports=supports
 )
 def fla_step(
     q: torch.Tensor,

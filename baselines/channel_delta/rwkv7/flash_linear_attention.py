@@ -23,7 +23,7 @@ LOWER_BOUND = -1.0
 
 # float32 is left out: its tl.dot multiplies float32 in TF32, which float32's error limit does not allow.
 @rwkv7.implementation(
-    "fla_chunk", origin="peer", devices={"cuda"}, dtypes=HALVES, requires=FLA, supports=supports_chunk
+    "fla_chunk", origin="peer", devices={"cuda", "interpret"}, dtypes=HALVES, requires=FLA, supports=supports_chunk
 )
 def fla_chunk(
     q: torch.Tensor,
@@ -60,7 +60,7 @@ def fla_chunk(
     )
 
 
-@rwkv7.implementation("fla_fused_recurrent", origin="peer", devices={"cuda"}, requires=FLA, passes={"fwd"})
+@rwkv7.implementation("fla_fused_recurrent", origin="peer", devices={"cuda", "interpret"}, requires=FLA, passes={"fwd"})
 def fla_fused_recurrent(
     q: torch.Tensor,
     k: torch.Tensor,
@@ -93,7 +93,7 @@ def fla_fused_recurrent(
     )
 
 
-@rwkv7.implementation("fla_step", origin="peer", passes={"decode"}, devices={"cuda"}, requires=FLA)
+@rwkv7.implementation("fla_step", origin="peer", passes={"decode"}, devices={"cuda", "interpret"}, requires=FLA)
 def fla_step(
     q: torch.Tensor,
     k: torch.Tensor,

@@ -29,7 +29,7 @@ def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
 @taylor_attention.implementation(
     "fla_parallel_based",
     origin="peer",
-    devices={"cuda"},
+    devices={"cuda", "interpret"},
     dtypes=HALVES,
     requires=BASED,
     supports=supports,

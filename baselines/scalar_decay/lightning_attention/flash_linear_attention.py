@@ -44,7 +44,7 @@ def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
 
 # float32 is left out: its tl.dot multiplies float32 in TF32, which float32's error limit does not allow.
 @lightning_attention.implementation(
-    "fla_chunk", origin="peer", devices={"cuda"}, dtypes=HALVES, requires=FLA, supports=supports
+    "fla_chunk", origin="peer", devices={"cuda", "interpret"}, dtypes=HALVES, requires=FLA, supports=supports
 )
 def fla_chunk(
     q: torch.Tensor,
@@ -75,7 +75,7 @@ def fla_chunk(
     )
 
 
-@lightning_attention.implementation("fla_fused_recurrent", origin="peer", devices={"cuda"}, requires=FLA)
+@lightning_attention.implementation("fla_fused_recurrent", origin="peer", devices={"cuda", "interpret"}, requires=FLA)
 def fla_fused_recurrent(
     q: torch.Tensor,
     k: torch.Tensor,
@@ -103,7 +103,9 @@ def fla_fused_recurrent(
     )
 
 
-@lightning_attention.implementation("fla_step", origin="peer", passes={"decode"}, devices={"cuda"}, requires=FLA)
+@lightning_attention.implementation(
+    "fla_step", origin="peer", passes={"decode"}, devices={"cuda", "interpret"}, requires=FLA
+)
 def fla_step(
     q: torch.Tensor,
     k: torch.Tensor,

@@ -30,7 +30,7 @@ def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
 @lightning_attention.implementation(
     "lightning_attn",
     origin="peer",
-    devices={"cuda"},
+    devices={"cuda", "interpret"},
     dtypes=("bfloat16", "float16"),
     requires=PACKAGE,
     supports=supports,

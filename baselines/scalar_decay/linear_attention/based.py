@@ -1,4 +1,4 @@
-"""Taylor features of Based in flash-linear-attention: adapters to fla-core 0.6. CUDA only, its kernels are in Triton.
+"""Taylor features of Based in flash-linear-attention: adapters to fla-core 0.6. Its kernels are in Triton.
 
 Entries: fla.ops.based.parallel_based, quadratic, and fused_chunk_based, which keeps the state of the full second-order
 features and takes K up to 16. Both make 1 + s + s^2/2 of s = q . k / sqrt(K) on chip: they serve the map `taylor`,
@@ -59,7 +59,7 @@ def _taylor(entry: Callable[..., Any], q, k, v, feature_map: str, normalised: bo
 @linear_attention.implementation(
     "fla_parallel_based",
     origin="peer",
-    devices={"cuda"},
+    devices={"cuda", "interpret"},
     dtypes=HALVES,
     requires=BASED,
     supports=_limits("parallel_based", 128),
@@ -83,7 +83,7 @@ def fla_parallel_based(
 @linear_attention.implementation(
     "fla_fused_chunk_based",
     origin="peer",
-    devices={"cuda"},
+    devices={"cuda", "interpret"},
     dtypes=HALVES,
     requires=BASED,
     supports=_limits("fused_chunk_based", 16),

@@ -1,4 +1,4 @@
-"""Linear attention of flash-linear-attention: adapters to fla-core 0.6. CUDA only, its kernels are in Triton.
+"""Linear attention of flash-linear-attention: adapters to fla-core 0.6. Its kernels are in Triton.
 
 Entries: fla.ops.linear_attn.chunk_linear_attn and fused_recurrent_linear_attn. They take mapped q and k with equal
 heads: the feature map and the repetition of grouped heads are done before in PyTorch, as in the library's own layer,
@@ -57,7 +57,7 @@ def _call(
 
 # float32 is left out: its tl.dot multiplies float32 in TF32, which float32's error limit does not allow.
 @linear_attention.implementation(
-    "fla_chunk", origin="peer", devices={"cuda"}, dtypes=HALVES, requires=FLA, supports=supports_chunk
+    "fla_chunk", origin="peer", devices={"cuda", "interpret"}, dtypes=HALVES, requires=FLA, supports=supports_chunk
 )
 def fla_chunk(
     q: torch.Tensor,
@@ -93,7 +93,7 @@ def fla_chunk(
     )
 
 
-@linear_attention.implementation("fla_fused_recurrent", origin="peer", devices={"cuda"}, requires=FLA)
+@linear_attention.implementation("fla_fused_recurrent", origin="peer", devices={"cuda", "interpret"}, requires=FLA)
 def fla_fused_recurrent(
     q: torch.Tensor,
     k: torch.Tensor,
@@ -125,7 +125,9 @@ def fla_fused_recurrent(
     )
 
 
-@linear_attention.implementation("fla_step", origin="peer", passes={"decode"}, devices={"cuda"}, requires=FLA)
+@linear_attention.implementation(
+    "fla_step", origin="peer", passes={"decode"}, devices={"cuda", "interpret"}, requires=FLA
+)
 def fla_step(
     q: torch.Tensor,
     k: torch.Tensor,

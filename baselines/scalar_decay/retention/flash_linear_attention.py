@@ -19,7 +19,7 @@ FLA = requirement("fla.ops.retention")
 @retention.implementation(
     "fla_chunk",
     origin="peer",
-    devices={"cuda"},
+    devices={"cuda", "interpret"},
     dtypes=HALVES,
     requires=FLA,
     supports=supports_chunk,
@@ -54,7 +54,9 @@ def fla_chunk(
     )
 
 
-@retention.implementation("fla_fused_recurrent", origin="peer", devices={"cuda"}, requires=FLA, own_head_constants=True)
+@retention.implementation(
+    "fla_fused_recurrent", origin="peer", devices={"cuda", "interpret"}, requires=FLA, own_head_constants=True
+)
 def fla_fused_recurrent(
     q: torch.Tensor,
     k: torch.Tensor,
@@ -82,7 +84,7 @@ def fla_fused_recurrent(
 
 
 @retention.implementation(
-    "fla_step", origin="peer", passes={"decode"}, devices={"cuda"}, requires=FLA, own_head_constants=True
+    "fla_step", origin="peer", passes={"decode"}, devices={"cuda", "interpret"}, requires=FLA, own_head_constants=True
 )
 def fla_step(
     q: torch.Tensor,

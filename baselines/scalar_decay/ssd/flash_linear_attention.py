@@ -18,7 +18,12 @@ FLA = requirement("fla.ops.simple_gla")
 
 # float32 is left out: its tl.dot multiplies float32 in TF32, which float32's error limit does not allow.
 @ssd.implementation(
-    "fla_chunk", origin="peer", devices={"cuda"}, dtypes=HALVES, requires=FLA, supports=supports_gated_chunk
+    "fla_chunk",
+    origin="peer",
+    devices={"cuda", "interpret"},
+    dtypes=HALVES,
+    requires=FLA,
+    supports=supports_gated_chunk,
 )
 def fla_chunk(
     q: torch.Tensor,
@@ -58,7 +63,7 @@ def fla_chunk(
     return finished(o, v, D, z), final
 
 
-@ssd.implementation("fla_fused_recurrent", origin="peer", devices={"cuda"}, requires=FLA)
+@ssd.implementation("fla_fused_recurrent", origin="peer", devices={"cuda", "interpret"}, requires=FLA)
 def fla_fused_recurrent(
     q: torch.Tensor,
     k: torch.Tensor,
@@ -92,7 +97,7 @@ def fla_fused_recurrent(
     return finished(o, v, D, z), final
 
 
-@ssd.implementation("fla_step", origin="peer", passes={"decode"}, devices={"cuda"}, requires=FLA)
+@ssd.implementation("fla_step", origin="peer", passes={"decode"}, devices={"cuda", "interpret"}, requires=FLA)
 def fla_step(
     q: torch.Tensor,
     k: torch.Tensor,

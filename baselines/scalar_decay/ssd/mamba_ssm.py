@@ -11,13 +11,12 @@ from collections.abc import Mapping
 
 import torch
 
-from baselines.scan.selective_scan.mamba import requirement
+from baselines.scan.selective_scan.mamba import TRITON, triton_module
 from kernels.common.heads import expand_heads
 from kernels.scalar_decay.ssd.spec import given, ssd
 from suite import Problem
 from suite.problem import Value
 
-MAMBA = requirement("mamba_ssm.ops.triton")
 OFFSETS = 2**31
 
 
@@ -34,9 +33,9 @@ def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
 @ssd.implementation(
     "mamba_chunk_scan",
     origin="peer",
-    devices={"cuda"},
+    devices={"cuda", "interpret"},
     dtypes=("bfloat16", "float16"),
-    requires=MAMBA,
+    requires=TRITON,
     tunables={"chunk": (256, 128, 64)},
     supports=supports,
 )
@@ -59,14 +58,10 @@ def mamba_chunk_scan(
 
     Packed sequences are left out: the entry takes one initial state per row, not one per sequence.
     """
-    from mamba_ssm.ops.triton.ssd_combined import (  # pyright: ignore[reportMissingImports]
-        mamba_chunk_scan_combined,
-    )
-
     given(D, z, skip, gated)
     start = None if initial_state is None else initial_state.transpose(-1, -2).contiguous()
     x = expand_heads(v, dt.shape[2])
-    found = mamba_chunk_scan_combined(
+    found = triton_module("ssd_combined").mamba_chunk_scan_combined(
         x, dt, A, k, q, chunk, D=D, z=z, initial_states=start, return_final_states=output_final_state
     )
     if not output_final_state:
@@ -75,7 +70,7 @@ def mamba_chunk_scan(
     return o, final.transpose(-1, -2)
 
 
-@ssd.implementation("mamba_step", origin="peer", passes={"decode"}, devices={"cuda"}, requires=MAMBA)
+@ssd.implementation("mamba_step", origin="peer", passes={"decode"}, devices={"cuda", "interpret"}, requires=TRITON)
 def mamba_step(
     q: torch.Tensor,
     k: torch.Tensor,
@@ -95,14 +90,10 @@ def mamba_step(
     as Mamba-2's own layer passes them. It reads the strides of bias and D: zeros stand for what is not there, and
     making them belongs to the time.
     """
-    from mamba_ssm.ops.triton.selective_state_update import (  # pyright: ignore[reportMissingImports]
-        selective_state_update,
-    )
-
     given(D, z, skip, gated)
     K, V, heads = q.shape[-1], v.shape[-1], dt.shape[2]
     zeros = A.new_zeros(heads)[:, None].expand(-1, V)
-    o = selective_state_update(
+    o = triton_module("selective_state_update").selective_state_update(
         state.transpose(-1, -2),
         expand_heads(v, heads)[:, 0],
         dt[:, 0, :, None].expand(-1, -1, V),

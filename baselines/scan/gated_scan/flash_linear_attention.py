@@ -1,4 +1,4 @@
-"""The gated scan of flash-linear-attention: adapters to fla-core 0.6's HGRN. CUDA only, its kernels are in Triton.
+"""The gated scan of flash-linear-attention: adapters to fla-core 0.6's HGRN. Its kernels are in Triton.
 
 Entries: fla.ops.hgrn.chunk_hgrn and fused_recurrent_hgrn, on [B, T, D]. They know no sqrt(1 - a^2): where the input is
 scaled, that is done before in PyTorch and belongs to the time.
@@ -7,7 +7,7 @@ Source: Yang and Zhang 2024, github.com/fla-org/flash-linear-attention.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -15,6 +15,8 @@ import torch
 from baselines.fla_core import requirement
 from baselines.precision import widen
 from kernels.scan.gated_scan.spec import NONE, gated_scan, scaled
+from suite import Problem
+from suite.problem import Value
 
 FLA = requirement("fla.ops.hgrn")
 
@@ -35,7 +37,24 @@ def _call(
     return o.unflatten(2, heads), None if final is None else final.unflatten(1, heads)
 
 
-@gated_scan.implementation("fla_chunk", origin="peer", devices={"cuda"}, requires=FLA)
+def supports_chunk(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
+    """Why chunk_hgrn cannot serve a problem, or None: its backward pass knows no state."""
+    if problem.differentiates and problem.initial_state:
+        return "fla's chunk_hgrn gives no gradient to the initial state, and takes none of the final one"
+    return None
+
+
+def supports_recurrent(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
+    """Why fused_recurrent_hgrn cannot serve a problem, or None: its final state has the dtype of x."""
+    p = problem
+    if p.pass_ != "decode" and p.initial_state and p.dtype != p.state_dtype:
+        return f"fla's fused_recurrent_hgrn returns the final state in {p.dtype}, not in {p.state_dtype}"
+    return None
+
+
+@gated_scan.implementation(
+    "fla_chunk", origin="peer", devices={"cuda", "interpret"}, requires=FLA, supports=supports_chunk
+)
 def fla_chunk(
     x: torch.Tensor,
     log_decay: torch.Tensor,
@@ -50,7 +69,9 @@ def fla_chunk(
     return _call(chunk_hgrn, x, log_decay, initial_state, input_scaling, output_final_state=output_final_state)
 
 
-@gated_scan.implementation("fla_fused_recurrent", origin="peer", devices={"cuda"}, requires=FLA)
+@gated_scan.implementation(
+    "fla_fused_recurrent", origin="peer", devices={"cuda", "interpret"}, requires=FLA, supports=supports_recurrent
+)
 def fla_fused_recurrent(
     x: torch.Tensor,
     log_decay: torch.Tensor,
@@ -74,7 +95,7 @@ def fla_fused_recurrent(
     )
 
 
-@gated_scan.implementation("fla_step", origin="peer", passes={"decode"}, devices={"cuda"}, requires=FLA)
+@gated_scan.implementation("fla_step", origin="peer", passes={"decode"}, devices={"cuda", "interpret"}, requires=FLA)
 def fla_step(
     x: torch.Tensor, log_decay: torch.Tensor, *, state: torch.Tensor, input_scaling: str = NONE
 ) -> torch.Tensor:

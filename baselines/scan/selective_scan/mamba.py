@@ -3,13 +3,17 @@
 Entries: mamba_ssm.ops.selective_scan_interface.selective_scan_fn on u, delta, z [B, D, T] and B, C [B, G, N, T], and
 mamba_ssm.ops.triton.selective_state_update.selective_state_update on a state [B, D, N]. The transposition of tokens and
 channels is done by PyTorch and belongs to the time, as it does in a model whose layers have channels last.
-It takes no initial state and no packed sequences. Its offsets are 32 bits wide: beyond 2^31 elements it is refused.
+The first takes no initial state and no packed sequences. Its offsets have 32 bits: beyond 2^31 elements it is refused.
 Source: Gu and Dao 2023, github.com/state-spaces/mamba.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import importlib.util
+import sys
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from types import ModuleType
 
 import torch
 
@@ -17,22 +21,48 @@ from kernels.scan.selective_scan.spec import selective_scan
 from suite import Problem, Requirement
 from suite.problem import Value
 
+EXTENSION = "selective_scan_cuda"
 MAX_ELEMENTS = 2**31
 MAX_MODES = 256
 
 
-def requirement(module: str) -> Requirement:
-    """mamba-ssm 2 with one of its modules; importing any of them imports its CUDA extension."""
+def requirement(module: str, conflict: Callable[[], str | None] | None = None) -> Requirement:
+    """mamba-ssm 2 with one of its modules."""
     return Requirement(
         module,
         "mamba-ssm",
         ">=2.2,<3",
         "pip install --no-build-isolation 'mamba-ssm>=2.2,<3', which needs torch and builds with nvcc",
         extra="peers-mamba",
+        conflict=conflict,
     )
 
 
-MAMBA = requirement("mamba_ssm")
+def has_extension() -> bool:
+    """Whether mamba_ssm's CUDA code was built."""
+    return importlib.util.find_spec(EXTENSION) is not None
+
+
+def _without_extension() -> str | None:
+    return None if has_extension() else "mamba-ssm is installed without its CUDA code: install it again where nvcc is"
+
+
+def triton_module(name: str) -> ModuleType:
+    """A module of mamba_ssm.ops.triton, also where the CUDA code was not built.
+
+    The package itself imports that code. Where it is missing, the module is imported under an empty package, and
+    nothing else of mamba_ssm can be imported afterwards.
+    """
+    path = f"mamba_ssm.ops.triton.{name}"
+    if not {path, "mamba_ssm"} & sys.modules.keys() and not has_extension():
+        spec = importlib.util.find_spec("mamba_ssm")
+        assert spec is not None, "the requirement was looked at before"
+        sys.modules["mamba_ssm"] = importlib.util.module_from_spec(spec)
+    return import_module(path)
+
+
+MAMBA = requirement("mamba_ssm.ops.selective_scan_interface", _without_extension)
+TRITON = requirement("mamba_ssm.ops.triton")
 
 
 def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
@@ -77,7 +107,9 @@ def mamba_ssm_scan(
     return o.transpose(1, 2).unflatten(2, heads), None
 
 
-@selective_scan.implementation("mamba_ssm_step", origin="peer", devices={"cuda"}, passes={"decode"}, requires=MAMBA)
+@selective_scan.implementation(
+    "mamba_ssm_step", origin="peer", devices={"cuda", "interpret"}, passes={"decode"}, requires=TRITON
+)
 def mamba_ssm_step(
     u: torch.Tensor,
     delta: torch.Tensor,
@@ -91,12 +123,8 @@ def mamba_ssm_step(
     state: torch.Tensor,
 ) -> torch.Tensor:
     """One token of each input -> o [B,1,HS,V]; the kernel updates a view of `state` in place, channels before modes."""
-    from mamba_ssm.ops.triton.selective_state_update import (  # pyright: ignore[reportMissingImports]
-        selective_state_update,
-    )
-
     # Heads are the library's, so that the transposed state is a view: [B, HS, V, N].
-    return selective_state_update(
+    return triton_module("selective_state_update").selective_state_update(
         state.transpose(2, 3),
         u[:, 0],
         delta[:, 0],
