@@ -388,7 +388,7 @@ class Checker:
                 continue
             cut = None if out is None else expected.cut(name, out)
             floor = max(GRADIENT_EPS, ROUNDING / self._limit(name)) * largest
-            least = max(floor, self._whole(name, out)) if name.startswith(GRADIENT) else EPS
+            least = max(floor, expected.typical.get(name, 0.0)) if name.startswith(GRADIENT) else EPS
             least = max(least, (sizes or {}).get(name, 0.0))
             found[name] = difference(cut, value, token_dim, least, name.startswith(GRADIENT))
             if not found[name].why and out is not None and self._filled(name) and (why := not_finite(out)):
@@ -462,17 +462,6 @@ class Checker:
         """Whether all of an output must be finite: a cache given to a step may hold anything beyond its tokens."""
         given = flat(self.inputs).get(name)
         return given is None or bool(given.isfinite().all())
-
-    def _whole(self, name: str, out: torch.Tensor | None) -> float:
-        """RMS of a parameter's whole gradient: one head's is a single sum over all tokens, which may cancel to nothing.
-
-        0 for inputs that have tokens or belong to a sequence.
-        """
-        inputs = [known for known in self.inputs if name == GRADIENT + known]
-        dims = str(self.operator.dims_of(inputs[0])).split() if inputs else ["T"]
-        if out is None or {"T", "N", "B"} & set(dims) or not bool(out.isfinite().all()):
-            return 0.0
-        return rms(out.double())
 
     def _token_dim(self, name: str) -> int | None:
         """Which dimension of an output or gradient counts tokens, so that a single wrong one is seen."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -48,6 +48,7 @@ class Reference:
     cut:    (name, tensor) -> the same slice of what an implementation returned under that name
     dims:   name -> the dimensions of what an implementation returns under that name
     slope:  how the outputs change along one direction of the inputs, where gradients are looked at so
+    typical: of the gradients of inputs that all tokens share, RMS over all cotangents: by chance one may cancel
     whole:  whether what is compared with it are whole outputs, of which it takes its part
     approximation: relative RMS error of `o` against the operator that this one approximates, in forward passes that
             have one
@@ -58,6 +59,7 @@ class Reference:
     dims: Callable[[str], str]
     approximation: float | None = None
     slope: Slope | None = None
+    typical: Mapping[str, float] = field(default_factory=dict)
     whole: bool = True
 
 
@@ -108,7 +110,8 @@ def reference(
         return Reference(values, cut_output, dims, slope=slope)
     run = _step if problem.pass_ == "decode" else _sequence
     values = run(operator, problem, sliced, cotangents, cut_output)
-    return Reference(values, cut_output, dims, _approximation(operator, problem, sliced, values))
+    typical = _typical(operator, problem, sliced) if problem.differentiates else {}
+    return Reference(values, cut_output, dims, _approximation(operator, problem, sliced, values), typical=typical)
 
 
 def slice_of(operator: Operator, problem: Problem, inputs: Inputs, pick: int) -> Slice:
@@ -243,6 +246,27 @@ def _slope(operator: Operator, problem: Problem, inputs: Inputs, incoming: Tenso
     step = STEP * min((rms(x.detach()) or 1.0) / rms(direction[name]) for name, x in found.items() if x.numel())
     sides = [_weighed(operator, problem, _moved(inputs, direction, sign * step), incoming) for sign in (1.0, -1.0)]
     return Slope(direction, (sides[0] - sides[1]) / (2 * step))
+
+
+def _typical(operator: Operator, problem: Problem, inputs: Inputs) -> dict[str, float]:
+    """RMS of each shared input's gradient over cotangents of unit variance, from how outputs change with the input.
+
+    One number, such as a head's decay, has a gradient that sums over all tokens. For one cotangent the sum may be near
+    0, and its error is still that of its terms.
+    """
+    typical = {}
+    generator = torch.Generator().manual_seed(0)
+    for name, x in leaves(inputs).items():
+        dims = operator.dims_of(name.partition("[")[0])
+        if name.partition("[")[0] in STATES or not isinstance(dims, str) or {"T", "N", "B"} & set(dims.split()):
+            continue
+        # Numbers of several heads change other outputs: with random signs the squares of their changes add up.
+        signs = (torch.randint(0, 2, x.shape, generator=generator) * 2.0 - 1.0).to(x)
+        step = STEP * (rms(x.detach()) or 1.0)
+        up, down = (_outputs(operator, problem, _moved(inputs, {name: signs}, side * step)) for side in (1.0, -1.0))
+        squares = sum(float(((up[n] - down[n]) / (2 * step)).square().sum()) for n in up if n in down)
+        typical[GRADIENT + name] = (squares / x.numel()) ** 0.5 if x.numel() else 0.0
+    return typical
 
 
 def _weighed(operator: Operator, problem: Problem, inputs: Inputs, incoming: Tensors) -> float:

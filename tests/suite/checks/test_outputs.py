@@ -210,3 +210,40 @@ def test_a_slope_is_that_of_the_gradients(name: str, layout: str) -> None:
         n: float(full.values[f"d{n}"].square().mean().sqrt() * along.norm()) for n, along in slope.direction.items()
     }
     assert max(norms.values()) < 100 * min(norms.values()), norms
+
+
+@pytest.mark.parametrize(
+    ("name", "own", "shared"),
+    [
+        ("ssd", {}, "dA"),
+        ("taylor_attention", {}, "dtemperature"),
+        ("rwkv6", {}, "du"),
+    ],
+)
+def test_the_typical_gradient_of_a_shared_input_is_that_over_many_cotangents(
+    name: str, own: dict[str, Any], shared: str
+) -> None:
+    operator = discover().operator(name)
+    problem = operator.complete(Problem(T=20, H=1, K=4, V=4, dtype="fp32", pass_="fwdbwd"), own)
+    inputs = draw_inputs(operator, problem, 3)
+    o = torch.empty(1, 20, 1, 4)
+    found = [reference(operator, problem, inputs, draw_cotangents({"o": o}, seed), 0) for seed in range(200)]
+    over_draws = torch.stack([each.values[shared] for each in found]).square().mean().sqrt()
+    assert list(found[0].typical) == [shared]
+    assert found[0].typical[shared] == pytest.approx(float(over_draws), rel=0.15)
+
+
+@pytest.mark.parametrize(("factor", "passes"), [(1.0, True), (1.1, False), (0.0, False)])
+def test_a_shared_gradient_is_judged_by_its_typical_size(factor: float, passes: bool) -> None:
+    """Also where it cancels: of some draws the error would else be all there is."""
+    operator = discover().operator("ssd")
+    problem = operator.complete(Problem(T=40, H=1, K=8, V=8, dtype="bf16", pass_="fwdbwd"))
+    wrong = []
+    for seed in range(12):
+        checker = Checker(operator, problem, device="cpu", seed=seed)
+        naive = operator.implementations["naive"]
+        produced = checker.produce(naive, {})
+        produced["dA"] = produced["dA"] * factor
+        check = checker.judge_produced(naive, produced)
+        wrong.append("dA" in check.reason)
+    assert any(wrong) != passes
