@@ -69,7 +69,7 @@ class Sanitizer:
         self._program: Program = (0, 0, 0)
         self._number = self._span = 0
         self._threads = WARP * DEFAULT_WARPS
-        self._recording = self._invented = False
+        self._recording = self._invented = self._has_other = False
 
     @property
     def findings(self) -> list[Finding]:
@@ -110,6 +110,7 @@ class Sanitizer:
             self._replace(builder, f"create_{name}", lambda original, op=operation: self._exact(original, op))
         self._replace(builder, "create_int_cast", self._casting)
         self._replace(builder, "create_addptr", self._moving)
+        self._replace(interpreter.TritonSemantic, "load", self._asking)
         self._replace(builder, "create_masked_load", self._loading)
         self._replace(builder, "create_masked_store", self._storing)
         self._replace(builder, "create_atomic_rmw", self._changing)
@@ -187,6 +188,17 @@ class Sanitizer:
 
         return hook
 
+    def _asking(self, original: Any) -> Any:
+        def hook(semantic: Any, pointer: Any, mask: Any, other: Any, *rest: Any, **words: Any) -> Any:
+            # The interpreter drops an `other` of one element that is 0, and gives zeros as well.
+            self._has_other = other is not None
+            try:
+                return original(semantic, pointer, mask, other, *rest, **words)
+            finally:
+                self._has_other = False
+
+        return hook
+
     def _loading(self, original: Any) -> Any:
         def hook(builder: Any, pointers: Any, mask: Any, other: Any, *rest: Any, **words: Any) -> Any:
             wanted, kept, areas = self._lanes(pointers, mask, "reads")
@@ -194,7 +206,7 @@ class Sanitizer:
             if not _exist(areas):
                 kept = np.zeros_like(kept)
             out = original(builder, pointers, interpreter.TensorHandle(kept, tl.int1), other, *rest, **words)
-            if other is None and self.poison and not wanted.all():
+            if other is None and not self._has_other and self.poison and not wanted.all():
                 self._poisoned(out, wanted, areas)
             return out
 

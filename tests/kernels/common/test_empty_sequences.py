@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
-import kernels.channel_decay.plan
-import kernels.channel_delta.plan
-import kernels.delta.plan
-import kernels.mlstm.plan
-import kernels.scalar_decay.plan
-import kernels.scan.plan
-import kernels.scan.s4d.plan
-from suite import Problem
 from suite.checks.guarding import Guard
 from suite.checks.inputs import each, flat
 from suite.numerics import difference, limit_of
-from suite.registry import Implementation
-from suite.targets import REPRESENTATIVES, aim
+from suite.targets import aim
 from tests.kernels.common.packed_calls import (
     MORE,
     STATEFUL,
@@ -32,21 +22,10 @@ from tests.kernels.common.packed_calls import (
     leaves,
     small,
 )
+from tests.kernels.regimes import aimed, regimes
 
-# One SM is filled by any call, thousands by none of these: the regime follows.
-SMS = {"on-chip": 1, "segments": 4096}
 # Tokens of two sequences, each of a chunk and a bit, or of a segment and a bit where it takes more.
 TOKENS, LONG = 36, 76
-# The least segments here, of chunks or, for scans, of tokens: few tokens are two segments then.
-LEAST = {
-    kernels.channel_delta.plan: ("MIN_CHUNKS", 1),
-    kernels.channel_decay.plan: ("MIN_CHUNKS", 1),
-    kernels.delta.plan: ("MIN_CHUNKS", 1),
-    kernels.scalar_decay.plan: ("MIN_CHUNKS", 1),
-    kernels.mlstm.plan: ("MIN_CHUNKS", 1),
-    kernels.scan.plan: ("LEAST", 32),
-    kernels.scan.s4d.plan: ("LEAST", 32),
-}
 LONGER = ("gated_delta_rule", "gated_scan", "selective_scan", "s4d")
 # Those whose kernels take long in the interpreter, however small a head is.
 SLOW = ("gated_scan", "selective_scan", "s4d", "taylor_attention")
@@ -70,19 +49,6 @@ CASES = [
     *((name, "segments") for name in SEGMENTED),
     pytest.param("s4d/triton_chunk", "segments", marks=pytest.mark.long),
 ]
-
-
-@pytest.fixture
-def short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module, (name, least) in LEAST.items():
-        monkeypatch.setattr(module, name, least)
-
-
-def regimes(made: Implementation, problem: Problem, chunk: dict[str, Any]) -> set[str]:
-    """The regimes of a problem's kernels."""
-    assert made.configuration is not None
-    chosen = made.configuration(problem, chunk)
-    return {each["regime"] for each in chosen.values() if "regime" in each}
 
 
 def of_six(x: torch.Tensor) -> torch.Tensor:
@@ -114,7 +80,6 @@ def of_full(name: str, x: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.interpret
-@pytest.mark.usefixtures("short_segments")
 @pytest.mark.parametrize(("name", "where"), CASES)
 def test_empty_sequences_pass_their_states_on_and_leave_the_others_alone(name: str, where: str) -> None:
     operator, made = entry(name)
@@ -127,7 +92,7 @@ def test_empty_sequences_pass_their_states_on_and_leave_the_others_alone(name: s
     states = each(of_six, {n: x for n, x in drawn.items() if n == "initial_state"})
     inputs = {**drawn, **states, "cu_seqlens": bounds, "cu_seqlens_cpu": bounds}
     chunk = {"chunk": 16} if "chunk" in made.tunables else {}
-    with aim(replace(REPRESENTATIVES["sm_90"], sms=SMS[where])), Guard() as guard:
+    with aimed(where), Guard() as guard:
         assert not operator.stateful or regimes(made, problem, chunk) == {where}
         found = call(name, inputs, **chunk)
         given = gradients_of(found)

@@ -157,32 +157,9 @@ def checked(name: str, **sizes: Any) -> None:
     assert found.ok, found.reason
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-def test_bf16_of_each_family(name: str) -> None:
-    checked(name, T=24, H=1, K=16, V=16, pass_="fwdbwd")
-
-
-# In two sequences of 12 tokens the gradient of Taylor attention's temperature cancels, in PyTorch's bfloat16 too.
-@pytest.mark.parametrize("name", [name for name in FAMILIES if name != "taylor_attention"])
-def test_bf16_of_each_family_packed(name: str) -> None:
-    checked(name, T=24, H=1, K=16, V=16, pass_="fwdbwd", layout="packed:halves")
-
-
-@pytest.mark.parametrize("name", ["linear_attention", "gated_delta_rule"])
-def test_bf16_decode(name: str) -> None:
-    op = discover().operator(name)
-    problem = op.complete(Problem(B=2, H=2, K=16, V=16, dtype="bf16", pass_="decode"))
-    implementation = next(
-        made for made in op.implementations.values() if made.name.startswith("triton") and "decode" in made.passes
-    )
-    found = check_case(op, implementation.name, problem, device="interpret")
-    assert found.ok, found.reason
-
-
 @pytest.mark.long
 @pytest.mark.parametrize("name", FAMILIES)
 def test_bf16_of_2000_tokens(name: str) -> None:
-    # The gradient of ssd's A is one sum per head, which may cancel: of several heads one is large. A scan goes through
-    # Triton's own function for each pair of elements, so it gets fewer of them.
+    # A scan goes through Triton's own function for each pair of elements, so it gets fewer of them.
     size = 16 if name == "selective_scan" else 32
-    checked(name, T=2000, H=4 if name == "ssd" else 1, K=size, V=size, pass_="fwdbwd")
+    checked(name, T=2000, H=1, K=size, V=size, pass_="fwdbwd")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +12,8 @@ from suite import Problem
 from suite.checks.checker import Check, Checker, refusal
 from suite.discovery import discover
 from suite.sanitizing.checking import at_invented_sizes, sanitized
-from suite.targets import REPRESENTATIVES, aim
+from suite.targets import aim
+from tests.kernels.regimes import SMS, aimed, regimes
 
 pytestmark = pytest.mark.interpret
 
@@ -25,8 +25,8 @@ OURS = [
     if made.origin == "ours" and "interpret" in made.devices
 ]
 # Operators whose heads have sizes of their own.
+OWN: dict[str, dict[str, Any]] = {"triton_efficient": {"causal": False}}
 SIZES = {"selective_scan": {"H": 1, "HV": 16, "K": 8, "V": 1}, "s4d": {"K": 16, "V": 1}}
-SMS = {"on-chip": 1, "segments": 4096}
 
 
 def check(name: str, made: str, regime: str = "segments", *, addresses: bool = False, **axes: Any) -> Check:
@@ -36,28 +36,47 @@ def check(name: str, made: str, regime: str = "segments", *, addresses: bool = F
     pass_ = axes.pop("pass_", "decode" if "decode" in implementation.passes else "fwdbwd")
     state = operator.stateful and pass_ != "decode"
     sizes = {"B": 1, "T": 20, "H": 1, "K": 16, "V": 16, "dtype": "fp32", "initial_state": state}
-    problem = operator.complete(Problem(**{**sizes, **SIZES.get(name, {}), **axes, "pass_": pass_}))
-    tunables = implementation.default_tunables
+    problem = operator.complete(Problem(**{**sizes, **SIZES.get(name, {}), **axes, "pass_": pass_}), OWN.get(made, {}))
+    tunables = {**implementation.default_tunables, **({"chunk": 16} if "chunk" in implementation.tunables else {})}
     if reason := refusal(operator, implementation, problem, tunables, "interpret"):
         pytest.skip(reason)
-    with aim(replace(REPRESENTATIVES["sm_90"], sms=SMS[regime])):
+    with aimed(regime):
+        assert regimes(implementation, problem, tunables) <= {regime}
         if addresses:
             return at_invented_sizes(operator, implementation, problem, tunables)
         return sanitized(Checker(operator, problem, device="cpu", seed=0), implementation, tunables)
 
 
+STEPS = [(name, made) for name, made in OURS if "decode" in REGISTRY.operators[name].implementations[made].passes]
+SEQUENCES = [each for each in OURS if each not in STEPS]
+# They go through Triton's own function for each pair of elements.
+SCANS = ("s4d", "selective_scan")
+SLOW = {*SCANS, "triton_efficient"}
+# Fewer tokens are one segment.
+LONGER = ("delta_rule", "gated_delta_rule", "gated_scan")
+# On chip they hold few tokens at most.
+SHORT = [(name, "on-chip") for name in ("gated_scan", *SCANS)]
+
+
+@pytest.mark.parametrize(("name", "made"), STEPS)
+def test_steps_have_no_findings_in_bf16(name: str, made: str) -> None:
+    found = check(name, made, B=2, H=2, dtype="bf16")
+    assert found.ok, found.reason
+
+
+@pytest.mark.parametrize(("name", "made"), SEQUENCES)
+def test_whole_sequences_have_no_findings_in_bf16(name: str, made: str) -> None:
+    found = check(name, made, "on-chip", T=30, dtype="bf16")
+    assert found.ok, found.reason
+
+
 @pytest.mark.parametrize(
     ("name", "made"),
-    [
-        ("softmax_attention", "triton_flash"),
-        ("ssd", "triton_chunk"),
-        ("mlstm", "triton_step"),
-        ("s4d", "triton_step"),
-        ("attention_decode", "triton_split"),
-    ],
+    [pytest.param(*each, marks=[pytest.mark.long] if {*each} & SLOW else []) for each in SEQUENCES],
 )
-def test_some_have_no_findings(name: str, made: str) -> None:
-    found = check(name, made)
+def test_segments_of_packed_sequences_have_no_findings_in_bf16(name: str, made: str) -> None:
+    """Some have no tokens."""
+    found = check(name, made, "segments", T=80 if name in LONGER else 50, layout="packed:ragged", dtype="bf16")
     assert found.ok, found.reason
 
 
@@ -74,13 +93,13 @@ def test_tokens_one_by_one_wait_before_they_complete_dq() -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("regime", list(SMS))
+@pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16"])
 @pytest.mark.parametrize("layout", ["dense", "packed:ragged", "packed:gaps"])
-@pytest.mark.parametrize(("name", "made"), OURS)
-def test_none_has_findings(name: str, made: str, layout: str, regime: str) -> None:
-    found = check(name, made, regime, layout=layout, T=64, H=2 if name != "selective_scan" else 1)
-    if found.status == "unsupported":
-        pytest.skip(found.reason)
+@pytest.mark.parametrize("regime", list(SMS))
+@pytest.mark.parametrize(("name", "made"), SEQUENCES)
+def test_none_has_findings(name: str, made: str, regime: str, layout: str, dtype: str) -> None:
+    T = 30 if (name, regime) in SHORT else 72
+    found = check(name, made, regime, layout=layout, dtype=dtype, T=T, H=1 if name in SCANS else 2)
     assert found.ok, found.reason
 
 
