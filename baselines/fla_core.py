@@ -8,6 +8,7 @@ adapters first. The other libraries have rows of their own, such as gated_delta_
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from typing import Any
@@ -33,6 +34,7 @@ def requirement(module: str) -> Requirement:
         extra="peers",
         conflict=conflict,
         backend=backend,
+        pretend=pretend,
     )
 
 
@@ -56,6 +58,24 @@ def backend() -> str:
         return ""
     others = sorted({name for registry in _registries(dispatcher) for name in _answered(registry)})
     return " + ".join(f"fla {name}" for name in others) or OWN
+
+
+def pretend() -> None:
+    """Have fla-core choose its tiles by the shared memory of device 0 for tensors whose device has no index.
+
+    It looks up the tensor's own device in a list, and takes an index of None for a GPU with little shared memory.
+    """
+    hardware: Any = importlib.import_module("fla.utils.hardware")
+    if not getattr(hardware.get_all_max_shared_mem, "of_one", False):
+        listed = hardware.get_all_max_shared_mem
+
+        def of_one() -> dict[int | None, int]:
+            found = listed()
+            return {None: found[0], **dict(enumerate(found))}
+
+        # So that it is replaced once.
+        of_one.of_one = True  # type: ignore[attr-defined]
+        hardware.get_all_max_shared_mem = of_one
 
 
 def _registries(dispatcher: Any) -> list[Any]:

@@ -23,6 +23,8 @@ class Requirement:
     triton:       the versions of Triton that its kernels compile under, as in "<3.9"; empty for any
     conflict:     () -> why rows of this process would not measure the library's own code, with the remedy, or None
     backend:      () -> which code ran in the calls of this process, as the library reports it; "" if it does not
+    pretend:      () -> None, before calls in a process that tells host code of a GPU that is not there: has the library
+                  ask device 0 where it would ask a tensor's own device, which has no index there
     """
 
     module: str
@@ -33,6 +35,7 @@ class Requirement:
     triton: str = ""
     conflict: Callable[[], str | None] | None = None
     backend: Callable[[], str] | None = None
+    pretend: Callable[[], None] | None = None
 
     def missing(self) -> str | None:
         """Why the library cannot be used, with the remedy, or None when it can."""

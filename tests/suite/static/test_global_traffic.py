@@ -8,6 +8,7 @@ import triton
 import triton.language as tl
 from triton.runtime.interpreter import InterpreterBuilder
 
+from suite.checks.calling import make_call
 from suite.discovery import discover
 from suite.interpreting.host_code import interpreted_on
 from suite.problem import Problem
@@ -204,3 +205,19 @@ def test_peers_that_work_in_chunks_read_more_than_once(name: str, kernels: set[s
     assert kernels <= set(found.kernels)
     assert found.bytes > found.compulsory_bytes
     assert found.dot_flops > 0
+
+
+@pytest.mark.interpret
+def test_fla_takes_the_tiles_of_the_gpu_that_it_is_told_of() -> None:
+    """It asks for the shared memory of a tensor's own device, whose index is None without a GPU."""
+    op = discover().operator("retention")
+    made = op.implementations["fla_chunk"]
+    if missing := made.missing():
+        pytest.skip(missing)
+    at = op.complete(Problem(T=16, K=16, dtype="bf16"))
+    with interpreted_on(target_of("sm_90")):
+        make_call(op, made, at, {}, seed=0, device="cpu")
+        from fla.utils import check_shared_mem  # pyright: ignore[reportMissingImports]
+
+        assert check_shared_mem("hopper", None)
+        assert check_shared_mem("hopper", 0)
