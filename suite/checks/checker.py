@@ -134,9 +134,14 @@ class Checker:
         return check
 
     def produce(self, implementation: Implementation, tunables: Mapping[str, Value]) -> Tensors:
-        """What one implementation makes of the inputs, in guarded memory; what it raises is raised, and WrongForm."""
-        with Guard():
-            return self._produce(self._call(implementation, tunables))
+        """What one implementation makes of the inputs, in guarded memory. What it raises is raised; WrongForm, also
+        where it writes what it must not."""
+        call = self._call(implementation, tunables)
+        with Guard() as guard:
+            produced = self._produce(call)
+        if wrong := guard.broken() or self._changed(call.inputs) or self._cotangents_changed():
+            raise WrongForm(wrong)
+        return produced
 
     def draw_flowing_in(self, implementation: Implementation, tunables: Mapping[str, Value]) -> None:
         """Draw the gradients that flow into a backward pass, which takes a forward one. Raises what `produce` does."""

@@ -210,7 +210,9 @@ def _print_table(records: list[dict[str, Any]]) -> None:
     rows = []
     for record in records:
         errors = " ".join(f"{name} {_short(error)}" for name, error in record["check"].items())
-        rows.append((record["status"], record["case_id"], record["reason"].partition("\n")[0] or errors))
+        first, *more = record["reason"].splitlines() or [""]
+        told = f"{first} (and {len(more)} more: --json)" if more else first
+        rows.append((record["status"], record["case_id"], told or errors))
     print_table(("status", "case", "errors, or the reason"), rows)
 
 

@@ -74,6 +74,13 @@ def masking_kernel(n, out, N: tl.constexpr):
 
 
 @triton.jit
+def scaling_kernel(x, out, scale, N: tl.constexpr):
+    """out = x * scale in the type that the product has; scale: a Python float. One program."""
+    i = tl.arange(0, N)
+    tl.store(out + i, tl.load(x + i) * scale)
+
+
+@triton.jit
 def counting_kernel(n, out, LOOP: tl.constexpr):
     """Of each counter, what int32 makes of 2^31 - 1 times it; n: a number of rounds in memory. One program."""
     rounds = tl.load(n)
@@ -237,6 +244,11 @@ def _less(x, y, f, n):
 
 
 @triton.jit
+def _lesses(x, y, f, n):
+    return (x < y).to(tl.float32) + (x <= y).to(tl.float32)
+
+
+@triton.jit
 def _equal(x, y, f, n):
     return tl.where(x == -y, 1.0, 0.0)
 
@@ -249,6 +261,11 @@ def _unequal(x, y, f, n):
 @triton.jit
 def _maximum(x, y, f, n):
     return tl.maximum(x, y)
+
+
+@triton.jit
+def _numbers(x, y, f, n):
+    return tl.maximum(f, -2.0) + tl.minimum(f, 2.0) + tl.clamp(f, -1.0, 1.0)
 
 
 @triton.jit
@@ -446,6 +463,12 @@ def _agreed() -> tuple[torch.Tensor, torch.Tensor]:
     return out, torch.tensor([1.0, 0.0]).repeat_interleave(N // 2)
 
 
+def _scaled() -> tuple[torch.Tensor, torch.Tensor]:
+    x, out = _vectors()["x"], torch.empty(N)
+    scaling_kernel[(1,)](x, out, 0.1, N=N)
+    return out, x.float() * torch.tensor(0.1)
+
+
 def _counted(name: str, loop: str, right: list[int]) -> Probe:
     def run() -> tuple[torch.Tensor, torch.Tensor]:
         out = torch.empty(4, dtype=torch.float64)
@@ -559,6 +582,7 @@ _POINT_1 = torch.tensor(0.1).bfloat16()
 _256 = torch.tensor([256.0] + [1.0] * (N - 1)).bfloat16()
 # The residue of 1 + 2^-11 in TF32, and what a product keeps of it.
 _FINE = 1 + 2.0**-11
+_C = torch.tensor
 _MOST = 2**31 - 1
 
 PROBES: tuple[Probe, ...] = (
@@ -601,9 +625,16 @@ PROBES: tuple[Probe, ...] = (
     _elementwise("tl.where", _select, lambda x, y, f, n: torch.where(x < y, x, y)),
     _elementwise("tl.where with a Python scalar", _select_zero, lambda x, y, f, n: torch.where(n > 0, x, 0.0)),
     _elementwise("x < y", _less, lambda x, y, f, n: x < y),
+    _elementwise("truths, added", _lesses, lambda x, y, f, n: (x < y).float() + (x <= y).float()),
     _elementwise("x == y", _equal, lambda x, y, f, n: x == -y),
     _elementwise("x != y", _unequal, lambda x, y, f, n: x.isnan(), x=_FINITE.where(_FINITE > 0, torch.nan)),
     _elementwise("tl.maximum", _maximum, lambda x, y, f, n: torch.maximum(x, y)),
+    _elementwise(
+        "maximum, minimum and clamp beside NaN",
+        _numbers,
+        lambda x, y, f, n: f.fmax(_C(-2.0)) + f.fmin(_C(2.0)) + f.fmax(_C(-1.0)).fmin(_C(1.0)),
+        f=torch.full((N,), torch.nan),
+    ),
     _elementwise("tl.minimum", _minimum, lambda x, y, f, n: torch.minimum(x, y)),
     _elementwise("tl.clamp", _clamp, lambda x, y, f, n: x.clamp(-0.5, 0.75)),
     _elementwise("tl.exp2 by way of fp32", _exponential, lambda x, y, f, n: 1 + x, x=_FINITE),
@@ -636,6 +667,7 @@ PROBES: tuple[Probe, ...] = (
     _product("tl.dot with tf32", _dot_tf32, _FINE, 1.0),
     _product("tl.dot with tf32x3", _dot_tf32x3, _FINE, _FINE**2 - 2.0**-22),
     _product("tl.dot with ieee", _dot_ieee, _FINE, _FINE**2),
+    Probe("a block times a float argument", _scaled),
     Probe("a mask and a comparison of scalars", _agreed, of="masks"),
     _counted("tl.range", "tl.range", [0, _MOST, -2, _MOST - 2]),
     _counted("range of a constant", "constant", [0, _MOST, -2, _MOST - 2]),

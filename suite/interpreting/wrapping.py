@@ -28,6 +28,8 @@ from suite.interpreting.quick import in_debug_mode, once_a_launch
 
 Method = Callable[..., Any]
 
+LOAD, STORE = "create_masked_load", "create_masked_store"
+
 _replaced: list[tuple[Any, str, Any]] = []
 
 
@@ -141,7 +143,7 @@ def _constant(handle: Any) -> Method:
 
 
 def _functions(interpreter: Any) -> Mapping[str, Callable[[Method], Method]]:
-    """Wrappers of the module's functions: how the elements of a block are held, what a launch patches."""
+    """Wrappers of the module's functions: how elements are held and arguments converted, what a launch patches."""
     import triton.language as tl
 
     def held(original: Method) -> Method:
@@ -156,18 +158,32 @@ def _functions(interpreter: Any) -> Mapping[str, Callable[[Method], Method]]:
 
         return fits_in
 
-    return {"_get_np_dtype": held, "_validate_np_data_size": fits, "_patch_lang": once_a_launch}
+    def convert(original: Method) -> Method:
+        def argument(value: Any) -> Any:
+            """An argument of a launch. A Python float is a scalar of fp32 in a compiled kernel, and no literal."""
+            if isinstance(value, float):
+                return tl.tensor(interpreter.TensorHandle(np.array([value], dtype=np.float32), tl.float32), tl.float32)
+            return original(value)
+
+        return argument
+
+    return {
+        "_get_np_dtype": held,
+        "_validate_np_data_size": fits,
+        "_implicit_cvt": convert,
+        "_patch_lang": once_a_launch,
+    }
 
 
 def _methods(interpreter: Any) -> Mapping[str, Callable[[Method], Method]]:
     """Wrappers of the builder's methods beside those that only round."""
     import triton.language as tl
 
-    handle = interpreter.TensorHandle
+    builder, handle = interpreter.InterpreterBuilder, interpreter.TensorHandle
     precisions = interpreter._ir.INPUT_PRECISION
     toward_zero = interpreter._ir.ROUNDING_MODE.RTZ
     # Triton 3.9 has one cache policy, where those before have a cache modifier and an eviction policy.
-    policies = (None,) if hasattr(interpreter.InterpreterBuilder, "get_cache_policy") else (None, None)
+    policies = (None,) if hasattr(builder, "get_cache_policy") else (None, None)
 
     def of_bits(pointers: Any) -> Any:
         """The same addresses as those of 16 bits each, with what others know of them."""
@@ -196,6 +212,9 @@ def _methods(interpreter: Any) -> Mapping[str, Callable[[Method], Method]]:
 
         return masked_store
 
+    # Those that are hooked look at accesses of the kernel's own, and the parts of an atomic operation are none.
+    own_load, own_store = (wrap(vars(builder)[name]) for wrap, name in ((load, LOAD), (store, STORE)))
+
     def compare_and_swap(original: Method) -> Method:
         def atomic_cas(self: Any, pointers: Any, expected: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
             if not _is_bf16(pointers.get_element_ty()):
@@ -214,10 +233,10 @@ def _methods(interpreter: Any) -> Mapping[str, Callable[[Method], Method]]:
             before = handle(np.zeros(pointers.data.shape, np.float32), tl.bfloat16)
             for lanes in _turns(pointers.data, np.broadcast_to(mask.data, pointers.data.shape)):
                 lane_mask = handle(lanes, tl.int1)
-                found = self.create_masked_load(pointers, lane_mask, None, *policies, False)
+                found = own_load(self, pointers, lane_mask, None, *policies, False)
                 before.data = np.where(lanes, found.data, before.data)
                 after = handle(nearest_bf16(operation(found.data, value.data)), tl.bfloat16)
-                self.create_masked_store(pointers, after, lane_mask, *policies)
+                own_store(self, pointers, after, lane_mask, *policies)
             return before
 
         return atomic_rmw
@@ -230,7 +249,8 @@ def _methods(interpreter: Any) -> Mapping[str, Callable[[Method], Method]]:
 
         def float32_to(self: Any, source: Any, dtype: Any) -> Any:
             if dtype.scalar.name == "fp32":
-                return handle(source.data.copy(), tl.float32)
+                # A comparison has the type of its operands here, and elements of bool.
+                return handle(source.data.astype(np.float32), tl.float32)
             return original(self, handle(source.data, tl.float32), dtype)
 
         return cast_impl
@@ -304,6 +324,25 @@ def _methods(interpreter: Any) -> Mapping[str, Callable[[Method], Method]]:
 
         return create_dot
 
+    def numeric(choose: Callable[[Any, Any], Any]) -> Callable[[Method], Method]:
+        """The larger or smaller one, and a number where the other is none: what PTX does unless asked to keep NaN."""
+
+        def wrap(original: Method) -> Method:
+            def chosen(self: Any, lhs: Any, rhs: Any) -> Any:
+                return self.binary_op(lhs, rhs, choose)
+
+            return chosen
+
+        return wrap
+
+    def clamp(original: Method) -> Method:
+        def create_clampf(self: Any, x: Any, low: Any, high: Any, propagates: Any) -> Any:
+            if propagates != interpreter._ir.PROPAGATE_NAN.NONE:
+                return original(self, x, low, high, propagates)
+            return self.binary_op(self.binary_op(x, low, np.fmax), high, np.fmin)
+
+        return create_clampf
+
     def scaled_dot(original: Method) -> Method:
         def create_dot_scaled(self: Any, a: Any, a_scale: Any, a_format: Any, b: Any, *args: Any, **kwargs: Any) -> Any:
             if _is_bf16(a.dtype) or _is_bf16(b.dtype):
@@ -314,8 +353,8 @@ def _methods(interpreter: Any) -> Mapping[str, Callable[[Method], Method]]:
 
     return {
         "binary_op": _rounding,
-        "create_masked_load": load,
-        "create_masked_store": store,
+        LOAD: load,
+        STORE: store,
         "create_atomic_cas": compare_and_swap,
         "create_atomic_rmw": read_modify_write,
         "cast_impl": cast,
@@ -323,6 +362,9 @@ def _methods(interpreter: Any) -> Mapping[str, Callable[[Method], Method]]:
         "create_bitcast": bitcast,
         "create_splat": splat,
         "create_fabs": absolute,
+        "create_maxnumf": numeric(np.fmax),
+        "create_minnumf": numeric(np.fmin),
+        "create_clampf": clamp,
         "create_fma": fma,
         "create_dot": dot,
         "create_dot_scaled": scaled_dot,
@@ -330,7 +372,7 @@ def _methods(interpreter: Any) -> Mapping[str, Callable[[Method], Method]]:
 
 
 # By the name of Triton's operation: what is there and what is given become.
-_ATOMIC: Mapping[str, Callable[[Any, Any], Any]] = {"FADD": np.add, "XCHG": lambda _, given: given}
+_ATOMIC: Mapping[str, Callable[[Any, Any], Any]] = {"FADD": np.add}
 
 
 def _turns(addresses: np.ndarray[Any, Any], mask: np.ndarray[Any, Any]) -> Iterator[np.ndarray[Any, Any]]:

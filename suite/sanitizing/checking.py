@@ -32,7 +32,7 @@ def sanitized(checker: Checker, implementation: Implementation, tunables: Mappin
     """The check of one implementation, `incorrect` with the findings as its reason where there are any."""
     try:
         # Without bounds, a wrong access would end the process. What this raises, the sanitized call raises too.
-        with Sanitizer(look=False, poison=False), suppress(Exception):
+        with Sanitizer(look=False, poison=None), suppress(Exception):
             checker.draw_flowing_in(implementation, tunables)
         seen = examine(lambda: checker.produce(implementation, tunables))
     except WrongForm as error:
@@ -56,7 +56,7 @@ def at_invented_sizes(
             return Check("unsupported", READS_PLACES)
         large = enlarged(operator, problem)
         for sms in SMS:
-            with aim(replace(REPRESENTATIVES["sm_90"], sms=sms)), Sanitizer(poison=False) as sanitizer:
+            with aim(replace(REPRESENTATIVES["sm_90"], sms=sms)), Sanitizer(poison=None) as sanitizer:
                 Call(operator, implementation, large, tunables, meta_inputs(operator, large)).run()
             launches += sanitizer.launches
             findings += sanitizer.findings

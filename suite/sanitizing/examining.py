@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
+from suite.errors import SubquadError
 from suite.sanitizing.findings import Finding
-from suite.sanitizing.sanitizer import Sanitizer
+from suite.sanitizing.sanitizer import LARGE, Sanitizer
 
 Run = Callable[[], Mapping[str, torch.Tensor]]
 
@@ -29,7 +31,8 @@ class Examined:
 def examine(run: Run) -> Examined:
     """Examine a function that calls kernels and returns what they made, by name.
 
-    It runs once or more and must return the same each time. What it raises is raised, unless something was found.
+    It runs once or more and must return the same each time; SubquadError where that matters and it does not. What it
+    raises is raised, unless something was found.
     """
     with Sanitizer() as sanitizer:
         try:
@@ -42,22 +45,27 @@ def examine(run: Run) -> Examined:
         return Examined(sanitizer.findings, sanitizer.launches, {})
     if not sanitizer.poisoned:
         return Examined([], sanitizer.launches, poisoned)
-    plain = _poisoned_at(run, None)
-    if not (wrong := _differing(poisoned, plain)):
-        return Examined([], sanitizer.launches, plain)
-    found = [
-        _leak(kernel, tensor, place, alone)
-        for place, (kernel, tensor) in sanitizer.poisoned.items()
-        if (alone := _differing(_poisoned_at(run, place), plain))
-    ]
-    # Where none alone shows, two make up for each other.
-    every = " or ".join(sanitizer.poisoned)
-    return Examined(found or [_leak("", "several tensors", every, wrong)], sanitizer.launches, {})
+    plain = _poisoned_at(run, None, None)
+    # Comparisons and maxima drop NaN, sums of few lanes may hide a number.
+    for value, made in ((np.nan, poisoned), (LARGE, None)):
+        if not (wrong := _differing(made or _poisoned_at(run, value, None), plain)):
+            continue
+        if _differing(plain, _poisoned_at(run, None, None)):
+            raise SubquadError("two calls differ as they are, so whether masked lanes are used cannot be told")
+        found = [
+            _leak(kernel, tensor, place, alone)
+            for place, (kernel, tensor) in sanitizer.poisoned.items()
+            if (alone := _differing(_poisoned_at(run, value, place), plain))
+        ]
+        # Where none alone shows, two make up for each other.
+        every = " or ".join(sanitizer.poisoned)
+        return Examined(found or [_leak("", "several tensors", every, wrong)], sanitizer.launches, {})
+    return Examined([], sanitizer.launches, plain)
 
 
-def _poisoned_at(run: Run, place: str | None) -> Mapping[str, torch.Tensor]:
-    """What a function returns when lanes are poisoned at one place only, or nowhere."""
-    with Sanitizer(look=False, poison=place is not None, only=place):
+def _poisoned_at(run: Run, value: float | None, place: str | None) -> Mapping[str, torch.Tensor]:
+    """What a function returns when masked-off lanes get a value. place: None: wherever there are any."""
+    with Sanitizer(look=False, poison=value, only=place):
         return run()
 
 

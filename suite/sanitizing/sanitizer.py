@@ -29,8 +29,10 @@ DESCRIPTOR_ALIGNMENT = 16
 WARP = 32
 DEFAULT_WARPS = 4
 SHUFFLE_SEED = 7
-# An index or a mask made of it shows. It is far outside of every tensor.
-PATTERN = 0x5A5A5A5A5A5A5A5A
+# An index or a mask made of it shows. It lies before every tensor, is odd, and its sums over a block do not overflow.
+PATTERN = -1234567
+# Beside NaN, which comparisons and maxima drop: larger than most that a kernel computes with, and in every format.
+LARGE = 2.0**15
 OVERFLOW = "sanitizer.overflow"
 # Operations that keep what a pointer came from, and which of its lanes overflowed, in a new shape.
 _RESHAPING = ("splat", "unsplat", "broadcast", "expand_dims", "reshape", "trans")
@@ -44,7 +46,8 @@ class Sanitizer:
     """Looks at every launch inside the block; `findings` tells what it saw.
 
     orders:  run the programs of each launch in reverse and shuffled too, and compare what they write bit for bit
-    poison:  give lanes that a mask leaves out of a load without `other` NaN, or a pattern for integers
+    poison:  what lanes get that a mask leaves out of a load without `other`: NaN or LARGE in floats, PATTERN in
+             integers; None: what lies there
     only:    poison loads at this place only
     look:    False: poison only, at the speed of the interpreter
 
@@ -54,7 +57,9 @@ class Sanitizer:
     of a launch that has one only a few programs run, the first and the last among them.
     """
 
-    def __init__(self, *, orders: bool = True, poison: bool = True, only: str | None = None, look: bool = True) -> None:
+    def __init__(
+        self, *, orders: bool = True, poison: float | None = np.nan, only: str | None = None, look: bool = True
+    ) -> None:
         self.orders, self.poison, self.only, self.look = orders and look, poison, only, look
         self.launches = 0
         self.poisoned: dict[str, tuple[str, str]] = {}
@@ -206,7 +211,7 @@ class Sanitizer:
             if not _exist(areas):
                 kept = np.zeros_like(kept)
             out = original(builder, pointers, interpreter.TensorHandle(kept, tl.int1), other, *rest, **words)
-            if other is None and not self._has_other and self.poison and not wanted.all():
+            if other is None and not self._has_other and self.poison is not None and not wanted.all():
                 self._poisoned(out, wanted, areas)
             return out
 
@@ -218,7 +223,7 @@ class Sanitizer:
             return
         self.poisoned.setdefault(place, (self._kernel, _names(areas)))
         data = np.array(out.data)
-        data[~wanted] = poison_of(data.dtype, out.dtype.scalar)
+        data[~wanted] = poison_of(data.dtype, out.dtype.scalar, self.poison)
         out.data = data
 
     def _storing(self, original: Any) -> Any:
@@ -266,7 +271,7 @@ class Sanitizer:
             item = _item(base)
             name = _names(areas_of(base)) or self._argument
             if wrong := int(base.data.item()) % DESCRIPTOR_ALIGNMENT:
-                self._misaligned(name, f"the base of a descriptor of {name} is {wrong} bytes beside a multiple of 16")
+                self._misaligned(name, f"the base of a descriptor of {name} is {wrong} bytes past a multiple of 16")
             for dim, stride in enumerate(strides[:-1]):
                 if (size := int(stride.data.item()) * item) % DESCRIPTOR_ALIGNMENT:
                     text = f"stride {dim} of a descriptor of {name} is {size} bytes, not a multiple of 16"
@@ -283,7 +288,7 @@ class Sanitizer:
             if hasattr(handle, "block_shape") and hasattr(handle, "padding"):
                 start = int(np.asarray(given[-1].data).item()) * _item(handle.base)
                 if wrong := start % DESCRIPTOR_ALIGNMENT:
-                    text = f"a block of a descriptor of {_names(areas)} begins {wrong} bytes beside a multiple of 16"
+                    text = f"a block of a descriptor of {_names(areas)} begins {wrong} bytes past a multiple of 16"
                     self._misaligned(_names(areas), text)
             pointers, mask = original(handle, given)
             pointers.attr[AREAS] = areas
@@ -360,7 +365,7 @@ class Sanitizer:
             here = (addresses >= storage[0]) & (addresses < storage[0] + storage[1])
             at, mine = addresses[here] - storage[0], threads[here]
             if atomic:
-                found = shadow.touch(at, self._number, self._span)
+                found = shadow.touch(at, mine, self._number, self._span)
             elif changed is None:
                 found = shadow.read(at, mine, self._number, self._span)
             else:
@@ -504,15 +509,15 @@ class Sanitizer:
             self._findings.add("order", self._kernel, area.name, text, "")
 
 
-def poison_of(dtype: np.dtype, kind: Any) -> Any:
-    """What a masked-off lane holds: NaN, or PATTERN cut to the integer's size. kind: Triton's type."""
+def poison_of(dtype: np.dtype, kind: Any, value: float) -> Any:
+    """What a masked-off lane holds: `value`, or PATTERN cut to the integer's size. kind: Triton's type."""
     if dtype.kind == "f":
-        return np.nan
+        return value
     if dtype.kind == "b":
         return True
     if kind.is_floating():
-        # A 16-bit or 8-bit float as its bits.
-        return 0x7FC0 if dtype.itemsize == 2 else 0x7F
+        # 8 bits of a float: NaN, or the largest.
+        return 0x7F if np.isnan(value) else 0x7B
     return np.array([PATTERN], dtype=np.int64).astype(dtype)[0]
 
 

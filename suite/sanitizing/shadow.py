@@ -40,7 +40,8 @@ class Shadow:
         self.write_thread, self.read_thread = np.zeros(size, np.int64), np.zeros(size, np.int64)
         # Whether more than one program, or thread in the span, has read it.
         self.read_by_more = np.zeros(size, bool)
-        self.atomic = np.zeros(size, bool)
+        # Whether the last one to write did it by an atomic operation, and whether several programs did.
+        self.atomic, self.changed_by_more = np.zeros(size, bool), np.zeros(size, bool)
 
     def read(self, at: np.ndarray, threads: np.ndarray, program: int, span: int) -> Clash | None:
         """Note a read of the addresses `at`, each by a thread of threads_of. Returns what clashes, or None."""
@@ -72,26 +73,35 @@ class Shadow:
             wrote &= ~_same(threads, self.write_thread[at])
             found = self._within(wrote, program, "writes again what it wrote")
         self.writer[at], self.write_span[at], self.write_thread[at] = program, span, threads
+        self.atomic[at] = self.changed_by_more[at] = False
         if found is None:
             last = np.arange(at.size, dtype=np.int64)
             self.write_thread[at] = last
             twice = (self.write_thread[at] != last) & changed
             self.write_thread[at] = threads
-            found = self._within(twice, program, "writes in one store, from several elements,")
+            if twice.any():
+                found = Clash(
+                    RACE, "is given different values by several lanes of one store", program, int(twice.argmax())
+                )
         return found
 
-    def touch(self, at: np.ndarray, program: int, span: int) -> Clash | None:
+    def touch(self, at: np.ndarray, threads: np.ndarray, program: int, span: int) -> Clash | None:
         """Note an atomic operation: it races with plain accesses only."""
         other = (self.writer[at] != 0) & (self.writer[at] != program) & ~self.atomic[at]
         found = self._met(at, other, self.writer, "changes by an atomic operation", "writes")
         read = (self.reader[at] != 0) & (self.reader[at] != program)
         found = found or self._met(at, read, self.reader, "changes by an atomic operation", "reads")
+        if found is None:
+            wrote = (self.writer[at] == program) & (self.write_span[at] == span) & ~self.atomic[at]
+            wrote &= ~_same(threads, self.write_thread[at])
+            found = self._within(wrote, program, "changes by an atomic operation what it wrote")
+        self.changed_by_more[at] |= (self.writer[at] != 0) & (self.writer[at] != program)
         self.writer[at], self.write_span[at], self.write_thread[at] = program, span, -1
         self.atomic[at] = True
         return found
 
     def _written_by_other(self, at: np.ndarray, program: int) -> np.ndarray:
-        return (self.writer[at] != 0) & (self.writer[at] != program)
+        return (self.writer[at] != 0) & ((self.writer[at] != program) | self.changed_by_more[at])
 
     def _met(self, at: np.ndarray, wrong: np.ndarray, who: np.ndarray, does: str, others: str) -> Clash | None:
         if not wrong.any():

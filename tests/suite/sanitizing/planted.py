@@ -117,3 +117,50 @@ def overflows_in_loop_kernel(x, o, T, ROW: tl.constexpr, B: tl.constexpr):
     for t in tl.range(0, T, 1024):
         offset = t * ROW  # here
         tl.store(o + offset + tl.arange(0, B), tl.load(x + offset + tl.arange(0, B)))
+
+
+@triton.jit
+def leaks_into_maximum_kernel(x, o, N, B: tl.constexpr):
+    offsets = tl.arange(0, B)
+    b_x = tl.load(x + offsets, mask=offsets < N)  # here
+    tl.store(o, tl.max(b_x, 0))
+
+
+@triton.jit
+def counts_leaks_kernel(x, o, N, B: tl.constexpr):
+    offsets = tl.arange(0, B)
+    b_x = tl.load(x + offsets, mask=offsets < N)  # here
+    tl.store(o, tl.sum(tl.where(b_x > 2.0, 1.0, 0.0), 0))
+
+
+@triton.jit
+def scalar_with_other_kernel(x, o, N):
+    tl.store(o, tl.load(x, mask=N > 100, other=0.0) + 1.0)
+
+
+@triton.jit
+def stores_then_adds_kernel(o, B: tl.constexpr, WAITS: tl.constexpr):
+    offsets = tl.arange(0, B)
+    tl.store(o + offsets, 1.0)
+    if WAITS:
+        tl.debug_barrier()
+    tl.atomic_add(o + (B - 1) - offsets, 1.0)  # here
+
+
+@triton.jit
+def adds_then_reads_kernel(o, out):
+    tl.atomic_add(o, 1.0)
+    if tl.program_id(0) == 1:
+        tl.store(out, tl.load(o))  # here
+
+
+@triton.jit
+def adds_kernel(x, o, B: tl.constexpr):
+    offsets = tl.arange(0, B)
+    tl.atomic_add(o + offsets, tl.load(x + offsets))
+
+
+@triton.jit
+def stores_twice_kernel(o, B: tl.constexpr):
+    offsets = tl.arange(0, B)
+    tl.store(o + offsets // 2, offsets.to(tl.float32))  # here

@@ -10,6 +10,7 @@ import torch
 
 pytest.importorskip("triton")
 
+from suite.errors import SubquadError
 from suite.sanitizing import Finding, Sanitizer
 from suite.sanitizing.examining import examine
 from tests.suite.sanitizing import planted
@@ -157,8 +158,8 @@ def test_order_leaves_what_the_launch_makes_in_order() -> None:
 @pytest.mark.parametrize(
     ("start", "column", "mark", "words"),
     [
-        (1, 0, "base", "the base of a descriptor of x is 4 bytes beside a multiple of 16"),
-        (0, 2, "block", "a block of a descriptor of x begins 8 bytes beside a multiple of 16"),
+        (1, 0, "base", "the base of a descriptor of x is 4 bytes past a multiple of 16"),
+        (0, 2, "block", "a block of a descriptor of x begins 8 bytes past a multiple of 16"),
     ],
 )
 def test_misaligned_descriptor(start: int, column: int, mark: str, words: str) -> None:
@@ -243,3 +244,62 @@ def test_hooks_call_what_they_found() -> None:
     finally:
         builder.create_masked_load = load
     assert seen
+
+
+@pytest.mark.parametrize("kernel", [planted.leaks_into_maximum_kernel, planted.counts_leaks_kernel])
+def test_masked_lanes_leak_where_nan_does_not_show(kernel: Any) -> None:
+    def run() -> dict[str, torch.Tensor]:
+        o = torch.zeros(1)
+        kernel[(1,)](torch.ones(20), o, 20, B=32)
+        return {"o": o}
+
+    finding = only(examine(run).findings, "masked lanes")
+    assert finding.place.endswith(line(kernel.__name__))
+
+
+def test_an_other_of_one_element_that_is_0_is_one() -> None:
+    def run() -> dict[str, torch.Tensor]:
+        o = torch.zeros(1)
+        planted.scalar_with_other_kernel[(1,)](torch.full((1,), 5.0), o, 20)
+        return {"o": o}
+
+    examined = examine(run)
+    assert (examined.findings, float(examined.outputs["o"])) == ([], 1.0)
+
+
+def test_what_differs_from_call_to_call_is_not_blamed_on_masks() -> None:
+    calls = iter(range(100))
+
+    def run() -> dict[str, torch.Tensor]:
+        o = torch.zeros(1)
+        planted.leaks_kernel[(1,)](torch.full((20,), float(next(calls))), o, 20, B=32)
+        return {"o": o}
+
+    with pytest.raises(SubquadError, match="two calls differ as they are"):
+        examine(run)
+
+
+def test_an_atomic_operation_on_what_another_thread_stored() -> None:
+    kernel = planted.stores_then_adds_kernel
+    finding = only(found(kernel, (1,), torch.zeros(128), B=128, WAITS=False), "missing barrier")
+    assert "changes by an atomic operation what it wrote" in finding.text
+    assert finding.place.endswith(line("stores_then_adds_kernel"))
+    assert found(kernel, (1,), torch.zeros(128), B=128, WAITS=True) == []
+
+
+def test_a_read_of_what_several_programs_change_is_a_race() -> None:
+    finding = next(x for x in found(planted.adds_then_reads_kernel, (2,), torch.zeros(1), torch.zeros(1)) if x.place)
+    assert finding.kind == "race"
+    assert finding.place.endswith(line("adds_then_reads_kernel"))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_atomic_sums_of_each_format_have_no_findings(dtype: torch.dtype) -> None:
+    x, o = torch.ones(32, dtype=dtype), torch.zeros(32, dtype=dtype)
+    assert found(planted.adds_kernel, (3,), x, o, B=32) == []
+    assert torch.equal(o, 3 * x)
+
+
+def test_lanes_of_one_store_give_an_element_different_values() -> None:
+    finding = only(found(planted.stores_twice_kernel, (1,), torch.zeros(64), B=128), "race")
+    assert "is given different values by several lanes of one store" in finding.text
