@@ -29,6 +29,7 @@ from suite.faults import classify
 from suite.static import binary as binaries
 from suite.static.allocation_tracker import AllocationTracker
 from suite.static.binary import StaticError
+from suite.static.dots import dots_of
 from suite.static.model import Binary, Launch
 from suite.static.residency import over_limit, residency
 from suite.static.stub_driver import pretending, target_of
@@ -180,6 +181,7 @@ class Recorder:
         meta = kernel.metadata
         return kernel, {
             "binary": binary,
+            "dots": dots_of(kernel.asm.get("ttgir")),
             "warps": meta.num_warps,
             "stages": meta.num_stages,
             "shared_bytes": meta.shared,

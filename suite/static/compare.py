@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from suite.gating.decisions import Decision, judge_status
 from suite.gating.report import CaseVerdict
-from suite.static.model import TENSOR_PATHS, Launch, Profile
+from suite.static.model import TENSOR_PATHS, Dots, Launch, Profile
 from suite.static.pool import JOBS, names, take_profiles
 from suite.static.progress import Progress, silent
 from suite.static.tasks import Task
@@ -127,6 +127,17 @@ def _of_launch(old: Launch, new: Launch, found: Differences) -> None:
         ("instructions", old.binary.instructions, new.binary.instructions),
     ):
         _told(what, a, b, f"{name}: ", found.soft)
+    if old.dots and new.dots:
+        _told("replicated dots", _share(old.dots), _share(new.dots), f"{name}: ", found.soft)
+        _told("executed over needed FLOPs of dots", _ratio(old.dots), _ratio(new.dots), f"{name}: ", found.soft)
+
+
+def _share(dots: Dots) -> str:
+    return "not read" if dots.reason else dots.share
+
+
+def _ratio(dots: Dots) -> str:
+    return "none" if dots.ratio is None else f"{dots.ratio:.2f}"
 
 
 def _told(what: str, before: object, after: object, prefix: str, into: list[str]) -> None:

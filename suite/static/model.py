@@ -61,6 +61,34 @@ class Residency:
 
 
 @dataclass(frozen=True)
+class Dots:
+    """The matrix products of a kernel, as it is compiled for one block: each once, however often a loop runs it.
+
+    total:      products
+    replicated: those of which several warps (or threads, in products on CUDA cores) compute the same elements
+    flops:      FLOPs that the products need, 2 m n k each
+    flops_exec: FLOPs that the block's warps execute for them
+    reason:     why they cannot be read, "" where they can
+    """
+
+    total: int = 0
+    replicated: int = 0
+    flops: int = 0
+    flops_exec: int = 0
+    reason: str = ""
+
+    @property
+    def share(self) -> str:
+        """Replicated products of all, such as 2/6."""
+        return f"{self.replicated}/{self.total}"
+
+    @property
+    def ratio(self) -> float | None:
+        """Executed FLOPs over those that are needed; None without a product."""
+        return self.flops_exec / self.flops if self.flops else None
+
+
+@dataclass(frozen=True)
 class Launch:
     """One kernel launch as the host code made it.
 
@@ -70,6 +98,7 @@ class Launch:
     traffic_bytes: bytes of its distinct tensor arguments
     shared_bytes:  shared memory of a block
     status:        ok, compile_error or over_limit, and the reason
+    dots:          its matrix products; None where it did not compile
     """
 
     kernel: str
@@ -83,12 +112,14 @@ class Launch:
     residency: Residency | None = None
     status: str = "ok"
     reason: str = ""
+    dots: Dots | None = None
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Launch:
         values = dict(values, grid=tuple(values["grid"]))
         values["binary"] = values["binary"] and Binary(**values["binary"])
         values["residency"] = values["residency"] and Residency(**values["residency"])
+        values["dots"] = values["dots"] and Dots(**values["dots"])
         return cls(**values)
 
 
@@ -202,7 +233,7 @@ class Profile:
         """The flat `static.*` columns of a record. See docs/static.md."""
         values: dict[str, Any] = {"arch": self.arch}
         if self.launches:
-            values |= self._traffic() | _of_binaries(self.launches)
+            values |= self._traffic() | _of_binaries(self.launches) | _of_dots(self.launches)
             values |= {"ptxas": self.ptxas} if self.ptxas else {}
         if self.floor:
             values |= {
@@ -274,6 +305,31 @@ def _of_binaries(launches: tuple[Launch, ...]) -> dict[str, Any]:
         **mix,
         "hash": fingerprint(launches),
     }
+
+
+def dots_of_all(launches: Iterable[Launch]) -> Dots | None:
+    """The products of all launches that compiled, together; None where none did. One that is not read has a reason."""
+    found = [(launch.kernel, launch.dots) for launch in launches if launch.dots]
+    if not found:
+        return None
+    if reason := next((f"{kernel}: {dots.reason}" for kernel, dots in found if dots.reason), ""):
+        return Dots(reason=reason)
+    return Dots(
+        total=sum(dots.total for _, dots in found),
+        replicated=sum(dots.replicated for _, dots in found),
+        flops=sum(dots.flops for _, dots in found),
+        flops_exec=sum(dots.flops_exec for _, dots in found),
+    )
+
+
+def _of_dots(launches: tuple[Launch, ...]) -> dict[str, Any]:
+    dots = dots_of_all(launches)
+    if dots is None:
+        return {}
+    if dots.reason:
+        return {"dots_reason": dots.reason}
+    values = {"dots": dots.total, "dots_replicated": dots.replicated, "dots_ratio": dots.ratio}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _of_issued(issued: Issued) -> dict[str, Any]:

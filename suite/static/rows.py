@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from suite.problem import split_case_id
-from suite.static.model import Floor, Launch, Profile
+from suite.static.model import Dots, Floor, Launch, Profile, dots_of_all
 from suite.store.text import in_plain_cell, one_line
 
 CASE_COLUMNS = (
@@ -18,6 +18,7 @@ CASE_COLUMNS = (
     "shared KiB",
     "occupancy",
     "tensor",
+    "dots",
     "traffic MB",
     "eager MB",
     "x compulsory",
@@ -42,6 +43,8 @@ LAUNCH_COLUMNS = (
     "limit",
     "waves",
     "tensor",
+    "dots",
+    "x dots",
     "LDG 128",
     "LDG less",
     "TMA",
@@ -64,6 +67,7 @@ MARKDOWN_COLUMNS = (
     "registers",
     "spills B",
     "tensor",
+    "dots",
     "floor us",
 )
 
@@ -78,6 +82,7 @@ def case_row(profile: Profile) -> list[str]:
 
     cells = [profile.case_id, profile.arch, profile.status, shown("launches"), shown("registers"), shown("spill_bytes")]
     cells += [shown("shared_bytes", "{:.1f}", 1024), shown("occupancy", "{:.1%}"), _tensor(profile.launches)]
+    cells += [_dots(dots_of_all(profile.launches))[0]]
     cells += [shown("traffic_bytes", "{:.1f}", 1e6), shown("eager_bytes", "{:.1f}", 1e6)]
     cells += [shown("traffic_ratio", "{:.2f}"), shown("issued_reread", "{:.2f}"), shown("peak_bytes", "{:.1f}", 2**20)]
     cells += [f"{profile.flops_exec / profile.flops_alg:.2f}" if profile.flops_alg else NONE]
@@ -111,6 +116,13 @@ def _tensor(launches: Sequence[Launch]) -> str:
     return "+".join(sorted(paths - {"none"})) or ("none" if paths else NONE)
 
 
+def _dots(dots: Dots | None) -> tuple[str, str]:
+    """Replicated products of all, and executed FLOPs over needed ones."""
+    if dots is None or dots.reason:
+        return NONE, NONE
+    return dots.share, NONE if dots.ratio is None else f"{dots.ratio:.2f}"
+
+
 def launch_rows(launches: Sequence[Launch]) -> Iterator[list[str]]:
     """Launches in LAUNCH_COLUMNS."""
     for launch in launches:
@@ -139,6 +151,7 @@ def _launch_row(launch: Launch) -> list[str]:
         residency.limit,
         waves,
         binary.tensor_path,
+        *_dots(launch.dots),
         str(binary.mix["ldg_128"]),
         str(narrow),
         str(binary.mix["tma"]),
@@ -152,7 +165,7 @@ def _launch_row(launch: Launch) -> list[str]:
 
 
 def notes(profiles: Sequence[Profile]) -> Iterator[str]:
-    """Why cases are not ok, or have no count of issued traffic: one line a reason, with the cases it holds for."""
+    """Why cases are not ok, or lack issued traffic or dots: one line a reason, with the cases it holds for."""
     found: dict[str, list[str]] = {}
     for profile in profiles:
         case = f"{profile.case_id} {profile.arch}"
@@ -160,6 +173,9 @@ def notes(profiles: Sequence[Profile]) -> Iterator[str]:
             found.setdefault(f"{profile.status}: {profile.reason}", []).append(case)
         if profile.issued and profile.issued.reason:
             found.setdefault(f"issued traffic not counted: {profile.issued.reason}", []).append(case)
+        dots = dots_of_all(profile.launches)
+        if dots and dots.reason:
+            found.setdefault(f"dots not read: {dots.reason}", []).append(case)
     for reason, cases in found.items():
         more = f" and {len(cases) - 1} more" if len(cases) > 1 else ""
         yield f"{cases[0]}{more}: {reason}"

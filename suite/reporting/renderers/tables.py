@@ -30,7 +30,17 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
 
 
-COUNTS = ("T", "K", "V", "static.launches", "static.registers", "static.spill_bytes", "static.shared_bytes")
+COUNTS = (
+    "T",
+    "K",
+    "V",
+    "static.launches",
+    "static.registers",
+    "static.spill_bytes",
+    "static.shared_bytes",
+    "static.dots",
+    "static.dots_replicated",
+)
 STATIC = {
     "static.arch": "arch",
     "name": "case",
@@ -48,6 +58,9 @@ STATIC = {
     "static.occupancy": "occupancy",
     "static.hgmma": "HGMMA",
     "static.hmma": "HMMA",
+    "static.dots": "dots",
+    "static.dots_replicated": "replicated dots",
+    "static.dots_ratio": "dots, executed / needed",
     "static.traffic_bytes": "traffic, bytes",
     "static.traffic_ratio": "traffic / compulsory",
     "static.intermediate_bytes": "intermediates, bytes",

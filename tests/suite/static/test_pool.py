@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -201,6 +202,18 @@ def test_a_key_is_of_all_that_may_change_a_profile(tmp_path: Path, monkeypatch: 
     source = Path(copy) / "kernels" / "doubling.py"
     source.write_text(source.read_text().replace("value * 2", "value * 3"))
     assert is_new(name_of(first))
+
+
+def test_a_key_has_the_code_that_reads_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A profile that was kept before the suite read something new of a kernel is not taken for one without it."""
+    shutil.copytree(ROOT / "suite", tmp_path / "suite")
+    monkeypatch.setattr("suite.static.kept.ROOT", tmp_path)
+    wanted = task(mini(tmp_path / "copy"), "triton")
+    before = name_of(wanted)
+    assert name_of(wanted) == before
+    source = tmp_path / "suite" / "static" / "dots.py"
+    source.write_text(source.read_text() + "\nMORE = 1\n")
+    assert name_of(wanted) != before
 
 
 @pytest.mark.long

@@ -30,6 +30,16 @@ def dot_kernel(a, b, c, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr, INPUT
 
 
 @triton.jit
+def chained_kernel(a, b, c, M: tl.constexpr, D: tl.constexpr):
+    """Two products, the second of the first's result, as in attention: Triton lays all warps along the rows."""
+    m, d = tl.arange(0, M), tl.arange(0, D)
+    rows, square = m[:, None] * D + d[None, :], d[:, None] * D + d[None, :]
+    right = tl.load(b + square)
+    scores = tl.exp2(tl.dot(tl.load(a + rows), right))
+    tl.store(c + rows, tl.dot(scores.to(right.dtype), tl.trans(right)))
+
+
+@triton.jit
 def spilling_kernel(a, b, c, D: tl.constexpr, STEPS):
     """Holds three [D, D] accumulators in one warp group: far more than its registers."""
     i, j = tl.arange(0, D), tl.arange(0, D)
@@ -112,6 +122,11 @@ def dot(
     c = meta(M, N)
     dot_kernel[(1,)](meta(M, K, dtype=dtype), meta(K, N, dtype=dtype), c, M, N, K, precision, num_warps=warps)
     return c
+
+
+def chained(M: int, warps: int, D: int = 64) -> None:
+    a, b = meta(M, D, dtype=torch.bfloat16), meta(D, D, dtype=torch.bfloat16)
+    chained_kernel[(1,)](a, b, meta(M, D), M, D, num_warps=warps)
 
 
 def spilling() -> None:
