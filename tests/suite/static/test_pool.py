@@ -113,7 +113,7 @@ def test_issued_traffic_and_the_second_time_from_the_cache(root: str, no_worker:
     assert (thrice["static.issued_reread"], once["static.issued_reread"]) == (2.0, 1.0)
     assert (thrice["static.issued_ratio"], once["static.issued_ratio"]) == (2.0, 1.0)
     assert once["static.issued_bytes"] == 2 * 2 * 256 * 64
-    assert once["static.issued_shape"] == "B1_T256_H1_K64_V64_fp16_fwd"
+    assert once["static.issued_shape"] == "B1_T256_H1_K64_V64_bf16_fwd"
     registered = names(root, "sm_90")
     no_worker()
     assert take(*tasks) == first
