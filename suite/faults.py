@@ -52,7 +52,7 @@ REFUSAL = re.compile(
 
 def classify(error: BaseException, implementation: Implementation | None = None) -> tuple[str, str]:
     """(status, reason) of an exception raised by an implementation; without one, nothing is taken for a refusal."""
-    kind, text = type(error).__name__, said(error)[:REASON_LENGTH]
+    kind, text = type(error).__name__, said(_chain(error)[-1])[:REASON_LENGTH]
     if isinstance(error, PluginError):
         return "error", text_of(error)[:REASON_LENGTH]
     if isinstance(error, Unsupported):
@@ -155,10 +155,20 @@ def place_of(error: BaseException) -> str:
 
     Where all is a library's, as in an installed plug-in, it is the frame that the suite called.
     """
-    frames = [each for each in traceback.extract_tb(error.__traceback__) if _foreign(each.filename)]
-    own = [each for each in frames if not each.filename.startswith(_libraries())]
-    chosen = own[-1] if own else frames[0] if frames else None
-    return f"{chosen.filename}:{chosen.lineno}" if chosen else ""
+    outer = [each for each in traceback.extract_tb(error.__traceback__) if _foreign(each.filename)]
+    for each in reversed(_chain(error)):
+        frames = [frame for frame in traceback.extract_tb(each.__traceback__) if _foreign(frame.filename)]
+        if own := [frame for frame in frames if not frame.filename.startswith(_libraries())]:
+            return f"{own[-1].filename}:{own[-1].lineno}"
+    return f"{outer[0].filename}:{outer[0].lineno}" if outer else ""
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """An exception, and those inside of it that Triton's interpreter raised in a kernel and in what that calls."""
+    found = [error]
+    while type(found[-1]).__name__ == "InterpreterError" and found[-1].__cause__ is not None:
+        found.append(found[-1].__cause__)
+    return found
 
 
 def place_of_code(fn: object, otherwise: str) -> str:

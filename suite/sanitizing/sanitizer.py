@@ -212,18 +212,18 @@ class Sanitizer:
                 kept = np.zeros_like(kept)
             out = original(builder, pointers, interpreter.TensorHandle(kept, tl.int1), other, *rest, **words)
             if other is None and not self._has_other and self.poison is not None and not wanted.all():
-                self._poisoned(out, wanted, areas)
+                self._poisoned(out, wanted, areas, self.poison)
             return out
 
         return hook
 
-    def _poisoned(self, out: Any, wanted: np.ndarray, areas: tuple[Area, ...]) -> None:
+    def _poisoned(self, out: Any, wanted: np.ndarray, areas: tuple[Area, ...], value: float) -> None:
         place = place_in_kernel()
         if self.only not in (None, place):
             return
         self.poisoned.setdefault(place, (self._kernel, _names(areas)))
         data = np.array(out.data)
-        data[~wanted] = poison_of(data.dtype, out.dtype.scalar, self.poison)
+        data[~wanted] = poison_of(data.dtype, out.dtype.scalar, value)
         out.data = data
 
     def _storing(self, original: Any) -> Any:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 import triton
 import triton.language as tl
 from triton.runtime import interpreter
+
+from suite.faults import classify
 
 pytestmark = pytest.mark.interpret
 
@@ -48,3 +51,23 @@ def test_an_overflow_is_an_error_in_debug_mode(monkeypatch: pytest.MonkeyPatch) 
     x = torch.full((4,), 2**29, dtype=torch.int32)
     with pytest.raises(interpreter.InterpreterError, match="int32 overflow detected for operation add"):
         quadruple_kernel[(1,)](x, x)
+
+
+@triton.jit
+def wrong(x):
+    return x + undefined  # noqa: F821  # pyright: ignore[reportUndefinedVariable]
+
+
+@triton.jit
+def wrong_kernel(x):
+    tl.store(x, wrong(tl.load(x)))
+
+
+def test_an_error_in_a_kernel_is_told_with_its_line() -> None:
+    with pytest.raises(interpreter.InterpreterError) as caught:
+        wrong_kernel[(1,)](torch.ones(1))
+    status, reason = classify(caught.value)
+    lines = Path(__file__).read_text().splitlines()
+    at = next(number for number, text in enumerate(lines, 1) if "x + undefined" in text)
+    assert status == "error"
+    assert reason == f"NameError: name 'undefined' is not defined ({__file__}:{at})"
