@@ -4,6 +4,7 @@ It takes [B,H,T,D] with equal heads, and gates before their activation; transpos
 eps is set to 0, as the equation has none. Its state is (C, n, m) with m [N,H,1], and starts from m = 0 where none is
 given. Its backward pass leaves out the gradient through |n . q| and the gradients of n: that is exact only where
 exp(-m) is the larger term of the denominator, as it is with a trained model's gate biases. Else they are `incorrect`.
+Forget gates' gradients are sums of q dq - k dk there, to which the gradient of the final state is not added.
 Source: Beck et al. 2025, arXiv:2503.14376, github.com/NX-AI/mlstm_kernels.
 """
 
@@ -44,8 +45,9 @@ def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
     chunk = int(tunables["chunk"])
     if p.T % chunk:
         return f"mlstm_kernels takes lengths that are multiples of the chunk, {chunk}, not T{p.T}"
-    if p.differentiates and p.initial_state and p.axis("gate") == EXP:
-        return "mlstm_kernels leaves the gradients of n out"
+    if p.differentiates and p.initial_state:
+        lacking = "the gradients of n" if p.axis("gate") == EXP else "the final state's part of the forget gate's gradient"
+        return f"mlstm_kernels leaves {lacking} out"
     return None
 
 

@@ -25,13 +25,22 @@ from suite.problem import Value
 BASED = requirement("fla.ops.based")
 
 
-def _limits(entry: str, widest: int) -> Callable[[Problem, Mapping[str, Value]], str | None]:
-    def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
-        if map_of(problem).name != "taylor":
-            return f"fla's {entry} supports only Taylor features: set feature_map to taylor"
-        return f"fla's {entry} takes K up to {widest}, not {problem.K}" if widest < problem.K else None
+def _limit(entry: str, widest: int, problem: Problem) -> str | None:
+    if map_of(problem).name != "taylor":
+        return f"fla's {entry} supports only Taylor features: set feature_map to taylor"
+    return f"fla's {entry} takes K up to {widest}, not {problem.K}" if widest < problem.K else None
 
-    return supports
+
+def supports_parallel(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
+    """Why parallel_based cannot serve a problem, or None."""
+    return _limit("parallel_based", 128, problem)
+
+
+def supports_fused_chunk(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
+    """Why fused_chunk_based cannot serve a problem, or None: between its bounds, V is the width of a Triton block."""
+    if 16 < problem.V < 32:
+        return f"fla's fused_chunk_based takes V up to 16 and from 32 on, not {problem.V}"
+    return _limit("fused_chunk_based", 16, problem)
 
 
 def parallel_flops(problem: Problem, tunables: Mapping[str, Value]) -> float:
@@ -62,7 +71,7 @@ def _taylor(entry: Callable[..., Any], q, k, v, feature_map: str, normalised: bo
     devices={"cuda", "interpret"},
     dtypes=HALVES,
     requires=BASED,
-    supports=_limits("parallel_based", 128),
+    supports=supports_parallel,
     flops_exec=parallel_flops,
 )
 def fla_parallel_based(
@@ -86,7 +95,7 @@ def fla_parallel_based(
     devices={"cuda", "interpret"},
     dtypes=HALVES,
     requires=BASED,
-    supports=_limits("fused_chunk_based", 16),
+    supports=supports_fused_chunk,
 )
 def fla_fused_chunk_based(
     q: torch.Tensor,
