@@ -46,7 +46,7 @@ def supports(problem: Problem, tunables: Mapping[str, Value]) -> str | None:
     if p.T % chunk:
         return f"mlstm_kernels takes lengths that are multiples of the chunk, {chunk}, not T{p.T}"
     if p.differentiates and p.initial_state:
-        lacking = "the gradients of n" if p.axis("gate") == EXP else "the final state's part of the forget gate's gradient"
+        lacking = "the gradients of n" if p.axis("gate") == EXP else "the final state's in those of the forget gate"
         return f"mlstm_kernels leaves {lacking} out"
     return None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -19,10 +18,9 @@ from baselines.delta.pytorch import naive, torch_chunk, torch_step
 from kernels.delta.delta_rule.spec import delta_rule
 from kernels.delta.gated_delta_product.spec import gated_delta_product
 from kernels.delta.gated_delta_rule.spec import gated_delta_rule
-from kernels.delta.reference import recurrence
 from suite import Operator, Problem
 from suite.errors import UsageError
-from tests.baselines.delta_rules import check_adapter, check_sequence, check_step, parameters, stand_in
+from tests.baselines.delta_rules import check_sequence, check_step
 
 # name -> (sizes, the operators' axes)
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -90,110 +88,6 @@ def test_executed_flops_count_every_sequence_s_padded_chunks(pass_: str) -> None
         assert found == factor * 2 * rows * (6 * 8 * 12 + C * (5 * 8 + 3 * 12))
 
 
-@dataclass(frozen=True)
-class Peer:
-    """An operator of the library: ours by name, its module, what its entries do, their names, parameters of its own."""
-
-    operator: str
-    module: str
-    entry: Callable[..., Any]
-    chunk: str
-    recurrent: str = ""
-    more: frozenset[str] = frozenset()
-
-
-def contract(equal_heads: bool) -> Callable[..., Any]:
-    """What the library's entries take: heads that are equal or not, steps as rows, boundaries in tokens."""
-
-    def entry(
-        q,
-        k,
-        v,
-        g=None,
-        *,
-        beta,
-        num_householder=0,
-        scale=None,
-        initial_state=None,
-        output_final_state=False,
-        use_qk_l2norm_in_kernel=False,
-        cu_seqlens=None,
-        cu_seqlens_cpu=None,
-    ):
-        assert q.shape[2] == k.shape[2]
-        assert not equal_heads or k.shape[2] == v.shape[2]
-        if num_householder:
-            k, v, beta = (x.unflatten(1, (-1, num_householder)) for x in (k, v, beta))
-        return recurrence(
-            q,
-            k,
-            v,
-            beta,
-            g,
-            l2norm=use_qk_l2norm_in_kernel,
-            scale=scale,
-            initial_state=initial_state,
-            output_final_state=output_final_state,
-            cu_seqlens=cu_seqlens,
-        )
-
-    return entry
-
-
-PEERS = {
-    "delta_rule": Peer("plain", "delta_rule", contract(True), "chunk_delta_rule", "fused_recurrent_delta_rule"),
-    "gated_delta_rule": Peer(
-        "gated",
-        "gated_delta_rule",
-        contract(False),
-        "chunk_gated_delta_rule",
-        "fused_recurrent_gated_delta_rule",
-        frozenset({"g"}),
-    ),
-    "gated_delta_product": Peer(
-        "product",
-        "gated_delta_product",
-        contract(True),
-        "chunk_gated_delta_product",
-        more=frozenset({"g", "num_householder"}),
-    ),
-}
-CALLS = [
-    ("fla_chunk", {"initial_state": True}),
-    ("fla_chunk", {"layout": "packed:ragged", "T": 40}),
-    ("fla_fused_recurrent", {"initial_state": True}),
-    ("fla_step", {"pass_": "decode", "B": 2}),
-]
-HAS = [(peer, name, sizes) for peer in PEERS for name, sizes in CALLS if name == "fla_chunk" or PEERS[peer].recurrent]
-
-
-@pytest.mark.parametrize(("peer", "name", "sizes"), HAS)
-def test_adapters_call_the_library(
-    peer: str, name: str, sizes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made = PEERS[peer]
-    which, own = OPERATORS[made.operator]
-    entries = {each: made.entry for each in (made.chunk, made.recurrent) if each}
-    stand_in(monkeypatch, f"fla.ops.{made.module}", entries)
-    check_adapter(which, name, {"l2norm": True, **own}, **sizes)
-
-
-def test_adapters_are_there_where_the_library_has_an_entry() -> None:
-    found = {(peer, name) for peer, made in PEERS.items() for name in OPERATORS[made.operator][0].implementations}
-    assert {each for each in found if each[1].startswith("fla_")} == {(peer, name) for peer, name, _ in HAS}
-    gated = gated_delta_rule.implementations["fla_fused_recurrent"]
-    assert gated.passes == {"fwd"}
+def test_the_library_has_a_recurrent_backward_pass_without_gates_alone() -> None:
+    assert gated_delta_rule.implementations["fla_fused_recurrent"].passes == {"fwd"}
     assert delta_rule.implementations["fla_fused_recurrent"].passes == {"fwd", "bwd", "fwdbwd"}
-
-
-FILES = [(peer, "chunk", made.chunk) for peer, made in PEERS.items()]
-FILES += [(peer, "fused_recurrent", made.recurrent) for peer, made in PEERS.items() if made.recurrent]
-
-
-@pytest.mark.parametrize(("peer", "file", "name"), FILES)
-def test_the_installed_library_has_the_parameters_used(peer: str, file: str, name: str) -> None:
-    made = PEERS[peer]
-    found = parameters("fla-core", f"fla/ops/{made.module}/{file}.py", name)
-    used = {"beta", "scale", "initial_state", "output_final_state", "use_qk_l2norm_in_kernel", "cu_seqlens", *made.more}
-    assert found[:3] == ["q", "k", "v"]
-    assert used | ({"cu_seqlens_cpu"} if file == "chunk" else set()) <= set(found)

@@ -1,25 +1,16 @@
-"""The gated scan in PyTorch against the oracle, its cost, and the adapters to flash-linear-attention."""
+"""The gated scan in PyTorch against the oracle, its cost, and what flash-linear-attention does not take."""
 
 from __future__ import annotations
-
-import ast
-import importlib.metadata
-import sys
-from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
 
 import baselines.scan.gated_scan.recurrent  # noqa: F401  (registers)
 from baselines.scan.gated_scan.doubling import doubled, rounds
-from baselines.scan.gated_scan.flash_linear_attention import FLA
 from kernels.scan.gated_scan.spec import gated_scan, recurrence
 from suite import Problem
-from suite.checks.calling import Call
 from suite.checks.checker import check_case
-from suite.checks.inputs import draw_inputs, flat
-from suite.numerics import difference
+from suite.checks.inputs import draw_inputs
 
 SEQUENCES = ("naive", "torch_scan")
 SCALINGS = [(("input_scaling", "none"),), (("input_scaling", "sqrt"),)]
@@ -97,61 +88,6 @@ def test_cost_counts_every_tensor_once(scaling: str, pass_: str, stateful: bool)
     forward = {"none": 2, "sqrt": 5}[scaling]
     # dh = do + e, e = a dh, dg = e h; scaled: s dh; dh x (2 products with a a / s: a a, / s, -): 8 more.
     assert cost.flops_alg == channels * (forward if pass_ == "fwd" else {"none": 3, "sqrt": 11}[scaling])
-
-
-ENTRIES = {"fla_chunk": "chunk_hgrn", "fla_fused_recurrent": "fused_recurrent_hgrn"}
-
-
-def stand_in(x, g, initial_state=None, output_final_state=False, cu_seqlens=None):
-    """fla's contract: [B, T, D] and a state [N, D]."""
-    assert x.ndim == g.ndim == 3
-    state = None if initial_state is None else initial_state[:, None]
-    o, final = recurrence(
-        x[:, :, None], g[:, :, None], initial_state=state, output_final_state=output_final_state, cu_seqlens=cu_seqlens
-    )
-    return o.squeeze(2), None if final is None else final.squeeze(1)
-
-
-@pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    called: list[str] = []
-    ops = ModuleType("fla.ops.hgrn")
-    for entry in ENTRIES.values():
-        setattr(ops, entry, lambda *args, entry=entry, **words: (called.append(entry), stand_in(*args, **words))[1])
-    for name, module in (("fla", ModuleType("fla")), ("fla.ops", ModuleType("fla.ops")), ("fla.ops.hgrn", ops)):
-        monkeypatch.setitem(sys.modules, name, module)
-    return called
-
-
-@pytest.mark.parametrize("axes", SCALINGS, ids=["plain", "scaled"])
-@pytest.mark.parametrize("name", [*ENTRIES, "fla_step"])
-def test_adapters_give_the_oracles_answer(name: str, axes, calls: list[str]) -> None:
-    step = name == "fla_step"
-    at = problem(T=20, B=2, axes=axes, pass_="decode" if step else "fwd", initial_state=not step)
-    made = gated_scan.implementations[name]
-    inputs = draw_inputs(gated_scan, at, 0)
-    wide = {n: x.double() for n, x in inputs.items()}
-    state = wide.pop("state", None)
-    wide |= {} if state is None else {"initial_state": state}
-    o, final = recurrence(**wide, **dict(axes), output_final_state=True)
-    produced = Call(gated_scan, made, at, {}, inputs).forward() | (flat({"state": inputs["state"]}) if step else {})
-    assert difference(produced["o"], o).error < 1e-5
-    assert difference(produced["state" if step else "final_state"], final).error < 1e-5
-    assert calls == [ENTRIES.get(name, "fused_recurrent_hgrn")]
-
-
-@pytest.mark.parametrize("entry", sorted(ENTRIES.values()))
-def test_the_installed_library_has_the_parameters_of_the_stand_in(entry: str) -> None:
-    try:
-        package = importlib.metadata.distribution(FLA.distribution)
-    except importlib.metadata.PackageNotFoundError:
-        pytest.skip("fla-core is not installed")
-    file = {"chunk_hgrn": "chunk.py", "fused_recurrent_hgrn": "fused_recurrent.py"}[entry]
-    source = Path(str(package.locate_file(f"fla/ops/hgrn/{file}"))).read_text()
-    (found,) = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.FunctionDef) and n.name == entry]
-    names = [arg.arg for arg in found.args.args]
-    taken = ["x", "g", "initial_state", "output_final_state"] + ["cu_seqlens"] * (entry != "chunk_hgrn")
-    assert set(taken) <= set(names)
 
 
 def test_what_fla_chunk_does_not_take_is_unsupported(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -278,7 +278,7 @@ FAULTS: dict[str, tuple[dict[str, Any], dict[str, Value], str, str]] = {
     "mlstm/tfla_chunk": (
         {"T": 64, "V": 32, "pass_": "fwdbwd", "initial_state": True},
         {"gate": "sigmoid"},
-        "leaves the final state's part of the forget gate's gradient out",
+        "leaves the final state's in those of the forget gate out",
         "dforget_gate: error",
     ),
     "rwkv6/fla_fused_recurrent": (

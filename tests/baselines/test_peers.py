@@ -86,22 +86,8 @@ def test_a_library_that_another_triton_compiles_is_refused_before_the_call(
     assert reason is None if served else str(reason).startswith(f"mlstm_kernels needs triton<3.9, here it is {triton}:")
 
 
-# What the adapters pass, in the versions that were read: (distribution, version, file, function, parameters).
+# What is passed to code that no test runs, as it was read: (distribution, version, file, function, parameters).
 SIGNATURES = [
-    (
-        "mamba-ssm",
-        "2.3.2.post1",
-        "mamba_ssm/ops/triton/selective_state_update.py",
-        "selective_state_update",
-        "state x dt A B C D z dt_bias dt_softplus",
-    ),
-    (
-        "mamba-ssm",
-        "2.3.2.post1",
-        "mamba_ssm/ops/triton/ssd_combined.py",
-        "mamba_chunk_scan_combined",
-        "x dt A B C chunk_size D z initial_states return_final_states",
-    ),
     (
         "mamba-ssm",
         "2.3.2.post1",
@@ -130,7 +116,6 @@ SIGNATURES = [
         "flash_attn_with_kvcache",
         "q k_cache v_cache cache_seqlens block_table softmax_scale causal",
     ),
-    ("lightning-attn", "0.0.5", "lightning_attn/ops/lightning_attn_interface.py", "lightning_attn_func", "q k v s"),
     (
         "flashinfer-python",
         "0.7.4",

@@ -1,4 +1,4 @@
-"""The selective scan in PyTorch against the oracle, its cost, and the adapters to mamba_ssm."""
+"""The selective scan in PyTorch against the oracle, its cost, and mamba_ssm's CUDA kernel on a stand-in."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from types import ModuleType
 
 import pytest
 
-import baselines.scan.selective_scan.mamba
 import baselines.scan.selective_scan.recurrent  # noqa: F401  (registers)
+from baselines.scan.selective_scan import mamba
 from kernels.scan.selective_scan.spec import recurrence, selective_scan
 from suite import Problem
 from suite.checks.calling import Call
 from suite.checks.checker import check_case
-from suite.checks.inputs import draw_inputs, flat
+from suite.checks.inputs import draw_inputs
 from suite.numerics import difference
 
 GRADIENTS = {"o", "du", "ddelta", "dA", "dB", "dC", "dD", "dz", "ddelta_bias"}
@@ -105,52 +105,35 @@ def scan_stand_in(u, delta, A, B, C, D, z, delta_bias, delta_softplus=False):
     return o.flatten(2).transpose(1, 2)
 
 
-def step_stand_in(state, x, dt, A, B, C, D, z, dt_bias, dt_softplus=False):
-    """selective_state_update's contract: a state [B, heads, dim, N] that is updated in place."""
-    assert dt_softplus
-    x, dt, B, C, z = (y[:, None] for y in (x, dt, B, C, z))
-    o, final = recurrence(x, dt, A, B, C, D, z, dt_bias, initial_state=state.transpose(2, 3), output_final_state=True)
-    state.copy_(final.transpose(2, 3))
-    return o[:, 0]
-
-
-@pytest.fixture
-def mamba(monkeypatch: pytest.MonkeyPatch) -> None:
-    names = (
-        "mamba_ssm",
-        "mamba_ssm.ops",
-        "mamba_ssm.ops.triton",
-        "mamba_ssm.ops.selective_scan_interface",
-        "mamba_ssm.ops.triton.selective_state_update",
-    )
-    modules = {name: ModuleType(name) for name in names}
-    vars(modules[names[3]])["selective_scan_fn"] = scan_stand_in
-    vars(modules[names[4]])["selective_state_update"] = step_stand_in
-    for name, module in modules.items():
-        monkeypatch.setitem(sys.modules, name, module)
-
-
-@pytest.mark.parametrize("name", ["mamba_ssm", "mamba_ssm_step"])
-def test_adapters_give_the_oracles_answer(name: str, mamba: None) -> None:
-    step = name.endswith("step")
-    at = problem(T=10, B=2, H=2, HV=4, pass_="decode" if step else "fwd")
+def test_the_cuda_kernel_s_adapter_gives_the_oracle_s_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "mamba_ssm.ops.selective_scan_interface"
+    library = ModuleType(name)
+    vars(library)["selective_scan_fn"] = scan_stand_in
+    for each, module in (("mamba_ssm", ModuleType("mamba_ssm")), ("mamba_ssm.ops", ModuleType("ops")), (name, library)):
+        monkeypatch.setitem(sys.modules, each, module)
+    at = problem(T=10, B=2, H=2, HV=4, pass_="fwd")
     inputs = draw_inputs(selective_scan, at, 0)
-    wide = {n: x.double() for n, x in inputs.items()}
-    state = wide.pop("state", None)
-    o, final = recurrence(**wide, initial_state=state, output_final_state=True)
-    produced = Call(selective_scan, selective_scan.implementations[name], at, {}, inputs).forward()
+    o, _ = recurrence(**{n: x.double() for n, x in inputs.items()})
+    produced = Call(selective_scan, selective_scan.implementations["mamba_ssm"], at, {}, inputs).forward()
     assert difference(produced["o"], o).error < 1e-5
-    if step:
-        assert difference(flat({"state": inputs["state"]})["state"], final).error < 1e-5
 
 
 def test_what_mamba_does_not_take_is_unsupported(monkeypatch: pytest.MonkeyPatch) -> None:
     made = selective_scan.implementations["mamba_ssm"]
-    assert "builds with nvcc" in str(made.unsupported(problem(), {}, ()))
+    with monkeypatch.context() as absent:
+        absent.setattr("importlib.util.find_spec", lambda name: None)
+        assert "builds with nvcc" in str(made.unsupported(problem(), {}, ()))
     monkeypatch.setattr("suite.requirement.Requirement.missing", lambda self: None)
     assert made.unsupported(problem(), {}, ()) is None
     assert made.unsupported(problem(initial_state=True), {}, ()) == "mamba_ssm takes no initial_state"
     assert "32-bit" in str(made.unsupported(problem(T=2**20, HV=64, V=64), {}, ()))
+
+
+def test_a_mamba_that_was_built_without_cuda_serves_its_triton_kernels_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mamba, "has_extension", lambda: False)
+    assert mamba.MAMBA.conflict is not None
+    assert "installed without its CUDA code" in (mamba.MAMBA.conflict() or "")
+    assert mamba.TRITON.conflict is None
 
 
 @pytest.mark.parametrize("sizes", [{"H": 2, "HK": 1}, {"H": 4, "HV": 2}])

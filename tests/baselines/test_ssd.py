@@ -1,9 +1,7 @@
-"""SSD in PyTorch and its adapters, against the oracle on the CPU."""
+"""SSD in PyTorch against the oracle on the CPU, and what its adapters do not serve."""
 
 from __future__ import annotations
 
-import sys
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -15,14 +13,11 @@ import baselines.scalar_decay.ssd.flash_linear_attention
 import baselines.scalar_decay.ssd.mamba_ssm  # noqa: F401  (registers)
 from baselines.scalar_decay.ssd.pytorch import naive, torch_chunk
 from kernels.delta.gated_delta_rule.spec import gated_delta_rule
-from kernels.scalar_decay.reference import decayed_recurrence
 from kernels.scalar_decay.ssd.spec import recurrence, ssd
 from suite import Problem
-from suite.checks.calling import Call
 from suite.checks.checker import check_case
 from suite.checks.inputs import draw_inputs, flat
 from suite.errors import UsageError
-from suite.numerics import difference
 from suite.targets import aim
 
 SEQUENCES = ("naive", "torch_chunk")
@@ -135,93 +130,6 @@ def test_compulsory_bytes_are_inputs_once_and_outputs_once(own, pass_: str) -> N
     # Backward: outputs' gradients are read, inputs' are written, and the state's gradient flows in.
     expected = total + {"fwd": state, "bwd": sum(read.values()) + state, "decode": state}[pass_]
     assert ssd.cost_of(at).bytes_compulsory == expected
-
-
-def simple_gla(
-    q, k, v, g=None, scale=None, initial_state=None, output_final_state=False, cu_seqlens=None, cu_seqlens_cpu=None
-):
-    """fla's contract: equal heads, natural log gates [B,T,H]."""
-    assert q.shape[2] == k.shape[2] == v.shape[2] == g.shape[2]
-    return decayed_recurrence(
-        q,
-        k,
-        v,
-        g,
-        scale=scale,
-        initial_state=initial_state,
-        output_final_state=output_final_state,
-        cu_seqlens=cu_seqlens,
-    )
-
-
-def scan(x, dt, A, B, C, chunk_size, D=None, z=None, initial_states=None, return_final_states=False):
-    """mamba_ssm's contract: x [B,T,H,P], B and C [B,T,G,N], states [B,H,P,N]."""
-    start = None if initial_states is None else initial_states.transpose(-1, -2)
-    o, S = recurrence(C, B, x, dt, A, D, z, initial_state=start, output_final_state=True)
-    return (o, S.transpose(-1, -2)) if return_final_states else o
-
-
-def update(state, x, dt, A, B, C, D=None, z=None, dt_bias=None, dt_softplus=False, state_batch_indices=None):
-    """mamba_ssm 2.3.2's contract: state [B,H,P,N], x, dt, z [B,H,P], A [H,P,N], B and C [B,G,N], D and dt_bias [H,P].
-
-    Its host code reads the strides of dt_bias and of D, whether they are there or not.
-    """
-    assert dt.shape == x.shape
-    assert A.shape == state.shape[1:]
-    assert B.shape == C.shape == (len(x), B.shape[1], state.shape[3])
-    assert D.shape == dt_bias.shape == A.shape[:2]
-    assert A.stride(-1) == A.stride(-2) == dt.stride(-1) == dt_bias.stride(-1) == 0, "not Mamba-2's faster path"
-    assert not dt_softplus
-    o, S = recurrence(
-        C[:, None],
-        B[:, None],
-        x[:, None],
-        (dt + dt_bias)[:, None, :, 0],
-        A[:, 0, 0],
-        D[:, 0],
-        None if z is None else z[:, None],
-        skip=True,
-        gated=z is not None,
-        initial_state=state.transpose(-1, -2),
-        output_final_state=True,
-    )
-    state.copy_(S.transpose(-1, -2))
-    return o[:, 0]
-
-
-PEERS = {
-    "fla.ops.simple_gla": {"chunk_simple_gla": simple_gla, "fused_recurrent_simple_gla": simple_gla},
-    "mamba_ssm.ops.triton.ssd_combined": {"mamba_chunk_scan_combined": scan},
-    "mamba_ssm.ops.triton.selective_state_update": {"selective_state_update": update},
-}
-
-
-@pytest.fixture
-def peers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Libraries in sys.modules that compute with the oracle."""
-    for name, entries in PEERS.items():
-        module = ModuleType(name)
-        for entry, function in entries.items():
-            setattr(module, entry, function)
-        parts = name.split(".")
-        for depth in range(1, len(parts)):
-            monkeypatch.setitem(sys.modules, ".".join(parts[:depth]), ModuleType(parts[0]))
-        monkeypatch.setitem(sys.modules, name, module)
-
-
-@pytest.mark.usefixtures("peers")
-@pytest.mark.parametrize("own", [AXES[0], AXES[2]], ids=[IDS[0], IDS[2]])
-@pytest.mark.parametrize("name", ["fla_chunk", "fla_fused_recurrent", "mamba_chunk_scan", "fla_step", "mamba_step"])
-def test_adapters_translate(name: str, own) -> None:
-    decode = name.endswith("step")
-    at = problem(own, B=2, T=20, H=1, HV=3, initial_state=not decode, pass_="decode" if decode else "fwd")
-    made, inputs = ssd.implementations[name], draw_inputs(ssd, at, 0)
-    state = "state" if decode else "initial_state"
-    wide = {n: x.double() for n, x in inputs.items() if n != state}
-    expected, final = recurrence(**wide, **dict(at.axes), initial_state=inputs[state].double(), output_final_state=True)
-    found = Call(ssd, made, at, made.default_tunables, inputs).forward()
-    assert difference(found["o"], expected, 1).error < 1e-5
-    assert difference(inputs["state"] if decode else found["final_state"], final).error < 1e-5
 
 
 @pytest.mark.parametrize(

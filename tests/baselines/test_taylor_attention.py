@@ -1,23 +1,16 @@
-"""TaylorShift attention in PyTorch, in both orders, against the oracle on the CPU; the adapter to Based's kernel."""
+"""TaylorShift attention in PyTorch, in both orders, against the oracle on the CPU; what Based's kernel takes."""
 
 from __future__ import annotations
 
-import sys
-from types import ModuleType
-
 import pytest
-import torch
 
 import baselines.feature_maps.taylor_attention.flash_linear_attention  # noqa: F401  (registers)
 from baselines.scalar_decay.linear_attention.based import BASED
 from kernels.feature_maps.taylor_attention.orders import pair_flops
 from kernels.feature_maps.taylor_attention.spec import taylor_attention
 from suite import Problem
-from suite.checks.calling import Call
 from suite.checks.checker import check_case
 from suite.checks.inputs import draw_inputs
-from suite.numerics import difference
-from tests.baselines.test_feature_maps import stand_in
 
 SEQUENCES = ("naive", "torch_efficient")
 
@@ -71,19 +64,9 @@ def test_compulsory_bytes_are_inputs_once_and_outputs_once(pass_: str) -> None:
     assert taylor_attention.cost_of(at).bytes_compulsory == (once + o if pass_ == "fwd" else 2 * once + o)
 
 
-def test_based_is_the_causal_direct_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    ops = ModuleType("fla.ops.based")
-    ops.parallel_based = stand_in  # pyright: ignore[reportAttributeAccessIssue]
-    for name, module in (("fla", ModuleType("fla")), ("fla.ops", ModuleType("fla.ops")), ("fla.ops.based", ops)):
-        monkeypatch.setitem(sys.modules, name, module)
-    at = problem(pass_="fwd", H=4, HK=2, HV=2)
+def test_based_is_causal_and_takes_few_key_dims() -> None:
     made = taylor_attention.implementations["fla_parallel_based"]
-    assert (made.origin, made.devices, made.requires) == ("peer", {"cuda"}, BASED)
-    inputs = draw_inputs(taylor_attention, at, seed=0)
-    o = Call(taylor_attention, made, at, {}, inputs).forward()["o"]
-    expected, _ = taylor_attention.oracle(**{n: x.double() for n, x in inputs.items()})
-    assert difference(o, expected, token_dim=1).error < 1e-5
+    assert made.requires is BASED
     assert "causal" not in made.parameters
     assert made.supports is not None
     assert "takes K up to 128" in (made.supports(problem(K=129), {}) or "")
-    assert torch.isfinite(o).all()
