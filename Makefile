@@ -49,7 +49,7 @@ test-all: $(READY) needed-dev ## all tests, also those that take minutes, and a 
 
 # Of each family the tests that reach most of its kernels: another compiler breaks a kernel whole, or not at all.
 test-triton: $(READY) needed-dev ## the tests that depend on the compiler: for another Triton on PYTHONPATH
-	$(INTERPRET) "interpret and not long" -k "segments_packed or decode or issued or probes or bf16 or peers or sanitizer or (naive_form and packed) or (taylor and grouped)" $(INTERPRETED)
+	$(INTERPRET) "interpret and not long" -k "segments_packed or decode or issued or probes or bf16 or gradients_in_fp16 or peers or sanitizer or (naive_form and packed) or (taylor and grouped)" $(INTERPRETED)
 	$(PYTEST) -m "not interpret and not long" tests/suite/static
 
 # On a GPU, each in steps of their own: the same command again goes on. DEVICE=cpu FLAGS=--rehearse tries it without one.

@@ -425,7 +425,7 @@ class Probe:
         return f"{got[first]:.9g}, not {right[first]:.9g}"
 
 
-def _launch(kernel: Any, *args: torch.Tensor, **constants: Any) -> None:
+def _launch(kernel: Any, *args: Any, **constants: Any) -> None:
     """Run a kernel as one program."""
     kernel[(1,)](*args, **constants)
 
@@ -465,7 +465,7 @@ def _agreed() -> tuple[torch.Tensor, torch.Tensor]:
 
 def _scaled() -> tuple[torch.Tensor, torch.Tensor]:
     x, out = _vectors()["x"], torch.empty(N)
-    scaling_kernel[(1,)](x, out, 0.1, N=N)
+    _launch(scaling_kernel, x, out, 0.1, N=N)
     return out, x.float() * torch.tensor(0.1)
 
 
