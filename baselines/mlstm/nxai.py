@@ -11,6 +11,7 @@ Source: Beck et al. 2025, arXiv:2503.14376, github.com/NX-AI/mlstm_kernels.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 
 import torch
 
@@ -29,6 +30,7 @@ PACKAGE = Requirement(
     extra="peers-wheels",
     triton="<3.9",
 )
+CHUNKWISE = "mlstm_kernels.torch.chunkwise"
 HALVES = ("bfloat16", "float16")
 CHUNKS = (128, 64, 256)
 BLOCK = 64
@@ -85,12 +87,8 @@ def tfla_chunk(
     chunk: int = 128,
 ) -> tuple[torch.Tensor, State | None]:
     """q [B,T,H,K], k [B,T,HK,K], v [B,T,HV,V], gates [B,T,HS] -> (o [B,T,HS,V], state or None) by xl_chunk."""
-    from mlstm_kernels.torch.chunkwise.triton_xl_chunk import (  # pyright: ignore[reportMissingImports]
-        mlstm_chunkwise__xl_chunk,
-    )
-    from mlstm_kernels.torch.chunkwise.triton_xl_chunk_siging import (  # pyright: ignore[reportMissingImports]
-        mlstm_siging_chunkwise__xl_chunk,
-    )
+    exponential = import_module(f"{CHUNKWISE}.triton_xl_chunk").mlstm_chunkwise__xl_chunk
+    sigmoid = import_module(f"{CHUNKWISE}.triton_xl_chunk_siging").mlstm_siging_chunkwise__xl_chunk
 
     heads = max(q.shape[2], v.shape[2])
     rows = [_rows(x, heads) for x in (_scaled(q, scale), k, v)]
@@ -99,11 +97,11 @@ def tfla_chunk(
     if gate == EXP:
         C, n, m = (None, None, None) if initial_state is None else initial_state
         m = None if m is None else m[..., None]
-        found = mlstm_chunkwise__xl_chunk(*rows, *gates, C, n, m, eps=0.0, **words)
+        found = exponential(*rows, *gates, C, n, m, eps=0.0, **words)
     else:
         C = initial_state
         n = None if C is None else C.new_zeros(C.shape[:3])  # pyright: ignore[reportAttributeAccessIssue]
-        found = mlstm_siging_chunkwise__xl_chunk(*rows, *gates, C, n, None, normalize=False, eps=0.0, **words)
+        found = sigmoid(*rows, *gates, C, n, None, normalize=False, eps=0.0, **words)
     if not output_final_state:
         return found.transpose(1, 2), None
     o, (C, *more) = found
@@ -128,15 +126,13 @@ def tfla_step(
 
     The package returns a new state; copying it into `state` belongs to the cost of a step that updates in place.
     """
-    from mlstm_kernels.torch.recurrent.triton_step import (  # pyright: ignore[reportMissingImports]
-        mlstm_recurrent_step__triton,
-    )
+    entry = import_module("mlstm_kernels.torch.recurrent.triton_step").mlstm_recurrent_step__triton
 
     C, n, m = state
     heads = C.shape[1]
     q, k, v = (expand_heads(x, heads).squeeze(1).contiguous() for x in (_scaled(q, scale), k, v))
     gates = [x.transpose(1, 2).contiguous() for x in (input_gate, forget_gate)]
-    o, new = mlstm_recurrent_step__triton(q, k, v, *gates, C, n, m[..., None], eps=0.0, dtype_state=C.dtype)
+    o, new = entry(q, k, v, *gates, C, n, m[..., None], eps=0.0, dtype_state=C.dtype)
     for mine, other in zip((C, n, m), (new[0], new[1], new[2].squeeze(-1)), strict=True):
         mine.copy_(other)
     return o[:, None]

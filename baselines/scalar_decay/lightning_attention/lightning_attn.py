@@ -7,6 +7,7 @@ and scaling belong to the time. Source: Qin et al. 2024, github.com/OpenNLPLab/l
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 
 import torch
 
@@ -39,9 +40,9 @@ def lightning_attn(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, log_decay: torch.Tensor, *, scale: float | None = None
 ) -> tuple[torch.Tensor, None]:
     """q [B,T,H,K], k [B,T,HK,K], v [B,T,HV,V], log_decay [HS] -> (o [B,T,HS,V], None), in chunks of 64 tokens."""
-    from lightning_attn.ops import lightning_attn_func  # pyright: ignore[reportMissingImports]
+    entry = import_module("lightning_attn.ops").lightning_attn_func
 
     heads = max(q.shape[2], v.shape[2])
     q = q * (q.shape[-1] ** -0.5 if scale is None else scale)
     qt, kt, vt = (expand_heads(x, heads).transpose(1, 2) for x in (q, k, v))
-    return lightning_attn_func(qt, kt, vt, -log_decay).transpose(1, 2), None
+    return entry(qt, kt, vt, -log_decay).transpose(1, 2), None
