@@ -577,7 +577,10 @@ def check_case(
         raise unknown(f"implementation of {operator.name}", implementation, operator.implementations)
     made = operator.implementations[implementation]
     chosen = {**made.default_tunables, **(tunables or {})}
+    if reason := refusal(operator, made, problem, chosen, device):
+        return Check("unsupported", reason)
     with device_context(device) as torch_device:
+        # What is supported may depend on the GPU that the interpreter answers for.
         if reason := refusal(operator, made, problem, chosen, device):
             return Check("unsupported", reason)
         return Checker(operator, problem, device=torch_device, seed=seed).check(made, chosen)

@@ -32,7 +32,7 @@ INTERPRETED_PRESET = "interpret"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    add_selection(parser)
+    add_selection(parser, f"{DEFAULT_PRESET}, with --device interpret {INTERPRETED_PRESET}")
     add_running(parser, ("cuda", "cpu", "interpret"))
     add_compiling(parser)
     parser.add_argument_group("what to look at").add_argument(

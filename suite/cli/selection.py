@@ -35,15 +35,15 @@ def add_discovery(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_selection(parser: argparse.ArgumentParser) -> None:
-    """All flags that select cases."""
+def add_selection(parser: argparse.ArgumentParser, preset: str = "gpu if there is a GPU, else cpu") -> None:
+    """All flags that select cases. preset: which one the command takes without --preset, in words"""
     add_discovery(parser)
     group = parser.add_argument_group("what to select (lists are comma-separated)")
     group.add_argument(
         "--preset",
         type=filled,
         metavar="NAME",
-        help="name of a preset, or a TOML file; default: gpu if there is a GPU, else cpu",
+        help=f"name of a preset, or a TOML file; default: {preset}",
     )
     group.add_argument("--op", type=words, default=(), metavar="NAMES", help="operators to select")
     group.add_argument(

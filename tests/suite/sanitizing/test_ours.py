@@ -51,7 +51,8 @@ STEPS = [(name, made) for name, made in OURS if "decode" in REGISTRY.operators[n
 SEQUENCES = [each for each in OURS if each not in STEPS]
 # They go through Triton's own function for each pair of elements.
 SCANS = ("s4d", "selective_scan")
-SLOW = {*SCANS, "triton_efficient"}
+# Slow, or made of kernels that others of their family have too.
+SLOW = {*SCANS, "triton_efficient", "gated_delta_product", "hgrn2", "retention", "lightning_attention"}
 # Fewer tokens are one segment.
 LONGER = ("delta_rule", "gated_delta_rule", "gated_scan")
 # On chip they hold few tokens at most.
