@@ -54,7 +54,7 @@ SCANS = ("s4d", "selective_scan")
 # Slow, or made of kernels that others of their family have too.
 SLOW = {*SCANS, "triton_efficient", "gated_delta_product", "hgrn2", "retention", "lightning_attention"}
 # Fewer tokens are one segment.
-LONGER = ("delta_rule", "gated_delta_rule", "gated_scan")
+LONGER = ("delta_rule", "gated_delta_rule", "gated_scan", *SCANS)
 # On chip they hold few tokens at most.
 SHORT = [(name, "on-chip") for name in ("gated_scan", *SCANS)]
 
@@ -99,7 +99,7 @@ def test_tokens_one_by_one_wait_before_they_complete_dq() -> None:
 @pytest.mark.parametrize("regime", list(SMS))
 @pytest.mark.parametrize(("name", "made"), SEQUENCES)
 def test_none_has_findings(name: str, made: str, regime: str, layout: str, dtype: str) -> None:
-    T = 30 if (name, regime) in SHORT else 72
+    T = 30 if (name, regime) in SHORT else 80
     found = check(name, made, regime, layout=layout, dtype=dtype, T=T, H=1 if name in SCANS else 2)
     assert found.ok, found.reason
 
