@@ -42,7 +42,15 @@ MOST = 20_000
 # quote lines of a source that is being edited.
 LASTING = ("ok", "unsupported", "over_limit")
 # The suite's code that a profile or a count depends on.
-_SUITE = ("suite", "suite/checks", "suite/hardware", "suite/interpreting", "suite/static", "suite/tuning")
+_SUITE = (
+    "suite",
+    "suite/checks",
+    "suite/hardware",
+    "suite/interpreting",
+    "suite/static",
+    "suite/static/timing",
+    "suite/tuning",
+)
 # They name a place, or a mode that each worker sets for itself.
 _PLACES = ("TRITON_CACHE_DIR", "TRITON_INTERPRET")
 
