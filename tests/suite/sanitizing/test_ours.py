@@ -8,9 +8,11 @@ import pytest
 
 pytest.importorskip("triton")
 
+import kernels.scalar_decay.plan
 from suite import Problem
 from suite.checks.checker import Check, Checker, refusal
 from suite.discovery import discover
+from suite.sanitizing import Sanitizer
 from suite.sanitizing.checking import at_invented_sizes, sanitized
 from suite.targets import aim
 from tests.kernels.regimes import SMS, aimed, regimes
@@ -79,6 +81,23 @@ def test_segments_of_packed_sequences_have_no_findings_in_bf16(name: str, made: 
     """Some have no tokens."""
     found = check(name, made, "segments", T=80 if name in LONGER else 50, layout="packed:ragged", dtype="bf16")
     assert found.ok, found.reason
+
+
+@pytest.mark.parametrize(("name", "made"), [("ssd", "triton_chunk"), ("retention", "triton_chunk")])
+def test_many_segments_are_combined_without_findings(name: str, made: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a launch of its own, where there are more than a program joins by itself."""
+    monkeypatch.setattr(kernels.scalar_decay.plan, "MOST_JOINED", 1)
+    launched = set[str]()
+    run = Sanitizer._launch
+
+    def noting(self: Sanitizer, executor: Any, *rest: Any) -> None:
+        launched.add(executor.fn.__name__)
+        run(self, executor, *rest)
+
+    monkeypatch.setattr(Sanitizer, "_launch", noting)
+    found = check(name, made, "segments", T=80, dtype="bf16")
+    assert found.ok, found.reason
+    assert "linear_segment_combine_kernel" in launched
 
 
 def test_tokens_one_by_one_wait_before_they_complete_dq() -> None:
