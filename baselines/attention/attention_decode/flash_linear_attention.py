@@ -1,4 +1,4 @@
-"""Decoding in flash-linear-attention: an adapter to fla-core 0.6, CUDA only.
+"""Decoding in flash-linear-attention: an adapter to fla-core 0.6. Its kernels are in Triton.
 
 Entry: fla.ops.attn.decoding.attn_decoding_one_step. It takes packed caches, each ending where the next begins, and has
 a block for each sequence and query head: it neither splits a sequence nor shares a group's keys.

@@ -1,4 +1,4 @@
-"""TaylorShift attention by Based's kernel in flash-linear-attention: an adapter to fla-core 0.6. CUDA only.
+"""TaylorShift attention by Based's kernel in flash-linear-attention: an adapter to fla-core 0.6.
 
 fla.ops.based.parallel_based is the direct order, causal. Norms, temperatures and the output's scale are done around it
 in PyTorch, and belong to the time.

@@ -9,9 +9,8 @@ from typing import Any
 from suite import Operator, Problem, Target
 from suite.checks.checker import Check, check_case
 from suite.targets import REPRESENTATIVES, aim
+from tests.kernels.regimes import SMS
 
-# One SM is filled by any problem, thousands by none of these: the regime follows.
-SMS = {"on-chip": 1, "segments": 4096}
 STATE = {"initial_state": True}
 
 

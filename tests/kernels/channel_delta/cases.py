@@ -24,10 +24,9 @@ from suite.checks.inputs import draw_inputs
 from suite.numerics import difference
 from suite.registry import Operator
 from suite.targets import REPRESENTATIVES, aim
+from tests.kernels.regimes import SMS
 from tests.parameters import with_long
 
-# One SM is filled by any problem, thousands by none of these: the regime follows.
-SMS = {"on-chip": 1, "segments": 4096}
 STATE = {"initial_state": True}
 PACKED = {"layout": "packed:ragged", **STATE}
 

@@ -13,9 +13,8 @@ from suite import Problem
 from suite.checks.inputs import each, flat, leaves
 from suite.numerics import difference, rms
 from suite.targets import REPRESENTATIVES, aim
+from tests.kernels.regimes import SMS
 
-# One SM is filled by any problem, thousands by none of these: the regime follows.
-SMS = {"on-chip": 1, "segments": 4096}
 GATES = ("exp", "sigmoid")
 STATE = {"initial_state": True}
 

@@ -15,8 +15,7 @@ from kernels.scalar_decay.reference import decayed_recurrence
 from suite.errors import UsageError
 from suite.numerics import difference
 from suite.targets import REPRESENTATIVES, aim
-
-SMS = {"on-chip": 1, "segments": 4096}
+from tests.kernels.regimes import SMS
 
 
 def draw(*shape: int) -> torch.Tensor:

@@ -12,9 +12,8 @@ from suite import Problem
 from suite.checks.checker import check_case
 from suite.registry import Operator
 from suite.targets import REPRESENTATIVES, aim
+from tests.kernels.regimes import SMS
 
-# One SM is filled by any problem, thousands by none of these: the regime follows.
-SMS = {"on-chip": 1, "segments": 4096}
 STATE = {"initial_state": True}
 
 

@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("triton")
 
 from suite.__main__ import main
+from suite.cli.check import _print_table
 from suite.sanitizing.checking import MANY_ELEMENTS, MOST_TOLD, enlarged, told
 from suite.sanitizing.findings import Finding
 
@@ -53,6 +54,12 @@ def right(x):
 def outside(x):
     return double(x, False)
 
+@planted.implementation("writes", origin="ours", devices={"cuda", "interpret"}, passes={"fwd"})
+def writes(x):
+    o = double(x, True)
+    x.zero_()
+    return o
+
 @planted.implementation("none", origin="ours", devices={"cuda", "interpret"}, passes={"fwd"})
 def none(x):
     return x * 2
@@ -73,8 +80,10 @@ def test_findings_are_the_reason_of_a_record(plugin: Path, capsys: pytest.Captur
     assert {name: x["status"] for name, x in records.items()} == {
         "right": "ok",
         "outside": "incorrect",
+        "writes": "incorrect",
         "none": "unsupported",
     }
+    assert records["writes"]["reason"] == "it changes its input x"
     assert "o" in records["right"]["check"], "numerics are judged too"
     reason = records["outside"]["reason"]
     assert reason.startswith("out of bounds: program (1, 0, 0) of (2, 1, 1) of double_kernel reads offsets 100 to 127")
@@ -117,3 +126,12 @@ def test_reasons_tell_some_findings_and_count_the_rest() -> None:
     assert lines[0] == "race: number 0"
     assert lines[-1] == "and 3 more"
     assert len(lines) == MOST_TOLD + 1
+
+
+def test_the_table_says_how_many_lines_of_a_reason_it_leaves_out(capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"status": "incorrect", "case_id": "a case", "check": {}}
+    _print_table([{**row, "reason": "first\nsecond\nthird"}, {**row, "reason": "only"}])
+    told = capsys.readouterr().out
+    assert "first (and 2 more: --json)" in told
+    assert "second" not in told
+    assert told.rstrip().endswith("only")

@@ -15,12 +15,11 @@ from suite import Problem
 from suite.checks.checker import Check, check_case
 from suite.numerics import difference
 from suite.targets import REPRESENTATIVES, aim
+from tests.kernels.regimes import SMS
 from tests.parameters import with_long
 
 pytestmark = pytest.mark.interpret
 
-# One SM is filled by any problem, thousands by none of these: the regime follows.
-SMS = {"on-chip": 1, "segments": 4096}
 POSITIVE = {"feature_map": "elu1", "normalised": True}
 GQA = {"H": 4, "HK": 2, "HV": 2}
 VALUE_HEADS = {"H": 1, "HV": 3}

@@ -16,11 +16,11 @@ from suite import Problem
 from suite.checks.checker import Check, check_case
 from suite.numerics import difference
 from suite.targets import REPRESENTATIVES, aim
+from tests.kernels.regimes import SMS
 from tests.parameters import with_long
 
 pytestmark = pytest.mark.interpret
 
-SMS = {"on-chip": 1, "segments": 4096}
 STATE = {"initial_state": True}
 CASES: dict[str, tuple[str, int, dict[str, Any]]] = {
     "one_token": ("on-chip", 16, {"T": 1, **STATE}),

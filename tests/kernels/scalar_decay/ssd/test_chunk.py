@@ -16,12 +16,11 @@ from suite.checks.checker import Check, check_case
 from suite.checks.inputs import draw_inputs
 from suite.numerics import LIMITS, difference
 from suite.targets import REPRESENTATIVES, aim
+from tests.kernels.regimes import SMS
 from tests.parameters import with_long
 
 pytestmark = pytest.mark.interpret
 
-# One SM is filled by any problem, thousands by none of these: the regime follows.
-SMS = {"on-chip": 1, "segments": 4096}
 ALL = {"skip": True, "gated": True}
 STATE = {"initial_state": True}
 PACKED = {"layout": "packed:ragged", **STATE}
