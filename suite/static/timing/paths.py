@@ -1,0 +1,732 @@
+"""Which way a warp goes: the blocks that it executes, found by executing the instructions that decide it.
+
+    paths = Paths(decode(listing))
+    paths.depends_on                                          # {"ctaid.x", "tid"}
+    paths.trace(constants, ctaid=(3, 0, 0), warp=0)           # [0, 1, 2, 2, 2, 3]: numbers of flow.blocks
+
+Of the machine code only that is executed on which a jump depends: a slice backwards from the predicates of all jumps,
+over registers that are live there (Weiser 1984, "Program Slicing"). What comes from memory is not known, nor what is
+computed from it. That matters where it decides a jump: then UnknownPath says where it came from.
+
+A value is kept for the first and the last lane of the warp, 0 and 31, which differ only where it depends on the thread.
+Where the two part, the warp executes both ways: first that of the instruction below, then the other, up to the block
+through which both lead to the end; lanes that have ended are left behind. A wait for a barrier succeeds at the first
+try, as does the compare-and-swap of a lock. A load is answered by `memory`, where it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from suite.static.timing.flow import Block, Loop, blocks, loops
+from suite.static.timing.integers import (
+    ALL,
+    LOCAL,
+    PREDICATES,
+    REGISTERS,
+    UNIFORM,
+    UNIFORM_PREDICATES,
+    Access,
+    Constant,
+    Literal,
+    Operation,
+    Source,
+    Special,
+    guard,
+    operand,
+    operation,
+    split,
+    written,
+)
+from suite.static.timing.sass import Instruction
+
+Memory = Callable[[int, int], "int | None"]
+# Blocks after which a path counts as one that does not end.
+LIMIT = 1 << 22
+LANES = (0, 31)
+_BOTH = (0, 1)
+# What a special register is read for, by its name.
+_PLACES = {"CTAID.X": "ctaid.x", "CTAID.Y": "ctaid.y", "CTAID.Z": "ctaid.z"}
+_THREAD = ("TID.X", "LANEID", "ELECTED", "EQMASK", "LTMASK", "LEMASK", "GTMASK", "GEMASK", "VIRTID", "TID")
+# Jumps to where a register says.
+_TABLES = ("BRX", "BRXU", "JMX")
+# A loop of at most so many instructions around a compare-and-swap waits for a lock.
+_LOCK = 200
+
+
+class UnknownPath(ValueError):
+    """A jump depends on what is not known before the kernel runs."""
+
+
+class Constants(Protocol):
+    """The constant banks of a launch."""
+
+    def word(self, bank: int, offset: int) -> int | None:
+        """32 bits, or None where they are not known."""
+        ...
+
+
+class _Unknown:
+    """A value that is not known; `at`: position of the instruction that it comes from, or -1. It cannot be computed with."""
+
+    __slots__ = ("at", "why")
+
+    def __init__(self, at: int, why: str) -> None:
+        self.at, self.why = at, why
+
+    def __bool__(self) -> bool:
+        raise TypeError(self.why)
+
+
+class _Lanes:
+    """The values of the first and the last lane, where they differ."""
+
+    __slots__ = ("of",)
+
+    def __init__(self, first: object, last: object) -> None:
+        self.of = (first, last)
+
+    def __bool__(self) -> bool:
+        raise TypeError("the lanes differ")
+
+
+@dataclass
+class _Step:
+    """One instruction of the slice: registers by number in the state, which also holds constants.
+
+    run: writes the results, where all values are known and the same in all lanes; else it raises TypeError
+    """
+
+    at: int
+    guard: int | None
+    inverted: bool
+    reads: tuple[int, ...]
+    writes: tuple[int, ...]
+    function: Callable[..., object] | None
+    across: bool
+    access: Access | None
+    run: Callable[[list], None]
+
+
+@dataclass
+class _End:
+    """How a block ends.
+
+    kind:       "next", "exit", "jump" or "return"
+    conditions: registers that must all be true, or false where they are inverted, for a jump or exit; none: always
+    target:     number of the block to which it jumps; -1 where that is computed
+    """
+
+    kind: str
+    at: int
+    conditions: tuple[tuple[int, bool], ...]
+    target: int
+
+
+class Paths:
+    """The ways through one kernel's machine code.
+
+    blocks:     those of `flow.blocks`, by the numbers of which a path is told
+    depends_on: what a path depends on beside the constants: any of "ctaid.x", "ctaid.y", "ctaid.z" and "tid"
+    slice:      positions of the instructions that are executed to find it
+
+    Raises ValueError where a jump goes to no instruction.
+    """
+
+    def __init__(self, code: Sequence[Instruction]) -> None:
+        self.code = code
+        self.blocks: list[Block] = blocks(code)
+        self._numbers = {code[each.first].address: number for number, each in enumerate(self.blocks)}
+        self._after = _edges(code, self.blocks)
+        self._operations: dict[int, Operation | Access | None] = {}
+        self.slice = self._sliced()
+        self._sources: dict[Source, int] = {}
+        self._steps = [
+            [self._step(at) for at in range(each.first, each.last + 1) if at in self.slice] for each in self.blocks
+        ]
+        self._ends = [self._end(each.last) for each in self.blocks]
+        self._joins: list[int | None] | None = None
+        self._loops: list[Loop] | None = None
+        self.depends_on = frozenset(self._dependences())
+
+    def trace(
+        self,
+        constants: Constants,
+        ctaid: tuple[int, int, int] = (0, 0, 0),
+        warp: int = 0,
+        memory: Memory | None = None,
+    ) -> list[int]:
+        """The numbers of the blocks that a warp executes, in their order, from the first to one that ends it.
+
+        memory: what a load of so many bytes (1, 2 or 4) at an address finds, None where it is not known
+        Raises UnknownPath where a jump depends on what is not known, or the path does not end.
+        """
+        return _Walk(self, constants, ctaid, warp, memory).walked()
+
+    def _operation(self, at: int) -> Operation | Access | None:
+        if at not in self._operations:
+            self._operations[at] = operation(self.code[at])
+        return self._operations[at]
+
+    def _sliced(self) -> frozenset[int]:
+        """The instructions on which a jump depends, by the registers that are live on the ways to it."""
+        live: list[int] = [0] * len(self.blocks)
+        before = dict[int, list[int]]()
+        for number, after in enumerate(self._after):
+            for each in after:
+                before.setdefault(each, []).append(number)
+        effects = [self._effect(at) for at in range(len(self.code))]
+        found = set[int]()
+        waiting = dict.fromkeys(reversed(range(len(self.blocks))))
+        while waiting:
+            number = next(iter(waiting))
+            del waiting[number]
+            needed = 0
+            for each in self._after[number]:
+                needed |= live[each]
+            block = self.blocks[number]
+            for at in range(block.last, block.first - 1, -1):
+                writes, kills = effects[at]
+                if writes & needed:
+                    found.add(at)
+                    needed = needed & ~kills | self._needs(at)
+                if decides := _decides(self.code[at]):
+                    needed |= _mask(decides)
+            if needed & ~live[number]:
+                live[number] |= needed
+                waiting.update(dict.fromkeys(before.get(number, [])))
+        return frozenset(found)
+
+    def _effect(self, at: int) -> tuple[int, int]:
+        """Registers that an instruction writes, and those of them that have no other value afterwards, as bits."""
+        instruction = self.code[at]
+        made = self._operation(at)
+        writes = written(instruction) if made is None else made.writes
+        if instruction.predicate:
+            kills: Sequence[int] = ()
+        elif made is None:
+            kills = writes[:1]
+        else:
+            kills = [each for each in writes if each != LOCAL]
+        return _mask(writes), _mask(kills)
+
+    def _needs(self, at: int) -> int:
+        made, predicate = self._operation(at), self.code[at].predicate
+        reads = [each for each in made.reads if isinstance(each, int)] if made else []
+        register = guard(predicate)[0] if predicate else None
+        return _mask(reads if register is None else [*reads, register])
+
+    def _place(self, source: Source) -> int:
+        """Where the state holds a source."""
+        if isinstance(source, int):
+            return source
+        return self._sources.setdefault(source, REGISTERS + len(self._sources))
+
+    def _step(self, at: int) -> _Step:
+        instruction, made = self.code[at], self._operation(at)
+        register, inverted = guard(instruction.predicate) if instruction.predicate else (None, False)
+        never = bool(instruction.predicate) and register is None and inverted
+        if never:
+            return _Step(at, None, False, (), (), None, False, None, _nothing)
+        if made is None:
+            writes = written(instruction)
+            return _Step(at, register, inverted, (), writes, None, False, None, _refuse)
+        reads = tuple(map(self._place, made.reads))
+        if isinstance(made, Access):
+            return _Step(at, register, inverted, reads, made.writes, None, False, made, _refuse)
+        if made.across:
+            return _Step(at, register, inverted, reads, made.writes, made.function, True, None, _refuse)
+        run = _runner(reads, made.writes, made.function)
+        if register is not None:
+            run = _guarded(register, inverted, run)
+        return _Step(at, register, inverted, reads, made.writes, made.function, False, None, run)
+
+    def _end(self, at: int) -> _End:
+        instruction = self.code[at]
+        name = instruction.name
+        if name == "RET":
+            kind = "return"
+        elif name in ("EXIT", "KILL"):
+            kind = "exit"
+        else:
+            kind = "jump" if instruction.target is not None or name in _TABLES else "next"
+        # Taken where lanes of a warp are apart, which they are not after a join; or where they are together.
+        never = "DIV" in instruction.modifiers
+        conditions = [] if "CONV" in instruction.modifiers else list(_conditions(instruction))
+        if kind == "next" or never or (-1, False) in conditions:
+            return _End("next", at, (), -1)
+        target = -1 if instruction.target is None else self._numbers[instruction.target]
+        return _End(kind, at, tuple(each for each in conditions if each[0] >= 0), target)
+
+    def _dependences(self) -> Iterator[str]:
+        for source in self._sources:
+            if isinstance(source, Special):
+                if source.name in _PLACES:
+                    yield _PLACES[source.name]
+                elif source.name in _THREAD:
+                    yield "tid"
+
+    def join(self, number: int) -> int | None:
+        """The block through which all ways from a block lead to the end; None where they end apart."""
+        if self._joins is None:
+            self._joins = _joins(self._after)
+        return self._joins[number]
+
+    def lock(self, at: int, unknown: _Unknown) -> Loop | None:
+        """The loop around a jump that waits for a lock: small, with a compare-and-swap that decides the jump."""
+        if self._loops is None:
+            self._loops = loops(self.code)
+        around = [loop for loop in self._loops if at in loop.body]
+        if not around or len((inner := min(around, key=lambda loop: len(loop.body))).body) > _LOCK:
+            return None
+        swaps = any(self.code[each].name.startswith("ATOM") and "CAS" in self.code[each].opcode for each in inner.body)
+        return inner if swaps and unknown.at in inner.body else None
+
+
+def trace(
+    code: Sequence[Instruction],
+    constants: Constants,
+    ctaid: tuple[int, int, int] = (0, 0, 0),
+    warp: int = 0,
+    memory: Memory | None = None,
+) -> list[int]:
+    """`Paths.trace` of code that is traced once."""
+    return Paths(code).trace(constants, ctaid, warp, memory)
+
+
+def depends_on(code: Sequence[Instruction]) -> frozenset[str]:
+    """`Paths.depends_on` of code."""
+    return Paths(code).depends_on
+
+
+def _mask(registers: Sequence[int]) -> int:
+    found = 0
+    for each in registers:
+        if each >= 0:
+            found |= 1 << each
+    return found
+
+
+def _conditions(instruction: Instruction) -> Iterator[tuple[int, bool]]:
+    """The predicates of a jump, before and among its operands, and whether they are inverted; -1 for a constant."""
+    texts = [instruction.predicate] if instruction.predicate else []
+    texts += split(instruction.operands) if instruction.name not in ("RET", *_TABLES) else []
+    for text in texts:
+        found = operand(text)
+        if found is not None and found.predicate:
+            inverted = found.change == "!"
+            if isinstance(found.source, int):
+                yield found.source, inverted
+            else:
+                yield -1, not inverted
+
+
+def _decides(instruction: Instruction) -> tuple[int, ...]:
+    """The registers on which it depends where control goes after an instruction."""
+    if instruction.target is None and instruction.name not in ("EXIT", "RET", "KILL", *_TABLES):
+        return ()
+    if {"DIV", "CONV"} & set(instruction.modifiers):
+        return ()
+    found = [register for register, _ in _conditions(instruction) if register >= 0]
+    if instruction.name == "RET" and (place := _return_register(instruction)) is not None:
+        found.append(place)
+    return tuple(found)
+
+
+def _return_register(instruction: Instruction) -> int | None:
+    words = instruction.operands.split()
+    found = operand(words[0]) if words else None
+    return found.source if found is not None and isinstance(found.source, int) else None
+
+
+def _edges(code: Sequence[Instruction], parts: Sequence[Block]) -> list[tuple[int, ...]]:
+    """The blocks to which control may go from each; from a RET to all that come after a CALL."""
+    returns = tuple(
+        number + 1 for number, each in enumerate(parts) if code[each.last].name == "CALL" and number + 1 < len(parts)
+    )
+    found = []
+    for each in parts:
+        last = code[each.last]
+        after = each.after
+        if last.name == "RET":
+            after = tuple(dict.fromkeys((*after, *returns)))
+        elif last.name == "CALL" and not last.predicate and after:
+            after = after[:1]
+        found.append(after)
+    return found
+
+
+def _joins(after: Sequence[Sequence[int]]) -> list[int | None]:
+    """The nearest post-dominator of each block, by the algorithm of Cooper, Harvey and Kennedy (2001)."""
+    end = len(after)
+    before: list[list[int]] = [[] for _ in range(end + 1)]
+    for number, each in enumerate(after):
+        for target in each or (end,):
+            before[target].append(number)
+    order, seen = list[int](), {end}
+    stack = [(end, iter(before[end]))]
+    while stack:
+        number, left = stack[-1]
+        for each in left:
+            if each not in seen:
+                seen.add(each)
+                stack.append((each, iter(before[each])))
+                break
+        else:
+            order.append(number)
+            stack.pop()
+    rank = {number: place for place, number in enumerate(order)}
+    found: dict[int, int] = {end: end}
+
+    def common(a: int, b: int) -> int:
+        while a != b:
+            while rank[a] < rank[b]:
+                a = found[a]
+            while rank[b] < rank[a]:
+                b = found[b]
+        return a
+
+    changed = True
+    while changed:
+        changed = False
+        for number in reversed(order[:-1]):
+            known = [each for each in (after[number] or (end,)) if each in found]
+            new = known[0]
+            for each in known[1:]:
+                new = common(each, new)
+            if found.get(number) != new:
+                found[number], changed = new, True
+    return [found.get(number) if found.get(number, end) != end else None for number in range(end)]
+
+
+def _nothing(state: list) -> None:
+    pass
+
+
+def _refuse(state: list) -> None:
+    raise TypeError
+
+
+def _runner(reads: tuple[int, ...], writes: tuple[int, ...], function: Callable[..., object]) -> Callable[[list], None]:
+    """A function that reads and writes the state, for the most frequent counts without a detour."""
+    if len(writes) == 1 and writes[0] >= 0:
+        (to,) = writes
+        if len(reads) == 1:
+            (a,) = reads
+
+            def run1(state: list) -> None:
+                state[to] = function(state[a])
+
+            return run1
+        if len(reads) == 2:
+            a, b = reads
+
+            def run2(state: list) -> None:
+                state[to] = function(state[a], state[b])
+
+            return run2
+        if len(reads) == 3:
+            a, b, c = reads
+
+            def run3(state: list) -> None:
+                state[to] = function(state[a], state[b], state[c])
+
+            return run3
+
+    def run(state: list) -> None:
+        made = function(*[state[each] for each in reads])
+        for to, value in zip(writes, made if isinstance(made, tuple) else (made,), strict=True):
+            if to >= 0:
+                state[to] = value
+
+    return run
+
+
+def _guarded(register: int, inverted: bool, run: Callable[[list], None]) -> Callable[[list], None]:
+    if inverted:
+
+        def unless(state: list) -> None:
+            if not state[register]:
+                run(state)
+
+        return unless
+
+    def when(state: list) -> None:
+        if state[register]:
+            run(state)
+
+    return when
+
+
+def _of(value: object, lane: int) -> object:
+    return value.of[lane] if isinstance(value, _Lanes) else value
+
+
+def _together(first: object, last: object) -> object:
+    if first is last or (isinstance(first, int) and isinstance(last, int) and first == last):
+        return first
+    if isinstance(first, _Unknown) and isinstance(last, _Unknown):
+        return first
+    return _Lanes(first, last)
+
+
+class _Walk:
+    """One path."""
+
+    def __init__(
+        self, paths: Paths, constants: Constants, ctaid: tuple[int, int, int], warp: int, memory: Memory | None
+    ) -> None:
+        self.paths, self.memory, self.ctaid, self.warp = paths, memory, ctaid, warp
+        self.code = paths.code
+        self.path: list[int] = []
+        self.local: tuple[dict[int, object], ...] = ({}, {})
+        unset = _Unknown(-1, "a register that was never written")
+        self.state: list[object] = [unset] * (REGISTERS + len(paths._sources))
+        for source, place in paths._sources.items():
+            self.state[place] = self._value(source, constants)
+
+    def walked(self) -> list[int]:
+        if self.paths.blocks:
+            self._from(0, _BOTH, None)
+        return self.path
+
+    def _value(self, source: Source, constants: Constants) -> object:
+        if isinstance(source, Literal):
+            return source.value
+        if isinstance(source, Constant):
+            value = constants.word(source.bank, source.offset)
+            name = f"c[0x{source.bank:x}][0x{source.offset:x}]"
+            return _Unknown(-1, f"{name}, which is not known") if value is None else value & ALL
+        assert isinstance(source, Special)
+        return self._special(source.name)
+
+    def _special(self, name: str) -> object:
+        first = 32 * self.warp
+        known: dict[str, object] = {
+            "CTAID.X": self.ctaid[0],
+            "CTAID.Y": self.ctaid[1],
+            "CTAID.Z": self.ctaid[2],
+            # The block has one dimension, so that the packed form of all three is that of the first.
+            "TID.X": _Lanes(first + LANES[0], first + LANES[1]),
+            "TID": _Lanes(first + LANES[0], first + LANES[1]),
+            "TID.Y": 0,
+            "TID.Z": 0,
+            "LANEID": _Lanes(*LANES),
+            "ELECTED": _Lanes(1, 0),
+            "EQMASK": _Lanes(1, 1 << 31),
+            "LTMASK": _Lanes(0, (1 << 31) - 1),
+            "LEMASK": _Lanes(1, ALL),
+            "GTMASK": _Lanes(ALL - 1, 0),
+            "GEMASK": _Lanes(ALL, 1 << 31),
+            "CGACTAID": 0,
+        }
+        return known.get(name) if name in known else _Unknown(-1, f"SR_{name}, which is not known")
+
+    def _from(self, number: int, lanes: tuple[int, ...], stop: int | None) -> tuple[int, ...]:
+        """Go from a block until another with some lanes; returns those that have not ended."""
+        paths, path, state = self.paths, self.path, self.state
+        while number != stop:
+            path.append(number)
+            if len(path) > LIMIT:
+                raise UnknownPath(f"the path does not end within {LIMIT} blocks")
+            if lanes == _BOTH:
+                for step in paths._steps[number]:
+                    try:
+                        step.run(state)
+                    except TypeError:
+                        self._slowly(step, lanes)
+            else:
+                for step in paths._steps[number]:
+                    self._slowly(step, lanes)
+            end = paths._ends[number]
+            if end.kind == "next":
+                number += 1
+                if number == len(paths.blocks):
+                    return ()
+                continue
+            goes = self._taking(end, lanes)
+            if end.kind == "exit":
+                lanes = tuple(each for each in lanes if each not in goes)
+                if not lanes:
+                    return ()
+                number += 1
+            elif not goes:
+                number += 1
+            elif goes == lanes:
+                number = end.target if end.target >= 0 else self._computed_target(end, goes)
+            else:
+                join = paths.join(number)
+                target = end.target if end.target >= 0 else self._computed_target(end, goes)
+                left = self._from(number + 1, tuple(each for each in lanes if each not in goes), join)
+                lanes = tuple(sorted((*left, *self._from(target, goes, join))))
+                if not lanes or join is None:
+                    return ()
+                number = join
+        return lanes
+
+    def _taking(self, end: _End, lanes: tuple[int, ...]) -> tuple[int, ...]:
+        """The lanes that a jump takes with it, or that EXIT ends."""
+        taken = lanes
+        for register, inverted in end.conditions:
+            value = self.state[register]
+            if isinstance(value, int):
+                if bool(value) == inverted:
+                    return ()
+            else:
+                taken = self._where(end, value, inverted, taken)
+        return taken
+
+    def _where(self, end: _End, value: object, inverted: bool, lanes: tuple[int, ...]) -> tuple[int, ...]:
+        found = []
+        for lane in lanes:
+            held = _of(value, lane)
+            if isinstance(held, _Unknown):
+                return self._past_lock(end, held, lanes)
+            if bool(held) != inverted:
+                found.append(lane)
+        return tuple(found)
+
+    def _past_lock(self, end: _End, unknown: _Unknown, lanes: tuple[int, ...]) -> tuple[int, ...]:
+        """The lanes that a jump takes which leaves, or goes on with, a loop that waits for a lock."""
+        loop = self.paths.lock(end.at, unknown) if end.kind == "jump" else None
+        if loop is None:
+            raise self._unknown(end, unknown)
+        inside = {self.code[each].address for each in loop.body}
+        below = end.at + 1 < len(self.code) and self.code[end.at + 1].address in inside
+        if (self.code[end.at].target in inside) == below:
+            raise self._unknown(end, unknown)
+        return lanes if below else ()
+
+    def _unknown(self, end: _End, unknown: _Unknown) -> UnknownPath:
+        last = self.code[end.at]
+        predicate = f"@{last.predicate} " if last.predicate else ""
+        text = f"{predicate}{last.opcode} {last.operands}".strip()
+        return UnknownPath(f"`{text}` at 0x{last.address:04x} depends on {unknown.why}")
+
+    def _computed_target(self, end: _End, lanes: tuple[int, ...]) -> int:
+        """The block to which RET goes: its register has the address, and the number after it is added."""
+        last = self.code[end.at]
+        if end.kind == "return" and (register := _return_register(last)) is not None:
+            value = _of(self.state[register], lanes[0])
+            if isinstance(value, _Unknown):
+                raise self._unknown(end, value)
+            offset = int(last.operands.split()[-1], 0)
+            assert isinstance(value, int)
+            if value + offset in self.paths._numbers:
+                return self.paths._numbers[value + offset]
+        raise self._unknown(end, _Unknown(end.at, "an address that is looked up, which is not followed"))
+
+    def _slowly(self, step: _Step, lanes: tuple[int, ...]) -> None:
+        """Execute a step lane by lane: of values that are not known, or differ, or for some lanes only."""
+        state, made, active = self.state, dict[int, tuple[object, ...]](), list[int]()
+        if step.run is _nothing:
+            return
+        for lane in lanes:
+            held = 1 if step.guard is None else _of(state[step.guard], lane)
+            if isinstance(held, _Unknown):
+                # What was there, or what the instruction writes.
+                made[lane] = (held,) * len(step.writes)
+                if step.access is not None and step.access.stores:
+                    self.local[lane].clear()
+            elif bool(held) != step.inverted:
+                active.append(lane)
+        if step.across and active:
+            values = [tuple(_of(state[each], lane) for lane in active) for each in step.reads]
+            result = self._computed(step, [values[0]] if values else [], [x for each in values for x in each])
+            made |= dict.fromkeys(active, result)
+        else:
+            for lane in active:
+                values = [_of(state[each], lane) for each in step.reads]
+                if step.access is not None:
+                    made[lane] = self._accessed(step, step.access, values, lane)
+                else:
+                    if step.reads and step.function is not None and lanes != _BOTH:
+                        values = [
+                            self._elected(each, value, lanes) for each, value in zip(step.reads, values, strict=True)
+                        ]
+                    made[lane] = self._computed(step, values, values)
+        for place, to in enumerate(step.writes):
+            if to < 0 or to == LOCAL or not made:
+                continue
+            before = state[to]
+            if UNIFORM <= to < PREDICATES or to >= UNIFORM_PREDICATES:
+                # One register for the warp: the lanes that are not here see it too.
+                value = next(iter(made.values()))[place]
+                if len(made) > 1:
+                    value = _together(*(made[lane][place] for lane in sorted(made)))
+                state[to] = value
+                continue
+            first, last = (made[lane][place] if lane in made else _of(before, lane) for lane in _BOTH)
+            state[to] = _together(first, last)
+
+    def _elected(self, place: int, value: object, lanes: tuple[int, ...]) -> object:
+        """Among the lanes that are here the first is elected."""
+        return 1 if place == self.paths._sources.get(Special("ELECTED")) and len(lanes) == 1 else value
+
+    def _computed(self, step: _Step, values: Sequence[object], all_: Sequence[object]) -> tuple[object, ...]:
+        if step.function is None:
+            return (self._not_followed(step),) * len(step.writes)
+        try:
+            found = step.function(*values)
+        except TypeError:
+            unknown = next((each for each in all_ if isinstance(each, _Unknown)), None)
+            if unknown is None:
+                if not step.across:
+                    raise
+                unknown = self._not_followed(step)
+            return (unknown,) * len(step.writes)
+        return found if isinstance(found, tuple) else (found,)
+
+    def _not_followed(self, step: _Step) -> _Unknown:
+        instruction = self.code[step.at]
+        loads = instruction.name in ("LDG", "LD", "LDS", "LDSM", "LDL", "SHFL") or instruction.name.startswith("ATOM")
+        told = "depends on data" if loads else "is not followed"
+        return _Unknown(step.at, f"{instruction.opcode} at 0x{instruction.address:04x}, which {told}")
+
+    def _accessed(self, step: _Step, access: Access, values: list, lane: int) -> tuple[object, ...]:
+        """What a load finds. A store returns what it writes to: nothing that is a register."""
+        address: int | None = access.offset
+        place = 0
+        for _, upper, sign in access.address:
+            parts = values[place : place + 1 + (upper is not None)]
+            place += len(parts)
+            if any(not isinstance(each, int) for each in parts):
+                address = None
+                break
+            assert address is not None
+            address += sign * sum(each << 32 * n for n, each in enumerate(parts))
+        data = values[sum(1 + (upper is not None) for _, upper, _ in access.address) :]
+        if access.space == "local":
+            return self._local(step, access, address, data, self.local[lane])
+        count = max(1, access.size // 4)
+        found = list[object]()
+        for n in range(count):
+            size = min(4, access.size)
+            known = (
+                self.memory((address & (1 << 64) - 1) + 4 * n, size) if self.memory and address is not None else None
+            )
+            if known is None:
+                found.append(self._not_followed(step))
+            else:
+                known &= (1 << 8 * size) - 1
+                negative = access.signed and known >> 8 * size - 1
+                found.append((known - (1 << 8 * size)) & ALL if negative else known)
+        return tuple(found[: len(access.writes)])
+
+    def _local(
+        self, step: _Step, access: Access, address: int | None, data: list, local: dict[int, object]
+    ) -> tuple[object, ...]:
+        count = max(1, access.size // 4)
+        if access.stores:
+            if address is None:
+                local.clear()
+            elif access.size < 4:
+                local.pop(address & ~3, None)
+            else:
+                local |= {address + 4 * n: data[n] for n in range(count)}
+            return (0,)
+        if address is None or access.size < 4:
+            return (self._not_followed(step),) * count
+        return tuple(local.get(address + 4 * n, self._not_followed(step)) for n in range(count))
