@@ -48,15 +48,17 @@ class Bank:
         self.data.update(enumerate(content, offset))
 
 
-def parameters(ptx: str) -> list[tuple[int, int]]:
-    """(offset from the first, bytes) of each parameter of the one entry in a PTX text.
+def parameters(ptx: str, start: int) -> list[tuple[int, int]]:
+    """(offset, bytes) of each parameter of the one entry in a PTX text, where the first may begin at `start`.
+
+    It is the place in the bank that is aligned, not the distance from the start.
 
     Raises ValueError where there is no entry, or another form.
     """
     entry = _ENTRY.search(ptx)
     if entry is None:
         raise ValueError("the PTX has no entry")
-    found, offset = [], 0
+    found, offset = [], start
     for align, kind, count in _PARAMETER.findall(entry[1] + ")"):
         size = int(kind[1:]) // 8
         whole = size * int(count or 1)
@@ -86,7 +88,7 @@ def bank(
     if arch not in _PLACES:
         raise ValueError(f"where {arch} keeps parameters is not known; known are {', '.join(_PLACES)}")
     start, block, size, stack = _PLACES[arch]
-    made, places = Bank(), parameters(ptx)
+    made, places = Bank(), parameters(ptx, start)
     made.write(block, struct.pack("<3I", 32 * warps, 1, 1))
     made.write(size, struct.pack("<3I", *grid))
     made.write(stack, struct.pack("<I", _STACK))
@@ -102,13 +104,13 @@ def bank(
                 if content is not None:
                     if len(content) != wide:
                         raise ValueError(f"the argument {path} has {len(content)} bytes; its parameter has {wide}")
-                    made.write(start + offset, content)
+                    made.write(offset, content)
                     if each.startswith("*"):
                         made.pointers[path] = int.from_bytes(content, "little")
                 at += 1
     for offset, wide in places[at:]:
         # Pointers to scratch memory, which Triton adds.
-        made.write(start + offset, bytes(wide))
+        made.write(offset, bytes(wide))
     return made
 
 

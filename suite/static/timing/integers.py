@@ -60,12 +60,15 @@ class Operation:
     writes:   registers by number
     function: from as many values as there are sources to a value, or to a tuple of as many as are written
     across:   whether it is given, instead of each value, a tuple of the value in every lane that is active
+    bits:     "each": a bit of the result depends on one bit at most of each value, so that it may be known where others
+              are not; "test": the same, and the second result says whether the first is not zero
     """
 
     reads: tuple[Source, ...]
     writes: tuple[int, ...]
     function: Callable[..., object]
     across: bool = False
+    bits: str = ""
 
 
 @dataclass(frozen=True)
@@ -140,7 +143,7 @@ def split(operands: str) -> list[str]:
 
 
 def guard(predicate: str) -> tuple[int | None, bool]:
-    """The register of an instruction's predicate, and whether it is inverted; None: a constant, true if not inverted."""
+    """The register of an instruction's predicate, and whether it is inverted; None: PT."""
     found = operand(predicate.lstrip("!"))
     assert found is not None, predicate
     return found.source if isinstance(found.source, int) else None, predicate.startswith("!")
@@ -199,12 +202,12 @@ class _Form:
             raise _NotKnownError
         return found
 
-    def done(self, function: Callable[..., object], across: bool = False) -> Operation:
+    def done(self, function: Callable[..., object], across: bool = False, bits: str = "") -> Operation:
         writes = tuple(self.writes)
         changes = tuple(self.changes)
         if any(changes):
             function = _changed(function, changes)
-        return Operation(tuple(self.reads), writes, function, across)
+        return Operation(tuple(self.reads), writes, function, across, bits)
 
 
 def _is_predicate(found: Operand | None) -> bool:
@@ -415,7 +418,7 @@ def _lea(form: _Form) -> Operation:
 
 
 def _shift(form: _Form) -> Operation:
-    """64 bits, the lower register first and the upper one last, shifted by the one between; HI: the upper half of it."""
+    """64 bits, the lower half first and the upper one last, shifted by what stands between; HI: the upper half."""
     left, high, signed = "L" in form.modifiers, "HI" in form.modifiers, bool(form.modifiers & {"S32", "S64"})
     wraps = "W" in form.modifiers
     limit = 64 if form.modifiers & {"U64", "S64"} else 32
@@ -454,8 +457,8 @@ def _lop3(form: _Form) -> Operation:
             told = int(found != 0)
             return found, (told & p if both else told | p)
 
-        return form.done(tested)
-    return form.done(_table(table))
+        return form.done(tested, bits="test" if tests == 1 else "")
+    return form.done(_table(table), bits="each")
 
 
 _NAMED_TABLES: dict[int, Callable[[int, int, int], int]] = {
@@ -497,13 +500,13 @@ def _plop3(form: _Form) -> Operation:
             if not needed:
                 form.reads[place], form.changes[place] = Literal(0), None
         form.writes.pop()
-        return form.done(lambda a, b, c: first >> (a << 2 | b << 1 | c) & 1)
+        return form.done(lambda a, b, c: first >> (a << 2 | b << 1 | c) & 1, bits="each")
 
     def looked_up(a: int, b: int, c: int) -> tuple[int, int]:
         n = a << 2 | b << 1 | c
         return first >> n & 1, second >> n & 1
 
-    return form.done(looked_up)
+    return form.done(looked_up, bits="each")
 
 
 # Equality is told by a difference, which a value that is not known does not have.
@@ -547,14 +550,14 @@ def _setp(form: _Form) -> Operation:
     if extends:
         form.source()
     # The combination with a constant is done here.
-    if not extends and not second and not wide and combine == "AND" and form.reads[-1] == Literal(1):
-        if form.changes[-1] is None:
-            form.reads.pop()
-            form.changes.pop()
-            if not signed:
-                return form.done(lambda a, b: compare(a & ALL, b & ALL))
-            # The order of signed numbers is that of unsigned ones with the highest bit turned.
-            return form.done(lambda a, b: compare(a & ALL ^ 0x80000000, b & ALL ^ 0x80000000))
+    alone = combine == "AND" and form.reads[-1] == Literal(1) and form.changes[-1] is None
+    if alone and not (extends or second or wide):
+        form.reads.pop()
+        form.changes.pop()
+        if not signed:
+            return form.done(lambda a, b: compare(a & ALL, b & ALL))
+        # The order of signed numbers is that of unsigned ones with the highest bit turned.
+        return form.done(lambda a, b: compare(a & ALL ^ 0x80000000, b & ALL ^ 0x80000000))
 
     def told(a: int, b: int, p: int, lower: int = 0) -> object:
         x, y = (_signed(a), _signed(b)) if signed else (a & ALL, b & ALL)
@@ -689,9 +692,8 @@ def _bank_load(form: _Form) -> Operation:
 
 def _uniform_from_register(form: _Form) -> Operation:
     """R2UR: the value of the first active lane."""
-    if form.left and _is_predicate(form.left[0]):
-        if form._next().source != Literal(1):
-            raise _NotKnownError
+    if form.left and _is_predicate(form.left[0]) and form._next().source != Literal(1):
+        raise _NotKnownError
     form.target()
     form.source()
     return form.done(lambda values: values[0], across=True)
@@ -756,7 +758,7 @@ def _predicates_to_register(form: _Form) -> Operation:
             found |= value << bit
         return found
 
-    return form.done(packed)
+    return form.done(packed, bits="each")
 
 
 def _register_to_predicates(form: _Form) -> Operation:
@@ -773,7 +775,7 @@ def _register_to_predicates(form: _Form) -> Operation:
     mask = form.number()
     bits = [bit for bit in range(7) if mask >> bit & 1]
     form.writes = [base + bit for bit in bits]
-    return form.done(lambda x: tuple(x >> shift + bit & 1 for bit in bits))
+    return form.done(lambda x: tuple(x >> shift + bit & 1 for bit in bits), bits="each")
 
 
 def _int_to_float(form: _Form) -> Operation:
@@ -913,7 +915,7 @@ def _read_special(instruction: Instruction, texts: Sequence[str]) -> Operation:
 
 
 def _two_halves(texts: Sequence[str]) -> Operation:
-    """HFMA2 of zeros: two floats of 16 bits, by which the compiler writes a number where that is cheaper than a move."""
+    """HFMA2 of zeros: two floats of 16 bits, by which the compiler may write any number."""
     target = operand(texts[0])
     if target is None or not isinstance(target.source, int):
         raise _NotKnownError
@@ -991,10 +993,10 @@ def written(instruction: Instruction) -> tuple[int, ...]:
         assert source is not None
         if isinstance(source.source, int):
             found.append(source.source)
-    if targets and (first := targets[0]) is not None and isinstance(first.source, int) and not _only_tests(name, found):
-        if first.source < PREDICATES:
-            end = UNIFORM if first.source < UNIFORM else PREDICATES
-            found += range(first.source, min(first.source + _width(name, modifiers), end))
+    first = targets[0].source if targets and targets[0] is not None else None
+    if isinstance(first, int) and first < PREDICATES and not _only_tests(name, found):
+        end = UNIFORM if first < UNIFORM else PREDICATES
+        found += range(first, min(first + _width(name, modifiers), end))
     if name in ("R2P", "UR2UP"):
         base = UNIFORM_PREDICATES if name == "UR2UP" else PREDICATES
         found += range(base, base + 7)

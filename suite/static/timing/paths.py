@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Protocol
 
 from suite.static.timing.flow import Block, Loop, blocks, loops
@@ -69,12 +70,16 @@ class Constants(Protocol):
 
 
 class _Unknown:
-    """A value that is not known; `at`: position of the instruction that it comes from, or -1. It cannot be computed with."""
+    """A value of which some bits are not known. It cannot be computed with.
 
-    __slots__ = ("at", "why")
+    at, why: position of the instruction that it comes from, or -1, and what that is
+    mask:    the bits that are not known; value: the others
+    """
 
-    def __init__(self, at: int, why: str) -> None:
-        self.at, self.why = at, why
+    __slots__ = ("at", "mask", "value", "why")
+
+    def __init__(self, at: int, why: str, value: int = 0, mask: int = ALL) -> None:
+        self.at, self.why, self.value, self.mask = at, why, value & ~mask, mask
 
     def __bool__(self) -> bool:
         raise TypeError(self.why)
@@ -106,6 +111,7 @@ class _Step:
     writes: tuple[int, ...]
     function: Callable[..., object] | None
     across: bool
+    bits: str
     access: Access | None
     run: Callable[[list], None]
 
@@ -229,19 +235,19 @@ class Paths:
         register, inverted = guard(instruction.predicate) if instruction.predicate else (None, False)
         never = bool(instruction.predicate) and register is None and inverted
         if never:
-            return _Step(at, None, False, (), (), None, False, None, _nothing)
+            return _Step(at, None, False, (), (), None, False, "", None, _nothing)
         if made is None:
             writes = written(instruction)
-            return _Step(at, register, inverted, (), writes, None, False, None, _refuse)
+            return _Step(at, register, inverted, (), writes, None, False, "", None, _refuse)
         reads = tuple(map(self._place, made.reads))
         if isinstance(made, Access):
-            return _Step(at, register, inverted, reads, made.writes, None, False, made, _refuse)
+            return _Step(at, register, inverted, reads, made.writes, None, False, "", made, _refuse)
         if made.across:
-            return _Step(at, register, inverted, reads, made.writes, made.function, True, None, _refuse)
+            return _Step(at, register, inverted, reads, made.writes, made.function, True, "", None, _refuse)
         run = _runner(reads, made.writes, made.function)
         if register is not None:
             run = _guarded(register, inverted, run)
-        return _Step(at, register, inverted, reads, made.writes, made.function, False, None, run)
+        return _Step(at, register, inverted, reads, made.writes, made.function, False, made.bits, None, run)
 
     def _end(self, at: int) -> _End:
         instruction = self.code[at]
@@ -467,9 +473,16 @@ def _of(value: object, lane: int) -> object:
 def _together(first: object, last: object) -> object:
     if first is last or (isinstance(first, int) and isinstance(last, int) and first == last):
         return first
-    if isinstance(first, _Unknown) and isinstance(last, _Unknown):
+    if isinstance(first, _Unknown) and isinstance(last, _Unknown) and first.mask == last.mask == ALL:
         return first
     return _Lanes(first, last)
+
+
+def _either(a: object, b: object, unknown: _Unknown) -> object:
+    """One of two values, it is not known which: the bits that both have."""
+    masks, values = zip(*((x.mask, x.value) if isinstance(x, _Unknown) else (0, x) for x in (a, b)), strict=True)
+    mask = masks[0] | masks[1] | (values[0] ^ values[1])
+    return _Unknown(unknown.at, unknown.why, values[0], mask) if mask else a
 
 
 class _Walk:
@@ -482,8 +495,8 @@ class _Walk:
         self.code = paths.code
         self.path: list[int] = []
         self.local: tuple[dict[int, object], ...] = ({}, {})
-        unset = _Unknown(-1, "a register that was never written")
-        self.state: list[object] = [unset] * (REGISTERS + len(paths._sources))
+        # A register that was never written has any value: of a word of flags, bits are set one by one.
+        self.state: list[object] = [0] * (REGISTERS + len(paths._sources))
         for source, place in paths._sources.items():
             self.state[place] = self._value(source, constants)
 
@@ -623,13 +636,12 @@ class _Walk:
         state, made, active = self.state, dict[int, tuple[object, ...]](), list[int]()
         if step.run is _nothing:
             return
+        doubted = dict[int, _Unknown]()
         for lane in lanes:
             held = 1 if step.guard is None else _of(state[step.guard], lane)
             if isinstance(held, _Unknown):
-                # What was there, or what the instruction writes.
-                made[lane] = (held,) * len(step.writes)
-                if step.access is not None and step.access.stores:
-                    self.local[lane].clear()
+                doubted[lane] = held
+                active.append(lane)
             elif bool(held) != step.inverted:
                 active.append(lane)
         if step.across and active:
@@ -647,6 +659,12 @@ class _Walk:
                             self._elected(each, value, lanes) for each, value in zip(step.reads, values, strict=True)
                         ]
                     made[lane] = self._computed(step, values, values)
+        for lane, held in doubted.items():
+            # What was there, or what the instruction writes.
+            if step.access is not None and step.access.stores:
+                self.local[lane].clear()
+            before = (0 if to < 0 else _of(state[to], lane) for to in step.writes)
+            made[lane] = tuple(_either(a, b, held) for a, b in zip(before, made[lane], strict=True))
         for place, to in enumerate(step.writes):
             if to < 0 or to == LOCAL or not made:
                 continue
@@ -671,6 +689,8 @@ class _Walk:
         try:
             found = step.function(*values)
         except TypeError:
+            if step.bits:
+                return self._by_bits(step, step.function, values)
             unknown = next((each for each in all_ if isinstance(each, _Unknown)), None)
             if unknown is None:
                 if not step.across:
@@ -678,6 +698,22 @@ class _Walk:
                 unknown = self._not_followed(step)
             return (unknown,) * len(step.writes)
         return found if isinstance(found, tuple) else (found,)
+
+    def _by_bits(self, step: _Step, function: Callable[..., object], values: Sequence[object]) -> tuple[object, ...]:
+        """Results of which a bit depends on one bit of each value: bits that are not known are tried as both."""
+        unknown = next(each for each in values if isinstance(each, _Unknown))
+        choices = [(each.value, each.value | each.mask) if isinstance(each, _Unknown) else (each,) for each in values]
+        tried = [function(*each) for each in product(*choices)]
+        made = list[object]()
+        for results in zip(*(each if isinstance(each, tuple) else (each,) for each in tried), strict=True):
+            mask = 0
+            for each in results:
+                mask |= each ^ results[0]
+            made.append(_Unknown(unknown.at, unknown.why, results[0], mask) if mask else results[0])
+        first = made[0]
+        if step.bits == "test" and isinstance(first, _Unknown) and not first.value:
+            made[1] = _Unknown(unknown.at, unknown.why, 0, 1)
+        return tuple(made)
 
     def _not_followed(self, step: _Step) -> _Unknown:
         instruction = self.code[step.at]
