@@ -89,12 +89,17 @@ class AllocationTracker(TorchDispatchMode):
 
     def touch(self, tensors: Iterable[torch.Tensor]) -> int:
         """Note one step over these tensors; returns the bytes of the distinct ones."""
+        entry = self.touched(tensors)
+        self.touches.append(entry)
+        return sum(entry.values())
+
+    def touched(self, tensors: Iterable[torch.Tensor]) -> dict[int, int]:
+        """Bytes of the distinct ones of these tensors, by the number of their storage."""
         entry: dict[int, int] = {}
         for x in distinct(tensors):
             number = self.number(x)
             entry[number] = min(entry.get(number, 0) + extent(x), self.sizes[number])
-        self.touches.append(entry)
-        return sum(entry.values())
+        return entry
 
     def number(self, tensor: torch.Tensor, allocated: bool = False) -> int:
         """The number of a tensor's storage; one not seen before came from outside, unless it was just allocated."""

@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 from collections import Counter
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 
 from suite.cachefolder import cache_folder, keep, kept
@@ -86,6 +87,17 @@ def analyse(cubin: bytes, log: str) -> Binary:
 
 def disassemble(cubin: bytes) -> tuple[int, int, Counter[str]]:
     """(registers, stack bytes, opcodes with their count) of a binary; NOP, which pads, is left out."""
+    text = listing(cubin)
+    usage = [tuple(map(int, found)) for found in _USAGE.findall(text)]
+    opcodes = opcodes_of(text)
+    if not usage or not opcodes:
+        raise StaticError("cuobjdump cannot read this binary: its output has another form")
+    return max(registers for registers, _ in usage), max(stack for _, stack in usage), opcodes
+
+
+@lru_cache(maxsize=4)
+def listing(cubin: bytes) -> str:
+    """What cuobjdump says of a binary: its use of registers and stack, and its machine code."""
     from triton import knobs
 
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
@@ -93,11 +105,9 @@ def disassemble(cubin: bytes) -> tuple[int, int, Counter[str]]:
         file.flush()
         command = [knobs.nvidia.cuobjdump.path, "-res-usage", "-sass", file.name]
         done = subprocess.run(command, capture_output=True, text=True)
-    usage = [tuple(map(int, found)) for found in _USAGE.findall(done.stdout)]
-    opcodes = opcodes_of(done.stdout)
-    if done.returncode or not usage or not opcodes:
-        raise StaticError(f"cuobjdump cannot read this binary: {done.stderr.strip() or 'its output has another form'}")
-    return max(registers for registers, _ in usage), max(stack for _, stack in usage), opcodes
+    if done.returncode:
+        raise StaticError(f"cuobjdump cannot read this binary: {done.stderr.strip() or 'it gives no reason'}")
+    return done.stdout
 
 
 def opcodes_of(listing: str) -> Counter[str]:

@@ -8,16 +8,17 @@ Example::
 
 The specialisation is that of a real launch: arguments pass through Triton's own binder, and a meta tensor's address is
 its offset, so that alignment is what it would be. suite/static/compiling.py lists all that a launch's cache key has. An
-autotuner takes the configuration it has tuned, or its first; what stands in for its timings is never written to the
-files in which Triton keeps them.
+autotuner takes the configuration with the least predicted time of a few; what stands in for its timings is never
+written to the files in which Triton keeps them.
 """
 
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, redirect_stdout
+from contextlib import AbstractContextManager, ExitStack, contextmanager, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,12 @@ from suite.static.model import Binary, Launch
 from suite.static.residency import over_limit, residency
 from suite.static.stub_driver import pretending, target_of
 from suite.static.tensors import tensors_in
+from suite.static.timing.predictor import Predictor
 from suite.targets import Target
 
+# Of an autotuner's configurations, how many are tried unless all are asked for; and milliseconds that stand for a time
+# that is not known, behind all that are.
+TRIED, LATEST = 4, 1e12
 # A file that was compiled and is gone; its name is another one each time.
 SCRATCH = re.compile(r"\S*/tmp\w+\.ptx")
 
@@ -63,8 +68,10 @@ class Recorder:
         self.launches: list[Launch] = []
         self.candidates: list[Launch] = []
         self.ledger = AllocationTracker()
+        self._predictor = Predictor(target) if compiled else None
         self._tuners: list[Any] = []
         self._trial = False
+        self._tried: Launch | None = None
         self._muted = False
         self._stack = ExitStack()
 
@@ -111,7 +118,17 @@ class Recorder:
             return record._chosen_before(lambda bench_fn: look_up(self, key, configs, bench_fn), bench_fn)
 
         stack.enter_context(mock.patch.object(JITFunction, "run", run))
-        tuner = {"run": run_tuner, "_bench": bench, "check_disk_cache": check_disk_cache}
+        prune = Autotuner.prune_configs
+
+        def prune_configs(self: Any, kwargs: Any) -> list[Any]:
+            return record._few(prune(self, kwargs))
+
+        tuner = {
+            "run": run_tuner,
+            "_bench": bench,
+            "check_disk_cache": check_disk_cache,
+            "prune_configs": prune_configs,
+        }
         stack.enter_context(mock.patch.multiple(Autotuner, **tuner))
         return stack
 
@@ -133,20 +150,30 @@ class Recorder:
 
     def _undecided(self, tuner: Any) -> AbstractContextManager[Any]:
         """What an autotuner chose in an earlier call would keep the other configurations from being tried."""
-        return mock.patch.object(tuner, "cache", {}) if self.all_configs else nullcontext()
+        return mock.patch.object(tuner, "cache", {})
+
+    def _few(self, configs: Sequence[Any]) -> list[Any]:
+        """The configurations that are tried: all, or a few that are spread over them, the first among them."""
+        if self.all_configs or len(configs) <= TRIED:
+            return list(configs)
+        return [configs[step * len(configs) // TRIED] for step in range(TRIED)]
 
     def _try(self, tuner: Any, args: Sequence[Any], config: Any, meta: dict[str, Any]) -> float:
-        """Stand in for a timing: equal ones make the autotuner take its first configuration."""
-        if self.all_configs and not self._muted:
-            tuner.best_config, self._trial = config, True
-            if config.pre_hook:
-                # It may set the block shape of a tensor descriptor.
-                config.pre_hook({**tuner.nargs, **meta, **config.all_kwargs()})
-            try:
-                tuner.fn.run(*args, **{**meta, **config.all_kwargs()})
-            finally:
-                self._trial = False
-        return 0.0
+        """Stand in for a timing: the predicted time. Where there is none, the first configuration is taken."""
+        if self._muted or not self.compiled:
+            return 0.0
+        tuner.best_config, self._trial, self._tried = config, True, None
+        if config.pre_hook:
+            # It may set the block shape of a tensor descriptor.
+            config.pre_hook({**tuner.nargs, **meta, **config.all_kwargs()})
+        try:
+            tuner.fn.run(*args, **{**meta, **config.all_kwargs()})
+        finally:
+            self._trial = False
+        tried = self._tried
+        if tried is None or tried.status != "ok":
+            return math.inf
+        return LATEST if tried.predicted is None or tried.predicted.ms is None else tried.predicted.ms
 
     def _note(
         self, fn: Any, compile_: Callable[..., Any], args: Sequence[Any], grid: Any, kwargs: dict[str, Any]
@@ -161,10 +188,17 @@ class Recorder:
         tensors = list(tensors_in(bound.arguments.values()))
         values = {"kernel": fn.__name__, "grid": _three(size), "config": config}
         kernel, made = self._build(fn, compile_, args, grid, kwargs) if self.compiled else (None, {})
+        traffic = 0 if self._trial else self.ledger.touch(tensors)
+        launch = self._finish(Launch(**values, **made, traffic_bytes=traffic))
+        if self._predictor and kernel and launch.residency:
+            before = self.ledger.touches if self._trial else self.ledger.touches[:-1]
+            predicted = self._predictor.predict(launch, kernel, bound.arguments, self.ledger.touched(tensors), before)
+            launch = replace(launch, predicted=predicted)
         if not self._trial:
-            traffic = self.ledger.touch(tensors)
-            self.launches.append(self._finish(Launch(**values, **made, traffic_bytes=traffic)))
-        elif (launch := self._finish(Launch(**values, **made))) not in self.candidates:
+            self.launches.append(launch)
+            return kernel
+        self._tried = launch
+        if self.all_configs and launch not in self.candidates:
             self.candidates.append(launch)
         return kernel
 

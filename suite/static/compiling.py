@@ -147,7 +147,7 @@ class _StockRecorder(Recorder):
     def __init__(self, target: Target, kernels: dict[Any, Kernel], all_configs: bool, part: int, parts: int) -> None:
         super().__init__(target, all_configs=all_configs)
         self._kernels = kernels
-        self._part, self._parts, self._tried = part, parts, 0
+        self._part, self._parts, self._configs = part, parts, 0
         self._met: list[Any] = []
 
     def forget(self) -> None:
@@ -179,8 +179,8 @@ class _StockRecorder(Recorder):
         """Whether a launch belongs to this part. Parts meet the same launches in the same order."""
         if not self._trial:
             return self._part == 0
-        self._tried += 1
-        return self._tried % self._parts == self._part
+        self._configs += 1
+        return self._configs % self._parts == self._part
 
     def _build(
         self, fn: Any, compile_: Callable[..., Any], args: Sequence[Any], grid: Any, kwargs: dict[str, Any]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 TENSOR_PATHS = ("utchmma", "hgmma", "hmma")
@@ -89,6 +89,28 @@ class Dots:
 
 
 @dataclass(frozen=True)
+class Prediction:
+    """The predicted time of a launch.
+
+    ms:           milliseconds, the launch itself among them; None where it cannot be predicted, and the reason
+    bound:        what bounds it: issue, tensor, chain, shared, memory, special or launch
+    cycles:       of the SM clock, from the first block's begin to the last one's end
+    instructions: that a warp issues, the mean over the launch
+    busy:         the share of that time for which each unit is busy: issue, fma, alu, special, tensor, uniform, shared,
+                  and l2 and dram
+    notes:        what had to be assumed
+    """
+
+    ms: float | None = None
+    bound: str = ""
+    cycles: float = 0.0
+    instructions: float = 0.0
+    busy: dict[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class Launch:
     """One kernel launch as the host code made it.
 
@@ -99,6 +121,7 @@ class Launch:
     shared_bytes:  shared memory of a block
     status:        ok, compile_error or over_limit, and the reason
     dots:          its matrix products; None where it did not compile
+    predicted:     its predicted time; None where it did not compile, or the GPU is not one with a machine table
     """
 
     kernel: str
@@ -113,6 +136,7 @@ class Launch:
     status: str = "ok"
     reason: str = ""
     dots: Dots | None = None
+    predicted: Prediction | None = None
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Launch:
@@ -120,6 +144,8 @@ class Launch:
         values["binary"] = values["binary"] and Binary(**values["binary"])
         values["residency"] = values["residency"] and Residency(**values["residency"])
         values["dots"] = values["dots"] and Dots(**values["dots"])
+        if values["predicted"]:
+            values["predicted"] = Prediction(**{**values["predicted"], "notes": tuple(values["predicted"]["notes"])})
         return cls(**values)
 
 

@@ -1,0 +1,56 @@
+"""Predicting the launches of one call, in their order, as they are captured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from suite.static.binary import listing
+from suite.static.model import Launch, Prediction
+from suite.static.timing.constants import bank
+from suite.static.timing.hints import hints_of
+from suite.static.timing.launches import Kernel, predict
+from suite.static.timing.machines import machine_for
+from suite.static.timing.residents import Residents
+from suite.static.timing.sass import decode
+from suite.targets import Target
+
+
+class Predictor:
+    """Predicts launches on one GPU; it keeps in mind what the call has touched so far."""
+
+    def __init__(self, target: Target) -> None:
+        self._machine = machine_for(target)
+        self._arch = target.arch
+        self._residents = Residents(self._machine.l2_bytes if self._machine else 0)
+        self._seen = 0
+
+    def predict(
+        self,
+        launch: Launch,
+        kernel: Any,
+        arguments: Mapping[str, Any],
+        touched: Mapping[int, int],
+        before: Sequence[Mapping[int, int]],
+    ) -> Prediction | None:
+        """The predicted time of a launch; None for a GPU without a machine table.
+
+        kernel:    as Triton compiled it
+        arguments: those of the launch, by name
+        touched:   bytes that the launch touches, by the number of their storage
+        before:    the same of each launch and eager operation before it
+        """
+        if self._machine is None:
+            return None
+        for each in before[self._seen :]:
+            self._residents.touch(each)
+        self._seen = max(self._seen, len(before))
+        code = decode(listing(kernel.asm["cubin"]))
+        try:
+            constants = bank(
+                self._arch, kernel.asm["ptx"], kernel.src.signature, arguments, launch.grid, kernel.metadata.num_warps
+            )
+        except ValueError as error:
+            return Prediction(reason=str(error))
+        hints = hints_of(code, kernel.asm.get("ttgir"), launch.dots)
+        return predict(launch, Kernel(code, constants, hints), self._machine, self._residents.missing(touched))

@@ -1,0 +1,207 @@
+"""What each instruction needs of an SM: which unit, for how many cycles, and when its result is there.
+
+The classes are by opcode. Fixed latencies need no figure: the compiler has put them into the stall counts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from suite.static.timing.machines import WARP, Architecture
+from suite.static.timing.sass import Instruction
+
+# Units of a partition, those of the whole SM, and `issue` for what needs none.
+# `heavy` and `light` are the halves of the unit for multiply-adds, the latter in fp32 alone; `fma` is either of them.
+PARTITION_UNITS = ("heavy", "light", "alu", "special", "tensor", "uniform")
+SM_UNITS = ("shared", "l2")
+# What an instruction does, beside taking its unit.
+PLAIN, SYNC_TENSOR, WGMMA, SHARED, LOAD, COPY, STORE, TMA, BARRIER, ARRIVE, COMMIT, DRAIN, WGMMA_WAIT = range(13)
+PHASE_WAIT, PHASE_EXPECT, TENSOR_ISSUE, TENSOR_COMMIT = range(13, 17)
+
+TENSOR_OPCODES = ("UTCHMMA", "UTCIMMA", "UTCQMMA", "UTCOMMA")
+TMA_OPCODES = ("UTMALDG", "UBLKCP")
+_FMA = ("FFMA", "FFMA2", "FMUL", "FMUL2", "FADD", "FADD2", "IMAD", "IMUL", "HFMA2", "HADD2", "HMUL2", "FSWZADD")
+_HEAVY = ("IMAD", "IMUL", "HFMA2", "HADD2", "HMUL2")
+_UNIFORM = re.compile(r"U[A-Z]\w*|R2UR|S2UR|VOTEU|LDCU|ELECT")
+_SPECIAL = ("MUFU", "F2F", "F2I", "I2F", "FRND", "POPC", "FLO", "BREV")
+_REGISTERS = ("S2R", "S2UR", "CS2R", "R2UR")
+_FREE = (
+    "NOP", "BSSY", "BSYNC", "WARPSYNC", "BREAK", "YIELD", "BMOV", "NANOSLEEP", "EXIT", "BRA", "BRX", "JMP", "JMX",
+    "CALL", "RET", "KILL", "BPT", "DEPBAR",
+)  # fmt: skip
+_STORES = ("STG", "ST", "RED", "REDG", "ATOM", "ATOMG")
+_WIDTHS = {"U8": 8, "S8": 8, "U16": 16, "S16": 16, "64": 64, "128": 128, "256": 256}
+_MATRIX = re.compile(r"(\d+)x(\d+)x(\d+)")
+_OFFSET = re.compile(r"\[[^\]]*?(?:\+(0x[0-9a-f]+))?\]")
+_COUNT = re.compile(r"0x([0-9a-f]+)$")
+
+
+@dataclass(frozen=True)
+class Need:
+    """What one instruction needs.
+
+    does:    one of the kinds above
+    unit:    the unit it takes; "issue" for none
+    cycles:  how long it takes it
+    latency: cycles after which its scoreboard is free, where it raises one; of a load, beyond the memory's own
+    bytes:   that it moves between the SM and the L2 cache
+    number:  of a wait, how many groups may be left; of a barrier, its number
+    threads: that take part in a barrier; 0 for all
+    """
+
+    does: int
+    unit: str
+    cycles: float
+    latency: float = 0.0
+    bytes: float = 0.0
+    number: int = 0
+    threads: int = 0
+
+
+@dataclass(frozen=True)
+class Hints:
+    """What the machine code does not say, from the compiler's own text: the mean over a kernel's instructions.
+
+    tma_bytes:   bytes of one TMA load
+    tensor_fmas: multiply-adds of one tcgen05 product
+    """
+
+    tma_bytes: float = 0.0
+    tensor_fmas: float = 0.0
+
+
+def needs_of(code: Sequence[Instruction], architecture: Architecture, hints: Hints = Hints()) -> list[Need]:
+    """What each instruction of a kernel needs."""
+    groups = _barrier_groups(code)
+    found = []
+    for each in code:
+        need = _need(each, architecture, hints)
+        if need.does in (PHASE_WAIT, PHASE_EXPECT):
+            need = replace(need, number=groups[_offset(each)])
+        found.append(need)
+    return found
+
+
+def _need(each: Instruction, arch: Architecture, hints: Hints) -> Need:
+    name, latency = each.name, arch.latency
+    if name in _FREE:
+        if name == "DEPBAR":
+            return Need(DRAIN, "issue", 1, number=_last_number(each))
+        return Need(PLAIN, "issue", 1)
+    for serves in (_tensor, _memory, _waiting):
+        if need := serves(each, arch, hints):
+            return need
+    if name in _SPECIAL:
+        return Need(PLAIN, "special", WARP / arch.lanes["special"], latency["special"])
+    if name in _REGISTERS:
+        return Need(PLAIN, "issue", 1, latency["special_register"])
+    if name in ("LDC", "LDCU", "ULDC"):
+        return Need(PLAIN, "issue", 1, latency["constant"])
+    if name in _FMA:
+        both = arch.lanes["fp32"] > arch.lanes["imad"] and name not in _HEAVY
+        pairs = 2 if name in ("FFMA2", "FADD2", "FMUL2") else 1
+        wide = 2 if name == "IMAD" and "HI" in each.modifiers else 1
+        return Need(PLAIN, "fma" if both else "heavy", WARP / arch.lanes["imad"] * pairs * wide)
+    if _UNIFORM.fullmatch(name):
+        return Need(PLAIN, "uniform", 1, latency["special_register"])
+    return Need(PLAIN, "alu", WARP / arch.lanes["int"], latency["convert"])
+
+
+def _tensor(each: Instruction, arch: Architecture, hints: Hints) -> Need | None:
+    name = each.name
+    if name in ("HMMA", "IMMA", "QMMA", "OMMA"):
+        shape = next((m for m in each.modifiers if m.isdigit()), "16816")
+        kind = f"{shape}.TF32" if "TF32" in each.modifiers else shape
+        return Need(SYNC_TENSOR, "tensor", arch.products.get(kind, arch.products["16816"]), arch.latency["tensor"])
+    if name in ("HGMMA", "IGMMA", "QGMMA"):
+        m, n, k = map(int, _MATRIX.search(each.opcode).groups())  # type: ignore[union-attr]
+        full = m * n * k / 4 / arch.fma_tensor
+        if name == "QGMMA" or "S8" in each.modifiers or "U8" in each.modifiers:
+            full /= 2
+        if "TF32" in each.modifiers:
+            full *= 2
+        # From shared memory an operand of 64 rows takes its own time to read: a narrow product is bound by that.
+        least = 8 if re.match(r"R\d+, R\d+", each.operands.replace(".reuse", "")) else 16 + n / 4
+        return Need(WGMMA, "tensor", max(full, least), arch.latency["wgmma"], number="gsb0" in each.operands)
+    if name in TENSOR_OPCODES:
+        return Need(TENSOR_ISSUE, "tensor", hints.tensor_fmas / 4 / arch.fma_tensor, arch.latency["wgmma"])
+    if name == "UTCBAR":
+        return Need(TENSOR_COMMIT, "issue", 1, arch.latency["barrier"])
+    return None
+
+
+def _memory(each: Instruction, arch: Architecture, hints: Hints) -> Need | None:
+    name, latency = each.name, arch.latency
+    words = _width(each) / 32
+    wave = WARP * 4 / arch.shared_bytes
+    if name == "LDS":
+        return Need(SHARED, "shared", max(1.0, words) * wave, latency["lds"])
+    if name in ("STS", "ATOMS"):
+        return Need(SHARED, "shared", max(1.0, words) * wave, latency["sts"])
+    if name in ("LDSM", "STSM"):
+        tiles = float(each.modifiers[-1]) if each.modifiers and each.modifiers[-1].isdigit() else 1.0
+        return Need(SHARED, "shared", tiles * wave, latency["ldsm" if name == "LDSM" else "sts"])
+    if name in ("SHFL", "REDUX", "MATCH"):
+        return Need(SHARED, "shared", wave * (1 if name == "SHFL" else 2), latency["shuffle"])
+    if name in ("LDTM", "STTM"):
+        count = next((int(m[1:]) for m in each.modifiers if re.fullmatch(r"x\d+", m)), 1)
+        return Need(SHARED, "shared", max(1.0, count / 4), latency["lds"])
+    if name in ("LDL", "STL"):
+        return Need(SHARED, "shared", max(1.0, words) * wave, latency["l1"] if name == "LDL" else latency["sts"])
+    if name in ("LDG", "LD", "LDGSTS", *_STORES):
+        does = COPY if name == "LDGSTS" else STORE if name in _STORES else LOAD
+        if name in ("ATOM", "ATOMG") and not each.operands.startswith("RZ"):
+            does = LOAD
+        return Need(does, "shared", max(1.0, words) * wave, bytes=words * 4 * WARP)
+    if name in TMA_OPCODES:
+        return Need(TMA, "issue", 1, latency["tma"], bytes=hints.tma_bytes)
+    return None
+
+
+def _waiting(each: Instruction, arch: Architecture, hints: Hints) -> Need | None:
+    name, latency = each.name, arch.latency
+    if name == "BAR":
+        numbers = [int(text, 16) for text in re.findall(r"0x([0-9a-f]+)", each.operands)]
+        number, threads = (*numbers, 0, 0)[:2]
+        return Need(
+            ARRIVE if "ARV" in each.modifiers else BARRIER, "issue", 1, latency["barrier"], 0.0, number, threads
+        )
+    if name == "LDGDEPBAR":
+        return Need(COMMIT, "issue", 1)
+    if name == "WARPGROUP" and "DEPBAR" in each.modifiers:
+        return Need(WGMMA_WAIT, "issue", 1, number=_last_number(each))
+    if name == "SYNCS":
+        if "TRYWAIT" in each.modifiers:
+            return Need(PHASE_WAIT, "issue", 1, latency["barrier"])
+        if "TRANS64" in each.modifiers:
+            return Need(PHASE_EXPECT, "issue", 1, latency["barrier"])
+        return Need(PLAIN, "issue", 1, latency["barrier"])
+    if name in ("FENCE", "MEMBAR", "ERRBAR", "CCTL"):
+        return Need(PLAIN, "issue", 1, latency["fence"])
+    return None
+
+
+def _width(each: Instruction) -> int:
+    return next((_WIDTHS[m] for m in each.modifiers if m in _WIDTHS), 32)
+
+
+def _last_number(each: Instruction) -> int:
+    found = _COUNT.search(each.operands)
+    return int(found[1], 16) if found else 0
+
+
+def _offset(each: Instruction) -> int:
+    found = _OFFSET.search(each.operands)
+    return int(found[1], 16) if found and found[1] else 0
+
+
+def _barrier_groups(code: Sequence[Instruction]) -> dict[int, int]:
+    """Offsets of mbarriers in shared memory by group: the barriers of one ring lie side by side, 8 bytes each."""
+    groups, last, number = dict[int, int](), None, -1
+    for offset in sorted({_offset(each) for each in code if each.name == "SYNCS"}):
+        if last is None or offset > last + 8:
+            number += 1
+        groups[offset], last = number, offset
+    return groups

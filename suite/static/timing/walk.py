@@ -1,0 +1,379 @@
+"""Walking the warps of one SM through their instructions, cycle by cycle of the clock on which they issue.
+
+    walked = walk(code, needs, [way] * warps, blocks=2, machine=machine, supply=Supply(latency=263, bytes=40))
+    walked.cycles, walked.stalls
+
+Each of an SM's four partitions issues one instruction a cycle, of the warp that is ready first; a warp issues in order.
+It is ready when the stall of its last instruction is over and the scoreboards for which the next one waits are free.
+Then the unit must be free. Asynchronous work goes on by itself: copies into shared memory, WGMMA, TMA, tcgen05.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+
+from suite.static.timing import units
+from suite.static.timing.machines import PARTITIONS, Architecture
+from suite.static.timing.sass import Instruction
+from suite.static.timing.units import Need
+
+# Cycles of work that may wait for a tensor unit, and for the L2 cache, before a warp is held back.
+TENSOR_QUEUE = 256.0
+L2_QUEUE = 800.0
+# A warp without work of its own waits in vain: no more is known of what it waits for.
+LOST = "a barrier for which no arrival is known was taken as passed"
+
+
+@dataclass(frozen=True)
+class Supply:
+    """How an SM is fed: cycles until a load's first bytes are there, and the bytes a cycle that it gets."""
+
+    latency: float
+    bytes: float
+
+
+@dataclass
+class Walked:
+    """What a walk found.
+
+    cycles: until the last warp is done
+    ends:   when each warp is done, block by block
+    times:  when each warp reached each of its marks
+    stalls: cycles that warps waited before an instruction, by its position and by what they waited for
+    doubts: what had to be assumed
+    """
+
+    cycles: float = 0.0
+    ends: list[float] = field(default_factory=list)
+    times: list[dict[int, float]] = field(default_factory=list)
+    stalls: dict[tuple[int, str], float] = field(default_factory=dict)
+    doubts: list[str] = field(default_factory=list)
+
+
+def walk(
+    code: Sequence[Instruction],
+    needs: Sequence[Need],
+    ways: Sequence[Sequence[int]],
+    *,
+    blocks: int,
+    architecture: Architecture,
+    supply: Supply,
+    marks: Sequence[Sequence[int]] = (),
+) -> Walked:
+    """Walk `blocks` blocks that an SM holds at a time; each has one warp for each of `ways`.
+
+    ways:  of each warp of a block, the positions of its instructions in the order in which it issues them
+    marks: of each warp of a block, places in its way, in order; `times` has when they are reached
+    """
+    return _Walk(code, needs, ways, blocks, architecture, supply, marks or [()] * len(ways)).run()
+
+
+class _Warp:
+    """A warp on its way. `mark` is the next of its marks."""
+
+    __slots__ = (
+        "at", "block", "boards", "causes", "copies", "groups", "marks", "number", "partition", "passed", "products",
+        "tensor", "times", "way",
+    )  # fmt: skip
+
+    def __init__(self, number: int, block: int, way: Sequence[int], marks: Sequence[int], partition: int) -> None:
+        self.number, self.block, self.way, self.partition = number, block, way, partition
+        self.marks = list(reversed(marks))
+        self.at = 0
+        self.boards, self.causes = [0.0] * 6, [""] * 6
+        self.copies = self.tensor = 0.0
+        self.groups: list[float] = []
+        self.products: list[float] = []
+        self.passed: dict[int, int] = {}
+        self.times: dict[int, float] = {}
+
+
+class _Walk:
+    def __init__(
+        self,
+        code: Sequence[Instruction],
+        needs: Sequence[Need],
+        ways: Sequence[Sequence[int]],
+        blocks: int,
+        architecture: Architecture,
+        supply: Supply,
+        marks: Sequence[Sequence[int]],
+    ) -> None:
+        self.code, self.needs, self.architecture, self.supply = code, needs, architecture, supply
+        self.size = len(ways)
+        pairs = list(zip(ways, marks, strict=True)) * blocks
+        self.warps = [
+            _Warp(number, number // self.size, way, marked, number % PARTITIONS)
+            for number, (way, marked) in enumerate(pairs)
+        ]
+        self.heap: list[tuple[float, int]] = []
+        self.found = Walked(times=[warp.times for warp in self.warps], ends=[0.0] * len(self.warps))
+        self.issue = [0.0] * PARTITIONS
+        self.units = {name: [0.0] * PARTITIONS for name in units.PARTITION_UNITS}
+        self.shared = self.l2 = 0.0
+        # By block: warps that have arrived at a barrier, phases of mbarriers with when they are complete, products that
+        # were committed, and when the last product of all is done.
+        self.arrived: dict[tuple[int, int], list[tuple[float, _Warp | None]]] = {}
+        self.phases: dict[tuple[int, int], list[float]] = {}
+        self.opened: dict[int, tuple[int, int]] = {}
+        self.tensor_done: dict[int, float] = {}
+        self.parked: dict[tuple[int, int], list[_Warp]] = {}
+        self.expected = {need.number for need in needs if need.does == units.PHASE_EXPECT}
+        self.special: dict[int, Callable[[_Warp, Need, float], float | None]] = {
+            units.WGMMA: self._wgmma,
+            units.SHARED: self._shared,
+            units.LOAD: self._load,
+            units.COPY: self._copy,
+            units.STORE: self._store,
+            units.TMA: self._tma,
+            units.BARRIER: self._barrier,
+            units.ARRIVE: self._barrier,
+            units.COMMIT: self._commit,
+            units.PHASE_WAIT: self._phase_wait,
+            units.PHASE_EXPECT: self._phase_expect,
+            units.TENSOR_ISSUE: self._tensor_issue,
+            units.TENSOR_COMMIT: self._tensor_commit,
+        }
+
+    def run(self) -> Walked:
+        for warp in self.warps:
+            self._next(warp, 0.0)
+        heap, warps = self.heap, self.warps
+        while True:
+            while heap:
+                self._step(*heappop(heap))
+            waiting = [warp for each in self.parked.values() for warp in each]
+            waiting += [warp for each in self.arrived.values() for _, warp in each if warp]
+            if not waiting:
+                break
+            # Nobody else can go on: whatever these wait for has come.
+            self.found.doubts.append(LOST)
+            self.parked.clear()
+            self.arrived.clear()
+            now = max(self.issue)
+            for warp in waiting:
+                self._done(warp, now)
+        self.found.cycles = max(self.found.ends, default=0.0)
+        assert all(warp.at >= len(warp.way) for warp in warps)
+        return self.found
+
+    def _step(self, ready: float, number: int) -> None:
+        """Issue a warp's next instruction, or put it back until it can be."""
+        warp = self.warps[number]
+        position = warp.way[warp.at]
+        need, partition = self.needs[position], warp.partition
+        free, why = self.issue[partition], "issue"
+        unit = need.unit
+        if unit == "fma":
+            heavy, light = self.units["heavy"][partition], self.units["light"][partition]
+            unit, until = ("light", light) if light <= heavy else ("heavy", heavy)
+        elif unit in self.units:
+            until = self.units[unit][partition]
+            if need.does in (units.WGMMA, units.TENSOR_ISSUE):
+                until -= TENSOR_QUEUE
+        elif unit == "shared":
+            until = self.shared - self.architecture.lsu_queue
+            if need.bytes and self.l2 - L2_QUEUE > until:
+                until, unit = self.l2 - L2_QUEUE, "l2"
+        else:
+            until = 0.0
+        if until > free:
+            free, why = until, unit
+        if free > ready:
+            self._stalled(position, why, free - ready)
+            if self.heap and self.heap[0][0] < free:
+                heappush(self.heap, (free, number))
+                return
+            ready = free
+        act = self.special.get(need.does)
+        if act:
+            done = act(warp, need, ready)
+            if done is None:
+                return
+        else:
+            done = ready + need.latency
+            if unit in self.units:
+                self.units[unit][partition] = ready + need.cycles
+        self.issue[partition] = ready + 1
+        each = self.code[position]
+        if each.sets is not None and done >= warp.boards[each.sets]:
+            warp.boards[each.sets], warp.causes[each.sets] = done, _CAUSES.get(need.does, need.unit)
+        if each.reads is not None:
+            read = ready + self.architecture.latency["operands"] + max(0.0, self.shared - ready)
+            if read >= warp.boards[each.reads]:
+                warp.boards[each.reads], warp.causes[each.reads] = read, "operands"
+        self._done(warp, ready)
+
+    def _done(self, warp: _Warp, issued: float) -> None:
+        """Go on behind an instruction that was issued."""
+        position = warp.way[warp.at]
+        if warp.marks and warp.marks[-1] == warp.at:
+            warp.times[warp.marks.pop()] = issued
+        warp.at += 1
+        later = issued + max(1, self.code[position].stall)
+        if warp.at < len(warp.way) and warp.way[warp.at] != position + 1:
+            later += self.architecture.jump
+        self._next(warp, later)
+
+    def _next(self, warp: _Warp, earliest: float) -> None:
+        """Put a warp where its next instruction is ready, as far as the warp itself knows."""
+        if warp.at >= len(warp.way):
+            self.found.ends[warp.number] = earliest
+            return
+        position = warp.way[warp.at]
+        ready, why = earliest, ""
+        for board in self.code[position].waits:
+            if warp.boards[board] > ready:
+                ready, why = warp.boards[board], warp.causes[board]
+        need = self.needs[position]
+        if need.does == units.DRAIN:
+            until = _oldest(warp.groups, need.number)
+            if until > ready:
+                ready, why = until, "copy"
+        elif need.does == units.WGMMA_WAIT:
+            until = _oldest(warp.products, need.number)
+            if until > ready:
+                ready, why = until, "tensor"
+        if why:
+            self._stalled(position, why, ready - earliest)
+        heappush(self.heap, (ready, warp.number))
+
+    def _stalled(self, position: int, why: str, cycles: float) -> None:
+        key = position, why
+        self.found.stalls[key] = self.found.stalls.get(key, 0.0) + cycles
+
+    # What instructions of each kind do when they are issued at `now`. They return when their result is there, or None
+    # where the warp waits and is not to go on.
+
+    def _wgmma(self, warp: _Warp, need: Need, now: float) -> float:
+        unit = self.units["tensor"]
+        began = max(unit[warp.partition], now)
+        unit[warp.partition] = began + need.cycles
+        warp.tensor = max(warp.tensor, began + need.cycles + need.latency)
+        if need.number:
+            warp.products.append(warp.tensor)
+        return warp.tensor
+
+    def _shared(self, warp: _Warp, need: Need, now: float) -> float:
+        began = max(self.shared, now)
+        self.shared = began + need.cycles
+        return began + need.latency + need.cycles - 1
+
+    def _moved(self, need: Need, now: float) -> float:
+        """When bytes from or to the L2 cache have passed."""
+        began = max(self.shared, now)
+        self.shared = began + need.cycles
+        self.l2 = max(self.l2, began) + need.bytes / self.supply.bytes
+        return self.l2
+
+    def _load(self, warp: _Warp, need: Need, now: float) -> float:
+        return self._moved(need, now) + self.supply.latency
+
+    def _copy(self, warp: _Warp, need: Need, now: float) -> float:
+        warp.copies = max(warp.copies, self._moved(need, now) + self.supply.latency)
+        return warp.copies
+
+    def _store(self, warp: _Warp, need: Need, now: float) -> float:
+        self._moved(need, now)
+        return max(self.shared, now) + self.architecture.latency["sts"]
+
+    def _commit(self, warp: _Warp, need: Need, now: float) -> float:
+        warp.groups.append(max(warp.copies, now))
+        warp.copies = 0.0
+        return max(warp.groups)
+
+    def _barrier(self, warp: _Warp, need: Need, now: float) -> float | None:
+        key = warp.block, need.number
+        arrived = self.arrived.setdefault(key, [])
+        waits = need.does == units.BARRIER
+        arrived.append((now, warp if waits else None))
+        self.issue[warp.partition] = now + 1
+        if len(arrived) < (need.threads // 32 or self.size):
+            return None if waits else now
+        del self.arrived[key]
+        met = now + need.latency + self.architecture.latency["barrier_warp"] * len(arrived)
+        position = warp.way[warp.at]
+        for came, other in arrived:
+            if other and other is not warp:
+                self._stalled(other.way[other.at], "barrier", met - came)
+                self._done(other, met)
+        if waits:
+            self._stalled(position, "barrier", met - now)
+            self._done(warp, met)
+            return None
+        return now
+
+    def _tma(self, warp: _Warp, need: Need, now: float) -> float:
+        # One warp of the block is elected; the others pass.
+        if warp.number % self.size:
+            return now
+        self.l2 = max(self.l2, now) + need.bytes / self.supply.bytes
+        done = self.l2 + self.supply.latency + need.latency
+        if warp.block in self.opened:
+            group, index = self.opened[warp.block]
+            phases = self.phases[warp.block, group]
+            phases[index] = max(phases[index], done)
+        return done
+
+    def _phase_expect(self, warp: _Warp, need: Need, now: float) -> float:
+        if warp.number % self.size == 0:
+            self._phase(warp.block, need.number, now)
+        return now + need.latency
+
+    def _phase(self, block: int, group: int, complete: float) -> None:
+        phases = self.phases.setdefault((block, group), [])
+        phases.append(complete)
+        self.opened[block] = group, len(phases) - 1
+        for other in self.parked.pop((block, group), ()):
+            heappush(self.heap, (complete, other.number))
+
+    def _phase_wait(self, warp: _Warp, need: Need, now: float) -> float | None:
+        group = need.number if need.number in self.expected else _PRODUCTS
+        passed = warp.passed.get(group, 0)
+        phases = self.phases.get((warp.block, group), [])
+        if passed >= len(phases):
+            self.parked.setdefault((warp.block, group), []).append(warp)
+            return None
+        if phases[passed] > now:
+            self._stalled(warp.way[warp.at], "tma" if group >= 0 else "tensor", phases[passed] - now)
+            heappush(self.heap, (phases[passed], warp.number))
+            return None
+        warp.passed[group] = passed + 1
+        return now + need.latency
+
+    def _tensor_issue(self, warp: _Warp, need: Need, now: float) -> float:
+        if warp.number % self.size:
+            return now
+        # All four partitions' units work on one product of the block.
+        began = max(*self.units["tensor"], now)
+        self.units["tensor"] = [began + need.cycles] * PARTITIONS
+        self.tensor_done[warp.block] = began + need.cycles + need.latency
+        return now
+
+    def _tensor_commit(self, warp: _Warp, need: Need, now: float) -> float:
+        if warp.number % self.size == 0:
+            opened = self.opened.get(warp.block)
+            self._phase(warp.block, _PRODUCTS, self.tensor_done.get(warp.block, now) + need.latency)
+            if opened:
+                self.opened[warp.block] = opened
+        return now
+
+
+_PRODUCTS = -1
+_CAUSES = {
+    units.LOAD: "load", units.COPY: "copy", units.COMMIT: "copy", units.TMA: "tma", units.WGMMA: "tensor",
+    units.PHASE_WAIT: "tma",
+}  # fmt: skip
+
+
+def _oldest(groups: list[float], left: int) -> float:
+    """When all but the last `left` groups are done."""
+    done = groups[:-left] if left else groups
+    if not done:
+        return 0.0
+    until = max(done)
+    # What is done need not be looked at again.
+    groups[: len(done)] = [until]
+    return until
