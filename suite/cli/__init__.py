@@ -31,6 +31,7 @@ COMMANDS = {
     "export": "write a run's records in another format",
     "profile": "profile one case: kernels, a trace, counters",
     "static": "compile kernels without a GPU and report what they will cost",
+    "validate": "compare predicted times with published ones",
     "compile": "compile the kernels that a run will launch, on all cores, before it",
     "tune": "find the fastest launch configurations on this GPU and keep them",
     "campaign": "run commands in the order of what they prove, on a device whose time is short",

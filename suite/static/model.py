@@ -213,6 +213,7 @@ class Profile:
     launches:           in the order of the host code
     candidates:         launches in the configurations that were not chosen, where they were asked for
     eager_bytes:        bytes read and written by eager PyTorch operations between the launches
+    eager_ms:           milliseconds that these operations take on the named GPU, by their bytes and launches
     intermediate_bytes: bytes allocated during the call and not returned by it
     peak_bytes:         rise of live memory over the inputs
     counted_T:          tokens at which a small problem launches the same kernels: where issued traffic is counted; or 0
@@ -228,6 +229,7 @@ class Profile:
     candidates: tuple[Launch, ...] = ()
     eager_bytes: int = 0
     eager_ops: int = 0
+    eager_ms: float = 0.0
     intermediate_bytes: int = 0
     peak_bytes: int = 0
     flops_alg: float = 0.0
@@ -251,6 +253,30 @@ class Profile:
         return (self.traffic_bytes + self.eager_bytes) / self.bytes_compulsory if self.bytes_compulsory else 0.0
 
     @property
+    def predicted(self) -> Prediction | None:
+        """The predicted time of the call, its eager operations among it, never below the floor.
+
+        Its bound is that of the launch that takes longest. None without a launch that was predicted; without a time,
+        and with the reason, where one of them cannot be.
+        """
+        found = [(launch.kernel, launch.predicted) for launch in self.launches]
+        if not found or any(each is None for _, each in found):
+            return None
+        known = [(kernel, each) for kernel, each in found if each]
+        if reason := next((f"{kernel}: {each.reason}" for kernel, each in known if each.ms is None), ""):
+            return Prediction(reason=reason)
+        ms = sum(each.ms or 0.0 for _, each in known) + self.eager_ms
+        longest = max((each for _, each in known), key=lambda each: each.ms or 0.0)
+        notes = dict.fromkeys(f"{kernel}: {note}" for kernel, each in known for note in each.notes)
+        return Prediction(
+            ms=max(ms, self.floor.ms if self.floor else 0.0),
+            bound=longest.bound,
+            cycles=sum(each.cycles for _, each in known),
+            instructions=sum(each.instructions for _, each in known),
+            notes=tuple(notes),
+        )
+
+    @property
     def hash(self) -> str:
         """One hash over all launches: binary, grid, warps, stages and shared memory; "" when one did not compile."""
         return fingerprint(self.launches)
@@ -271,6 +297,8 @@ class Profile:
                 "traffic_ms": self.floor.traffic_ms,
                 **{f"floor_{name}_ms": value for name, value in self.floor.parts.items()},
             }
+        if predicted := self.predicted:
+            values |= _of_prediction(predicted)
         if self.io_bound_bytes:
             values["io_bound_bytes"] = self.io_bound_bytes
         if self.issued:
@@ -356,6 +384,13 @@ def _of_dots(launches: tuple[Launch, ...]) -> dict[str, Any]:
         return {"dots_reason": dots.reason}
     values = {"dots": dots.total, "dots_replicated": dots.replicated, "dots_ratio": dots.ratio}
     return {name: value for name, value in values.items() if value is not None}
+
+
+def _of_prediction(predicted: Prediction) -> dict[str, Any]:
+    if predicted.ms is None:
+        return {"predicted_reason": predicted.reason}
+    values: dict[str, Any] = {"predicted_ms": predicted.ms, "predicted_bound": predicted.bound}
+    return values | ({"predicted_notes": list(predicted.notes)} if predicted.notes else {})
 
 
 def _of_issued(issued: Issued) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from suite.static.floor import ceilings_of, floor_of, forced_bytes
 from suite.static.model import Floor, Launch, Profile
 from suite.static.probe_shape import lengths, shrunk, small
 from suite.static.stub_driver import pretending, target_of
+from suite.static.timing.machines import machine_for
 from suite.targets import Target, aim
 
 # What torch says when host code asks a meta tensor for a value.
@@ -184,10 +185,17 @@ def _filled(start: Profile, recorder: Recorder, returned: set[int], problem: Pro
         candidates=tuple(recorder.candidates),
         eager_bytes=ledger.eager_bytes,
         eager_ops=ledger.eager_ops,
+        eager_ms=_eager_ms(ledger.eager_bytes, ledger.eager_ops, target),
         intermediate_bytes=ledger.memory.total - own,
         peak_bytes=ledger.memory.peak,
         floor=_floor(start, recorder, returned, problem, target),
     )
+
+
+def _eager_ms(bytes_: int, operations: int, target: Target) -> float:
+    """What eager operations take on the target: each is a launch that moves its bytes. 0 without a machine table."""
+    machine = machine_for(target)
+    return machine.launch_us * operations / 1e3 + bytes_ / machine.dram_gbs / 1e6 if machine else 0.0
 
 
 def worst_launch(launches: list[Launch]) -> tuple[str, str]:

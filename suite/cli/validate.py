@@ -1,0 +1,141 @@
+"""`subquad validate`: how far predicted times are from published ones."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from suite.cli import values
+from suite.errors import Exit, UsageError
+
+if TYPE_CHECKING:
+    from suite.validating.judging import Compared, Family
+    from suite.validating.published import Point
+
+FAMILY_COLUMNS = ("implementation", "GPU", "pass", "points", "median", "spread", "tau", "over floor", "aim")
+WORST_COLUMNS = ("implementation", "GPU", "pass", "shape", "published ms", "predicted ms", "ratio", "bound", "source")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--op", type=values.words, default=(), metavar="NAMES", help="only these operators")
+    parser.add_argument("--impl", type=values.words, default=(), metavar="NAMES", help="only these implementations")
+    parser.add_argument("--gpu", default="", metavar="TEXT", help="only GPUs whose name has this in it")
+    parser.add_argument(
+        "--pass", dest="passes", type=values.words, default=(), metavar="NAMES", help="only these passes"
+    )
+    parser.add_argument(
+        "--part",
+        choices=("all", "seen", "held-out"),
+        default="all",
+        help="seen: timings that may be looked at when the model is changed; held-out: the others; default: all",
+    )
+    parser.add_argument("--refresh", action="store_true", help="predict again, without using stored profiles")
+    parser.add_argument("--jobs", type=values.count, default=2, metavar="N", help="number of processes that compile")
+    parser.add_argument("--format", choices=("table", "md"), default="table", help="md: Markdown, for a page")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+
+
+def run(args: argparse.Namespace) -> Exit:
+    from suite.discovery import discover
+    from suite.static.pool import take_profiles
+    from suite.static.progress import shown
+    from suite.validating.judging import Validation, compared
+    from suite.validating.published import comparable, points, task_of
+
+    registry = discover()
+    chosen = [point for point in points() if _wanted(args, point)]
+    if not chosen:
+        raise UsageError("no published timing is selected; see results/published/README.md for what there is")
+    good, left = comparable(chosen, registry)
+    tasks = [task_of(point, registry) for point in good]
+    distinct = {(task.case.case_id, task.target.name): task for task in tasks}
+    profiles = dict(
+        zip(
+            distinct,
+            take_profiles(list(distinct.values()), jobs=args.jobs, progress=shown, refresh=args.refresh),
+            strict=True,
+        )
+    )
+    found = [
+        compared(point, profiles[task.case.case_id, task.target.name]) for point, task in zip(good, tasks, strict=True)
+    ]
+    for each in found:
+        if each.reason:
+            left[each.reason] = left.get(each.reason, 0) + 1
+    validation = Validation(found, left)
+    if args.json:
+        print(json.dumps(validation.to_json()))
+    else:
+        _show(args, validation)
+    return Exit.PASS
+
+
+def _wanted(args: argparse.Namespace, point: Point) -> bool:
+    return (
+        (not args.op or point.row["operator"] in args.op)
+        and (not args.impl or point.row["implementation"] in args.impl or point.name in args.impl)
+        and args.gpu.lower() in point.gpu.lower()
+        and (not args.passes or point.pass_ in args.passes)
+        and (args.part == "all" or point.held_out == (args.part == "held-out"))
+    )
+
+
+def _show(args: argparse.Namespace, validation: object) -> None:
+    from suite.cli.tables import print_table
+    from suite.validating.judging import Validation, families, worst
+
+    assert isinstance(validation, Validation)
+    found = families(validation.compared)
+    for held_out, title in ((False, "Timings that may be looked at"), (True, "Held-out timings")):
+        rows = [_family_row(each) for each in found if each.held_out == held_out]
+        if rows:
+            print(f"{title}\n")
+            _print(args, FAMILY_COLUMNS, rows, print_table)
+            print()
+    furthest = [_worst_row(each) for each in worst(validation.compared)]
+    if furthest:
+        print("Furthest from their prediction\n")
+        _print(args, WORST_COLUMNS, furthest, print_table)
+    for reason, count in sorted(validation.left.items(), key=lambda pair: -pair[1]):
+        print(f"{count} not compared: {reason}")
+
+
+def _print(args: argparse.Namespace, columns: Sequence[str], rows: list[list[str]], table: object) -> None:
+    if args.format == "md":
+        for row in (list(columns), ["---"] * len(columns), *rows):
+            print(f"| {' | '.join(row)} |")
+    else:
+        assert callable(table)
+        table(columns, rows)
+
+
+def _family_row(each: Family) -> list[str]:
+    aim = {True: "met", False: "missed", None: "few"}[each.good]
+    return [
+        each.name,
+        each.gpu,
+        each.pass_,
+        str(each.count),
+        f"{each.median:.2f}",
+        f"x{each.spread:.2f}",
+        "-" if each.tau is None else f"{each.tau:.3f}",
+        "-" if each.floor_median is None else f"{each.floor_median:.2f}",
+        aim,
+    ]
+
+
+def _worst_row(each: Compared) -> list[str]:
+    point = each.point
+    return [
+        point.name,
+        point.gpu,
+        point.pass_,
+        point.shape,
+        point.row["ms"],
+        f"{each.predicted:.3f}",
+        f"{each.ratio:.2f}",
+        each.bound,
+        point.row["source"],
+    ]

@@ -1,0 +1,1 @@
+"""Predicted times against published ones: `subquad validate`. See docs/predicted-time.md and results/published/."""
