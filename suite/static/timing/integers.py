@@ -24,8 +24,8 @@ from suite.static.timing.sass import Instruction
 ALL = 0xFFFFFFFF
 _CARRY, _WIDE = 1 << 32, 1 << 64
 
-# Registers by number: those of a thread, those of a warp, and the predicates of both; then local memory as a whole.
-UNIFORM, PREDICATES, UNIFORM_PREDICATES, LOCAL, REGISTERS = 256, 512, 520, 528, 529
+# Registers by number: those of a thread, those of a warp, and the predicates of both; then words on the stack.
+UNIFORM, PREDICATES, UNIFORM_PREDICATES, STACK = 256, 512, 520, 528
 _BASES = {"R": 0, "UR": UNIFORM, "P": PREDICATES, "UP": UNIFORM_PREDICATES}
 _COUNTS = {"R": 255, "UR": 255, "P": 7, "UP": 7}
 
@@ -62,6 +62,7 @@ class Operation:
     across:   whether it is given, instead of each value, a tuple of the value in every lane that is active
     bits:     "each": a bit of the result depends on one bit at most of each value, so that it may be known where others
               are not; "test": the same, and the second result says whether the first is not zero
+    unknown:  registers that it writes too, and whose values are not known
     """
 
     reads: tuple[Source, ...]
@@ -69,34 +70,27 @@ class Operation:
     function: Callable[..., object]
     across: bool = False
     bits: str = ""
+    unknown: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
-class Access:
-    """A load, or a store to local memory.
+class Load:
+    """A load from global memory.
 
-    space:   "global" or "local"
     address: sources, as parts (low half, high half or None, factor) whose sum with `offset` is the address
     size:    bytes; signed: whether fewer than four are extended by their sign
-    data:    registers that are loaded, or sources that are stored
+    writes:  registers that are loaded
     """
 
-    space: str
     address: tuple[tuple[Source, Source | None, int], ...]
     offset: int
     size: int
     signed: bool
-    data: tuple[Source, ...]
-    stores: bool = False
+    writes: tuple[int, ...]
 
     @property
     def reads(self) -> tuple[Source, ...]:
-        parts = [each for low, high, _ in self.address for each in (low, high) if each is not None]
-        return (*parts, *(self.data if self.stores else ()), *((LOCAL,) if self.space == "local" else ()))
-
-    @property
-    def writes(self) -> tuple[int, ...]:
-        return (LOCAL,) if self.stores else tuple(each for each in self.data if isinstance(each, int))
+        return tuple(each for low, high, _ in self.address for each in (low, high) if each is not None)
 
 
 class Operand(NamedTuple):
@@ -876,7 +870,7 @@ _BUILDERS: dict[str, Callable[[_Form], Operation]] = {
 }
 
 
-def operation(instruction: Instruction) -> Operation | Access | None:
+def operation(instruction: Instruction) -> Operation | Load | None:
     """What the instruction computes; None where that is not followed, or it writes nothing that could be."""
     try:
         return _operation(instruction)
@@ -884,10 +878,33 @@ def operation(instruction: Instruction) -> Operation | Access | None:
         return None
 
 
-def _operation(instruction: Instruction) -> Operation | Access | None:
+def on_stack(instruction: Instruction) -> Operation | None:
+    """A load from the stack or a store to it, as a copy of words with numbers from STACK; None where it has no number.
+
+    A word is counted from where the stack pointer is.
+    """
+    texts = split(instruction.operands)
+    stores = instruction.name == "STL"
+    place, data = texts if stores else reversed(texts)
+    match, found = _ON_STACK.fullmatch(place), operand(data)
+    size = next((_SIZES[each] for each in instruction.modifiers if each in _SIZES), 4)
+    offset = int(match[1] or "0", 16) if match else 0
+    if match is None or found is None or found.change or offset % 4 or size < 4:
+        return None
+    registers = [found.source + n if isinstance(found.source, int) else found.source for n in range(size // 4)]
+    words = [STACK + offset // 4 + n for n in range(size // 4)]
+    copy = (lambda x: x) if len(words) == 1 else lambda *values: values
+    if stores:
+        return Operation(tuple(registers), tuple(words), copy)
+    return Operation(tuple(words), tuple(each if isinstance(each, int) else -1 for each in registers), copy)
+
+
+def _operation(instruction: Instruction) -> Operation | Load | None:
     name, texts = instruction.name, split(instruction.operands)
-    if name in ("LDG", "LD", "LDL", "STL"):
-        return _access(instruction, texts)
+    if name in ("LDG", "LD"):
+        return _load(instruction, texts)
+    if name == "UTCATOMSWS":
+        return _allocated(instruction, texts)
     if name in ("S2R", "S2UR", "CS2R") and len(texts) == 2:
         return _read_special(instruction, texts)
     if name == "HFMA2" and len(texts) == 5 and texts[1:3] == ["-RZ", "RZ"]:
@@ -936,15 +953,22 @@ def _elect(instruction: Instruction) -> Operation:
     return Operation((Special("ELECTED"),), (found.source,), lambda a: a)
 
 
+def _allocated(instruction: Instruction, texts: Sequence[str]) -> Operation:
+    """UTCATOMSWS: tensor memory is found at the first try."""
+    found = [operand(text) for text in texts[:2]]
+    if "FIND_AND_SET" not in instruction.modifiers or not all(each and isinstance(each.source, int) for each in found):
+        raise _NotKnownError
+    success, place = (each.source for each in found if each and isinstance(each.source, int))
+    return Operation((), (success,), lambda: 1, unknown=(place,))
+
+
+_ON_STACK = re.compile(r"\[R1(?:\+(0x[0-9a-f]+))?\]")
 _ADDRESS = re.compile(r"(?:u?desc\[\w+\])?(?:cx?\[\w+\])?\[([^\]]*)\]")
 _SIZES = {"U8": 1, "S8": 1, "U16": 2, "S16": 2, "64": 8, "128": 16, "256": 32}
 
 
-def _access(instruction: Instruction, texts: Sequence[str]) -> Access:
-    stores = instruction.name == "STL"
+def _load(instruction: Instruction, texts: Sequence[str]) -> Load:
     size = next((_SIZES[each] for each in instruction.modifiers if each in _SIZES), 4)
-    if stores:
-        texts = texts[::-1]
     if len(texts) != 2 or (target := operand(texts[0])) is None or not (match := _ADDRESS.fullmatch(texts[1])):
         raise _NotKnownError
     parts, offset = list[tuple[Source, Source | None, int]](), 0
@@ -957,19 +981,11 @@ def _access(instruction: Instruction, texts: Sequence[str]) -> Access:
             offset += sign * _signed(found.source.value)
         else:
             parts.append((found.source, _upper(found.source) if "64" in found.suffixes else None, sign))
-    # Beside an address of 64 bits a uniform register has 64 too, unless it is the thread's that is called 32.
-    if instruction.name == "LDG" and any("U32" in piece for piece in match[1].split("+")):
-        parts = [(low, _upper(low) if isinstance(low, int) and low >= UNIFORM else None, s) for low, _, s in parts]
-    elif instruction.name == "LDG" and len(parts) == 1 and isinstance(parts[0][0], int) and parts[0][0] >= UNIFORM:
-        parts = [(low, _upper(low), s) for low, _, s in parts]
-    elif instruction.name == "LDG" and len(parts) == 2:
-        parts = [(low, _upper(low) if isinstance(low, int) and low >= UNIFORM else high, s) for low, high, s in parts]
-    count = max(1, size // 4)
-    first = target.source
-    data: tuple[Source, ...] = tuple(first + n if isinstance(first, int) else first for n in range(count))
-    space = "local" if instruction.name in ("LDL", "STL") else "global"
-    signed = any(each in ("S8", "S16") for each in instruction.modifiers)
-    return Access(space, tuple(parts), offset, size, signed, data, stores)
+    # A uniform register has 64 bits in an address, whether it stands alone or beside another.
+    parts = [(low, _upper(low) if isinstance(low, int) and low >= UNIFORM else high, s) for low, high, s in parts]
+    first = target.source if isinstance(target.source, int) else None
+    writes = tuple(-1 if first is None else first + n for n in range(max(1, size // 4)))
+    return Load(tuple(parts), offset, size, bool({"S8", "S16"} & set(instruction.modifiers)), writes)
 
 
 # What writes no register that its first operand names.
@@ -1018,8 +1034,10 @@ def _width(name: str, modifiers: Sequence[str]) -> int:
     for each in modifiers:
         if match := re.fullmatch(r"64x(\d+)x\d+", each):
             return max(1, int(match[1]) // 2)
-    if name.startswith("LDT"):
-        return max((int(each[1:]) for each in modifiers if re.fullmatch(r"x\d+", each)), default=1) * 4
+    if name == "LDTM":
+        # So many repetitions of 32 bits a lane, of which lanes of half a warp have two or four times as much.
+        times = max((int(each[1:]) for each in modifiers if re.fullmatch(r"x\d+", each)), default=1)
+        return times * (4 if "256bit" in "".join(modifiers) else 2 if "128bit" in "".join(modifiers) else 1)
     if name.endswith("MMA") and name != "HFMA2":
         return 4
     if name == "LDSM":

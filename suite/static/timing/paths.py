@@ -11,7 +11,8 @@ computed from it. That matters where it decides a jump: then UnknownPath says wh
 A value is kept for the first and the last lane of the warp, 0 and 31, which differ only where it depends on the thread.
 Where the two part, the warp executes both ways: first that of the instruction below, then the other, up to the block
 through which both lead to the end; lanes that have ended are left behind. A wait for a barrier succeeds at the first
-try, as does the compare-and-swap of a lock. A load is answered by `memory`, where it is given.
+try, as does the compare-and-swap of a lock, and no way that leads to a trap is taken. A load is answered by `memory`,
+where it is given.
 """
 
 from __future__ import annotations
@@ -24,18 +25,18 @@ from typing import Protocol
 from suite.static.timing.flow import Block, Loop, blocks, loops
 from suite.static.timing.integers import (
     ALL,
-    LOCAL,
     PREDICATES,
-    REGISTERS,
+    STACK,
     UNIFORM,
     UNIFORM_PREDICATES,
-    Access,
     Constant,
     Literal,
+    Load,
     Operation,
     Source,
     Special,
     guard,
+    on_stack,
     operand,
     operation,
     split,
@@ -112,7 +113,7 @@ class _Step:
     function: Callable[..., object] | None
     across: bool
     bits: str
-    access: Access | None
+    load: Load | None
     run: Callable[[list], None]
 
 
@@ -146,8 +147,11 @@ class Paths:
         self.blocks: list[Block] = blocks(code)
         self._numbers = {code[each.first].address: number for number, each in enumerate(self.blocks)}
         self._after = _edges(code, self.blocks)
-        self._operations: dict[int, Operation | Access | None] = {}
+        self._operations: dict[int, Operation | Load | None] = self._stack()
         self.slice = self._sliced()
+        written_ = [each for made in self._operations.values() if made for each in (*made.reads, *made.writes)]
+        self._registers = max((each for each in written_ if isinstance(each, int)), default=0)
+        self._registers = max(self._registers + 1, STACK)
         self._sources: dict[Source, int] = {}
         self._steps = [
             [self._step(at) for at in range(each.first, each.last + 1) if at in self.slice] for each in self.blocks
@@ -171,10 +175,23 @@ class Paths:
         """
         return _Walk(self, constants, ctaid, warp, memory).walked()
 
-    def _operation(self, at: int) -> Operation | Access | None:
+    def _operation(self, at: int) -> Operation | Load | None:
         if at not in self._operations:
             self._operations[at] = operation(self.code[at])
         return self._operations[at]
+
+    def _stack(self) -> dict[int, Operation | Load | None]:
+        """Loads from the stack and stores to it, as copies; where one has a computed address, none is followed."""
+        accesses = [at for at, each in enumerate(self.code) if each.name in ("LDL", "STL")]
+        made = {at: on_stack(self.code[at]) for at in accesses}
+        pointer = operand("R1")
+        assert pointer is not None
+        moved = [
+            at
+            for at, each in enumerate(self.code)
+            if accesses and at > accesses[0] and each.operands.startswith("R1,") and pointer.source in written(each)
+        ]
+        return dict.fromkeys(accesses) if moved or None in made.values() else dict(made)
 
     def _sliced(self) -> frozenset[int]:
         """The instructions on which a jump depends, by the registers that are live on the ways to it."""
@@ -210,12 +227,14 @@ class Paths:
         instruction = self.code[at]
         made = self._operation(at)
         writes = written(instruction) if made is None else made.writes
+        if isinstance(made, Operation):
+            writes = (*writes, *made.unknown)
         if instruction.predicate:
             kills: Sequence[int] = ()
         elif made is None:
             kills = writes[:1]
         else:
-            kills = [each for each in writes if each != LOCAL]
+            kills = writes
         return _mask(writes), _mask(kills)
 
     def _needs(self, at: int) -> int:
@@ -228,7 +247,7 @@ class Paths:
         """Where the state holds a source."""
         if isinstance(source, int):
             return source
-        return self._sources.setdefault(source, REGISTERS + len(self._sources))
+        return self._sources.setdefault(source, self._registers + len(self._sources))
 
     def _step(self, at: int) -> _Step:
         instruction, made = self.code[at], self._operation(at)
@@ -240,10 +259,13 @@ class Paths:
             writes = written(instruction)
             return _Step(at, register, inverted, (), writes, None, False, "", None, _refuse)
         reads = tuple(map(self._place, made.reads))
-        if isinstance(made, Access):
+        if isinstance(made, Load):
             return _Step(at, register, inverted, reads, made.writes, None, False, "", made, _refuse)
         if made.across:
             return _Step(at, register, inverted, reads, made.writes, made.function, True, "", None, _refuse)
+        if made.unknown:
+            writes = (*made.writes, *made.unknown)
+            return _Step(at, register, inverted, reads, writes, made.function, False, "", None, _refuse)
         run = _runner(reads, made.writes, made.function)
         if register is not None:
             run = _guarded(register, inverted, run)
@@ -279,6 +301,27 @@ class Paths:
         if self._joins is None:
             self._joins = _joins(self._after)
         return self._joins[number]
+
+    def trapped(self, end: _End) -> bool | None:
+        """Whether the jump leads to a trap, or else what stands below it does; None: neither or both."""
+        below = self._numbers.get(self.code[end.at + 1].address) if end.at + 1 < len(self.code) else None
+        if below is None or end.target < 0:
+            return None
+        jump, stay = self._traps(end.target), self._traps(below)
+        return None if jump == stay else jump
+
+    def _traps(self, number: int) -> bool:
+        """Whether the one way from a block leads to BPT.TRAP."""
+        seen = set[int]()
+        while number not in seen:
+            seen.add(number)
+            block = self.blocks[number]
+            if any(each.name == "BPT" for each in self.code[block.first : block.last + 1]):
+                return True
+            if len(self._after[number]) != 1:
+                return False
+            (number,) = self._after[number]
+        return False
 
     def lock(self, at: int, unknown: _Unknown) -> Loop | None:
         """The loop around a jump that waits for a lock: small, with a compare-and-swap that decides the jump."""
@@ -494,9 +537,8 @@ class _Walk:
         self.paths, self.memory, self.ctaid, self.warp = paths, memory, ctaid, warp
         self.code = paths.code
         self.path: list[int] = []
-        self.local: tuple[dict[int, object], ...] = ({}, {})
         # A register that was never written has any value: of a word of flags, bits are set one by one.
-        self.state: list[object] = [0] * (REGISTERS + len(paths._sources))
+        self.state: list[object] = [0] * (paths._registers + len(paths._sources))
         for source, place in paths._sources.items():
             self.state[place] = self._value(source, constants)
 
@@ -596,13 +638,15 @@ class _Walk:
         for lane in lanes:
             held = _of(value, lane)
             if isinstance(held, _Unknown):
-                return self._past_lock(end, held, lanes)
+                return self._beyond(end, held, lanes)
             if bool(held) != inverted:
                 found.append(lane)
         return tuple(found)
 
-    def _past_lock(self, end: _End, unknown: _Unknown, lanes: tuple[int, ...]) -> tuple[int, ...]:
-        """The lanes that a jump takes which leaves, or goes on with, a loop that waits for a lock."""
+    def _beyond(self, end: _End, unknown: _Unknown, lanes: tuple[int, ...]) -> tuple[int, ...]:
+        """The lanes that a jump takes which is not known: one that avoids a trap, or that leaves a wait for a lock."""
+        if end.kind == "jump" and (trapped := self.paths.trapped(end)) is not None:
+            return () if trapped else lanes
         loop = self.paths.lock(end.at, unknown) if end.kind == "jump" else None
         if loop is None:
             raise self._unknown(end, unknown)
@@ -651,8 +695,8 @@ class _Walk:
         else:
             for lane in active:
                 values = [_of(state[each], lane) for each in step.reads]
-                if step.access is not None:
-                    made[lane] = self._accessed(step, step.access, values, lane)
+                if step.load is not None:
+                    made[lane] = self._loaded(step, step.load, values)
                 else:
                     if step.reads and step.function is not None and lanes != _BOTH:
                         values = [
@@ -661,15 +705,13 @@ class _Walk:
                     made[lane] = self._computed(step, values, values)
         for lane, held in doubted.items():
             # What was there, or what the instruction writes.
-            if step.access is not None and step.access.stores:
-                self.local[lane].clear()
             before = (0 if to < 0 else _of(state[to], lane) for to in step.writes)
             made[lane] = tuple(_either(a, b, held) for a, b in zip(before, made[lane], strict=True))
         for place, to in enumerate(step.writes):
-            if to < 0 or to == LOCAL or not made:
+            if to < 0 or not made:
                 continue
             before = state[to]
-            if UNIFORM <= to < PREDICATES or to >= UNIFORM_PREDICATES:
+            if UNIFORM <= to < PREDICATES or UNIFORM_PREDICATES <= to < STACK:
                 # One register for the warp: the lanes that are not here see it too.
                 value = next(iter(made.values()))[place]
                 if len(made) > 1:
@@ -697,7 +739,10 @@ class _Walk:
                     raise
                 unknown = self._not_followed(step)
             return (unknown,) * len(step.writes)
-        return found if isinstance(found, tuple) else (found,)
+        results = found if isinstance(found, tuple) else (found,)
+        if len(results) < len(step.writes):
+            results += (self._not_followed(step),) * (len(step.writes) - len(results))
+        return results
 
     def _by_bits(self, step: _Step, function: Callable[..., object], values: Sequence[object]) -> tuple[object, ...]:
         """Results of which a bit depends on one bit of each value: bits that are not known are tried as both."""
@@ -721,48 +766,22 @@ class _Walk:
         told = "depends on data" if loads else "is not followed"
         return _Unknown(step.at, f"{instruction.opcode} at 0x{instruction.address:04x}, which {told}")
 
-    def _accessed(self, step: _Step, access: Access, values: list, lane: int) -> tuple[object, ...]:
-        """What a load finds. A store returns what it writes to: nothing that is a register."""
-        address: int | None = access.offset
-        place = 0
-        for _, upper, sign in access.address:
-            parts = values[place : place + 1 + (upper is not None)]
-            place += len(parts)
-            if any(not isinstance(each, int) for each in parts):
-                address = None
-                break
-            assert address is not None
-            address += sign * sum(each << 32 * n for n, each in enumerate(parts))
-        data = values[sum(1 + (upper is not None) for _, upper, _ in access.address) :]
-        if access.space == "local":
-            return self._local(step, access, address, data, self.local[lane])
-        count = max(1, access.size // 4)
-        found = list[object]()
-        for n in range(count):
-            size = min(4, access.size)
-            known = (
-                self.memory((address & (1 << 64) - 1) + 4 * n, size) if self.memory and address is not None else None
-            )
+    def _loaded(self, step: _Step, load: Load, values: Sequence[object]) -> tuple[object, ...]:
+        """The words that `memory` finds at an address."""
+        address, place = load.offset, 0
+        for _, upper, sign in load.address:
+            for n in range(1 + (upper is not None)):
+                if self.memory is None or not isinstance(value := values[place], int):
+                    return (self._not_followed(step),) * len(load.writes)
+                address += sign * (value << 32 * n)
+                place += 1
+        size, found = min(4, load.size), list[object]()
+        for n in range(len(load.writes)):
+            known = self.memory((address & (1 << 64) - 1) + 4 * n, size) if self.memory else None
             if known is None:
                 found.append(self._not_followed(step))
-            else:
-                known &= (1 << 8 * size) - 1
-                negative = access.signed and known >> 8 * size - 1
-                found.append((known - (1 << 8 * size)) & ALL if negative else known)
-        return tuple(found[: len(access.writes)])
-
-    def _local(
-        self, step: _Step, access: Access, address: int | None, data: list, local: dict[int, object]
-    ) -> tuple[object, ...]:
-        count = max(1, access.size // 4)
-        if access.stores:
-            if address is None:
-                local.clear()
-            elif access.size < 4:
-                local.pop(address & ~3, None)
-            else:
-                local |= {address + 4 * n: data[n] for n in range(count)}
-            return (0,)
-        if address is None or access.size < 4:
-            return (self._not_followed(step),) * count
-        return tuple(local.get(address + 4 * n, self._not_followed(step)) for n in range(count))
+                continue
+            known &= (1 << 8 * size) - 1
+            negative = load.signed and known >> 8 * size - 1
+            found.append((known - (1 << 8 * size)) & ALL if negative else known)
+        return tuple(found)
