@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from suite.cli import values
 from suite.cli.selection import add_selection, selected, selection_of
+from suite.cli.static import add_fail_on
 from suite.errors import Exit, UsageError
 
 if TYPE_CHECKING:
@@ -117,6 +118,7 @@ def _add_measuring(parser: argparse.ArgumentParser) -> None:
         "--arch", type=values.filled, default="sm_90", metavar="NAME", help="without a GPU: architecture to compile for"
     )
     group.add_argument("--no-static", action="store_true", help="do not compile and compare Triton kernels")
+    add_fail_on(group)
 
 
 def run(args: argparse.Namespace) -> Exit:
@@ -208,6 +210,7 @@ def _plan(args: argparse.Namespace, budget: Budget) -> tuple[Plan, Options]:
         not args.no_static,
         args.arch,
         progress=shown,
+        fail_on=args.fail_on,
     )
     name = args.preset or default
     # Workers run in another folder.

@@ -42,6 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--all-configs", action="store_true", help="profile every tunable and autotuner configuration")
     group.add_argument("--base", metavar="REV", help="compare with another revision; exit codes as in docs/static.md")
+    add_fail_on(group)
     group.add_argument("--no-issued", action="store_true", help="do not count issued traffic in the interpreter")
     group.add_argument("--refresh", action="store_true", help="profile again, without using stored profiles")
     group.add_argument("--detail", action="store_true", help="list every launch, even for many cases")
@@ -50,6 +51,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--format", choices=("table", "md"), default="table", help="output format; md: one Markdown table, for a README"
     )
     group.add_argument("--json", action="store_true", help="print JSON instead of tables")
+
+
+def add_fail_on(group: Any) -> None:
+    """The flag `--fail-on`, of what compares machine code."""
+    from suite.gating.decisions import FAIL_ON
+
+    group.add_argument(
+        "--fail-on",
+        type=values.some_of(FAIL_ON),
+        default=(),
+        metavar="NAMES",
+        help=f"what is `slower` whatever the predicted time: {', '.join(FAIL_ON)}; default: nothing",
+    )
 
 
 def run(args: argparse.Namespace) -> Exit:
@@ -196,6 +210,7 @@ def _compare(args: argparse.Namespace, tasks: list[Task]) -> Exit:
             progress=shown,
             refresh=args.refresh,
             selects=lambda name: _selects(args, name),
+            fail_on=args.fail_on,
         )
     # All unchanged is a pass here: nothing is left that a clock would have to judge.
     code = worst(each.decision.exit for each in verdicts)

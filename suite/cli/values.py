@@ -10,7 +10,7 @@ import argparse
 import math
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from suite.errors import UsageError
@@ -136,6 +136,19 @@ def words(text: str) -> tuple[str, ...]:
     if "" in found:
         raise argparse.ArgumentTypeError(f"{_cut(text)!r} has an empty entry; write a comma only between two entries")
     return tuple(dict.fromkeys(found))
+
+
+def some_of(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
+    """A comma-separated list of known words."""
+
+    def read(text: str) -> tuple[str, ...]:
+        found = words(text)
+        for word in found:
+            if word not in known:
+                raise argparse.ArgumentTypeError(f"unknown name {_cut(word)!r}; known: {', '.join(known)}")
+        return found
+
+    return read
 
 
 def _integer(text: str, low: int, high: int, wrong: str) -> int:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 Verdict = Literal["faster", "same", "slower", "inconclusive", "broken", "missing", "new", "unchanged"]
 FAILING = frozenset({"slower", "broken", "missing"})
 JUDGED = frozenset({"faster", "same", "slower"})
+# What two revisions' machine code may be made to fail on, whatever the predicted time.
+FAIL_ON = ("spills", "occupancy", "tensor")
 # How sure a `slower` and a `same` must be; docs/gate.md says why they differ.
 SLOWER_LEVEL = 0.995
 SAME_LEVEL = 0.95

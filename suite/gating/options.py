@@ -55,6 +55,7 @@ class Options:
     static:    whether Triton kernels are compiled and compared
     arch:      for which architecture, where there is no GPU
     jobs:      processes that compile at a time
+    fail_on:   what of the machine code is slower whatever the predicted time, of decisions.FAIL_ON
     """
 
     terms: RoundSettings
@@ -66,6 +67,7 @@ class Options:
     static: bool = True
     arch: str = "sm_90"
     jobs: int = 2
+    fail_on: tuple[str, ...] = ()
     progress: Progress = silent
 
     @property

@@ -82,7 +82,7 @@ def _compare(pairs: Sequence[Paired], plan: Plan, options: Options, arch: str, b
     return [
         Compared(case.case_id, options.left_out())
         if LEFT_OUT in {each.status for each in (old, new) if each}
-        else _compared(case.case_id, judge(old, new), new)
+        else _compared(case.case_id, judge(old, new, options.fail_on), new)
         for case, old, new in sides
     ]
 

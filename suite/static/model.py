@@ -11,6 +11,9 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from suite.problem import split_case_id
+from suite.static.timing.uncertainty import Uncertainty, uncertainty_of
+
 TENSOR_PATHS = ("utchmma", "hgmma", "hmma")
 
 
@@ -218,6 +221,7 @@ class Profile:
     peak_bytes:         rise of live memory over the inputs
     counted_T:          tokens at which a small problem launches the same kernels: where issued traffic is counted; or 0
     io_bound_bytes:     what any algorithm has to move, given the target's on-chip memory; 0 where no bound is known
+    pass_:              of its problem
     ptxas:              full version of the ptxas that compiled the launches; "" where it is not known
     """
 
@@ -240,6 +244,7 @@ class Profile:
     io_bound_bytes: float = 0.0
     floor: Floor | None = None
     issued: Issued | None = None
+    pass_: str = "fwd"
     ptxas: str = ""
 
     @property
@@ -298,12 +303,18 @@ class Profile:
                 **{f"floor_{name}_ms": value for name, value in self.floor.parts.items()},
             }
         if predicted := self.predicted:
-            values |= _of_prediction(predicted)
+            values |= _of_prediction(predicted, self.uncertainty, self.floor.ms if self.floor else 0.0)
         if self.io_bound_bytes:
             values["io_bound_bytes"] = self.io_bound_bytes
         if self.issued:
             values |= _of_issued(self.issued)
         return {f"static.{name}": value for name, value in values.items()}
+
+    @property
+    def uncertainty(self) -> Uncertainty:
+        """How far the predicted time may be off."""
+        operator, implementation, *_ = split_case_id(self.case_id)
+        return uncertainty_of(f"{operator}/{implementation}", self.arch, self.pass_)
 
     def _traffic(self) -> dict[str, Any]:
         return {
@@ -386,10 +397,15 @@ def _of_dots(launches: tuple[Launch, ...]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _of_prediction(predicted: Prediction) -> dict[str, Any]:
+def _of_prediction(predicted: Prediction, uncertainty: Uncertainty, floor_ms: float) -> dict[str, Any]:
     if predicted.ms is None:
         return {"predicted_reason": predicted.reason}
-    values: dict[str, Any] = {"predicted_ms": predicted.ms, "predicted_bound": predicted.bound}
+    values: dict[str, Any] = {
+        "predicted_ms": predicted.ms,
+        "predicted_low_ms": max(uncertainty.low(predicted.ms), floor_ms),
+        "predicted_high_ms": uncertainty.high(predicted.ms),
+        "predicted_bound": predicted.bound,
+    }
     return values | ({"predicted_notes": list(predicted.notes)} if predicted.notes else {})
 
 

@@ -63,6 +63,7 @@ def profile(
         special=cost.special,
         bytes_compulsory=cost.bytes_compulsory,
         io_bound_bytes=operator.bound_of(problem, target.on_chip_bytes),
+        pass_=problem.pass_,
         ptxas=version_for(target.capability) or "",
     )
     with aim(target):

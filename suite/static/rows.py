@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from suite.problem import split_case_id
-from suite.static.model import Dots, Floor, Launch, Profile, dots_of_all
+from suite.static.model import Dots, Floor, Launch, Prediction, Profile, dots_of_all
 from suite.store.text import in_plain_cell, one_line
 
 CASE_COLUMNS = (
@@ -25,6 +25,8 @@ CASE_COLUMNS = (
     "re-read x",
     "peak MiB",
     "exec/alg",
+    "predicted us",
+    "by",
     "floor us",
     "bound",
     "for",
@@ -51,6 +53,8 @@ LAUNCH_COLUMNS = (
     "MUFU",
     "instructions",
     "traffic MB",
+    "predicted us",
+    "by",
     "binary",
     "configuration",
     "status",
@@ -68,6 +72,7 @@ MARKDOWN_COLUMNS = (
     "spills B",
     "tensor",
     "dots",
+    "predicted us",
     "floor us",
 )
 
@@ -86,7 +91,7 @@ def case_row(profile: Profile) -> list[str]:
     cells += [shown("traffic_bytes", "{:.1f}", 1e6), shown("eager_bytes", "{:.1f}", 1e6)]
     cells += [shown("traffic_ratio", "{:.2f}"), shown("issued_reread", "{:.2f}"), shown("peak_bytes", "{:.1f}", 2**20)]
     cells += [f"{profile.flops_exec / profile.flops_alg:.2f}" if profile.flops_alg else NONE]
-    return cells + _floor(profile.floor)
+    return cells + [*_predicted(profile.predicted), *_floor(profile.floor)]
 
 
 def markdown(profiles: Sequence[Profile]) -> str:
@@ -103,6 +108,13 @@ def _markdown_row(profile: Profile) -> list[str]:
     where = profile.floor.gpu if profile.floor else profile.arch
     launches = cells["launches"] if profile.status == "ok" else profile.status
     return ["/".join(names), problem, where, launches, *(cells[name] for name in MARKDOWN_COLUMNS[4:])]
+
+
+def _predicted(predicted: Prediction | None) -> list[str]:
+    """Microseconds, and what bounds them."""
+    if predicted is None or predicted.ms is None:
+        return [NONE] * 2
+    return [f"{predicted.ms * 1e3:.1f}", predicted.bound]
 
 
 def _floor(floor: Floor | None) -> list[str]:
@@ -158,6 +170,7 @@ def _launch_row(launch: Launch) -> list[str]:
         str(binary.mix["mufu"]),
         str(binary.instructions),
         f"{launch.traffic_bytes / 1e6:.1f}",
+        *_predicted(launch.predicted),
         binary.hash[:12],
         launch.config,
         launch.status,
@@ -165,7 +178,7 @@ def _launch_row(launch: Launch) -> list[str]:
 
 
 def notes(profiles: Sequence[Profile]) -> Iterator[str]:
-    """Why cases are not ok, or lack issued traffic or dots: one line a reason, with the cases it holds for."""
+    """Why cases are not ok, or lack issued traffic, dots or a prediction: one line a reason, with its cases."""
     found: dict[str, list[str]] = {}
     for profile in profiles:
         case = f"{profile.case_id} {profile.arch}"
@@ -173,6 +186,11 @@ def notes(profiles: Sequence[Profile]) -> Iterator[str]:
             found.setdefault(f"{profile.status}: {profile.reason}", []).append(case)
         if profile.issued and profile.issued.reason:
             found.setdefault(f"issued traffic not counted: {profile.issued.reason}", []).append(case)
+        predicted = profile.predicted
+        if predicted and predicted.reason:
+            found.setdefault(f"time not predicted: {predicted.reason}", []).append(case)
+        for note in predicted.notes if predicted else ():
+            found.setdefault(f"time predicted, but {note}", []).append(case)
         dots = dots_of_all(profile.launches)
         if dots and dots.reason:
             found.setdefault(f"dots not read: {dots.reason}", []).append(case)

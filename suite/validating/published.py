@@ -67,7 +67,8 @@ def points(folder: Path = FOLDER) -> list[Point]:
             for row in csv.DictReader(opened):
                 try:
                     point = Point(path.name, len(found), row)
-                    float(row["ms"]), row["held_out"], row["implementation"], row["options"], row["note"]
+                    float(row["ms"])
+                    _ = [row[name] for name in ("held_out", "implementation", "options", "note")]
                 except (KeyError, TypeError, ValueError) as error:
                     raise UsageError(
                         f"{path}: a row is damaged ({error}); compare it with README.md beside it"

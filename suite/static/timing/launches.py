@@ -144,10 +144,12 @@ class _Predictor:
             block = self.blocks[number]
             for need in self.needs[block.first : block.last + 1]:
                 used["issue"] += count * times
+                # One warp of a block is elected to load by TMA and to issue tcgen05, which takes all four partitions.
+                elected = times / self.launch.warps
                 if need.unit != "issue":
-                    used[need.unit] = used.get(need.unit, 0.0) + count * times * need.cycles
-                # One warp of a block is elected to load by TMA.
-                moved += need.bytes * count * (times / self.launch.warps if need.does == units.TMA else times)
+                    taken = elected * PARTITIONS if need.does == units.TENSOR_ISSUE else times
+                    used[need.unit] = used.get(need.unit, 0.0) + count * taken * need.cycles
+                moved += need.bytes * count * (elected if need.does == units.TMA else times)
         return _Work(used, moved)
 
     def _supply(self) -> Supply:

@@ -11,7 +11,7 @@ import pytest
 from suite.errors import Exit, worst
 from suite.problem import Case, Problem
 from suite.static.compare import against, judge
-from suite.static.model import Binary, Launch, Profile, Residency
+from suite.static.model import Binary, Launch, Prediction, Profile, Residency
 from suite.static.tasks import Task
 from tests.suite.static.test_pool import mini
 
@@ -37,9 +37,53 @@ def profile(*launches: Launch, **values: Any) -> Profile:
     return replace(Profile("op/impl/case", "sm_90", launches=launches or (launch(),)), **values)
 
 
+UNTIMED = "; no predicted time (the GPU has no machine table): spills, occupancy and tensor path decide"
+
+
 def changed(after: Launch, before: Launch | None = None) -> tuple[str, str]:
+    """The verdict and its reason, of launches for which no time is predicted."""
     decision = judge(profile(before or launch()), profile(after))
-    return decision.verdict, decision.reason
+    return decision.verdict, decision.reason.removesuffix(UNTIMED)
+
+
+def timed(us: float, code: str = "a", **values: Any) -> Profile:
+    """A profile of one launch of a predicted time."""
+    return profile(launch(code=code, predicted=Prediction(us / 1e3, "chain"), **values))
+
+
+def test_predicted_times_decide() -> None:
+    assert judge(timed(100), timed(300, "b")).verdict == "slower"
+    assert judge(timed(300), timed(100, "b")).verdict == "faster"
+    decision = judge(timed(100), timed(101, "b"))
+    assert (decision.verdict, decision.ratio) == ("same", pytest.approx(1.01))
+    assert decision.reason.startswith("predicted 100.0 -> 101.0 us (x1.01, sure beyond x")
+
+
+def test_spills_explain_a_predicted_time_and_fail_where_that_is_asked_for() -> None:
+    old, new = timed(300), timed(100, "b", spills=64)
+    assert judge(old, new).verdict == "faster"
+    assert "fwd_kernel: spills 0 -> 64 bytes" in judge(old, new).reason
+    assert judge(old, new, ["occupancy"]).verdict == "faster"
+    decision = judge(old, new, ["spills", "occupancy"])
+    assert (decision.verdict, decision.exit) == ("slower", Exit.REGRESSION)
+    assert decision.reason.startswith("fails on spills; predicted 300.0 -> 100.0 us")
+
+
+def test_a_launch_that_did_not_change_is_not_uncertain() -> None:
+    def two(us: float, code: str) -> Profile:
+        same = launch(kernel="other", predicted=Prediction(1.0, "chain"))
+        return profile(launch(code=code, predicted=Prediction(us / 1e3, "chain")), same)
+
+    whole, part = judge(timed(100), timed(130, "b")), judge(two(100, "a"), two(130, "b"))
+    assert whole.margin is not None
+    assert part.margin == pytest.approx(whole.margin * 100 / 1100)
+
+
+def test_a_side_that_cannot_be_predicted_is_said() -> None:
+    unknown = profile(launch(code="b", predicted=Prediction(reason="its path depends on data")))
+    decision = judge(timed(100), unknown)
+    assert decision.verdict == "same"
+    assert "no predicted time (fwd_kernel: its path depends on data): spills" in decision.reason
 
 
 def test_the_same_binaries_are_unchanged() -> None:
@@ -82,7 +126,7 @@ def test_everything_else_is_told_and_passes() -> None:
 
 def test_the_same_binaries_that_move_more_are_not_unchanged() -> None:
     decision = judge(profile(), profile(eager_bytes=4096))
-    assert (decision.verdict, decision.reason) == ("same", "eager bytes 0 -> 4096")
+    assert (decision.verdict, decision.reason.removesuffix(UNTIMED)) == ("same", "eager bytes 0 -> 4096")
 
 
 @pytest.mark.parametrize("status", ["compile_error", "over_limit"])
