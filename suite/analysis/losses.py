@@ -9,6 +9,9 @@ from suite.analysis.entries import Entry, best, by_problem
 
 # Times within this of one another are no loss.
 TIE = 0.02
+# Of the FLOPs that products need, those that are executed for them, from which on it is told; and how far a measured
+# time may be above the predicted one.
+REPLICATED, UNPREDICTED = 1.1, 1.5
 # A launch and what the GPU idles around it, ms: what a call of few microseconds consists of.
 LAUNCH_MS = 0.004
 FAR, LOW_OCCUPANCY = 2.0, 0.25
@@ -45,6 +48,17 @@ def why(ours: Entry, peer: Entry) -> list[str]:
         found.append(
             f"it spills {ours.figure('static.spill_bytes'):.0f} bytes per thread: narrower tiles or more warps"
         )
+    if ours.figure("static.dots_ratio") > REPLICATED:
+        times = ours.figure("static.dots_ratio")
+        found.append(f"warps execute {times:.2f} times the FLOPs of its dots: fewer warps or larger tiles")
+    predicted = [each.figure("static.predicted_ms") for each in (ours, peer)]
+    if predicted[0] > (1 + TIE) * predicted[1]:
+        found.append(
+            f"predicted {predicted[0]:.3g} ms against {predicted[1]:.3g} ms, bound by "
+            f"{ours.static.get('static.predicted_bound')}: `subquad static --explain` names the instructions"
+        )
+    if ours.time_ms > UNPREDICTED * predicted[0]:
+        found.append(f"{ours.time_ms / predicted[0]:.1f} times its predicted time: profile it for what is not modelled")
     if launches > theirs and ours.time_ms < FAR * LAUNCH_MS * launches:
         found.append(f"{launches:.0f} launches against {theirs:.0f} in a call this short: launches to merge")
     if ours.figure("static.traffic_ratio") > 1.1 * peer.figure("static.traffic_ratio"):

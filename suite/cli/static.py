@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="profile the cases that a stored run timed on a GPU, and add the profiles to the run",
     )
     group.add_argument("--all-configs", action="store_true", help="profile every tunable and autotuner configuration")
+    group.add_argument(
+        "--explain",
+        action="store_true",
+        help="print what each launch's predicted time consists of: its main loop, waits with source lines, what-ifs",
+    )
     group.add_argument("--base", metavar="REV", help="compare with another revision; exit codes as in docs/static.md")
     add_fail_on(group)
     group.add_argument("--no-issued", action="store_true", help="do not count issued traffic in the interpreter")
@@ -103,7 +109,8 @@ def _tasks(args: argparse.Namespace, registry: Registry, archs: list[str]) -> li
         cases = [case for group in groups for case in group.cases]
     if not cases:
         raise UsageError("nothing to compile: the selection has no Triton kernel; see `subquad list`")
-    return [Task(case, arch, args.gpu, args.all_configs, not args.no_issued) for case in cases for arch in archs]
+    task = partial(Task, gpu=args.gpu, all_configs=args.all_configs, issued=not args.no_issued, explained=args.explain)
+    return [task(case, arch) for case in cases for arch in archs]
 
 
 def _tunables(args: argparse.Namespace, registry: Registry) -> list[str]:
@@ -181,7 +188,7 @@ def _compiles(registry: Registry, case: Case) -> bool:
 
 def _show(profiles: list[Profile], detail: bool) -> None:
     from suite.cli.tables import print_table
-    from suite.static.rows import CASE_COLUMNS, LAUNCH_COLUMNS, case_row, launch_rows, notes
+    from suite.static.rows import CASE_COLUMNS, LAUNCH_COLUMNS, case_row, explanation, launch_rows, notes
 
     print_table(CASE_COLUMNS, map(case_row, profiles))
     for note in notes(profiles):
@@ -190,6 +197,8 @@ def _show(profiles: list[Profile], detail: bool) -> None:
         if detail and profile.launches:
             print(f"\n{profile.case_id} {profile.arch}")
             print_table(LAUNCH_COLUMNS, launch_rows([*profile.launches, *profile.candidates]))
+        for line in explanation(profile):
+            print(line)
 
 
 def _compare(args: argparse.Namespace, tasks: list[Task]) -> Exit:

@@ -20,6 +20,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, redirect_stdout
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -35,7 +36,8 @@ from suite.static.model import Binary, Launch
 from suite.static.residency import over_limit, residency
 from suite.static.stub_driver import pretending, target_of
 from suite.static.tensors import tensors_in
-from suite.static.timing.predictor import Predictor
+from suite.static.timing.lines import with_lines
+from suite.static.timing.predictor import CallPredictor
 from suite.targets import Target
 
 # Of an autotuner's configurations, how many are tried unless all are asked for; and milliseconds that stand for a time
@@ -61,14 +63,17 @@ def capture(
 class Recorder:
     """Inside its block every launch becomes an entry of `launches`; `ledger` has memory and eager operations."""
 
-    def __init__(self, target: Target, compiled: bool = True, all_configs: bool = False) -> None:
+    def __init__(
+        self, target: Target, compiled: bool = True, all_configs: bool = False, explains: bool = False
+    ) -> None:
         self.target = target
         self.compiled = compiled
         self.all_configs = all_configs
+        self.explains = explains
         self.launches: list[Launch] = []
         self.candidates: list[Launch] = []
         self.ledger = AllocationTracker()
-        self._predictor = Predictor(target) if compiled else None
+        self._predictor = CallPredictor(target) if compiled else None
         self._tuners: list[Any] = []
         self._trial = False
         self._tried: Launch | None = None
@@ -192,8 +197,15 @@ class Recorder:
         launch = self._finish(Launch(**values, **made, traffic_bytes=traffic))
         if self._predictor and kernel and launch.residency:
             before = self.ledger.touches if self._trial else self.ledger.touches[:-1]
-            predicted = self._predictor.predict(launch, kernel, bound.arguments, self.ledger.touched(tensors), before)
-            launch = replace(launch, predicted=predicted)
+            lines = partial(with_lines, fn, partial(compile_, fn, *args, grid=grid, warmup=True, **kwargs))
+            launch = self._predictor.predict(
+                launch,
+                kernel,
+                bound.arguments,
+                self.ledger.touched(tensors),
+                before,
+                lines if self.explains and not self._trial else None,
+            )
         if not self._trial:
             self.launches.append(launch)
             return kernel

@@ -175,6 +175,9 @@ class _StockRecorder(Recorder):
             bench_fn()
             return False
 
+    def _few(self, configs: Sequence[Any]) -> list[Any]:
+        return list(configs) if self.all_configs else list(configs[:1])
+
     def _is_mine(self) -> bool:
         """Whether a launch belongs to this part. Parts meet the same launches in the same order."""
         if not self._trial:

@@ -114,6 +114,48 @@ class Prediction:
 
 
 @dataclass(frozen=True)
+class Stall:
+    """What a warp waits for before one instruction.
+
+    address, instruction: where, and its text
+    waits_for:            load, copy, tma, barrier, tensor, shared, issue (other warps), operands, or a unit
+    cycles:               a trip of the loop, the mean over warps
+    line:                 its source line, "" where that is not known
+    """
+
+    address: int
+    instruction: str
+    waits_for: str
+    cycles: float
+    line: str = ""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why a launch takes its predicted time: the loop in which most instructions are executed.
+
+    loop, lines:  where it is, in machine code and in the source
+    trips:        how often it runs in one program, the mean over the launch
+    cycles:       that one trip takes, with as many blocks as an SM holds
+    instructions: that a warp issues in one trip, by kind
+    waits:        the longest waits
+    what_ifs:     milliseconds that the launch would take, by what were free
+    """
+
+    loop: str
+    lines: str
+    trips: float
+    cycles: float
+    instructions: dict[str, int]
+    waits: tuple[Stall, ...]
+    what_ifs: dict[str, float]
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Explanation:
+        return cls(**{**values, "waits": tuple(Stall(**each) for each in values["waits"])})
+
+
+@dataclass(frozen=True)
 class Launch:
     """One kernel launch as the host code made it.
 
@@ -125,6 +167,7 @@ class Launch:
     status:        ok, compile_error or over_limit, and the reason
     dots:          its matrix products; None where it did not compile
     predicted:     its predicted time; None where it did not compile, or the GPU is not one with a machine table
+    explained:     why it takes that; None where that was not asked for
     """
 
     kernel: str
@@ -140,6 +183,7 @@ class Launch:
     reason: str = ""
     dots: Dots | None = None
     predicted: Prediction | None = None
+    explained: Explanation | None = None
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Launch:
@@ -149,6 +193,7 @@ class Launch:
         values["dots"] = values["dots"] and Dots(**values["dots"])
         if values["predicted"]:
             values["predicted"] = Prediction(**{**values["predicted"], "notes": tuple(values["predicted"]["notes"])})
+        values["explained"] = values["explained"] and Explanation.from_dict(values["explained"])
         return cls(**values)
 
 

@@ -45,10 +45,12 @@ def profile(
     gpu: str = "",
     all_configs: bool = False,
     counted: bool = True,
+    explained: bool = False,
 ) -> Profile:
     """Profile one case in this process, which must use neither a GPU nor the interpreter.
 
-    counted: whether to look for the T at which issued traffic can be counted, Profile.counted_T
+    counted:   whether to look for the T at which issued traffic can be counted, Profile.counted_T
+    explained: whether each launch says why it takes its predicted time
     What cannot be captured is `unsupported` with the reason; a launch that does not compile or exceeds a limit decides
     the status. A peer must have been imported inside `pretending` for the same architecture.
     """
@@ -71,7 +73,7 @@ def profile(
     if reason:
         return replace(start, status="unsupported", reason=reason)
     with pretending(target):
-        recorder = Recorder(target, all_configs=all_configs)
+        recorder = Recorder(target, all_configs=all_configs, explains=explained)
         try:
             returned = _run(operator, implementation, problem, tunables, recorder)
         except CacheError:

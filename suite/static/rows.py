@@ -177,6 +177,31 @@ def _launch_row(launch: Launch) -> list[str]:
     ]
 
 
+def explanation(profile: Profile) -> Iterator[str]:
+    """Why each launch takes its predicted time, as lines of text; none where it was not asked for."""
+    for launch in profile.launches:
+        predicted, why = launch.predicted, launch.explained
+        if predicted is None or predicted.ms is None or why is None:
+            continue
+        us = predicted.ms * 1e3
+        yield f"\n{launch.kernel}: {us:.1f} us predicted, bound by {predicted.bound}"
+        busy = ", ".join(f"{name} {share:.0%}" for name, share in predicted.busy.items() if share >= 0.005)
+        yield f"  busy: {busy}"
+        place = f" ({why.lines})" if why.lines else ""
+        issued = sum(why.instructions.values())
+        yield f"  main loop: {why.loop}{place}"
+        yield f"    {why.trips:.0f} trips, {why.cycles:.0f} cycles and {issued} instructions of a warp each"
+        yield f"    {', '.join(f'{kind} {count}' for kind, count in why.instructions.items())}"
+        yield "  longest waits, cycles a trip:"
+        for stall in why.waits:
+            where = f"  {stall.line}" if stall.line else ""
+            yield f"    {stall.cycles:8.1f}  for {stall.waits_for:<10} 0x{stall.address:04x} {stall.instruction}{where}"
+        what_ifs = ", ".join(
+            f"{name} {ms * 1e3:.1f} us ({ms / predicted.ms - 1:+.0%})" for name, ms in why.what_ifs.items()
+        )
+        yield f"  what if: {what_ifs}"
+
+
 def notes(profiles: Sequence[Profile]) -> Iterator[str]:
     """Why cases are not ok, or lack issued traffic, dots or a prediction: one line a reason, with its cases."""
     found: dict[str, list[str]] = {}

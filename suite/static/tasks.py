@@ -19,6 +19,7 @@ class Task:
     gpu:         the GPU that stands for the architecture; "" for its representative
     all_configs: whether configurations that were not chosen are profiled too
     issued:      whether issued traffic is counted as well
+    explained:   whether each launch says why it takes its predicted time
     root:        the checkout whose kernels are profiled; "" for this one
     forced:      configs that tuning tries, by key, in place of those of the tables
     """
@@ -30,6 +31,7 @@ class Task:
     issued: bool = True
     root: str = ""
     forced: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    explained: bool = False
 
     @property
     def target(self) -> Target:
@@ -54,6 +56,7 @@ class Task:
             "gpu": self.gpu,
             "all_configs": self.all_configs,
             "issued": self.issued,
+            "explained": self.explained,
             "forced": {key: dict(config) for key, config in self.forced.items()},
         }
 

@@ -69,6 +69,7 @@ class Worker:
                     gpu=self.target.name,
                     all_configs=request["all_configs"],
                     counted=request["issued"],
+                    explained=request["explained"],
                 )
         except PluginError as error:
             taken = Profile(request["case_id"], self.target.arch, "error", str(error))

@@ -1,11 +1,12 @@
 """Which candidates are worth the device's time: those that look best by what is known without a device.
 
 The static profile of the whole case is taken once for each candidate, in parallel processes that compile. `merit` alone
-says which of two profiles is better; a prediction of time takes its place here and nowhere else.
+says which of two profiles is better.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -29,13 +30,15 @@ Merit = tuple[float, ...]
 def merit(profile: Profile) -> Merit | None:
     """How slow a case looks with a candidate in force: smaller is better; None where nothing is known.
 
-    The floor first, then the time of all bytes that its launches name, spilled bytes, and how empty it leaves an SM.
+    The predicted time first. Where it is not known: the floor, the time of all bytes that the launches name, spilled
+    bytes, and how empty they leave an SM; those come after candidates whose time is known.
     """
     if profile.status != "ok" or profile.floor is None:
         return None
+    predicted = profile.predicted.ms if profile.predicted else None
     spills = sum(launch.binary.spill_bytes for launch in profile.launches if launch.binary)
     occupancy = sum(launch.residency.occupancy for launch in profile.launches if launch.residency)
-    return profile.floor.ms, profile.floor.traffic_ms, float(spills), -occupancy
+    return predicted or math.inf, profile.floor.ms, profile.floor.traffic_ms, float(spills), -occupancy
 
 
 def best_of(configs: Sequence[Config], merits: Sequence[Merit | None], most: int) -> list[Config]:

@@ -21,7 +21,7 @@ from suite.static.timing.programs import Program, programs_of
 from suite.static.timing.sass import Instruction
 from suite.static.timing.shortening import Nest, Short, shorten
 from suite.static.timing.units import Hints, needs_of
-from suite.static.timing.walk import Supply, walk
+from suite.static.timing.walk import Supply, Walked, walk
 
 # Trips of a loop that are walked, from the most to the least, and the instructions that a walk should take at most.
 TRIPS, BUDGET = (9, 7, 5, 4), 300_000
@@ -78,7 +78,7 @@ def predict(launch: Launch, kernel: Kernel, machine: Machine, dram_bytes: int) -
         programs = programs_of(kernel.paths, kernel.bank, launch.grid, launch.warps)
     except UnknownPath as error:
         return Prediction(reason=f"which way it goes is not known: {error}")
-    return _Predictor(launch, kernel, machine, dram_bytes, programs).prediction()
+    return Predictor(launch, kernel, machine, dram_bytes, programs).prediction()
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,10 @@ class _Work:
         return self.units["issue"]
 
 
-class _Predictor:
+class Predictor:
+    """One launch on one GPU. `most`, `needs`, `supply` and `dram_bytes` may be changed before `prediction`, to ask what
+    if."""
+
     def __init__(
         self, launch: Launch, kernel: Kernel, machine: Machine, dram_bytes: int, programs: Sequence[Program]
     ) -> None:
@@ -109,6 +112,8 @@ class _Predictor:
         self.supply = self._supply()
         # By the shortened ways and the blocks that an SM holds: a function from extra trips to cycles, and the work.
         self.walks: dict[tuple[object, int], Callable[[Sequence[Short]], float]] = {}
+        # The first walk, of as many blocks as are there, with its ways.
+        self.first: tuple[Walked, list[list[int]], int] | None = None
         self.paces: dict[int, list[tuple[float, float]]] = {}
         self.doubts: dict[str, None] = {}
 
@@ -128,6 +133,36 @@ class _Predictor:
             busy=busy,
             notes=tuple(self.doubts),
         )
+
+    def counts(self) -> list[float]:
+        """How often a warp executes each instruction, the mean over the launch."""
+        found = [0.0] * len(self.kernel.code)
+        for program in self.programs:
+            for way in program.ways:
+                for number in way:
+                    for at in range(self.blocks[number].first, self.blocks[number].last + 1):
+                        found[at] += program.share / len(program.ways)
+        return found
+
+    def stalls(self, first: int) -> dict[tuple[int, str], float]:
+        """Cycles that a warp waits before each instruction, by its position and for what.
+
+        They are for each time that it executes the instruction at `first`, in the first walk.
+        """
+        assert self.first is not None
+        walked, ways, blocks = self.first
+        times = blocks * sum(way.count(first) for way in ways) or 1
+        return {key: cycles / times for key, cycles in walked.stalls.items()}
+
+    def cycles_of(self, body: Sequence[int]) -> float:
+        """Cycles from one execution of a loop's first instruction to the next, the mean of the first walk."""
+        assert self.first is not None
+        walked, ways, blocks = self.first
+        inside = set(body)
+        waited = sum(cycles for (at, _), cycles in walked.stalls.items() if at in inside)
+        trips = blocks * sum(way.count(body[0]) for way in ways) or 1
+        stalled = sum(max(1, self.kernel.code[at].stall) for way in ways for at in way if at in inside) * blocks
+        return (waited + stalled) / trips
 
     def _mean(self, values: Iterable[float]) -> float:
         return sum(value * program.share for value, program in zip(values, self.programs, strict=True))
@@ -253,6 +288,7 @@ class _Predictor:
             marks=marks * each,
         )
         self.doubts.update(dict.fromkeys(walked.doubts))
+        self.first = self.first or (walked, ways * each, blocks)
 
         def until(like: Sequence[Short]) -> float:
             ended = list[float]()

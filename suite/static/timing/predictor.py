@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from suite.static.binary import listing
 from suite.static.model import Launch, Prediction
 from suite.static.timing.constants import bank
+from suite.static.timing.explaining import explain
 from suite.static.timing.hints import hints_of
 from suite.static.timing.launches import Kernel, predict
 from suite.static.timing.machines import machine_for
@@ -16,7 +18,7 @@ from suite.static.timing.sass import decode
 from suite.targets import Target
 
 
-class Predictor:
+class CallPredictor:
     """Predicts launches on one GPU; it keeps in mind what the call has touched so far."""
 
     def __init__(self, target: Target) -> None:
@@ -32,16 +34,18 @@ class Predictor:
         arguments: Mapping[str, Any],
         touched: Mapping[int, int],
         before: Sequence[Mapping[int, int]],
-    ) -> Prediction | None:
-        """The predicted time of a launch; None for a GPU without a machine table.
+        lines: Callable[[], Mapping[int, str]] | None = None,
+    ) -> Launch:
+        """The launch with its predicted time; without one on a GPU that has no machine table.
 
         kernel:    as Triton compiled it
         arguments: those of the launch, by name
         touched:   bytes that the launch touches, by the number of their storage
         before:    the same of each launch and eager operation before it
+        lines:     what gives its source lines by address, where the time is to be explained
         """
         if self._machine is None:
-            return None
+            return launch
         for each in before[self._seen :]:
             self._residents.touch(each)
         self._seen = max(self._seen, len(before))
@@ -51,6 +55,11 @@ class Predictor:
                 self._arch, kernel.asm["ptx"], kernel.src.signature, arguments, launch.grid, kernel.metadata.num_warps
             )
         except ValueError as error:
-            return Prediction(reason=str(error))
-        hints = hints_of(code, kernel.asm.get("ttgir"), launch.dots)
-        return predict(launch, Kernel(code, constants, hints), self._machine, self._residents.missing(touched))
+            return replace(launch, predicted=Prediction(reason=str(error)))
+        known = Kernel(code, constants, hints_of(code, kernel.asm.get("ttgir"), launch.dots))
+        missing = self._residents.missing(touched)
+        predicted = predict(launch, known, self._machine, missing)
+        explained = None
+        if lines and predicted.ms is not None:
+            explained = explain(launch, known, self._machine, missing, lines())
+        return replace(launch, predicted=predicted, explained=explained)
