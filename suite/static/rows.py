@@ -196,10 +196,8 @@ def explanation(profile: Profile) -> Iterator[str]:
         for stall in why.waits:
             where = f"  {stall.line}" if stall.line else ""
             yield f"    {stall.cycles:8.1f}  for {stall.waits_for:<10} 0x{stall.address:04x} {stall.instruction}{where}"
-        what_ifs = ", ".join(
-            f"{name} {ms * 1e3:.1f} us ({ms / predicted.ms - 1:+.0%})" for name, ms in why.what_ifs.items()
-        )
-        yield f"  what if: {what_ifs}"
+        parts = [f"{name} {ms * 1e3:.1f} us ({ms / predicted.ms - 1:+.0%})" for name, ms in why.what_ifs.items()]
+        yield f"  what if: {', '.join(parts)}"
 
 
 def notes(profiles: Sequence[Profile]) -> Iterator[str]:

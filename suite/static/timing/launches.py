@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import math
+import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -194,7 +195,8 @@ class Predictor:
         l2 = min(architecture.l2_bytes, machine.l2_gbs / machine.clock_ghz / active)
         dram = min(architecture.l2_bytes, machine.dram_gbs / machine.clock_ghz / active)
         latency = architecture.latency["l2"] * (1 - share) + architecture.latency["dram"] * share
-        return Supply(latency, 1 / ((1 - share) / l2 + share / dram))
+        # What comes from memory passes through the cache too: the slower of the two sets the pace.
+        return Supply(latency, min(l2, dram / share) if share else l2)
 
     def _busy(self, cycles: float) -> dict[str, float]:
         """The share of the time for which each unit of an SM is busy, over all SMs."""
@@ -291,11 +293,12 @@ class Predictor:
         self.first = self.first or (walked, ways * each, blocks)
 
         def until(like: Sequence[Short]) -> float:
-            ended = list[float]()
-            for number, (end, times) in enumerate(zip(walked.ends, walked.times, strict=True)):
+            # Warps that go one way take turns in being behind: the mean of them is the pace of all.
+            paces = [list[float]() for _ in starts]
+            for number, times in enumerate(walked.times):
                 start, short = starts[number % len(starts)], like[number % len(starts)]
-                ended.append(end + short.extra({mark: times[start[mark]] for mark in short.marks}))
-            return max(ended)
+                paces[number % len(starts)].append(short.extra({mark: times[start[mark]] for mark in short.marks}))
+            return max(walked.ends) + max(map(statistics.fmean, paces))
 
         return until
 
