@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from suite.cli import values
 from suite.errors import Exit, UsageError
 
 if TYPE_CHECKING:
-    from suite.validating.judging import Compared, Family
+    from suite.validating.judging import Compared, Family, Validation
     from suite.validating.published import Point
 
 FAMILY_COLUMNS = ("implementation", "GPU", "pass", "points", "median", "spread", "tau", "over floor", "aim")
@@ -34,6 +34,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--refresh", action="store_true", help="predict again, without using stored profiles")
     parser.add_argument("--jobs", type=values.count, default=2, metavar="N", help="number of processes that compile")
     parser.add_argument("--format", choices=("table", "md"), default="table", help="md: Markdown, for a page")
+    parser.add_argument(
+        "--write",
+        action="store_true",
+        help="write docs/predicted-time.md and results/published/spreads.json; takes all timings",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
 
 
@@ -43,7 +48,10 @@ def run(args: argparse.Namespace) -> Exit:
     from suite.static.progress import shown
     from suite.validating.judging import Validation, compared
     from suite.validating.published import comparable, points, task_of
+    from suite.validating.writing import write
 
+    if args.write and (args.op or args.impl or args.gpu or args.passes or args.part != "all"):
+        raise UsageError("--write takes all timings: remove --op, --impl, --gpu, --pass and --part")
     registry = discover()
     chosen = [point for point in points() if _wanted(args, point)]
     if not chosen:
@@ -65,11 +73,23 @@ def run(args: argparse.Namespace) -> Exit:
         if each.reason:
             left[each.reason] = left.get(each.reason, 0) + 1
     validation = Validation(found, left)
-    if args.json:
+    if args.write:
+        write(validation, "".join(f"{line}\n" for line in _lines(validation)), compiler())
+        print(f"{len(found)} timings compared: docs/predicted-time.md and results/published/spreads.json are written")
+    elif args.json:
         print(json.dumps(validation.to_json()))
     else:
         _show(args, validation)
     return Exit.PASS
+
+
+def compiler() -> str:
+    """The compiler whose code was looked at."""
+    from importlib.metadata import version
+
+    import triton
+
+    return f"Triton {triton.__version__}, fla-core {version('fla-core')}"
 
 
 def _wanted(args: argparse.Namespace, point: Point) -> bool:
@@ -82,33 +102,49 @@ def _wanted(args: argparse.Namespace, point: Point) -> bool:
     )
 
 
-def _show(args: argparse.Namespace, validation: object) -> None:
+def _show(args: argparse.Namespace, validation: Validation) -> None:
     from suite.cli.tables import print_table
-    from suite.validating.judging import Validation, families, worst
 
-    assert isinstance(validation, Validation)
+    if args.format == "md":
+        print("\n".join(_lines(validation)))
+        return
+    for title, columns, rows in _tables(validation):
+        print(f"{title}\n")
+        print_table(columns, rows)
+        print()
+    for line in _left(validation):
+        print(line)
+
+
+def _lines(validation: Validation) -> Iterator[str]:
+    """The tables in Markdown."""
+    from suite.store.text import in_plain_cell
+
+    yield f"Compiled by {compiler()}."
+    for title, columns, rows in _tables(validation):
+        yield ""
+        yield f"### {title}"
+        for row in (list(columns), ["---"] * len(columns), *rows):
+            yield f"| {' | '.join(map(in_plain_cell, row))} |"
+    yield ""
+    yield "### Published timings without a prediction"
+    yield from (f"- {line}" for line in _left(validation))
+
+
+def _tables(validation: Validation) -> Iterator[tuple[str, tuple[str, ...], list[list[str]]]]:
+    from suite.validating.judging import families, worst
+
     found = families(validation.compared)
     for held_out, title in ((False, "Timings that may be looked at"), (True, "Held-out timings")):
-        rows = [_family_row(each) for each in found if each.held_out == held_out]
-        if rows:
-            print(f"{title}\n")
-            _print(args, FAMILY_COLUMNS, rows, print_table)
-            print()
-    furthest = [_worst_row(each) for each in worst(validation.compared)]
-    if furthest:
-        print("Furthest from their prediction\n")
-        _print(args, WORST_COLUMNS, furthest, print_table)
+        if rows := [_family_row(each) for each in found if each.held_out == held_out]:
+            yield title, FAMILY_COLUMNS, rows
+    if rows := [_worst_row(each) for each in worst(validation.compared)]:
+        yield "Furthest from their prediction", WORST_COLUMNS, rows
+
+
+def _left(validation: Validation) -> Iterator[str]:
     for reason, count in sorted(validation.left.items(), key=lambda pair: -pair[1]):
-        print(f"{count} not compared: {reason}")
-
-
-def _print(args: argparse.Namespace, columns: Sequence[str], rows: list[list[str]], table: object) -> None:
-    if args.format == "md":
-        for row in (list(columns), ["---"] * len(columns), *rows):
-            print(f"| {' | '.join(row)} |")
-    else:
-        assert callable(table)
-        table(columns, rows)
+        yield f"{count}: {reason}"
 
 
 def _family_row(each: Family) -> list[str]:

@@ -39,7 +39,7 @@ from suite.store.rules import (
     numbers,
 )
 
-SCHEMA = "1.4"
+SCHEMA = "1.5"
 KINDS = ("timed", "check", "static")
 STATUSES = (
     "ok",
@@ -412,6 +412,26 @@ SECTIONS: dict[str, tuple[Columns, ...]] = {
             "interpreter",
         ),
         ("issued_reason", TEXT, "why issued traffic was not counted"),
+        (
+            "predicted_ms",
+            _MS,
+            "predicted time of the call, never below the floor; since schema 1.5",
+            "machine code, [predicted-time.md](predicted-time.md)",
+        ),
+        (
+            "predicted_low_ms predicted_high_ms",
+            _MS,
+            "the range that published timings of the same family leave it; since schema 1.5",
+            "results/published/spreads.json",
+        ),
+        (
+            "predicted_bound",
+            TEXT,
+            "what bounds the launch that takes longest: `issue`, `tensor`, `chain`, `shared`, `memory`, `special` or "
+            "`launch`; since schema 1.5",
+        ),
+        ("predicted_notes", TEXTS, "what had to be assumed, with the kernel; since schema 1.5"),
+        ("predicted_reason", TEXT, "why no time is predicted, with the kernel; since schema 1.5"),
         ("floor_ms", _MS, "the floor: a lower bound of the time", "above"),
         ("floor_bytes", AMOUNT, "bytes of the floor", "above"),
         ("floor_bound", TEXT, "what sets the floor: `memory`, `compute` or `special`", "above"),
@@ -436,7 +456,8 @@ SECTIONS: dict[str, tuple[Columns, ...]] = {
             "the operator's `io_bound`",
         ),
         ("hash", TEXT, "SHA-256 of all launches: binaries, grids, warps, stages, shared memory"),
-        shown="arch floor_ms floor_bound floor_gpu floor_source io_bound_bytes",
+        shown="arch predicted_ms predicted_low_ms predicted_high_ms predicted_bound predicted_reason "
+        "floor_ms floor_bound floor_gpu floor_source io_bound_bytes",
     ),
     "profile": _group(
         "profile.",

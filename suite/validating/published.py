@@ -84,7 +84,7 @@ def why_not(point: Point, registry: Registry) -> str:
         return "it is bound by the host"
     if not row["implementation"]:
         return "its implementation is not registered here"
-    if machine_of(_gpu(point)) is None:
+    if machine_of(gpu_of(point)) is None:
         return f"there is no machine table for {point.gpu}"
     if row["dtype"] not in _DTYPES:
         return "its dtype is not stated"
@@ -108,12 +108,13 @@ def task_of(point: Point, registry: Registry) -> Task:
     case = Case(
         operator.name, made.name, operator.complete(problem), tuple(made.default_tunables.items()), operator.axes
     )
-    gpu = known(_gpu(point))
+    gpu = known(gpu_of(point))
     assert gpu is not None
     return Task(case, gpu.arch, gpu.name, issued=False)
 
 
-def _gpu(point: Point) -> str:
+def gpu_of(point: Point) -> str:
+    """The GPU whose machine table stands for that of a timing."""
     return ALIASES.get(point.gpu, point.gpu)
 
 

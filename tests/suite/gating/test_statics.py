@@ -34,7 +34,7 @@ def gate(checkout: Path, *words: str) -> tuple[int, dict[str, tuple[str, str]]]:
 @pytest.mark.long
 def test_a_kernel_that_spills_turns_red_without_a_gpu(checkout):
     edit(checkout, KERNEL, "WARPS = 8", "WARPS = 1")
-    code, found = gate(checkout)
+    code, found = gate(checkout, "--fail-on", "spills")
     assert code == 1
     assert found["static"][0] == "slower"
     assert "double_kernel: spills 0 -> " in found["static"][1]

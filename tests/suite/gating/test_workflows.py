@@ -106,7 +106,7 @@ def test_a_kernel_that_is_wrong_or_spills_fails_without_a_gpu(checkout):
     scripts = steps("gate.yml")
     assert run(scripts["gate/Numerics"], checkout).returncode == 0
     edit(checkout, "kernels/double.py", "WARPS = 8", "WARPS = 1")
-    done = run(scripts["gate/Gate"], checkout, SELECT="--preset registry")
+    done = run(scripts["gate/Gate"], checkout, SELECT="--preset registry --fail-on spills")
     assert done.returncode == 1
     assert "spills 0 -\\> " in (checkout / "summary.md").read_text()
     edit(checkout, "kernels/double.py", "2.0, 0.0)", "2.01, 0.0)")
