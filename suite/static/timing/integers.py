@@ -889,8 +889,12 @@ def on_stack(instruction: Instruction) -> Operation | None:
     match, found = _ON_STACK.fullmatch(place), operand(data)
     size = next((_SIZES[each] for each in instruction.modifiers if each in _SIZES), 4)
     offset = int(match[1] or "0", 16) if match else 0
-    if match is None or found is None or found.change or offset % 4 or size < 4:
+    if match is None or found is None or found.change or (size >= 4 and offset % 4):
         return None
+    if size < 4:
+        # Part of a word.
+        changed = STACK + offset // 4 if stores else found.source
+        return Operation((), (), lambda: (), unknown=(changed,) if isinstance(changed, int) else ())
     registers = [found.source + n if isinstance(found.source, int) else found.source for n in range(size // 4)]
     words = [STACK + offset // 4 + n for n in range(size // 4)]
     copy = (lambda x: x) if len(words) == 1 else lambda *values: values

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Protocol
+from typing import Any, Protocol
 
 from suite.static.timing.flow import Block, Loop, blocks, loops
 from suite.static.timing.integers import (
@@ -45,6 +45,7 @@ from suite.static.timing.integers import (
 from suite.static.timing.sass import Instruction
 
 Memory = Callable[[int, int], "int | None"]
+Guess = Callable[[Instruction], "bool | None"]
 # Blocks after which a path counts as one that does not end.
 LIMIT = 1 << 22
 LANES = (0, 31)
@@ -167,13 +168,16 @@ class Paths:
         ctaid: tuple[int, int, int] = (0, 0, 0),
         warp: int = 0,
         memory: Memory | None = None,
+        guess: Guess | None = None,
     ) -> list[int]:
         """The numbers of the blocks that a warp executes, in their order, from the first to one that ends it.
 
         memory: what a load of so many bytes (1, 2 or 4) at an address finds, None where it is not known
+        guess:  what a comparison of data is taken to tell, None where it stays unknown
+
         Raises UnknownPath where a jump depends on what is not known, or the path does not end.
         """
-        return _Walk(self, constants, ctaid, warp, memory).walked()
+        return _Walk(self, constants, ctaid, warp, memory, guess).walked()
 
     def _operation(self, at: int) -> Operation | Load | None:
         if at not in self._operations:
@@ -299,8 +303,24 @@ class Paths:
     def join(self, number: int) -> int | None:
         """The block through which all ways from a block lead to the end; None where they end apart."""
         if self._joins is None:
-            self._joins = _joins(self._after)
+            self._joins = _joins([each or (len(self.blocks),) for each in self._ways_out()])
         return self._joins[number]
+
+    def _ways_out(self) -> list[tuple[int, ...]]:
+        """Where control goes from each block, with its end where it has no other: the way of an EXIT on a condition."""
+        end = len(self.blocks)
+        before = [list[int]() for _ in range(end)]
+        for number, after in enumerate(self._after):
+            for each in after:
+                before[each].append(number)
+        reaching, waiting = set[int](), [number for number, after in enumerate(self._after) if not after]
+        while waiting:
+            number = waiting.pop()
+            if number not in reaching:
+                reaching.add(number)
+                waiting += before[number]
+        leaves = {n for n, each in enumerate(self._ends) if each.kind == "exit"} - reaching
+        return [(*after, end) if number in leaves else after for number, after in enumerate(self._after)]
 
     def trapped(self, end: _End) -> bool | None:
         """Whether the jump leads to a trap, or else what stands below it does; None: neither or both."""
@@ -334,15 +354,9 @@ class Paths:
         return inner if swaps and unknown.at in inner.body else None
 
 
-def trace(
-    code: Sequence[Instruction],
-    constants: Constants,
-    ctaid: tuple[int, int, int] = (0, 0, 0),
-    warp: int = 0,
-    memory: Memory | None = None,
-) -> list[int]:
+def trace(code: Sequence[Instruction], constants: Constants, *args: Any, **kwargs: Any) -> list[int]:
     """`Paths.trace` of code that is traced once."""
-    return Paths(code).trace(constants, ctaid, warp, memory)
+    return Paths(code).trace(constants, *args, **kwargs)
 
 
 def depends_on(code: Sequence[Instruction]) -> frozenset[str]:
@@ -408,11 +422,11 @@ def _edges(code: Sequence[Instruction], parts: Sequence[Block]) -> list[tuple[in
 
 
 def _joins(after: Sequence[Sequence[int]]) -> list[int | None]:
-    """The nearest post-dominator of each block, by the algorithm of Cooper, Harvey and Kennedy (2001)."""
+    """The nearest post-dominator of each block but the last, which stands for the end, by the algorithm of Cooper, Harvey and Kennedy (2001)."""
     end = len(after)
     before: list[list[int]] = [[] for _ in range(end + 1)]
     for number, each in enumerate(after):
-        for target in each or (end,):
+        for target in each:
             before[target].append(number)
     order, seen = list[int](), {end}
     stack = [(end, iter(before[end]))]
@@ -441,7 +455,7 @@ def _joins(after: Sequence[Sequence[int]]) -> list[int | None]:
     while changed:
         changed = False
         for number in reversed(order[:-1]):
-            known = [each for each in (after[number] or (end,)) if each in found]
+            known = [each for each in after[number] if each in found]
             new = known[0]
             for each in known[1:]:
                 new = common(each, new)
@@ -532,9 +546,15 @@ class _Walk:
     """One path."""
 
     def __init__(
-        self, paths: Paths, constants: Constants, ctaid: tuple[int, int, int], warp: int, memory: Memory | None
+        self,
+        paths: Paths,
+        constants: Constants,
+        ctaid: tuple[int, int, int],
+        warp: int,
+        memory: Memory | None,
+        guess: Guess | None,
     ) -> None:
-        self.paths, self.memory, self.ctaid, self.warp = paths, memory, ctaid, warp
+        self.paths, self.memory, self.guess, self.ctaid, self.warp = paths, memory, guess, ctaid, warp
         self.code = paths.code
         self.path: list[int] = []
         # A register that was never written has any value: of a word of flags, bits are set one by one.
@@ -644,7 +664,7 @@ class _Walk:
         return tuple(found)
 
     def _beyond(self, end: _End, unknown: _Unknown, lanes: tuple[int, ...]) -> tuple[int, ...]:
-        """The lanes that a jump takes which is not known: one that avoids a trap, or that leaves a wait for a lock."""
+        """The lanes that jump where it is not known whether: away from a trap, or out of a wait for a lock."""
         if end.kind == "jump" and (trapped := self.paths.trapped(end)) is not None:
             return () if trapped else lanes
         loop = self.paths.lock(end.at, unknown) if end.kind == "jump" else None
@@ -727,7 +747,7 @@ class _Walk:
 
     def _computed(self, step: _Step, values: Sequence[object], all_: Sequence[object]) -> tuple[object, ...]:
         if step.function is None:
-            return (self._not_followed(step),) * len(step.writes)
+            return self._guessed(step, self._not_followed(step))
         try:
             found = step.function(*values)
         except TypeError:
@@ -738,11 +758,19 @@ class _Walk:
                 if not step.across:
                     raise
                 unknown = self._not_followed(step)
-            return (unknown,) * len(step.writes)
+            return self._guessed(step, unknown)
         results = found if isinstance(found, tuple) else (found,)
         if len(results) < len(step.writes):
             results += (self._not_followed(step),) * (len(step.writes) - len(results))
         return results
+
+    def _guessed(self, step: _Step, unknown: _Unknown) -> tuple[object, ...]:
+        """Results that are not known; but what a comparison tells may be guessed, and the second is the opposite."""
+        if self.guess is not None and all(each < 0 or PREDICATES <= each < STACK for each in step.writes):
+            told = self.guess(self.code[step.at])
+            if told is not None:
+                return (int(told), int(not told))[: len(step.writes)]
+        return (unknown,) * len(step.writes)
 
     def _by_bits(self, step: _Step, function: Callable[..., object], values: Sequence[object]) -> tuple[object, ...]:
         """Results of which a bit depends on one bit of each value: bits that are not known are tried as both."""
