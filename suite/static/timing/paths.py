@@ -422,7 +422,10 @@ def _edges(code: Sequence[Instruction], parts: Sequence[Block]) -> list[tuple[in
 
 
 def _joins(after: Sequence[Sequence[int]]) -> list[int | None]:
-    """The nearest post-dominator of each block but the last, which stands for the end, by the algorithm of Cooper, Harvey and Kennedy (2001)."""
+    """The nearest post-dominator of each block; None where that is the end, whose number is the one after the last.
+
+    By the algorithm of Cooper, Harvey and Kennedy (2001), "A Simple, Fast Dominance Algorithm".
+    """
     end = len(after)
     before: list[list[int]] = [[] for _ in range(end + 1)]
     for number, each in enumerate(after):
@@ -770,7 +773,9 @@ class _Walk:
             told = self.guess(self.code[step.at])
             if told is not None:
                 return (int(told), int(not told))[: len(step.writes)]
-        return (unknown,) * len(step.writes)
+        # A predicate has one bit.
+        flag = _Unknown(unknown.at, unknown.why, 0, 1)
+        return tuple(flag if PREDICATES <= to < STACK else unknown for to in step.writes)
 
     def _by_bits(self, step: _Step, function: Callable[..., object], values: Sequence[object]) -> tuple[object, ...]:
         """Results of which a bit depends on one bit of each value: bits that are not known are tried as both."""
