@@ -17,10 +17,10 @@ where it is given.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from suite.static.timing.flow import Block, Loop, blocks, loops
 from suite.static.timing.integers import (
@@ -139,12 +139,14 @@ class Paths:
     blocks:     those of `flow.blocks`, by the numbers of which a path is told
     depends_on: what a path depends on beside the constants: any of "ctaid.x", "ctaid.y", "ctaid.z" and "tid"
     slice:      positions of the instructions that are executed to find it
+    watched:    positions of instructions whose own predicates are followed too, for `counted`
 
     Raises ValueError where a jump goes to no instruction.
     """
 
-    def __init__(self, code: Sequence[Instruction]) -> None:
+    def __init__(self, code: Sequence[Instruction], watched: Collection[int] = ()) -> None:
         self.code = code
+        self.watched = tuple(sorted(watched))
         self.blocks: list[Block] = blocks(code)
         self._numbers = {code[each.first].address: number for number, each in enumerate(self.blocks)}
         self._after = _edges(code, self.blocks)
@@ -153,10 +155,10 @@ class Paths:
         written_ = [each for made in self._operations.values() if made for each in (*made.reads, *made.writes)]
         self._registers = max((each for each in written_ if isinstance(each, int)), default=0)
         self._registers = max(self._registers + 1, STACK)
+        self._counts = {at: self._registers + n for n, at in enumerate(self.watched)}
+        self._registers += len(self._counts)
         self._sources: dict[Source, int] = {}
-        self._steps = [
-            [self._step(at) for at in range(each.first, each.last + 1) if at in self.slice] for each in self.blocks
-        ]
+        self._steps = [list(self._steps_of(each)) for each in self.blocks]
         self._ends = [self._end(each.last) for each in self.blocks]
         self._joins: list[int | None] | None = None
         self._loops: list[Loop] | None = None
@@ -178,6 +180,38 @@ class Paths:
         Raises UnknownPath where a jump depends on what is not known, or the path does not end.
         """
         return _Walk(self, constants, ctaid, warp, memory, guess).walked()
+
+    def counted(
+        self,
+        constants: Constants,
+        ctaid: tuple[int, int, int] = (0, 0, 0),
+        warp: int = 0,
+        memory: Memory | None = None,
+        guess: Guess | None = None,
+    ) -> tuple[list[int], dict[int, int]]:
+        """The path, and of each watched instruction how often its predicate lets it be executed, or may do so."""
+        walk = _Walk(self, constants, ctaid, warp, memory, guess)
+        path = walk.walked()
+        return path, {at: cast("int", walk.state[place]) for at, place in self._counts.items()}
+
+    def _steps_of(self, block: Block) -> Iterator[_Step]:
+        for at in range(block.first, block.last + 1):
+            if at in self._counts:
+                yield self._watch(at)
+            if at in self.slice:
+                yield self._step(at)
+
+    def _watch(self, at: int) -> _Step:
+        """A step that counts the executions of an instruction."""
+        register, inverted = guard(self.code[at].predicate) if self.code[at].predicate else (None, False)
+        place = self._counts[at]
+
+        def count(state: list) -> None:
+            state[place] += 1
+
+        if register is None:
+            return _Step(at, None, False, (), (), None, False, "", None, _nothing if inverted else count)
+        return _Step(at, register, inverted, (), (place,), None, False, "", None, _guarded(register, inverted, count))
 
     def _operation(self, at: int) -> Operation | Load | None:
         if at not in self._operations:
@@ -221,6 +255,9 @@ class Paths:
                     needed = needed & ~kills | self._needs(at)
                 if decides := _decides(self.code[at]):
                     needed |= _mask(decides)
+                if at in self.watched and (predicate := self.code[at].predicate):
+                    register = guard(predicate)[0]
+                    needed |= 0 if register is None else 1 << register
             if needed & ~live[number]:
                 live[number] |= needed
                 waiting.update(dict.fromkeys(before.get(number, [])))
@@ -702,6 +739,11 @@ class _Walk:
         """Execute a step lane by lane: of values that are not known, or differ, or for some lanes only."""
         state, made, active = self.state, dict[int, tuple[object, ...]](), list[int]()
         if step.run is _nothing:
+            return
+        if step.function is None and step.load is None and step.run is not _refuse:
+            held = [_of(state[step.guard], lane) for lane in lanes] if step.guard is not None else [1]
+            if any(isinstance(each, _Unknown) or bool(each) != step.inverted for each in held):
+                state[self.paths._counts[step.at]] += 1  # type: ignore[operator]
             return
         doubted = dict[int, _Unknown]()
         for lane in lanes:
