@@ -13,11 +13,13 @@ import torch
 import triton
 import triton.language as tl
 
+from suite.cachefolder import cache_folder
 from suite.static.timing.constants import SPAN, Bank, bank, parameters
 from suite.static.timing.paths import Paths, UnknownPath
 from suite.static.timing.sass import Instruction, decode
 
-ARCHS = ("sm_80", "sm_90", "sm_100")
+# One architecture in the quick tests, where compiling takes most of the time.
+ARCHS = (pytest.param("sm_80", marks=pytest.mark.long), "sm_90", pytest.param("sm_100", marks=pytest.mark.long))
 WARPS = 4
 
 
@@ -122,12 +124,12 @@ class Compiled:
         self.arch, self.signature = arch, signature | dict.fromkeys(values, "constexpr")
         target = GPUTarget("cuda", int(arch.removeprefix("sm_")), 32)
         source = ASTSource(kernel, self.signature, values)
-        self.kernel = triton.compile(source, target=target, options={"num_warps": WARPS})
+        with triton.knobs.cache.scope():
+            triton.knobs.cache.dir = str(cache_folder() / "triton")
+            self.kernel = triton.compile(source, target=target, options={"num_warps": WARPS})
         self.code: list[Instruction] = decode(_dumped(self.kernel.asm["cubin"], "-sass"))
         # The compiler unrolls a loop, and what is over may be executed on a condition of its own.
-        self.paths = Paths(
-            self.code, [at for at, each in enumerate(self.code) if each.name == "MUFU" and "EX2" in each.opcode]
-        )
+        self.paths = Paths(self.code, [at for at, each in enumerate(self.code) if each.opcode == "MUFU.EX2"])
 
     def bank(self, grid: tuple[int, int, int], **arguments: Any) -> Bank:
         return bank(self.arch, self.kernel.asm["ptx"], self.kernel.src.signature, arguments, grid, WARPS)
