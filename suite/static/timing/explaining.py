@@ -12,7 +12,7 @@ from suite.static.model import Explanation, Launch, Stall
 from suite.static.timing import flow, units
 from suite.static.timing.launches import Kernel, Predictor
 from suite.static.timing.machines import Machine
-from suite.static.timing.programs import programs_of
+from suite.static.timing.programs import guessed
 from suite.static.timing.sass import Instruction
 from suite.static.timing.walk import Supply
 
@@ -48,7 +48,7 @@ def kind_of(instruction: Instruction) -> str:
 
 def explain(launch: Launch, kernel: Kernel, machine: Machine, dram_bytes: int, lines: Mapping[int, str]) -> Explanation:
     """Why a launch takes its predicted time. Raises UnknownPath where it cannot be predicted."""
-    programs = programs_of(kernel.paths, kernel.bank, launch.grid, launch.warps)
+    programs, _ = guessed(kernel.paths, kernel.bank, launch.grid, launch.warps)
     made = Predictor(launch, kernel, machine, dram_bytes, programs)
     made.prediction()
     body, trips = _main_loop(made, kernel)

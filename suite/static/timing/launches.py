@@ -10,7 +10,7 @@ import heapq
 import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from suite.static.model import Launch, Prediction
@@ -18,7 +18,7 @@ from suite.static.timing import flow, units
 from suite.static.timing.constants import Bank
 from suite.static.timing.machines import PARTITIONS, Machine
 from suite.static.timing.paths import Paths, UnknownPath
-from suite.static.timing.programs import Program, programs_of
+from suite.static.timing.programs import Program, guessed
 from suite.static.timing.sass import Instruction
 from suite.static.timing.shortening import Nest, Short, shorten
 from suite.static.timing.units import Hints, needs_of
@@ -76,10 +76,11 @@ def predict(launch: Launch, kernel: Kernel, machine: Machine, dram_bytes: int) -
     if not launch.residency.blocks:
         return Prediction(reason="no block fits on an SM")
     try:
-        programs = programs_of(kernel.paths, kernel.bank, launch.grid, launch.warps)
+        programs, assumed = guessed(kernel.paths, kernel.bank, launch.grid, launch.warps)
     except UnknownPath as error:
         return Prediction(reason=f"which way it goes is not known: {error}")
-    return Predictor(launch, kernel, machine, dram_bytes, programs).prediction()
+    found = Predictor(launch, kernel, machine, dram_bytes, programs).prediction()
+    return replace(found, notes=(assumed, *found.notes)) if assumed else found
 
 
 @dataclass(frozen=True)

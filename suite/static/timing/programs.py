@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from suite.static.timing.constants import Bank
-from suite.static.timing.paths import Paths
+from suite.static.timing.paths import Guess, Paths, UnknownPath
 
 AXES = ("ctaid.x", "ctaid.y", "ctaid.z")
 # Places along an axis, and programs in all, that are looked at.
@@ -32,18 +33,52 @@ class Program:
     share: float
 
 
-def programs_of(paths: Paths, bank: Bank, grid: Sequence[int], warps: int) -> list[Program]:
+def programs_of(paths: Paths, bank: Bank, grid: Sequence[int], warps: int, guess: Guess | None = None) -> list[Program]:
     """Programs that stand for a launch, each with the ways of its warps.
 
+    guess: what comparisons of data are taken to tell
     Raises UnknownPath where a way depends on what is not known before the kernel runs.
     """
     places = _places(grid, paths.depends_on)
     numbers = range(warps) if "tid" in paths.depends_on else (0,)
     found: dict[tuple[tuple[int, ...], ...], list[tuple[int, int, int]]] = {}
     for place in places:
-        ways = tuple(tuple(paths.trace(bank, ctaid=place, warp=warp)) for warp in numbers)
+        ways = tuple(tuple(paths.trace(bank, ctaid=place, warp=warp, guess=guess)) for warp in numbers)
         found.setdefault(ways if len(set(ways)) > 1 else ways[:1], []).append(place)
     return [Program(tuple(each), ways, len(each) / len(places)) for ways, each in found.items()]
+
+
+def guessed(paths: Paths, bank: Bank, grid: Sequence[int], warps: int) -> tuple[list[Program], str]:
+    """Programs of a launch, and what had to be assumed of data, "" where nothing had to be.
+
+    Where a jump depends on data, all comparisons of data are taken to hold, or all not to: the shorter of both ways is
+    taken, as kernels keep the longer one for values that are rare.
+    Raises UnknownPath where neither tells a way.
+    """
+    try:
+        return programs_of(paths, bank, grid, warps), ""
+    except UnknownPath as error:
+        unknown = error
+    found = list[list[Program]]()
+    for told in (True, False):
+        with suppress(UnknownPath):
+            found.append(programs_of(paths, bank, grid, warps, lambda _, told=told: told))
+    if not found:
+        raise unknown
+    lengths = [_length(paths, each) for each in found]
+    note = f"the shorter way was taken where {unknown}"
+    if max(lengths) > min(lengths):
+        note += f"; the longer one issues {max(lengths) / min(lengths):.2f} times the instructions"
+    return found[lengths.index(min(lengths))], note
+
+
+def _length(paths: Paths, programs: Sequence[Program]) -> float:
+    """Instructions that a warp issues, the mean over programs."""
+    sizes = [block.last - block.first + 1 for block in paths.blocks]
+    return sum(
+        program.share * sum(sizes[number] for way in program.ways for number in way) / len(program.ways)
+        for program in programs
+    )
 
 
 def _places(grid: Sequence[int], depends: frozenset[str]) -> list[tuple[int, int, int]]:
