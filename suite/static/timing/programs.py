@@ -15,8 +15,10 @@ from suite.static.timing.constants import Bank
 from suite.static.timing.paths import Guess, Paths, UnknownPath
 
 AXES = ("ctaid.x", "ctaid.y", "ctaid.z")
-# Places along an axis, and programs in all, that are looked at.
+# Places along an axis, and programs in all, that are looked at where ways differ.
 PLACES, PROGRAMS = 16, 48
+Place = tuple[int, int, int]
+Ways = tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,8 @@ class Program:
     share:  how much of the grid it stands for
     """
 
-    places: tuple[tuple[int, int, int], ...]
-    ways: tuple[tuple[int, ...], ...]
+    places: tuple[Place, ...]
+    ways: Ways
     share: float
 
 
@@ -39,12 +41,23 @@ def programs_of(paths: Paths, bank: Bank, grid: Sequence[int], warps: int, guess
     guess: what comparisons of data are taken to tell
     Raises UnknownPath where a way depends on what is not known before the kernel runs.
     """
-    places = _places(grid, paths.depends_on)
-    numbers = range(warps) if "tid" in paths.depends_on else (0,)
-    found: dict[tuple[tuple[int, ...], ...], list[tuple[int, int, int]]] = {}
+    leaders = _leaders(paths, bank, grid, warps, guess)
+    known: dict[Place, Ways] = {}
+
+    def ways(place: Place) -> Ways:
+        if place not in known:
+            # Warps that go one way in one program do so in all.
+            led = {lead: tuple(paths.trace(bank, place, lead, guess=guess)) for lead in set(leaders)}
+            each = tuple(led[lead] for lead in leaders)
+            known[place] = each if len(set(each)) > 1 else each[:1]
+        return known[place]
+
+    places = _extremes(grid, paths.depends_on)
+    if len({ways(place) for place in places}) > 1:
+        places = _places(grid, paths.depends_on)
+    found: dict[Ways, list[Place]] = {}
     for place in places:
-        ways = tuple(tuple(paths.trace(bank, ctaid=place, warp=warp, guess=guess)) for warp in numbers)
-        found.setdefault(ways if len(set(ways)) > 1 else ways[:1], []).append(place)
+        found.setdefault(ways(place), []).append(place)
     return [Program(tuple(each), ways, len(each) / len(places)) for ways, each in found.items()]
 
 
@@ -59,33 +72,57 @@ def guessed(paths: Paths, bank: Bank, grid: Sequence[int], warps: int) -> tuple[
         return programs_of(paths, bank, grid, warps), ""
     except UnknownPath as error:
         unknown = error
-    found = list[list[Program]]()
+    middle = tuple(size // 2 for size in grid)
+    lengths = dict[bool, int]()
     for told in (True, False):
         with suppress(UnknownPath):
-            found.append(programs_of(paths, bank, grid, warps, lambda _, told=told: told))
-    if not found:
+            way = paths.trace(bank, (middle[0], middle[1], middle[2]), guess=_always(told))
+            lengths[told] = sum(paths.blocks[n].last - paths.blocks[n].first + 1 for n in way)
+    if not lengths:
         raise unknown
-    lengths = [_length(paths, each) for each in found]
+    shorter = min(lengths, key=lambda told: lengths[told])
     note = f"the shorter way was taken where {unknown}"
-    if max(lengths) > min(lengths):
-        note += f"; the longer one issues {max(lengths) / min(lengths):.2f} times the instructions"
-    return found[lengths.index(min(lengths))], note
+    if (longest := max(lengths.values())) > lengths[shorter]:
+        note += f"; the longer one issues {longest / lengths[shorter]:.2f} times the instructions"
+    return programs_of(paths, bank, grid, warps, _always(shorter)), note
 
 
-def _length(paths: Paths, programs: Sequence[Program]) -> float:
-    """Instructions that a warp issues, the mean over programs."""
-    sizes = [block.last - block.first + 1 for block in paths.blocks]
-    return sum(
-        program.share * sum(sizes[number] for way in program.ways for number in way) / len(program.ways)
-        for program in programs
-    )
+def _always(told: bool) -> Guess:
+    return lambda _: told
 
 
-def _places(grid: Sequence[int], depends: frozenset[str]) -> list[tuple[int, int, int]]:
+def _leaders(paths: Paths, bank: Bank, grid: Sequence[int], warps: int, guess: Guess | None) -> list[int]:
+    """For each warp of a block, the first one that goes the same way in the program in the middle of the grid."""
+    if "tid" not in paths.depends_on:
+        return [0] * warps
+    place = (grid[0] // 2, grid[1] // 2, grid[2] // 2)
+    ways = [tuple(paths.trace(bank, place, warp, guess=guess)) for warp in range(warps)]
+    return [ways.index(way) for way in ways]
+
+
+def _axes(grid: Sequence[int], depends: frozenset[str]) -> list[int]:
+    """The axes on which a path depends, as far as they have several places."""
+    return [axis for axis, name in enumerate(AXES) if name in depends and grid[axis] > 1]
+
+
+def _extremes(grid: Sequence[int], depends: frozenset[str]) -> list[Place]:
+    """The middle of the grid, and from there both ends of each axis on which a path depends; the first and last one."""
+    middle = [size // 2 for size in grid]
+    axes = _axes(grid, depends)
+    found = [tuple(middle)]
+    for axis in axes:
+        for end in (0, grid[axis] - 1):
+            found.append((*middle[:axis], end, *middle[axis + 1 :]))
+    for end in (0, 1):
+        found.append(tuple(end * (grid[axis] - 1) if axis in axes else middle[axis] for axis in range(3)))
+    return [(x, y, z) for x, y, z in dict.fromkeys(found)]
+
+
+def _places(grid: Sequence[int], depends: frozenset[str]) -> list[Place]:
     """Places spread over the axes on which a path depends; the middle of the others."""
-    axes = [size for name, size in zip(AXES, grid, strict=True) if name in depends and size > 1]
+    axes = _axes(grid, depends)
     each = max(2, min(PLACES, int(PROGRAMS ** (1 / max(1, len(axes))))))
-    chosen = [_spread(size, each) if name in depends else [size // 2] for name, size in zip(AXES, grid, strict=True)]
+    chosen = [_spread(size, each) if axis in axes else [size // 2] for axis, size in enumerate(grid)]
     return [(x, y, z) for x, y, z in itertools.product(*chosen)]
 
 
