@@ -10,6 +10,7 @@ that who answers loads can tell whose element is asked for.
 
 from __future__ import annotations
 
+import itertools
 import re
 import struct
 from collections.abc import Iterator, Mapping, Sequence
@@ -95,7 +96,7 @@ def bank(
     at = 0
     for name, kind in signature.items():
         for path, each, value in _flat(name, kind, values.get(name)):
-            for content in _contents(each, value, places[at][1] if at < len(places) else 0, len(made.pointers)):
+            for content in _contents(each, value, [wide for _, wide in places[at:]], len(made.pointers)):
                 if at == len(places):
                     raise ValueError(
                         f"the PTX has {len(places)} parameters; there are more arguments, {path} among them"
@@ -123,10 +124,10 @@ def _flat(name: str, kind: Any, value: Any) -> Iterator[tuple[str, str, Any]]:
         yield name, kind, value
 
 
-def _contents(kind: str, value: Any, wide: int, pointers: int) -> Iterator[bytes | None]:
-    """The bytes of an argument's parameters; None for what is not known."""
+def _contents(kind: str, value: Any, sizes: Sequence[int], pointers: int) -> Iterator[bytes | None]:
+    """The bytes of an argument's parameters, None for what is not known; `sizes` are those that are left."""
     if match := _DESCRIPTOR.match(kind):
-        yield from _descriptor(match[1].count(",") + 1, value, wide)
+        yield from _descriptor(match[1].count(",") + 1, value, sizes)
     elif kind.startswith("*"):
         yield bytes(8) if value is None else struct.pack("<Q", (pointers + 1) * SPAN)
     elif kind in _FLOATS:
@@ -140,14 +141,16 @@ def _contents(kind: str, value: Any, wide: int, pointers: int) -> Iterator[bytes
         yield None
 
 
-def _descriptor(rank: int, value: Any, wide: int) -> Iterator[bytes | None]:
-    """A tensor descriptor: one of the hardware, or a pointer, shape, strides and padding; then shape and strides."""
+def _descriptor(rank: int, value: Any, sizes: Sequence[int]) -> Iterator[bytes | None]:
+    """A tensor descriptor: one of the hardware, or a pointer, shape, strides and flags; then shape and strides."""
     shape = [struct.pack("<i", each) for each in getattr(value, "shape", ())] or [None] * rank
     strides = [struct.pack("<q", each) for each in getattr(value, "strides", ())] or [None] * rank
     yield None
-    if wide == 8:
+    if sizes[:1] == [8]:
         yield from (None if each is None else each + bytes(4) for each in shape)
         yield from strides
-        yield None
+        # One flag in Triton 3.6, two later.
+        for _ in itertools.takewhile(lambda size: size == 1, sizes[1 + 2 * rank :]):
+            yield None
     yield from shape
     yield from strides

@@ -146,16 +146,15 @@ class Paths:
 
     def __init__(self, code: Sequence[Instruction], watched: Collection[int] = ()) -> None:
         self.code = code
-        self.watched = tuple(sorted(watched))
+        self.watched = frozenset(watched)
         self.blocks: list[Block] = blocks(code)
         self._numbers = {code[each.first].address: number for number, each in enumerate(self.blocks)}
         self._after = _edges(code, self.blocks)
         self._operations: dict[int, Operation | Load | None] = self._stack()
         self.slice = self._sliced()
-        written_ = [each for made in self._operations.values() if made for each in (*made.reads, *made.writes)]
-        self._registers = max((each for each in written_ if isinstance(each, int)), default=0)
-        self._registers = max(self._registers + 1, STACK)
-        self._counts = {at: self._registers + n for n, at in enumerate(self.watched)}
+        self._registers = max((1 + each for at in self._operations for each in self._named(at)), default=STACK)
+        self._registers = max(self._registers, STACK)
+        self._counts = {at: self._registers + n for n, at in enumerate(sorted(self.watched))}
         self._registers += len(self._counts)
         self._sources: dict[Source, int] = {}
         self._steps = [list(self._steps_of(each)) for each in self.blocks]
@@ -277,6 +276,13 @@ class Paths:
         else:
             kills = writes
         return _mask(writes), _mask(kills)
+
+    def _named(self, at: int) -> Iterator[int]:
+        """The registers that an instruction with an operation names."""
+        if made := self._operations[at]:
+            yield from (each for each in made.reads if isinstance(each, int))
+            yield from made.writes
+            yield from made.unknown if isinstance(made, Operation) else ()
 
     def _needs(self, at: int) -> int:
         made, predicate = self._operation(at), self.code[at].predicate
@@ -796,9 +802,9 @@ class _Walk:
         try:
             found = step.function(*values)
         except TypeError:
-            if step.bits:
-                return self._by_bits(step, step.function, values)
             unknown = next((each for each in all_ if isinstance(each, _Unknown)), None)
+            if step.bits and unknown is not None:
+                return self._by_bits(step, step.function, values, unknown)
             if unknown is None:
                 if not step.across:
                     raise
@@ -819,9 +825,10 @@ class _Walk:
         flag = _Unknown(unknown.at, unknown.why, 0, 1)
         return tuple(flag if PREDICATES <= to < STACK else unknown for to in step.writes)
 
-    def _by_bits(self, step: _Step, function: Callable[..., object], values: Sequence[object]) -> tuple[object, ...]:
+    def _by_bits(
+        self, step: _Step, function: Callable[..., object], values: Sequence[object], unknown: _Unknown
+    ) -> tuple[object, ...]:
         """Results of which a bit depends on one bit of each value: bits that are not known are tried as both."""
-        unknown = next(each for each in values if isinstance(each, _Unknown))
         choices = [(each.value, each.value | each.mask) if isinstance(each, _Unknown) else (each,) for each in values]
         tried = [function(*each) for each in product(*choices)]
         made = list[object]()

@@ -15,6 +15,7 @@ import suite
 from suite.errors import UsageError
 from suite.static import capture
 from suite.static.binary import StaticError
+from suite.static.capturing import Recorder
 from suite.static.stub_driver import pretending, target_of
 from tests.suite.static import toys
 
@@ -55,26 +56,36 @@ def test_alignment_is_that_of_a_real_launch() -> None:
     assert shifted.binary.mix["ldg_32"] == 4
 
 
-def test_an_autotuner_takes_its_first_configuration() -> None:
-    (launch,) = capture(lambda: toys.tuned(4000), "sm_90")
-    assert (launch.grid, launch.warps) == ((4, 1, 1), 8)
+def test_an_autotuner_takes_the_configuration_with_the_least_predicted_time() -> None:
+    chosen, *tried = capture(lambda: toys.tuned(4000), "sm_90", all_configs=True)
+    assert [each.warps for each in tried] == [8, 2, 1]
+    times = [each.predicted.ms for each in tried if each.predicted and each.predicted.ms]
+    assert len(times) == 3
+    best = tried[times.index(min(times))]
+    assert (chosen.config, chosen.grid, chosen.warps) == (best.config, best.grid, best.warps)
+    assert len(set(times)) > 1
+    # What was chosen for one problem is not kept for the next.
+    assert toys.tuned_kernel.cache == {}
+    assert capture(lambda: toys.tuned(4000), "sm_90")[0].config == chosen.config
+
+
+def test_an_autotuner_takes_its_first_configuration_where_no_time_is_predicted() -> None:
+    (launch,) = capture(lambda: toys.tuned(4000), "sm_80", gpu="NVIDIA A100 80GB PCIe")
+    assert (launch.grid, launch.warps, launch.predicted) == ((4, 1, 1), 8, None)
     assert "BLOCK: 1024" in launch.config
-
-
-def test_an_autotuner_takes_the_configuration_it_tuned() -> None:
-    numel = 5000
-    toys.tuned_kernel.cache[(numel, "torch.float32", "torch.float32")] = toys.CONFIGS[1]
-    (launch,) = capture(lambda: toys.tuned(numel), "sm_90")
-    assert (launch.grid, launch.warps) == ((20, 1, 1), 2)
-    assert "BLOCK: 256" in launch.config
 
 
 def test_all_configurations_are_tried_every_time() -> None:
     for _ in range(2):
-        chosen, *tried = capture(lambda: toys.tuned(6000), "sm_90", all_configs=True)
-        assert chosen.config == tried[0].config
+        _, *tried = capture(lambda: toys.tuned(6000), "sm_90", all_configs=True)
         assert [each.warps for each in tried] == [8, 2, 1]
         assert [each.grid[0] for each in tried] == [6, 24, 12]
+
+
+@pytest.mark.parametrize(("count", "few"), [(1, [0]), (4, [0, 1, 2, 3]), (12, [0, 3, 6, 9]), (5, [0, 1, 2, 3])])
+def test_of_many_configurations_a_few_are_tried(count: int, few: list[int]) -> None:
+    assert Recorder(target_of("sm_90"), compiled=False)._few(range(count)) == few
+    assert Recorder(target_of("sm_90"), compiled=False, all_configs=True)._few(range(count)) == list(range(count))
 
 
 def test_heuristics_are_followed() -> None:
