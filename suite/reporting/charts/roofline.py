@@ -54,7 +54,7 @@ def roofline(group: Group, runs: Sequence[Run], styles: Styles) -> Chart | None:
 
 
 def floors(group: Group, runs: Sequence[Run], styles: Styles) -> list[Chart]:
-    """Where static profiles put the least time of cases on devices that were not measured: a chart an architecture."""
+    """Where static profiles put cases on devices that were not measured: a chart an architecture."""
     measured = {runs[point.run].part("device").get("arch") for point in group.points}
     charts = []
     for arch, gpu in sorted({(floor.arch, floor.gpu) for floor in group.floors if floor.arch not in measured}):
@@ -66,15 +66,15 @@ def floors(group: Group, runs: Sequence[Run], styles: Styles) -> list[Chart]:
             Chart(
                 kind="floors",
                 slug=f"floors_{arch}_{group.setting.slug}",
-                title=f"Floors, not measured: {machine}",
+                title=f"{_computed_as(found, 'Floors').capitalize()}: {machine}",
                 subtitle=" · ".join(text for name, text in group.setting.facets.items() if text and name != "timing"),
                 x=x,
                 y=y,
                 series=by_last(series),
                 annotations=tuple(place(_ends(series), x, y, along(series))),
-                caption=f"Computed from compiled code for {machine}: no kernel ran. A floor is the shortest time that "
-                "the executed FLOPs and the traffic of the launches allow.",
-                alt=f"Floors computed for {machine}, not measured: "
+                caption=f"Computed from compiled code for {machine}: no kernel ran. Predicted times come from machine "
+                "code; a floor is the shortest time that executed FLOPs and bytes allow.",
+                alt=f"Computed for {machine}, not measured: "
                 + listed([f"{each.name} up to {figure(max(each.y))} TFLOP/s" for each in series]),
             )
         )
@@ -149,9 +149,9 @@ def _floor_series(group: Group, found: Sequence[Floor], styles: Styles) -> list[
         names.setdefault(floor.name, []).append(floor)
     return [
         Series(
-            name=f"{name}: floor, not measured",
+            name=f"{name}: {_computed_as(floors_)}",
             x=tuple(each.intensity for each in floors_),
-            y=tuple(each.tflops for each in floors_),
+            y=tuple(each.shown_tflops for each in floors_),
             style=named(styles, name),
             text=tuple(_floor_text(each) for each in floors_),
             owner=floor_owner(group, floors_[0]),
@@ -163,19 +163,30 @@ def _floor_series(group: Group, found: Sequence[Floor], styles: Styles) -> list[
     ]
 
 
+def _computed_as(found: Sequence[Floor], floor: str = "floor") -> str:
+    """What hollow markers are."""
+    kinds = {each.is_predicted for each in found}
+    names = {(True,): "predicted", (False,): floor, (False, True): f"predicted or {floor}"}
+    return f"{names[tuple(sorted(kinds))]}, not measured"
+
+
 def _floor_notes(series: Sequence[Series]) -> list[Annotation]:
-    """A label on the last floor of each implementation, so that none is taken for a measurement."""
+    """A label on the last marker of each implementation, so that none is taken for a measurement."""
     return [
-        Annotation(s.x[-1], s.y[-1], "floor, not measured", style=s.style, of=(s.owner.label,))
+        Annotation(s.x[-1], s.y[-1], s.name.rpartition(": ")[2], style=s.style, of=(s.owner.label,))
         for s in series
         if s.owner.shown
     ]
 
 
 def _floor_text(floor: Floor) -> str:
-    bound = f"bound by {floor.bound}" if floor.bound else ""
-    lines = [f"{floor.name}: floor, not measured", f"T = {floor.T:,}, {floor.arch} {floor.gpu}"]
-    lines += [f"at least {figure(floor.time_ms)} ms, at most {figure(floor.tflops)} TFLOP/s", bound]
+    lines = [f"{floor.name}: {_computed_as([floor])}", f"T = {floor.T:,}, {floor.arch} {floor.gpu}"]
+    if floor.is_predicted:
+        between = f"{figure(floor.low_ms)} to {figure(floor.high_ms)}"
+        lines += [f"predicted {figure(floor.predicted_ms)} ms ({between}), {figure(floor.shown_tflops)} TFLOP/s"]
+        lines += [f"predicted to be bound by {floor.predicted_bound}"] if floor.predicted_bound else []
+    lines += [f"at least {figure(floor.time_ms)} ms, at most {figure(floor.tflops)} TFLOP/s"]
+    lines += [f"the floor is bound by {floor.bound}"] if floor.bound else []
     return "\n".join(line for line in lines if line)
 
 
@@ -211,7 +222,7 @@ def _caption(ceilings: Sequence[Ceiling], has_counts: bool, has_floors: bool) ->
     parts += ["Solid ceilings were measured on this machine."] if "measured" in kinds else []
     parts += ["Dashed ceilings are from the datasheet."] if "datasheet" in kinds else []
     parts += ["No ceiling is stored for this dtype."] if not kinds else []
-    parts += ["Markers without a line are floors from the static profile, not measured."] if has_floors else []
+    parts += ["Markers without a line are predicted times or floors of the static profile, not measured."] * has_floors
     return " ".join(parts)
 
 

@@ -101,8 +101,10 @@ class Point:
 
 @dataclass(frozen=True)
 class Floor:
-    """The least time that a static profile allows a case: computed, never measured.
+    """What a static profile says of a case's time: computed, never measured.
 
+    time_ms:        the least that it can be; tflops: the most
+    predicted_ms, low_ms, high_ms, predicted_bound: the predicted time, its range, and its bound; NaN and "" without one
     io_bound_bytes: the least traffic of any code of the operator; NaN where none is stated
     """
 
@@ -117,6 +119,20 @@ class Floor:
     intensity: float
     bound: str
     io_bound_bytes: float
+    flops: float
+    predicted_ms: float
+    low_ms: float
+    high_ms: float
+    predicted_bound: str
+
+    @property
+    def is_predicted(self) -> bool:
+        return self.predicted_ms > 0
+
+    @property
+    def shown_tflops(self) -> float:
+        """At the predicted time; at the floor where there is none."""
+        return self.flops / self.predicted_ms / 1e9 if self.is_predicted else self.tflops
 
 
 @dataclass(frozen=True)
@@ -188,6 +204,11 @@ def floors_of(rows: Iterable[Row]) -> tuple[Floor, ...]:
             intensity=row["flops_alg"] / row["bytes_compulsory"],
             bound=clean(row["static.floor_bound"]),
             io_bound_bytes=row["static.io_bound_bytes"],
+            flops=row["flops_alg"],
+            predicted_ms=row["static.predicted_ms"],
+            low_ms=row["static.predicted_low_ms"],
+            high_ms=row["static.predicted_high_ms"],
+            predicted_bound=clean(row["static.predicted_bound"]),
         )
         for row in rows
         if all(row[name] > 0 for name in ("static.floor_ms", "flops_alg", "bytes_compulsory"))

@@ -85,6 +85,24 @@ def test_floors_of_this_devices_architecture_are_unjoined_and_called_what_they_a
     assert "not measured" in floor.text[0]
 
 
+def test_a_predicted_time_is_drawn_in_place_of_the_floor():
+    floor = static("a", "y", 128, arch="sm_100")
+    words = {"predicted_ms": 4.0, "predicted_low_ms": 3.0, "predicted_high_ms": 5.0, "predicted_bound": "chain"}
+    row = floor | {f"static.{name}": value for name, value in words.items()}
+    run = run_of([record("a", "x", 128), row])
+    (group,), styles = prepared(run)
+    (chart,) = floors(group, [run], styles)
+    (series,) = chart.series
+    assert (chart.title, series.name) == (
+        "Predicted, not measured: sm_100, NVIDIA H200",
+        "a/y: predicted, not measured",
+    )
+    assert series.y[0] == pytest.approx(row["flops_alg"] / 4e9)
+    assert "predicted 4.00 ms (3.00 to 5.00)" in series.text[0]
+    assert "predicted to be bound by chain" in series.text[0]
+    assert "at least" in series.text[0]
+
+
 def test_floors_of_another_architecture_have_a_chart_of_their_own():
     run = run_of([record("a", "x", 128), static("a", "y", 128, arch="sm_90"), static("a", "y", 128, arch="sm_100")])
     (group,), styles = prepared(run)

@@ -72,7 +72,9 @@ def test_a_family_misses_the_aim(ratios: tuple[float, ...]) -> None:
 
 
 def test_a_family_in_another_order_misses_the_aim() -> None:
-    (family,) = families([pair(ms, predicted) for ms, predicted in ((1.0, 1.02), (1.01, 1.01), (1.02, 1.0), (1.03, 1.03))])
+    (family,) = families(
+        [pair(ms, predicted) for ms, predicted in ((1.0, 1.02), (1.01, 1.01), (1.02, 1.0), (1.03, 1.03))]
+    )
     assert family.spread < 1.1
     assert family.good is False
 

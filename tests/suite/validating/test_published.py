@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from suite.errors import UsageError
 from suite.registry import Registry
 from suite.static.model import Floor, Launch, Prediction, Profile
 from suite.static.tasks import Task
-from suite.validating.published import Point, comparable, points, task_of, why_not
+from suite.validating.published import comparable, points, task_of, why_not
 from tests.suite.validating.test_judging import point
 
 pytest.importorskip("fla")
