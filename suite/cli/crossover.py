@@ -97,6 +97,7 @@ def _as_json(group: Group, each: Crossing) -> dict[str, Any]:
         "quadratic": each.quadratic,
         "time": part(each.time),
         "predicted": part(each.predicted),
+        "predicted_how": each.predicted_how if each.predicted else None,
         "memory": part(each.memory),
     }
 

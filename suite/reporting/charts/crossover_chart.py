@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from suite.reporting.data.points import Point
 
 # A row's three findings, a little apart: which, its place, its look.
-PARTS = (("faster, measured", 0.0), ("faster, predicted at the roofline", 0.22), ("less memory, measured", -0.22))
+PARTS = (("faster, measured", 0.0), ("faster, predicted", 0.22), ("less memory, measured", -0.22))
 
 
 def crossover(group: Group, met: Sequence[Crossing], styles: Styles) -> Chart | None:
@@ -49,7 +49,7 @@ def crossover(group: Group, met: Sequence[Crossing], styles: Styles) -> Chart | 
         annotations=tuple(notes),
         rows=tuple(owner(group, group.lines[each.linear][0]) for each in pairs),
         caption="Filled: the T at which the measured times are equal, with the 95 % interval. Hollow circle: the T at "
-        "which times at the roofline are equal. Hollow square: the T at which peak memories are equal. Without a mark, "
+        "which predicted times are equal. Hollow square: the T at which peak memories are equal. Without a mark, "
         "there is no such T in the measured range.",
         alt="From which T linear is faster. "
         + listed([f"{each.linear} over {each.quadratic}: {each.time.says}" for each in pairs]),

@@ -82,7 +82,7 @@ def _predicted(point: Point, group: Group, runs: Sequence[Run]) -> float:
     arch = run.part("device").get("arch") if run else None
     for floor in group.floors:
         if (floor.name, floor.T, floor.tunables, floor.arch) == (point.name, point.T, point.tunables, arch):
-            return floor.time_ms
+            return floor.predicted_ms if floor.is_predicted else floor.time_ms
     return at_the_roof(point, group.setting.dtype, run) if run else math.nan
 
 

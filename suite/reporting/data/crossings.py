@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from suite.reporting.data.frame import Run
     from suite.reporting.data.groups import Group
-    from suite.reporting.data.points import Point
+    from suite.reporting.data.points import Floor, Point
 
 
 KINDS = ("linear", "quadratic")
@@ -24,12 +24,14 @@ KINDS = ("linear", "quadratic")
 class Crossing:
     """How a linear and a quadratic implementation of one run compare at `pairs`: both measured at one T, in its order.
 
-    run: where ceilings are taken from, for the prediction; None where they are not known
+    run:      where ceilings are taken from, for the prediction; None where they are not known
+    computed: what static profiles say of the group's cases on the run's device
     """
 
     pairs: tuple[tuple[Point, Point], ...]
     dtype: str
     run: Run | None
+    computed: tuple[Floor, ...] = ()
 
     @property
     def linear(self) -> str:
@@ -65,10 +67,21 @@ class Crossing:
         return self._exact(lambda point: point.memory_mib)
 
     @cached_property
+    def from_code(self) -> bool:
+        """Whether the time of each case is predicted from its machine code."""
+        return all(from_code(point, self.computed) > 0 for pair in self.pairs for point in pair)
+
+    @cached_property
     def predicted(self) -> Verdict | None:
-        """What cost model and ceilings say of the time at the same T; None without ceilings."""
+        """What machine code, else cost model and ceilings, say of the time at the same T; None without either."""
+        if self.from_code:
+            return self._exact(lambda point: from_code(point, self.computed))
         run = self.run
         return self._exact(lambda point: at_the_roof(point, self.dtype, run)) if run else None
+
+    @property
+    def predicted_how(self) -> str:
+        return "from machine code" if self.from_code else "at the roofline"
 
     def _exact(self, value: Callable[[Point], float]) -> Verdict | None:
         """The verdict on figures without noise, over the T at which both have one."""
@@ -96,7 +109,16 @@ def _compare(group: Group, runs: Sequence[Run], fast: list[Point], slow: list[Po
     by_T = {point.T: point for point in slow}
     pairs = tuple((point, by_T[point.T]) for point in fast if point.T in by_T)
     run = runs[fast[0].run] if fast[0].run < len(runs) else None
-    return Crossing(pairs, group.setting.dtype, run) if pairs else None
+    arch = run.part("device").get("arch") if run else None
+    computed = tuple(floor for floor in group.floors if floor.arch == arch)
+    return Crossing(pairs, group.setting.dtype, run, computed) if pairs else None
+
+
+def from_code(point: Point, computed: Iterable[Floor]) -> float:
+    """The milliseconds that are predicted from a case's machine code; NaN where they are not."""
+    key = point.name, point.T, point.tunables
+    found = (each.predicted_ms for each in computed if (each.name, each.T, each.tunables) == key)
+    return next(found, math.nan)
 
 
 def at_the_roof(point: Point, dtype: str, run: Run) -> float:

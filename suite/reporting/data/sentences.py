@@ -101,7 +101,9 @@ def _crossing(met: Sequence[Crossing]) -> str:
     if not met:
         return ""
     first = met[0]
-    predicted = f"; predicted at the roofline: {without_range(first.predicted.says)}" if first.predicted else ""
+    predicted = ""
+    if first.predicted:
+        predicted = f"; predicted {first.predicted_how}: {without_range(first.predicted.says)}"
     smaller = f"; needs less memory: {without_range(first.memory.says)}" if first.memory else ""
     return f" {first.linear} is faster than {first.quadratic}: {first.time.says}{predicted}{smaller}."
 

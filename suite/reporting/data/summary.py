@@ -61,7 +61,7 @@ def _reason(status: str, reason: str, rows: Sequence[Row], most: int = 6) -> Rea
     )
 
 
-CROSSINGS = ("setting", "linear", "quadratic", "faster", "faster, predicted at the roofline", "less memory")
+CROSSINGS = ("setting", "linear", "quadratic", "faster", "faster, predicted", "less memory")
 
 
 def crossing_rows(panels: Sequence[Panel], most: int = 400) -> list[tuple[str, ...]]:
@@ -71,7 +71,8 @@ def crossing_rows(panels: Sequence[Panel], most: int = 400) -> list[tuple[str, .
 
 def crossing_row(group: Group, each: Crossing) -> tuple[str, ...]:
     """A pair's row."""
-    said = (each.time.says, _says(each.predicted), _says(each.memory))
+    predicted = f"{each.predicted.says} ({each.predicted_how})" if each.predicted else _says(None)
+    said = (each.time.says, predicted, _says(each.memory))
     return group.setting.title, each.linear, each.quadratic, *said
 
 

@@ -44,9 +44,11 @@ FLAGS = {
         "span": ("--rep", "--timeout"),
         "allowance": ("--margin", "--min-difference"),
         "budget": ("--budget",),
+        "some_of": ("--fail-on",),
     },
     "profile linear_attention": {"size": SIZES, "count": ("--calls", "--top"), "seed": ("--seed",)},
-    "static": {"size": SIZES, "count": ("--jobs",)},
+    "static": {"size": SIZES, "count": ("--jobs",), "some_of": ("--fail-on",)},
+    "validate": {"count": ("--jobs",)},
     "campaign NAME": {"budget": ("--budget",)},
     "compile": {"size": SIZES, "count": ("--jobs",), "span": ("--timeout",), "budget": ("--budget",)},
     "compare A B": {"allowance": ("--threshold",)},
@@ -60,6 +62,7 @@ WRONG = {
     "pause": ("1e10", *NUMBERS),
     "allowance": ("100", "1e3", *NUMBERS),
     "budget": ("0", "0s", "5 m", "-3s", "9" * 30 + "h", *NUMBERS),
+    "some_of": ("", "nosuch", "spills,", "spills,nosuch", "x" * 300),
     "shard": ("0/2", "3/2", "1/0", "1", "1/2/3", "1/" + "9" * 20, *NUMBERS),
 }
 GIVEN = [(command, flag, kind) for command, kinds in FLAGS.items() for kind, flags in kinds.items() for flag in flags]

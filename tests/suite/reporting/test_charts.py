@@ -131,7 +131,7 @@ def test_each_crossing_is_drawn_with_its_interval_and_its_prediction():
     measured = next(series for series in chart.series if series.name == "linear_attention/x: faster, measured")
     assert measured.x[0] == pytest.approx(1000)
     assert (measured.left[0], measured.right[0]) == (pytest.approx(1000 * 0.9 / 1.1), pytest.approx(1000 * 1.1 / 0.9))
-    predicted = next(series for series in chart.series if "x: faster, predicted at the roofline" in series.name)
+    predicted = next(series for series in chart.series if "x: faster, predicted" in series.name)
     # Both are bound by FLOPs there: 4 K^2 T against 2 K T (T + 1).
     assert (predicted.hollow, predicted.x[0]) == (True, pytest.approx(2 * 256, rel=0.01))
     assert {note.text for note in chart.annotations} == {"from 1,000", "not in range"}

@@ -5,9 +5,10 @@ import pytest
 from suite.reporting.data.crossings import crossings, distinct
 from suite.reporting.data.frame import normalise
 from suite.reporting.data.groups import gather
-from tests.suite.reporting.synthetic import record, run_of
+from tests.suite.reporting.synthetic import record, run_of, static
 
 LENGTHS = (128, 512, 2048, 8192)
+NAMES = (("linear_attention", "x"), ("softmax_attention", "y"))
 
 
 def compared(linear, quadratic, lengths=LENGTHS, **more):
@@ -34,6 +35,26 @@ def test_the_prediction_is_made_of_cost_and_ceilings_alone():
     assert slow.predicted is not None
     assert slow.predicted == fast.predicted
     assert slow.time != fast.time
+
+
+def test_predicted_times_of_machine_code_take_the_place_of_the_roofline():
+    """With a profile of each case on the run's device; one that is missing leaves the roofline."""
+
+    def found(lengths):
+        rows = [record(*names, T) for names in NAMES for T in LENGTHS]
+        for names, power in zip(NAMES, (1, 2), strict=True):
+            for T in lengths:
+                words = {"static.predicted_ms": (T / 700) ** power, "static.floor_ms": 1e-9}
+                rows.append(static(*names, T, device="sm_90") | words)
+        run = run_of(rows, device={"arch": "sm_90"})
+        (group, *_) = gather(normalise([run]))
+        (crossing,) = crossings(group, [run])
+        return crossing
+
+    crossing = found(LENGTHS)
+    assert (crossing.from_code, crossing.predicted_how) == (True, "from machine code")
+    assert pytest.approx(700) == crossing.predicted.last.T
+    assert found(LENGTHS[1:]).predicted_how == "at the roofline"
 
 
 def test_memory_is_judged_by_itself():
