@@ -108,19 +108,23 @@ class _Walk:
             _Warp(number, number // self.size, way, marked, number % PARTITIONS)
             for number, (way, marked) in enumerate(pairs)
         ]
+        # By position: of what is done once a block, the warp that does it; and how many warps arrive at each ring.
+        self.elected, self.arriving = _elected(needs, ways)
         self.heap: list[tuple[float, int]] = []
         self.found = Walked(times=[warp.times for warp in self.warps], ends=[0.0] * len(self.warps))
         self.issue = [0.0] * PARTITIONS
         self.units = {name: [0.0] * PARTITIONS for name in units.PARTITION_UNITS}
         self.shared = self.l2 = 0.0
-        # By block: warps that have arrived at a barrier, phases of mbarriers with when they are complete, products that
-        # were committed, and when the last product of all is done.
+        # By block: warps that have arrived at a barrier; of each ring of mbarriers, when its phases are complete, how
+        # often warps have arrived, and the warps that wait; the phase that was announced last; and when the last
+        # product of all is done.
         self.arrived: dict[tuple[int, int], list[tuple[float, _Warp | None]]] = {}
         self.phases: dict[tuple[int, int], list[float]] = {}
+        self.counts: dict[tuple[int, int], int] = {}
         self.opened: dict[int, tuple[int, int]] = {}
         self.tensor_done: dict[int, float] = {}
         self.parked: dict[tuple[int, int], list[_Warp]] = {}
-        self.expected = {need.number for need in needs if need.does == units.PHASE_EXPECT}
+        self.loads = any(need.does == units.TMA for need in needs)
         self.special: dict[int, Callable[[_Warp, Need, float], float | None]] = {
             units.WGMMA: self._wgmma,
             units.SHARED: self._shared,
@@ -133,6 +137,7 @@ class _Walk:
             units.COMMIT: self._commit,
             units.PHASE_WAIT: self._phase_wait,
             units.PHASE_EXPECT: self._phase_expect,
+            units.PHASE_ARRIVE: self._phase_arrive,
             units.TENSOR_ISSUE: self._tensor_issue,
             units.TENSOR_COMMIT: self._tensor_commit,
         }
@@ -144,16 +149,19 @@ class _Walk:
         while True:
             while heap:
                 self._step(*heappop(heap))
-            waiting = [warp for each in self.parked.values() for warp in each]
-            waiting += [warp for each in self.arrived.values() for _, warp in each if warp]
-            if not waiting:
+            parked = [(ring, warp) for (_, ring), each in self.parked.items() for warp in each]
+            waiting = [warp for each in self.arrived.values() for _, warp in each if warp]
+            if not parked and not waiting:
                 break
             # Nobody else can go on: whatever these wait for has come.
-            self.found.doubts.append(LOST)
+            if LOST not in self.found.doubts:
+                self.found.doubts.append(LOST)
             self.parked.clear()
             self.arrived.clear()
             now = max(self.issue)
-            for warp in waiting:
+            for ring, warp in parked:
+                warp.passed[ring] = warp.passed.get(ring, 0) + 1
+            for warp in [*(warp for _, warp in parked), *waiting]:
                 self._done(warp, now)
         self.found.cycles = max(self.found.ends, default=0.0)
         assert all(warp.at >= len(warp.way) for warp in warps)
@@ -305,63 +313,82 @@ class _Walk:
             return None
         return now
 
+    def _elects(self, warp: _Warp) -> bool:
+        return self.elected[warp.way[warp.at]] == warp.number % self.size
+
     def _tma(self, warp: _Warp, need: Need, now: float) -> float:
-        # One warp of the block is elected; the others pass.
-        if warp.number % self.size:
+        if not self._elects(warp):
             return now
         self.l2 = max(self.l2, now) + need.bytes / self.supply.bytes
         done = self.l2 + self.supply.latency + need.latency
-        if warp.block in self.opened:
-            group, index = self.opened[warp.block]
-            phases = self.phases[warp.block, group]
-            phases[index] = max(phases[index], done)
+        ring, phase = self.opened.get(warp.block, (need.number, -1))
+        phases = self.phases.get((warp.block, ring), [])
+        if need.number not in (units.UNNAMED, ring):
+            # The barrier is named, and it is not the one that was announced last.
+            phases, phase = self.phases.get((warp.block, need.number), phases), -1
+            ring = need.number
+        if phases:
+            phases[phase] = done if phases[phase] == _PENDING else max(phases[phase], done)
+            self._wake(warp.block, ring, done)
         return done
 
     def _phase_expect(self, warp: _Warp, need: Need, now: float) -> float:
-        if warp.number % self.size == 0:
-            self._phase(warp.block, need.number, now)
+        if self._elects(warp):
+            self._phase(warp.block, need.number, _PENDING if self.loads else now)
+            self.opened[warp.block] = need.number, len(self.phases[warp.block, need.number]) - 1
         return now + need.latency
 
-    def _phase(self, block: int, group: int, complete: float) -> None:
-        phases = self.phases.setdefault((block, group), [])
-        phases.append(complete)
-        self.opened[block] = group, len(phases) - 1
-        for other in self.parked.pop((block, group), ()):
+    def _phase_arrive(self, warp: _Warp, need: Need, now: float) -> float:
+        """A phase is complete when all warps that ever arrive at the ring have."""
+        key = warp.block, need.number
+        if need.number in self.arriving:
+            count = self.counts[key] = self.counts.get(key, 0) + 1
+            if count % self.arriving[need.number] == 0:
+                self._phase(*key, now + need.latency)
+        return now + need.latency
+
+    def _phase(self, block: int, ring: int, complete: float) -> None:
+        self.phases.setdefault((block, ring), []).append(complete)
+        if complete < _PENDING:
+            self._wake(block, ring, complete)
+
+    def _wake(self, block: int, ring: int, complete: float) -> None:
+        for other in self.parked.pop((block, ring), ()):
             heappush(self.heap, (complete, other.number))
 
     def _phase_wait(self, warp: _Warp, need: Need, now: float) -> float | None:
-        group = need.number if need.number in self.expected else _PRODUCTS
-        passed = warp.passed.get(group, 0)
-        phases = self.phases.get((warp.block, group), [])
-        if passed >= len(phases):
-            self.parked.setdefault((warp.block, group), []).append(warp)
-            return None
-        if phases[passed] > now:
-            self._stalled(warp.way[warp.at], "tma" if group >= 0 else "tensor", phases[passed] - now)
-            heappush(self.heap, (phases[passed], warp.number))
-            return None
-        warp.passed[group] = passed + 1
+        ring = need.number
+        passed = warp.passed.get(ring, 0)
+        if passed >= need.slots:
+            phases = self.phases.get((warp.block, ring), ())
+            complete = phases[passed - need.slots] if passed - need.slots < len(phases) else _PENDING
+            if complete == _PENDING:
+                self.parked.setdefault((warp.block, ring), []).append(warp)
+                return None
+            if complete > now:
+                self._stalled(warp.way[warp.at], "tma", complete - now)
+                heappush(self.heap, (complete, warp.number))
+                return None
+        warp.passed[ring] = passed + 1
         return now + need.latency
 
     def _tensor_issue(self, warp: _Warp, need: Need, now: float) -> float:
-        if warp.number % self.size:
+        if not self._elects(warp):
             return now
         # All four partitions' units work on one product of the block.
         began = max(*self.units["tensor"], now)
-        self.units["tensor"] = [began + need.cycles] * PARTITIONS
+        self.units["tensor"][:] = [began + need.cycles] * PARTITIONS
         self.tensor_done[warp.block] = began + need.cycles + need.latency
         return now
 
     def _tensor_commit(self, warp: _Warp, need: Need, now: float) -> float:
-        if warp.number % self.size == 0:
-            opened = self.opened.get(warp.block)
-            self._phase(warp.block, _PRODUCTS, self.tensor_done.get(warp.block, now) + need.latency)
-            if opened:
-                self.opened[warp.block] = opened
+        if self._elects(warp):
+            self._phase(warp.block, need.number, self.tensor_done.get(warp.block, now) + need.latency)
         return now
 
 
-_PRODUCTS = -1
+# When a phase is complete of which the load is not under way yet.
+_PENDING = float("inf")
 _CAUSES = {
     units.LOAD: "load", units.COPY: "copy", units.COMMIT: "copy", units.TMA: "tma", units.WGMMA: "tensor",
     units.PHASE_WAIT: "tma",
@@ -377,3 +404,18 @@ def _oldest(groups: list[float], left: int) -> float:
     # What is done need not be looked at again.
     groups[: len(done)] = [until]
     return until
+
+
+def _elected(needs: Sequence[Need], ways: Sequence[Sequence[int]]) -> tuple[dict[int, int], dict[int, int]]:
+    """By position, the first warp that comes to what is done once a block; by ring, how many warps arrive at it."""
+    once = {at for at, need in enumerate(needs) if need.does in units.ELECTED}
+    hands = {at: need.number for at, need in enumerate(needs) if need.does == units.PHASE_ARRIVE}
+    elected, arriving = dict[int, int](), dict[int, int]()
+    if once or hands:
+        for number, way in enumerate(ways):
+            met = set(way)
+            for at in once & met:
+                elected.setdefault(at, number)
+            for ring in {ring for at, ring in hands.items() if at in met}:
+                arriving[ring] = arriving.get(ring, 0) + 1
+    return elected, arriving
