@@ -3,7 +3,8 @@
     walked = walk(code, needs, [way] * warps, blocks=2, machine=machine, supply=Supply(latency=263, bytes=40))
     walked.cycles, walked.stalls
 
-Each of an SM's four partitions issues one instruction a cycle, of the warp that is ready first; a warp issues in order.
+Each of an SM's four partitions issues one instruction a cycle, of the warp that has been ready for longest, so that
+warps which do the same stay together and a part of their way tells the pace of the whole. A warp issues in order.
 It is ready when the stall of its last instruction is over and the scoreboards for which the next one waits are free.
 Then the unit must be free. Asynchronous work goes on by itself: copies into shared memory, WGMMA, TMA, tcgen05.
 """
@@ -110,7 +111,8 @@ class _Walk:
         ]
         # By position: of what is done once a block, the warp that does it; and how many warps arrive at each ring.
         self.elected, self.arriving = _elected(needs, ways)
-        self.heap: list[tuple[float, int]] = []
+        # When each warp can go on, since when it could have but for others, and its number.
+        self.heap: list[tuple[float, float, int]] = []
         self.found = Walked(times=[warp.times for warp in self.warps], ends=[0.0] * len(self.warps))
         self.issue = [0.0] * PARTITIONS
         self.units = {name: [0.0] * PARTITIONS for name in units.PARTITION_UNITS}
@@ -167,7 +169,7 @@ class _Walk:
         assert all(warp.at >= len(warp.way) for warp in warps)
         return self.found
 
-    def _step(self, ready: float, number: int) -> None:
+    def _step(self, ready: float, since: float, number: int) -> None:
         """Issue a warp's next instruction, or put it back until it can be."""
         warp = self.warps[number]
         position = warp.way[warp.at]
@@ -192,7 +194,7 @@ class _Walk:
         if free > ready:
             self._stalled(position, why, free - ready)
             if self.heap and self.heap[0][0] < free:
-                heappush(self.heap, (free, number))
+                heappush(self.heap, (free, since, number))
                 return
             ready = free
         act = self.special.get(need.does)
@@ -246,7 +248,7 @@ class _Walk:
                 ready, why = until, "tensor"
         if why:
             self._stalled(position, why, ready - earliest)
-        heappush(self.heap, (ready, warp.number))
+        heappush(self.heap, (ready, ready, warp.number))
 
     def _stalled(self, position: int, why: str, cycles: float) -> None:
         key = position, why
@@ -354,7 +356,7 @@ class _Walk:
 
     def _wake(self, block: int, ring: int, complete: float) -> None:
         for other in self.parked.pop((block, ring), ()):
-            heappush(self.heap, (complete, other.number))
+            heappush(self.heap, (complete, complete, other.number))
 
     def _phase_wait(self, warp: _Warp, need: Need, now: float) -> float | None:
         ring = need.number
@@ -367,7 +369,7 @@ class _Walk:
                 return None
             if complete > now:
                 self._stalled(warp.way[warp.at], "tma", complete - now)
-                heappush(self.heap, (complete, warp.number))
+                heappush(self.heap, (complete, complete, warp.number))
                 return None
         warp.passed[ring] = passed + 1
         return now + need.latency
