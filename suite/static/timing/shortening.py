@@ -25,7 +25,7 @@ class Nest:
 
 @dataclass
 class Entry:
-    """One entry into a loop of which trips were left out.
+    """One entry into a loop of which trips were left out, or which has as many as are left.
 
     marks: places in the shortened way where the trips begin that set the pace, and where the last of them ends
     left:  trips that were left out, scaled to the length of those that set the pace
@@ -108,14 +108,16 @@ def _copy(
         bounds = [*starts, place]
         inner = {each.header: each for each in nest.inner}
         trips = len(starts)
-        walked = keep - 1 if trips > keep else trips
+        # A loop of just `keep` trips has an entry too, of which nothing is left out: ways of the same blocks have the
+        # same marks.
+        walked = keep - 1 if trips >= keep else trips
         marks, found = [], list[list[Entry]]()
         for trip in range(walked):
             marks.append(len(short.blocks))
             found.append([])
             _copy_trip(trace, bounds[trip], bounds[trip + 1], inner, weights, keep, short, found[-1])
         marks.append(len(short.blocks))
-        if trips > keep:
+        if trips >= keep:
             pace = range(UNSTEADY, walked)
             length = sum(weights[b] for b in trace[bounds[pace[0]] : bounds[walked]])
             left = sum(weights[b] for b in trace[bounds[walked] : bounds[trips - 1]])
