@@ -87,6 +87,15 @@ def local_array_kernel(x, y, N: tl.constexpr):
 
 
 @triton.jit
+def looped_kernel(x, y, rows, N: tl.constexpr):
+    at = tl.arange(0, N)
+    state = tl.zeros([N], tl.float32)
+    for row in range(rows):
+        state = tl.exp2(state) + tl.load(x + row * N + at)
+    tl.store(y + at, state)
+
+
+@triton.jit
 def broken_kernel(x, y, N: tl.constexpr):
     at = tl.arange(0, N)
     tl.store(y + at, tl.load(x + at) + no_such_name)  # noqa: F821
@@ -114,6 +123,10 @@ def copy(numel: int = 4 * THREADS, stride: int = 1, dtype: torch.dtype = torch.f
     x, y = meta(numel * stride, dtype=dtype), meta(numel * stride, dtype=dtype)
     copy_kernel[(1,)](x, y, stride, numel, num_warps=THREADS // 32)
     return y
+
+
+def looped(rows: int) -> None:
+    looped_kernel[(1,)](meta(rows, 128), meta(128), rows, 128, num_warps=4)
 
 
 def dot(
