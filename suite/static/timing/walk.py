@@ -91,6 +91,11 @@ class _Warp:
         self.times: dict[int, float] = {}
 
 
+_Act = Callable[[_Warp, Need, float], "float | None"]
+# What is needed, the unit, its partitions' times, cycles that may be queued there, what else is done, and scoreboards.
+_Step = tuple[Need, str, "list[float] | None", float, "_Act | None", "int | None", "int | None"]
+
+
 class _Walk:
     def __init__(
         self,
@@ -125,9 +130,9 @@ class _Walk:
         self.counts: dict[tuple[int, int], int] = {}
         self.opened: dict[int, tuple[int, int]] = {}
         self.tensor_done: dict[int, float] = {}
-        self.parked: dict[tuple[int, int], list[_Warp]] = {}
+        self.parked: dict[tuple[int, int], list[tuple[float, _Warp]]] = {}
         self.loads = any(need.does == units.TMA for need in needs)
-        self.special: dict[int, Callable[[_Warp, Need, float], float | None]] = {
+        self.special: dict[int, _Act] = {
             units.WGMMA: self._wgmma,
             units.SHARED: self._shared,
             units.LOAD: self._load,
@@ -144,15 +149,26 @@ class _Walk:
             units.TENSOR_COMMIT: self._tensor_commit,
         }
 
+        # By position: what `_step` looks at, and the cycles until the next instruction.
+        self.steps = [self._step_of(each, need) for each, need in zip(code, needs, strict=True)]
+        self.stalls = [max(1, each.stall) for each in code]
+
+    def _step_of(self, each: Instruction, need: Need) -> _Step:
+        ahead = self.architecture.lsu_queue if need.unit == "shared" else 0.0
+        if need.does in (units.WGMMA, units.TENSOR_ISSUE):
+            ahead = TENSOR_QUEUE
+        return need, need.unit, self.units.get(need.unit), ahead, self.special.get(need.does), each.sets, each.reads
+
     def run(self) -> Walked:
         for warp in self.warps:
-            self._next(warp, 0.0)
+            if warp.way:
+                self._next(warp, warp.way[0], 0.0)
         heap, warps = self.heap, self.warps
         while True:
             while heap:
                 self._step(*heappop(heap))
-            parked = [(ring, warp) for (_, ring), each in self.parked.items() for warp in each]
-            waiting = [warp for each in self.arrived.values() for _, warp in each if warp]
+            parked = [(ring, came, warp) for (_, ring), each in self.parked.items() for came, warp in each]
+            waiting = [(came, warp) for each in self.arrived.values() for came, warp in each if warp]
             if not parked and not waiting:
                 break
             # Nobody else can go on: whatever these wait for has come.
@@ -161,10 +177,11 @@ class _Walk:
             self.parked.clear()
             self.arrived.clear()
             now = max(self.issue)
-            for ring, warp in parked:
+            for ring, _, warp in parked:
                 warp.passed[ring] = warp.passed.get(ring, 0) + 1
-            for warp in [*(warp for _, warp in parked), *waiting]:
-                self._done(warp, now)
+            for came, warp in [*((came, warp) for _, came, warp in parked), *waiting]:
+                self._stalled(warp.way[warp.at], "barrier", max(0.0, now - came))
+                self._done(warp, max(now, came))
         self.found.cycles = max(self.found.ends, default=0.0)
         assert all(warp.at >= len(warp.way) for warp in warps)
         return self.found
@@ -172,19 +189,17 @@ class _Walk:
     def _step(self, ready: float, since: float, number: int) -> None:
         """Issue a warp's next instruction, or put it back until it can be."""
         warp = self.warps[number]
-        position = warp.way[warp.at]
-        need, partition = self.needs[position], warp.partition
+        position, partition = warp.way[warp.at], warp.partition
+        need, unit, lanes, ahead, act, sets, reads = self.steps[position]
         free, why = self.issue[partition], "issue"
-        unit = need.unit
-        if unit == "fma":
-            heavy, light = self.units["heavy"][partition], self.units["light"][partition]
-            unit, until = ("light", light) if light <= heavy else ("heavy", heavy)
-        elif unit in self.units:
-            until = self.units[unit][partition]
-            if need.does in (units.WGMMA, units.TENSOR_ISSUE):
-                until -= TENSOR_QUEUE
+        if lanes is not None:
+            until = lanes[partition] - ahead
+        elif unit == "fma":
+            heavy, light = self.units["heavy"], self.units["light"]
+            unit, lanes = ("light", light) if light[partition] <= heavy[partition] else ("heavy", heavy)
+            until = lanes[partition]
         elif unit == "shared":
-            until = self.shared - self.architecture.lsu_queue
+            until = self.shared - ahead
             if need.bytes and self.l2 - L2_QUEUE > until:
                 until, unit = self.l2 - L2_QUEUE, "l2"
         else:
@@ -193,59 +208,53 @@ class _Walk:
             free, why = until, unit
         if free > ready:
             self._stalled(position, why, free - ready)
-            if self.heap and self.heap[0][0] < free:
+            if self.heap and self.heap[0] < (free, since, number):
                 heappush(self.heap, (free, since, number))
                 return
             ready = free
-        act = self.special.get(need.does)
         if act:
             done = act(warp, need, ready)
             if done is None:
                 return
         else:
             done = ready + need.latency
-            if unit in self.units:
-                self.units[unit][partition] = ready + need.cycles
+            if lanes is not None:
+                lanes[partition] = ready + need.cycles
         self.issue[partition] = ready + 1
-        each = self.code[position]
-        if each.sets is not None and done >= warp.boards[each.sets]:
-            warp.boards[each.sets], warp.causes[each.sets] = done, _CAUSES.get(need.does, need.unit)
-        if each.reads is not None:
+        if sets is not None and done >= warp.boards[sets]:
+            warp.boards[sets], warp.causes[sets] = done, _CAUSES.get(need.does, need.unit)
+        if reads is not None:
             read = ready + self.architecture.latency["operands"] + max(0.0, self.shared - ready)
-            if read >= warp.boards[each.reads]:
-                warp.boards[each.reads], warp.causes[each.reads] = read, "operands"
+            if read >= warp.boards[reads]:
+                warp.boards[reads], warp.causes[reads] = read, "operands"
         self._done(warp, ready)
 
     def _done(self, warp: _Warp, issued: float) -> None:
-        """Go on behind an instruction that was issued."""
-        position = warp.way[warp.at]
-        if warp.marks and warp.marks[-1] == warp.at:
+        """Go on behind an instruction that was issued, where the next one is ready as far as the warp itself knows."""
+        way, at = warp.way, warp.at
+        if warp.marks and warp.marks[-1] == at:
             warp.times[warp.marks.pop()] = issued
-        warp.at += 1
-        later = issued + max(1, self.code[position].stall)
-        if warp.at < len(warp.way) and warp.way[warp.at] != position + 1:
-            later += self.architecture.jump
-        self._next(warp, later)
-
-    def _next(self, warp: _Warp, earliest: float) -> None:
-        """Put a warp where its next instruction is ready, as far as the warp itself knows."""
-        if warp.at >= len(warp.way):
-            self.found.ends[warp.number] = earliest
+        position = way[at]
+        warp.at = at = at + 1
+        ready = issued + self.stalls[position]
+        if at >= len(way):
+            self.found.ends[warp.number] = ready
             return
-        position = warp.way[warp.at]
+        if way[at] != position + 1:
+            ready += self.architecture.jump
+        self._next(warp, way[at], ready)
+
+    def _next(self, warp: _Warp, position: int, earliest: float) -> None:
         ready, why = earliest, ""
         for board in self.code[position].waits:
             if warp.boards[board] > ready:
                 ready, why = warp.boards[board], warp.causes[board]
         need = self.needs[position]
-        if need.does == units.DRAIN:
-            until = _oldest(warp.groups, need.number)
+        if need.does in _WAITS:
+            groups, cause = (warp.groups, "copy") if need.does == units.DRAIN else (warp.products, "tensor")
+            until = _oldest(groups, need.number)
             if until > ready:
-                ready, why = until, "copy"
-        elif need.does == units.WGMMA_WAIT:
-            until = _oldest(warp.products, need.number)
-            if until > ready:
-                ready, why = until, "tensor"
+                ready, why = until, cause
         if why:
             self._stalled(position, why, ready - earliest)
         heappush(self.heap, (ready, ready, warp.number))
@@ -355,8 +364,10 @@ class _Walk:
             self._wake(block, ring, complete)
 
     def _wake(self, block: int, ring: int, complete: float) -> None:
-        for other in self.parked.pop((block, ring), ()):
-            heappush(self.heap, (complete, complete, other.number))
+        for came, other in self.parked.pop((block, ring), ()):
+            again = max(came, complete)
+            self._stalled(other.way[other.at], "tma", again - came)
+            heappush(self.heap, (again, again, other.number))
 
     def _phase_wait(self, warp: _Warp, need: Need, now: float) -> float | None:
         ring = need.number
@@ -365,7 +376,7 @@ class _Walk:
             phases = self.phases.get((warp.block, ring), ())
             complete = phases[passed - need.slots] if passed - need.slots < len(phases) else _PENDING
             if complete == _PENDING:
-                self.parked.setdefault((warp.block, ring), []).append(warp)
+                self.parked.setdefault((warp.block, ring), []).append((now, warp))
                 return None
             if complete > now:
                 self._stalled(warp.way[warp.at], "tma", complete - now)
@@ -389,6 +400,7 @@ class _Walk:
         return now
 
 
+_WAITS = (units.DRAIN, units.WGMMA_WAIT)
 # When a phase is complete of which the load is not under way yet.
 _PENDING = float("inf")
 _CAUSES = {

@@ -496,7 +496,7 @@ def test_what_takes_longer_never_makes_a_lone_warp_faster(seed: int) -> None:
         assert walked(code, arch=arch, supply=supply).cycles >= cycles - 1e-6
 
 
-@settings(max_examples=15)
+@settings(max_examples=15, derandomize=True)
 @given(SEEDS, WARPS)
 def test_what_takes_longer_makes_warps_that_share_at_most_a_fifth_faster(seed: int, warps: int) -> None:
     """Who comes first is served first: a delay may let another pass whom all wait for (Graham 1969)."""
