@@ -15,6 +15,7 @@ from suite.reporting.charts.against_length import QUANTITIES, Quantity, against_
 from suite.reporting.charts.bounds import io_bounds
 from suite.reporting.charts.crossover_chart import crossover
 from suite.reporting.charts.durations import durations
+from suite.reporting.charts.kept import kept
 from suite.reporting.charts.palette import assign
 from suite.reporting.charts.roofline import floors, roofline
 from suite.reporting.charts.series import Styles
@@ -55,6 +56,7 @@ ORDER = (
     "tokens",
     "bytes",
     "durations",
+    "kept",
     "floors",
 )
 
@@ -142,7 +144,13 @@ def panel_of(group: Group, runs: Sequence[Run], styles: Styles, baseline: str | 
     ]
     found = [over_T[0], *changes(group, runs, styles), crossover(group, met, styles), over_T[1]]
     found += [speedup(group, baseline, styles), heatmap(group, baseline), roofline(group, runs, styles)]
-    found += [pareto(group, styles), *over_T[2:], *sweeps(group, runs, styles), durations(group, styles)]
+    found += [
+        pareto(group, styles),
+        *over_T[2:],
+        *sweeps(group, runs, styles),
+        durations(group, styles),
+        kept(group, styles),
+    ]
     charts = [chart for chart in [*found, *floors(group, runs, styles)] if chart]
     return Panel(group, tuple(charts), tuple(met))
 

@@ -137,7 +137,7 @@ def differences(before: Profile, after: Profile) -> Differences:
             found.other.append(f"launch {old.kernel} is gone")
     if _best_path(after) < _best_path(before) and not found.failing(("tensor",)):
         found.worse.append(("tensor", "tensor cores are no longer used as before"))
-    for name in ("traffic_bytes", "eager_bytes", "intermediate_bytes", "peak_bytes"):
+    for name in ("traffic_bytes", "eager_bytes", "intermediate_bytes", "peak_bytes", "kept_bytes"):
         _told(name.replace("_", " "), getattr(before, name), getattr(after, name), "", found.other)
     return found
 

@@ -264,6 +264,7 @@ class Profile:
     eager_ms:           milliseconds that these operations take on the named GPU, by their bytes and launches
     intermediate_bytes: bytes allocated during the call and not returned by it
     peak_bytes:         rise of live memory over the inputs
+    kept_bytes:         what the forward pass leaves for a backward pass, beyond inputs and outputs; 0 in other passes
     counted_T:          tokens at which a small problem launches the same kernels: where issued traffic is counted; or 0
     io_bound_bytes:     what any algorithm has to move, given the target's on-chip memory; 0 where no bound is known
     pass_:              of its problem
@@ -281,6 +282,7 @@ class Profile:
     eager_ms: float = 0.0
     intermediate_bytes: int = 0
     peak_bytes: int = 0
+    kept_bytes: int = 0
     flops_alg: float = 0.0
     flops_exec: float = 0.0
     special: float = 0.0
@@ -370,6 +372,7 @@ class Profile:
             "eager_ops": self.eager_ops,
             "intermediate_bytes": self.intermediate_bytes,
             "peak_bytes": self.peak_bytes,
+            **({"kept_bytes": self.kept_bytes} if self.pass_ == "bwd" else {}),
             "flops_exec": self.flops_exec,
             "kernels": [launch.kernel for launch in self.launches],
         }

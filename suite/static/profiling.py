@@ -9,7 +9,7 @@ Example::
 from __future__ import annotations
 
 import gc
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import torch
@@ -22,6 +22,7 @@ from suite.faults import classify
 from suite.hardware.assemblers import version_for
 from suite.problem import Case, Problem, Value
 from suite.registry import Implementation, Operator
+from suite.static.allocation_tracker import AllocationTracker
 from suite.static.capturing import Recorder
 from suite.static.floor import ceilings_of, floor_of, forced_bytes
 from suite.static.model import Floor, Launch, Profile
@@ -75,13 +76,13 @@ def profile(
     with pretending(target):
         recorder = Recorder(target, all_configs=all_configs, explains=explained)
         try:
-            returned = _run(operator, implementation, problem, tunables, recorder)
+            returned, kept = _run(operator, implementation, problem, tunables, recorder)
         except CacheError:
             raise
         except Exception as error:
             status, reason = meaning(error, implementation)
             return replace(start, status=status, reason=reason)
-        filled = _filled(start, recorder, returned, problem, target)
+        filled = _filled(replace(start, kept_bytes=kept), recorder, returned, problem, target)
         if not counted or not filled.launches:
             return filled
         return replace(filled, counted_T=_counted_T(operator, implementation, problem, tunables, recorder))
@@ -125,11 +126,12 @@ def _run(
     problem: Problem,
     tunables: Mapping[str, Value],
     recorder: Recorder,
-) -> set[int]:
-    """Run one call under the recorder; returns the numbers of the storages that it returned."""
+) -> tuple[set[int], int]:
+    """Run one call under the recorder: the numbers of the storages that it returned, and Profile.kept_bytes."""
     call = Call(operator, implementation, problem, tunables, meta_inputs(operator, problem))
-    with recorder.muted():
+    with recorder.muted(), AllocationTracker() as before:
         call.prepare()
+    kept = before.memory.live - _own_bytes(before, [*call.built.values(), *(call.cotangents or {}).values()])
     # When the collector runs is chance; with it off, what is live at the peak is the host code's doing alone.
     if recorder.compiled:
         gc.collect()
@@ -137,9 +139,15 @@ def _run(
     try:
         with recorder:
             outputs = call.run()
-            return {recorder.ledger.number(x) for x in outputs.values()}
+            return {recorder.ledger.number(x) for x in outputs.values()}, kept
     finally:
         gc.enable()
+
+
+def _own_bytes(tracker: AllocationTracker, tensors: Iterable[torch.Tensor]) -> int:
+    """Bytes of the distinct storages of these tensors, of those that were allocated under the tracker."""
+    numbers = {tracker.number(x) for x in tensors} - tracker.outside
+    return sum(tracker.sizes[number] for number in numbers)
 
 
 def _counted_T(

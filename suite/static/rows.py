@@ -24,6 +24,7 @@ CASE_COLUMNS = (
     "x compulsory",
     "re-read x",
     "peak MiB",
+    "kept MiB",
     "exec/alg",
     "predicted us",
     "by",
@@ -90,6 +91,7 @@ def case_row(profile: Profile) -> list[str]:
     cells += [_dots(dots_of_all(profile.launches))[0]]
     cells += [shown("traffic_bytes", "{:.1f}", 1e6), shown("eager_bytes", "{:.1f}", 1e6)]
     cells += [shown("traffic_ratio", "{:.2f}"), shown("issued_reread", "{:.2f}"), shown("peak_bytes", "{:.1f}", 2**20)]
+    cells += [shown("kept_bytes", "{:.1f}", 2**20)]
     cells += [f"{profile.flops_exec / profile.flops_alg:.2f}" if profile.flops_alg else NONE]
     return cells + [*_predicted(profile.predicted), *_floor(profile.floor)]
 

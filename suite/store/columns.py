@@ -396,6 +396,13 @@ SECTIONS: dict[str, tuple[Columns, ...]] = {
         ("traffic_ratio", AMOUNT, "launch and eager traffic over compulsory bytes"),
         ("intermediate_bytes", AMOUNT, "bytes that the call allocates and does not return", "dispatch mode"),
         ("peak_bytes", AMOUNT, "peak of live memory beyond the inputs", "dispatch mode"),
+        (
+            "kept_bytes",
+            AMOUNT,
+            "bytes that the forward pass leaves for the backward pass, beyond inputs and outputs; only in pass `bwd`; "
+            "since schema 1.5",
+            "dispatch mode",
+        ),
         ("flops_exec", AMOUNT, "executed FLOPs, as the operator or the implementation states them", "cost"),
         ("issued_bytes", AMOUNT, "issued traffic", "interpreter"),
         ("issued_shape", TEXT, "shape at which issued traffic was counted", "interpreter"),
@@ -457,7 +464,7 @@ SECTIONS: dict[str, tuple[Columns, ...]] = {
         ),
         ("hash", TEXT, "SHA-256 of all launches: binaries, grids, warps, stages, shared memory"),
         shown="arch predicted_ms predicted_low_ms predicted_high_ms predicted_bound predicted_reason "
-        "floor_ms floor_bound floor_gpu floor_source io_bound_bytes",
+        "kept_bytes floor_ms floor_bound floor_gpu floor_source io_bound_bytes",
     ),
     "profile": _group(
         "profile.",

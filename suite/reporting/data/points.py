@@ -104,6 +104,7 @@ class Floor:
     """What a static profile says of a case's time: computed, never measured.
 
     time_ms:        the least that it can be; tflops: the most
+    kept_mib:       MiB that the forward pass leaves for the backward pass; NaN in other passes
     predicted_ms, low_ms, high_ms, predicted_bound: the predicted time, its range, and its bound; NaN and "" without one
     io_bound_bytes: the least traffic of any code of the operator; NaN where none is stated
     """
@@ -124,6 +125,7 @@ class Floor:
     low_ms: float
     high_ms: float
     predicted_bound: str
+    kept_mib: float
 
     @property
     def is_predicted(self) -> bool:
@@ -209,6 +211,7 @@ def floors_of(rows: Iterable[Row]) -> tuple[Floor, ...]:
             low_ms=row["static.predicted_low_ms"],
             high_ms=row["static.predicted_high_ms"],
             predicted_bound=clean(row["static.predicted_bound"]),
+            kept_mib=row["static.kept_bytes"] / 2**20,
         )
         for row in rows
         if all(row[name] > 0 for name in ("static.floor_ms", "flops_alg", "bytes_compulsory"))

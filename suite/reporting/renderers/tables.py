@@ -63,6 +63,7 @@ STATIC = {
     "static.dots_ratio": "dots, executed / needed",
     "static.traffic_bytes": "traffic, bytes",
     "static.traffic_ratio": "traffic / compulsory",
+    "static.kept_bytes": "kept for backward, bytes",
     "static.intermediate_bytes": "intermediates, bytes",
     "static.io_bound_bytes": "I/O lower bound, bytes",
     "static.predicted_ms": "predicted, ms",

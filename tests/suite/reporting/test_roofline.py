@@ -1,5 +1,6 @@
 import pytest
 
+from suite.reporting.charts.kept import kept
 from suite.reporting.charts.roofline import floors, roofline
 from suite.reporting.renderers.interactive import figure
 from tests.suite.reporting.synthetic import CEILINGS, H200, on_h200, prepared, record, run_of, static
@@ -101,6 +102,19 @@ def test_a_predicted_time_is_drawn_in_place_of_the_floor():
     assert "predicted 4.00 ms (3.00 to 5.00)" in series.text[0]
     assert "predicted to be bound by chain" in series.text[0]
     assert "at least" in series.text[0]
+
+
+def test_what_is_kept_for_the_backward_pass_is_a_chart_of_ours_and_peers():
+    rows = [static("a", name, T, pass_="bwd") | {"static.kept_bytes": T * scale * 2**20}
+            for name, scale in (("ours", 1), ("peer", 4), ("none", 0)) for T in (128, 256)]  # fmt: skip
+    (group,), styles = prepared(run_of(rows))
+    chart = kept(group, styles)
+    assert [series.name for series in chart.series] == ["a/peer", "a/ours"]
+    assert chart.series[1].y == (128.0, 256.0)
+    assert "512 MiB kept, computed" in chart.series[0].text[0]
+    assert "not measured" in chart.title
+    (group,), styles = prepared(run_of([static("a", "ours", 128)]))
+    assert kept(group, styles) is None
 
 
 def test_floors_of_another_architecture_have_a_chart_of_their_own():

@@ -39,6 +39,29 @@ def test_backward_through_autograd(pass_: str, launches: int) -> None:
     assert found.traffic_bytes == launches * 2 * BYTES
 
 
+def test_what_the_forward_pass_keeps_for_the_backward_pass() -> None:
+    """Inputs and outputs are not counted; what host code saves beside them is."""
+
+    class Saves(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, v):
+            doubled, dropped = v + v, v - v
+            ctx.save_for_backward(v, doubled, doubled[:1])
+            return doubled + dropped
+
+        @staticmethod
+        def backward(ctx, grad):
+            return plugin.doubled(grad)
+
+    made = replace(plugin.double.implementations["triton"], fn=lambda q, k, v: (Saves.apply(v), None))
+    backward = PROBLEM.replace(pass_="bwd")
+    found = profile(plugin.double, made, backward, {}, "sm_90")
+    assert (found.status, found.kept_bytes, found.columns()["static.kept_bytes"]) == ("ok", BYTES, BYTES)
+    plain = taken("triton", backward)
+    assert (plain.kept_bytes, plain.columns()["static.kept_bytes"]) == (0, 0)
+    assert "static.kept_bytes" not in taken("triton").columns()
+
+
 def test_intermediates_and_eager_operations_count() -> None:
     """Two launches with a subtraction between: three reads and writes of eager PyTorch, two intermediates."""
     found = taken("wasteful")
