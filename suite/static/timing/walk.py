@@ -167,9 +167,9 @@ class _Walk:
         while True:
             while heap:
                 self._step(*heappop(heap))
-            parked = [(ring, came, warp) for (_, ring), each in self.parked.items() for came, warp in each]
-            waiting = [(came, warp) for each in self.arrived.values() for came, warp in each if warp]
-            if not parked and not waiting:
+            waiting = [each for parked in self.parked.values() for each in parked]
+            waiting += [(came, warp) for each in self.arrived.values() for came, warp in each if warp]
+            if not waiting:
                 break
             # Nobody else can go on: whatever these wait for has come.
             if LOST not in self.found.doubts:
@@ -177,9 +177,7 @@ class _Walk:
             self.parked.clear()
             self.arrived.clear()
             now = max(self.issue)
-            for ring, _, warp in parked:
-                warp.passed[ring] = warp.passed.get(ring, 0) + 1
-            for came, warp in [*((came, warp) for _, came, warp in parked), *waiting]:
+            for came, warp in waiting:
                 self._stalled(warp.way[warp.at], "barrier", max(0.0, now - came))
                 self._done(warp, max(now, came))
         self.found.cycles = max(self.found.ends, default=0.0)

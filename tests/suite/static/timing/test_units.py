@@ -183,6 +183,15 @@ def test_rings_side_by_side_are_told_apart_by_what_completes_them() -> None:
     assert found.handed_back == {1}
 
 
+def test_a_barrier_behind_a_ring_that_something_else_completes_is_none_of_it() -> None:
+    expect = one("SYNCS.ARRIVE.TRANS64", "RZ, [UR8+0x100], R4")
+    made = [one("SYNCS.EXCH.64", f"URZ, [UR6+{0x100 + 8 * n:#x}], UR4") for n in range(3)]
+    done = [one("UIADD3", "UR9, UR6, 0x110, URZ"), one("UTCBAR", "[UR9], URZ")]
+    code = program(WINDOW, one("ULEA", "UR8, UR20, UR6, 0x3"), expect, made, done)
+    found = rings_of(code, {3: "expect", 8: "commit"})
+    assert (found.of, found.slots) == ({3: 0, 8: 1}, [2, 1])
+
+
 def test_a_barrier_that_loads_complete_is_not_handed_back_by_threads() -> None:
     both = [one("SYNCS.ARRIVE.TRANS64", "RZ, [UR6+0x100], R4"), one("SYNCS.ARRIVE.TRANS64.A1T0", "RZ, [UR6+0x100], RZ")]
     assert not rings_of(program(WINDOW, both), {2: "expect", 3: "arrive"}).handed_back

@@ -258,6 +258,13 @@ def test_who_arrives_only_does_not_wait() -> None:
     assert found.ends[1] == 300 + LATENCY["barrier"] + 2 * LATENCY["barrier_warp"] + 2
 
 
+def test_who_arrives_first_goes_on_at_once() -> None:
+    code = program(one("BAR.ARV", "0x1, 0x40"), one("NOP"), [one("FFMA", FFMA, 15)] * 20, one("BAR.SYNC", "0x1, 0x40"))
+    found = walked(code, ways=[[0, 1], range(2, 23)])
+    assert found.ends == [2, 300 + LATENCY["barrier"] + 2 * LATENCY["barrier_warp"] + 1]
+    assert not found.doubts
+
+
 def test_blocks_have_barriers_of_their_own() -> None:
     code = program(BAR, one("NOP"))
     met = LATENCY["barrier"] + 2 * LATENCY["barrier_warp"]
@@ -361,6 +368,11 @@ def test_a_wait_for_which_nothing_comes_is_told_and_passed() -> None:
     assert found.cycles < 200
 
 
+def test_a_wait_in_vain_does_not_take_the_next_completion() -> None:
+    code = program(WINDOW, phase(0x100), tma(0x100), phase(0x100))
+    assert walked(code, hints=HINTS).cycles > TMA_TAKES
+
+
 def test_a_try_alone_announces_nothing() -> None:
     """PHASECHK without TRYWAIT tests a phase; it neither waits nor completes one."""
     code = program(WINDOW, one("SYNCS.PHASECHK.TRANS64", "PT, [UR6+0x100], RZ"), phase(0x100))
@@ -449,6 +461,13 @@ def test_waits_for_products_and_for_loads_are_told_apart() -> None:
     assert walked(code, arch=BLACKWELL, hints=HINTS).cycles > 500
 
 
+def test_a_product_takes_the_tensor_units_of_all_partitions() -> None:
+    """The warps that issue them are on partitions 0 and 1: blocks have five."""
+    code = program(WINDOW, product(256, 128) * 20, commit(0x100), phase(0x100))
+    alone, both = (walked(code, warps=5, blocks=blocks, arch=BLACKWELL).cycles for blocks in (1, 2))
+    assert both == pytest.approx(alone + 20 * 128, abs=10)
+
+
 def test_one_warp_issues_the_products_of_a_block() -> None:
     """Whichever way leads to them first: here that of warp 2."""
     code = program(WINDOW, product(256, 128) * 4, commit(0x100), phase(0x100))
@@ -498,12 +517,12 @@ def test_what_takes_longer_never_makes_a_lone_warp_faster(seed: int) -> None:
 
 @settings(max_examples=15, derandomize=True)
 @given(SEEDS, WARPS)
-def test_what_takes_longer_makes_warps_that_share_at_most_a_fifth_faster(seed: int, warps: int) -> None:
+def test_what_takes_longer_makes_warps_that_share_at_most_a_tenth_faster(seed: int, warps: int) -> None:
     """Who comes first is served first: a delay may let another pass whom all wait for (Graham 1969)."""
     code = chance(seed)
     cycles = walked(code, warps=warps).cycles
     for arch, supply in slower(seed):
-        assert walked(code, warps=warps, arch=arch, supply=supply).cycles >= 0.8 * cycles
+        assert walked(code, warps=warps, arch=arch, supply=supply).cycles >= 0.9 * cycles
 
 
 @MORE
