@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,7 +58,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> Exit:
     from suite.discovery import discover
     from suite.profiling.model import Options
+    from suite.profiling.predicted import static_of
     from suite.profiling.running import FailedCase, profile
+    from suite.profiling.traffic import traffic_of
 
     args.load = [str(Path(path).resolve()) for path in args.load]
     registry = discover(load=args.load)
@@ -71,7 +74,9 @@ def run(args: argparse.Namespace) -> Exit:
     except FailedCase as error:
         print(f"subquad: {case.case_id} is {error.status}: {error}", file=sys.stderr)
         return Exit.USAGE if error.status == "unsupported" else Exit.REGRESSION
-    traffic = _traffic(case, options, found, cost.bytes_compulsory)
+    computed = static_of(case, found.device, options.load) if found.counters else None
+    found = replace(found, predicted=_pairs(computed, found))
+    traffic = traffic_of(found, cost.bytes_compulsory, computed) if "dram_bytes" in found.counters else {}
     if args.json:
         print(json.dumps(found.to_dict() | {"traffic": traffic}))
     else:
@@ -125,10 +130,11 @@ def _folder(options: Options) -> Path:
     return fresh_folder(PROFILES / f"{datetime.now():%Y%m%d-%H%M%S}-{options.tool}")
 
 
-def _traffic(case: Case, options: Options, found: Profile, compulsory: float) -> dict[str, Any]:
-    from suite.profiling.traffic import traffic_of
+def _pairs(computed: Any, found: Profile) -> tuple[dict[str, Any], ...]:
+    """What is predicted of the call's kernels, beside what was counted."""
+    from suite.profiling.predicted import pairs
 
-    return traffic_of(case, found, compulsory, options.load) if "dram_bytes" in found.counters else {}
+    return tuple(pair.to_dict() for pair in pairs(computed.launches, found.kernels)) if computed else ()
 
 
 def _show(found: Profile, traffic: dict[str, Any], top: int) -> None:
@@ -143,6 +149,9 @@ def _show(found: Profile, traffic: dict[str, Any], top: int) -> None:
     if traffic:
         print()
         print_table(("traffic of one call", "bytes", "/ compulsory"), rows.traffic(traffic))
+    if found.predicted:
+        print()
+        print_table(rows.PREDICTED, rows.predicted(found))
     for line in found.missing:
         print(f"missing: {line}")
     print()

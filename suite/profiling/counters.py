@@ -77,6 +77,10 @@ def _tensor(*sources: str) -> Way:
     return {_OPS.format(source): 1.0 for source in sources}
 
 
+def _busy(metric: str) -> Way:
+    return {f"{metric}.avg.pct_of_peak_sustained_active": 0.01}
+
+
 COUNTERS = (
     Counter("duration_ns", ({DURATION: 1e6},)),
     Counter("dram_read_bytes", ({"dram__bytes_read.sum": 1.0}, {"dram__bytes_op_read.sum": 1.0})),
@@ -91,6 +95,18 @@ COUNTERS = (
     Counter("flops_fma", (_sass(ffma2=4.0, fadd2=2.0, fmul2=2.0),), optional=True),
     Counter("special", ({"smsp__inst_executed_pipe_xu.sum": float(THREADS_OF_WARP)},)),
     Counter("occupancy", ({"sm__warps_active.avg.pct_of_peak_sustained_active": 0.01},), "mean"),
+    Counter("instructions", ({"smsp__inst_executed.sum": 1.0},), optional=True),
+    Counter("issue_busy", (_busy("smsp__issue_active"),), "mean", optional=True),
+    Counter("alu_busy", (_busy("sm__inst_executed_pipe_alu"),), "mean", optional=True),
+    Counter("fma_busy", (_busy("sm__inst_executed_pipe_fma"),), "mean", optional=True),
+    Counter("special_busy", (_busy("sm__inst_executed_pipe_xu"),), "mean", optional=True),
+    Counter(
+        "tensor_busy",
+        (_busy("sm__pipe_tensor_cycles_active"), _busy("sm__inst_executed_pipe_tensor")),
+        "mean",
+        optional=True,
+    ),
+    Counter("shared_busy", (_busy("l1tex__data_pipe_lsu_wavefronts"),), "mean", optional=True),
     *(Counter(STALL + name, ({_STALLED.format(name): 1.0},), "mean", optional=True) for name in STALLS),
 )
 

@@ -56,6 +56,7 @@ class Profile:
     kernels: the longest first
     missing: counters that were asked for and not given, with the reason where one is known
     files:   what the tool wrote, by what it is: `trace`, `tree`, `report`
+    predicted: what the static profile predicts beside what was counted, as suite.profiling.predicted.Pair has it
     """
 
     case_id: str
@@ -69,6 +70,7 @@ class Profile:
     replay: str = ""
     commit: str = ""
     created: str = ""
+    predicted: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def launches(self) -> float:
@@ -87,6 +89,8 @@ class Profile:
             found["launches"] = self.launches
         if self.counters:
             found |= {**self.counters, "missing": list(self.missing), "replay": self.replay}
+        if self.predicted:
+            found["predicted"] = [dict(pair) for pair in self.predicted]
         if compulsory and "dram_bytes" in self.counters:
             found["dram_ratio"] = self.counters["dram_bytes"] / compulsory
         return {f"profile.{name}": value for name, value in found.items()}
@@ -106,6 +110,7 @@ class Profile:
             "kernels": kernels,
             "counters": dict(self.counters),
             "missing": list(self.missing),
+            "predicted": [dict(pair) for pair in self.predicted],
             "files": dict(self.files),
         }
 

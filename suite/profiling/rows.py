@@ -68,5 +68,22 @@ def traffic(bytes_: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
         yield "issued: loads and stores, at a small shape", "", f"{bytes_['issued_ratio']:.2f}"
 
 
+PREDICTED = ("kernel", "figure", "predicted", "counted", "counted / predicted")
+_UNITS = {"l2_bytes": ("L2 MB", MEGA), "dram_bytes": ("DRAM MB", MEGA), "instructions": ("instructions, million", MEGA)}
+
+
+def predicted(found: Profile) -> Iterator[tuple[str, ...]]:
+    """What the static profile predicts beside what was counted; shares that both have below 1 % are left out."""
+    for pair in found.predicted:
+        figure, expected, counted = pair["figure"], pair["predicted"], pair["counted"]
+        name, unit = _UNITS.get(figure, (figure.replace("_", " "), 1.0))
+        share = figure.endswith("_busy") or figure.startswith(STALL)
+        if share and max(expected, counted) < 0.01:
+            continue
+        form = "{:.0%}" if share else "{:.4g}"
+        ratio = f"{counted / expected:.2f}" if expected else ""
+        yield _short(pair["kernel"]), name, form.format(expected / unit), form.format(counted / unit), ratio
+
+
 def _short(name: str) -> str:
     return name if len(name) <= NAME_LENGTH else f"{name[: NAME_LENGTH - 1]}…"

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from suite.hardware.gpus import known
 from suite.profiling.model import Profile
-from suite.targets import REPRESENTATIVES
 
 if TYPE_CHECKING:
-    from suite.problem import Case
+    from suite.static.model import Profile as Computed
 
 
-def traffic_of(case: Case, found: Profile, compulsory: float, load: Sequence[str] = ()) -> dict[str, Any]:
+def traffic_of(found: Profile, compulsory: float, computed: Computed | None) -> dict[str, Any]:
     """Bytes by kind, and `issued_ratio`; what could not be had is left out.
 
     compulsory: each input read once, each output written once (the operator's cost)
@@ -25,21 +22,9 @@ def traffic_of(case: Case, found: Profile, compulsory: float, load: Sequence[str
     bytes_: dict[str, Any] = {"compulsory": compulsory, "counted": found.counters["dram_bytes"]}
     if "l2_bytes" in found.counters:
         bytes_["l2"] = found.counters["l2_bytes"]
-    static = _static(case, found.device, load)
+    static = {} if computed is None else computed.columns()
     if static.get("static.traffic_bytes") is not None:
         bytes_["launch"] = static["static.traffic_bytes"] + (static.get("static.eager_bytes") or 0)
     if static.get("static.issued_ratio") is not None:
         bytes_["issued_ratio"] = static["static.issued_ratio"]
     return bytes_
-
-
-def _static(case: Case, device: str, load: Sequence[str]) -> Mapping[str, Any]:
-    """Columns of the case's static profile; none for a GPU that the static profile cannot stand in for."""
-    from suite.static.pool import take_profiles
-    from suite.static.tasks import Task
-
-    gpu = known(device)
-    if gpu is None or gpu.arch not in REPRESENTATIVES:
-        return {}
-    (computed,) = take_profiles([Task(case, gpu.arch, gpu.name)], load=list(load), jobs=1)
-    return {} if computed is None else computed.columns()

@@ -101,6 +101,9 @@ class Prediction:
     instructions: that a warp issues, the mean over the launch
     busy:         the share of that time for which each unit is busy: issue, fma, alu, special, tensor, uniform, shared,
                   and l2 and dram
+    issued:       instructions of all warps
+    l2_bytes, dram_bytes: that pass the L2 cache, and the memory bus
+    waits:        the share of a warp's time that it waits, by what for; `selected` is issuing, `stall` the control code
     notes:        what had to be assumed
     """
 
@@ -109,6 +112,10 @@ class Prediction:
     cycles: float = 0.0
     instructions: float = 0.0
     busy: dict[str, float] = field(default_factory=dict)
+    issued: float = 0.0
+    l2_bytes: float = 0.0
+    dram_bytes: float = 0.0
+    waits: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     reason: str = ""
 

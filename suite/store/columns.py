@@ -100,6 +100,7 @@ def _group(
 
 _PERCENT = number(0, 1e6)
 _MS = number(0, 1e9, "ms")
+_PAIRS = List(Object({"kernel": TEXT, "figure": TEXT, "predicted": AMOUNT, "counted": AMOUNT}))
 _KERNELS = List(Object({"name": TEXT, "calls": AMOUNT, "share": AMOUNT}, required=("name",)))
 
 # Section -> its columns, in the order of the tables.
@@ -517,6 +518,26 @@ SECTIONS: dict[str, tuple[Columns, ...]] = {
             "part of the time between two instructions of a warp that it waits for this reason, "
             "weighted by duration; `selected` is issuing itself",
             "`smsp__average_warps_issue_stalled_*_per_issue_active`",
+        ),
+        (
+            "instructions",
+            AMOUNT,
+            "instructions that warps issued; since schema 1.5",
+            "`smsp__inst_executed`",
+        ),
+        (
+            "issue_busy alu_busy fma_busy special_busy tensor_busy shared_busy",
+            AMOUNT,
+            "part of the time for which schedulers and units are busy, weighted by duration; since schema 1.5",
+            "`smsp__issue_active`, `sm__inst_executed_pipe_*`, `sm__pipe_tensor_cycles_active`, "
+            "`l1tex__data_pipe_lsu_wavefronts`",
+        ),
+        (
+            "predicted",
+            _PAIRS,
+            "list of `{kernel, figure, predicted, counted}`: what the static profile predicts beside what was counted; "
+            "since schema 1.5",
+            "[predicted-time.md](predicted-time.md#predicted-against-counted)",
         ),
         ("missing", TEXTS, "counters that the device did not give, with the reason"),
         ("replay", TEXT, "how ncu repeated the work"),

@@ -133,6 +133,10 @@ class Predictor:
             cycles=seconds * hertz,
             instructions=self._mean(work.issue for work in self.work) / self.launch.warps,
             busy=busy,
+            issued=self.count * self._mean(work.issue for work in self.work),
+            l2_bytes=self.moved,
+            dram_bytes=float(self.dram_bytes),
+            waits=self._waits(),
             notes=tuple(self.doubts),
         )
 
@@ -165,6 +169,19 @@ class Predictor:
         trips = blocks * sum(way.count(body[0]) for way in ways) or 1
         stalled = sum(max(1, self.kernel.code[at].stall) for way in ways for at in way if at in inside) * blocks
         return (waited + stalled) / trips
+
+    def _waits(self) -> dict[str, float]:
+        """Shares of a warp's time in the first walk, by what it waits for."""
+        assert self.first is not None
+        walked, ways, blocks = self.first
+        found = dict[str, float]()
+        for (_, why), cycles in walked.stalls.items():
+            found[why] = found.get(why, 0.0) + cycles
+        issued = [self.kernel.code[at].stall for way in ways for at in way]
+        found["selected"] = float(blocks * len(issued))
+        found["stall"] = float(blocks * sum(max(0, stall - 1) for stall in issued))
+        whole = sum(found.values())
+        return {why: cycles / whole for why, cycles in found.items()}
 
     def _mean(self, values: Iterable[float]) -> float:
         return sum(value * program.share for value, program in zip(values, self.programs, strict=True))

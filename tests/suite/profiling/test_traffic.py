@@ -9,6 +9,7 @@ from suite.cli import main
 from suite.cli import profile as command
 from suite.problem import Case, Problem
 from suite.profiling import Kernel, Profile, rows
+from suite.profiling.predicted import static_of
 from suite.profiling.traffic import traffic_of
 from suite.reporting.charts.palette import assign
 from suite.reporting.charts.roofline import roofline
@@ -46,14 +47,14 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list:
 
     def take(wanted, **_: object) -> list:
         tasks.extend(wanted)
-        return [SimpleNamespace(columns=lambda: STATIC)]
+        return [SimpleNamespace(columns=lambda: STATIC, launches=())]
 
     monkeypatch.setattr(pool, "take_profiles", take)
     return tasks
 
 
 def test_four_counts_side_by_side(asked: list) -> None:
-    found = traffic_of(CASE, counted(), 100.0)
+    found = traffic_of(counted(), 100.0, static_of(CASE, "NVIDIA H200"))
     assert found == {"compulsory": 100.0, "counted": 250.0, "l2": 700.0, "launch": 320, "issued_ratio": 3.5}
     assert (asked[0].arch, asked[0].gpu) == ("sm_90", "NVIDIA H200")
     printed = {row[0].partition(":")[0]: row[1:] for row in rows.traffic(found)}
@@ -64,7 +65,10 @@ def test_four_counts_side_by_side(asked: list) -> None:
 
 @pytest.mark.parametrize("device", ["NVIDIA H777", "NVIDIA L4"])
 def test_a_gpu_that_has_no_static_profile_has_the_rest(asked: list, device: str) -> None:
-    assert traffic_of(CASE, counted(device, dram_bytes=250.0), 100.0) == {"compulsory": 100.0, "counted": 250.0}
+    computed = static_of(CASE, device)
+    assert computed is None
+    found = traffic_of(counted(device, dram_bytes=250.0), 100.0, computed)
+    assert found == {"compulsory": 100.0, "counted": 250.0}
     assert not asked
 
 
