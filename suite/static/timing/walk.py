@@ -123,12 +123,12 @@ class _Walk:
         self.units = {name: [0.0] * PARTITIONS for name in units.PARTITION_UNITS}
         self.shared = self.l2 = 0.0
         # By block: warps that have arrived at a barrier; of each ring of mbarriers, when its phases are complete, how
-        # often warps have arrived, and the warps that wait; the phase that was announced last; and when the last
-        # product of all is done.
+        # often warps have arrived, and the warps that wait; the ring on which a load was announced last; and when the
+        # last product of all is done.
         self.arrived: dict[tuple[int, int], list[tuple[float, _Warp | None]]] = {}
         self.phases: dict[tuple[int, int], list[float]] = {}
         self.counts: dict[tuple[int, int], int] = {}
-        self.opened: dict[int, tuple[int, int]] = {}
+        self.opened: dict[int, int] = {}
         self.tensor_done: dict[int, float] = {}
         self.parked: dict[tuple[int, int], list[tuple[float, _Warp]]] = {}
         self.loads = any(need.does == units.TMA for need in needs)
@@ -330,13 +330,12 @@ class _Walk:
             return now
         self.l2 = max(self.l2, now) + need.bytes / self.supply.bytes
         done = self.l2 + self.supply.latency + need.latency
-        ring, phase = self.opened.get(warp.block, (need.number, -1))
-        phases = self.phases.get((warp.block, ring), [])
-        if need.number not in (units.UNNAMED, ring):
-            # The barrier is named, and it is not the one that was announced last.
-            phases, phase = self.phases.get((warp.block, need.number), phases), -1
-            ring = need.number
-        if phases:
+        ring = self.opened.get(warp.block, units.UNNAMED) if need.number == units.UNNAMED else need.number
+        if phases := self.phases.get((warp.block, ring)):
+            # The first phase for which no load is under way yet; else it is another load of the last one.
+            phase = len(phases) - 1
+            while phase and phases[phase - 1] == _PENDING:
+                phase -= 1
             phases[phase] = done if phases[phase] == _PENDING else max(phases[phase], done)
             self._wake(warp.block, ring, done)
         return done
@@ -344,7 +343,7 @@ class _Walk:
     def _phase_expect(self, warp: _Warp, need: Need, now: float) -> float:
         if self._elects(warp):
             self._phase(warp.block, need.number, _PENDING if self.loads else now)
-            self.opened[warp.block] = need.number, len(self.phases[warp.block, need.number]) - 1
+            self.opened[warp.block] = need.number
         return now + need.latency
 
     def _phase_arrive(self, warp: _Warp, need: Need, now: float) -> float:

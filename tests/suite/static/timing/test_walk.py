@@ -361,6 +361,32 @@ def test_a_load_completes_the_barrier_that_it_names() -> None:
     assert walked(program(WINDOW, both, load, phase(0x400)), hints=HINTS).doubts == [LOST]
 
 
+def test_loads_complete_the_phases_of_a_ring_in_their_order() -> None:
+    """Both are announced before the first is loaded."""
+    index = one("ULEA", "UR12, UR20, UR6, 0x3")
+    announce = one("SYNCS.ARRIVE.TRANS64", "RZ, [UR12+0x100], R4")
+    load = [one("UIADD3", "UR9, UR12, 0x100, URZ"), one("UTMALDG.4D", "[UR8], [UR10]")]
+    work = [one("FFMA", FFMA, 15)] * 100
+    code = program(WINDOW, index, announce, announce, load, work, load, phase(0x100, "UR12"), phase(0x100, "UR12"))
+    found = walked(code, hints=HINTS)
+    assert not found.doubts
+    assert found.cycles == pytest.approx(1500 + TMA_TAKES + LATENCY["barrier"], abs=30)
+    # The first came long ago.
+    assert (len(code) - 4, "tma") not in found.stalls
+
+
+def test_a_phase_waits_for_all_of_its_loads() -> None:
+    code = program(WINDOW, tma(0x100), tma(0x100)[2:] * 9, phase(0x100))
+    assert walked(code, hints=HINTS).cycles > 10 * 100 + 400
+
+
+def test_a_load_without_a_known_barrier_completes_the_one_announced_last() -> None:
+    code = program(WINDOW, tma(0x100)[1], one("UTMALDG.4D", "[UR40], [UR10]"), phase(0x100))
+    found = walked(code, hints=HINTS)
+    assert not found.doubts
+    assert found.cycles > TMA_TAKES
+
+
 def test_a_wait_for_which_nothing_comes_is_told_and_passed() -> None:
     code = program(WINDOW, phase(0x100), phase(0x100), one("NOP"))
     found = walked(code, warps=3)
@@ -517,12 +543,12 @@ def test_what_takes_longer_never_makes_a_lone_warp_faster(seed: int) -> None:
 
 @settings(max_examples=15, derandomize=True)
 @given(SEEDS, WARPS)
-def test_what_takes_longer_makes_warps_that_share_at_most_a_tenth_faster(seed: int, warps: int) -> None:
+def test_what_takes_longer_makes_warps_that_share_at_most_a_seventh_faster(seed: int, warps: int) -> None:
     """Who comes first is served first: a delay may let another pass whom all wait for (Graham 1969)."""
     code = chance(seed)
     cycles = walked(code, warps=warps).cycles
     for arch, supply in slower(seed):
-        assert walked(code, warps=warps, arch=arch, supply=supply).cycles >= 0.9 * cycles
+        assert walked(code, warps=warps, arch=arch, supply=supply).cycles >= 0.85 * cycles
 
 
 @MORE
