@@ -28,7 +28,7 @@ SHARES = (*(f"{name}_busy" for name in BUSY), "waits")
 REASONS = {
     "load": "long_scoreboard", "copy": "long_scoreboard", "tma": "long_scoreboard", "shared": "short_scoreboard",
     "special": "short_scoreboard", "operands": "short_scoreboard", "barrier": "barrier", "l2": "lg_throttle",
-    "alu": "math_pipe_throttle", "heavy": "math_pipe_throttle", "light": "math_pipe_throttle", "tensor": "gmma",
+    "alu": "math_pipe_throttle", "fma": "math_pipe_throttle", "tensor": "gmma",
     "issue": "not_selected", "selected": "selected", "stall": "wait",
 }  # fmt: skip
 

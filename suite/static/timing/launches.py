@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import math
 import statistics
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -187,10 +188,13 @@ class Predictor:
         return sum(value * program.share for value, program in zip(values, self.programs, strict=True))
 
     def _work(self, program: Program) -> _Work:
-        counts = dict[int, int]()
+        counts, elected = dict[int, int](), dict[int, int]()
         for way in program.ways:
-            for number in way:
-                counts[number] = counts.get(number, 0) + 1
+            here = Counter(way)
+            for number, count in here.items():
+                counts[number] = counts.get(number, 0) + count
+                # One warp of a block is elected to load by TMA and to issue tcgen05: the first that comes there.
+                elected.setdefault(number, count)
         # Warps that go one way are traced once.
         times = self.launch.warps / len(program.ways)
         used, moved = {"issue": 0.0}, 0.0
@@ -198,12 +202,11 @@ class Predictor:
             block = self.blocks[number]
             for need in self.needs[block.first : block.last + 1]:
                 used["issue"] += count * times
-                # One warp of a block is elected to load by TMA and to issue tcgen05, which takes all four partitions.
-                elected = times / self.launch.warps
                 if need.unit != "issue":
-                    taken = elected * PARTITIONS if need.does == units.TENSOR_ISSUE else times
-                    used[need.unit] = used.get(need.unit, 0.0) + count * taken * need.cycles
-                moved += need.bytes * count * (elected if need.does == units.TMA else times)
+                    # tcgen05 takes all four partitions.
+                    taken = elected[number] * PARTITIONS if need.does == units.TENSOR_ISSUE else count * times
+                    used[need.unit] = used.get(need.unit, 0.0) + taken * need.cycles
+                moved += need.bytes * (elected[number] if need.does == units.TMA else count * times)
         return _Work(used, moved)
 
     def _supply(self) -> Supply:
@@ -221,10 +224,8 @@ class Predictor:
         sms = self.machine.sms
         total = {
             name: self.count * self._mean(work.units.get(name, 0.0) for work in self.work)
-            for name in ("issue", "fma", "heavy", "alu", "special", "tensor", "uniform", "shared")
+            for name in ("issue", "fma", "alu", "special", "tensor", "uniform", "shared")
         }
-        halves = 2 if self.machine.architecture.lanes["fp32"] > self.machine.architecture.lanes["imad"] else 1
-        total["fma"] = (total["fma"] + total.pop("heavy")) / halves
         return {name: value / (cycles * sms * (1 if name == "shared" else PARTITIONS)) for name, value in total.items()}
 
     def _until_last(self) -> float:

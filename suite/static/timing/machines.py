@@ -111,6 +111,8 @@ _LATENCY_90 = _LATENCY_80 | {
     "tensor": 24,  # J
 }
 _LATENCY_100 = _LATENCY_90 | {"l1": 47, "l2": 300, "dram": 800, "tensor": 20, "tma": 50}  # B; under load: S
+# S: a product, its commit and the wait take 120 cycles beyond its throughput; two barriers of them are counted apart.
+_LATENCY_100 |= {"wgmma": 76}
 _LANES = {"fp32": 32, "imad": 16, "int": 16, "special": 4}  # G, B; special: the compiler's stalls between them
 _SHARED, _L2, _QUEUE, _JUMP = 128, 64, 48, 6  # G and J; R; R; R
 ARCHITECTURES = {
@@ -148,15 +150,16 @@ ARCHITECTURES = {
         jump=_JUMP,
     ),
 }
-# Clocks are the highest that the product boosts to. A launch in a CUDA graph costs about 1 us (B: 0.6 to 1.1).
-# Bandwidths are shares of the datasheet's that reads and copies reach (J: 0.90; S: 0.91), and of the L2 cache R.
+# Clocks are the highest that the product boosts to; of the GB200, that of its peak (P). A launch in a CUDA graph costs
+# about 1 us (B: 0.6 to 1.1). Bandwidths are shares of the datasheet's that reads and copies reach (J: 0.90; S: 0.91);
+# of the L2 cache R.
 _PRODUCTS = {
     "NVIDIA A100-SXM4-80GB": ("sm_80", 1.41, 0.90, 4000.0),
     "NVIDIA A100-SXM4-40GB": ("sm_80", 1.41, 0.90, 4000.0),
     "NVIDIA H100 80GB HBM3": ("sm_90", 1.98, 0.90, 5600.0),
     "NVIDIA H200": ("sm_90", 1.98, 0.90, 5600.0),
     "NVIDIA B200": ("sm_100", 1.965, 0.91, 13300.0),
-    "NVIDIA GB200": ("sm_100", 1.965, 0.91, 13300.0),
+    "NVIDIA GB200": ("sm_100", 2.008, 0.91, 13300.0),
 }
 LAUNCH_US = 1.0
 

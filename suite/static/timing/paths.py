@@ -48,6 +48,8 @@ Memory = Callable[[int, int], "int | None"]
 Guess = Callable[[Instruction], "bool | None"]
 # Blocks after which a path counts as one that does not end.
 LIMIT = 1 << 22
+# The same where comparisons are guessed: one that is always true may be the way back.
+GUESSED_LIMIT = 1 << 17
 LANES = (0, 31)
 _BOTH = (0, 1)
 # What a special register is read for, by its name.
@@ -174,7 +176,8 @@ class Paths:
         """The numbers of the blocks that a warp executes, in their order, from the first to one that ends it.
 
         memory: what a load of so many bytes (1, 2 or 4) at an address finds, None where it is not known
-        guess:  what a comparison of data is taken to tell, None where it stays unknown
+        guess:  what a comparison of data is taken to tell, None where it stays unknown; a loop that never ends by it is
+                given up early
 
         Raises UnknownPath where a jump depends on what is not known, or the path does not end.
         """
@@ -601,6 +604,7 @@ class _Walk:
         guess: Guess | None,
     ) -> None:
         self.paths, self.memory, self.guess, self.ctaid, self.warp = paths, memory, guess, ctaid, warp
+        self.limit = LIMIT if guess is None else GUESSED_LIMIT
         self.code = paths.code
         self.path: list[int] = []
         # A register that was never written has any value: of a word of flags, bits are set one by one.
@@ -650,8 +654,8 @@ class _Walk:
         paths, path, state = self.paths, self.path, self.state
         while number != stop:
             path.append(number)
-            if len(path) > LIMIT:
-                raise UnknownPath(f"the path does not end within {LIMIT} blocks")
+            if len(path) > self.limit:
+                raise UnknownPath(f"the path does not end within {self.limit} blocks")
             if lanes == _BOTH:
                 for step in paths._steps[number]:
                     try:

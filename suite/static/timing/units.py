@@ -15,8 +15,7 @@ from suite.static.timing.rings import rings_of
 from suite.static.timing.sass import Instruction
 
 # Units of a partition, those of the whole SM, and `issue` for what needs none.
-# `heavy` and `light` are the halves of the unit for multiply-adds, the latter in fp32 alone; `fma` is either of them.
-PARTITION_UNITS = ("heavy", "light", "alu", "special", "tensor", "uniform", "tmem")
+PARTITION_UNITS = ("fma", "alu", "special", "tensor", "uniform", "tmem")
 SM_UNITS = ("shared", "l2")
 # What an instruction does, beside taking its unit.
 PLAIN, SYNC_TENSOR, WGMMA, SHARED, LOAD, COPY, STORE, TMA, BARRIER, ARRIVE, COMMIT, DRAIN, WGMMA_WAIT = range(13)
@@ -116,10 +115,10 @@ def _need(each: Instruction, arch: Architecture, hints: Hints) -> Need:
     if name in ("LDC", "LDCU", "ULDC"):
         return Need(PLAIN, "issue", 1, latency["constant"])
     if name in _FMA:
-        both = arch.lanes["fp32"] > arch.lanes["imad"] and name not in _HEAVY
+        lanes = arch.lanes["imad" if name in _HEAVY else "fp32"]
         pairs = 2 if name in _PAIRS else 1
         wide = 2 if name == "IMAD" and ("HI" in each.modifiers or "WIDE" in each.modifiers) else 1
-        return Need(PLAIN, "fma" if both else "heavy", WARP / arch.lanes["imad"] * pairs * wide)
+        return Need(PLAIN, "fma", WARP / lanes * pairs * wide)
     if _UNIFORM.fullmatch(name):
         # The compiler keeps two cycles between uniform operations, and one where either is a move or a vote.
         cycles = 1 if name in ("UMOV", "VOTEU") or name in _ONCE else 2

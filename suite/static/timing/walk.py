@@ -192,10 +192,6 @@ class _Walk:
         free, why = self.issue[partition], "issue"
         if lanes is not None:
             until = lanes[partition] - ahead
-        elif unit == "fma":
-            heavy, light = self.units["heavy"], self.units["light"]
-            unit, lanes = ("light", light) if light[partition] <= heavy[partition] else ("heavy", heavy)
-            until = lanes[partition]
         elif unit == "shared":
             until = self.shared - ahead
             if need.bytes and self.l2 - L2_QUEUE > until:

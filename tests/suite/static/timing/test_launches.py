@@ -188,12 +188,11 @@ def test_a_faster_clock_shortens_what_is_not_memory() -> None:
     ("opcode", "operands", "bound"),
     [
         ("MUFU.EX2", "R0, R1", "special"), ("LDS.128", "R0, [R4]", "shared"), ("LOP3.LUT", "R0, R1, R2, R3", "issue"),
-        ("FFMA", "R0, R1, R2, R3", "issue"), ("IMAD", "R0, R1, R2, R3", "chain"),
+        ("FFMA", "R0, R1, R2, R3", "issue"), ("IMAD", "R0, R1, R2, R3", "issue"),
         ("HGMMA.64x256x16.F32.BF16", "R24, gdesc[UR4], R24", "tensor"),
     ],
 )  # fmt: skip
 def test_what_bounds_a_launch(opcode: str, operands: str, bound: str) -> None:
-    """IMAD keeps one half of the multiply-adders busy only."""
     found = predicted(launch(8, warps=8), kernel([one(opcode, operands)] * 400, EXIT))
     assert found.bound == bound
     assert max(found.busy.values()) <= 1.1

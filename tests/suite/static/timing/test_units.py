@@ -19,9 +19,9 @@ def need(opcode: str, operands: str = "R0, R1, R2, R3", arch: str = "sm_90") -> 
 
 # opcode, unit, and cycles of it on sm_80, sm_90 and sm_100; where the compiler's stalls between two tell them, those.
 UNITS = [
-    ("FFMA", ("heavy", "fma", "fma"), (2, 2, 2)), ("FADD", ("heavy", "fma", "fma"), (2, 2, 2)),
-    ("FFMA2", ("heavy", "fma", "fma"), (4, 4, 4)), ("IMAD", "heavy", 2), ("IMAD.MOV.U32", "heavy", 2),
-    ("IMAD.WIDE.U32", "heavy", 4), ("IMAD.HI.U32", "heavy", 4), ("HADD2.F32", "heavy", 2), ("VIADD", "heavy", 2),
+    ("FFMA", "fma", (2, 1, 1)), ("FADD", "fma", (2, 1, 1)),
+    ("FFMA2", "fma", (4, 2, 2)), ("IMAD", "fma", 2), ("IMAD.MOV.U32", "fma", 2),
+    ("IMAD.WIDE.U32", "fma", 4), ("IMAD.HI.U32", "fma", 4), ("HADD2.F32", "fma", 2), ("VIADD", "fma", 2),
     ("LOP3.LUT", "alu", 2), ("IADD3.X", "alu", 2), ("ISETP.GE.AND", "alu", 2), ("FSETP.GT.AND", "alu", 2),
     ("FSEL", "alu", 2), ("SHF.R.U32.HI", "alu", 2), ("PRMT", "alu", 2), ("F2FP.BF16.F32.PACK_AB", "alu", 2),
     ("I2FP.F32.S32", "alu", 2), ("R2UR", "alu", 2), ("ELECT", "alu", 2), ("CS2R", ("issue", "alu", "alu"), (1, 2, 2)),
