@@ -85,6 +85,16 @@ def test_a_gpu_without_a_machine_table_has_no_predicted_times() -> None:
     assert copied.predicted is None
 
 
+def test_a_loop_that_ends_where_data_say_so_is_told() -> None:
+    """One of both answers never ends; by the other the loop is passed."""
+    (found,) = capture(toys.searching, "sm_90")
+    assert found.predicted is not None
+    assert found.predicted.ms is not None
+    (note,) = found.predicted.notes
+    assert note.startswith("the shorter way was taken where `@")
+    assert "depends on" in note
+
+
 def test_twice_the_work_takes_longer() -> None:
     """A loop of a run-time bound: the time goes with it, and the floor of the kernel does not."""
     times = [capture(lambda rows=rows: toys.looped(rows), "sm_90")[0].predicted for rows in (64, 128)]

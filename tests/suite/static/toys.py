@@ -96,6 +96,15 @@ def looped_kernel(x, y, rows, N: tl.constexpr):
 
 
 @triton.jit
+def searching_kernel(x, y, N: tl.constexpr):
+    """A loop that ends where data say so."""
+    at = tl.load(x)
+    while at > 0:
+        at = tl.load(x + at)
+    tl.store(y + tl.arange(0, N), tl.zeros([N], tl.int32) + at)
+
+
+@triton.jit
 def broken_kernel(x, y, N: tl.constexpr):
     at = tl.arange(0, N)
     tl.store(y + at, tl.load(x + at) + no_such_name)  # noqa: F821
@@ -127,6 +136,10 @@ def copy(numel: int = 4 * THREADS, stride: int = 1, dtype: torch.dtype = torch.f
 
 def looped(rows: int) -> None:
     looped_kernel[(1,)](meta(rows, 128), meta(128), rows, 128, num_warps=4)
+
+
+def searching() -> None:
+    searching_kernel[(1,)](meta(128, dtype=torch.int32), meta(128, dtype=torch.int32), 128, num_warps=4)
 
 
 def dot(
