@@ -127,6 +127,7 @@ class Stall:
     address, instruction: where, and its text
     waits_for:            load, copy, tma, barrier, tensor, shared, issue (other warps), operands, or a unit
     cycles:               a trip of the loop, the mean over warps
+    maker:                the instruction that it waits for, with its address; "" where it is not one of the same warp
     line:                 its source line, "" where that is not known
     """
 
@@ -135,6 +136,7 @@ class Stall:
     waits_for: str
     cycles: float
     line: str = ""
+    maker: str = ""
 
 
 @dataclass(frozen=True)

@@ -197,7 +197,9 @@ def explanation(profile: Profile) -> Iterator[str]:
         yield "  longest waits, cycles a trip:"
         for stall in why.waits:
             where = f"  {stall.line}" if stall.line else ""
-            yield f"    {stall.cycles:8.1f}  for {stall.waits_for:<10} 0x{stall.address:04x} {stall.instruction}{where}"
+            maker = f", of {stall.maker}" if stall.maker else ""
+            place = f"0x{stall.address:04x} {stall.instruction}"
+            yield f"    {stall.cycles:8.1f}  {place}: for {stall.waits_for}{maker}{where}"
         parts = [f"{name} {ms * 1e3:.1f} us ({ms / predicted.ms - 1:+.0%})" for name, ms in why.what_ifs.items()]
         yield f"  what if: {', '.join(parts)}"
 

@@ -101,11 +101,19 @@ def _waits(made: Predictor, body: Sequence[int], code: Sequence[Instruction], li
             why,
             cycles,
             lines.get(code[at].address, ""),
+            _maker(made, at, why, code),
         )
         for (at, why), cycles in made.stalls(body[0]).items()
         if at in inside
     ]
     return sorted(found, key=lambda stall: -stall.cycles)[:WAITS]
+
+
+def _maker(made: Predictor, at: int, why: str, code: Sequence[Instruction]) -> str:
+    """The instruction for which one waits."""
+    assert made.first is not None
+    position = made.first[0].makers.get((at, why), -1)
+    return f"{code[position].opcode} at 0x{code[position].address:04x}" if position >= 0 else ""
 
 
 def _what_ifs(launch: Launch, kernel: Kernel, machine: Machine, dram_bytes: int, made: Predictor) -> dict[str, float]:

@@ -43,6 +43,7 @@ class Walked:
     ends:   when each warp is done, block by block
     times:  when each warp reached each of its marks
     stalls: cycles that warps waited before an instruction, by its position and by what they waited for
+    makers: of such a wait for a scoreboard, the position of the instruction that it waited for last
     doubts: what had to be assumed
     """
 
@@ -50,6 +51,7 @@ class Walked:
     ends: list[float] = field(default_factory=list)
     times: list[dict[int, float]] = field(default_factory=list)
     stalls: dict[tuple[int, str], float] = field(default_factory=dict)
+    makers: dict[tuple[int, str], int] = field(default_factory=dict)
     doubts: list[str] = field(default_factory=list)
 
 
@@ -75,15 +77,16 @@ class _Warp:
     """A warp on its way. `mark` is the next of its marks."""
 
     __slots__ = (
-        "at", "block", "boards", "causes", "copies", "groups", "marks", "number", "partition", "passed", "products",
-        "tensor", "times", "way",
+        "at", "block", "boards", "causes", "copies", "groups", "makers", "marks", "number", "partition", "passed",
+        "products", "tensor", "times", "way",
     )  # fmt: skip
 
     def __init__(self, number: int, block: int, way: Sequence[int], marks: Sequence[int], partition: int) -> None:
         self.number, self.block, self.way, self.partition = number, block, way, partition
         self.marks = list(reversed(marks))
         self.at = 0
-        self.boards, self.causes = [0.0] * 6, [""] * 6
+        # Of each scoreboard: when it is free, what it waits for, and the position of the instruction that does that.
+        self.boards, self.causes, self.makers = [0.0] * 6, [""] * 6, [-1] * 6
         self.copies = self.tensor = 0.0
         self.groups: list[float] = []
         self.products: list[float] = []
@@ -217,10 +220,11 @@ class _Walk:
         self.issue[partition] = ready + 1
         if sets is not None and done >= warp.boards[sets]:
             warp.boards[sets], warp.causes[sets] = done, _CAUSES.get(need.does, need.unit)
+            warp.makers[sets] = position
         if reads is not None:
             read = ready + self.architecture.latency["operands"] + max(0.0, self.shared - ready)
             if read >= warp.boards[reads]:
-                warp.boards[reads], warp.causes[reads] = read, "operands"
+                warp.boards[reads], warp.causes[reads], warp.makers[reads] = read, "operands", position
         self._done(warp, ready)
 
     def _done(self, warp: _Warp, issued: float) -> None:
@@ -239,18 +243,20 @@ class _Walk:
         self._next(warp, way[at], ready)
 
     def _next(self, warp: _Warp, position: int, earliest: float) -> None:
-        ready, why = earliest, ""
+        ready, why, maker = earliest, "", -1
         for board in self.code[position].waits:
             if warp.boards[board] > ready:
-                ready, why = warp.boards[board], warp.causes[board]
+                ready, why, maker = warp.boards[board], warp.causes[board], warp.makers[board]
         need = self.needs[position]
         if need.does in _WAITS:
             groups, cause = (warp.groups, "copy") if need.does == units.DRAIN else (warp.products, "tensor")
             until = _oldest(groups, need.number)
             if until > ready:
-                ready, why = until, cause
+                ready, why, maker = until, cause, -1
         if why:
             self._stalled(position, why, ready - earliest)
+            if maker >= 0:
+                self.found.makers[position, why] = maker
         heappush(self.heap, (ready, ready, warp.number))
 
     def _stalled(self, position: int, why: str, cycles: float) -> None:

@@ -47,6 +47,7 @@ def test_waits_name_instructions_and_lines(launch: Launch) -> None:
     assert [each.cycles for each in waits] == sorted((each.cycles for each in waits), reverse=True)
     assert all(each.waits_for for each in waits)
     assert any(each.line.startswith("tests/suite/static/toys.py:") for each in waits)
+    assert any(re.fullmatch(r"[A-Z][\w.]* at 0x[0-9a-f]{4,}", each.maker) for each in waits)
 
 
 def test_what_ifs_are_times_of_the_same_launch(launch: Launch) -> None:

@@ -54,6 +54,14 @@ def test_cycles_of_each_unit(opcode: str, each: int) -> None:
     assert walked(code).cycles == 39 * each + 1
 
 
+def test_a_wait_names_the_instruction_that_it_is_for() -> None:
+    code = program(one("LDS", "R0, [R4]", sets=0), one("MUFU.EX2", "R1, R2", sets=1), one("FADD", FFMA, waits=(0, 1)))
+    found = walked(code)
+    assert found.makers == {(2, "shared"): 0}
+    code = program(one("MUFU.EX2", "R1, R2", sets=1), one("FADD", FFMA, waits=(1,)))
+    assert walked(code).makers == {(1, "special"): 0}
+
+
 def test_integers_and_floats_share_the_multiply_adders() -> None:
     """The compiler leaves two cycles between IMAD and FMUL: one port takes both."""
     mixed = program([one("IMAD", FFMA), one("FFMA", FFMA)] * 40)
