@@ -60,7 +60,13 @@ class Point:
 
 
 def points(folder: Path = FOLDER) -> list[Point]:
-    """All rows of the folder's files. Raises UsageError where a file lacks a column or has no number for a time."""
+    """All rows of the folder's files.
+
+    Raises UsageError where the folder is missing, as in an installation without the repository's results, and where a
+    file lacks a column or has no number for a time.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is missing: published timings come with a checkout of the repository; run it there")
     found = list[Point]()
     for path in sorted(folder.glob("*.csv")):
         with path.open(newline="", encoding="utf-8") as opened:

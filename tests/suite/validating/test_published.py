@@ -66,6 +66,11 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
         points(tmp_path)
 
 
+def test_an_installation_without_results_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="published timings come with a checkout"):
+        points(tmp_path / "published")
+
+
 def _profiles(tasks: Sequence[Task], **_: Any) -> list[Profile]:
     def made(task: Task) -> Profile:
         launch = Launch("k", (1, 1, 1), predicted=Prediction(0.5, "memory"))
