@@ -32,6 +32,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="seen: timings that may be looked at when the model is changed; held-out: the others; default: all",
     )
     parser.add_argument("--refresh", action="store_true", help="predict again, without using stored profiles")
+    parser.add_argument(
+        "--budget",
+        type=values.budget,
+        metavar="TIME",
+        help="time limit, such as 90s, 8m or 1h30m; what it leaves no time for is listed, stored profiles are used",
+    )
     parser.add_argument("--jobs", type=values.count, default=2, metavar="N", help="number of processes that compile")
     parser.add_argument("--format", choices=("table", "md"), default="table", help="md: Markdown, for a page")
     parser.add_argument(
@@ -44,6 +50,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> Exit:
     from suite.discovery import discover
+    from suite.running.budget import Budget
     from suite.static.pool import take_profiles
     from suite.static.progress import shown
     from suite.validating.judging import Validation, compared
@@ -62,7 +69,13 @@ def run(args: argparse.Namespace) -> Exit:
     profiles = dict(
         zip(
             distinct,
-            take_profiles(list(distinct.values()), jobs=args.jobs, progress=shown, refresh=args.refresh),
+            take_profiles(
+                list(distinct.values()),
+                jobs=args.jobs,
+                progress=shown,
+                refresh=args.refresh,
+                budget=Budget(args.budget),
+            ),
             strict=True,
         )
     )

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from suite.static.model import Profile
+from suite.static.pool import LEFT_OUT
 from suite.validating.published import Point
 
 # A median and a spread of fewer points say nothing.
@@ -71,6 +72,8 @@ def compared(point: Point, profile: Profile | None) -> Compared:
     """A published timing beside what was predicted for its case."""
     if profile is None:
         return Compared(point, reason="it is not registered")
+    if profile.status == LEFT_OUT:
+        return Compared(point, reason="the budget left no time for it")
     if profile.status != "ok":
         return Compared(point, reason=f"{profile.status}: {profile.reason}")
     predicted = profile.predicted

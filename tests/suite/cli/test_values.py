@@ -48,7 +48,7 @@ FLAGS = {
     },
     "profile linear_attention": {"size": SIZES, "count": ("--calls", "--top"), "seed": ("--seed",)},
     "static": {"size": SIZES, "count": ("--jobs",), "some_of": ("--fail-on",)},
-    "validate": {"count": ("--jobs",)},
+    "validate": {"count": ("--jobs",), "budget": ("--budget",)},
     "campaign NAME": {"budget": ("--budget",)},
     "compile": {"size": SIZES, "count": ("--jobs",), "span": ("--timeout",), "budget": ("--budget",)},
     "compare A B": {"allowance": ("--threshold",)},

@@ -90,6 +90,8 @@ def test_what_has_no_prediction_says_why() -> None:
     assert compared(point(3.0), None).reason == "it is not registered"
     failed = replace(good, status="unsupported", reason="no such head dim")
     assert compared(point(3.0), failed).reason == "unsupported: no such head dim"
+    late = replace(good, status="left_out", reason="the budget ended")
+    assert compared(point(3.0), late).reason == "the budget left no time for it"
     unknown = replace(good, launches=(Launch("k", (1, 1, 1), predicted=Prediction(reason="data decide")),))
     assert compared(point(3.0), unknown).reason == "k: data decide"
     assert compared(point(3.0), replace(good, launches=(Launch("k", (1, 1, 1)),))).reason == "no machine table"
