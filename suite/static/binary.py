@@ -19,12 +19,12 @@ from pathlib import Path
 from suite.cachefolder import cache_folder, keep, kept
 from suite.errors import SubquadError
 from suite.static.model import Binary
+from suite.static.timing.sass import width_of
 
 _USAGE = re.compile(r"REG:(\d+) STACK:(\d+)")
 # `/*0090*/  @!P0 LDG.E.128 R4, desc[UR4][R2.64] ;`: the address has as many hex digits as it needs.
 _INSTRUCTION = re.compile(r"^\s*/\*[0-9a-f]{4,}\*/\s+(?:\{\s*)?(?:@!?U?P\w+\s+)?([A-Z][\w.]*)", re.MULTILINE)
 _SPILLS = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
-_WIDTHS = {"U8": 8, "S8": 8, "U16": 16, "S16": 16, "64": 64, "128": 128, "256": 256}
 # Kind -> the opcodes it counts, as a pattern over the part before the first dot.
 _KINDS = {
     "hgmma": r"[HQIB]GMMA",
@@ -121,14 +121,10 @@ def count_kinds(opcodes: Counter[str]) -> dict[str, int]:
     for opcode, count in opcodes.items():
         name, *modifiers = opcode.split(".")
         if name in ("LDG", "STG"):
-            mix[f"{name.lower()}_{_width(modifiers)}"] += count
+            mix[f"{name.lower()}_{width_of(modifiers)}"] += count
         elif found := _KIND.fullmatch(name):
             mix[str(found.lastgroup)] += count
     return mix
-
-
-def _width(modifiers: list[str]) -> int:
-    return next((_WIDTHS[each] for each in modifiers if each in _WIDTHS), 32)
 
 
 def _cached(hash_: str) -> Path:

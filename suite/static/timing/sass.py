@@ -13,6 +13,7 @@ NVIDIA GPU Cores", arXiv:2503.20481, which describes what they do.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 # `/*0090*/  @!P0 LDG.E.128 R4, desc[UR4][R2.64] ;  /* 0x… */`, and below it the other 64 bits. The address has as many
@@ -24,6 +25,7 @@ _TARGET = re.compile(r"0x([0-9a-f]+)\s*$")
 _FUNCTION = re.compile(r"^\s*Function : (\S+)")
 # Where the control fields begin in the higher 64 bits, and what a scoreboard's number is when there is none.
 _CONTROL, _NO_SCOREBOARD = 105 - 64, 7
+_WIDTHS = {"U8": 8, "S8": 8, "U16": 16, "S16": 16, "64": 64, "128": 128, "256": 256}
 _JUMPS = ("BRA", "BRX", "JMP", "JMX", "CALL")
 
 
@@ -62,6 +64,11 @@ class Instruction:
     @property
     def modifiers(self) -> tuple[str, ...]:
         return tuple(self.opcode.split(".")[1:])
+
+
+def width_of(modifiers: Iterable[str]) -> int:
+    """Bits that a memory instruction moves for each lane, by its modifiers: 128 of `LDG.E.128`; 32 where none says."""
+    return next((_WIDTHS[each] for each in modifiers if each in _WIDTHS), 32)
 
 
 def decode(listing: str) -> list[Instruction]:

@@ -1,8 +1,8 @@
 """Shortening the way that a warp takes: of a long loop some trips are walked, and the others are charged at their pace.
 
 short = shorten(trace, loops, weights, keep=6)
-short.blocks             the way that is left, by block numbers
-short.extra(times)       cycles of what was left out, given when each of short.marks was reached
+short.blocks             # the way that is left, by block numbers
+short.extra(times)       # cycles of what was left out, given when each of short.marks was reached
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from suite.discovery import ROOT
+from suite.errors import StoreError
 
 FILE = ROOT / "results" / "published" / "spreads.json"
 # Timings of a family below which its spread says nothing.
@@ -67,6 +68,8 @@ def _read(file: Path) -> Mapping[tuple[str, str, str], Uncertainty]:
         rows: Sequence[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["families"]
     except FileNotFoundError:
         return {}
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{file} is damaged ({error}); take it from git, or run `subquad validate --write`") from error
     return {
         (row["name"], row["arch"], row["pass"]): Uncertainty(
             row["name"] or row["arch"] or "all", row["count"], row["median"], row["spread"]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from suite.static.timing.machines import PARTITIONS, WARP, Architecture
 from suite.static.timing.registers import immediate
 from suite.static.timing.rings import rings_of
-from suite.static.timing.sass import Instruction
+from suite.static.timing.sass import Instruction, width_of
 
 # Units of a partition, those of the whole SM, and `issue` for what needs none.
 PARTITION_UNITS = ("fma", "alu", "special", "tensor", "uniform", "tmem")
@@ -41,7 +41,6 @@ _FREE = (
     "CALL", "RET", "KILL", "BPT", "ENDCOLLECTIVE", "PREEXIT", "ACQBULK", "USETMAXREG",
 )  # fmt: skip
 _STORES = ("STG", "ST", "RED", "REDG", "ATOM", "ATOMG")
-_WIDTHS = {"U8": 8, "S8": 8, "U16": 16, "S16": 16, "64": 64, "128": 128, "256": 256}
 _MATRIX = re.compile(r"(\d+)x(\d+)x(\d+)")
 # Bytes a cycle that a warp moves to or from tensor memory, and the cycles beside: 53 to 57, 10 (B of machines.py).
 _TMEM_BYTES, _TMEM = 57, 10
@@ -165,7 +164,7 @@ def _product(code: Sequence[Instruction], at: int) -> float | None:
 
 def _memory(each: Instruction, arch: Architecture, hints: Hints) -> Need | None:
     name, latency = each.name, arch.latency
-    words = _width(each) / 32
+    words = width_of(each.modifiers) / 32
     wave = WARP * 4 / arch.shared_bytes
     if name == "LDS":
         return Need(SHARED, "shared", max(1.0, words) * wave, latency["lds"])
@@ -220,10 +219,6 @@ def _waiting(each: Instruction, arch: Architecture, hints: Hints) -> Need | None
     if name in ("FENCE", "MEMBAR", "ERRBAR", "CCTL"):
         return Need(PLAIN, "issue", 1, latency["fence"])
     return None
-
-
-def _width(each: Instruction) -> int:
-    return next((_WIDTHS[m] for m in each.modifiers if m in _WIDTHS), 32)
 
 
 def _last_number(each: Instruction) -> int:

@@ -1,6 +1,6 @@
 """Walking the warps of one SM through their instructions, cycle by cycle of the clock on which they issue.
 
-    walked = walk(code, needs, [way] * warps, blocks=2, machine=machine, supply=Supply(latency=263, bytes=40))
+    walked = walk(code, needs, [way] * warps, blocks=2, architecture=machine.architecture, supply=supply)
     walked.cycles, walked.stalls
 
 Each of an SM's four partitions issues one instruction a cycle, of the warp that has been ready for longest, so that

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from suite.errors import UsageError
+from suite.errors import StoreError, UsageError
 from suite.static.model import Launch, Prediction, Profile
 from suite.static.timing.uncertainty import Uncertainty, uncertainty_of
 from suite.validating.judging import Compared, Validation, compared, families, kendall, spread, worst
@@ -108,6 +108,14 @@ def test_held_out_timings_decide_nothing(tmp_path: Path) -> None:
     assert known == Uncertainty("retention/fla_chunk", 4, 1.2, 1.0)
     assert uncertainty_of("retention/triton_chunk", "sm_90", "bwd", file).family == "sm_90"
     assert uncertainty_of("retention/triton_chunk", "sm_80", "bwd", file).family == "all"
+
+
+def test_damaged_spreads_are_one_line(tmp_path: Path) -> None:
+    for n, text in enumerate(("{", "{}", "[]")):
+        file = tmp_path / f"{n}.json"
+        file.write_text(text)
+        with pytest.raises(StoreError, match=r"json is damaged .* run `subquad validate --write`"):
+            uncertainty_of("a/b", "sm_90", "fwd", file)
 
 
 def test_a_page_without_the_place_is_left_as_it_is(tmp_path: Path) -> None:
