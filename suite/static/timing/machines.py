@@ -41,25 +41,25 @@ WARP = 32
 class Architecture:
     """An SM of one architecture.
 
-    lanes:        results a cycle of a partition, by unit: fp32, imad, half, int, convert, special
+    lanes:        results a cycle of a partition, by unit: fp32, imad, int, special
     latency:      cycles from issue until a result may be used, by kind, where the control code leaves that open
+    products:     cycles of a partition's tensor unit for a warp's own product, by its shape, in 16 bits
+    fma_tensor:   multiply-adds a cycle and partition of asynchronous products, WGMMA and tcgen05, in 16 bits; or 0
     shared_bytes: bytes a cycle of an SM's shared memory
     lsu_queue:    cycles of work that may wait before the SM's memory unit holds back a warp
     l2_bytes:     bytes a cycle that an SM takes from the L2 cache at most
-    products:     cycles of a partition's tensor unit for a warp's own product, by its shape, in 16 bits
-    fma_tensor:   multiply-adds a cycle and partition of asynchronous products, WGMMA and tcgen05, in 16 bits; or 0
     jump:         cycles that a taken jump costs beside its stall
     """
 
     name: str
     lanes: Mapping[str, int]
     latency: Mapping[str, float]
-    shared_bytes: int
-    lsu_queue: float
-    l2_bytes: float
     products: Mapping[str, float]
     fma_tensor: float
-    jump: float
+    shared_bytes: int = 128  # G, J
+    lsu_queue: float = 48  # R
+    l2_bytes: float = 64  # R
+    jump: float = 6  # R
 
 
 @dataclass(frozen=True)
@@ -114,40 +114,27 @@ _LATENCY_100 = _LATENCY_90 | {"l1": 47, "l2": 300, "dram": 800, "tensor": 20, "t
 # S: a product, its commit and the wait take 120 cycles beyond its throughput; two barriers of them are counted apart.
 _LATENCY_100 |= {"wgmma": 76}
 _LANES = {"fp32": 32, "imad": 16, "int": 16, "special": 4}  # G, B; special: the compiler's stalls between them
-_SHARED, _L2, _QUEUE, _JUMP = 128, 64, 48, 6  # G and J; R; R; R
 ARCHITECTURES = {
     "sm_80": Architecture(
         "sm_80",
         lanes=_LANES | {"fp32": 16},  # G
         latency=_LATENCY_80,
-        shared_bytes=_SHARED,
-        lsu_queue=_QUEUE,
-        l2_bytes=_L2,
         products={"16816": 8, "1688": 4, "1688.TF32": 8, "1684.TF32": 4},  # P, H
         fma_tensor=0,
-        jump=_JUMP,
     ),
     "sm_90": Architecture(
         "sm_90",
         lanes=_LANES,
         latency=_LATENCY_90,
-        shared_bytes=_SHARED,
-        lsu_queue=_QUEUE,
-        l2_bytes=_L2,
         products={"16816": 6, "1688": 4, "1688.TF32": 6, "1684.TF32": 4},  # J
         fma_tensor=512,  # P, H
-        jump=_JUMP,
     ),
     "sm_100": Architecture(
         "sm_100",
         lanes=_LANES,
         latency=_LATENCY_100,
-        shared_bytes=_SHARED,
-        lsu_queue=_QUEUE,
-        l2_bytes=_L2,
         products={"16816": 8, "1688": 4, "1688.TF32": 8, "1684.TF32": 4},  # B
         fma_tensor=1024,  # P, S
-        jump=_JUMP,
     ),
 }
 # Clocks are the highest that the product boosts to; of the GB200, that of its peak (P). A launch in a CUDA graph costs

@@ -34,6 +34,19 @@ def program(*parts: Instruction | Sequence[Instruction]) -> list[Instruction]:
     return [replace(each, address=16 * at) for at, each in enumerate(flat)]
 
 
+def parsed(text: str) -> list[Instruction]:
+    """Instructions, one a line; a jump names a line of it by number: `@P0 BRA 1`."""
+    made = []
+    for at, line in enumerate(text.strip().splitlines()):
+        words = line.split()
+        predicate = words.pop(0)[1:] if words[0].startswith("@") else ""
+        opcode, operands = words[0], " ".join(words[1:])
+        jumps = opcode.partition(".")[0] in ("BRA", "CALL")
+        target = 16 * int(words[-1]) if jumps else None
+        made.append(Instruction(16 * at, predicate, opcode, operands, 1, False, None, None, (), target))
+    return made
+
+
 def walked(
     code: Sequence[Instruction],
     *,

@@ -9,21 +9,9 @@ import pytest
 from suite.static.timing.constants import Bank
 from suite.static.timing.paths import Paths, UnknownPath, depends_on, trace
 from suite.static.timing.sass import Instruction
+from tests.suite.static.timing.made import parsed
 
 NO_CONSTANTS = Bank()
-
-
-def program(text: str) -> list[Instruction]:
-    """Instructions, one a line; a jump names a line of it by number: `@P0 BRA 1`."""
-    made = []
-    for at, line in enumerate(text.strip().splitlines()):
-        words = line.split()
-        predicate = words.pop(0)[1:] if words[0].startswith("@") else ""
-        opcode, operands = words[0], " ".join(words[1:])
-        jumps = opcode.partition(".")[0] in ("BRA", "CALL")
-        target = 16 * int(words[-1]) if jumps else None
-        made.append(Instruction(16 * at, predicate, opcode, operands, 1, False, None, None, (), target))
-    return made
 
 
 def constants(**words: int) -> Bank:
@@ -48,7 +36,7 @@ COUNTED = """
 
 
 def test_a_loop_with_a_bound_of_the_launch() -> None:
-    code = program(COUNTED)
+    code = parsed(COUNTED)
     paths = Paths(code)
     assert paths.trace(constants(c160=5)) == [0, 1, 1, 1, 1, 1, 2]
     assert paths.trace(constants(c160=0)) == [0]
@@ -58,13 +46,13 @@ def test_a_loop_with_a_bound_of_the_launch() -> None:
 
 
 def test_the_place_in_the_grid_decides() -> None:
-    code = program(COUNTED.replace("MOV R0, c[0x0][0x160]", "S2R R0, SR_CTAID.Y"))
+    code = parsed(COUNTED.replace("MOV R0, c[0x0][0x160]", "S2R R0, SR_CTAID.Y"))
     assert depends_on(code) == {"ctaid.y"}
     assert [len(trace(code, NO_CONSTANTS, ctaid=(9, y, 9))) for y in range(4)] == [1, 3, 4, 5]
 
 
 def test_what_decides_no_jump_may_be_unknown() -> None:
-    code = program("""
+    code = parsed("""
         LDG.E R3, [R2.64]
         ISETP.NE.AND P2, PT, R3, RZ, PT
         @P2 STG.E [R2.64], R3
@@ -89,7 +77,7 @@ DATA = """
 
 
 def test_a_jump_on_data_is_refused_with_where_it_comes_from() -> None:
-    code, held = program(DATA), constants(c160=0x1000, c164=2)
+    code, held = parsed(DATA), constants(c160=0x1000, c164=2)
     message = r"`@!P0 BRA 3` at 0x0050 depends on LDG\.E\.CONSTANT at 0x0020, which depends on data"
     with pytest.raises(UnknownPath, match=message):
         trace(code, held)
@@ -108,11 +96,11 @@ def test_a_jump_on_data_is_refused_with_where_it_comes_from() -> None:
 
 def test_a_constant_that_is_not_known_is_refused() -> None:
     with pytest.raises(UnknownPath, match=r"depends on c\[0x0\]\[0x160\], which is not known"):
-        trace(program(COUNTED), NO_CONSTANTS)
+        trace(parsed(COUNTED), NO_CONSTANTS)
 
 
 def test_a_comparison_of_data_may_be_guessed() -> None:
-    code = program("FSETP.GT.AND P0, PT, R3, R4, PT\n@P0 BRA 3\nFADD R5, R5, R6\nEXIT")
+    code = parsed("FSETP.GT.AND P0, PT, R3, R4, PT\n@P0 BRA 3\nFADD R5, R5, R6\nEXIT")
     with pytest.raises(UnknownPath, match=r"FSETP\.GT\.AND at 0x0000, which is not followed"):
         trace(code, NO_CONSTANTS)
     asked = []
@@ -129,12 +117,12 @@ def test_a_comparison_of_data_may_be_guessed() -> None:
 def test_a_path_without_an_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("suite.static.timing.paths.LIMIT", 100)
     with pytest.raises(UnknownPath, match="does not end within 100 blocks"):
-        trace(program("MOV R0, 0x1\nBRA 0\nEXIT"), NO_CONSTANTS)
+        trace(parsed("MOV R0, 0x1\nBRA 0\nEXIT"), NO_CONSTANTS)
 
 
 def test_lanes_that_part_execute_both_ways() -> None:
     """Threads 0 to 15 go one way, the others another; the warps after the first all go the second way."""
-    code = program("""
+    code = parsed("""
         S2R R0, SR_TID.X
         ISETP.LT.AND P0, PT, R0, 0x10, PT
         @P0 BRA 5
@@ -154,7 +142,7 @@ def test_lanes_that_part_execute_both_ways() -> None:
 
 
 def test_lanes_that_end_leave_the_others() -> None:
-    code = program("""
+    code = parsed("""
         S2R R0, SR_TID.X
         ISETP.NE.AND P0, PT, R0, RZ, PT
         @P0 EXIT
@@ -166,7 +154,7 @@ def test_lanes_that_end_leave_the_others() -> None:
 
 
 def test_one_lane_is_elected() -> None:
-    code = program("""
+    code = parsed("""
         ELECT P0, URZ, PT
         @!P0 BRA 5
         ELECT P1, URZ, PT
@@ -179,7 +167,7 @@ def test_one_lane_is_elected() -> None:
 
 def test_an_end_inside_of_the_only_loop_joins_lanes() -> None:
     """The loop has no way out but EXIT, and still what stands in it has a place where lanes meet again."""
-    code = program("""
+    code = parsed("""
         S2R R0, SR_TID.X
         ISETP.LT.AND P0, PT, R0, 0x10, PT
         @P0 BRA 4
@@ -202,19 +190,19 @@ def test_an_end_inside_of_the_only_loop_joins_lanes() -> None:
     ],
 )
 def test_a_wait_passes_at_once(wait: str) -> None:
-    code = program(f"{wait}\nFADD R1, R1, R2\nEXIT")
+    code = parsed(f"{wait}\nFADD R1, R1, R2\nEXIT")
     found = trace(code, NO_CONSTANTS)
     assert len(found) == len(set(found)) == 2
 
 
 def test_an_atomic_that_waits_for_nothing_is_refused() -> None:
-    code = program("ATOMG.E.ADD.STRONG.GPU PT, R4, [R2], R6\nISETP.NE.AND P0, PT, R4, RZ, PT\n@P0 BRA 0\nEXIT")
+    code = parsed("ATOMG.E.ADD.STRONG.GPU PT, R4, [R2], R6\nISETP.NE.AND P0, PT, R4, RZ, PT\n@P0 BRA 0\nEXIT")
     with pytest.raises(UnknownPath, match="ATOMG"):
         trace(code, NO_CONSTANTS)
 
 
 def test_the_way_to_a_trap_is_not_taken() -> None:
-    code = program("""
+    code = parsed("""
         LDS.U8 R2, [UR4]
         ISETP.NE.AND P0, PT, R2, RZ, PT
         @P0 BRA 4
@@ -229,7 +217,7 @@ def test_the_way_to_a_trap_is_not_taken() -> None:
 
 
 def test_a_subroutine_returns_to_where_it_was_called() -> None:
-    code = program("""
+    code = parsed("""
         MOV R8, 0x30
         MOV R9, 0x0
         CALL.REL.NOINC 7
@@ -245,7 +233,7 @@ def test_a_subroutine_returns_to_where_it_was_called() -> None:
 
 def test_flags_in_one_register_are_told_apart() -> None:
     """The first is data, the second is known; the register has both."""
-    code = program("""
+    code = parsed("""
         FSETP.GT.AND P0, PT, R3, R4, PT
         S2R R0, SR_CTAID.X
         ISETP.NE.AND P1, PT, R0, RZ, PT
@@ -265,7 +253,7 @@ def test_flags_in_one_register_are_told_apart() -> None:
     assert trace(code, NO_CONSTANTS, ctaid=(1, 0, 0)) == [0, 1, 2, 3]
     with pytest.raises(UnknownPath, match="FSETP"):
         trace(
-            program(
+            parsed(
                 "\n".join(
                     str(line)
                     for line in (
@@ -282,7 +270,7 @@ def test_flags_in_one_register_are_told_apart() -> None:
 
 
 def test_a_counter_on_the_stack() -> None:
-    code = program("""
+    code = parsed("""
         LDC R1, c[0x0][0x28]
         VIADD R1, R1, 0xfffffff0
         MOV R4, 0x3
@@ -296,7 +284,7 @@ def test_a_counter_on_the_stack() -> None:
         EXIT
     """)
     assert trace(code, NO_CONSTANTS) == [0, 1, 1, 1, 2]
-    moved = code[:5] + program("STL [R9], R4")[:1] + code[5:]
+    moved = code[:5] + parsed("STL [R9], R4")[:1] + code[5:]
     with pytest.raises(UnknownPath, match="LDL"):
         trace(
             [
@@ -308,7 +296,7 @@ def test_a_counter_on_the_stack() -> None:
 
 
 def test_eight_thousand_trips_are_found_quickly() -> None:
-    code = program("""
+    code = parsed("""
         S2R R9, SR_TID.X
         MOV R0, RZ
         FADD R5, R5, R6
