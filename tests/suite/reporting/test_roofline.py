@@ -105,7 +105,7 @@ def test_a_predicted_time_is_drawn_in_place_of_the_floor():
 
 
 def test_what_is_kept_for_the_backward_pass_is_a_chart_of_ours_and_peers():
-    rows = [static("a", name, T, pass_="bwd") | {"static.kept_bytes": T * scale * 2**20}
+    rows = [static("a", name, T, **{"pass": "bwd"}) | {"static.kept_bytes": T * scale * 2**20}
             for name, scale in (("ours", 1), ("peer", 4), ("none", 0)) for T in (128, 256)]  # fmt: skip
     (group,), styles = prepared(run_of(rows))
     chart = kept(group, styles)
