@@ -28,7 +28,8 @@ class Selection:
     operators, implementations: names; empty means all that the preset selects
     skip:                       OPERATOR, OPERATOR/IMPLEMENTATION or IMPLEMENTATION
     values, axes, tunables:     as in Sweep; each replaces the same axis of every sweep
-    shapes:                     axes that vary together, instead of the sweeps' own shapes and values of those axes
+    shapes:                     axes that vary together, instead of the sweeps' own shapes and values of those axes;
+                                head dims alone go with the sweeps' own shapes
     origins:                    ours, baseline, peer; empty means all
     """
 
@@ -177,9 +178,11 @@ def _overridden(sweep: Sweep, selection: Selection) -> Sweep:
     given = {axis for shape in selection.shapes for axis in shape} | set(selection.values)
     # A flag for K means V too, as in a preset, unless V has a flag of its own.
     dropped = given | ({"V"} if "K" in given else set())
-    shapes = selection.shapes or tuple(
-        {axis: v for axis, v in shape.items() if axis not in dropped} for shape in sweep.shapes
-    )
+    shapes = tuple({axis: v for axis, v in shape.items() if axis not in dropped} for shape in sweep.shapes)
+    if selection.shapes:
+        # Head dims alone leave the sweep's other axes that vary together as they are.
+        alone = all(set(shape) <= {"K", "V"} for shape in selection.shapes)
+        shapes = tuple({**rest, **shape} for rest in (shapes if alone else ({},)) for shape in selection.shapes)
     distinct = [shape for i, shape in enumerate(shapes) if shape not in shapes[:i]]
     kept = {axis: v for axis, v in sweep.values.items() if axis not in dropped}
     return replace(

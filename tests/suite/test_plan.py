@@ -285,3 +285,14 @@ def test_the_order_is_random_reproducible_and_still_from_short_to_long(registry:
     )
     first = {g.problem_id: [case.implementation for case in g.cases] for g in plan}
     assert any([case.implementation for case in g.cases] != first[g.problem_id] for g in one)
+
+
+def test_head_dims_alone_leave_the_shapes_of_a_preset(registry: Registry) -> None:
+    """B, T and H that vary together in the preset still do."""
+    asked = Selection(("retention",), shapes=({"K": 64, "V": 64}, {"K": 128, "V": 32}))
+    plan = make_plan(registry, load_preset("fla-shapes"), asked)
+    own = {(p.B, p.T, p.H) for p in (group.problem for group in plan)}
+    assert own == {(1, 8192, 96), (2, 16384, 16), (4, 2048, 16), (4, 4096, 64), (8, 1024, 8), (8, 2048, 32)}
+    assert {(group.problem.K, group.problem.V) for group in plan} == {(64, 64), (128, 32)}
+    whole = make_plan(registry, load_preset("fla-shapes"), Selection(("retention",), shapes=({"B": 1, "T": 64},)))
+    assert {(p.B, p.T, p.H) for p in (group.problem for group in whole)} == {(1, 64, 1)}
