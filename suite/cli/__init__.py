@@ -34,6 +34,7 @@ COMMANDS = {
     "validate": "compare predicted times with published ones",
     "compile": "compile the kernels that a run will launch, on all cores, before it",
     "tune": "find the fastest launch configurations on this GPU and keep them",
+    "tiles": "choose launch configurations by predicted time, without a GPU, and keep them",
     "campaign": "run commands in the order of what they prove, on a device whose time is short",
     "new-kernel": "write the skeleton of an operator and its test",
 }

@@ -131,14 +131,17 @@ class Keys:
         return self._codes[name]
 
     def _target(self, task: Task) -> list[Any]:
-        """What is known of the GPU beside its name: tuned configs, and the ceilings that a floor is computed with."""
+        """What is known of the GPU beside its name: its configs, and the ceilings that a floor is computed with."""
         from suite.static.floor import ceilings_of
+        from suite.tuning.chosen import table_for
         from suite.tuning.tables import path_of
 
-        name = task.target.name
+        name, root = task.target.name, Path(task.root or ROOT)
+        chosen = table_for(root, task.target.arch)
         if name not in self._ceilings:
             self._ceilings[name] = repr(ceilings_of(name))
-        return [name, _content(path_of(Path(task.root or ROOT), name)), self._ceilings[name]]
+        configs = [_content(path) for path in (path_of(root, name), chosen) if path]
+        return [name, *configs, self._ceilings[name]]
 
     @cached_property
     def _ceilings(self) -> dict[str, str]:

@@ -21,7 +21,7 @@ class Task:
     issued:      whether issued traffic is counted as well
     explained:   whether each launch says why it takes its predicted time
     root:        the checkout whose kernels are profiled; "" for this one
-    forced:      configs that tuning tries, by key, in place of those of the tables
+    forced:      configs that tuning tries, by key, in place of those of the tables; None is the family's own
     """
 
     case: Case
@@ -30,7 +30,7 @@ class Task:
     all_configs: bool = False
     issued: bool = True
     root: str = ""
-    forced: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    forced: Mapping[str, Mapping[str, int] | None] = field(default_factory=dict)
     explained: bool = False
 
     @property
@@ -57,7 +57,7 @@ class Task:
             "all_configs": self.all_configs,
             "issued": self.issued,
             "explained": self.explained,
-            "forced": {key: dict(config) for key, config in self.forced.items()},
+            "forced": {key: config and dict(config) for key, config in self.forced.items()},
         }
 
 

@@ -1,4 +1,4 @@
-"""Which launch configuration a kernel uses: forced while tuning, else tuned for this GPU, else from its own table."""
+"""Which config a kernel uses: forced, else tuned on this GPU, else chosen by predicted time, else the family's own."""
 
 from __future__ import annotations
 
@@ -8,28 +8,36 @@ from functools import cache
 from pathlib import Path
 
 from suite.targets import target
+from suite.tuning.chosen import ChosenTable, read_chosen, table_for
 from suite.tuning.tables import Table, path_of, read_table
 
 Config = Mapping[str, int]
 
-_forced: list[Mapping[str, Config]] = []
+_forced: list[Mapping[str, Config | None]] = []
 _root = [Path(__file__).resolve().parent.parent.parent]
 
 
 def choice(key: str) -> Config | None:
-    """The config that is forced or was tuned for a key on `suite.target()`, or None: take the table's own."""
+    """The config for a key on `suite.target()`, or None: take the family's own.
+
+    What is forced comes first, then what was tuned on this GPU, then what was chosen by predicted time for its
+    architecture and the installed Triton.
+    """
     for forced in reversed(_forced):
         if key in forced:
             return forced[key]
-    name = target().name
-    table = _table(_root[0], name) if name else None
-    entry = table.entries.get(key) if table else None
-    return entry.config if entry else None
+    device = target()
+    tuned = _tuned(_root[0], device.name) if device.name else None
+    if tuned and key in tuned.entries:
+        return tuned.entries[key].config
+    chosen = _chosen(_root[0], device.arch)
+    entry = chosen.entries.get(key) if chosen else None
+    return (entry.config or None) if entry else None
 
 
 @contextmanager
-def forcing(configs: Mapping[str, Config]) -> Iterator[None]:
-    """Answer `choice` with these configs inside the block, whatever was tuned."""
+def forcing(configs: Mapping[str, Config | None]) -> Iterator[None]:
+    """Answer `choice` with these configs inside the block, whatever the tables have; None is the family's own."""
     _forced.append(configs)
     try:
         yield
@@ -38,10 +46,16 @@ def forcing(configs: Mapping[str, Config]) -> Iterator[None]:
 
 
 def use_root(root: Path) -> None:
-    """Take tuned configs from this checkout: kernels of another revision go with that revision's tables."""
+    """Take configs from this checkout: kernels of another revision go with that revision's tables."""
     _root[0] = root
 
 
 @cache
-def _table(root: Path, gpu: str) -> Table | None:
+def _tuned(root: Path, gpu: str) -> Table | None:
     return read_table(path_of(root, gpu))
+
+
+@cache
+def _chosen(root: Path, arch: str) -> ChosenTable | None:
+    path = table_for(root, arch)
+    return read_chosen(path) if path else None

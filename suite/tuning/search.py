@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -25,12 +25,10 @@ class Job:
     search: Mapping[str, Sequence[Config]]
 
 
-def jobs(registry: Registry, groups: Sequence[Group], known: set[str], device: str) -> list[Job]:
-    """Cases that can be tuned on a device, each key once: in the largest case that launches it.
-
-    A choice that was made at a short length would serve the long ones too, where time is spent.
-    """
-    largest: dict[str, tuple[tuple[float, ...], Case, Sequence[Config]]] = {}
+def searches(
+    registry: Registry, groups: Sequence[Group], device: str
+) -> Iterator[tuple[Case, float, str, list[Config]]]:
+    """Each case that can be tuned on a device with each key that it asks for: executed FLOPs, key, candidates."""
     for group in groups:
         operator = registry.operator(group.operator)
         for case in group.cases:
@@ -39,17 +37,28 @@ def jobs(registry: Registry, groups: Sequence[Group], known: set[str], device: s
                 continue
             if made.unsupported(case.problem, tunables, operator.axes):
                 continue
-            size = _size(case, operator.cost_of(case.problem, made, tunables).flops_exec)
+            flops = operator.cost_of(case.problem, made, tunables).flops_exec
             for key, configs in made.searched(case.problem, tunables).items():
-                if key not in known and (key not in largest or size > largest[key][0]):
-                    largest[key] = size, case, configs
+                yield case, flops, key, list(configs)
+
+
+def jobs(registry: Registry, groups: Sequence[Group], known: set[str], device: str) -> list[Job]:
+    """Cases that can be tuned on a device, each key once: in the largest case that launches it.
+
+    A choice that was made at a short length would serve the long ones too, where time is spent.
+    """
+    largest: dict[str, tuple[tuple[float, ...], Case, Sequence[Config]]] = {}
+    for case, flops, key, configs in searches(registry, groups, device):
+        size = size_of(case, flops)
+        if key not in known and (key not in largest or size > largest[key][0]):
+            largest[key] = size, case, configs
     found: dict[Case, dict[str, Sequence[Config]]] = {}
     for key, (_, case, configs) in largest.items():
         found.setdefault(case, {})[key] = configs
     return [Job(case, search) for case, search in found.items()]
 
 
-def _size(case: Case, flops: float) -> tuple[float, ...]:
+def size_of(case: Case, flops: float) -> tuple[float, ...]:
     """Larger for more work; at one shape, for the pass of which a kernel that several share is the largest part."""
     p = case.problem
     return p.B * p.T * p.HS, p.T, -flops

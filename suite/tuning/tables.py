@@ -83,10 +83,15 @@ def write_table(path: Path, table: Table) -> None:
     """Replace the file in one step, keys sorted so that a diff shows what tuning changed."""
     entries: Mapping[str, Any] = {key: asdict(table.entries[key]) for key in sorted(table.entries)}
     text = json.dumps({"schema": SCHEMA, "gpu": table.gpu, "arch": table.arch, "entries": entries}, indent=1)
+    replace_text(path, text + "\n")
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a table's file in one step. StoreError where the folder does not take it."""
     beside = path.with_suffix(".new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text(text + "\n")
+        beside.write_text(text, encoding="utf-8")
         beside.replace(path)
     except OSError as error:
         raise StoreError(f"cannot write {path}: {error.strerror}; name another place with --out") from error

@@ -71,6 +71,7 @@ def test_the_set_of_presets() -> None:
         "first-times",
         "fla-shapes",
         "gated-delta",
+        "tiles",
         "decode",
         "llama3-8b",
         "mamba2-2.7b",

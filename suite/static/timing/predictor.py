@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from suite.static.binary import listing
 from suite.static.model import Launch, Prediction
-from suite.static.timing.constants import bank
+from suite.static.timing.constants import Bank, bank
 from suite.static.timing.explaining import explain
 from suite.static.timing.hints import hints_of
 from suite.static.timing.launches import Kernel, predict
@@ -16,6 +17,10 @@ from suite.static.timing.machines import machine_for
 from suite.static.timing.residents import Residents
 from suite.static.timing.sass import decode
 from suite.targets import Target
+
+# Predictions of the last launches: cases of one worker differ in one of their launches, where configs are chosen.
+MOST = 256
+_PREDICTED: dict[tuple[object, ...], Prediction] = {}
 
 
 class CallPredictor:
@@ -49,17 +54,31 @@ class CallPredictor:
         for each in before[self._seen :]:
             self._residents.touch(each)
         self._seen = max(self._seen, len(before))
-        code = decode(listing(kernel.asm["cubin"]))
         try:
             constants = bank(
                 self._arch, kernel.asm["ptx"], kernel.src.signature, arguments, launch.grid, kernel.metadata.num_warps
             )
         except ValueError as error:
             return replace(launch, predicted=Prediction(reason=str(error)))
-        known = Kernel(code, constants, hints_of(code, kernel.asm.get("ttgir"), launch.dots))
         missing = self._residents.missing(touched)
+        key = self._key(launch, kernel, constants, missing)
+        if not lines and key in _PREDICTED:
+            _PREDICTED[key] = _PREDICTED.pop(key)
+            return replace(launch, predicted=_PREDICTED[key])
+        code = decode(listing(kernel.asm["cubin"]))
+        known = Kernel(code, constants, hints_of(code, kernel.asm.get("ttgir"), launch.dots))
         predicted = predict(launch, known, self._machine, missing)
         explained = None
         if lines and predicted.ms is not None:
             explained = explain(launch, known, self._machine, missing, lines())
+        _PREDICTED[key] = predicted
+        if len(_PREDICTED) > MOST:
+            del _PREDICTED[next(iter(_PREDICTED))]
         return replace(launch, predicted=predicted, explained=explained)
+
+    def _key(self, launch: Launch, kernel: Any, constants: Bank, missing: int) -> tuple[object, ...]:
+        """All that a prediction depends on; machine tables are compared by their text."""
+        binary = hashlib.sha256(kernel.asm["cubin"]).digest()
+        content = tuple(sorted(constants.data.items()))
+        about = (launch.grid, launch.warps, launch.residency, launch.dots, self._arch, self._machine)
+        return binary, content, repr(about), missing

@@ -1,0 +1,105 @@
+"""Files of configs chosen by predicted time: kernels/tiles/<arch>-triton-<version>.json.
+
+Light: host code of kernels reads them. A compiler without a file of its own takes that of the newest older one.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from suite.errors import StoreError
+from suite.tuning.tables import replace_text
+
+SCHEMA = 1
+FOLDER = Path("kernels") / "tiles"
+Version = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The config of one key.
+
+    config: the one with the least predicted time; empty where the family's own is kept
+    us:     predicted time of each case that was looked at with it, in microseconds, by case_id
+    own_us: the same with the family's own config
+    tried:  how many configs were predicted
+    """
+
+    config: dict[str, int]
+    us: dict[str, float]
+    own_us: dict[str, float]
+    tried: int
+
+
+@dataclass
+class ChosenTable:
+    """The configs of an architecture under one compiler; gpu: that for which they were predicted."""
+
+    arch: str
+    gpu: str
+    triton: str
+    entries: dict[str, Chosen] = field(default_factory=dict)
+
+
+def path_for(root: Path, arch: str, triton: str) -> Path:
+    """Where the table of a compiler lies: "3.6.0" of sm_90 -> kernels/tiles/sm_90-triton-3.6.json."""
+    return root / FOLDER / f"{arch}-triton-{'.'.join(map(str, _version(triton)))}.json"
+
+
+def table_for(root: Path, arch: str) -> Path | None:
+    """The file that the installed Triton takes its configs from, None without one."""
+    installed = installed_triton()
+    if not installed:
+        return None
+    found = {_version(path.stem.rpartition("-")[2]): path for path in (root / FOLDER).glob(f"{arch}-triton-*.json")}
+    if not found:
+        return None
+    return found[max((each for each in found if each <= _version(installed)), default=min(found))]
+
+
+@cache
+def installed_triton() -> str:
+    """The version of the installed Triton, "" without one."""
+    try:
+        return importlib.metadata.version("triton")
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def read_chosen(path: Path) -> ChosenTable | None:
+    """The table in a file, or None where there is no file. StoreError where it is damaged or newer."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path} cannot be read ({error}); restore it, or delete it and run `make tiles`") from error
+    try:
+        if found["schema"] != SCHEMA:
+            raise StoreError(f"{path} has schema {found['schema']}, this suite reads {SCHEMA}; run `make tiles`")
+        entries = {key: Chosen(**entry) for key, entry in found["entries"].items()}
+        return ChosenTable(found["arch"], found["gpu"], found["triton"], entries)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise StoreError(
+            f"{path} is not a table of chosen configs ({error}); delete it and run `make tiles`"
+        ) from error
+
+
+def write_chosen(path: Path, table: ChosenTable) -> None:
+    """Replace the file in one step, keys sorted so that a diff shows what changed."""
+    entries: Mapping[str, Any] = {key: asdict(table.entries[key]) for key in sorted(table.entries)}
+    found = {"schema": SCHEMA, "arch": table.arch, "gpu": table.gpu, "triton": table.triton, "entries": entries}
+    replace_text(path, json.dumps(found, indent=1) + "\n")
+
+
+def _version(text: str) -> Version:
+    """Major and minor version: (3, 6) for "3.6.0+git1"."""
+    found = re.match(r"(\d+)\.(\d+)", text)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
