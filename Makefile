@@ -17,7 +17,7 @@ INTERPRETED := tests/kernels tests/suite/static tests/suite/interpreting tests/s
 INTERPRET := TRITON_INTERPRET=1 $(PYTEST) -m
 
 .DEFAULT_GOAL := help
-.PHONY: help bench report check test test-all test-triton lint deps new-kernel gpu-first gpu-day gpu-analysis
+.PHONY: help bench report check test test-all test-triton lint deps new-kernel tiles gpu-first gpu-day gpu-analysis
 
 help: ## print this
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -33,6 +33,10 @@ report: $(READY) needed ## render a stored run: make report RUN=results/local/â€
 
 new-kernel: $(READY) needed ## write the skeleton of an operator: make new-kernel NAME=foo
 	$(PYTHON) -m suite new-kernel "$(NAME)"
+
+# Hours where nothing is known yet; what the tables have is not chosen again.
+tiles: $(READY) needed-to-measure ## choose launch configurations by predicted time, for the installed Triton; FLAGS="--budget 20m"
+	for arch in sm_90 sm_100 sm_80; do $(PYTHON) -m suite tiles --arch $$arch $(FLAGS) || exit; done
 
 test: $(READY) needed-dev ## the tests that every change must pass, about 12 minutes on 2 cores
 	$(INTERPRET) "interpret and not long" $(INTERPRETED)
