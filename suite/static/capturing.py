@@ -204,7 +204,8 @@ class Recorder:
                 bound.arguments,
                 self.ledger.touched(tensors),
                 before,
-                lines if self.explains and not self._trial else None,
+                lines,
+                self.explains and not self._trial,
             )
         if not self._trial:
             self.launches.append(launch)

@@ -22,6 +22,7 @@ from suite.faults import classify
 from suite.problem import Problem, Value
 from suite.registry import Implementation, Operator
 from suite.static.allocation_tracker import distinct, extent
+from suite.static.forks import Forks, ways_taken
 from suite.static.model import Issued
 from suite.static.probe_shape import shrunk, small
 from suite.static.tensors import tensors_in
@@ -50,8 +51,12 @@ def issued(
     tunables: Mapping[str, Value],
     target: Target,
     T: int,
+    forks: Forks | None = None,
 ) -> Issued:
-    """Count one call of the problem's pass, made small with T tokens; what the interpreter cannot run has a reason."""
+    """Count one call of the problem's pass, made small with T tokens; what the interpreter cannot run has a reason.
+
+    forks: where data decide which way a kernel takes, as `telling` gives them
+    """
     counted = small(problem, T)
     shape = "_".join(counted.tokens_of_id(operator.axes))
     if reason := implementation.unsupported(counted, tunables, operator.axes):
@@ -62,13 +67,14 @@ def issued(
             with counting() as tally:
                 call.prepare()
                 tally.clear()
-                call.run()
+                with ways_taken(forks or {}) as ways:
+                    call.run()
     except Exception as error:
         return Issued(shape, reason=f"Triton's interpreter cannot run it: {classify(error)[1]}")
     if not tally.kernels:
         return Issued(shape, reason="launches no Triton kernel")
     compulsory = operator.cost_of(counted, implementation, tunables).bytes_compulsory
-    return Issued(shape, tally.bytes, tally.traffic_bytes, compulsory, tally.dot_flops, tuple(tally.kernels))
+    return Issued(shape, tally.bytes, tally.traffic_bytes, compulsory, tally.dot_flops, tuple(tally.kernels), ways)
 
 
 @contextmanager

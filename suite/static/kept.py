@@ -89,10 +89,11 @@ class Keys:
         self._load = list(load)
         self._codes: dict[tuple[str, str, str], tuple[str, dict[Path, tuple[int, int]]]] = {}
 
-    def of(self, kind: str, task: Task, T: int = 0) -> Key:
-        """The key of a task's profile, or of its count at T tokens."""
+    def of(self, kind: str, task: Task, T: int = 0, forks: Mapping[str, Sequence[str]] | None = None) -> Key:
+        """The key of a task's profile, or of its count at T tokens, with the ways that these forks take."""
         code, stamps = self._code(task)
-        words = {**task.to_dict(), "T": T, "code": code, "target": self._target(task), "common": self._common}
+        words = {**task.to_dict(), "T": T, "forks": forks or {}, "code": code}
+        words |= {"target": self._target(task), "common": self._common}
         if kind == "ahead" and not task.cache:
             # Kernels that are in one cache of the user's are not in another.
             words["cache"] = [os.environ.get(name, "") for name in ("TRITON_CACHE_DIR", "TRITON_HOME", "HOME")]

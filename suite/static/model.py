@@ -119,6 +119,28 @@ class Prediction:
     notes: tuple[str, ...] = ()
     reason: str = ""
 
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Prediction:
+        return cls(**{**values, "notes": tuple(values["notes"])})
+
+
+@dataclass(frozen=True)
+class Fork:
+    """Two ways of a launch whose jumps depend on data. Until it is known which one is taken, the shorter one is.
+
+    at:        source line of the first such jump, "kernels/delta/forward.py:91"
+    longer:    source lines that only the longer way executes
+    predicted: the prediction of the longer way
+    """
+
+    at: str
+    longer: tuple[str, ...]
+    predicted: Prediction
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Fork:
+        return cls(values["at"], tuple(values["longer"]), Prediction.from_dict(values["predicted"]))
+
 
 @dataclass(frozen=True)
 class Stall:
@@ -177,6 +199,7 @@ class Launch:
     dots:          its matrix products; None where it did not compile
     predicted:     its predicted time; None where it did not compile, or the GPU is not one with a machine table
     explained:     why it takes that; None where that was not asked for
+    fork:          the ways between which data decide; None where they do not, or it is known which one they take
     """
 
     kernel: str
@@ -193,6 +216,7 @@ class Launch:
     dots: Dots | None = None
     predicted: Prediction | None = None
     explained: Explanation | None = None
+    fork: Fork | None = None
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Launch:
@@ -200,8 +224,8 @@ class Launch:
         values["binary"] = values["binary"] and Binary(**values["binary"])
         values["residency"] = values["residency"] and Residency(**values["residency"])
         values["dots"] = values["dots"] and Dots(**values["dots"])
-        if values["predicted"]:
-            values["predicted"] = Prediction(**{**values["predicted"], "notes": tuple(values["predicted"]["notes"])})
+        values["predicted"] = values["predicted"] and Prediction.from_dict(values["predicted"])
+        values["fork"] = values["fork"] and Fork.from_dict(values["fork"])
         values["explained"] = values["explained"] and Explanation.from_dict(values["explained"])
         return cls(**values)
 
@@ -251,6 +275,7 @@ class Issued:
     compulsory_bytes: compulsory bytes at that shape
     dot_flops:        FLOPs of its matrix products
     kernels:          names of the kernels that ran, each once
+    ways:             of each fork by its line: how often it was reached, and how often the longer way was taken
     reason:           why there is no count, "" where there is one
     """
 
@@ -260,7 +285,13 @@ class Issued:
     compulsory_bytes: float = 0.0
     dot_flops: int = 0
     kernels: tuple[str, ...] = ()
+    ways: dict[str, tuple[int, int]] = field(default_factory=dict)
     reason: str = ""
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Issued:
+        ways = {line: (reached, longer) for line, (reached, longer) in values["ways"].items()}
+        return cls(**{**values, "kernels": tuple(values["kernels"]), "ways": ways})
 
 
 @dataclass(frozen=True)
@@ -396,7 +427,7 @@ class Profile:
             values[name] = tuple(Launch.from_dict(each) for each in values[name])
         values["floor"] = values["floor"] and Floor(**values["floor"])
         if values["issued"]:
-            values["issued"] = Issued(**{**values["issued"], "kernels": tuple(values["issued"]["kernels"])})
+            values["issued"] = Issued.from_dict(values["issued"])
         return cls(**values)
 
 

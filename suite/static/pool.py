@@ -15,7 +15,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ from suite.running.compiled import VARIABLE as CACHE_VARIABLE
 from suite.running.messages import Disconnected
 from suite.running.process import START_TIMEOUT_S, Silent, WorkerProcess
 from suite.static import kept
+from suite.static.forks import Forks, taken, telling
 from suite.static.kept import Key, Keys
 from suite.static.model import Issued, Profile
 from suite.static.progress import Progress, Step, silent
@@ -51,13 +52,15 @@ _OVER = {"lost": "the budget ended", "status": LEFT_OUT}
 class Item:
     """One request to a worker: the static profile of a task, the count of its issued traffic at T tokens, its kernels.
 
-    key: that of its answer in the cache
+    key:   that of its answer in the cache
+    forks: source lines whose executions are counted with the issued traffic, as `telling` gives them
     """
 
     kind: str
     task: Task
     key: Key
     T: int = 0
+    forks: Forks = field(default_factory=dict)
     answer: dict[str, Any] | None = None
 
     @property
@@ -107,12 +110,19 @@ def take_profiles(
     wanted = [
         i for i, (task, p) in enumerate(zip(tasks, profiles, strict=True)) if task.issued and p and p.status == "ok"
     ]
-    lengths = [profiles[i].counted_T for i in wanted]  # type: ignore[union-attr]
-    items = [Item("issued", tasks[i], keys.of("issued", tasks[i], T), T) for i, T in zip(wanted, lengths, strict=True)]
+    items = [_count(tasks[i], profiles[i], keys) for i in wanted]
     _answer([item for item in items if item.T], terms, progress, "counting loads and stores")
     for i, item in zip(wanted, items, strict=True):
-        profiles[i] = replace(profiles[i], issued=_issued(item) if item.T else OTHER_KERNELS)  # type: ignore[type-var]
+        counted = _issued(item) if item.T else OTHER_KERNELS
+        profiles[i] = taken(replace(profiles[i], issued=counted))  # type: ignore[type-var]
     return profiles
+
+
+def _count(task: Task, profile: Profile | None, keys: Keys) -> Item:
+    """What counts the issued traffic of a case, and which ways its kernels take."""
+    assert profile is not None
+    T, forks = profile.counted_T, telling(profile)
+    return Item("issued", task, keys.of("issued", task, T, forks), T, forks)
 
 
 def compile_ahead(
@@ -201,7 +211,7 @@ def _serve(queue: _Queue, terms: _Terms, step: Step) -> None:
             if terms.budget.over:
                 item.answer = _OVER
                 continue
-            request = {"do": _DO[item.kind], "T": item.T, **item.task.to_dict()}
+            request = {"do": _DO[item.kind], "T": item.T, "forks": item.forks, **item.task.to_dict()}
             try:
                 if worker is None or worker.place != item.place:
                     if worker:
@@ -334,5 +344,5 @@ def _profile(item: Item) -> Profile | None:
 def _issued(item: Item) -> Issued:
     answer = item.answer or {}
     if "issued" in answer:
-        return Issued(**{**answer["issued"], "kernels": tuple(answer["issued"]["kernels"])})
+        return Issued.from_dict(answer["issued"])
     return Issued("", reason=answer.get("lost", "not counted"))

@@ -52,7 +52,10 @@ class Worker:
             from suite.static.global_traffic import issued
 
             try:
-                return {"issued": vars(issued(operator, implementation, problem, tunables, self.target, request["T"]))}
+                counted = issued(
+                    operator, implementation, problem, tunables, self.target, request["T"], request["forks"]
+                )
+                return {"issued": vars(counted)}
             except PluginError as error:
                 return {"issued": vars(Issued("", reason=str(error)))}
         from suite.static.profiling import profile

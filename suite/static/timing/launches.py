@@ -1,6 +1,6 @@
 """Predicting one launch: its blocks walked on an SM, then in waves, with the memory bus and the launch itself.
 
-predicted = predict(launch, Kernel(code, bank, hints), machine, dram_bytes=2**28)
+predicted, fork = predict(launch, Kernel(code, bank, hints), machine, dram_bytes=2**28)
 predicted.ms, predicted.bound
 """
 
@@ -10,16 +10,16 @@ import heapq
 import math
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from suite.static.model import Launch, Prediction
+from suite.static.model import Fork, Launch, Prediction
 from suite.static.timing import flow, units
 from suite.static.timing.constants import Bank
 from suite.static.timing.machines import PARTITIONS, Machine
 from suite.static.timing.paths import Paths, UnknownPath
-from suite.static.timing.programs import Program, guessed
+from suite.static.timing.programs import Guessed, Program, guessed
 from suite.static.timing.sass import Instruction
 from suite.static.timing.shortening import Nest, Short, shorten
 from suite.static.timing.units import Hints, needs_of
@@ -67,21 +67,61 @@ class Kernel:
         return nested(flow.loops(self.code))
 
 
-def predict(launch: Launch, kernel: Kernel, machine: Machine, dram_bytes: int) -> Prediction:
-    """How long a launch takes on a GPU; what cannot be predicted has the reason.
+# A longer way that issues less than this over the shorter one is not looked at further.
+LONGER = 1.05
+
+
+def predict(
+    launch: Launch,
+    kernel: Kernel,
+    machine: Machine,
+    dram_bytes: int,
+    lines: Callable[[], Mapping[int, str]] = dict,
+) -> tuple[Prediction, Fork | None]:
+    """How long a launch takes on a GPU; what cannot be predicted has the reason. And where its way depends on data.
 
     launch:     with its residency
     dram_bytes: bytes that cross the memory bus
+    lines:      what gives source lines by address, asked only where a way depends on data
     """
     assert launch.residency is not None
     if not launch.residency.blocks:
-        return Prediction(reason="no block fits on an SM")
+        return Prediction(reason="no block fits on an SM"), None
     try:
-        programs, assumed = guessed(kernel.paths, kernel.bank, launch.grid, launch.warps)
+        ways = guessed(kernel.paths, kernel.bank, launch.grid, launch.warps)
     except UnknownPath as error:
-        return Prediction(reason=f"which way it goes is not known: {error}")
-    found = Predictor(launch, kernel, machine, dram_bytes, programs).prediction()
-    return replace(found, notes=(assumed, *found.notes)) if assumed else found
+        return Prediction(reason=f"which way it goes is not known: {error}"), None
+    found = Predictor(launch, kernel, machine, dram_bytes, ways.programs).prediction()
+    if ways.assumed:
+        found = replace(found, notes=(ways.assumed, *found.notes))
+    return found, _fork(launch, kernel, machine, dram_bytes, ways, found, lines) if ways.longer else None
+
+
+def _fork(
+    launch: Launch,
+    kernel: Kernel,
+    machine: Machine,
+    dram_bytes: int,
+    ways: Guessed,
+    shorter: Prediction,
+    lines: Callable[[], Mapping[int, str]],
+) -> Fork | None:
+    """Both ways with the source lines that tell them apart; None where they differ little, or no line does."""
+    longer = Predictor(launch, kernel, machine, dram_bytes, ways.longer).prediction()
+    if longer.issued < LONGER * shorter.issued:
+        return None
+    known = lines()
+    own = _lines_of(kernel, ways.longer, known) - _lines_of(kernel, ways.programs, known)
+    at = known.get(ways.jump) if ways.jump is not None else None
+    return Fork(at, tuple(sorted(own)), longer) if at and own else None
+
+
+def _lines_of(kernel: Kernel, programs: Sequence[Program], lines: Mapping[int, str]) -> set[str]:
+    """The source lines of what some warp of these programs executes."""
+    blocks = {n for program in programs for way in program.ways for n in way}
+    parts = (kernel.paths.blocks[n] for n in blocks)
+    addresses = (kernel.code[at].address for part in parts for at in range(part.first, part.last + 1))
+    return {lines[address] for address in addresses if address in lines}
 
 
 @dataclass(frozen=True)

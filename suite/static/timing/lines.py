@@ -42,13 +42,14 @@ def lines_of(listing: str) -> dict[int, str]:
         if section := _SECTION.match(text):
             inside = section[1].strip('"').startswith(".text.")
         elif line := _LINE.match(text):
-            place = f"{_short(line['file'])}:{line['line']}"
+            place = f"{short(line['file'])}:{line['line']}"
         elif inside and place and (instruction := _INSTRUCTION.match(text)):
             found[int(instruction["address"], 16)] = place
     return found
 
 
-def _short(file: str) -> str:
+def short(file: str) -> str:
+    """A source file as lines name it: from the checkout's root on, or from site-packages on."""
     path = Path(file)
     if path.is_relative_to(ROOT):
         return str(path.relative_to(ROOT))

@@ -62,7 +62,11 @@ _LOCK = 200
 
 
 class UnknownPath(ValueError):
-    """A jump depends on what is not known before the kernel runs."""
+    """A jump depends on what is not known before the kernel runs. address: that of the jump, None without one"""
+
+    def __init__(self, told: str, address: int | None = None) -> None:
+        super().__init__(told)
+        self.address = address
 
 
 class Constants(Protocol):
@@ -730,7 +734,7 @@ class _Walk:
         last = self.code[end.at]
         predicate = f"@{last.predicate} " if last.predicate else ""
         text = f"{predicate}{last.opcode} {last.operands}".strip()
-        return UnknownPath(f"`{text}` at 0x{last.address:04x} depends on {unknown.why}")
+        return UnknownPath(f"`{text}` at 0x{last.address:04x} depends on {unknown.why}", last.address)
 
     def _computed_target(self, end: _End, lanes: tuple[int, ...]) -> int:
         """The block to which RET goes: its register has the address, and the number after it is added."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 from suite.static.binary import listing
-from suite.static.model import Launch, Prediction
+from suite.static.model import Fork, Launch, Prediction
 from suite.static.timing.constants import Bank, bank
 from suite.static.timing.explaining import explain
 from suite.static.timing.hints import hints_of
@@ -20,7 +21,7 @@ from suite.targets import Target
 
 # Predictions of the last launches: cases of one worker differ in one of their launches, where configs are chosen.
 MOST = 256
-_PREDICTED: dict[tuple[object, ...], Prediction] = {}
+_PREDICTED: dict[tuple[object, ...], tuple[Prediction, Fork | None]] = {}
 
 
 class CallPredictor:
@@ -39,7 +40,8 @@ class CallPredictor:
         arguments: Mapping[str, Any],
         touched: Mapping[int, int],
         before: Sequence[Mapping[int, int]],
-        lines: Callable[[], Mapping[int, str]] | None = None,
+        lines: Callable[[], Mapping[int, str]] = dict,
+        explains: bool = False,
     ) -> Launch:
         """The launch with its predicted time; without one on a GPU that has no machine table.
 
@@ -47,7 +49,8 @@ class CallPredictor:
         arguments: those of the launch, by name
         touched:   bytes that the launch touches, by the number of their storage
         before:    the same of each launch and eager operation before it
-        lines:     what gives its source lines by address, where the time is to be explained
+        lines:     what gives its source lines by address
+        explains:  whether the time is to be explained
         """
         if self._machine is None:
             return launch
@@ -62,19 +65,20 @@ class CallPredictor:
             return replace(launch, predicted=Prediction(reason=str(error)))
         missing = self._residents.missing(touched)
         key = self._key(launch, kernel, constants, missing)
-        if not lines and key in _PREDICTED:
-            _PREDICTED[key] = _PREDICTED.pop(key)
-            return replace(launch, predicted=_PREDICTED[key])
+        if not explains and key in _PREDICTED:
+            found, fork = _PREDICTED[key] = _PREDICTED.pop(key)
+            return replace(launch, predicted=found, fork=fork)
         code = decode(listing(kernel.asm["cubin"]))
         known = Kernel(code, constants, hints_of(code, kernel.asm.get("ttgir"), launch.dots))
-        predicted = predict(launch, known, self._machine, missing)
+        lines = cache(lines)
+        predicted, fork = predict(launch, known, self._machine, missing, lines)
         explained = None
-        if lines and predicted.ms is not None:
+        if explains and predicted.ms is not None:
             explained = explain(launch, known, self._machine, missing, lines())
-        _PREDICTED[key] = predicted
+        _PREDICTED[key] = predicted, fork
         if len(_PREDICTED) > MOST:
             del _PREDICTED[next(iter(_PREDICTED))]
-        return replace(launch, predicted=predicted, explained=explained)
+        return replace(launch, predicted=predicted, explained=explained, fork=fork)
 
     def _key(self, launch: Launch, kernel: Any, constants: Bank, missing: int) -> tuple[object, ...]:
         """All that a prediction depends on; machine tables are compared by their text."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from suite.static.timing.constants import Bank
 from suite.static.timing.paths import Guess, Paths, UnknownPath
@@ -61,15 +61,29 @@ def programs_of(paths: Paths, bank: Bank, grid: Sequence[int], warps: int, guess
     return [Program(tuple(each), ways, len(each) / len(places)) for ways, each in found.items()]
 
 
-def guessed(paths: Paths, bank: Bank, grid: Sequence[int], warps: int) -> tuple[list[Program], str]:
-    """Programs of a launch, and what had to be assumed of data, "" where nothing had to be.
+@dataclass(frozen=True)
+class Guessed:
+    """The programs of a launch, where a jump may depend on data.
 
-    Where a jump depends on data, all comparisons of data are taken to hold, or all not to: the shorter of both ways is
-    taken, as kernels keep the longer one for values that are rare.
+    programs: that go the shorter way, as kernels keep the longer one for values that are rare
+    longer:   that go the longer way; empty where no jump depends on data, or both ways are as long
+    assumed:  what had to be assumed of data, "" where nothing had to be
+    jump:     address of the first jump that depends on data
+    """
+
+    programs: list[Program]
+    longer: list[Program] = field(default_factory=list)
+    assumed: str = ""
+    jump: int | None = None
+
+
+def guessed(paths: Paths, bank: Bank, grid: Sequence[int], warps: int) -> Guessed:
+    """Programs of a launch: where a jump depends on data, those for which all comparisons of data hold, or none.
+
     Raises UnknownPath where neither tells a way.
     """
     try:
-        return programs_of(paths, bank, grid, warps), ""
+        return Guessed(programs_of(paths, bank, grid, warps))
     except UnknownPath as error:
         unknown = error
     middle = tuple(size // 2 for size in grid)
@@ -81,10 +95,12 @@ def guessed(paths: Paths, bank: Bank, grid: Sequence[int], warps: int) -> tuple[
     if not lengths:
         raise unknown
     shorter = min(lengths, key=lambda told: lengths[told])
-    note = f"the shorter way was taken where {unknown}"
+    assumed, longer = f"the shorter way was taken where {unknown}", list[Program]()
     if (longest := max(lengths.values())) > lengths[shorter]:
-        note += f"; the longer one issues {longest / lengths[shorter]:.2f} times the instructions"
-    return programs_of(paths, bank, grid, warps, _always(shorter)), note
+        assumed += f"; the longer one issues {longest / lengths[shorter]:.2f} times the instructions"
+        with suppress(UnknownPath):
+            longer = programs_of(paths, bank, grid, warps, _always(not shorter))
+    return Guessed(programs_of(paths, bank, grid, warps, _always(shorter)), longer, assumed, unknown.address)
 
 
 def _always(told: bool) -> Guess:

@@ -31,7 +31,7 @@ def kernel(*parts: Instruction | list[Instruction]) -> Kernel:
 
 
 def predicted(one_launch: Launch, of: Kernel, dram_bytes: int = 0, gpu: Machine = GPU) -> Prediction:
-    found = predict(one_launch, of, gpu, dram_bytes)
+    found, _ = predict(one_launch, of, gpu, dram_bytes)
     assert found.ms is not None, found.reason
     return found
 
@@ -78,7 +78,7 @@ def test_the_last_wave_is_of_the_blocks_that_are_left() -> None:
 
 
 def test_a_kernel_of_which_no_block_fits_has_the_reason() -> None:
-    found = predict(launch(4, blocks=0), CHAIN, GPU, 0)
+    found, _ = predict(launch(4, blocks=0), CHAIN, GPU, 0)
     assert (found.ms, found.reason) == (None, "no block fits on an SM")
 
 
