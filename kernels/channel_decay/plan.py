@@ -119,11 +119,12 @@ def plan(shape: Shape) -> Plan:
 
 
 def search(shape: Shape, names: Sequence[str]) -> dict[str, list[dict[str, int]]]:
-    """The configs that a tuner may try for the named sweeps, by the key under which `plan` asks; the table's first."""
-    segments = plan(shape).segments
+    """The configs that a tuner may try for the named sweeps, by the key under which `plan` asks; its own first."""
+    chosen = plan(shape)
+    segments = chosen.segments
     found = {}
     for name in names:
-        own = _of_table(shape, name, _rows(shape) * segments)
+        own = chosen.sweeps[name].tile
         most = max(tile.width for tile in _tiles(shape, name))
         others = [tile for tile in candidates(shape.wide) if tile.width <= max(most, 16) and tile != own]
         configs = [asdict(tile) for tile in (own, *others)]
