@@ -4,6 +4,6 @@
 
 `reference.py` has recurrence, inputs and cost (no Triton), `device.py` the functions that kernels call. `forward.py`,
 `segments.py`, `backward.py` and `decode.py` have the kernels. `tiles.py` and `plan.py` choose regime and tiles,
-`launch.py` launches the kernels, `autograd.py` makes them differentiable. README.md has the equations in chunks and the
-byte budget.
+`launch.py` launches the kernels, `autograd.py` makes them differentiable. README.md has the equations in chunks and
+predicted times.
 """

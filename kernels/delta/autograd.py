@@ -63,7 +63,7 @@ class _Chunked(torch.autograd.Function):
         S_start = None if S_start is None else S_start.contiguous()
         S_end = _room(call, q, S_start, S_start) if output_final_state else None
         o, saved = forward(call, x, S_start, S_end, training)
-        ctx.save_for_backward(x.q, x.k, x.beta, x.log_decay, S_start, *saved)
+        ctx.save_for_backward(x.q, x.k, x.beta, x.log_decay, S_start, *(saved or ()))
         ctx.call = call
         ctx.set_materialize_grads(False)
         return o, S_end

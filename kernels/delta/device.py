@@ -14,7 +14,6 @@ import triton
 import triton.language as tl
 
 from kernels.common.device import MIN_LOG_DECAY, load_state, store_state, times_state
-from kernels.common.triangular import invert_unit_lower
 
 NORM_EPS = tl.constexpr(1e-6)
 
@@ -123,45 +122,81 @@ def load_gates(beta, log_decay, first_step, rows, keep, h, HS: tl.constexpr, STE
 
 
 @triton.jit
-def decays(G, mask, transposed: tl.constexpr):
-    """e^(G_i - G_j) where mask, else 0; element (i, j), or (j, i) if transposed. The mask holds only i >= j."""
-    difference = G[None, :] - G[:, None] if transposed else G[:, None] - G[None, :]
-    return tl.exp(tl.where(mask, difference, float("-inf")))
-
-
-@triton.jit
 def total(G, BT: tl.constexpr):
     """The log decay of the whole chunk: the last sum."""
     return tl.sum(tl.where(tl.arange(0, BT) == BT - 1, G, 0.0), 0)
 
 
 @triton.jit
-def chunk_inverse(b_k, f, b, G, strict, GATED: tl.constexpr, PRECISION: tl.constexpr, INVERT: tl.constexpr):
-    """The strictly lower part of (I + L diag(b))^{-1}, fp32 [BT, BT], L = tril(k k^T . e^(G_i - G_j), -1), k = f b_k.
-
-    L diag(b) and not diag(b) L, so that it maps v - e^G k S to the residual without b, which may be 0.
-    """
-    A = tl.dot(b_k, tl.trans(b_k), input_precision=PRECISION)
-    if GATED:
-        A *= decays(G, strict, False)
-    A = tl.where(strict, A * f[:, None] * (b * f)[None, :], 0.0)
-    return tl.where(strict, invert_unit_lower(A, strict.shape[0], INVERT), 0.0)
+def load_square(base, slot, BT: tl.constexpr):
+    """The [BT, BT] tile of a chunk and head, of N or P."""
+    rows = tl.arange(0, BT)
+    return tl.load(base + slot * BT * BT + rows[:, None] * BT + rows[None, :])
 
 
 @triton.jit
-def add_times_state(y, x, X, factor, PRECISION: tl.constexpr):
-    """y + diag(factor) x X for rows x, X rounded to x's dtype; accumulated inside tl.dot, so no second tile is live."""
+def load_factors(factors, slot, BT: tl.constexpr):
+    """What a chunk's rows are multiplied by, fp32: e^G f_k, s e^G f_q and e^(Gc-G) f_k b; load_decay has e^Gc.
+
+    Of k that reads the state, of q that reads it, and of k that writes r to it; f: see unit_rows.
+    """
+    # All four of a row at once, and picked out by sums: loaded one by one, the compiler would load each element in the
+    # layout of a product's columns, many times over.
+    at = factors + slot * 4 * BT
+    column = tl.arange(0, 4)[None, :]
+    each = tl.load(at + tl.arange(0, BT)[:, None] * 4 + column)
+    of_k, of_q, of_w = _column(each, 0), _column(each, 1), _column(each, 2)
+    return of_k, of_q, of_w
+
+
+@triton.jit
+def load_decay(factors, slot, there, BT: tl.constexpr):
+    """e^Gc of a chunk, if it is there. Loaded a chunk ahead, as the pipeline of loads leaves a scalar where it is."""
+    return tl.load(factors + slot * 4 * BT + 3, mask=there, other=1.0)
+
+
+@triton.jit
+def _column(x, j: tl.constexpr):
+    return tl.sum(tl.where(tl.arange(0, x.shape[1])[None, :] == j, x, 0.0), 1)
+
+
+@triton.jit
+def operand(x, L2NORM: tl.constexpr):
+    """Rows x as products take them where the factors of load_factors hold the norms: float16 ones are normalised."""
+    if L2NORM and x.dtype == tl.float16:
+        x = unit_rows(x, True)[0]
+    return x
+
+
+@triton.jit
+def state_times(X, x, PRECISION: tl.constexpr):
+    """X x^T for a transposed state X [W, D] and rows x [BT, D], fp32 [W, BT], with X rounded as times_state does it."""
+    unit = 1.0
+    if x.dtype == tl.float16:
+        unit = tl.max(tl.max(tl.abs(X), 1), 0)
+        unit = tl.where(unit > 0.0, unit, 1.0)
+        X = X / unit
+    return tl.dot(X.to(x.dtype), tl.trans(x), input_precision=PRECISION) * unit
+
+
+@triton.jit
+def add_times_state(y, x, X, factor, PRECISION: tl.constexpr, LATER: tl.constexpr):
+    """y + diag(factor) x X for rows x, X rounded to x's dtype; LATER: without the factor, which y gets afterwards."""
     if x.dtype == tl.float16:
         # times_state scales such a state by its largest element: see there.
-        return y + times_state(x, X, PRECISION) * factor[:, None]
-    x = (x.to(tl.float32) * factor[:, None]).to(x.dtype)
-    return tl.dot(x, X.to(x.dtype), y, input_precision=PRECISION)
+        product = times_state(x, X, PRECISION)
+        y += product if LATER else product * factor[:, None]
+    else:
+        if not LATER:
+            x = (x.to(tl.float32) * factor[:, None]).to(x.dtype)
+        y = tl.dot(x, X.to(x.dtype), y, input_precision=PRECISION)
+    return y
 
 
 @triton.jit
 def correct(x, b_N, PRECISION: tl.constexpr):
-    """(I + N) x for fp32 rows x: the unit diagonal is not multiplied, so it is exact."""
-    return tl.dot(b_N, x.to(b_N.dtype), x, input_precision=PRECISION)
+    """x (I + N) for fp32 rows x: the unit diagonal is not multiplied, so it is exact."""
+    return tl.dot(x.to(b_N.dtype), b_N, x, input_precision=PRECISION)
 
 
 @triton.jit

@@ -1,4 +1,4 @@
-"""The forward sweep: o, the final state and what the backward pass needs, with a slice of the state in registers."""
+"""The forward pass: what all slices of a chunk share, then the sweep that carries a slice of the state in registers."""
 
 # Triton types a device function as one that never returns.
 # pyright: reportGeneralTypeIssues=false
@@ -8,23 +8,94 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.common.device import times_state
+from kernels.common.device import LOG2E, store_state
+from kernels.common.triangular import invert_unit_lower
 from kernels.delta.device import (
-    chunk_inverse,
     chunk_slot,
     correct,
-    decays,
+    load_decay,
+    load_factors,
     load_gates,
+    load_square,
     load_start,
     load_tile,
     locate,
+    operand,
+    state_times,
     store_end,
     store_tile,
     tokens,
     total,
     unit_rows,
 )
-from kernels.delta.pairs import keep_state
+
+
+@triton.jit(do_not_specialize=["T"])
+def delta_prepare_kernel(
+    q,
+    k,
+    beta,
+    log_decay,
+    inverse,
+    scores,
+    factors,
+    cu_seqlens,
+    scale,
+    T,
+    segment_size,
+    segments,
+    H: tl.constexpr,
+    HS: tl.constexpr,
+    K: tl.constexpr,
+    STEPS: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    L2NORM: tl.constexpr,
+    PRECISION: tl.constexpr,
+    INVERT: tl.constexpr,
+):
+    """N, P = s tril(q k^T . e^(G_i-G_j)) diag(b) and rows' factors of every chunk, the same for all slices and sweeps.
+
+    Grid:    sequences x segments x HS, one axis, heads fastest; the chunks of a segment one after the other.
+    Reads:   q, k and the gates.
+    Writes:  N and P [chunks, HS, BT, BT] in k's dtype; factors [chunks, HS, BT, 4], fp32, see load_factors.
+    Bytes per step and state head, one step per token: s (2K + 2 BT) + 24.
+    """
+    _, h, n, _, _, begin, end, _, bos = locate(T, segment_size, segments, cu_seqlens, SLICES=1, HEADS=HS, STEPS=STEPS)
+    rows = tl.arange(0, BT)
+    head = h // (HS // H)
+    slot = chunk_slot(n, bos, begin, T, cu_seqlens, BT=BT, STEPS=STEPS) * HS + h
+    length = (end - begin).to(tl.int32)
+    for chunk_start in tl.range(0, length, BT):
+        first_step = begin + chunk_start
+        keep = rows < length - chunk_start
+        token, inside, closes, _opens = tokens(first_step, rows, STEPS)
+        b_k = load_tile(k + (first_step * H + head) * K, rows, keep, H * K, start=0, D=K, BD=BK)  # [BT, BK]
+        b_q = load_tile(q + (token * H + head) * K, inside, keep & closes, H * K, start=0, D=K, BD=BK)  # [BT, BK]
+        b, G = load_gates(beta, log_decay, first_step, rows, keep, h, HS=HS, STEPS=STEPS)
+        b_k, f_k, _rest = unit_rows(b_k, L2NORM)
+        b_q, f_q, _rest = unit_rows(b_q, L2NORM)
+        square = slot * BT * BT + rows[:, None] * BT + rows[None, :]
+        b_A = tl.dot(b_k, tl.trans(b_k), input_precision=PRECISION)
+        b_P = tl.dot(b_q, tl.trans(b_k), input_precision=PRECISION)
+        of_A, of_P = f_k[:, None] * (b * f_k)[None, :], f_q[:, None] * (b * f_k * scale)[None, :]
+        if log_decay is not None:
+            # Not masked: an infinite one above the diagonal is one that is not taken.
+            decay = tl.exp2((G * LOG2E)[:, None] - (G * LOG2E)[None, :])
+            of_A, of_P = of_A * decay, of_P * decay
+        causal = rows[:, None] >= rows[None, :]
+        b_A = tl.where(causal, b_A * of_A, 0.0)
+        b_P = tl.where(causal, b_P * of_P, 0.0)
+        tl.store(scores + square, b_P.to(scores.dtype.element_ty))
+        b_N = tl.where(rows[:, None] > rows[None, :], invert_unit_lower(b_A, BT, INVERT), 0.0)
+        tl.store(inverse + square, b_N.to(inverse.dtype.element_ty))
+        G_last = total(G, BT)
+        at = factors + (slot * BT + rows) * 4
+        tl.store(at, tl.exp(G) * f_k)
+        tl.store(at + 1, tl.exp(G) * f_q * scale)
+        tl.store(at + 2, tl.exp(G_last - G) * f_k * b)
+        tl.store(at + 3, tl.exp(G_last + tl.zeros_like(G)))
+        slot += HS
 
 
 @triton.jit(do_not_specialize=["T"])
@@ -32,16 +103,15 @@ def delta_fwd_output_kernel(
     q,
     k,
     v,
-    beta,
-    log_decay,
+    inverse,
+    scores,
+    factors,
     o,
     residual,
-    inverse,
     states,
     S_start,
     S_end,
     cu_seqlens,
-    scale,
     T,
     segment_size,
     segments,
@@ -54,23 +124,21 @@ def delta_fwd_output_kernel(
     BK: tl.constexpr,
     BV: tl.constexpr,
     SLICES: tl.constexpr,
-    KEEP: tl.constexpr,
     L2NORM: tl.constexpr,
-    STORED: tl.constexpr,
     SEGMENTED: tl.constexpr,
     PRECISION: tl.constexpr,
-    INVERT: tl.constexpr,
 ):
-    """r = (I + N)(v - e^G k S), w = b r, o = s (e^G q S + tril(q k^T . e^(G_i-G_j)) w), S = e^Gc S + (e^(Gc-G) k)^T w.
+    """r = (I + N)(v - e^G k S), o = s e^G q S + P r, S = e^Gc S + (e^(Gc-G) k)^T diag(b) r.
 
     Grid:    sequences x segments x HS x slices of V, one axis, slices fastest.
-    On chip: S [K, BV], fp32, over all chunks of the segment; N [BT, BT], made again in each slice unless STORED.
-    Reads:   q, k, a slice of v, the gates; a start state where one is given (a sequence's, or a segment's if
-             SEGMENTED); N where STORED.
+    On chip: S^T [BV, BK], fp32, over all chunks of the segment. All products have the columns of V as their rows, so
+             that one's result is the next one's left operand as it lies in registers.
+    Reads:   q, k, a slice of v, N, P and the rows' factors; a start state where one is given (a sequence's, or a
+             segment's if SEGMENTED).
     Writes:  a slice of o; the final state, where wanted, by the last segment. Where they are given, for the backward
-             pass: a slice of r and of the state before every KEEP chunks, and N by slice 0.
-    Bytes per step and state head over all slices, one step per token: s (2K + 2V) + 8 with s bytes per element; for the
-    backward pass + s (V + KV / (KEEP BT) + BT).
+             pass: a slice of r and of the state before every chunk, transposed [V, K].
+    Bytes per step and state head over all slices, one step per token: s (2K + 2V + 2 BT) + 16 with s bytes per element;
+    for the backward pass + s (V + KV / BT).
     """
     slice_v, h, n, _, state_slot, begin, end, eos, bos = locate(
         T, segment_size, segments, cu_seqlens, SLICES=SLICES, HEADS=HS, STEPS=STEPS
@@ -81,60 +149,41 @@ def delta_fwd_output_kernel(
     o_k = tl.arange(0, BK)
     o_v = slice_v * BV + tl.arange(0, BV)
     head = h // (HS // H)
-    strict = rows[:, None] > rows[None, :]
-    causal = rows[:, None] >= rows[None, :]
-    GATED: tl.constexpr = log_decay is not None
 
-    S = tl.zeros([BK, BV], dtype=tl.float32)
+    S = tl.zeros([BV, BK], dtype=tl.float32)
     if S_start is not None:
-        S = load_start(S_start, (state_slot if SEGMENTED else n) * HS + h, slice_v * BV, K=K, V=V, BK=BK, BV=BV)
+        index = (state_slot if SEGMENTED else n) * HS + h
+        S = tl.trans(load_start(S_start, index, slice_v * BV, K=K, V=V, BK=BK, BV=BV))
     chunk = chunk_slot(n, bos, begin, T, cu_seqlens, BT=BT, STEPS=STEPS) * HS + h
     length = (end - begin).to(tl.int32)
+    decay = load_decay(factors, chunk, length > 0, BT)
     for chunk_start in tl.range(0, length, BT, disable_licm=True):
         first_step = begin + chunk_start
         keep = rows < length - chunk_start
         b_k = load_tile(k + (first_step * H + head) * K, rows, keep, H * K, start=0, D=K, BD=BK)  # [BT, BK]
         b_v = load_tile(v + (first_step * HS + h) * V, rows, keep, HS * V, start=slice_v * BV, D=V, BD=BV)  # [BT, BV]
-        b, G = load_gates(beta, log_decay, first_step, rows, keep, h, HS=HS, STEPS=STEPS)
-        b_k, f_k, _rest = unit_rows(b_k, L2NORM)
-        if states is not None:
-            kept = chunk_slot(n, bos, first_step, T, cu_seqlens, BT=KEEP * BT, STEPS=STEPS) * HS + h
-            keep_state(
-                states, kept, S, o_k[:, None], v=o_v[None, :], count=K * (1 - chunk_start // BT % KEEP), K=K, V=V
-            )
-        at_N = chunk * BT * BT + rows[:, None] * BT + rows[None, :]
-        if STORED:
-            b_N = tl.load(inverse + at_N)
-        else:
-            b_N = chunk_inverse(b_k, f_k, b, G, strict, GATED=GATED, PRECISION=PRECISION, INVERT=INVERT).to(b_k.dtype)
-            if inverse is not None:
-                tl.store(inverse + at_N, b_N, mask=(rows < tl.where(slice_v == 0, BT, 0))[:, None])
-        b_kS = times_state(b_k, S, PRECISION) * f_k[:, None]  # [BT, BV]
-        if GATED:
-            b_kS *= tl.exp(G)[:, None]
-        b_r = correct(b_v.to(tl.float32) - b_kS, b_N, PRECISION)
-        if residual is not None:
-            store_tile(
-                residual + (first_step * HS + h) * V, b_r, rows, keep, stride=HS * V, start=slice_v * BV, D=V, BD=BV
-            )
-        b_w = b_r * (b * f_k)[:, None]
         token, inside, closes, _opens = tokens(first_step, rows, STEPS)
         b_q = load_tile(q + (token * H + head) * K, inside, keep & closes, H * K, start=0, D=K, BD=BK)  # [BT, BK]
-        b_q, f_q, _rest = unit_rows(b_q, L2NORM)
-        b_P = tl.dot(b_q, tl.trans(b_k), input_precision=PRECISION)  # [BT, BT]
-        b_P = b_P * decays(G, causal, False) if GATED else tl.where(causal, b_P, 0.0)
-        b_P = b_P.to(b_k.dtype)
-        b_o = times_state(b_q, S, PRECISION)
-        if GATED:
-            b_o *= tl.exp(G)[:, None]
-        b_o = tl.dot(b_P, b_w.to(b_k.dtype), b_o, input_precision=PRECISION) * (f_q * scale)[:, None]
-        store_tile(o + (token * HS + h) * V, b_o, inside, keep & closes, stride=HS * V, start=slice_v * BV, D=V, BD=BV)
-        if GATED:
-            G_last = total(G, BT)
-            b_w *= tl.exp(G_last - G)[:, None]
-            S *= tl.exp(G_last)
-        S = tl.dot(tl.trans(b_k), b_w.to(b_k.dtype), S, input_precision=PRECISION)
+        b_N = load_square(inverse, chunk, BT)
+        b_P = load_square(scores, chunk, BT)
+        of_k, of_q, of_w = load_factors(factors, chunk, BT)
+        following = load_decay(factors, chunk + HS, chunk_start + BT < length, BT)
+        b_k, b_q = operand(b_k, L2NORM), operand(b_q, L2NORM)
+        if states is not None:
+            store_state(states, chunk, S, o_v[:, None], o_k[None, :], K=V, V=K, SIZE=K * V)
+        b_x = tl.trans(b_v).to(tl.float32) - state_times(S, b_k, PRECISION) * of_k[None, :]  # [BV, BT]
+        b_r = correct(b_x, tl.trans(b_N), PRECISION)
+        if residual is not None:
+            at_r = residual + (first_step * HS + h) * V
+            store_tile(at_r, tl.trans(b_r), rows, keep, stride=HS * V, start=slice_v * BV, D=V, BD=BV)
+        b_o = state_times(S, b_q, PRECISION) * of_q[None, :]
+        b_o = tl.dot(b_r.to(b_k.dtype), tl.trans(b_P), b_o, input_precision=PRECISION)
+        at_o = o + (token * HS + h) * V
+        store_tile(at_o, tl.trans(b_o), inside, keep & closes, stride=HS * V, start=slice_v * BV, D=V, BD=BV)
+        b_w = (b_r * of_w[None, :]).to(b_k.dtype)
+        S = tl.dot(b_w, b_k, S * decay, input_precision=PRECISION)
         chunk += HS
+        decay = following
 
     if S_end is not None:
         late = tl.minimum(length, 0)
@@ -142,45 +191,4 @@ def delta_fwd_output_kernel(
             T, segment_size, segments, cu_seqlens, SLICES=SLICES, HEADS=HS, STEPS=STEPS, late=late
         )
         if end == eos:
-            store_end(S_end, n * HS + h, S, slice_v * BV, late, K=K, V=V, BK=BK, BV=BV)
-
-
-@triton.jit(do_not_specialize=["T"])
-def delta_inverse_kernel(
-    k,
-    beta,
-    log_decay,
-    inverse,
-    cu_seqlens,
-    T,
-    segment_size,
-    segments,
-    H: tl.constexpr,
-    HS: tl.constexpr,
-    K: tl.constexpr,
-    STEPS: tl.constexpr,
-    BT: tl.constexpr,
-    BK: tl.constexpr,
-    L2NORM: tl.constexpr,
-    PRECISION: tl.constexpr,
-    INVERT: tl.constexpr,
-):
-    """N of every chunk, for sweeps that read it instead of making it in each slice.
-
-    Grid:    sequences x chunks x HS, one axis, heads fastest.
-    Reads:   k and the gates.
-    Writes:  N [chunks, HS, BT, BT] in k's dtype.
-    Bytes per step and state head: s (K + BT) + 8.
-    """
-    _, h, _, _, chunk, begin, end, _, _ = locate(T, segment_size, segments, cu_seqlens, SLICES=1, HEADS=HS, STEPS=STEPS)
-    if begin >= end:
-        return
-    rows = tl.arange(0, BT)
-    keep = rows < (end - begin).to(tl.int32)
-    b_k = load_tile(k + (begin * H + h // (HS // H)) * K, rows, keep, H * K, start=0, D=K, BD=BK)
-    b_k, f_k, _rest = unit_rows(b_k, L2NORM)
-    b, G = load_gates(beta, log_decay, begin, rows, keep, h, HS=HS, STEPS=STEPS)
-    strict = rows[:, None] > rows[None, :]
-    b_N = chunk_inverse(b_k, f_k, b, G, strict, GATED=log_decay is not None, PRECISION=PRECISION, INVERT=INVERT)
-    pointers = inverse + (chunk * HS + h) * BT * BT + rows[:, None] * BT + rows[None, :]
-    tl.store(pointers, b_N.to(inverse.dtype.element_ty))
+            store_end(S_end, n * HS + h, tl.trans(S), slice_v * BV, late, K=K, V=V, BK=BK, BV=BV)

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 import torch
 
 from kernels.common.shapes import power_of_2
-from kernels.delta.backward import delta_bwd_gradients_kernel, delta_bwd_state_kernel
-from kernels.delta.forward import delta_fwd_output_kernel, delta_inverse_kernel
-from kernels.delta.plan import Plan, Shape, Sweep
+from kernels.delta.backward import delta_bwd_dk_kernel, delta_bwd_dq_kernel, delta_bwd_state_kernel
+from kernels.delta.forward import delta_fwd_output_kernel, delta_prepare_kernel
+from kernels.delta.plan import WIDEST, Plan, Shape, Sweep
 from kernels.delta.segments import delta_segment_combine_kernel, delta_segment_map_kernel
 
-COMBINE_WIDTH, COMBINE_BLOCK, COMBINE_WARPS = 16, 32, 4
+COMBINE_WIDTH, COMBINE_BLOCK, COMBINE_WARPS, COMBINE_STAGES = 32, 32, 4, 3
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ class Call:
         return {"L2NORM": self.l2norm, "PRECISION": self.precision}
 
     @property
-    def inversion(self) -> dict[str, Any]:
-        return {"STORED": self.plan.stored, "INVERT": "tf32x3" if self.shape.dtype == "float32" else "half"}
+    def inversion(self) -> str:
+        return "tf32x3" if self.shape.dtype == "float32" else "half"
 
 
 class Inputs(NamedTuple):
@@ -70,18 +70,35 @@ class Inputs(NamedTuple):
         return Inputs(*tensors)
 
 
+class Chunks(NamedTuple):
+    """What `delta_prepare_kernel` makes of every chunk, for all sweeps.
+
+    inverse, scores: N and P [chunks, HS, BT, BT] in k's dtype; factors: of rows [chunks, HS, BT, 4], fp32
+    """
+
+    inverse: torch.Tensor
+    scores: torch.Tensor
+    factors: torch.Tensor
+
+
 class Saved(NamedTuple):
     """What the forward pass leaves for the backward pass.
 
-    residual: r [B,T,n,HS,V] in v's dtype; inverse: N [chunks, HS, BT, BT] in k's; states [kept, HS, K, V], the
-    one before every `plan.keep` chunks, bfloat16 for bfloat16, else fp32; maps: M of each segment [slots, HS, K, K]
-    fp32, or None on chip.
+    inverse, scores, factors: see Chunks; residual: r [B,T,n,HS,V] in v's dtype; states [chunks, HS, V, K], transposed,
+    the one before every chunk, bfloat16 for bfloat16, else fp32; maps: M of each segment
+    [slots, HS, K, K], float16 or fp32 for fp32, or None on chip.
     """
 
+    inverse: torch.Tensor
+    scores: torch.Tensor
+    factors: torch.Tensor
     residual: torch.Tensor | None = None
-    inverse: torch.Tensor | None = None
     states: torch.Tensor | None = None
     maps: torch.Tensor | None = None
+
+    @property
+    def chunks(self) -> Chunks:
+        return Chunks(self.inverse, self.scores, self.factors)
 
 
 def forward(call: Call, x: Inputs, S_start, S_end, training: bool):
@@ -93,29 +110,24 @@ def forward(call: Call, x: Inputs, S_start, S_end, training: bool):
     o = x.q.new_empty(*x.q.shape[:2], s.heads, s.V)
     residual = torch.empty_like(x.v) if training else None
     states = _kept_states(call, x.q) if training else None
-    inverse = None
-    if training or call.plan.stored:
-        inverse = x.q.new_empty(call.plan.chunks.slots, s.heads, call.plan.chunk, call.plan.chunk)
-    if call.plan.stored:
-        _invert(call, x, inverse)
+    chunks = _prepare(call, x)
     starts, maps = S_start, None
     if sweep.segmented:
-        starts, maps = _segment_maps(call, x, inverse, S_start, training)
+        starts, maps = _segment_maps(call, x, chunks, S_start, training)
     delta_fwd_output_kernel[_grid(call, sweep)](
-        **x._asdict(),
+        q=x.q,
+        k=x.k,
+        v=x.v,
+        **chunks._asdict(),
         o=o,
         residual=residual,
-        inverse=inverse,
         states=states,
         S_start=starts,
         S_end=S_end,
-        scale=call.scale,
         **_sweep(call, sweep),
-        **call.inversion,
-        KEEP=call.plan.keep,
         SEGMENTED=sweep.segmented,
     )
-    return o, Saved(residual, inverse, states, maps)
+    return o, Saved(*chunks, residual, states, maps) if training else None
 
 
 def backward(call: Call, q, k, beta, log_decay, *, saved: Saved, do, dS_start, dS_end):
@@ -123,42 +135,40 @@ def backward(call: Call, q, k, beta, log_decay, *, saved: Saved, do, dS_start, d
 
     dS_end: gradient of the final state, or None; dS_start: receives that of the initial state, where given.
     """
-    s, sweep, chunks = call.shape, call.plan.state, call.plan.chunks
-    tensors = {"q": q, "k": k, "do": do, "beta": beta, "log_decay": log_decay, "scale": call.scale}
+    s, sweep = call.shape, call.plan.state
+    tensors = {"q": q, "k": k, "do": do}
+    swept = {**tensors, **saved.chunks._asdict()}
     if sweep.segmented:
-        dS_end = _segment_gradients(call, tensors, saved, dS_end)
+        dS_end = _segment_gradients(call, swept, saved.maps, dS_end)
     dv, dstates = torch.empty_like(saved.residual), _kept_states(call, q)
     delta_bwd_state_kernel[_grid(call, sweep)](
-        **tensors,
-        inverse=saved.inverse,
+        **swept,
         dv=dv,
         dstates=dstates,
         local=None,
         dS_start=dS_start,
         dS_end=dS_end,
         **_sweep(call, sweep),
-        KEEP=call.plan.keep,
         SEGMENTED=sweep.segmented,
     )
     dq, dk = torch.empty_like(q), torch.empty_like(k)
-    dbeta = beta.new_empty(chunks.slices, *beta.shape, dtype=torch.float32)
-    decayed = log_decay is not None
-    dlog_decay = log_decay.new_empty(chunks.slices, *log_decay.shape, dtype=torch.float32) if decayed else None
-    delta_bwd_gradients_kernel[(s.sequences * chunks.segments * s.shared * chunks.slices,)](
-        **tensors,
-        dv=dv,
-        residual=saved.residual,
-        states=saved.states,
-        dstates=dstates,
-        dq=dq,
-        dk=dk,
-        dbeta=dbeta,
-        dlog_decay=dlog_decay,
-        **_sweep(call, chunks, BK=call.plan.columns),
-        tokens_in_all=s.steps // call.steps,
-        KEEP=call.plan.keep,
-    )
-    return dq, dk, dv, _summed(dbeta, beta), _summed(dlog_decay, log_decay) if decayed else None
+    of_pairs = {name: torch.empty_like(saved.scores) for name in ("pairs_q", "pairs_k")}
+    slices = call.plan.dq.slices
+    dbeta = beta.new_empty(slices, *beta.shape, dtype=torch.float32)
+    ending = torch.empty_like(dbeta)
+    dlog_decay = passing = None
+    if log_decay is not None:
+        dlog_decay = log_decay.new_empty(slices, *log_decay.shape, dtype=torch.float32)
+        passing = torch.empty_like(dbeta)
+    shared = {"q": q, "k": k, "dv": dv, "residual": saved.residual, "states": saved.states, "beta": beta}
+    shared |= {"log_decay": log_decay, **of_pairs, "ending": ending, "passing": passing, "steps_in_all": s.steps}
+    for kernel, sweep, own in (
+        (delta_bwd_dq_kernel, call.plan.dq, {"do": do, "dq": dq, "scale": call.scale}),
+        (delta_bwd_dk_kernel, call.plan.dk, {"dstates": dstates, "dk": dk, "dbeta": dbeta, "dlog_decay": dlog_decay}),
+    ):
+        grid = (s.sequences * sweep.segments * s.shared * slices,)
+        kernel[grid](**shared, **own, **_sweep(call, sweep, BK=call.plan.columns))
+    return dq, dk, dv, _summed(dbeta, beta), None if log_decay is None else _summed(dlog_decay, log_decay)
 
 
 def _summed(parts: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
@@ -169,89 +179,101 @@ def _summed(parts: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 def _kept_states(call: Call, like: torch.Tensor) -> torch.Tensor:
     # A float16 state could overflow, and bfloat16 would cost the others their digits.
     s, dtype = call.shape, torch.bfloat16 if call.shape.dtype == "bfloat16" else torch.float32
-    return like.new_empty(call.plan.kept, s.heads, s.K, s.V, dtype=dtype)
+    return like.new_empty(call.plan.dq.slots, s.heads, s.V, s.K, dtype=dtype)
 
 
-def _invert(call: Call, x: Inputs, inverse) -> None:
-    s, chunks, tile = call.shape, call.plan.chunks, call.plan.inverse
-    delta_inverse_kernel[(s.sequences * chunks.segments * s.heads,)](
+def _prepare(call: Call, x: Inputs) -> Chunks:
+    s, sweep, C = call.shape, call.plan.prepare, call.plan.chunk
+    chunks = call.plan.dq.slots
+    squares = (x.k.new_empty(chunks, s.heads, C, C) for _ in range(2))
+    made = Chunks(*squares, x.k.new_empty(chunks, s.heads, C, 4, dtype=torch.float32))
+    delta_prepare_kernel[_grid(call, sweep)](
+        q=x.q,
         k=x.k,
         beta=x.beta,
         log_decay=x.log_decay,
-        inverse=inverse,
-        **_cut(call, chunks),
+        **made._asdict(),
+        **_cut(call, sweep),
+        scale=call.scale,
         T=call.T,
         **call.dims,
         BK=power_of_2(s.K),
         **call.options,
-        INVERT=call.inversion["INVERT"],
-        num_warps=tile.warps,
-        num_stages=tile.stages,
+        INVERT=call.inversion,
+        num_warps=sweep.tile.warps,
+        num_stages=sweep.tile.stages,
+        **({"maxnreg": sweep.tile.registers} if sweep.tile.registers else {}),
     )
+    return made
 
 
-def _segment_maps(call: Call, x: Inputs, inverse, S_start, training: bool):
-    """(states that the segments start from [slots, HS, K, V], maps [slots, HS, K, K]), fp32."""
+def _segment_maps(call: Call, x: Inputs, chunks: Chunks, S_start, training: bool):
+    """(states that the segments start from [slots, HS, K, V], fp32, maps [slots, HS, K, K])."""
     s, sweep = call.shape, call.plan.map
-    states, maps = (
-        torch.empty(sweep.slots, s.heads, s.K, width, device=x.k.device, dtype=torch.float32) for width in (s.V, s.K)
-    )
+    states = _segment_states(call, x.k)
+    # No element of a product of contractions is above 1, so float16 holds it as exactly as TF32 would take it.
+    precise = s.dtype == "float32"
+    maps = x.k.new_empty(sweep.slots, s.heads, s.K, s.K, dtype=torch.float32 if precise else torch.float16)
     delta_segment_map_kernel[_grid(call, sweep)](
         k=x.k,
         v=x.v,
-        beta=x.beta,
-        log_decay=x.log_decay,
-        inverse=inverse,
+        inverse=chunks.inverse,
+        factors=chunks.factors,
+        S_start=S_start,
         states=states,
         maps=maps,
         **_sweep(call, sweep),
         OF_V=-(-s.V // sweep.tile.width),
         ALL=training,
-        **call.inversion,
     )
-    _combine(call, states, maps, S_start, reverse=False)
-    return states, maps
+    return _combined(call, states, maps, S_start, reverse=False), maps
 
 
-def _segment_gradients(call: Call, tensors: dict[str, Any], saved: Saved, dS_end) -> torch.Tensor:
+def _segment_gradients(call: Call, swept: dict[str, Any], maps, dS_end) -> torch.Tensor:
     """The gradient of the state at the end of each segment, [slots, HS, K, V] fp32."""
-    s, sweep = call.shape, call.plan.state
-    local = tensors["k"].new_empty(sweep.slots, s.heads, s.K, s.V, dtype=torch.float32)
+    sweep, local = call.plan.state, _segment_states(call, swept["k"])
     delta_bwd_state_kernel[_grid(call, sweep)](
-        **tensors,
-        inverse=saved.inverse,
+        **swept,
         dv=None,
         dstates=None,
         local=local,
         dS_start=None,
         dS_end=None,
         **_sweep(call, sweep),
-        KEEP=call.plan.keep,
         SEGMENTED=True,
     )
-    _combine(call, local, saved.maps, dS_end, reverse=True)
-    return local
+    return _combined(call, local, maps, dS_end, reverse=True)
 
 
-def _combine(call: Call, states, maps, boundary, *, reverse: bool) -> None:
-    s, slices = call.shape, -(-call.shape.V // COMBINE_WIDTH)
+def _segment_states(call: Call, like: torch.Tensor) -> torch.Tensor:
+    s = call.shape
+    return like.new_empty(call.plan.map.slots, s.heads, s.K, s.V, dtype=torch.float32)
+
+
+def _combined(call: Call, states, maps, boundary, *, reverse: bool) -> torch.Tensor:
+    """The states that segments start from, or with `reverse` the gradients at their ends."""
+    s, slices, height = call.shape, -(-call.shape.V // COMBINE_WIDTH), power_of_2(call.shape.K)
+    starts = torch.empty_like(states)
     delta_segment_combine_kernel[(s.sequences * s.heads * slices,)](
         states=states,
         maps=maps,
+        starts=starts,
         boundary=boundary,
         **_cut(call, call.plan.map),
         HS=s.heads,
         K=s.K,
         V=s.V,
         STEPS=call.steps,
-        BK=power_of_2(s.K),
+        BK=height,
         BV=COMBINE_WIDTH,
-        BLOCK=COMBINE_BLOCK,
+        BLOCK=COMBINE_BLOCK if s.dtype == "float32" or height > WIDEST else height,
         SLICES=slices,
         REVERSE=reverse,
         PRECISION=call.precision,
         num_warps=COMBINE_WARPS,
+        num_stages=COMBINE_STAGES,
     )
+    return starts
 
 
 def _grid(call: Call, sweep: Sweep) -> tuple[int]:

@@ -6,14 +6,14 @@ segments of equal length; their number fills the GPU FILL times.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import Any
 
 import suite
 from kernels.common.shapes import power_of_2
 from kernels.common.tiles import distinct, newest, stages_of
-from kernels.delta.tiles import HALF, HELD, KEEP, ROWS, SINGLE, Tile, tiles
+from kernels.delta.tiles import ALONE, HALF, HELD, ROWS, SINGLE, Tile, tiles
 from suite import Problem
 from suite.tuning import Config, choice
 
@@ -23,7 +23,9 @@ CARRYING = ("output", "map", "state")
 FILL = 2
 # A segment costs a [K, K] map beside its state, so it must be worth some chunks.
 MIN_CHUNKS = 8
-# Wider heads take narrower slices.
+# Chunks that one program prepares at most.
+MOST = 32
+# Wider heads have no room for a second stage.
 WIDEST = 128
 
 
@@ -56,8 +58,8 @@ class Sweep:
     """How one kernel is launched.
 
     tile:     width of a slice, warps, stages
-    slices:   slices of the state, or of K in the gradients' kernel
-    segment_size: steps of a segment, a multiple of what is kept together where there are several
+    slices:   slices of the state, or of K in the gradients' kernels
+    segment_size: steps of a segment
     segments:     segments of the longest sequence; 1 on chip
     slots:        segments of all sequences
     """
@@ -78,27 +80,21 @@ class Plan:
     """The kernels of a call.
 
     chunk:  steps of a chunk, in all of them
-    chunks: how the gradients' kernel finds them
-    keep:   chunks between two states that are kept for the backward pass, 1 or 2
-    kept:   how many are kept of each head
-    columns: columns of dq and dk that a program of the gradients' kernel holds
-    stored: whether a launch of its own makes every chunk's inverse, to be read by each slice
+    dq, dk: the gradients' kernels, each program a chunk and `columns` columns of dq or dk
     """
 
     chunk: int
-    stored: bool
     output: Sweep
     map: Sweep
     state: Sweep
-    chunks: Sweep
+    dq: Sweep
+    dk: Sweep
     columns: int
-    keep: int
-    kept: int
-    inverse: Tile
+    prepare: Sweep
 
     def describe(self, kind: str) -> dict[str, Any]:
         """The plan, as a record's `configuration` holds it."""
-        sweep: Sweep = {"gradients": self.chunks}.get(kind) or getattr(self, kind)
+        sweep: Sweep = getattr(self, kind)
         regime: dict[str, Any] = {"regime": ON_CHIP}
         if self.output.segmented:
             regime = {"regime": SEGMENTS, "segment": self.output.segment_size}
@@ -109,36 +105,35 @@ class Plan:
 def plan(shape: Shape) -> Plan:
     """Regime, tiles and segments of all kernels, for `suite.target()`."""
     chunk = min(shape.chunk, ROWS[max(64, power_of_2(max(shape.K, shape.V))), shape.work])
-    keep = newest(KEEP, suite.target().tile_class)
-    output, segment = _choose(shape, chunk, keep)
+    output, segment = _choose(shape, chunk)
     regime = SEGMENTS if segment else ON_CHIP
-    tuned = choice(key(shape, chunk, "output", regime)) or {}
-    output = _tuned(shape, chunk, "output", regime, output)
     # The maps of a whole sequence's segments serve both directions, so both are cut alike.
     whole = -(-shape.longest // chunk) * chunk
     cut = _cut(shape, segment or whole)
     state = _widest(shape, "state", cut.segments, FILL if segment else 1) or _tiles(shape, "state")[-1]
-    state = _tuned(shape, chunk, "state", regime, state)
+    output = _tuned(shape, chunk, "output", regime, _alone(shape, cut, output))
+    state = _tuned(shape, chunk, "state", regime, _alone(shape, cut, state))
     mapped = _tuned(shape, chunk, "map", regime, _tiles(shape, "map")[0])
     columns = min(held_columns(shape.heads, shape.shared), power_of_2(shape.K))
-    summed = "shared" if shape.heads > shape.shared else "gradients"
-    of_K = _tuned(shape, chunk, "gradients", regime, _tiles(shape, summed)[0])
+    chunks = replace(_cut(shape, chunk), slices=-(-shape.K // columns))
+    together = _together(shape, chunk)
+    # The first tile is for calls whose programs fill more than what two per SM take.
+    many = -(-_chunks(shape, chunk) // together) > FILL * suite.target().sms
+    prepare = _tuned(shape, chunk, "prepare", regime, _tiles(shape, "prepare")[0 if many else -1])
     return Plan(
         chunk=chunk,
-        stored=bool(tuned.get("stored", 0)),
         output=replace(cut, tile=output, slices=-(-shape.V // output.width)),
         map=replace(cut, tile=mapped, slices=-(-shape.V // mapped.width) - (-shape.K // mapped.width)),
         state=replace(cut, tile=state, slices=-(-shape.V // state.width)),
-        chunks=replace(_cut(shape, chunk), tile=of_K, slices=-(-shape.K // columns)),
+        dq=replace(chunks, tile=_tuned(shape, chunk, "dq", regime, _tiles(shape, "dq")[0])),
+        dk=replace(chunks, tile=_tuned(shape, chunk, "dk", regime, _tiles(shape, "dk")[0])),
         columns=columns,
-        keep=keep,
-        kept=_cut(shape, keep * chunk).slots,
-        inverse=_tuned(shape, chunk, "inverse", regime, _tiles(shape, "inverse")[0]),
+        prepare=replace(_cut(shape, together * chunk), tile=prepare, slices=1),
     )
 
 
 def held_columns(heads: int, shared: int) -> int:
-    """Columns of dq and dk that the gradients' kernel holds. Wider heads are cut, so no program sees a row's norm.
+    """Columns of dq or dk that the gradients' kernels hold. Wider heads are cut, so no program sees a row's norm.
 
     heads: state heads; shared: heads of q and k
     """
@@ -156,43 +151,43 @@ def search(shape: Shape, kinds: list[str]) -> dict[str, list[Config]]:
     """Configs of these kernels that are worth measuring, the plan's own first."""
     chosen = plan(shape)
     regime = SEGMENTS if chosen.output.segmented else ON_CHIP
-    widths = (16, 32) if max(shape.K, shape.V) > WIDEST else (32, 64)
     found: dict[str, list[Config]] = {}
     for kind in kinds:
-        own = {"gradients": chosen.chunks, "output": chosen.output, "map": chosen.map, "state": chosen.state}[kind].tile
-        tried = [own, *(Tile(w, n, stages) for w in widths for n in (4, 8) for stages in (1, 2))]
-        configs = [{"width": tile.width, "warps": tile.warps, "stages": tile.stages} for tile in tried]
-        if kind == "map" and max(shape.K, shape.V) == WIDEST:
-            configs += [{"width": WIDEST, "warps": 8, "stages": 1}]
-        if kind == "output":
-            configs += [{**configs[0], "stored": 1}]
+        own: Tile = getattr(chosen, kind).tile
+        if kind == "prepare":
+            tried = [own, *(Tile(own.width, 4, stages, most) for most in (0, 168) for stages in (1, 2, 3))]
+        else:
+            deep = [Tile(64, 4, stages) for stages in (1, 2, 3, 4)] + [Tile(128, 8, stages) for stages in (1, 2, 3)]
+            tried = [own, *deep, Tile(32, 4, 2), Tile(32, 8, 1), Tile(64, 8, 2)]
+            tried = [tile for tile in tried if tile.width <= max(own.width, power_of_2(shape.V))]
+        configs = [
+            {name: value for name, value in asdict(tile).items() if name != "registers" or value} for tile in tried
+        ]
         found[key(shape, chosen.chunk, kind, regime)] = distinct(configs, carries=kind in CARRYING)
     return found
 
 
 def _tuned(shape: Shape, chunk: int, kind: str, regime: str, tile: Tile) -> Tile:
     found = choice(key(shape, chunk, kind, regime)) or {}
-    tile = replace(tile, **{name: found[name] for name in ("width", "warps", "stages") if name in found})
+    tile = replace(tile, **{name: found[name] for name in ("width", "warps", "stages", "registers") if name in found})
     return replace(tile, stages=stages_of(tile.stages, carries=kind in CARRYING))
 
 
 def executed(shape: Shape, chosen: Plan, pass_: str) -> float:
-    """FLOPs that a pass executes: full chunk x chunk products, inverses, repeated in each slice, and segments' maps."""
+    """FLOPs that a pass executes: full chunk x chunk products, inverses and segments' maps."""
     K, V, C = shape.K, shape.V, chosen.chunk
-    inverse = 2 * C * K + _inverse_flops(C)
-    made = 1 if chosen.stored else chosen.output.slices
     flops = 0.0
     if pass_ in ("fwd", "fwdbwd"):
-        flops += 6 * K * V + 4 * C * V + chosen.output.slices * 2 * C * K + made * inverse
+        flops += 6 * K * V + 4 * C * V + 4 * C * K + _inverse_flops(C)
         if chosen.output.segmented:
-            flops += 4 * K * (K + V) + 2 * C * (K + V) + (0 if chosen.stored else chosen.map.slices * inverse)
+            flops += 4 * K * (K + V) + 2 * C * (K + V)
             flops += 2 * K * K * V / chosen.output.segment_size
     if pass_ in ("bwd", "fwdbwd"):
-        sweep = 6 * K * V + 4 * C * V + chosen.state.slices * 2 * C * K
+        sweep = 6 * K * V + 4 * C * V
         flops += sweep * (1 + chosen.output.segmented)
-        flops += 6 * K * V + 4 * C * V * chosen.chunks.slices + 12 * C * K
-        # Both products that find dS again are made in either chunk of a pair, the one that finds S twice in the second.
-        flops += 5 * K * V if chosen.keep == 2 else 0
+        flops += 6 * K * V + 4 * C * V * chosen.dq.slices + 10 * C * K
+        # The product whose diagonal is <S, dS>, in tiles of V.
+        flops += 2 * K * V * chosen.dk.tile.width / C if "gated" in shape.variant else 0
     return shape.steps * shape.heads * flops
 
 
@@ -202,7 +197,7 @@ def _inverse_flops(C: int) -> float:
     return 2 * 2 * (3 * 16 * 16 + merges * C * C)
 
 
-def _choose(shape: Shape, chunk: int, keep: int) -> tuple[Tile, int]:
+def _choose(shape: Shape, chunk: int) -> tuple[Tile, int]:
     """The tile of the output sweep, and steps per segment, 0 where it stays on chip.
 
     The widest slice that gives three SMs of four a program stays on chip, since each slice makes the inverse again;
@@ -213,10 +208,24 @@ def _choose(shape: Shape, chunk: int, keep: int) -> tuple[Tile, int]:
     choices = _tiles(shape, "output")
     programs = _rows(shape) * -(-shape.V // choices[0].width)
     count = max(1, FILL * suite.target().sms // programs)
-    # No segment cuts chunks between which no state is kept.
-    step = keep * chunk
-    segment = max(-(-MIN_CHUNKS // keep), -(-shape.longest // (step * count))) * step
+    segment = max(MIN_CHUNKS, -(-shape.longest // (chunk * count))) * chunk
     return (choices[-1], 0) if segment >= shape.longest else (choices[0], segment)
+
+
+def _alone(shape: Shape, cut: Sweep, tile: Tile) -> Tile:
+    """A sweep's tile with more stages where each SM has one program at most, so that none hides another's loads."""
+    programs = _rows(shape) * cut.segments * -(-shape.V // tile.width)
+    more = newest(ALONE, suite.target().tile_class) if programs <= suite.target().sms else 0
+    return replace(tile, stages=tile.stages + more) if shape.work == HALF and tile.stages > 1 else tile
+
+
+def _together(shape: Shape, chunk: int) -> int:
+    """Chunks that a program prepares, one after another: as many as leave the GPU FILL programs per SM, or MOST."""
+    return min(MOST, -(-_chunks(shape, chunk) // (FILL * suite.target().sms)))
+
+
+def _chunks(shape: Shape, chunk: int) -> int:
+    return _rows(shape) * -(-shape.longest // chunk)
 
 
 def _widest(shape: Shape, kind: str, segments: int, fill: int) -> Tile | None:

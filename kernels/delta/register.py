@@ -58,8 +58,8 @@ def registration(gated: bool) -> dict[str, Any]:
 
 
 def _kinds(chosen: Plan, pass_: str) -> list[str]:
-    forward = ["map", "output"] if chosen.output.segmented else ["output"]
-    backward = ["state", "gradients"]
+    forward = ["prepare", "map", "output"] if chosen.output.segmented else ["prepare", "output"]
+    backward = ["state", "dq", "dk"]
     return {"fwd": forward, "bwd": backward, "fwdbwd": forward + backward}[pass_]
 
 

@@ -14,17 +14,19 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.common.device import load_state, only_if, store_state, times_state
+from kernels.common.device import load_state, only_if, slots_of, store_state, times_state
 from kernels.delta.device import (
-    chunk_inverse,
     chunk_slot,
     correct,
-    load_gates,
+    load_decay,
+    load_factors,
+    load_square,
+    load_start,
     load_tile,
     locate,
+    operand,
+    state_times,
     store_end,
-    total,
-    unit_rows,
 )
 
 
@@ -32,9 +34,9 @@ from kernels.delta.device import (
 def delta_segment_map_kernel(
     k,
     v,
-    beta,
-    log_decay,
     inverse,
+    factors,
+    S_start,
     states,
     maps,
     cu_seqlens,
@@ -53,33 +55,36 @@ def delta_segment_map_kernel(
     OF_V: tl.constexpr,
     ALL: tl.constexpr,
     L2NORM: tl.constexpr,
-    STORED: tl.constexpr,
     PRECISION: tl.constexpr,
-    INVERT: tl.constexpr,
 ):
     """C and M of a segment: the columns of V start from 0 and take v, the columns of K start from the identity.
 
+    C of a sequence's first segment starts from the initial state, so its M is not needed.
+
     Grid:    sequences x segments x HS x slices, one axis, slices fastest: OF_V slices of C, then those of M.
-    On chip: a slice [K, BV] of C or M, fp32; N [BT, BT], made again in each slice unless STORED.
-    Reads:   k, a slice of v, the gates, of all segments but the last, and of that one too if ALL; N where STORED.
-    Writes:  states [slots, HS, K, V] and maps [slots, HS, K, K], fp32, in the segment's slot.
-    Bytes per step and state head over all slices: s (K + V) + 8; 4 K (K + V) per segment.
+    On chip: a slice of C or M, transposed [BV, K], fp32.
+    Reads:   k, a slice of v, N and the rows' factors, of all segments but the last, and of that one too if ALL; the
+             initial state, where one is given.
+    Writes:  states [slots, HS, K, V], fp32, and maps [slots, HS, K, K], in the segment's slot.
+    Bytes per step and state head over all slices: s (K + V + BT) + 16; 4 K (K + V) per segment.
     """
-    slice_vk, h, n, _, state_slot, begin, end, eos, bos = locate(
+    slice_vk, h, n, segment, state_slot, begin, end, eos, bos = locate(
         T, segment_size, segments, cu_seqlens, SLICES=SLICES, HEADS=HS, STEPS=STEPS
     )
-    if (begin >= end) | ((end == eos) & (not ALL)):
+    mapping = slice_vk >= OF_V
+    if (begin >= end) | ((end == eos) & ((not ALL) | (not mapping))) | ((segment == 0) & mapping):
         return
     rows = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     head = h // (HS // H)
-    strict = rows[:, None] > rows[None, :]
-    GATED: tl.constexpr = log_decay is not None
-    mapping = slice_vk >= OF_V
     o_c = tl.where(mapping, slice_vk - OF_V, slice_vk) * BV + tl.arange(0, BV)
-    S = tl.where((o_k[:, None] == o_c[None, :]) & mapping, 1.0, 0.0)
+    S = tl.where((o_k[None, :] == o_c[:, None]) & mapping, 1.0, 0.0)
+    if S_start is not None:
+        start = tl.trans(load_start(S_start, n * HS + h, slice_vk * BV, K=K, V=V, BK=BK, BV=BV))
+        S = tl.where(segment == 0, start, S)
     chunk = chunk_slot(n, bos, begin, T, cu_seqlens, BT=BT, STEPS=STEPS) * HS + h
     length = (end - begin).to(tl.int32)
+    decay = load_decay(factors, chunk, length > 0, BT)
     for chunk_start in tl.range(0, length, BT, disable_licm=True):
         first_step = begin + chunk_start
         keep = rows < length - chunk_start
@@ -88,36 +93,31 @@ def delta_segment_map_kernel(
         b_v = load_tile(
             v + (first_step * HS + h) * V, rows, valued, HS * V, start=slice_vk * BV, D=V, BD=BV
         )  # [BT, BV]
-        b, G = load_gates(beta, log_decay, first_step, rows, keep, h, HS=HS, STEPS=STEPS)
-        b_k, f_k, _rest = unit_rows(b_k, L2NORM)
-        if STORED:
-            b_N = tl.load(inverse + chunk * BT * BT + rows[:, None] * BT + rows[None, :])
-        else:
-            b_N = chunk_inverse(b_k, f_k, b, G, strict, GATED=GATED, PRECISION=PRECISION, INVERT=INVERT).to(b_k.dtype)
-        b_kS = times_state(b_k, S, PRECISION) * f_k[:, None]  # [BT, BV]
-        if GATED:
-            b_kS *= tl.exp(G)[:, None]
-        b_w = correct(b_v.to(tl.float32) - b_kS, b_N, PRECISION) * (b * f_k)[:, None]
-        if GATED:
-            G_last = total(G, BT)
-            b_w *= tl.exp(G_last - G)[:, None]
-            S *= tl.exp(G_last)
-        S = tl.dot(tl.trans(b_k), b_w.to(b_k.dtype), S, input_precision=PRECISION)
+        b_N = load_square(inverse, chunk, BT)
+        of_k, _of_q, of_w = load_factors(factors, chunk, BT)
+        following = load_decay(factors, chunk + HS, chunk_start + BT < length, BT)
+        b_k = operand(b_k, L2NORM)
+        b_x = tl.trans(b_v).to(tl.float32) - state_times(S, b_k, PRECISION) * of_k[None, :]  # [BV, BT]
+        b_r = correct(b_x, tl.trans(b_N), PRECISION)
+        b_w = (b_r * of_w[None, :]).to(b_k.dtype)
+        S = tl.dot(b_w, b_k, S * decay, input_precision=PRECISION)
         chunk += HS
+        decay = following
     late = tl.minimum(length, 0)
     slice_vk, h, _, _, state_slot, _, _, _, _ = locate(
         T, segment_size, segments, cu_seqlens, SLICES=SLICES, HEADS=HS, STEPS=STEPS, late=late
     )
     if slice_vk >= OF_V:
-        store_end(maps, state_slot * HS + h, S, (slice_vk - OF_V) * BV, late, K=K, V=K, BK=BK, BV=BV)
+        store_end(maps, state_slot * HS + h, tl.trans(S), (slice_vk - OF_V) * BV, late, K=K, V=K, BK=BK, BV=BV)
     else:
-        store_end(states, state_slot * HS + h, S, slice_vk * BV, late, K=K, V=V, BK=BK, BV=BV)
+        store_end(states, state_slot * HS + h, tl.trans(S), slice_vk * BV, late, K=K, V=V, BK=BK, BV=BV)
 
 
 @triton.jit
 def delta_segment_combine_kernel(
     states,
     maps,
+    starts,
     boundary,
     cu_seqlens,
     segment_size,
@@ -133,26 +133,24 @@ def delta_segment_combine_kernel(
     REVERSE: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """In place: what a segment makes of a zero state -> the state it starts from; REVERSE: gradients, from the end.
+    """What segments make of a zero state -> the states they start from; REVERSE: gradients, from the end.
+
+    Forward, what the first segment makes is of the initial state already.
 
     Grid:    sequences x HS x slices of V, one axis, slices fastest. Segments one after the other.
-    On chip: a slice of the state [K, BV], fp32. Its rows come back from memory in blocks for the product with M.
-    Reads:   states [slots, HS, K, V] fp32, maps [slots, HS, K, K] fp32; boundary [N, HS, K, V], where given:
-             the initial state; REVERSE: the gradient of the final state.
-    Writes:  states.
+    On chip: a slice of the state [K, BV], fp32. If BLOCK < BK, its rows come back from memory in blocks for the product
+             with M.
+    Reads:   states [slots, HS, K, V] fp32, maps [slots, HS, K, K]; boundary [N, HS, K, V], where given: the initial
+             state; REVERSE: the gradient of the final state.
+    Writes:  starts [slots, HS, K, V] fp32.
     """
     pid = tl.program_id(0)
     h = pid // SLICES % HS
     n = (pid // (SLICES * HS)).to(tl.int64)
-    if cu_seqlens is None:
-        state_slot = n * segments
-        count = segments
-    else:
-        bos = tl.load(cu_seqlens + n).to(tl.int64) * STEPS
-        state_slot = bos // segment_size + n
-        count = tl.cdiv(tl.load(cu_seqlens + n + 1).to(tl.int64) * STEPS - bos, segment_size).to(tl.int32)
+    state_slot, count = slots_of(n, segment_size, segments, cu_seqlens, STEPS)
     o_k = tl.arange(0, BK)[:, None]
     o_v = (pid % SLICES * BV + tl.arange(0, BV))[None, :]
+    o_c = tl.arange(0, BLOCK)
     S = tl.zeros([BK, BV], dtype=tl.float32)
     if boundary is not None:
         S = load_state(boundary, n * HS + h, o_k, o_v, K=K, V=V, SIZE=K * V)
@@ -161,15 +159,24 @@ def delta_segment_combine_kernel(
         index = (state_slot + segment) * HS + h
         # The last segment in this direction made nothing of a zero state: no segment starts from what it leaves.
         there = segments_done < count - 1
+        mapped = there & (segment > 0)
         own = tl.load(states + index * (K * V) + o_k * V + o_v, mask=only_if((o_k < K) & (o_v < V), there), other=0.0)
-        tl.debug_barrier()
-        store_state(states, index, S, o_k, o_v, K=K, V=V, SIZE=K * V)
-        tl.debug_barrier()
-        for block in range(0, K, BLOCK):
-            o_c = block + tl.arange(0, BLOCK)
-            b_S = load_state(states, index, o_c[:, None], o_v, K=K, V=V, SIZE=K * V)
-            inside = only_if((o_k < K) & (o_c < K)[None, :], there)
-            offset = o_c[None, :] * K + o_k if REVERSE else o_k * K + o_c[None, :]
-            b_M = tl.load(maps + index * (K * K) + offset, mask=inside, other=0.0)
-            own = tl.dot(b_M, b_S, own, input_precision=PRECISION)
+        store_state(starts, index, S, o_k, o_v, K=K, V=V, SIZE=K * V)
+        if BLOCK == BK:
+            own += times_state(_load_map(maps, index, o_k, o_c, mapped, K=K, REVERSE=REVERSE), S, PRECISION)
+        else:
+            tl.debug_barrier()
+            for block in range(0, K, BLOCK):
+                b_S = load_state(starts, index, (block + o_c)[:, None], o_v, K=K, V=V, SIZE=K * V)
+                b_M = _load_map(maps, index, o_k, block + o_c, mapped, K=K, REVERSE=REVERSE)
+                own += times_state(b_M, b_S, PRECISION)
         S = own
+
+
+@triton.jit
+def _load_map(maps, index, o_k, o_c, there, K: tl.constexpr, REVERSE: tl.constexpr):
+    """Columns o_c of a segment's M, or of its transpose."""
+    inside = only_if((o_k < K) & (o_c < K)[None, :], there)
+    return tl.load(
+        maps + index * (K * K) + (o_c[None, :] * K + o_k if REVERSE else o_k * K + o_c[None, :]), inside, 0.0
+    )

@@ -123,19 +123,31 @@ def test_a_tuned_launch_is_taken(operator: Operator, B: int) -> None:
             assert (forced["slice"], forced["warps"], forced["stages"]) == (16, 2, 3)
 
 
-@pytest.mark.parametrize(("arch", "keep"), [("sm_90", 2), ("sm_80", 1)])
 @pytest.mark.parametrize("layout", ["dense", "packed:ragged"])
 @pytest.mark.parametrize("T", [9000, 64])
-def test_states_are_kept_between_pairs_of_chunks(arch: str, keep: int, layout: str, T: int) -> None:
+def test_every_chunk_has_a_slot_and_segments_cut_none(layout: str, T: int) -> None:
     problem = gated_delta_rule.complete(Problem(T=T, H=16, K=64, layout=layout))
-    with aim(arch):
+    with aim("sm_90"):
         chosen = plan(shape_of(problem, {"chunk": 64}, gated=True))
-    assert chosen.keep == keep
-    if chosen.output.segmented:
-        assert chosen.output.segment_size % (keep * 64) == 0
+    assert chosen.output.segment_size % 64 == 0 or not chosen.output.segmented
+    assert chosen.prepare.segment_size % 64 == 0
     bounds = problem.cu_seqlens or (0, T)
-    needed = sum(-(-(end - first) // (keep * 64)) for first, end in pairwise(bounds))
-    assert needed <= chosen.kept <= needed + (0 if layout == "dense" else problem.N)
+    needed = sum(-(-(end - first) // 64) for first, end in pairwise(bounds))
+    assert needed <= chosen.dq.slots <= needed + (0 if layout == "dense" else problem.N)
+
+
+@pytest.mark.parametrize(("B", "together"), [(1, 8), (2, 16), (16, 32)])
+def test_chunks_are_prepared_by_programs_that_fill_the_gpu(B: int, together: int) -> None:
+    """2048 chunks of a call of B = 1 are 256 programs, just below two per SM."""
+    problem = gated_delta_rule.complete(Problem(B=B, T=8192, H=16, K=128))
+    with aim("sm_90"):
+        chosen = plan(shape_of(problem, {"chunk": 64}, gated=True))
+        short = plan(shape_of(problem.replace(B=1, T=1024), {"chunk": 64}, gated=True))
+    assert chosen.prepare.segment_size == together * 64
+    assert short.prepare.segment_size == 64
+    # Three of them share an SM's registers where there are so many.
+    assert bool(chosen.prepare.tile.registers) == (B == 16)
+    assert not short.prepare.tile.registers
 
 
 def counted(operator: Operator, problem: Problem) -> int:
@@ -199,35 +211,36 @@ def test_inputs_are_what_a_layer_gives() -> None:
     assert draw_inputs(gated_delta_rule, raw, 0)["k"].norm(dim=-1).mean() > 4.0
 
 
-def test_executed_flops_count_the_inverse_in_every_slice() -> None:
-    """Four slices of V make the chunk's inverse four times; in segments the maps' slices make it again."""
+def test_executed_flops_count_the_inverse_once() -> None:
+    """Whatever the slices of V; in segments the maps come on top."""
     problem = gated_delta_rule.complete(Problem(B=16, T=4096, H=16, K=128))
     made = gated_delta_rule.implementations["triton_chunk"]
     assert made.flops_exec is not None
     C, K, V = 64, 128, 128
     # Keys by keys; then a merge is two products: three in blocks of 16, two of the whole tile.
     inverse = 2 * C * C * K + 3 * 2 * (C // 16) * 2 * 16**3 + 2 * 2 * 2 * C**3
-    # k S, q S and the update; the inverse's and the scores' products with V; queries by keys in each slice.
-    rest = 3 * 2 * C * K * V + 2 * 2 * C * C * V + 4 * 2 * C * C * K
+    # k S, q S and the update; the inverse's and the scores' products with V; queries by keys.
+    rest = 3 * 2 * C * K * V + 2 * 2 * C * C * V + 2 * C * C * K
     with aim("sm_90"):
-        assert made.flops_exec(problem, {"chunk": C}) == problem.tokens * problem.HS // C * (rest + 4 * inverse)
+        assert made.flops_exec(problem, {"chunk": C}) == problem.tokens * problem.HS // C * (rest + inverse)
         short = made.flops_exec(problem.replace(B=1), {"chunk": C}) * 16
         assert short > 1.5 * made.flops_exec(problem, {"chunk": C})
 
 
-def test_executed_flops_of_a_backward_pass_count_what_is_found_again() -> None:
-    """Two more products in either chunk of a pair, and in the second one a third."""
+def test_executed_flops_of_a_backward_pass() -> None:
     problem = gated_delta_rule.complete(Problem(B=16, T=4096, H=16, K=128, pass_="bwd"))
     made = gated_delta_rule.implementations["triton_chunk"]
     assert made.flops_exec is not None
     C, K, V = 64, 128, 128
-    # The sweep: k dS, q^T dO, k^T y; P dO and N^T; queries by keys in each of two slices.
-    sweep = 3 * 2 * C * K * V + 2 * 2 * C * C * V + 2 * 2 * C * C * K
-    # dq, dk and r dS^T; dO and y by r; pairs of q and k with k, and what they give to dq and dk.
-    gradients = 3 * 2 * C * K * V + 2 * 2 * C * C * V + 6 * 2 * C * C * K
-    found = (2 + 1 / 2) * 2 * C * K * V
+    # The sweep: k dS, q^T dO, k^T y; P dO and N^T.
+    sweep = 3 * 2 * C * K * V + 2 * 2 * C * C * V
+    # dq, dk and r dS^T; dO and y by r; q and k by k, and what pairs give to dq and to dk twice.
+    gradients = 3 * 2 * C * K * V + 2 * 2 * C * C * V + 5 * 2 * C * C * K
+    # S by dS, of which the diagonal of each tile of 64 columns of V is taken.
+    passing = 2 * 64 * K * V
     with aim("sm_90"):
-        assert made.flops_exec(problem, {"chunk": C}) == problem.tokens * problem.HS // C * (sweep + gradients + found)
+        executed = made.flops_exec(problem, {"chunk": C})
+    assert executed == problem.tokens * problem.HS // C * (sweep + gradients + passing)
 
 
 @pytest.mark.parametrize(
@@ -240,5 +253,5 @@ def test_blackwell_cuts_shared_keys(arch: str, value_heads: int, columns: int, n
         shape = of_problem(problem, 64, gated=True, steps=1)
         chosen = plan(shape)
     assert chosen.columns == columns
-    assert chosen.chunks.slices == 128 // columns
+    assert chosen.dq.slices == chosen.dk.slices == 128 // columns
     assert ("norm" in shape.variant) == normalised

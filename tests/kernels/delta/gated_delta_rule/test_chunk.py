@@ -11,13 +11,10 @@ import torch
 from baselines.delta.pytorch import naive
 from kernels.delta.gated_delta_rule.chunk import chunk_gated_delta_rule
 from kernels.delta.gated_delta_rule.spec import gated_delta_rule, recurrence
-from kernels.delta.plan import plan
-from kernels.delta.register import shape_of
 from suite import Problem
 from suite.checks.inputs import draw_inputs
 from suite.numerics import difference
 from suite.targets import REPRESENTATIVES, aim
-from suite.tuning import forcing
 from tests.kernels.delta.cases import PACKED, SMS, STATE, Case, check
 from tests.parameters import with_long
 
@@ -53,31 +50,10 @@ def test_outputs_states_and_gradients(name: str) -> None:
     check(gated_delta_rule, CASES[name])
 
 
-@pytest.mark.parametrize("name", ["half_norm", pytest.param("segments", marks=pytest.mark.long)])
-def test_the_state_of_every_chunk_may_be_kept(name: str) -> None:
-    check(gated_delta_rule, CASES[name], arch="sm_80")
-
-
 @pytest.mark.long
 def test_keys_that_value_heads_share_may_be_cut() -> None:
     """Blackwell has no room for whole rows of dq and dk that last through all value heads."""
     check(gated_delta_rule, CASES["odd_norm"], arch="sm_100")
-
-
-@pytest.mark.parametrize("name", ["value_heads", pytest.param("segments", marks=pytest.mark.long)])
-def test_the_inverse_may_have_a_launch_of_its_own(name: str) -> None:
-    regime, chunk, own, sizes = CASES[name]
-    at = gated_delta_rule.complete(
-        Problem(**{"H": 1, "K": 32, "V": 32, "dtype": "fp32", "pass_": "fwdbwd", **sizes}), own
-    )
-    search = gated_delta_rule.implementations["triton_chunk"].search
-    assert search is not None
-    with aim(replace(REPRESENTATIVES["sm_90"], sms=SMS[regime])):
-        (key,) = [each for each in search(at, {"chunk": chunk}) if "/output/" in each]
-        with forcing({key: search(at, {"chunk": chunk})[key][-1]}):
-            launched = plan(shape_of(at, {"chunk": chunk}, gated=True))
-            assert launched.stored
-            check(gated_delta_rule, CASES[name])
 
 
 @pytest.mark.long
