@@ -82,19 +82,20 @@ def run(args: argparse.Namespace) -> Exit:
 
 
 class _Keeper:
-    """Writes the table anew with each config: what ends the command loses nothing that was found."""
+    """Writes the table anew with each config: what ends the command, or another one beside it, loses nothing."""
 
     def __init__(self, path: Path, table: ChosenTable, triton: str, as_json: bool) -> None:
         self.path, self.table, self.json = path, table, as_json
         table.triton = triton
 
     def keep(self, key: str, entry: Chosen) -> None:
-        from dataclasses import asdict
+        from dataclasses import asdict, replace
 
-        from suite.tuning.chosen import write_chosen
+        from suite.tuning.chosen import read_chosen, write_chosen
 
-        self.table.entries[key] = entry
-        write_chosen(self.path, self.table)
+        now = read_chosen(self.path) or self.table
+        entries = {**now.entries, key: entry}
+        write_chosen(self.path, replace(self.table, entries=entries))
         print(json.dumps({"key": key, **asdict(entry)}) if self.json else told(key, entry), flush=True)
 
 

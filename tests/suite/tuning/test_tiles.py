@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from suite.cli import main
+from suite.cli.tiles import _Keeper
 from suite.discovery import discover
 from suite.errors import StoreError
 from suite.plan import Selection, make_plan
@@ -164,6 +165,18 @@ def test_a_table_reads_back_and_a_damaged_one_names_the_file(tmp_path: Path) -> 
         path.write_text(text)
         with pytest.raises(StoreError, match=r"sm_90-triton-3.6.json .*make tiles"):
             read_chosen(path)
+
+
+def test_two_commands_beside_each_other_keep_what_both_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "t.json"
+    one, other = (_Keeper(path, table("3.6.0", 4), "3.6.0", False) for _ in range(2))
+    one.keep("a", Chosen({"warps": 2}, {}, {}, 1))
+    other.keep("b", Chosen({"warps": 8}, {}, {}, 1))
+    found = read_chosen(path)
+    assert found
+    assert {"a", "b"} <= set(found.entries)
 
 
 def test_the_repositorys_tables_hold_keys_that_plans_ask_for() -> None:
