@@ -207,14 +207,19 @@ def _compare(args: argparse.Namespace, tasks: list[Task]) -> Exit:
     from suite.hardware.environment import revision
     from suite.static.compare import against
     from suite.static.progress import shown
-    from suite.static.revisions import commit_of, files_of
+    from suite.static.revisions import commit_of, files_of, in_base
     from suite.store.pairs import Source
 
     with files_of(args.base) as base:
+        earlier = [in_base(path, ROOT, base) for path in args.load]
+        for path in args.load:
+            if path in earlier:
+                print(f"--load {path} lies outside {ROOT}: both revisions have it as it is now", file=sys.stderr)
         verdicts = against(
             str(base),
             tasks,
             load=args.load,
+            base_load=[path for path in earlier if path],
             jobs=args.jobs,
             progress=shown,
             refresh=args.refresh,

@@ -22,6 +22,7 @@ from suite.gating.schedule import CasePair, Schedule
 from suite.gating.sequential_test import Trial
 from suite.gating.sides import OutOfBudget, Process, Side, Starts, answer_of, start_worker
 from suite.gating.stored import errors, memory, moved_limit, statuses, told
+from suite.static.revisions import in_base
 from suite.store.pairs import Source
 
 if TYPE_CHECKING:
@@ -213,15 +214,6 @@ def evidence(trial: Trial) -> Evidence:
     rounds = [*trial.rounds, *trial.confirmation]
     before, after = (tuple(getattr(each, name) for each in rounds) for name in ("before_ms", "after_ms"))
     return Evidence(before, after, paired=True, fresh=len(trial.rounds) if trial.confirmation else 0)
-
-
-def in_base(path: str, root: Path, base: Path) -> str | None:
-    """A plug-in as the base has it: one inside this tree comes from the base too, and is left out where it is new."""
-    place = Path(path).resolve()
-    if not place.is_relative_to(root):
-        return str(place)
-    earlier = base / place.relative_to(root)
-    return str(earlier) if earlier.is_file() else None
 
 
 @contextmanager

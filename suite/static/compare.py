@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from suite.gating.decisions import FAIL_ON, Decision, judge_status
 from suite.gating.report import CaseVerdict
@@ -44,6 +45,7 @@ def against(
     tasks: Sequence[Task],
     *,
     load: Sequence[str] = (),
+    base_load: Sequence[str] | None = None,
     jobs: int = JOBS,
     progress: Progress = silent,
     refresh: bool = False,
@@ -52,22 +54,30 @@ def against(
 ) -> list[CaseVerdict]:
     """Verdicts on tasks of this checkout against another one, then on implementations that only the other has.
 
-    base:    the other checkout's folder; its kernels run under this suite and this compiler
-    refresh: whether both sides' profiles are taken again, whatever the cache has
-    selects: whether OPERATOR/IMPLEMENTATION belongs to what is compared; everything by default
-    fail_on: what fails whatever the predicted time, of FAIL_ON
+    base:      the other checkout's folder; its kernels run under this suite and this compiler
+    base_load: the plug-ins as the other checkout has them; those of `load` by default
+    refresh:   whether both sides' profiles are taken again, whatever the cache has
+    selects:   whether OPERATOR/IMPLEMENTATION belongs to what is compared; everything by default
+    fail_on:   what fails whatever the predicted time, of FAIL_ON
     Raises IncomparableError when the other checkout's kernels do not load.
     """
-    both = [replace(task, issued=False, root=base) for task in tasks] + [replace(task, issued=False) for task in tasks]
-    profiles = take_profiles(both, load=load, jobs=jobs, progress=progress, refresh=refresh)
+    base_load = load if base_load is None else base_load
+    take = partial(take_profiles, jobs=jobs, progress=progress, refresh=refresh)
+    earlier = [replace(task, issued=False, root=base) for task in tasks]
+    now = [replace(task, issued=False) for task in tasks]
+    if base_load == load:
+        profiles = take([*earlier, *now], load=load)
+    else:
+        profiles = [*take(earlier, load=base_load), *take(now, load=load)]
     sides = zip(tasks, profiles[: len(tasks)], profiles[len(tasks) :], strict=True)
     verdicts = [
         CaseVerdict(task.case.case_id, task.arch, "static", judge(before, after, fail_on))
         for task, before, after in sides
     ]
-    earlier, now = (names(root, tasks[0].arch, load) for root in (base, tasks[0].root))
-    gone = [name for name in earlier if name not in now and selects(name)]
-    return verdicts + [CaseVerdict(name, tasks[0].arch, "static", judge(None, None)) for name in gone]
+    arch = tasks[0].arch
+    had, has = names(base, arch, base_load), names(tasks[0].root, arch, load)
+    gone = [name for name in had if name not in has and selects(name)]
+    return verdicts + [CaseVerdict(name, arch, "static", judge(None, None)) for name in gone]
 
 
 def judge(before: Profile | None, after: Profile | None, fail_on: Collection[str] = ()) -> Decision:

@@ -20,7 +20,7 @@ import platform
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.machinery import PathFinder
@@ -81,12 +81,14 @@ class Key:
 class Keys:
     """Makes keys. Sources are read once, when the first key that needs them is made.
 
-    load: the plug-ins that workers load
+    load:  the plug-ins that workers load
+    roots: the checkouts that are asked about, "" being this one; plug-ins are loaded here only where it is one of them
     Raises DiscoveryError when the operators of this checkout or a plug-in do not load.
     """
 
-    def __init__(self, load: Sequence[str] = ()) -> None:
+    def __init__(self, load: Sequence[str] = (), roots: Collection[str] = ("",)) -> None:
         self._load = list(load)
+        self._here = bool({"", str(ROOT)} & set(roots))
         self._codes: dict[tuple[str, str, str], tuple[str, dict[Path, tuple[int, int]]]] = {}
 
     def of(self, kind: str, task: Task, T: int = 0, forks: Mapping[str, Sequence[str]] | None = None) -> Key:
@@ -127,6 +129,9 @@ class Keys:
         if name not in self._codes:
             top = Path(root)
             files = [path for package in PACKAGES for path in sorted((top / package).rglob("*")) if _is_source(path)]
+            if any(Path(path).is_relative_to(top) for path in self._load):
+                # What a plug-in of that checkout imports is known only where it is loaded.
+                files += sorted(set(top.rglob("*.py")) - set(files))
             stamps = {path: _stamp(path) for path in files}
             self._codes[name] = _hash(*(f"{path.relative_to(top)} {_content(path)}" for path in files)), stamps
         return self._codes[name]
@@ -174,9 +179,12 @@ class Keys:
         """What --load names, and the modules that it imported or will, inside a function."""
         if not self._load:
             return []
-        # Its own modules are known once it is loaded.
-        discover(load=self._load)
-        return [_content(path) for path in _with_imports([*map(Path, self._load), *_loaded_files()])]
+        loaded = list[Path]()
+        if self._here:
+            # Its own modules are known once it is loaded.
+            discover(load=self._load)
+            loaded = _loaded_files()
+        return [_content(path) for path in _with_imports([*map(Path, self._load), *loaded])]
 
 
 def recall(key: Key) -> dict[str, Any] | None:

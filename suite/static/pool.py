@@ -103,7 +103,8 @@ def take_profiles(
     budget:    how long all may take; what it left no time for, and the cache has not, has the status LEFT_OUT
     Raises DiscoveryError, or IncomparableError for another checkout, when a worker cannot load the operators.
     """
-    terms, keys = _Terms(load, jobs, timeout_s, refresh, budget or Budget()), Keys(load)
+    terms = _Terms(load, jobs, timeout_s, refresh, budget or Budget())
+    keys = Keys(load, {task.root for task in tasks})
     static = [Item("static", task, keys.of("profiles", task)) for task in tasks]
     _answer(static, terms, progress, "compiling")
     profiles = [_profile(item) for item in static]
@@ -155,7 +156,7 @@ def compile_ahead(
 def names(root: str, arch: str, load: Sequence[str] = ()) -> list[str]:
     """OPERATOR/IMPLEMENTATION of everything that a checkout registers; "" is this one."""
     root = root or str(ROOT)
-    key = Keys(load).of_names(root)
+    key = Keys(load, {root}).of_names(root)
     if found := kept.recall(key):
         return found["names"]
     worker = _Worker(("static", json.dumps(asdict(target_of(arch))), root, ""), load)

@@ -22,3 +22,12 @@ def files_of(revision: str, root: Path = ROOT) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="subquad-") as folder:
         git.export(revision, root, Path(folder))
         yield Path(folder).resolve()
+
+
+def in_base(path: str, root: Path, base: Path) -> str | None:
+    """A plug-in as the base has it: one inside this tree comes from the base too, and is left out where it is new."""
+    place = Path(path).resolve()
+    if not place.is_relative_to(root):
+        return str(place)
+    earlier = base / place.relative_to(root)
+    return str(earlier) if earlier.is_file() else None

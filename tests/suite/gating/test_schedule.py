@@ -23,7 +23,7 @@ from suite.gating.history import Calibration, History
 from suite.gating.interpreted import check
 from suite.gating.options import Options, Plan
 from suite.gating.pairing import Paired
-from suite.gating.revision import RevisionGate, in_base, verdicts
+from suite.gating.revision import RevisionGate, verdicts
 from suite.gating.rounds import MOST, RoundSettings, blocks, play
 from suite.gating.schedule import CasePair, Schedule
 from suite.gating.sequential_test import Trial
@@ -35,6 +35,7 @@ from suite.problem import Case, Problem
 from suite.running.budget import Budget
 from suite.running.messages import Disconnected
 from suite.running.process import Silent, measuring_worker
+from suite.static.revisions import in_base
 
 TERMS = RoundSettings("cpu", "warm-cpu", rep_ms=40.0)
 

@@ -186,3 +186,14 @@ def test_two_checkouts_under_one_compiler(tmp_path: Path) -> None:
     ]
     assert "instructions" in found[0].decision.reason
     assert worst(each.decision.exit for each in found) == Exit.REGRESSION
+
+
+def test_a_plugin_of_the_tree_is_compared_with_the_bases_own(tmp_path: Path) -> None:
+    """Its launches have other warps there."""
+    roots = [mini(tmp_path / name, warps) for name, warps in (("base", 8), ("now", 4))]
+    loads = [str((Path(root) / "kernels" / "doubling.py").rename(Path(root) / "extra.py")) for root in roots]
+    tasks = [Task(Case("double", "triton", Problem(T=1024)), "sm_90", root=roots[1])]
+    (found,) = against(roots[0], tasks, load=loads[1:], base_load=loads[:1], jobs=1)
+    assert "warps 8 -> 4" in found.decision.reason
+    (found, *gone) = against(roots[0], tasks, load=loads[1:], base_load=[], jobs=1)
+    assert (found.decision.verdict, gone) == ("new", [])

@@ -306,6 +306,23 @@ def test_a_plugin_is_loaded_beside_this_checkouts_kernels() -> None:
     assert found.status == "ok"
 
 
+def test_a_plugin_of_another_checkout_is_not_loaded_in_this_process(tmp_path: Path) -> None:
+    """Loaded here beside this tree's own, it would register its implementations twice."""
+    root = mini(tmp_path / "base")
+    plugin = Path(root) / "extra.py"
+    plugin.write_text("import os\nos._exit(3)\n")
+    (Path(root) / "near.py").write_text("WARPS = 4\n")
+
+    def key() -> str:
+        return Keys([str(plugin)], {root}).of("profiles", task(root, "triton")).name
+
+    first = key()
+    assert key() == first
+    # What it may import is in the key.
+    (Path(root) / "near.py").write_text("WARPS = 8\n")
+    assert key() != first
+
+
 def test_a_checkout_that_does_not_load_says_why(tmp_path: Path) -> None:
     bad = mini(tmp_path / "bad")
     (Path(bad) / "kernels" / "broken.py").write_text("raise ValueError('half an edit')")
