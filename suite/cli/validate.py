@@ -60,9 +60,10 @@ def run(args: argparse.Namespace) -> Exit:
     if args.write and (args.op or args.impl or args.gpu or args.passes or args.part != "all"):
         raise UsageError("--write takes all timings: remove --op, --impl, --gpu, --pass and --part")
     registry = discover()
-    chosen = [point for point in points() if _wanted(args, point)]
+    published = points()
+    chosen = [point for point in published if _wanted(args, point)]
     if not chosen:
-        raise UsageError("no published timing is selected; see results/published/README.md for what there is")
+        raise UsageError(_nothing(args, published))
     good, left = comparable(chosen, registry)
     tasks = [task_of(point, registry) for point in good]
     distinct = {(task.case.case_id, task.target.name): task for task in tasks}
@@ -113,6 +114,27 @@ def _wanted(args: argparse.Namespace, point: Point) -> bool:
         and (not args.passes or point.pass_ in args.passes)
         and (args.part == "all" or point.held_out == (args.part == "held-out"))
     )
+
+
+def _nothing(args: argparse.Namespace, published: list[Point]) -> str:
+    """Which flag leaves no published timing, by itself or only with the others, and what it might have named."""
+    known = {
+        "--op": (args.op, {point.row["operator"] for point in published}),
+        "--impl": (args.impl, {point.row["implementation"] for point in published}),
+        "--pass": (args.passes, {point.pass_ for point in published}),
+        "--gpu": ([args.gpu] if args.gpu else [], {point.gpu for point in published}),
+    }
+    names = {flag: ",".join(given) for flag, (given, _) in known.items() if given}
+    for flag, (given, there) in known.items():
+        alone = argparse.Namespace(**{**_EVERYTHING, _FLAGS[flag]: args.gpu if flag == "--gpu" else given})
+        if given and not any(_wanted(alone, point) for point in published):
+            return f"no published timing has {flag} {names[flag]}; there are {', '.join(sorted(there - {''}))}"
+    told = " ".join(f"{flag} {text}" for flag, text in names.items())
+    return f"no published timing has all of {told} --part {args.part}; leave one out"
+
+
+_FLAGS = {"--op": "op", "--impl": "impl", "--pass": "passes", "--gpu": "gpu"}
+_EVERYTHING = {"op": (), "impl": (), "passes": (), "gpu": "", "part": "all"}
 
 
 def _show(args: argparse.Namespace, validation: Validation) -> None:

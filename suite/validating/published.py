@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from suite.discovery import ROOT
 from suite.dtypes import SHORT
 from suite.errors import UsageError
 from suite.hardware.gpus import known
-from suite.problem import Case, Problem
+from suite.problem import PASSES, Case, Problem
 from suite.registry import Registry
 from suite.static.tasks import Task
 from suite.static.timing.machines import machine_of
@@ -63,24 +64,39 @@ def points(folder: Path = FOLDER) -> list[Point]:
     """All rows of the folder's files.
 
     Raises UsageError where the folder is missing, as in an installation without the repository's results, and where a
-    file lacks a column or has no number for a time.
+    file cannot be read, lacks a column, or has a value that is none of its column.
     """
     if not folder.is_dir():
         raise UsageError(f"{folder} is missing: published timings come with a checkout of the repository; run it there")
     found = list[Point]()
     for path in sorted(folder.glob("*.csv")):
-        with path.open(newline="", encoding="utf-8") as opened:
-            for row in csv.DictReader(opened):
-                try:
-                    point = Point(path.name, len(found), row)
-                    float(row["ms"])
-                    _ = [row[name] for name in ("held_out", "implementation", "options", "note")]
-                except (KeyError, TypeError, ValueError) as error:
-                    raise UsageError(
-                        f"{path}: a row is damaged ({error}); compare it with README.md beside it"
-                    ) from error
-                found.append(point)
+        line = 1
+        try:
+            with path.open(newline="", encoding="utf-8") as opened:
+                for row in (rows := csv.DictReader(opened)):
+                    line = rows.line_num
+                    _check(row)
+                    found.append(Point(path.name, line, row))
+        except (csv.Error, KeyError, TypeError, ValueError) as error:
+            raise UsageError(
+                f"{path}: line {line} or what follows is damaged ({error}); compare it with README.md beside it"
+            ) from error
     return found
+
+
+def _check(row: Mapping[str, str]) -> None:
+    """Raises KeyError, TypeError or ValueError where a row lacks a column, or has a value that is none of it."""
+    for name in ("gpu", "implementation", "operator", "dtype", "lengths", "options", "note", "source"):
+        if row[name] is None:
+            raise ValueError(f"{name} is missing")
+    for name in _SIZES:
+        if int(row[name]) < 1:
+            raise ValueError(f"{name} is {row[name]}")
+    if not 0 < float(row["ms"]) < math.inf:
+        raise ValueError(f"ms is {row['ms']}")
+    for name, allowed in (("pass", PASSES), ("held_out", ("0", "1"))):
+        if row[name] not in allowed:
+            raise ValueError(f"{name} is {row[name]}, none of {', '.join(allowed)}")
 
 
 def why_not(point: Point, registry: Registry) -> str:

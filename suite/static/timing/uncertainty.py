@@ -66,14 +66,17 @@ def uncertainty_of(name: str, arch: str, pass_: str, file: Path = FILE) -> Uncer
 def _read(file: Path) -> Mapping[tuple[str, str, str], Uncertainty]:
     try:
         rows: Sequence[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["families"]
+        found = {
+            (row["name"], row["arch"], row["pass"]): Uncertainty(
+                row["name"] or row["arch"] or "all", int(row["count"]), float(row["median"]), float(row["spread"])
+            )
+            for row in rows
+        }
+        for key, each in found.items():
+            if not (0 < each.median < math.inf and 1 <= each.spread < math.inf):
+                raise ValueError(f"{'/'.join(key)} has the median {each.median} and the spread {each.spread}")
     except FileNotFoundError:
         return {}
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{file} is damaged ({error}); take it from git, or run `subquad validate --write`") from error
-    return {
-        (row["name"], row["arch"], row["pass"]): Uncertainty(
-            row["name"] or row["arch"] or "all", row["count"], row["median"], row["spread"]
-        )
-        for row in rows
-        if row["count"] >= FEWEST
-    }
+    return {key: each for key, each in found.items() if each.count >= FEWEST}

@@ -111,7 +111,10 @@ def test_held_out_timings_decide_nothing(tmp_path: Path) -> None:
 
 
 def test_damaged_spreads_are_one_line(tmp_path: Path) -> None:
-    for n, text in enumerate(("{", "{}", "[]")):
+    row = {"name": "", "arch": "sm_90", "pass": "fwd", "count": 9, "median": 1.0, "spread": 1.1}
+    rows = ("a", {"name": "a"}, row | {"median": "a"}, row | {"spread": 0}, row | {"spread": math.nan})
+    whole = [json.dumps({"families": each}) for each in (3, *([row] for row in rows))]
+    for n, text in enumerate(("{", "{}", "[]", *whole)):
         file = tmp_path / f"{n}.json"
         file.write_text(text)
         with pytest.raises(StoreError, match=r"json is damaged .* run `subquad validate --write`"):

@@ -60,10 +60,32 @@ def test_all_published_timings_are_read_and_many_can_be_compared(registry: Regis
     assert {point.row["operator"] for point in good} >= {"gated_delta_rule", "retention", "linear_attention"}
 
 
-def test_a_damaged_file_is_named(tmp_path: Path) -> None:
-    (tmp_path / "some.csv").write_text("operator,ms\nretention,fast\n")
-    with pytest.raises(UsageError, match=r"some\.csv: a row is damaged"):
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("0.5", "fast", "'fast'"),
+        ("0.5", "-1", "ms is -1"),
+        ("0.5", "nan", "ms is nan"),
+        (",64,", ",many,", "'many'"),
+        (",64,", ",0,", "H is 0"),
+        (",fwd,", ",forward,", "pass is forward"),
+        (",HV,", ",heads,", "'HV'"),
+        (",0,u,", ",2,u,", "held_out is 2"),
+        (",bf16", "", "missing"),
+        ("gpu\n", "gpu\udcff\n", "utf-8"),
+    ],
+)
+def test_a_damaged_file_is_named(old: str, new: str, told: str, tmp_path: Path) -> None:
+    text = (
+        "source,implementation,operator,pass,B,T,H,HV,K,V,ms,held_out,url,note,options,lengths,dtype,gpu\n"
+        "s,fla_chunk,retention,fwd,1,8,64,64,32,32,0.5,0,u,,,,bf16,NVIDIA H200\n"
+    )
+    (tmp_path / "some.csv").write_text(text)
+    assert len(points(tmp_path)) == 1
+    (tmp_path / "some.csv").write_text(text.replace(old, new, 1), errors="surrogateescape")
+    with pytest.raises(UsageError, match=r"some\.csv: line [12] or what follows is damaged") as raised:
         points(tmp_path)
+    assert told in str(raised.value)
 
 
 def test_an_installation_without_results_is_told(tmp_path: Path) -> None:
@@ -104,7 +126,12 @@ def test_the_command_prints_families_the_worst_and_what_is_left(
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--op", "no_such"], "no published timing is selected"),
+        (["--op", "no_such"], "no published timing has --op no_such; there are delta_rule, "),
+        (["--gpu", "H777"], "no published timing has --gpu H777; there are A100, "),
+        (
+            ["--op", "retention", "--pass", "decode"],
+            "has all of --op retention --pass decode --part all; ",
+        ),
         (["--write", "--op", "retention"], "--write takes all timings"),
     ],
 )
