@@ -33,7 +33,7 @@ from suite.static.allocation_tracker import AllocationTracker
 from suite.static.binary import StaticError
 from suite.static.dots import dots_of
 from suite.static.model import Binary, Launch
-from suite.static.residency import over_limit, residency
+from suite.static.residency import grid_over_limit, over_limit, residency
 from suite.static.stub_driver import pretending, target_of
 from suite.static.tensors import tensors_in
 from suite.static.timing.lines import with_lines
@@ -193,6 +193,9 @@ class Recorder:
         tensors = list(tensors_in(bound.arguments.values()))
         values = {"kernel": fn.__name__, "grid": _three(size), "config": config}
         kernel, made = self._build(fn, compile_, args, grid, kwargs) if self.compiled else (None, {})
+        if min(values["grid"]) < 1 and "status" not in made:
+            # Triton compiles for an empty grid, and launches nothing.
+            return kernel
         traffic = 0 if self._trial else self.ledger.touch(tensors)
         launch = self._finish(Launch(**values, **made, traffic_bytes=traffic))
         if self._predictor and kernel and launch.residency:
@@ -238,8 +241,9 @@ class Recorder:
     def _finish(self, launch: Launch) -> Launch:
         if launch.binary is None:
             return launch
-        status = "over_limit" if launch.reason else "ok"
-        return replace(launch, status=status, residency=residency(launch, self.target))
+        reason = launch.reason or grid_over_limit(launch)
+        status = "over_limit" if reason else "ok"
+        return replace(launch, status=status, reason=reason, residency=residency(launch, self.target))
 
 
 def _compiled(

@@ -18,6 +18,8 @@ SHARED_SYSTEM = 1024
 # Columns of tensor memory of an SM.
 TENSOR_COLUMNS = 512
 MOST_WARPS = 32
+# Blocks along x, y and z of a grid.
+MOST_BLOCKS = (2**31 - 1, 2**16 - 1, 2**16 - 1)
 
 
 def residency(launch: Launch, target: Target) -> Residency:
@@ -47,6 +49,14 @@ def over_limit(kernel: Any, target: Target) -> str:
     for what, needed, most, unit in limits:
         if needed > most:
             return f"{meta.name} needs {needed} {unit} of {what}: {needed - most} more than the {most} of {target.arch}"
+    return ""
+
+
+def grid_over_limit(launch: Launch) -> str:
+    """Along which axis a grid has more blocks than CUDA launches, or ""."""
+    for axis, size, most in zip("xyz", launch.grid, MOST_BLOCKS, strict=True):
+        if size > most:
+            return f"{launch.kernel} is launched with {size} blocks along {axis}: CUDA takes at most {most}"
     return ""
 
 
