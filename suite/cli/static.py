@@ -90,6 +90,8 @@ def _prepared(args: argparse.Namespace) -> tuple[Registry, list[str]]:
     from suite.static.stub_driver import target_of
 
     archs = [word for word in args.arch.split(",") if word]
+    if not archs:
+        raise UsageError(f"--arch {args.arch}: no architecture is named; remove the flag for the default")
     for arch in archs:
         target_of(arch, args.gpu)
     args.load = [str(Path(path).resolve()) for path in args.load]

@@ -92,8 +92,7 @@ def predict(
     except UnknownPath as error:
         return Prediction(reason=f"which way it goes is not known: {error}"), None
     found = Predictor(launch, kernel, machine, dram_bytes, ways.programs).prediction()
-    if ways.assumed:
-        found = replace(found, notes=(ways.assumed, *found.notes))
+    found = replace(found, notes=(*ways.notes, *found.notes))
     return found, _fork(launch, kernel, machine, dram_bytes, ways, found, lines) if ways.longer else None
 
 

@@ -146,6 +146,7 @@ class Paths:
     depends_on: what a path depends on beside the constants: any of "ctaid.x", "ctaid.y", "ctaid.z" and "tid"
     slice:      positions of the instructions that are executed to find it
     watched:    positions of instructions whose own predicates are followed too, for `counted`
+    locked:     whether a way that was traced leads out of a wait for a lock
 
     Raises ValueError where a jump goes to no instruction.
     """
@@ -167,6 +168,7 @@ class Paths:
         self._ends = [self._end(each.last) for each in self.blocks]
         self._joins: list[int | None] | None = None
         self._loops: list[Loop] | None = None
+        self.locked = False
         self.depends_on = frozenset(self._dependences())
 
     def trace(
@@ -728,6 +730,7 @@ class _Walk:
         below = end.at + 1 < len(self.code) and self.code[end.at + 1].address in inside
         if (self.code[end.at].target in inside) == below:
             raise self._unknown(end, unknown)
+        self.paths.locked = True
         return lanes if below else ()
 
     def _unknown(self, end: _End, unknown: _Unknown) -> UnknownPath:

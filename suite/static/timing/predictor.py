@@ -57,6 +57,9 @@ class CallPredictor:
         for each in before[self._seen :]:
             self._residents.touch(each)
         self._seen = max(self._seen, len(before))
+        if (blocks := getattr(kernel.metadata, "num_ctas", 1)) > 1:
+            reason = f"blocks in clusters are not followed; launch it with num_ctas=1, not {blocks}"
+            return replace(launch, predicted=Prediction(reason=reason))
         try:
             constants = bank(
                 self._arch, kernel.asm["ptx"], kernel.src.signature, arguments, launch.grid, kernel.metadata.num_warps

@@ -67,13 +67,13 @@ class Guessed:
 
     programs: that go the shorter way, as kernels keep the longer one for values that are rare
     longer:   that go the longer way; empty where no jump depends on data, or both ways are as long
-    assumed:  what had to be assumed of data, "" where nothing had to be
+    notes:    what had to be assumed of data and of locks
     jump:     address of the first jump that depends on data
     """
 
     programs: list[Program]
     longer: list[Program] = field(default_factory=list)
-    assumed: str = ""
+    notes: tuple[str, ...] = ()
     jump: int | None = None
 
 
@@ -83,7 +83,7 @@ def guessed(paths: Paths, bank: Bank, grid: Sequence[int], warps: int) -> Guesse
     Raises UnknownPath where neither tells a way.
     """
     try:
-        return Guessed(programs_of(paths, bank, grid, warps))
+        return Guessed(programs_of(paths, bank, grid, warps), notes=_of_locks(paths))
     except UnknownPath as error:
         unknown = error
     middle = tuple(size // 2 for size in grid)
@@ -100,7 +100,13 @@ def guessed(paths: Paths, bank: Bank, grid: Sequence[int], warps: int) -> Guesse
         assumed += f"; the longer one issues {longest / lengths[shorter]:.2f} times the instructions"
         with suppress(UnknownPath):
             longer = programs_of(paths, bank, grid, warps, _always(not shorter))
-    return Guessed(programs_of(paths, bank, grid, warps, _always(shorter)), longer, assumed, unknown.address)
+    programs = programs_of(paths, bank, grid, warps, _always(shorter))
+    return Guessed(programs, longer, (assumed, *_of_locks(paths)), unknown.address)
+
+
+def _of_locks(paths: Paths) -> tuple[str, ...]:
+    told = "each lock is taken at the first try: blocks that wait for one another take longer"
+    return (told,) if paths.locked else ()
 
 
 def _always(told: bool) -> Guess:

@@ -113,6 +113,35 @@ def test_a_compile_error_carries_the_message_and_the_rest_goes_on() -> None:
     assert copied.status == "ok"
 
 
+def test_an_empty_grid_launches_nothing() -> None:
+    def host() -> None:
+        toys.copy_kernel[(0, 2)](toys.meta(1024), toys.meta(1024), 1, 256)
+        toys.exp2_kernel[(2,)](toys.meta(1024), toys.meta(1024), 512)
+
+    assert [launch.kernel for launch in capture(host, "sm_90")] == ["exp2_kernel"]
+    assert [launch.kernel for launch in capture(host, "sm_90", compiled=False)] == ["exp2_kernel"]
+
+
+def test_a_grid_that_cuda_refuses_is_over_a_limit() -> None:
+    (launch,) = capture(lambda: toys.copy_kernel[(1, 65536)](toys.meta(1024), toys.meta(1024), 1, 256), "sm_90")
+    assert launch.status == "over_limit"
+    assert launch.reason == "copy_kernel is launched with 65536 blocks along y: CUDA takes at most 65535"
+
+
+def test_clusters_of_blocks_have_no_predicted_time() -> None:
+    (launch,) = capture(lambda: toys.copy_kernel[(8,)](toys.meta(4096), toys.meta(4096), 1, 256, num_ctas=2), "sm_90")
+    assert launch.predicted is not None
+    assert launch.predicted.ms is None
+    assert "launch it with num_ctas=1" in launch.predicted.reason
+
+
+def test_a_lock_is_told() -> None:
+    (launch,) = capture(lambda: toys.lock_kernel[(8,)](toys.meta(1024), toys.meta(1, dtype=torch.int32)), "sm_90")
+    assert launch.predicted is not None
+    assert launch.predicted.ms is not None
+    assert any("lock is taken at the first try" in note for note in launch.predicted.notes)
+
+
 @pytest.mark.parametrize(("arch", "sms"), [("sm_80", 108), ("sm_90", 132), ("sm_100", 148)])
 def test_host_code_is_answered_for_the_target(arch: str, sms: int) -> None:
     seen: dict[str, object] = {}

@@ -69,6 +69,7 @@ def test_what_does_not_build_fails_and_is_told(capsys: pytest.CaptureFixture[str
     ("words", "message"),
     [
         (["--arch", "sm_70"], "unknown architecture 'sm_70'"),
+        (["--arch", ","], "no architecture is named"),
         (["--gpu", "NVIDIA H777"], "NVIDIA H200"),
         (["--impl", "no_such"], "unknown implementation 'no_such'"),
         (["--jobs", "0"], "give an integer of at least 1"),
