@@ -58,9 +58,14 @@ def digest(cubin: bytes) -> str:
 
 
 def known(cubin: bytes) -> Binary | None:
-    """What an earlier analysis found, from the cache."""
-    text = kept(_cached(digest(cubin)))
-    return None if text is None else Binary(**json.loads(text))
+    """What an earlier analysis found, from the cache; None where it holds none, or one that is damaged."""
+    hashed = digest(cubin)
+    try:
+        text = kept(_cached(hashed))
+        found = None if text is None else Binary(**json.loads(text))
+    except (ValueError, TypeError):
+        return None
+    return found if found and found.hash == hashed else None
 
 
 def analyse(cubin: bytes, log: str) -> Binary:

@@ -56,7 +56,7 @@ def grid_over_limit(launch: Launch) -> str:
     """Along which axis a grid has more blocks than CUDA launches, or ""."""
     for axis, size, most in zip("xyz", launch.grid, MOST_BLOCKS, strict=True):
         if size > most:
-            return f"{launch.kernel} is launched with {size} blocks along {axis}: CUDA takes at most {most}"
+            return f"a grid of {size} blocks along {axis}: CUDA launches at most {most}"
     return ""
 
 

@@ -125,7 +125,7 @@ def test_an_empty_grid_launches_nothing() -> None:
 def test_a_grid_that_cuda_refuses_is_over_a_limit() -> None:
     (launch,) = capture(lambda: toys.copy_kernel[(1, 65536)](toys.meta(1024), toys.meta(1024), 1, 256), "sm_90")
     assert launch.status == "over_limit"
-    assert launch.reason == "copy_kernel is launched with 65536 blocks along y: CUDA takes at most 65535"
+    assert launch.reason == "a grid of 65536 blocks along y: CUDA launches at most 65535"
 
 
 def test_clusters_of_blocks_have_no_predicted_time() -> None:
@@ -239,3 +239,15 @@ def test_spills_are_known_though_only_triton_has_the_binary(own_cache) -> None:
     (again,) = capture(host, "sm_90")
     assert again.binary == first.binary
     assert first.binary.spill_bytes > 0
+
+
+@pytest.mark.parametrize("damaged", [b"garbage", b"\xff\xfe", b"[]", b"{}"])
+def test_a_damaged_analysis_is_replaced(damaged: bytes, own_cache) -> None:
+    (first,) = capture(toys.copy, "sm_90")
+    assert first.binary
+    file = own_cache / "static" / "binaries" / f"{first.binary.hash}.json"
+    whole = file.read_bytes()
+    file.write_bytes(damaged)
+    (again,) = capture(toys.copy, "sm_90")
+    assert again.binary == first.binary
+    assert file.read_bytes() == whole
