@@ -72,11 +72,24 @@ def add_fail_on(group: Any) -> None:
     )
 
 
+# Flags of which the second would do nothing beside the first.
+_APART = (("base", "explain"), ("into", "explain"), ("json", "format"), ("format", "explain"))
+
+
 def run(args: argparse.Namespace) -> Exit:
+    flags = {"base": args.base, "into": args.into, "json": args.json, "explain": args.explain}
+    flags["format"] = args.format != "table"
+    for one, other in _APART:
+        if flags[one] and flags[other]:
+            raise UsageError(f"{_flag(args, one)} does not go with {_flag(args, other)}: remove one of them")
     if not args.into and not args.base:
         return _show_all(args, profiled(args))
     registry, archs = _prepared(args)
     return _into_run(args, registry) if args.into else _compare(args, _tasks(args, registry, archs))
+
+
+def _flag(args: argparse.Namespace, name: str) -> str:
+    return {"into": "--run", "format": f"--format {args.format}"}.get(name, f"--{name}")
 
 
 def profiled(args: argparse.Namespace) -> list[Profile]:

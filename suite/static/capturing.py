@@ -17,13 +17,15 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, redirect_stdout
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
+
+import torch
 
 from suite import cachefolder
 from suite.errors import CacheError
@@ -74,6 +76,7 @@ class Recorder:
         self.candidates: list[Launch] = []
         self.ledger = AllocationTracker()
         self._predictor = CallPredictor(target) if compiled else None
+        self._known: dict[int, bytes] = {}
         self._tuners: list[Any] = []
         self._trial = False
         self._tried: Launch | None = None
@@ -209,6 +212,7 @@ class Recorder:
                 before,
                 lines,
                 self.explains and not self._trial,
+                self._contents(bound.arguments),
             )
         if not self._trial:
             self.launches.append(launch)
@@ -217,6 +221,20 @@ class Recorder:
         if self.all_configs and launch not in self.candidates:
             self.candidates.append(launch)
         return kernel
+
+    def knows(self, tensor: torch.Tensor, content: torch.Tensor) -> None:
+        """Tell what a meta tensor holds, such as cu_seqlens: jumps that depend on it are then followed."""
+        self._known[self.ledger.number(tensor)] = content.contiguous().numpy().tobytes()
+
+    def _contents(self, arguments: Mapping[str, Any]) -> dict[str, bytes]:
+        """What a launch's arguments hold, by name, of those that are known: whole tensors, not views of a part."""
+        found = dict[str, bytes]()
+        for name, x in arguments.items():
+            if isinstance(x, torch.Tensor) and x.is_contiguous() and not x.storage_offset():
+                content = self._known.get(self.ledger.number(x), b"")
+                if len(content) == x.numel() * x.element_size() > 0:
+                    found[name] = content
+        return found
 
     def _build(
         self, fn: Any, compile_: Callable[..., Any], args: Sequence[Any], grid: Any, kwargs: dict[str, Any]

@@ -128,7 +128,10 @@ def _run(
     recorder: Recorder,
 ) -> tuple[set[int], int]:
     """Run one call under the recorder: the numbers of the storages that it returned, and Profile.kept_bytes."""
-    call = Call(operator, implementation, problem, tunables, meta_inputs(operator, problem))
+    inputs = meta_inputs(operator, problem)
+    if problem.cu_seqlens is not None:
+        recorder.knows(inputs["cu_seqlens"], inputs["cu_seqlens_cpu"])
+    call = Call(operator, implementation, problem, tunables, inputs)
     with recorder.muted(), AllocationTracker() as before:
         call.prepare()
     kept = before.memory.live - _own_bytes(before, [*call.built.values(), *(call.cotangents or {}).values()])

@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import re
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,6 +47,18 @@ class Bank:
 
     def write(self, offset: int, content: bytes) -> None:
         self.data.update(enumerate(content, offset))
+
+    def memory(self, contents: Mapping[str, bytes]) -> Callable[[int, int], int | None]:
+        """What loads find, by address and bytes, where the contents of some arguments are known, by name."""
+        regions = [(self.pointers[name], content) for name, content in contents.items() if name in self.pointers]
+
+        def found(address: int, size: int) -> int | None:
+            for start, content in regions:
+                if start <= address <= start + len(content) - size:
+                    return int.from_bytes(content[address - start : address - start + size], "little")
+            return None
+
+        return found
 
 
 def parameters(ptx: str, start: int) -> list[tuple[int, int]]:

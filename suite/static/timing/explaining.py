@@ -48,7 +48,7 @@ def kind_of(instruction: Instruction) -> str:
 
 def explain(launch: Launch, kernel: Kernel, machine: Machine, dram_bytes: int, lines: Mapping[int, str]) -> Explanation:
     """Why a launch takes its predicted time. Raises UnknownPath where it cannot be predicted."""
-    programs = guessed(kernel.paths, kernel.bank, launch.grid, launch.warps).programs
+    programs = guessed(kernel.paths, kernel.bank, launch.grid, launch.warps, kernel.memory).programs
     made = Predictor(launch, kernel, machine, dram_bytes, programs)
     made.prediction()
     body, trips = _main_loop(made, kernel)

@@ -18,7 +18,7 @@ from suite.static.model import Fork, Launch, Prediction
 from suite.static.timing import flow, units
 from suite.static.timing.constants import Bank
 from suite.static.timing.machines import PARTITIONS, Machine
-from suite.static.timing.paths import Paths, UnknownPath
+from suite.static.timing.paths import Memory, Paths, UnknownPath
 from suite.static.timing.programs import Guessed, Program, guessed
 from suite.static.timing.sass import Instruction
 from suite.static.timing.shortening import Nest, Short, shorten
@@ -37,11 +37,12 @@ BUSY, LAUNCHING = 0.7, 0.5
 
 @dataclass(frozen=True)
 class Kernel:
-    """A compiled kernel with the arguments of one launch."""
+    """A compiled kernel with the arguments of one launch. memory: what its loads find, as in `Paths.trace`"""
 
     code: Sequence[Instruction]
     bank: Bank
     hints: Hints = field(default_factory=Hints)
+    memory: Memory | None = None
 
     @cached_property
     def paths(self) -> Paths:
@@ -88,7 +89,7 @@ def predict(
     if not launch.residency.blocks:
         return Prediction(reason="no block fits on an SM"), None
     try:
-        ways = guessed(kernel.paths, kernel.bank, launch.grid, launch.warps)
+        ways = guessed(kernel.paths, kernel.bank, launch.grid, launch.warps, kernel.memory)
     except UnknownPath as error:
         return Prediction(reason=f"which way it goes is not known: {error}"), None
     found = Predictor(launch, kernel, machine, dram_bytes, ways.programs).prediction()

@@ -42,6 +42,7 @@ class CallPredictor:
         before: Sequence[Mapping[int, int]],
         lines: Callable[[], Mapping[int, str]] = dict,
         explains: bool = False,
+        contents: Mapping[str, bytes] | None = None,
     ) -> Launch:
         """The launch with its predicted time; without one on a GPU that has no machine table.
 
@@ -51,6 +52,7 @@ class CallPredictor:
         before:    the same of each launch and eager operation before it
         lines:     what gives its source lines by address
         explains:  whether the time is to be explained
+        contents:  what arguments hold in memory, by name, where that is known
         """
         if self._machine is None:
             return launch
@@ -67,12 +69,14 @@ class CallPredictor:
         except ValueError as error:
             return replace(launch, predicted=Prediction(reason=str(error)))
         missing = self._residents.missing(touched)
-        key = self._key(launch, kernel, constants, missing)
+        contents = contents or {}
+        key = *self._key(launch, kernel, constants, missing), tuple(sorted(contents.items()))
         if not explains and key in _PREDICTED:
             found, fork = _PREDICTED[key] = _PREDICTED.pop(key)
             return replace(launch, predicted=found, fork=fork)
         code = decode(listing(kernel.asm["cubin"]))
-        known = Kernel(code, constants, hints_of(code, kernel.asm.get("ttgir"), launch.dots))
+        hints = hints_of(code, kernel.asm.get("ttgir"), launch.dots)
+        known = Kernel(code, constants, hints, constants.memory(contents))
         lines = cache(lines)
         predicted, fork = predict(launch, known, self._machine, missing, lines)
         explained = None

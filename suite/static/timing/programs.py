@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from suite.static.timing.constants import Bank
-from suite.static.timing.paths import Guess, Paths, UnknownPath
+from suite.static.timing.paths import Guess, Memory, Paths, UnknownPath
 
 AXES = ("ctaid.x", "ctaid.y", "ctaid.z")
 # Places along an axis, and programs in all, that are looked at where ways differ.
@@ -35,19 +35,27 @@ class Program:
     share: float
 
 
-def programs_of(paths: Paths, bank: Bank, grid: Sequence[int], warps: int, guess: Guess | None = None) -> list[Program]:
+def programs_of(
+    paths: Paths,
+    bank: Bank,
+    grid: Sequence[int],
+    warps: int,
+    guess: Guess | None = None,
+    memory: Memory | None = None,
+) -> list[Program]:
     """Programs that stand for a launch, each with the ways of its warps.
 
-    guess: what comparisons of data are taken to tell
+    guess:  what comparisons of data are taken to tell
+    memory: what loads find, as in `Paths.trace`
     Raises UnknownPath where a way depends on what is not known before the kernel runs.
     """
-    leaders = _leaders(paths, bank, grid, warps, guess)
+    leaders = _leaders(paths, bank, grid, warps, guess, memory)
     known: dict[Place, Ways] = {}
 
     def ways(place: Place) -> Ways:
         if place not in known:
             # Warps that go one way in one program do so in all.
-            led = {lead: tuple(paths.trace(bank, place, lead, guess=guess)) for lead in set(leaders)}
+            led = {lead: tuple(paths.trace(bank, place, lead, memory, guess)) for lead in set(leaders)}
             each = tuple(led[lead] for lead in leaders)
             known[place] = each if len(set(each)) > 1 else each[:1]
         return known[place]
@@ -77,20 +85,20 @@ class Guessed:
     jump: int | None = None
 
 
-def guessed(paths: Paths, bank: Bank, grid: Sequence[int], warps: int) -> Guessed:
+def guessed(paths: Paths, bank: Bank, grid: Sequence[int], warps: int, memory: Memory | None = None) -> Guessed:
     """Programs of a launch: where a jump depends on data, those for which all comparisons of data hold, or none.
 
     Raises UnknownPath where neither tells a way.
     """
     try:
-        return Guessed(programs_of(paths, bank, grid, warps), notes=_of_locks(paths))
+        return Guessed(programs_of(paths, bank, grid, warps, memory=memory), notes=_of_locks(paths))
     except UnknownPath as error:
         unknown = error
     middle = tuple(size // 2 for size in grid)
     lengths = dict[bool, int]()
     for told in (True, False):
         with suppress(UnknownPath):
-            way = paths.trace(bank, (middle[0], middle[1], middle[2]), guess=_always(told))
+            way = paths.trace(bank, (middle[0], middle[1], middle[2]), memory=memory, guess=_always(told))
             lengths[told] = sum(paths.blocks[n].last - paths.blocks[n].first + 1 for n in way)
     if not lengths:
         raise unknown
@@ -99,8 +107,8 @@ def guessed(paths: Paths, bank: Bank, grid: Sequence[int], warps: int) -> Guesse
     if (longest := max(lengths.values())) > lengths[shorter]:
         assumed += f"; the longer one issues {longest / lengths[shorter]:.2f} times the instructions"
         with suppress(UnknownPath):
-            longer = programs_of(paths, bank, grid, warps, _always(not shorter))
-    programs = programs_of(paths, bank, grid, warps, _always(shorter))
+            longer = programs_of(paths, bank, grid, warps, _always(not shorter), memory)
+    programs = programs_of(paths, bank, grid, warps, _always(shorter), memory)
     return Guessed(programs, longer, (assumed, *_of_locks(paths)), unknown.address)
 
 
@@ -113,12 +121,14 @@ def _always(told: bool) -> Guess:
     return lambda _: told
 
 
-def _leaders(paths: Paths, bank: Bank, grid: Sequence[int], warps: int, guess: Guess | None) -> list[int]:
+def _leaders(
+    paths: Paths, bank: Bank, grid: Sequence[int], warps: int, guess: Guess | None, memory: Memory | None
+) -> list[int]:
     """For each warp of a block, the first one that goes the same way in the program in the middle of the grid."""
     if "tid" not in paths.depends_on:
         return [0] * warps
     place = (grid[0] // 2, grid[1] // 2, grid[2] // 2)
-    ways = [tuple(paths.trace(bank, place, warp, guess=guess)) for warp in range(warps)]
+    ways = [tuple(paths.trace(bank, place, warp, memory, guess)) for warp in range(warps)]
     return [ways.index(way) for way in ways]
 
 

@@ -163,3 +163,17 @@ def test_a_run_without_a_gpu_has_nothing_to_compile(tmp_path: Path, capsys: pyte
     assert "no kernel was launched; name a GPU's run" in capsys.readouterr().err
     assert main(["static", "--run", str(run), "--base", "HEAD"]) == 2
     assert "remove --base and --all-configs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--base", "HEAD", "--explain"], "--base does not go with --explain"),
+        (["--run", "results/none", "--explain"], "--run does not go with --explain"),
+        (["--json", "--format", "md"], "--json does not go with --format md"),
+        (["--explain", "--format", "md"], "--format md does not go with --explain"),
+    ],
+)
+def test_a_flag_that_would_do_nothing_beside_another_is_refused(words, told, capsys):
+    assert main(["static", "--op", "retention", *words]) == 2
+    assert f"{told}: remove one of them" in capsys.readouterr().err

@@ -7,9 +7,12 @@ from dataclasses import replace
 
 import pytest
 
+from suite import Problem
+from suite.discovery import discover
 from suite.static import capture
 from suite.static.model import Floor, Launch, Prediction, Profile
 from suite.static.profiling import _eager_ms
+from suite.static.profiling import profile as profile_of
 from suite.static.rows import CASE_COLUMNS, LAUNCH_COLUMNS, case_row, launch_rows, markdown, notes
 from suite.static.stub_driver import target_of
 from tests.suite.static import toys
@@ -100,3 +103,19 @@ def test_twice_the_work_takes_longer() -> None:
     times = [capture(lambda rows=rows: toys.looped(rows), "sm_90")[0].predicted for rows in (64, 128)]
     short, long = (each.ms for each in times if each and each.ms)
     assert long > 1.6 * short
+
+
+@pytest.mark.parametrize("name", ["retention", "gated_delta_rule"])
+def test_a_packed_sequence_takes_the_time_of_the_same_dense_one(name: str) -> None:
+    """Its bounds lie in memory: what cu_seqlens holds is known, so each program's trips are."""
+    operator = discover().operator(name)
+    implementation = operator.implementations["triton_chunk"]
+    ms = {}
+    for layout in ("dense", "packed:single", "packed:halves"):
+        problem = operator.complete(Problem(B=1, T=16384, H=8, K=64, layout=layout))
+        found = profile_of(operator, implementation, problem, {"chunk": 64}, "sm_90", counted=False)
+        assert found.predicted
+        assert not any("shorter way" in note for launch in found.launches for note in launch.predicted.notes)  # type: ignore[union-attr]
+        ms[layout] = found.predicted.ms
+    assert ms["packed:single"] == pytest.approx(ms["dense"], rel=0.2)
+    assert ms["packed:halves"] == pytest.approx(ms["dense"], rel=0.2)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from suite.static.timing.constants import SPAN, bank, parameters
+from suite.static.timing.constants import SPAN, Bank, bank, parameters
 
 
 def ptx(*kinds: str) -> str:
@@ -79,3 +79,10 @@ def test_what_does_not_fit_together_is_refused() -> None:
         bank("sm_90", ptx(".u32"), {"a": "i64"}, {"a": 1})
     with pytest.raises(ValueError, match="no entry"):
         parameters(".version 8.7", 0)
+
+
+def test_memory_holds_the_contents_of_arguments_that_are_known() -> None:
+    made = Bank(pointers={"x": 1 << 36, "y": 2 << 36})
+    read = made.memory({"x": bytes([1, 0, 0, 0, 255, 1, 0, 0]), "absent": b"1234"})
+    assert (read(1 << 36, 4), read((1 << 36) + 4, 4), read((1 << 36) + 4, 1)) == (1, 511, 255)
+    assert (read((1 << 36) + 6, 4), read((1 << 36) - 1, 1), read(2 << 36, 4)) == (None, None, None)
