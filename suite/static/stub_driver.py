@@ -15,7 +15,7 @@ from typing import Any
 from unittest import mock
 
 from suite.cachefolder import cache_folder
-from suite.errors import unknown
+from suite.errors import UsageError
 from suite.hardware.gpus import GPUS, known
 from suite.static.binary import StaticError
 from suite.targets import REPRESENTATIVES, Target, aim
@@ -29,13 +29,14 @@ def target_of(arch: str, gpu: str = "") -> Target:
     Raises UsageError on an architecture or GPU that is not known.
     """
     if arch not in REPRESENTATIVES:
-        raise unknown("architecture", arch, REPRESENTATIVES)
+        raise UsageError(f"no static profile is taken of {arch}; known: {', '.join(REPRESENTATIVES)}")
     target = REPRESENTATIVES[arch]
     if not gpu or gpu == target.name:
         return target
     found = known(gpu)
     if found is None or found.arch != arch:
-        raise unknown(f"GPU of {arch}", gpu, [each.name for each in GPUS if each.arch == arch])
+        names = ", ".join(each.name for each in GPUS if each.arch == arch)
+        raise UsageError(f"{gpu} is not a known GPU of {arch}; known: {names}")
     return replace(target, name=found.name, sms=found.sms, l2_bytes=found.l2_bytes)
 
 

@@ -82,8 +82,9 @@ def _main_loop(made: Predictor, kernel: Kernel) -> tuple[list[int], float]:
 
 
 def _range(lines: Mapping[int, str], addresses: Sequence[int]) -> str:
-    """The file with most of the loop's instructions, and the lines of it that they span."""
+    """The file with most of the loop's instructions, and the lines of it that they span; Triton's own if no other."""
     found = [lines[address].rpartition(":") for address in addresses if address in lines]
+    found = [each for each in found if not each[0].startswith("triton/")] or found
     if not found:
         return ""
     file = Counter(name for name, _, _ in found).most_common(1)[0][0]

@@ -661,7 +661,9 @@ class _Walk:
         while number != stop:
             path.append(number)
             if len(path) > self.limit:
-                raise UnknownPath(f"the path does not end within {self.limit} blocks")
+                raise UnknownPath(
+                    f"a warp does not end within {self.limit} blocks; give it fewer trips, as a smaller T does"
+                )
             if lanes == _BOTH:
                 for step in paths._steps[number]:
                     try:

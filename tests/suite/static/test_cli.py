@@ -68,7 +68,7 @@ def test_what_does_not_build_fails_and_is_told(capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--arch", "sm_70"], "unknown architecture 'sm_70'"),
+        (["--arch", "sm_70"], "no static profile is taken of sm_70"),
         (["--arch", ","], "no architecture is named"),
         (["--gpu", "NVIDIA H777"], "NVIDIA H200"),
         (["--impl", "no_such"], "unknown implementation 'no_such'"),
