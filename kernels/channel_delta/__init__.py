@@ -7,9 +7,8 @@
 | Kimi Delta Attention | -e^g k | beta k | v | - |
 | RWKV-7 (DPLR) | a | b | 0 | there |
 
-`device.py` has the functions that kernels call, and the decays between tokens. Without a backward pass `fused.py`
-computes the whole forward pass from the inputs. Otherwise `prepare.py` computes what depends on one chunk alone, and
-`forward.py`, `segments.py`, `reverse.py` and `gradients.py` load it from memory. `plan.py` chooses regime and tiles,
-`launch.py` launches the kernels, `autograd.py` makes them differentiable. `decode.py` is the decode step, `register.py`
-has what the operators register. README.md has the decomposition and the byte budget.
+`device.py` has the functions that kernels call, and the decays between tokens. `prepare.py` computes what depends on
+one chunk alone, and `forward.py`, `segments.py`, `reverse.py` and `gradients.py` load it from memory. `plan.py` chooses
+regime and tiles, `launch.py` launches the kernels, `autograd.py` makes them differentiable. `decode.py` is the decode
+step, `register.py` has what the operators register. README.md has the decomposition and the byte budget.
 """

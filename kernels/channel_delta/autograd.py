@@ -63,7 +63,7 @@ class _Chunked(torch.autograd.Function):
         S_start = None if S_start is None else S_start.contiguous()
         S_end = _room(call, q, S_start, S_start) if output_final_state else None
         o, saved = forward(call, x, S_start, S_end)
-        if saved is not None and call.shape.training:
+        if call.shape.training:
             ctx.save_for_backward(*x, S_start, *saved)
         ctx.call = call
         ctx.set_materialize_grads(False)

@@ -11,13 +11,12 @@ from typing import Any, NamedTuple
 import torch
 
 from kernels.channel_delta.forward import channel_delta_output_kernel
-from kernels.channel_delta.fused import channel_delta_fused_map_kernel, channel_delta_fused_output_kernel
 from kernels.channel_delta.gradients import channel_delta_gradients_kernel
 from kernels.channel_delta.plan import COMBINE_ROWS, COMBINE_WIDTH, Plan, Shape
 from kernels.channel_delta.prepare import channel_delta_prepare_kernel
 from kernels.channel_delta.reverse import channel_delta_reverse_kernel
 from kernels.channel_delta.segments import channel_delta_combine_kernel, channel_delta_segment_map_kernel
-from kernels.channel_delta.tiles import SCORES_WIDTH, Tile
+from kernels.channel_delta.tiles import Tile
 from kernels.common.shapes import power_of_2
 
 Tensor = torch.Tensor
@@ -63,12 +62,6 @@ class Call:
         tiles = {"BK": power_of_2(s.K), "BV": tile.width, "SLICES": slices or _slices(s.V, tile)}
         launch = {"num_warps": tile.warps, "num_stages": tile.stages}
         return {**self.cut, "T": self.T, **self.sizes, "V": s.V, **tiles, **launch}
-
-    @property
-    def fused(self) -> dict[str, Any]:
-        """Further arguments of the kernels of fused.py."""
-        s = self.shape
-        return {"H": s.shared, "BS": min(SCORES_WIDTH, power_of_2(s.K)), "L2NORM": s.l2norm}
 
 
 class Inputs(NamedTuple):
@@ -117,10 +110,8 @@ class Saved(NamedTuple):
         return {name: getattr(self, name) for name in names}
 
 
-def forward(call: Call, x: Inputs, S_start: Maybe, S_end: Maybe) -> tuple[Tensor, Saved | None]:
-    """o [B, T, HS, V] and what a backward pass needs of it, if one follows; S_end receives the final state."""
-    if call.plan.fused:
-        return _fused(call, x, S_start, S_end), None
+def forward(call: Call, x: Inputs, S_start: Maybe, S_end: Maybe) -> tuple[Tensor, Saved]:
+    """o [B, T, HS, V] and what a backward pass needs of it; S_end receives the final state."""
     s, p = call.shape, call.plan
     saved = _prepare(call, x)
     states = maps = None
@@ -142,38 +133,6 @@ def forward(call: Call, x: Inputs, S_start: Maybe, S_end: Maybe) -> tuple[Tensor
         SEGMENTED=p.segmented,
     )
     return o, saved._replace(states=kept_S, u=kept_u, maps=maps)
-
-
-def _fused(call: Call, x: Inputs, S_start: Maybe, S_end: Maybe) -> Tensor:
-    """o [B, T, HS, V] straight from the inputs."""
-    s, p = call.shape, call.plan
-    states = None
-    if p.segmented:
-        states, maps = _segment_stores(call, x.v)
-        values, slices = _slices(s.V, p.map), _slices(s.V, p.map) + _slices(s.K, p.map)
-        channel_delta_fused_map_kernel[_grid(call, p.segments, slices)](
-            k=x.k,
-            v=x.v,
-            **x.gates,
-            states=states,
-            maps=maps,
-            **call.sweep(p.map, slices),
-            **call.fused,
-            VALUES=values,
-        )
-        _combine(call, states, maps, S_start, reverse=False)
-    o = x.v.new_empty(x.v.shape)
-    channel_delta_fused_output_kernel[_grid(call, p.segments, _slices(s.V, p.output))](
-        **x._asdict(),
-        o=o,
-        S_start=S_start if states is None else states,
-        S_end=S_end,
-        scale=call.scale,
-        **call.sweep(p.output),
-        **call.fused,
-        SEGMENTED=p.segmented,
-    )
-    return o
 
 
 def backward(call: Call, x: Inputs, saved: Saved, *, do: Tensor, dS_start: Maybe, dS_end: Maybe) -> Inputs:

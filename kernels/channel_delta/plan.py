@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 import suite
-from kernels.channel_delta.tiles import FUSED, HALF, ROWS, SINGLE, SWEEPS, Tile, tiles
+from kernels.channel_delta.tiles import HALF, ROWS, SINGLE, Tile, tiles
 from kernels.common.shapes import power_of_2
 from kernels.common.tiles import distinct, stages_of
 from suite import Problem
@@ -22,8 +22,6 @@ WARPS_SM = 8
 # A segment costs a [K, K] map beside its state, so it must be worth some chunks.
 MIN_CHUNKS = 8
 COMBINE_WIDTH, COMBINE_ROWS = 16, 32
-# Wider states leave no registers for what a fused sweep makes beside them.
-WIDEST = 128
 FORWARD, BACKWARD = ("prepare", "map", "output"), ("reverse", "gradients")
 # Kernels that read the state, or its map or gradient, that they carry from chunk to chunk.
 CARRYING = ("map", "output", "reverse")
@@ -53,11 +51,6 @@ class Shape:
     l2norm: bool
 
     @property
-    def fused(self) -> bool:
-        """Whether the forward kernels make operands and scores themselves, instead of loading what `prepare` made."""
-        return not self.training and fusible(self.K)
-
-    @property
     def work(self) -> str:
         return SINGLE if self.dtype == "float32" else HALF
 
@@ -69,7 +62,6 @@ class Plan:
     chunk:    tokens of a chunk, in all kernels; chunks: of a dense sequence, or of the longest packed one
     segment_size: tokens of a segment, a multiple of the chunk; segments: of the longest sequence, 1 on chip
     slots:        segments of all sequences; numbers: chunks of all sequences
-    fused:        `map` and `output` are the kernels of fused.py, and nothing is prepared
     """
 
     chunk: int
@@ -78,7 +70,6 @@ class Plan:
     segment_size: int
     segments: int
     slots: int
-    fused: bool
     prepare: Tile
     output: Tile
     map: Tile
@@ -98,11 +89,6 @@ class Plan:
         return {**regime, "chunk": self.chunk, "width": tile.width, "warps": tile.warps, "stages": tile.stages}
 
 
-def fusible(K: int) -> bool:
-    """Whether a fused sweep takes key heads of this width."""
-    return K <= WIDEST
-
-
 def plan(shape: Shape) -> Plan:
     """Regime, tiles and segments of all kernels, for `suite.target()`."""
     chunk = chunk_of(shape)
@@ -115,13 +101,12 @@ def plan(shape: Shape) -> Plan:
     segment = length * chunk
     segments = -(-shape.longest // segment)
     cut: dict[str, Any] = {"segment_size": segment, "segments": segments, "slots": _numbers(shape, segment)}
-    return Plan(chunk=chunk, chunks=chunks, numbers=_numbers(shape, chunk), **cut, fused=shape.fused, **chosen)
+    return Plan(chunk=chunk, chunks=chunks, numbers=_numbers(shape, chunk), **cut, **chosen)
 
 
 def launched(chosen: Plan, pass_: str) -> list[str]:
     """The kernels of a pass that are tuned and described, by kind."""
-    left_out = {"prepare": chosen.fused, "map": not chosen.segmented}
-    return [kind for kind in KERNELS[pass_] if not left_out.get(kind)]
+    return [kind for kind in KERNELS[pass_] if kind != "map" or chosen.segmented]
 
 
 def chunk_of(shape: Shape) -> int:
@@ -134,11 +119,8 @@ def key(shape: Shape, kind: str, segmented: bool) -> str:
     family = "dplr" if shape.dplr else "kda"
     regime = "segments" if segmented else "on-chip"
     sizes = f"K{shape.K}/V{shape.V}/{shape.dtype}/C{chunk_of(shape)}"
-    fused = shape.fused and kind in FORWARD
-    if shape.l2norm and (fused or kind in ("prepare", "gradients")):
+    if shape.l2norm and kind in ("prepare", "gradients"):
         family += "-norm"
-    if fused:
-        kind = f"fused-{kind}"
     return f"channel_delta/{kind}/{family}/{sizes}/{regime}"
 
 
@@ -172,25 +154,13 @@ def executed(shape: Shape, chosen: Plan, pass_: str) -> float:
         if chosen.segmented:
             flops += (1 + family) * reads * (K + V) / V + 2 * C * (K + V) * family
             flops += reads * K / chosen.segment_size
-        flops += _of_scores(shape, chosen, 2 * C * K * levels * family)
+        flops += 4 * C * K * levels * family + 2 * C * K + _inverse_flops(C)
     if pass_ in ("bwd", "fwdbwd"):
         flops += (2 + family) * reads + 4 * C * V * family
         if chosen.segmented:
             flops += 3 * reads + 2 * C * V + reads * K / chosen.segment_size
         flops += (2 + family) * reads + 4 * C * V * family + 8 * C * K * levels * family
     return shape.tokens * shape.heads * flops
-
-
-def _of_scores(shape: Shape, chosen: Plan, level: float) -> float:
-    """FLOPs per token of scores and inverses, `level` for one row's: made once, or by each slice of a fused sweep."""
-    made = 2 * level + _inverse_flops(chosen.chunk)
-    if not chosen.fused:
-        return made + 2 * chosen.chunk * shape.K
-    made *= -(-shape.V // chosen.output.width)
-    if chosen.segmented:
-        slices = -(-shape.V // chosen.map.width) - (-shape.K // chosen.map.width)
-        made += slices * (level + _inverse_flops(chosen.chunk))
-    return made
 
 
 def _inverse_flops(C: int) -> float:
@@ -232,8 +202,7 @@ def _tuned(shape: Shape, kind: str, tile: Tile, segmented: bool) -> Tile:
 
 
 def _tiles(shape: Shape, kind: str) -> list[Tile]:
-    sweep = FUSED if shape.fused and kind in FORWARD else SWEEPS
-    rows = tiles(suite.target().tile_class, kind, power_of_2(shape.K), shape.work, dplr=shape.dplr, sweep=sweep)
+    rows = tiles(suite.target().tile_class, kind, power_of_2(shape.K), shape.work, dplr=shape.dplr)
     widest = power_of_2(shape.K if kind in ("prepare", "gradients") else shape.V)
     return [replace(tile, width=min(tile.width, widest)) for tile in rows]
 

@@ -22,7 +22,6 @@ class Tile:
 
 Row = tuple[Tile, ...]
 HALF, SINGLE, DPLR = "half", "single", "dplr"
-SWEEPS, FUSED = "sweeps", "fused"
 
 # Tokens of a chunk at most, by height of the state and work: fp32 operands take twice the registers.
 ROWS = {
@@ -55,46 +54,20 @@ _SWEEPS: Table = {
         (256, SINGLE): (Tile(16, 8, 1),),
     },
 }
-_FUSED: Table = {
-    80: {
-        (64, HALF): (Tile(32, 8, 1),),
-        (128, HALF): (Tile(32, 8, 1),),
-        (64, SINGLE): (Tile(32, 8, 1),),
-        (128, SINGLE): (Tile(32, 8, 1),),
-    },
-    90: {
-        (64, HALF): (Tile(64, 8, 1), Tile(32, 8, 1)),
-        (128, HALF): (Tile(128, 8, 1), Tile(64, 8, 1)),
-        (64, SINGLE): (Tile(32, 8, 1),),
-        (128, SINGLE): (Tile(32, 8, 1),),
-    },
-    # With more columns the state and what is made of it need more tensor memory than there is.
-    100: {
-        (64, HALF): (Tile(64, 8, 1), Tile(32, 8, 1)),
-        (128, HALF): (Tile(64, 8, 1), Tile(32, 8, 1)),
-        (128, DPLR): (Tile(32, 8, 1),),
-        (64, SINGLE): (Tile(32, 8, 1),),
-        (128, SINGLE): (Tile(32, 8, 1),),
-    },
-}
-# Columns of K that a fused sweep's scores are made of at a time.
-SCORES_WIDTH = 32
 _CHUNKS: dict[tuple[str, str], Row] = {
-    ("prepare", HALF): (Tile(32, 8, 1),),
+    ("prepare", HALF): (Tile(32, 4, 1),),
     ("prepare", SINGLE): (Tile(32, 4, 1),),
     ("gradients", HALF): (Tile(16, 8, 1),),
     ("gradients", SINGLE): (Tile(32, 4, 1),),
 }
 
 
-def tiles(capability: int, kind: str, height: int, work: str, *, dplr: bool, sweep: str) -> Row:
+def tiles(capability: int, kind: str, height: int, work: str, *, dplr: bool) -> Row:
     """The tiles of a kernel, widest first, for the newest known architecture that is not newer than the device.
 
-    kind: the kernel; height: K of the state as a power of 2; work: one of the kinds of work above; dplr: RWKV-7; sweep:
-    SWEEPS over prepared operands or FUSED ones
+    kind: the kernel; height: K of the state as a power of 2; work: one of the kinds of work above; dplr: RWKV-7
     """
     if kind in ("prepare", "gradients"):
         return _CHUNKS[kind, work]
-    table = _FUSED if sweep == FUSED else _SWEEPS
-    rows, height = newest(table, capability), max(LEAST, height)
+    rows, height = newest(_SWEEPS, capability), max(LEAST, height)
     return (rows.get((height, DPLR)) if dplr and work == HALF else None) or rows[height, work]

@@ -53,30 +53,24 @@ def scores(x: torch.Tensor, y: torch.Tensor, G: torch.Tensor) -> torch.Tensor:
     return found
 
 
-def chunks(q, k, v, log_decay, beta, merge: torch.dtype, *, fused: bool) -> torch.Tensor:
-    """o [1, T, 1, V] fp32: the forward sweep, fused or over prepared operands; the inverse's products in `merge`."""
+def chunks(q, k, v, log_decay, beta, merge: torch.dtype) -> torch.Tensor:
+    """o [1, T, 1, V] fp32: the forward sweep over prepared operands; the inverse's products in `merge`."""
     S, outputs = torch.zeros(K, V), []
     for at in range(0, q.shape[1], CHUNK):
         b_q, b_k, b_v, b_g = (x[0, at : at + CHUNK, 0].float() for x in (q, k, v, log_decay))
         b, G = beta[0, at : at + CHUNK, 0, None], (b_g * math.log2(math.e)).cumsum(0)
         before, after = G.exp2(), (G[-1] - G).exp2()
-        if fused:
-            A, QB = scores(b_k, b_k, G) * b.T, scores(b_q, b_k, G) * b.T
-        else:
-            A, QB = scores(b_k, b * b_k, G), scores(b_q, b * b_k, G)
+        A, QB = scores(b_k, b_k, G) * b.T, scores(b_q, b_k, G) * b.T
         QB = rounded(QB + torch.diag(b[:, 0] * (b_q * b_k).sum(1)))
         X = rounded(inverse(A, merge))
-        if fused:
-            u = rounded(X @ rounded(b_v - rounded(b_k * before) @ rounded(S)))
-        else:
-            u = rounded(X @ b_v - rounded(X @ rounded(b_k * before)) @ rounded(S))
+        u = rounded(X @ b_v - rounded(X @ rounded(b_k * before)) @ rounded(S))
         outputs.append(rounded(b_q * before) @ rounded(S) + QB @ u)
         S = before[-1, :, None] * S + rounded(b * b_k * after).T @ u
     return rounded(torch.cat(outputs) * K**-0.5)[None, :, None]
 
 
 def errors(T: int, keys: Keys, rate: float) -> list[float]:
-    """Errors, fused with the inverse in bf16, fp16 and fp32, prepared with it in fp16, and of torch_chunk."""
+    """Errors with the inverse in bf16, fp16 and fp32, and of torch_chunk."""
     generator = torch.Generator().manual_seed(T)
     q, k, v = (torch.randn(1, T, 1, size, generator=generator) for size in (K, K, V))
     q, k, v = (x.bfloat16() for x in (F.normalize(q, dim=-1), F.normalize(keys(k, generator), dim=-1), v))
@@ -86,14 +80,14 @@ def errors(T: int, keys: Keys, rate: float) -> list[float]:
     log_decay = -rate * F.softplus(torch.randn(1, T, 1, K, generator=generator) + bias)
     exact, _ = recurrence(*(x.double() for x in (q, k, v, log_decay, beta)))
     given = (q, k, v, log_decay, beta)
-    found = [chunks(*given, merge, fused=True) for merge in (torch.bfloat16, torch.float16, torch.float32)]
-    found += [chunks(*given, torch.float16, fused=False), torch_chunk(*given)[0]]
+    found = [chunks(*given, merge) for merge in (torch.bfloat16, torch.float16, torch.float32)]
+    found.append(torch_chunk(*given)[0])
     return [difference(o, exact, 1).error for o in found]
 
 
 def main() -> None:
-    print("| keys | A | T | inverse in bf16 | in fp16 (ours) | in fp32 | ours, training | torch_chunk |")
-    print("|---|---|---|---|---|---|---|---|")
+    print("| keys | A | T | inverse in bf16 | in fp16 (ours) | in fp32 | torch_chunk |")
+    print("|---|---|---|---|---|---|---|")
     for name, keys in KEYS.items():
         for rate, T in [(SLOW, T) for T in LENGTHS] + [(FAST, LENGTHS[-1])]:
             found = " | ".join(f"{error:.1e}" for error in errors(T, keys, rate))
