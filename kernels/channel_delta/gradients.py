@@ -95,10 +95,10 @@ def across(x, dx, factor, along, keep, start, H: tl.constexpr, HS: tl.constexpr,
 
 @triton.jit
 def through_scores(P, q, a, y, g, G, keep, first, STRIDE: tl.constexpr, DPLR: tl.constexpr, PRECISION: tl.constexpr):
-    """What rows q, a and columns y receive through the chunk's scores: (dq, da, dy, for dg: of q and y, of a).
+    """What rows q, a and columns y receive through the chunk's scores: (dq, da, dy, for dg: of all, of DPLR's a).
 
     P: where the gradients [BT, BT] of the scores q y lie, those of a y behind them; q, a, y [BT, BS]. Without DPLR a
-    reads through its own gate.
+    reads through its own gate, and what it adds to dg is among the rest.
     """
     BT: tl.constexpr = G.shape[0]
     BS: tl.constexpr = G.shape[1]
@@ -126,7 +126,10 @@ def through_scores(P, q, a, y, g, G, keep, first, STRIDE: tl.constexpr, DPLR: tl
         P_a = load_pairs(P + BT, STRIDE, keep, pairs, BT)
         x = tl.dot(P_a, yz, input_precision=PRECISION)
         da += x * before
-        upto_a += az.to(tl.float32) * x
+        if DPLR:
+            upto_a += az.to(tl.float32) * x
+        else:
+            upto += az.to(tl.float32) * x
         c = tl.dot(tl.trans(P_a), az, c, input_precision=PRECISION)
         dy += c * after
         upto -= yz.to(tl.float32) * c
@@ -266,27 +269,34 @@ def channel_delta_gradients_kernel(
         # Rows read from before the chunk, columns are read after it: gates up to a row, gates after a column.
         G_last = tl.sum(b_g, 0)
         before = tl.exp2(b_G)
-        more_q = of_state(do, kept_S, keep, start, H=HS, K=K, V=V, BS=BS, BV=BV, PRECISION=PRECISION)
-        more_q *= before * scale
-        b_dq += more_q
-        upto += b_q * more_q
+        more = of_state(do, kept_S, keep, start, H=HS, K=K, V=V, BS=BS, BV=BV, PRECISION=PRECISION)
+        more *= before * scale
+        b_dq += more
+        upto += b_q * more
         before_a = decay(b_G - b_g) if DPLR else before
-        more_a = of_state(dz, kept_S, keep, start, H=HS, K=K, V=V, BS=BS, BV=BV, PRECISION=PRECISION)
-        more_a *= before_a * SIGN
-        b_da += more_a
-        upto_a += b_a * more_a
-        after = decay(G_last[None, :] - b_G)
-        more_b = of_state(u, kept_dS, keep, start, H=HS, K=K, V=V, BS=BS, BV=BV, PRECISION=PRECISION) * after
-        b_db += more_b
+        more = of_state(dz, kept_S, keep, start, H=HS, K=K, V=V, BS=BS, BV=BV, PRECISION=PRECISION)
+        more *= before_a * SIGN
+        b_da += more
         if DPLR:
-            beyond = b_b * more_b
-            more_k = of_state(v, kept_dS, keep, start, H=HS, K=K, V=V, BS=BS, BV=BV, PRECISION=PRECISION) * after
-            b_dk += more_k
-            beyond += b_k * more_k
+            upto_a += b_a * more
+        else:
+            upto += b_a * more
+        after = decay(G_last[None, :] - b_G)
+        more = of_state(u, kept_dS, keep, start, H=HS, K=K, V=V, BS=BS, BV=BV, PRECISION=PRECISION) * after
+        b_db += more
+        beyond = b_b * more
+        # The gates after a column are all but those up to it.
+        passed = tl.sum(beyond, 0)
+        upto -= beyond
+        if DPLR:
+            more = of_state(v, kept_dS, keep, start, H=HS, K=K, V=V, BS=BS, BV=BV, PRECISION=PRECISION) * after
+            b_dk += more
+            beyond = b_k * more
+            passed += tl.sum(beyond, 0)
+            upto -= beyond
             store_rows(da, b_da, HS * K, keep, start, BT=BT, D=K, BD=BS)
             store_rows(db, b_db, HS * K, keep, start, BT=BT, D=K, BD=BS)
         else:
-            beyond = b_b * more_b
             b_dbeta += tl.sum(b_k * b_db, 1)
             b_dk = b_beta[:, None] * b_db + b_da
         store_rows(dq, b_dq, HS * K, keep, start, BT=BT, D=K, BD=BS)
@@ -294,11 +304,11 @@ def channel_delta_gradients_kernel(
         if norms is not None:
             along_q += tl.sum(b_q * b_dq, 1)
             along_k += tl.sum(b_k * b_dk, 1)
-        b_dg = tl.cumsum(upto + upto_a, 0, reverse=True) + tl.cumsum(beyond, 0) - beyond
+        passed += tl.exp2(G_last) * product_of_states(kept_S, kept_dS, start, K=K, V=V, BS=BS, BV=BV)
+        b_dg = tl.cumsum(upto + upto_a if DPLR else upto, 0, reverse=True) + passed[None, :]
         if DPLR:
             # a reads through the gates before its own token.
             b_dg -= upto_a
-        b_dg += (tl.exp2(G_last) * product_of_states(kept_S, kept_dS, start, K=K, V=V, BS=BS, BV=BV))[None, :]
         store_rows(dg, b_dg, HS * K, keep, start, BT=BT, D=K, BD=BS)
     if not DPLR:
         tl.store(dbeta + offset + rows * HS, b_dbeta, mask=keep)

@@ -57,7 +57,7 @@ _SWEEPS: Table = {
 _CHUNKS: dict[tuple[str, str], Row] = {
     ("prepare", HALF): (Tile(32, 4, 1),),
     ("prepare", SINGLE): (Tile(32, 4, 1),),
-    ("gradients", HALF): (Tile(16, 8, 1),),
+    ("gradients", HALF): (Tile(32, 4, 1),),
     ("gradients", SINGLE): (Tile(32, 4, 1),),
 }
 

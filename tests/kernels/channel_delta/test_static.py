@@ -24,7 +24,9 @@ SIZES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("K", [64, 128])
 @pytest.mark.parametrize("pass_", ["fwd", "fwdbwd"])
 @pytest.mark.parametrize(("name", "own"), [("kimi_delta_attention", {"l2norm": True}), ("rwkv7", {})])
-def test_nothing_spills_on_hopper(name: str, own: dict[str, Any], pass_: str, K: int, sizes: dict[str, Any]) -> None:
+def test_sweeps_do_not_spill_on_hopper(
+    name: str, own: dict[str, Any], pass_: str, K: int, sizes: dict[str, Any]
+) -> None:
     operator = discover().operator(name)
     problem = operator.complete(Problem(**{"T": 8192, "H": 16, "K": K, "pass_": pass_, **sizes}), own)
     made = operator.implementations["triton_chunk"]
@@ -32,5 +34,9 @@ def test_nothing_spills_on_hopper(name: str, own: dict[str, Any], pass_: str, K:
     for launch in capture(call.run, "sm_90"):
         assert launch.status == "ok", launch.reason
         assert launch.binary is not None
-        assert launch.binary.spill_bytes == 0, launch.kernel
+        # In blocks of 4 warps these two spill, and are predicted 2 to 2.5 times as fast as in blocks of 8.
+        whole_chunks = any(name in launch.kernel for name in ("prepare", "gradients"))
+        assert whole_chunks or launch.binary.spill_bytes == 0, launch.kernel
+        assert launch.dots is not None
+        assert launch.dots.replicated == 0, launch.kernel
         assert launch.binary.mix["hgmma"], launch.kernel
