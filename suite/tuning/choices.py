@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from suite.targets import target
-from suite.tuning.chosen import ChosenTable, read_chosen, table_for
+from suite.tuning.chosen import ChosenTable, read_chosen, tables_for
 from suite.tuning.tables import Table, path_of, read_table
 
 Config = Mapping[str, int]
@@ -30,8 +30,7 @@ def choice(key: str) -> Config | None:
     tuned = _tuned(_root[0], device.name) if device.name else None
     if tuned and key in tuned.entries:
         return tuned.entries[key].config
-    chosen = _chosen(_root[0], device.arch)
-    entry = chosen.entries.get(key) if chosen else None
+    entry = next((table.entries[key] for table in _chosen(_root[0], device.arch) if key in table.entries), None)
     return (entry.config or None) if entry else None
 
 
@@ -56,6 +55,5 @@ def _tuned(root: Path, gpu: str) -> Table | None:
 
 
 @cache
-def _chosen(root: Path, arch: str) -> ChosenTable | None:
-    path = table_for(root, arch)
-    return read_chosen(path) if path else None
+def _chosen(root: Path, arch: str) -> list[ChosenTable]:
+    return [table for path in tables_for(root, arch) if (table := read_chosen(path))]

@@ -1,6 +1,7 @@
 """Files of configs chosen by predicted time: kernels/tiles/<arch>-triton-<version>.json.
 
-Light: host code of kernels reads them. A compiler without a file of its own takes that of the newest older one.
+Light: host code of kernels reads them. What the file of a compiler lacks, or the compiler has none, comes from that of
+the newest older one.
 """
 
 from __future__ import annotations
@@ -53,15 +54,17 @@ def path_for(root: Path, arch: str, triton: str) -> Path:
     return root / FOLDER / f"{arch}-triton-{'.'.join(map(str, _version(triton)))}.json"
 
 
-def table_for(root: Path, arch: str) -> Path | None:
-    """The file that the installed Triton takes its configs from, None without one."""
-    installed = installed_triton()
-    if not installed:
-        return None
+def tables_for(root: Path, arch: str) -> list[Path]:
+    """The files that the installed Triton takes its configs from, the first one that has a key first.
+
+    Its own, then those of older compilers, the newest first; those of newer ones last.
+    """
+    if not (installed := installed_triton()):
+        return []
     found = {_version(path.stem.rpartition("-")[2]): path for path in (root / FOLDER).glob(f"{arch}-triton-*.json")}
-    if not found:
-        return None
-    return found[max((each for each in found if each <= _version(installed)), default=min(found))]
+    older = [each for each in found if each <= _version(installed)]
+    newer = [each for each in found if each > _version(installed)]
+    return [found[each] for each in (*sorted(older, reverse=True), *sorted(newer))]
 
 
 @cache

@@ -22,7 +22,7 @@ from suite.static.stub_driver import target_of
 from suite.static.tasks import Task
 from suite.targets import Target, aim
 from suite.tuning import choice, chosen, forcing, tiling, use_root
-from suite.tuning.chosen import Chosen, ChosenTable, path_for, read_chosen, table_for, write_chosen
+from suite.tuning.chosen import Chosen, ChosenTable, path_for, read_chosen, tables_for, write_chosen
 from suite.tuning.tables import Table, Tuned, path_of, write_table
 from suite.tuning.tiling import Open, choose, open_keys
 from tests.suite.plugins import write
@@ -134,11 +134,16 @@ def test_a_compiler_reads_the_table_of_the_newest_older_one(
     root: Path, monkeypatch: pytest.MonkeyPatch, installed: str, warps: int
 ) -> None:
     monkeypatch.setattr(chosen, "installed_triton", lambda: installed)
-    for triton, each in (("3.6.0", 1), ("3.9.0", 2)):
-        write_chosen(path_for(root, "sm_90", triton), table(triton, each))
+    older = table("3.6.0", 1)
+    older.entries |= {"old": Chosen({"warps": 1}, {}, {}, 3), "own": Chosen({"warps": 1}, {}, {}, 3)}
+    for made in (older, table("3.9.0", 2)):
+        write_chosen(path_for(root, "sm_90", made.triton), made)
     with aim(Target("sm_90", "NVIDIA H100")):
         assert choice("toy") == {"warps": warps}
-        assert (choice("own"), choice("other")) == (None, None)
+        assert choice("own") == ({"warps": 1} if warps == 1 else None)
+        assert choice("other") is None
+        # What a newer compiler's table lacks comes from an older one's.
+        assert choice("old") == {"warps": 1}
         with forcing({"toy": None}):
             assert choice("toy") is None
     with aim(Target("sm_80", "NVIDIA A100")):
@@ -159,8 +164,8 @@ def test_a_table_reads_back_and_a_damaged_one_names_the_file(tmp_path: Path) -> 
     assert path.name == "sm_90-triton-3.6.json"
     write_chosen(path, table("3.6.0", 4))
     assert read_chosen(path) == table("3.6.0", 4)
-    assert table_for(tmp_path, "sm_90") == path
-    assert table_for(tmp_path, "sm_80") is None
+    assert tables_for(tmp_path, "sm_90") == [path]
+    assert tables_for(tmp_path, "sm_80") == []
     for text in ("{", "[]", '{"schema": 9}', '{"schema": 1, "entries": {"k": {"config": {}}}}'):
         path.write_text(text)
         with pytest.raises(StoreError, match=r"sm_90-triton-3.6.json .*make tiles"):
