@@ -12,6 +12,9 @@ pairs: each pair belongs to the level of the highest bit in which i and j differ
 Where the halves of a block keep more than 2^-100, one product takes all pairs in it: 2^(G - R) and 2^(R - G) pass 1 on
 the other side of R, but stay in the range of fp32 and bf16, which hold them with all their digits. `first_level` is the
 highest level at which all blocks do; the levels above it follow as before. fp16 has no such range: it takes all levels.
+Mostly the block is the whole chunk: `add_scores` has a way of its own for it, without a loop and its masks.
+
+`prepare` sums gates by products with 0, 1 and -1: a running sum takes shuffles and barriers, tensor cores are idle.
 
 The loop over levels is not unrolled: unrolled, the compiler keeps the masks of all levels in registers.
 """
@@ -75,11 +78,30 @@ def decay(x, most=0.0):
 
 
 @triton.jit
-def since_boundary(G, level):
-    """G - R [BT, BK], R the sum at the end of the lower half of each block of 2 << level tokens."""
-    i = tl.arange(0, G.shape[0])[:, None]
+def gates_through(g, weights):
+    """weights g [BT, BK] fp32 for log decays g [BT, BK] and numbers 0, 1 and -1 [BT, BT], by tensor cores.
+
+    In two parts float16 holds a gate to 2^-24 of a power of 2, or to 2^-22 of itself.
+    """
+    high = g.to(tl.float16)
+    low = (g - high.to(tl.float32)).to(tl.float16)
+    return tl.dot(weights, low, tl.dot(weights, high))
+
+
+@triton.jit
+def since_boundary(g, G, level):
+    """G - R [BT, BK], R the sum at the end of the lower half of each block of 2 << level tokens.
+
+    Of log decays g where the running sums G are None, by tensor cores; else of G, by a gather.
+    """
+    i = tl.arange(0, g.shape[0])[:, None]
     last = ((i >> (level + 1)) << (level + 1)) + (1 << level) - 1
-    return G - tl.gather(G, tl.broadcast_to(last, G.shape), 0)
+    if G is None:
+        j = tl.arange(0, g.shape[0])[None, :]
+        since = gates_through(g, (j <= i).to(tl.float16) - (j <= last).to(tl.float16))
+    else:
+        since = G - tl.gather(G, tl.broadcast_to(last, G.shape), 0)
+    return since
 
 
 @triton.jit
@@ -89,31 +111,37 @@ def depth(BT: tl.constexpr):
 
 
 @triton.jit
-def first_level(G, dtype: tl.constexpr):
-    """The highest level whose blocks can be taken whole, from NARROWEST on; 0 where none can."""
+def largest(x):
+    """The largest size of an element of x [BT, BK]. By rows first, it would make Triton 3.6 abort for sm_100."""
+    return tl.max(tl.reshape(tl.abs(x), [x.shape[0] * x.shape[1]]), 0)
+
+
+@triton.jit
+def first_level(g, G, dtype: tl.constexpr):
+    """The highest level whose blocks can be taken whole, from NARROWEST on; 0 where none can. G may be None."""
     first = 0
     if dtype != tl.float16:
         for level in tl.static_range(NARROWEST, LEVELS):
-            if 2 << level <= G.shape[0]:
-                spread = tl.max(tl.max(tl.abs(since_boundary(G, level)), 1), 0)
+            if 2 << level <= g.shape[0]:
+                spread = largest(since_boundary(g, G, level))
                 first = tl.where(spread < WIDEST, level, first)
     return first
 
 
 @triton.jit
-def pairs_at(level, first, G):
+def pairs_at(level, first, g, G):
     """(the pairs of a level [BT, BT], G - R [BT, BK], the largest power of 2 that a row or column is scaled by).
 
     Pairs lie in one block of 2 << level tokens, the row in its upper half and the column in its lower one; j < i alone
     where the block is taken whole. They are made of row and column numbers in each turn: held over the loop, as
     i xor j, they would take more registers than there are.
     """
-    i = tl.arange(0, G.shape[0])[:, None]
-    j = tl.arange(0, G.shape[0])[None, :]
+    i = tl.arange(0, g.shape[0])[:, None]
+    j = tl.arange(0, g.shape[0])[None, :]
     whole = (level == first) & (level > 0)
     half = tl.where(whole, 0, level)
     pairs = (i >> (level + 1) == j >> (level + 1)) & (i >> half > j >> half)
-    return pairs, since_boundary(G, level), tl.where(whole, WIDEST, 0.0)
+    return pairs, since_boundary(g, G, level), tl.where(whole, WIDEST, 0.0)
 
 
 @triton.jit
@@ -144,71 +172,58 @@ def place_of(left, segment_size, segments, cu_seqlens, SLICES: tl.constexpr, HS:
 
 
 @triton.jit
-def chunk_scores(
-    q,
-    a,
-    y,
-    g,
-    beta,
-    scale,
-    keep,
-    H: tl.constexpr,
-    HY: tl.constexpr,
-    HS: tl.constexpr,
-    K: tl.constexpr,
-    BS: tl.constexpr,
-    L2NORM: tl.constexpr,
-    PRECISION: tl.constexpr,
-):
-    """tril(a y^T, -1) and s tril(q y^T) [BT, BT] fp32 through the decays in between; the second is 0 where q is None.
+def sums_in_chunk(g):
+    """Of log decays [BT, BK] in powers of 2: sums up to each token, after it, and from the middle of the chunk on."""
+    BT: tl.constexpr = plain(g.shape[0])
+    i = tl.arange(0, BT)[:, None]
+    j = tl.arange(0, BT)[None, :]
+    upto = (j <= i).to(tl.float16)
+    return (
+        gates_through(g, upto),
+        gates_through(g, (j > i).to(tl.float16)),
+        gates_through(g, upto - (j < BT // 2).to(tl.float16)),
+    )
 
-    y has HY heads per token. KDA: a is None, y is k, and rows a of the product are k and its columns beta k. With
-    L2NORM 1 / |q| and 1 / |y| [BT] follow, by which both are multiplied, else zeros.
+
+@triton.jit
+def add_scores(A, Q, q, a, y, g, middle, PRECISION: tl.constexpr):
+    """A + tril(a y^T, -1) and Q + tril(q y^T, -1) [BT, BT] fp32 through the decays in between, of one slice of K.
+
+    q, a, y [BT, BK]; a is None for KDA, whose rows of A are y. middle: G less its value in the middle of the chunk.
+    Above and on the diagonals there may be anything.
     """
-    READ: tl.constexpr = q is not None
-    DPLR: tl.constexpr = a is not None
-    BT: tl.constexpr = keep.shape[0]
-    rows = tl.arange(0, BT)
-    dtype = y.dtype.element_ty
-    diagonal = tl.zeros([BT], dtype=tl.float32)
-    # Squares first, then what rows are divided by.
-    of_q = tl.zeros([BT], dtype=tl.float32)
-    of_k = tl.zeros([BT], dtype=tl.float32)
-    A = tl.zeros([BT, BT], dtype=tl.float32)
-    Q = tl.zeros([BT, BT], dtype=tl.float32)
-    for start in tl.range(0, K, BS, disable_licm=True, num_stages=1):
-        b_g, b_G = load_sums(g, HS * K, keep, start, K=K, BK=BS)  # [BT, BS]
-        b_y = load_rows(y, HY * K, keep, start, BT=BT, D=K, BD=BS)
-        b_a = load_rows(a, HS * K, keep, start, BT=BT, D=K, BD=BS) if DPLR else b_y
-        if L2NORM:
-            of_k += tl.sum(b_y.to(tl.float32) * b_y, 1)
-        if READ:
-            b_q = load_rows(q, H * K, keep, start, BT=BT, D=K, BD=BS)
-            diagonal += tl.sum(b_q.to(tl.float32) * b_y, 1)
-            if L2NORM:
-                of_q += tl.sum(b_q.to(tl.float32) * b_q, 1)
-        first = first_level(b_G, dtype)
+    BT: tl.constexpr = g.shape[0]
+    dtype: tl.constexpr = y.dtype
+    if (dtype != tl.float16) & (largest(middle) < WIDEST):
+        # The chunk is one block: its mask can wait for the last slice.
+        columns = tl.trans((y * decay(-middle, WIDEST)).to(dtype))
+        before = decay(middle, WIDEST)
+        Q = tl.dot((q * before).to(dtype), columns, Q, input_precision=PRECISION)
+        if a is not None:
+            A = tl.dot((a * decay(middle - g, WIDEST)).to(dtype), columns, A, input_precision=PRECISION)
+        else:
+            A = tl.dot((y * before).to(dtype), columns, A, input_precision=PRECISION)
+    else:
+        first = first_level(g, None, dtype)
         for level in tl.range(first, depth(BT), disable_licm=True, num_stages=1):
-            pairs, since, most = pairs_at(level, first, b_G)
-            columns = tl.trans((b_y * decay(-since, most)).to(dtype))
+            pairs, since, most = pairs_at(level, first, g, None)
+            columns = tl.trans((y * decay(-since, most)).to(dtype))
             before = decay(since, most)
-            if READ:
-                Q += tl.where(pairs, tl.dot((b_q * before).to(dtype), columns, input_precision=PRECISION), 0.0)
-            if DPLR:
-                before = decay(since - b_g, most)
-            A += tl.where(pairs, tl.dot((b_a * before).to(dtype), columns, input_precision=PRECISION), 0.0)
-    if READ:
-        Q = (Q + tl.where(rows[:, None] == rows[None, :], diagonal[:, None], 0.0)) * scale
-    if not DPLR:
-        column = load_beta(beta, keep, HS, BT)
-        if L2NORM:
-            of_k = inverse_norm(of_k)
-            column *= of_k
-            A *= of_k[:, None]
-            if READ:
-                of_q = inverse_norm(of_q)
-                Q *= of_q[:, None]
-        A *= column[None, :]
-        if READ:
-            Q *= column[None, :]
-    return A, Q, of_q, of_k
+            Q += tl.where(pairs, tl.dot((q * before).to(dtype), columns, input_precision=PRECISION), 0.0)
+            x = (a * decay(since - g, most)).to(dtype) if a is not None else (y * before).to(dtype)
+            A += tl.where(pairs, tl.dot(x, columns, input_precision=PRECISION), 0.0)
+    return A, Q
+
+
+@triton.jit
+def below_diagonal(P):
+    """P [BT, BT] where the row is a later token than the column, else 0."""
+    i = tl.arange(0, P.shape[0])
+    return tl.where(i[:, None] > i[None, :], P, 0.0)
+
+
+@triton.jit
+def with_diagonal(P, diagonal):
+    """P [BT, BT] below its diagonal, `diagonal` [BT] on it, 0 above it."""
+    i = tl.arange(0, P.shape[0])
+    return tl.where(i[:, None] == i[None, :], diagonal[:, None], below_diagonal(P))

@@ -109,7 +109,7 @@ def through_scores(P, q, a, y, g, G, keep, first, STRIDE: tl.constexpr, DPLR: tl
     upto = tl.zeros([BT, BS], dtype=tl.float32)
     upto_a = tl.zeros([BT, BS], dtype=tl.float32)
     for level in tl.range(first, depth(BT), disable_licm=True, num_stages=1):
-        pairs, since, most = pairs_at(level, first, G)
+        pairs, since, most = pairs_at(level, first, g, G)
         after = decay(-since, most)
         before = decay(since, most)
         # The rounded operands of both products, so that rows and columns cancel in dg where they should.
@@ -248,7 +248,7 @@ def channel_delta_gradients_kernel(
         else:
             b_a = b_k
             b_b = b_k * b_beta[:, None]
-        first = first_level(b_G, q.dtype.element_ty)
+        first = first_level(b_g, b_G, q.dtype.element_ty)
         b_dq, b_da, b_db, upto, upto_a = through_scores(
             dscores, b_q, b_a, b_b, b_g, b_G, keep, first, STRIDE=STRIDE, DPLR=DPLR, PRECISION=PRECISION
         )

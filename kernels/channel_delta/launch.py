@@ -194,7 +194,7 @@ def _prepare(call: Call, x: Inputs) -> Saved:
     total = torch.empty(p.numbers, s.heads, s.K, device=x.q.device, dtype=torch.float32)
     norms = torch.empty(*x.g.shape[:3], 2, device=x.q.device, dtype=torch.float32) if s.l2norm else None
     saved = Saved(w=w, read=read, write=write, write_v=write_v, inverse=inverse, qb=qb, ak=ak, qk=qk, total=total)
-    channel_delta_prepare_kernel[_grid(call, p.chunks, 1)](
+    channel_delta_prepare_kernel[_grid(call, p.chunks, 2 if s.dplr else 1)](
         q=x.q, k=x.k, **x.gates, **saved.operands, norms=norms, **call.chunkwise(p.prepare)
     )
     return saved._replace(norms=norms)

@@ -142,11 +142,14 @@ def candidates(shape: Shape, pass_: str) -> dict[str, list[dict[str, int]]]:
 def executed(shape: Shape, chosen: Plan, pass_: str) -> float:
     """FLOPs that a pass executes: full chunk x chunk products at each level, the inverse, and the segments' maps.
 
-    Levels are counted for gates that blocks of 16 tokens take at once; fp16 takes every level.
+    One level is counted, of gates that take a whole chunk at once; fp16 takes every level.
     """
     K, V, C = shape.K, shape.V, chosen.chunk
     family = 2 if shape.dplr else 1
-    levels = C.bit_length() - 1 - (0 if shape.dtype == "float16" else 3)
+    every = shape.dtype == "float16"
+    levels = C.bit_length() - 1 if every else 1
+    # `prepare` sums gates by two products a kind of sum: three kinds, and one more a level.
+    sums = 4 * C * K * family * (3 + every * levels)
     reads = 2 * K * V
     flops = 0.0
     if pass_ in ("fwd", "fwdbwd"):
@@ -154,7 +157,7 @@ def executed(shape: Shape, chosen: Plan, pass_: str) -> float:
         if chosen.segmented:
             flops += (1 + family) * reads * (K + V) / V + 2 * C * (K + V) * family
             flops += reads * K / chosen.segment_size
-        flops += 4 * C * K * levels * family + 2 * C * K + _inverse_flops(C)
+        flops += 4 * C * K * levels * family + sums + 2 * C * K + _inverse_flops(C)
     if pass_ in ("bwd", "fwdbwd"):
         flops += (2 + family) * reads + 4 * C * V * family
         if chosen.segmented:
