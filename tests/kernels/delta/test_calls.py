@@ -236,10 +236,11 @@ def test_executed_flops_of_a_backward_pass() -> None:
     sweep = 3 * 2 * C * K * V + 2 * 2 * C * C * V
     # dq, dk and r dS^T; dO and y by r; q and k by k, and what pairs give to dq and to dk twice.
     gradients = 3 * 2 * C * K * V + 2 * 2 * C * C * V + 5 * 2 * C * C * K
-    # S by dS, of which the diagonal of each tile of 64 columns of V is taken.
-    passing = 2 * 64 * K * V
     with aim("sm_90"):
         executed = made.flops_exec(problem, {"chunk": C})
+        width = plan(of_problem(problem, C, gated=True, steps=1)).dk.tile.width
+    # S by dS, of which the diagonal of each tile of columns of V is taken.
+    passing = 2 * width * K * V
     assert executed == problem.tokens * problem.HS // C * (sweep + gradients + passing)
 
 
