@@ -63,15 +63,24 @@ def capture(
 
 
 class Recorder:
-    """Inside its block every launch becomes an entry of `launches`; `ledger` has memory and eager operations."""
+    """Inside its block every launch becomes an entry of `launches`; `ledger` has memory and eager operations.
+
+    explains, forks: whether launches say why they take their predicted time, and between which ways data decide
+    """
 
     def __init__(
-        self, target: Target, compiled: bool = True, all_configs: bool = False, explains: bool = False
+        self,
+        target: Target,
+        compiled: bool = True,
+        all_configs: bool = False,
+        explains: bool = False,
+        forks: bool = False,
     ) -> None:
         self.target = target
         self.compiled = compiled
         self.all_configs = all_configs
         self.explains = explains
+        self.forks = forks
         self.launches: list[Launch] = []
         self.candidates: list[Launch] = []
         self.ledger = AllocationTracker()
@@ -213,6 +222,7 @@ class Recorder:
                 lines,
                 self.explains and not self._trial,
                 self._contents(bound.arguments),
+                self.forks and not self._trial,
             )
         if not self._trial:
             self.launches.append(launch)

@@ -50,7 +50,8 @@ def profile(
 ) -> Profile:
     """Profile one case in this process, which must use neither a GPU nor the interpreter.
 
-    counted:   whether to look for the T at which issued traffic can be counted, Profile.counted_T
+    counted:   whether to look for the T at which issued traffic can be counted, Profile.counted_T, and for the ways
+               between which data decide, Launch.fork
     explained: whether each launch says why it takes its predicted time
     What cannot be captured is `unsupported` with the reason; a launch that does not compile or exceeds a limit decides
     the status. A peer must have been imported inside `pretending` for the same architecture.
@@ -74,7 +75,7 @@ def profile(
     if reason:
         return replace(start, status="unsupported", reason=reason)
     with pretending(target):
-        recorder = Recorder(target, all_configs=all_configs, explains=explained)
+        recorder = Recorder(target, all_configs=all_configs, explains=explained, forks=counted)
         try:
             returned, kept = _run(operator, implementation, problem, tunables, recorder)
         except CacheError:

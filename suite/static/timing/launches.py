@@ -77,13 +77,13 @@ def predict(
     kernel: Kernel,
     machine: Machine,
     dram_bytes: int,
-    lines: Callable[[], Mapping[int, str]] = dict,
+    lines: Callable[[], Mapping[int, str]] | None = None,
 ) -> tuple[Prediction, Fork | None]:
     """How long a launch takes on a GPU; what cannot be predicted has the reason. And where its way depends on data.
 
     launch:     with its residency
     dram_bytes: bytes that cross the memory bus
-    lines:      what gives source lines by address, asked only where a way depends on data
+    lines:      what gives source lines by address, asked only where a way depends on data; None if no fork is wanted
     """
     assert launch.residency is not None
     if not launch.residency.blocks:
@@ -94,7 +94,9 @@ def predict(
         return Prediction(reason=f"which way it goes is not known: {error}"), None
     found = Predictor(launch, kernel, machine, dram_bytes, ways.programs).prediction()
     found = replace(found, notes=(*ways.notes, *found.notes))
-    return found, _fork(launch, kernel, machine, dram_bytes, ways, found, lines) if ways.longer else None
+    if lines is None or not ways.longer:
+        return found, None
+    return found, _fork(launch, kernel, machine, dram_bytes, ways, found, lines)
 
 
 def _fork(

@@ -43,6 +43,7 @@ class CallPredictor:
         lines: Callable[[], Mapping[int, str]] = dict,
         explains: bool = False,
         contents: Mapping[str, bytes] | None = None,
+        forks: bool = False,
     ) -> Launch:
         """The launch with its predicted time; without one on a GPU that has no machine table.
 
@@ -53,6 +54,7 @@ class CallPredictor:
         lines:     what gives its source lines by address
         explains:  whether the time is to be explained
         contents:  what arguments hold in memory, by name, where that is known
+        forks:     whether to find the ways between which data decide
         """
         if self._machine is None:
             return launch
@@ -70,7 +72,7 @@ class CallPredictor:
             return replace(launch, predicted=Prediction(reason=str(error)))
         missing = self._residents.missing(touched)
         contents = contents or {}
-        key = *self._key(launch, kernel, constants, missing), tuple(sorted(contents.items()))
+        key = *self._key(launch, kernel, constants, missing), tuple(sorted(contents.items())), forks
         if not explains and key in _PREDICTED:
             found, fork = _PREDICTED[key] = _PREDICTED.pop(key)
             return replace(launch, predicted=found, fork=fork)
@@ -78,7 +80,7 @@ class CallPredictor:
         hints = hints_of(code, kernel.asm.get("ttgir"), launch.dots)
         known = Kernel(code, constants, hints, constants.memory(contents))
         lines = cache(lines)
-        predicted, fork = predict(launch, known, self._machine, missing, lines)
+        predicted, fork = predict(launch, known, self._machine, missing, lines if forks else None)
         explained = None
         if explains and predicted.ms is not None:
             explained = explain(launch, known, self._machine, missing, lines())
