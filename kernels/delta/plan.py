@@ -18,8 +18,9 @@ from suite import Problem
 from suite.tuning import Config, choice
 
 ON_CHIP, SEGMENTS = "on-chip", "segments"
-# Kernels that read the state, or its map or gradient, that they carry from chunk to chunk.
-CARRYING = ("output", "map", "state")
+# Kernels that read the state, or its map or gradient, that they carry from chunk to chunk; those of dq and dk add two
+# products to one sum.
+CARRYING = ("output", "map", "state", "dq", "dk")
 FILL = 2
 # A segment costs a [K, K] map beside its state, so it must be worth some chunks.
 MIN_CHUNKS = 8

@@ -25,8 +25,8 @@ OURS = [
     if made.origin == "ours"
 ]
 SIZES = ((2048, 64, "bfloat16"), (65536, 128, "bfloat16"), (2048, 256, "bfloat16"), (2048, 128, "float32"))
-# Kernels, as configurations name them, whose loops read the state that they carry.
-CARRYING = {"output", "dq", "dk_dv", "map", "state", "reverse"}
+# Kernels, as configurations name them, whose loops read the state that they carry, or add two products to one sum.
+CARRYING = {"output", "dq", "dk", "dk_dv", "map", "state", "reverse"}
 # Implementations with tiles of their own where a block has little shared memory.
 SMALLER = {
     "softmax_attention/triton_flash",

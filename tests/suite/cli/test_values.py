@@ -48,6 +48,7 @@ FLAGS = {
     },
     "profile linear_attention": {"size": SIZES, "count": ("--calls", "--top"), "seed": ("--seed",)},
     "static": {"size": SIZES, "count": ("--jobs",), "some_of": ("--fail-on",)},
+    "tiles": {"size": SIZES, "count": ("--jobs",), "budget": ("--budget",)},
     "validate": {"count": ("--jobs",), "budget": ("--budget",)},
     "campaign NAME": {"budget": ("--budget",)},
     "compile": {"size": SIZES, "count": ("--jobs",), "span": ("--timeout",), "budget": ("--budget",)},
