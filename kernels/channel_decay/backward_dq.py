@@ -110,7 +110,7 @@ def channel_bwd_dq_kernel(
     On chip: S^T [V, BK] and, if SEGMENTED, the segment's contribution to dS^T [V, BK], fp32.
     Reads:   v, do, slices of k and g, and if SEGMENTED of q; a start state where there is one.
     Writes:  a slice of dq [B, T, HS, K]; S after every INTERVAL tokens to checkpoints [blocks, HS, K, V]; if SEGMENTED,
-             sum_t s e^R_t q_t do_t^T and the whole decay to contributions [slots, HS, KV + K] fp32.
+             sum_t s e^R_t q_t do_t^T and the whole decay e^E to contributions [slots, HS, KV + K] fp32.
     Bytes per token and state head over all slices: b (2K + 2V) + c K, b and c bytes per element of q, g, + b K if
     SEGMENTED; KV elements per INTERVAL.
     """
@@ -201,4 +201,4 @@ def channel_bwd_dq_kernel(
     if SEGMENTED:
         SIZE: tl.constexpr = K * V + K
         store_state(contributions, state_slot * HS + h, own, o_k[None, :], o_v[:, None], K=K, V=V, SIZE=SIZE)
-        tl.store(contributions + (state_slot * HS + h) * SIZE + K * V + o_k, whole, mask=o_k < K)
+        tl.store(contributions + (state_slot * HS + h) * SIZE + K * V + o_k, tl.exp2(whole), mask=o_k < K)

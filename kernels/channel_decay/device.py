@@ -129,6 +129,24 @@ def load_key(k, g, columns, K: tl.constexpr):
 
 
 @triton.jit
+def sums_of(g, EXCLUSIVE: tl.constexpr, BT: tl.constexpr):
+    """Sums of log decays [BT, D] in powers of 2, fp32: up to each token, without its own if EXCLUSIVE, and after it.
+
+    Sums of bf16 and fp16 are products with a triangle of ones: as exact, and no thread has to wait for another.
+    """
+    if g.dtype == tl.float32:
+        g *= LOG2E
+        R, later = tl.cumsum(g, 0), tl.cumsum(g, 0, reverse=True) - g
+        R = R - g if EXCLUSIVE else R
+    else:
+        rows = tl.arange(0, BT)
+        read = rows[:, None] > rows[None, :] if EXCLUSIVE else rows[:, None] >= rows[None, :]
+        R = tl.dot(read.to(g.dtype), g) * LOG2E
+        later = tl.dot((rows[:, None] < rows[None, :]).to(g.dtype), g) * LOG2E
+    return R, later
+
+
+@triton.jit
 def around_middle(g, total, EXCLUSIVE: tl.constexpr):
     """What q and k [BT, D] are scaled by when the step's midpoint is their reference: 2^(R - E/2), 2^(E/2 - G)."""
     g = g.to(tl.float32) * LOG2E
@@ -187,3 +205,17 @@ def block_of(begin, segment, n, segment_size, interval, T, cu_seqlens):
         return n * tl.cdiv(T, interval) + within
     bos = begin - segment.to(tl.int64) * segment_size
     return bos // interval + n + within
+
+
+@triton.jit
+def load_square(base, slot, BT: tl.constexpr):
+    """The scores [BT, BT] of a chunk and head."""
+    rows = tl.arange(0, BT)
+    return tl.load(base + slot * BT * BT + rows[:, None] * BT + rows[None, :])
+
+
+@triton.jit
+def load_decays(decays, slot, K: tl.constexpr, BK: tl.constexpr):
+    """A chunk's whole decay e^E of every channel, fp32 [1, BK]."""
+    o_k = tl.arange(0, BK)[None, :]
+    return tl.load(decays + slot * K + o_k, mask=o_k < K, other=0.0)

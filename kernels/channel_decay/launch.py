@@ -11,10 +11,12 @@ from typing import Any, NamedTuple
 import torch
 import triton
 
+from kernels.channel_decay.alone import channel_fwd_alone_kernel
 from kernels.channel_decay.backward_dk_dv import channel_bwd_dk_dv_kernel
 from kernels.channel_decay.backward_dq import channel_bwd_dq_kernel
 from kernels.channel_decay.forward import channel_fwd_output_kernel
 from kernels.channel_decay.plan import Plan, Shape, Sweep
+from kernels.channel_decay.prepare import channel_prepare_kernel
 from kernels.channel_decay.segments import channel_segment_combine_kernel, channel_segment_state_kernel
 from kernels.common.shapes import power_of_2
 
@@ -39,6 +41,19 @@ class Gradients(NamedTuple):
     v: torch.Tensor
     g: torch.Tensor
     u: torch.Tensor | None
+
+
+class Chunks(NamedTuple):
+    """What `channel_prepare_kernel` makes of every chunk, for all sweeps; bf16 for bf16 inputs, else fp32.
+
+    reads, writes: s e^R q and e^(E-G) k, [chunks, HS, C, K]; scores [chunks, HS, C, C]; decays: e^E [chunks, HS, K],
+    fp32.
+    """
+
+    reads: torch.Tensor
+    writes: torch.Tensor
+    scores: torch.Tensor
+    decays: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -92,19 +107,15 @@ def forward(call: Call, x: Inputs, start: torch.Tensor | None, end: torch.Tensor
     """
     s, sweep = call.shape, call.plan.sweeps["output"]
     o = x.v.new_empty(*x.v.shape[:2], s.heads, s.V)
-    states = _segment_states(call, x, start) if call.plan.segmented else None
+    own = {"o": o, "S_end": end, "BK": power_of_2(s.K), "BV": sweep.tile.width, "SLICES": sweep.slices}
+    own |= {"SEGMENTED": call.plan.segmented, **call.launched(sweep)}
+    if call.plan.alone:
+        channel_fwd_alone_kernel[call.grid(sweep)](**x._asdict(), S_start=start, scale=call.scale, **call.heads, **own)
+        return o, None
+    chunks = _prepare(call, x)
+    states = _segment_states(call, x, chunks, start) if call.plan.segmented else None
     channel_fwd_output_kernel[call.grid(sweep)](
-        **x._asdict(),
-        o=o,
-        S_start=start if states is None else states,
-        S_end=end,
-        scale=call.scale,
-        **call.heads,
-        BK=power_of_2(s.K),
-        BV=sweep.tile.width,
-        SLICES=sweep.slices,
-        SEGMENTED=call.plan.segmented,
-        **call.launched(sweep),
+        **chunks._asdict(), v=x.v, S_start=start if states is None else states, HV=call.HV, **call.dims, **own
     )
     return o, states
 
@@ -179,21 +190,40 @@ def _backward_dq(call: Call, x: Inputs, do, start: torch.Tensor | None):
     return dq, checkpoints, contributions
 
 
-def _segment_states(call: Call, x: Inputs, start: torch.Tensor | None) -> torch.Tensor:
+def _prepare(call: Call, x: Inputs) -> Chunks:
+    s, chosen, sweep = call.shape, call.plan, call.plan.sweeps["prepare"]
+    C, count, kept = chosen.chunk, chosen.chunks, torch.float32 if s.wide else x.q.dtype
+    reads, writes = (x.q.new_empty(count, s.heads, C, s.K, dtype=kept) for _ in range(2))
+    scores = x.q.new_empty(count, s.heads, C, C, dtype=kept)
+    made = Chunks(reads, writes, scores, x.q.new_empty(count, s.heads, s.K, dtype=torch.float32))
+    segments = -(-s.longest // chosen.together)
+    cut = {"segment_size": chosen.together, "segments": segments}
+    channel_prepare_kernel[(s.sequences * segments * s.heads,)](
+        q=x.q,
+        k=x.k,
+        g=x.g,
+        u=x.u,
+        **made._asdict(),
+        scale=call.scale,
+        H=call.H,
+        HK=call.HK,
+        HS=s.heads,
+        K=s.K,
+        W=sweep.tile.width,
+        **(call.launched(sweep) | cut),
+    )
+    return made
+
+
+def _segment_states(call: Call, x: Inputs, chunks: Chunks, start: torch.Tensor | None) -> torch.Tensor:
     """The state that each segment starts from, [slots, HS, KV + K] fp32: one launch to sum, one to combine."""
     s, sweep = call.shape, call.plan.sweeps["state"]
     states = _rows_of_states(call, x.v)
-    k, v, g = x.k, x.v, x.g
-    if not s.packed:
-        # All that the launch reads: nobody starts from the last segment's contribution.
-        read = (call.plan.segments - 1) * call.plan.segment_size
-        k, v, g = (None if each is None else each[:, :read] for each in (k, v, g))
     channel_segment_state_kernel[call.grid(sweep)](
-        k=k,
-        v=v,
-        g=g,
+        writes=chunks.writes,
+        decays=chunks.decays,
+        v=x.v,
         states=states,
-        HK=call.HK,
         HV=call.HV,
         **call.dims,
         BK=power_of_2(s.K),

@@ -24,7 +24,13 @@ FILL = 2
 MIN_CHUNKS = 4
 # Tokens between two states that the backward pass keeps: see README.md, "The gradient of the gates".
 INTERVAL = 256
-SWEEPS = ("output", "state", "dq", "dk_dv")
+# Chunks that one program prepares at most.
+MOST = 32
+SWEEPS = ("prepare", "output", "state", "dq", "dk_dv")
+# Sweeps over what is prepared: their chunk is that of "prepare".
+PREPARED = ("output", "state")
+# What tuning keys call a kernel, where it is not the sweep's name.
+NAMES = {"alone": "output", "output": "prepared_output", "state": "prepared_state"}
 # Sweeps that read the state that they carry; "state" only sums it.
 CARRYING = ("output", "dq", "dk_dv")
 
@@ -86,6 +92,10 @@ class Plan:
     slots:        states of all segments
     interval:     tokens between checkpoints
     blocks:       checkpoints of all sequences
+    chunk:        tokens of a chunk that is prepared
+    chunks:       chunks of all sequences
+    together:     tokens that one program prepares, chunk by chunk
+    alone:        whether one slice takes all of V on chip: then the output sweep makes for itself what it needs
     """
 
     sweeps: dict[str, Sweep]
@@ -94,6 +104,10 @@ class Plan:
     slots: int
     interval: int
     blocks: int
+    chunk: int
+    chunks: int
+    together: int
+    alone: bool
 
     @property
     def segmented(self) -> bool:
@@ -115,7 +129,15 @@ def plan(shape: Shape) -> Plan:
     interval = min(length, INTERVAL)
     segments = -(-shape.longest // length)
     sweeps = {name: _sweep(shape, name, rows * segments, segments > 1) for name in SWEEPS}
-    return Plan(sweeps, length, segments, _slots(shape, length), interval, _slots(shape, interval))
+    alone = segments == 1 and sum(_slices(shape, "alone", _of_table(shape, "alone", rows))) == 1
+    if alone:
+        sweeps["output"] = _sweep(shape, "alone", rows, False)
+    chunk = sweeps["prepare"].chunk
+    sweeps |= {name: replace(sweeps[name], chunk=chunk) for name in PREPARED if not alone or name != "output"}
+    # As many as leave the GPU FILL programs for each SM.
+    together = chunk * min(MOST, -(-rows * -(-shape.longest // chunk) // (FILL * sms)))
+    slots, blocks, chunks = (_slots(shape, each) for each in (length, interval, chunk))
+    return Plan(sweeps, length, segments, slots, interval, blocks, chunk, chunks, together, alone)
 
 
 def search(shape: Shape, names: Sequence[str]) -> dict[str, list[dict[str, int]]]:
@@ -125,19 +147,21 @@ def search(shape: Shape, names: Sequence[str]) -> dict[str, list[dict[str, int]]
     found = {}
     for name in names:
         own = chosen.sweeps[name].tile
-        most = max(tile.width for tile in _tiles(shape, name))
-        others = [tile for tile in candidates(shape.wide) if tile.width <= max(most, 16) and tile != own]
+        most = power_of_2(shape.V) if name in PREPARED else max(tile.width for tile in _tiles(shape, name))
+        kernel = "alone" if name == "output" and chosen.alone else name
+        tried = candidates(shape.wide, kernel)
+        others = [tile for tile in tried if tile.width <= max(most, 16) and tile != own]
         configs = [asdict(tile) for tile in (own, *others)]
-        found[_key(shape, name, segments > 1)] = distinct(configs, carries=name in CARRYING)
+        found[_key(shape, kernel, segments > 1)] = distinct(configs, carries=name in CARRYING)
     return found
 
 
 def _key(shape: Shape, name: str, segmented: bool) -> str:
     """What changes the winner: the kernel, sizes, dtype, chunk, regime, and what the operator adds."""
-    own = ["derived"] * shape.derived + ["bonus"] * shape.bonus
+    own = [] if name in PREPARED else ["derived"] * shape.derived + ["bonus"] * shape.bonus
     regime = "segments" if segmented else "on-chip"
     sizes = [f"K{shape.K}", f"V{shape.V}", shape.dtype, f"C{shape.chunk}"]
-    return "/".join(["channel_decay", name, *sizes, regime, *own])
+    return "/".join(["channel_decay", NAMES.get(name, name), *sizes, regime, *own])
 
 
 def _rows(shape: Shape) -> int:
@@ -155,7 +179,8 @@ def _slots(shape: Shape, length: int) -> int:
 def _tiles(shape: Shape, name: str) -> list[Tile]:
     """The table's tiles, no wider than what they slice."""
     largest = max(shape.K, shape.V)
-    held, sliced = {"dq": (shape.V, shape.K), "dk_dv": (largest, largest)}.get(name, (shape.K, shape.V))
+    sizes = {"prepare": (shape.K, shape.K), "dq": (shape.V, shape.K), "dk_dv": (largest, largest)}
+    held, sliced = sizes.get(name, (shape.K, shape.V))
     work = SINGLE if shape.wide else BONUS if shape.bonus else HALF
     found = tiles(suite.target().tile_class, name, power_of_2(held), work)
     return [replace(tile, width=min(tile.width, power_of_2(sliced))) for tile in found]
@@ -164,7 +189,7 @@ def _tiles(shape: Shape, name: str) -> list[Tile]:
 def _slices(shape: Shape, name: str, tile: Tile) -> tuple[int, int]:
     """Slices of K and of V in a sweep's grid."""
     k = -(-shape.K // tile.width) if name in ("dq", "dk_dv") else 0
-    return k, -(-shape.V // tile.width) if name != "dq" else 0
+    return k, -(-shape.V // tile.width) if name not in ("prepare", "dq") else 0
 
 
 def _of_table(shape: Shape, name: str, rows: int) -> Tile:
@@ -184,13 +209,13 @@ def _sweep(shape: Shape, name: str, rows: int, segmented: bool) -> Sweep:
 def executed(shape: Shape, chosen: Plan, pass_: str) -> float:
     """FLOPs that a pass executes: full tiles, products repeated in each slice, the segments' sums.
 
-    The exact form of extreme gates executes others; they are not counted.
+    The exact form of extreme gates executes others; they are not counted, nor are sums of gates.
     """
     K, V = shape.K, shape.V
     output, dq, dk_dv = (chosen.sweeps[name] for name in ("output", "dq", "dk_dv"))
     flops = 0
     if pass_ in ("fwd", "fwdbwd"):
-        flops += 4 * K * V + 2 * output.chunk * (K * output.slices_v + V) + 2 * K * V * chosen.segmented
+        flops += 4 * K * V + 2 * output.chunk * (K + V) + 2 * K * V * chosen.segmented
     if pass_ in ("bwd", "fwdbwd"):
         flops += 4 * K * V + 2 * dq.chunk * (V * dq.slices_k + K) + 2 * K * V * chosen.segmented
         flops += 8 * K * V + 2 * dk_dv.chunk * (V * dk_dv.slices_k + K + K * dk_dv.slices_v + V)

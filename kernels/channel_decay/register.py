@@ -41,8 +41,9 @@ def flops_exec(problem: Problem, tunables: Mapping[str, Value], **own: bool) -> 
 def search(problem: Problem, tunables: Mapping[str, Value], **own: bool) -> dict[str, list[dict[str, int]]]:
     """Configs to try for the sweeps that the problem's pass runs, by key."""
     shape = shape_of(problem, tunables, **own)
-    states = ("state",) if plan(shape).segmented and problem.pass_ != "bwd" else ()
-    return search_configs(shape, (*SWEEPS[problem.pass_], *states))
+    chosen = plan(shape)
+    before = () if problem.pass_ == "bwd" else ("prepare",) * (not chosen.alone) + ("state",) * chosen.segmented
+    return search_configs(shape, (*before, *SWEEPS[problem.pass_]))
 
 
 def registration(**own: bool) -> dict[str, Any]:

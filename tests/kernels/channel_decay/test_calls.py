@@ -80,11 +80,26 @@ def test_a_forced_launch_is_taken() -> None:
     shape = of_problem(Problem(H=16, K=128, T=4096, B=16), 64)
     with aim("sm_90"):
         for key, launches in search(shape, SWEEPS).items():
-            chosen = plan(shape).sweeps[key.split("/")[1]].tile
-            assert launches[0] == vars(chosen)
+            name = key.split("/")[1].removeprefix("prepared_")
+            assert launches[0] == vars(plan(shape).sweeps[name].tile)
             for launch in launches[1:]:
                 with forcing({key: launch}):
-                    assert vars(plan(shape).sweeps[key.split("/")[1]].tile) == launch != launches[0]
+                    assert vars(plan(shape).sweeps[name].tile) == launch != launches[0]
+
+
+def test_what_one_slice_needs_alone_is_not_prepared() -> None:
+    with aim("sm_90"):
+        found = {K: plan(of_problem(Problem(H=16, K=K, T=4096, B=16), 64)).alone for K in (64, 128)}
+        assert found == {64: True, 128: False}
+        assert not plan(of_problem(Problem(H=16, K=64, T=8192), 64)).alone
+
+
+def test_chunks_are_prepared_as_the_sweeps_take_them() -> None:
+    with aim("sm_90"):
+        for dtype, chunk, rows in (("bf16", 128, 64), ("bf16", 32, 32), ("fp32", 64, 16)):
+            found = plan(of_problem(Problem(H=16, K=128, T=8192, dtype=dtype), chunk))
+            assert {found.chunk, *(found.sweeps[name].chunk for name in ("output", "state"))} == {rows}
+            assert found.segment_size % rows == found.together % rows == 0
 
 
 def touched_bytes(op, problem: Problem) -> int:
@@ -126,12 +141,13 @@ def test_flops_are_the_recurrence_s(name: str) -> None:
     assert OPERATORS[name].cost_of(problem).flops_alg == flops
 
 
-def test_executed_flops_grow_with_slices_and_segments() -> None:
+def test_executed_flops_grow_with_segments_alone() -> None:
     problem, made = Problem(T=4096, H=4, K=64), gated_linear_attention.implementations["triton_chunk"]
     found = {}
     for sms in (4, 8, 4096):
         with aim(replace(REPRESENTATIVES["sm_90"], sms=sms)):
             found[sms] = gated_linear_attention.cost_of(problem, made, {"chunk": 64}).flops_exec
     assert found[4] == gated_linear_attention.cost_of(problem, tunables={"chunk": 64}).flops_exec
-    assert found[8] - found[4] == 4096 * 4 * 2 * 64 * 64
+    # Scores are made once for all slices.
+    assert found[8] == found[4]
     assert found[4096] - found[8] == 4096 * 4 * 2 * 64 * 64
