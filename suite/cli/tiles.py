@@ -1,4 +1,5 @@
-"""`subquad tiles`: choose configs of our kernels by predicted time, without a GPU, and keep them in kernels/tiles/."""
+"""`subquad tiles`: choose configs by predicted time, without a GPU, and keep them: of our kernels in kernels/tiles/, of
+peers' autotuners in baselines/tiles/."""
 
 from __future__ import annotations
 
@@ -13,6 +14,10 @@ from suite.cli.selection import add_selection, selected
 from suite.errors import Exit, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from suite.plan import Group
+    from suite.registry import Registry
     from suite.tuning.chosen import Chosen, ChosenTable
 
 PRESET = "tiles"
@@ -34,13 +39,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="TIME",
         help="time limit, such as 90s, 8m or 1h30m; the next run continues from there",
     )
+    group.add_argument(
+        "--peers",
+        action="store_true",
+        help="choose what the autotuners of other libraries would: static profiles then compile that alone",
+    )
     group.add_argument("--refresh", action="store_true", help="choose again what the table already has")
     group.add_argument("--jobs", type=values.count, default=2, metavar="N", help="number of processes that compile")
     group.add_argument(
         "--out",
         type=Path,
         metavar="FILE",
-        help="file of the table; default: kernels/tiles/<arch>-triton-<version>.json",
+        help="file of the table; default: kernels/tiles/<arch>-triton-<version>.json, with --peers in baselines/tiles/",
     )
     group.add_argument("--dry-run", action="store_true", help="print what would be tried, and stop")
     group.add_argument("--json", action="store_true", help="print JSON lines")
@@ -51,7 +61,7 @@ def run(args: argparse.Namespace) -> Exit:
     from suite.running.budget import Budget
     from suite.static.progress import shown
     from suite.static.stub_driver import target_of
-    from suite.tuning.chosen import ChosenTable, installed_triton, path_for, read_chosen
+    from suite.tuning.chosen import FOLDER, PEERS, ChosenTable, installed_triton, path_for, read_chosen
     from suite.tuning.tiling import choose, open_keys
 
     target = target_of(args.arch)
@@ -59,11 +69,14 @@ def run(args: argparse.Namespace) -> Exit:
         raise UsageError("configs are chosen from compiled kernels: install triton")
     load = [str(Path(path).resolve()) for path in args.load]
     registry = discover(load=load)
-    path = args.out or path_for(ROOT, args.arch, triton)
+    path = args.out or path_for(ROOT, args.arch, triton, PEERS if args.peers else FOLDER)
     table = read_chosen(path) or ChosenTable(args.arch, target.name, triton)
     if table.arch != args.arch:
         raise UsageError(f"{path} is the table of {table.arch}, not of {args.arch}; name another file with --out")
     _, groups = selected(args, registry, PRESET)
+    keeper = _Keeper(path, table, triton, args.json)
+    if args.peers:
+        return _of_peers(args, registry, groups, keeper, load)
     opened = open_keys(registry, groups, set() if args.refresh else set(table.entries), target)
     if args.dry_run:
         for each in opened:
@@ -71,13 +84,47 @@ def run(args: argparse.Namespace) -> Exit:
     print(f"{len(opened)} kernels to choose configs for", file=sys.stderr)
     if args.dry_run or not opened:
         return Exit.PASS
-    keeper = _Keeper(path, table, triton, args.json)
     without = choose(
         opened, args.arch, keeper.keep, load=load, jobs=args.jobs, progress=shown, budget=Budget(args.budget)
     )
     for each in without:
         print(each, file=sys.stderr)
     print(f"table: {path}", file=sys.stderr if args.json else sys.stdout)
+    return Exit.PASS
+
+
+def _of_peers(
+    args: argparse.Namespace, registry: Registry, groups: Sequence[Group], keeper: _Keeper, load: list[str]
+) -> Exit:
+    from suite.running.budget import Budget
+    from suite.static.progress import shown
+    from suite.tuning.peers import choose_for_peers
+
+    cases = [
+        case
+        for group in groups
+        for case in group.cases
+        if registry.operator(group.operator).implementations[case.implementation].origin == "peer"
+    ]
+    if args.dry_run:
+        for case in cases:
+            print(case.case_id)
+    print(f"{len(cases)} cases of other libraries", file=sys.stderr)
+    if args.dry_run or not cases:
+        return Exit.PASS
+    without = choose_for_peers(
+        cases,
+        args.arch,
+        keeper.keep,
+        load=load,
+        jobs=args.jobs,
+        progress=shown,
+        budget=Budget(args.budget),
+        refresh=args.refresh,
+    )
+    for each in without:
+        print(each, file=sys.stderr)
+    print(f"table: {keeper.path}", file=sys.stderr if args.json else sys.stdout)
     return Exit.PASS
 
 

@@ -34,13 +34,14 @@ from suite.static import binary as binaries
 from suite.static.allocation_tracker import AllocationTracker
 from suite.static.binary import StaticError
 from suite.static.dots import dots_of
-from suite.static.model import Binary, Launch
+from suite.static.model import Binary, Launch, Tuning
 from suite.static.residency import grid_over_limit, over_limit, residency
 from suite.static.stub_driver import pretending, target_of
 from suite.static.tensors import tensors_in
 from suite.static.timing.lines import with_lines
 from suite.static.timing.predictor import CallPredictor
 from suite.targets import Target
+from suite.tuning import peers
 
 # Of an autotuner's configurations, how many are tried unless all are asked for; and milliseconds that stand for a time
 # that is not known, behind all that are.
@@ -86,7 +87,7 @@ class Recorder:
         self.ledger = AllocationTracker()
         self._predictor = CallPredictor(target) if compiled else None
         self._known: dict[int, bytes] = {}
-        self._tuners: list[Any] = []
+        self._tunings: list[_Trials] = []
         self._trial = False
         self._tried: Launch | None = None
         self._muted = False
@@ -138,6 +139,8 @@ class Recorder:
         prune = Autotuner.prune_configs
 
         def prune_configs(self: Any, kwargs: Any) -> list[Any]:
+            if record._tunings:
+                record._tunings[-1].key = peers.key_of(self, kwargs)
             return record._few(prune(self, kwargs))
 
         tuner = {
@@ -156,24 +159,32 @@ class Recorder:
 
     @contextmanager
     def _tuning(self, tuner: Any) -> Iterator[None]:
-        self._tuners.append(tuner)
+        self._tunings.append(_Trials(tuner))
         # Tensors are reset between the trials of a tuning run, which is no part of a call.
         still = mock.patch.object(tuner, "pre_hook", return_value=None)
         try:
             with self._undecided(tuner), still:
                 yield
         finally:
-            self._tuners.pop()
+            self._tunings.pop()
 
     def _undecided(self, tuner: Any) -> AbstractContextManager[Any]:
         """What an autotuner chose in an earlier call would keep the other configurations from being tried."""
         return mock.patch.object(tuner, "cache", {})
 
     def _few(self, configs: Sequence[Any]) -> list[Any]:
-        """The configurations that are tried: all, or a few that are spread over them, the first among them."""
-        if self.all_configs or len(configs) <= TRIED:
+        """The configurations that are tried: all; or that of a table; or a few, spread over the list from its first.
+
+        What another compiler's table has is tried beside those few.
+        """
+        if self.all_configs or not self._tunings:
             return list(configs)
-        return [configs[step * len(configs) // TRIED] for step in range(TRIED)]
+        chosen, own = peers.chosen_for(self.target.arch, self._tunings[-1].key)
+        known = [config for config in configs if chosen is not None and config.all_kwargs() == chosen]
+        if own and known:
+            return known
+        few = configs if len(configs) <= TRIED else [configs[i * len(configs) // TRIED] for i in range(TRIED)]
+        return [*few, *(config for config in known if config not in few)]
 
     def _try(self, tuner: Any, args: Sequence[Any], config: Any, meta: dict[str, Any]) -> float:
         """Stand in for a timing: the predicted time. Where there is none, the first configuration is taken."""
@@ -190,7 +201,10 @@ class Recorder:
         tried = self._tried
         if tried is None or tried.status != "ok":
             return math.inf
-        return LATEST if tried.predicted is None or tried.predicted.ms is None else tried.predicted.ms
+        if tried.predicted is None or tried.predicted.ms is None:
+            return LATEST
+        self._tunings[-1].ms[str(config)] = tried.predicted.ms
+        return tried.predicted.ms
 
     def _note(
         self, fn: Any, compile_: Callable[..., Any], args: Sequence[Any], grid: Any, kwargs: dict[str, Any]
@@ -201,7 +215,7 @@ class Recorder:
         bound = fn.signature.bind(*args, **named)
         bound.apply_defaults()
         size: Any = grid(bound.arguments) if callable(grid) else grid
-        config = str(self._tuners[-1].best_config) if self._tuners else ""
+        config = str(self._tunings[-1].tuner.best_config) if self._tunings else ""
         tensors = list(tensors_in(bound.arguments.values()))
         values = {"kernel": fn.__name__, "grid": _three(size), "config": config}
         kernel, made = self._build(fn, compile_, args, grid, kwargs) if self.compiled else (None, {})
@@ -225,7 +239,8 @@ class Recorder:
                 self.forks and not self._trial,
             )
         if not self._trial:
-            self.launches.append(launch)
+            tuning = self._tunings[-1].tuning() if self.all_configs and self._tunings else None
+            self.launches.append(replace(launch, tuning=tuning))
             return kernel
         self._tried = launch
         if self.all_configs and launch not in self.candidates:
@@ -272,6 +287,23 @@ class Recorder:
         reason = launch.reason or grid_over_limit(launch)
         status = "over_limit" if reason else "ok"
         return replace(launch, status=status, reason=reason, residency=residency(launch, self.target))
+
+
+class _Trials:
+    """One call of an autotuner. key: what its choice depends on; ms: predicted times of the configurations tried."""
+
+    def __init__(self, tuner: Any) -> None:
+        self.tuner = tuner
+        self.key = ""
+        self.ms: dict[str, float] = {}
+
+    def tuning(self) -> Tuning | None:
+        """The choice that the predicted times make; None where it was made before, or none has one."""
+        best = self.tuner.best_config
+        if str(best) not in self.ms:
+            return None
+        us = {config: 1e3 * ms for config, ms in self.ms.items()}
+        return Tuning(self.key, best.all_kwargs(), us[str(best)], next(iter(us.values())), len(us))
 
 
 def _compiled(

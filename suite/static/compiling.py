@@ -190,7 +190,7 @@ class _StockRecorder(Recorder):
     ) -> tuple[Any, dict[str, Any]]:
         if not self._is_mine():
             return None, {}
-        config = str(self._tuners[-1].best_config) if self._tuners else ""
+        config = str(self._tunings[-1].tuner.best_config) if self._tunings else ""
         began = time.perf_counter()
         with _misses() as missed:
             try:

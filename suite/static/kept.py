@@ -139,14 +139,16 @@ class Keys:
     def _target(self, task: Task) -> list[Any]:
         """What is known of the GPU beside its name: its configs, and the ceilings that a floor is computed with."""
         from suite.static.floor import ceilings_of
-        from suite.tuning.chosen import tables_for
+        from suite.tuning.chosen import PEERS, tables_for
         from suite.tuning.tables import path_of
 
         name, root = task.target.name, Path(task.root or ROOT)
         if name not in self._ceilings:
             self._ceilings[name] = repr(ceilings_of(name))
-        configs = [_content(path) for path in (path_of(root, name), *tables_for(root, task.target.arch))]
-        return [name, *configs, self._ceilings[name]]
+        tables = [path_of(root, name), *tables_for(root, task.target.arch)]
+        if not task.all_configs:
+            tables += tables_for(ROOT, task.target.arch, PEERS)
+        return [name, *map(_content, tables), self._ceilings[name]]
 
     @cached_property
     def _ceilings(self) -> dict[str, str]:

@@ -187,6 +187,24 @@ class Explanation:
 
 
 @dataclass(frozen=True)
+class Tuning:
+    """What an autotuner's configurations are predicted to take, where all of them were tried.
+
+    key:      what its choice depends on, see suite.tuning.peers.key_of
+    config:   that with the least predicted time
+    us:       microseconds of the launch with it
+    first_us: the same with the first of the list
+    tried:    how many have a predicted time
+    """
+
+    key: str
+    config: dict[str, int]
+    us: float
+    first_us: float
+    tried: int
+
+
+@dataclass(frozen=True)
 class Launch:
     """One kernel launch as the host code made it.
 
@@ -200,6 +218,7 @@ class Launch:
     predicted:     its predicted time; None where it did not compile, or the GPU is not one with a machine table
     explained:     why it takes that; None where that was not asked for
     fork:          the ways between which data decide; None where they do not, or it is known which one they take
+    tuning:        what its autotuner's configurations are predicted to take; None where not all of them were tried
     """
 
     kernel: str
@@ -217,6 +236,7 @@ class Launch:
     predicted: Prediction | None = None
     explained: Explanation | None = None
     fork: Fork | None = None
+    tuning: Tuning | None = None
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Launch:
@@ -227,6 +247,7 @@ class Launch:
         values["predicted"] = values["predicted"] and Prediction.from_dict(values["predicted"])
         values["fork"] = values["fork"] and Fork.from_dict(values["fork"])
         values["explained"] = values["explained"] and Explanation.from_dict(values["explained"])
+        values["tuning"] = values["tuning"] and Tuning(**values["tuning"])
         return cls(**values)
 
 

@@ -1,4 +1,4 @@
-"""Files of configs chosen by predicted time: kernels/tiles/<arch>-triton-<version>.json.
+"""Files of configs chosen by predicted time: kernels/tiles/<arch>-triton-<version>.json, and baselines/tiles/ of peers.
 
 Light: host code of kernels reads them. What the file of a compiler lacks, or the compiler has none, comes from that of
 the newest older one.
@@ -19,7 +19,7 @@ from suite.errors import StoreError
 from suite.tuning.tables import replace_text
 
 SCHEMA = 1
-FOLDER = Path("kernels") / "tiles"
+FOLDER, PEERS = Path("kernels") / "tiles", Path("baselines") / "tiles"
 Version = tuple[int, int]
 
 
@@ -28,8 +28,9 @@ class Chosen:
     """The config of one key.
 
     config: the one with the least predicted time; empty where the family's own is kept
-    us:     predicted time of each case that was looked at with it, in microseconds, by case_id
-    own_us: the same with the family's own config
+    us:     predicted time of each case that was looked at with it, in microseconds, by case_id; of a peer's kernel that
+            of the launch
+    own_us: the same with the family's own config, or the first one of a peer's list
     tried:  how many configs were predicted
     """
 
@@ -49,22 +50,27 @@ class ChosenTable:
     entries: dict[str, Chosen] = field(default_factory=dict)
 
 
-def path_for(root: Path, arch: str, triton: str) -> Path:
+def path_for(root: Path, arch: str, triton: str, folder: Path = FOLDER) -> Path:
     """Where the table of a compiler lies: "3.6.0" of sm_90 -> kernels/tiles/sm_90-triton-3.6.json."""
-    return root / FOLDER / f"{arch}-triton-{'.'.join(map(str, _version(triton)))}.json"
+    return root / folder / f"{arch}-triton-{'.'.join(map(str, _version(triton)))}.json"
 
 
-def tables_for(root: Path, arch: str) -> list[Path]:
+def tables_for(root: Path, arch: str, folder: Path = FOLDER) -> list[Path]:
     """The files that the installed Triton takes its configs from, the first one that has a key first.
 
     Its own, then those of older compilers, the newest first; those of newer ones last.
     """
     if not (installed := installed_triton()):
         return []
-    found = {_version(path.stem.rpartition("-")[2]): path for path in (root / FOLDER).glob(f"{arch}-triton-*.json")}
+    found = {_of_file(path): path for path in (root / folder).glob(f"{arch}-triton-*.json")}
     older = [each for each in found if each <= _version(installed)]
     newer = [each for each in found if each > _version(installed)]
     return [found[each] for each in (*sorted(older, reverse=True), *sorted(newer))]
+
+
+def is_own(path: Path) -> bool:
+    """Whether a table is that of the installed Triton."""
+    return _of_file(path) == _version(installed_triton())
 
 
 @cache
@@ -100,6 +106,10 @@ def write_chosen(path: Path, table: ChosenTable) -> None:
     entries: Mapping[str, Any] = {key: asdict(table.entries[key]) for key in sorted(table.entries)}
     found = {"schema": SCHEMA, "arch": table.arch, "gpu": table.gpu, "triton": table.triton, "entries": entries}
     replace_text(path, json.dumps(found, indent=1) + "\n")
+
+
+def _of_file(path: Path) -> Version:
+    return _version(path.stem.rpartition("-")[2])
 
 
 def _version(text: str) -> Version:
