@@ -37,6 +37,7 @@ new-kernel: $(READY) needed ## write the skeleton of an operator: make new-kerne
 # Hours where nothing is known yet; what the tables have is not chosen again.
 tiles: $(READY) needed-to-measure ## choose launch configurations by predicted time, for the installed Triton; FLAGS="--budget 20m"
 	for arch in sm_90 sm_100 sm_80; do $(PYTHON) -m suite tiles --arch $$arch $(FLAGS) || exit; done
+	for arch in sm_90 sm_100 sm_80; do $(PYTHON) -m suite tiles --peers --arch $$arch $(FLAGS) || exit; done
 
 test: $(READY) needed-dev ## the tests that every change must pass, about 12 minutes on 2 cores
 	$(INTERPRET) "interpret and not long" $(INTERPRETED)

@@ -8,8 +8,8 @@ Example::
 
 The specialisation is that of a real launch: arguments pass through Triton's own binder, and a meta tensor's address is
 its offset, so that alignment is what it would be. suite/static/compiling.py lists all that a launch's cache key has. An
-autotuner takes the configuration with the least predicted time of a few; what stands in for its timings is never
-written to the files in which Triton keeps them.
+autotuner takes the configuration that baselines/tiles/ has for it, else the one with the least predicted time of a few;
+what stands in for its timings is never written to the files in which Triton keeps them.
 """
 
 from __future__ import annotations
@@ -177,13 +177,15 @@ class Recorder:
 
         What another compiler's table has is tried beside those few.
         """
-        if self.all_configs or not self._tunings:
+        if self.all_configs:
             return list(configs)
+        few = list(configs) if len(configs) <= TRIED else [configs[i * len(configs) // TRIED] for i in range(TRIED)]
+        if not self._tunings:
+            return few
         chosen, own = peers.chosen_for(self.target.arch, self._tunings[-1].key)
         known = [config for config in configs if chosen is not None and config.all_kwargs() == chosen]
         if own and known:
             return known
-        few = configs if len(configs) <= TRIED else [configs[i * len(configs) // TRIED] for i in range(TRIED)]
         return [*few, *(config for config in known if config not in few)]
 
     def _try(self, tuner: Any, args: Sequence[Any], config: Any, meta: dict[str, Any]) -> float:
