@@ -37,6 +37,7 @@ COMMANDS = {
     "tiles": "choose launch configurations by predicted time, without a GPU, and keep them",
     "campaign": "run commands in the order of what they prove, on a device whose time is short",
     "new-kernel": "write the skeleton of an operator and its test",
+    "completion": "print what makes a shell complete commands, flags and names",
 }
 
 
@@ -50,14 +51,14 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}; see '{self.prog} --help'")
 
 
-def parser(command: str | None = None) -> argparse.ArgumentParser:
-    """The parser of all commands; only the named command's own flags are filled in."""
+def parser(command: str | None = None, *, everything: bool = False) -> argparse.ArgumentParser:
+    """The parser of all commands; only the named command's own flags are filled in, or those of all."""
     top = _Parser(prog="subquad", description="Benchmarks and profiles of sequence operators.", allow_abbrev=False)
     top.add_argument("--version", action="version", version=_version())
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, help_ in COMMANDS.items():
         sub = commands.add_parser(name, help=help_, description=help_, allow_abbrev=False)
-        if name == command:
+        if everything or name == command:
             module = _module(name)
             module.configure(sub)
             sub.set_defaults(run=module.run)

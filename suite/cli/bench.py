@@ -32,6 +32,7 @@ from suite.cli.sweeping import (
     add_gpu,
     add_running,
     add_shard,
+    add_telling,
     device_of,
     exit_of,
     gpu_variables,
@@ -39,6 +40,7 @@ from suite.cli.sweeping import (
     run_sweep,
     sharded,
     summary_of,
+    told_of,
 )
 from suite.errors import Exit, unknown
 
@@ -61,6 +63,7 @@ ENERGY_S = 2.0
 def configure(parser: argparse.ArgumentParser) -> None:
     add_selection(parser)
     add_running(parser, ("cuda", "cpu"))
+    add_telling(parser)
     add_gpu(parser)
     add_compiling(parser)
     group = parser.add_argument_group("how to measure and store")
@@ -321,11 +324,13 @@ class Bench:
 
     def _say(self, sweep: Sweep) -> None:
         folder = self.folder
+        if sweep.statuses and not self.args.json and not self.args.quiet:
+            self._print_results()
         print(
             f"{summary_of(sweep.statuses) or ('nothing was measured' if sweep.left_out else 'nothing to do')}",
             file=sys.stderr,
         )
-        for line in sweep.nothing_ran():
+        for line in sweep.nothing_ran() if self.args.json or self.args.quiet else ():
             print(line, file=sys.stderr)
         if sweep.left_out:
             command = "--extend" if self.args.extend else "--resume"
@@ -335,6 +340,12 @@ class Bench:
                 file=sys.stderr,
             )
         print(f"run: {folder}", file=sys.stderr if self.args.json else sys.stdout)
+
+    def _print_results(self) -> None:
+        from suite.cli.results import print_results
+        from suite.reporting.data.frame import read
+
+        print_results(read([self.folder])[0], everything=self.args.verbose)
 
     def _start(self, module: str = "suite.running.worker") -> WorkerProcess:
         from suite.running.process import measuring_worker
@@ -386,6 +397,7 @@ class Bench:
                 budget=self.budget,
                 interrupted=self._interrupt,
                 review=review,
+                told=told_of(self.args),
             )
 
     @contextmanager

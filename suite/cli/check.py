@@ -13,7 +13,17 @@ from suite.cli import values
 from suite.cli.compiling import add_compiling, compile_first, target_of_worker
 from suite.cli.runs import Resumption, add_run, environment_of, judged, refuse_both, settle, start_run, taken
 from suite.cli.selection import add_selection, selected
-from suite.cli.sweeping import add_running, add_shard, device_of, exit_of, run_sweep, sharded, summary_of
+from suite.cli.sweeping import (
+    add_running,
+    add_shard,
+    add_telling,
+    device_of,
+    exit_of,
+    run_sweep,
+    sharded,
+    summary_of,
+    told_of,
+)
 from suite.errors import Exit, UsageError
 
 if TYPE_CHECKING:
@@ -21,6 +31,7 @@ if TYPE_CHECKING:
     from suite.plan import Group
     from suite.registry import Registry
     from suite.running.process import WorkerProcess
+    from suite.running.progress import Told
     from suite.running.sweep import Sweep
     from suite.store import Key, Writer
     from suite.targets import Target
@@ -34,6 +45,7 @@ INTERPRETED_PRESET = "interpret"
 def configure(parser: argparse.ArgumentParser) -> None:
     add_selection(parser, f"{DEFAULT_PRESET}, with --device interpret {INTERPRETED_PRESET}")
     add_running(parser, ("cuda", "cpu", "interpret"))
+    add_telling(parser)
     add_compiling(parser)
     parser.add_argument_group("what to look at").add_argument(
         "--sanitize",
@@ -124,7 +136,7 @@ class Check:
                 self._compile(target)
         sweep = self._sweep(self.writer)
         if not self.args.json:
-            _print_table(self.records)
+            _print_table(self.records, told_of(self.args))
             print(summary_of(sweep.statuses) or "nothing to do")
         if sweep.left_out:
             again = f"; `subquad check --resume {self.writer.folder}` does them" if self.writer else ""
@@ -181,7 +193,14 @@ class Check:
                 print(json.dumps(record), flush=True)
 
         return run_sweep(
-            self.registry, self.groups, self._settings(), options, start=self._start, store=store, budget=self.budget
+            self.registry,
+            self.groups,
+            self._settings(),
+            options,
+            start=self._start,
+            store=store,
+            budget=self.budget,
+            told=told_of(self.args),
         )
 
 
@@ -204,16 +223,25 @@ def _device_name(device: str) -> str:
     return torch.cuda.get_device_name()
 
 
-def _print_table(records: list[dict[str, Any]]) -> None:
+def _print_table(records: list[dict[str, Any]], told: Told) -> None:
+    """Each case; of those that are unsupported each reason once. Quiet: failures alone; verbose: every case."""
+    from suite.cli.results import print_reasons
     from suite.cli.tables import print_table
+    from suite.running.progress import is_told
 
+    folded = [record for record in records if record["status"] == "unsupported" and told != "verbose"]
     rows = []
     for record in records:
+        if record in folded or (told == "quiet" and not is_told(record, told)):
+            continue
         errors = " ".join(f"{name} {_short(error)}" for name, error in record["check"].items())
         first, *more = record["reason"].splitlines() or [""]
-        told = f"{first} (and {len(more)} more: --json)" if more else first
-        rows.append((record["status"], record["case_id"], told or errors))
-    print_table(("status", "case", "errors, or the reason"), rows)
+        why = f"{first} (and {len(more)} more: --json)" if more else first
+        rows.append((record["status"], record["case_id"], why or errors))
+    if rows:
+        print_table(("status", "case", "errors, or the reason"), rows)
+    if told != "quiet":
+        print_reasons(folded)
 
 
 def _short(error: float | None) -> str:

@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from suite.cli import values
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from suite.registry import Registry
     from suite.running.budget import Budget
     from suite.running.process import WorkerProcess
+    from suite.running.progress import Told
     from suite.running.sweep import Options, Sweep
 
 
@@ -35,6 +37,20 @@ def add_running(parser: argparse.ArgumentParser, devices: Sequence[str]) -> None
         help="stop a case that reports nothing for S seconds; default: 300",
     )
     group.add_argument("--json", action="store_true", help="print records as JSON lines instead of a table")
+
+
+def add_telling(parser: argparse.ArgumentParser) -> None:
+    """`--quiet` and `--verbose`, of commands that run a sweep."""
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--quiet", action="store_true", help="print failures and where the results are; no table")
+    group.add_argument(
+        "--verbose", action="store_true", help="print a line for each case when it is done, and the whole table"
+    )
+
+
+def told_of(args: argparse.Namespace) -> Told:
+    """How much the flags ask to be told while cases run."""
+    return "quiet" if args.quiet else "verbose" if args.verbose else "usual"
 
 
 def add_shard(group: argparse._ArgumentGroup, does: str) -> None:
@@ -130,18 +146,21 @@ def run_sweep(
     budget: Budget | None = None,
     interrupted: Callable[[], None] = lambda: None,
     review: Callable[[dict[str, Any]], dict[str, Any]] = lambda record: record,
+    told: Told = "usual",
 ) -> Sweep:
     """Run a plan with progress; returns the sweep, which knows its statuses and what was left out.
 
     budget:      how long all may take, counted from when it was made; no end when None
     interrupted: called when Ctrl-C ended the sweep; what was measured until then is kept
     review:      judges each record once more before it is kept
+    told:        how much is said while it runs
     """
     from suite.running.budget import Budget
     from suite.running.progress import make_progress
     from suite.running.sweep import Sweep
 
-    sweep = Sweep(registry, groups, settings, options, start, store, make_progress, budget or Budget(), review)
+    make = partial(make_progress, told=told)
+    sweep = Sweep(registry, groups, settings, options, start, store, make, budget or Budget(), review)
 
     def on_interrupt(*_: object) -> None:
         # Told at once: an exception that is raised inside a destructor is swallowed by Python.

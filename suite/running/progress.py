@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TextIO
 
 from suite.problem import Case
 from suite.running.budget import Budget
-from suite.store.text import harmless, one_line
+from suite.store.text import harmless, one_line, time_text
 from suite.terminal import console
 
 if TYPE_CHECKING:
     from rich.progress import TimeRemainingColumn
 
 PLAIN_EVERY_S = 10.0
+Told = Literal["quiet", "usual", "verbose"]
 
 
 class Progress(Protocol):
@@ -37,12 +38,18 @@ def work_of(record: dict[str, Any]) -> float:
 
 
 class PlainProgress:
-    """One line for each record that is not ok, and one line now and then for the rest."""
+    """One line for each record that is not ok, and one line now and then for the rest.
 
-    def __init__(self, total: int, work: float, budget: Budget, stream: TextIO | None = None) -> None:
+    told: how much is said: `verbose` has a line for each record, `quiet` only those of failures
+    """
+
+    def __init__(
+        self, total: int, work: float, budget: Budget, stream: TextIO | None = None, told: Told = "usual"
+    ) -> None:
         self.total, self.count = total, 0
         self._budget = budget
         self._work, self._done = work, 0.0
+        self._told: Told = told
         self._stream = stream or sys.stderr
         self._start = self._last = time.monotonic()
 
@@ -53,15 +60,16 @@ class PlainProgress:
         self.count += 1
         self._done += work_of(record)
         now = time.monotonic()
-        if record["status"] not in ("ok", "unsupported"):
+        if is_told(record, self._told):
             self._print(describe(record))
-        if now - self._last >= PLAIN_EVERY_S and self._done:
+        if now - self._last >= PLAIN_EVERY_S and self._done and self._told != "quiet":
             self._last = now
             left = self._budget.cut((now - self._start) / self._done * max(0.0, self._work - self._done))
             self._print(f"{self.count}/{self.total} records, about {left:.0f} s left")
 
     def finish(self) -> None:
-        self._print(f"{self.count}/{self.total} records in {time.monotonic() - self._start:.0f} s")
+        if self._told != "quiet":
+            self._print(f"{self.count}/{self.total} records in {time.monotonic() - self._start:.0f} s")
 
     def _print(self, text: str) -> None:
         print(text, file=self._stream, flush=True)
@@ -86,7 +94,7 @@ def left_column(budget: Budget) -> TimeRemainingColumn:
 class BarProgress:
     """A bar of the work done, with the case at hand and the time left."""
 
-    def __init__(self, total: int, work: float, budget: Budget) -> None:
+    def __init__(self, total: int, work: float, budget: Budget, told: Told = "usual") -> None:
         from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
         from rich.progress import Progress as Bar
 
@@ -99,6 +107,7 @@ class BarProgress:
             console=console(sys.stderr),
             transient=True,
         )
+        self._told: Told = told
         self._bar.start()
         self._task = self._bar.add_task(f"{total} cases", total=work)
 
@@ -106,7 +115,7 @@ class BarProgress:
         self._bar.update(self._task, description=one_line(f"{case.case_id} {phase}"))
 
     def record(self, record: dict[str, Any]) -> None:
-        if record["status"] not in ("ok", "unsupported"):
+        if is_told(record, self._told):
             self._bar.console.print(describe(record), markup=False, highlight=False)
         self._bar.advance(self._task, work_of(record))
 
@@ -114,12 +123,21 @@ class BarProgress:
         self._bar.stop()
 
 
+def is_told(record: dict[str, Any], told: Told) -> bool:
+    """Whether a record has a line of its own: a failure always, another one where all are asked for."""
+    return told == "verbose" or record["status"] not in ("ok", "unsupported")
+
+
 def describe(record: dict[str, Any]) -> str:
-    """`incorrect  softmax_attention/…: o: error 2e-02, limit 1e-04`."""
+    """`incorrect  softmax_attention/…: o: error 2e-02, limit 1e-04`; of one that is ok its time, if it has one."""
     first = record["reason"].splitlines()[0] if record["reason"] else ""
+    if not first and record.get("time_ms"):
+        first = time_text(record["time_ms"])
     return harmless(f"{record['status']:<13} {record['case_id']}: {first}")
 
 
-def make_progress(total: int, work: float, budget: Budget) -> Progress:
+def make_progress(total: int, work: float, budget: Budget, told: Told = "usual") -> Progress:
     """The progress that suits where standard error goes: `total` records, of `work` in all as `work_of` counts it."""
-    return BarProgress(total, work, budget) if sys.stderr.isatty() else PlainProgress(total, work, budget)
+    if sys.stderr.isatty() and told != "quiet":
+        return BarProgress(total, work, budget, told)
+    return PlainProgress(total, work, budget, told=told)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 # What a terminal obeys instead of showing it: C0 and C1 without tab and line feed. What turns the direction of the text
@@ -40,3 +41,14 @@ def in_spreadsheet(text: str) -> str:
     """
     mended = text.replace("\r\n", "\n").replace("\r", "\n")
     return f"'{mended}" if mended.startswith(_FORMULA) else mended
+
+
+# Unit -> milliseconds of one; a figure is in the largest unit of which it has at least one.
+_UNITS = {"s": 1e3, "ms": 1.0, "us": 1e-3, "ns": 1e-6}
+
+
+def time_text(ms: float) -> str:
+    """Milliseconds with three digits in a unit that suits them: "1.21 ms", "12.3 us"; two decimals below 1 ns."""
+    name, size = next(((name, size) for name, size in _UNITS.items() if ms >= size), ("ns", 1e-6))
+    figure = float(f"{ms / size:.3g}")
+    return f"{figure:.{max(0, 2 - int(math.log10(max(figure, 1.0))))}f} {name}"

@@ -43,7 +43,9 @@ def counts(rows: Sequence[Row]) -> list[tuple[str, str, int]]:
 def reasons(rows: Sequence[Row]) -> list[Reason]:
     """Cases that are not ok, by status and reason: the worst status first, `unsupported` last, then by frequency."""
     rank = {status: -i for i, status in enumerate(STATUSES)}
-    failed = by((row for row in rows if row["status"] != "ok"), "status", "reason")
+    # Of a hundred implementations that lack a GPU each says so of itself.
+    told = ({**row, "reason": row["reason"].removeprefix(f"{row['implementation']} ")} for row in rows)
+    failed = by((row for row in told if row["status"] != "ok"), "status", "reason")
     found = [_reason(status, reason, each) for (status, reason), each in failed.items()]
     return sorted(found, key=lambda each: (rank.get(each.status, 0), -each.cases))
 

@@ -325,6 +325,10 @@ def test_only_unsupported_cases_say_why(tmp_path: Path, capsys: pytest.CaptureFi
     words = ["--preset", "smoke", "--op", "linear_attention", "--impl", "triton_chunk", "--pass", "fwd"]
     said = "triton_chunk does not run on cpu, only on cuda"
     assert main(["bench", *words, "--no-static", "--no-report", "--out", str(tmp_path / "run")]) == 0
+    assert (
+        f"1 unsupported: {said.partition(' ')[2]}, interpret (linear_attention/triton_chunk)" in capsys.readouterr().out
+    )
+    assert main(["bench", *words, "--quiet", "--no-static", "--no-report", "--out", str(tmp_path / "quiet")]) == 0
     assert f"1 unsupported: {said}" in capsys.readouterr().err
     assert main(["bench", *words, "--dry-run"]) == 0
     assert f"nothing would be measured: {said}" in capsys.readouterr().out
