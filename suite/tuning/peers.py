@@ -6,6 +6,7 @@ An autotuner times its list on the GPU. Without one a profile would have to comp
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from suite.running.budget import Budget
     from suite.static.progress import Progress
 
+# The parts of a key that count sequences, tokens and heads.
+_HEADS = re.compile(r"/(B|T|N|NT|H|HK|HQ|HV)=\d+(?=/)")
 _ROOT = Path(__file__).resolve().parent.parent.parent
 
 
@@ -38,10 +41,14 @@ def key_of(tuner: Any, named: Mapping[str, Any]) -> str:
 
 
 def chosen_for(arch: str, key: str) -> tuple[dict[str, int] | None, bool]:
-    """The config that a table has for a key, at the nearest size; and whether the table is the installed Triton's."""
+    """The config that a table has for a key, at the nearest size; and whether the table is the installed Triton's.
+
+    Where it has none at this number of heads, the one at another number: authors' keys have heads, few winners do.
+    """
     stem, _, size = key.rpartition("/")
     for path in tables_for(_ROOT, arch, PEERS):
-        if sizes := _by_size(path).get(stem):
+        by_size = _by_size(path)
+        if sizes := by_size.get(stem) or by_size.get(_HEADS.sub("", stem)):
             nearest = min(sizes, key=lambda each: abs(math.log(max(each, 1) / max(int(size), 1))))
             return sizes[nearest], is_own(path)
     return None, False
@@ -53,7 +60,8 @@ def _by_size(path: Path) -> dict[str, dict[int, dict[str, int]]]:
     table = read_chosen(path)
     for key, entry in table.entries.items() if table else ():
         stem, _, size = key.rpartition("/")
-        found.setdefault(stem, {})[int(size)] = entry.config
+        for each in {stem, _HEADS.sub("", stem)}:
+            found.setdefault(each, {})[int(size)] = entry.config
     return found
 
 

@@ -96,6 +96,17 @@ def test_the_nearest_size_decides(root: Path) -> None:
     assert peers.chosen_for("sm_80", "kernel/K=64/bf16/1000") == (None, False)
 
 
+def test_another_number_of_heads_does_where_it_is_all_there_is(root: Path) -> None:
+    write(root, {"kernel/H=16/HV=16/K=64/bf16/1000": config(256, 2), "kernel/H=4/HV=4/K=64/bf16/1000": config(512, 1)})
+    for heads, warps in ((4, 1), (16, 2)):
+        found, own = peers.chosen_for("sm_90", f"kernel/H={heads}/HV={heads}/K=64/bf16/1000")
+        assert found
+        assert own
+        assert found["num_warps"] == warps
+    assert peers.chosen_for("sm_90", "kernel/H=8/HV=32/K=64/bf16/900")[0]
+    assert peers.chosen_for("sm_90", "kernel/H=8/HV=32/K=65/bf16/900") == (None, False)
+
+
 def test_what_another_compiler_s_table_has_is_tried_beside_others(root: Path) -> None:
     stem, _, _ = tuning_of(4000).key.rpartition("/")
     write(root, {f"{stem}/4000": config(1024, 8)}, triton="3.1.0")
