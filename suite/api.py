@@ -5,7 +5,9 @@ command line, a number, True, or a list of them. Each function does what its com
 what the command prints::
 
     run = suite.bench(op="retention", seq_len=[1024, 4096], budget="2m")
-    suite.load(run.folder)                                     # a pandas DataFrame, one row per record
+    run                                                        # in a notebook: a table of who is fastest
+    run.table(), run.frame                                     # pandas: a row an implementation; a row a record
+    run.plot()                                                 # a matplotlib figure: time against T
     suite.check(op="retention", device="interpret")            # the records, as dicts
     suite.gate(base="main", op="retention").exit               # Exit.PASS
     suite.static_profile(op="retention", arch="sm_90")[0].floor
@@ -23,6 +25,7 @@ import keyword
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,11 +33,15 @@ from suite.cli import parser
 from suite.errors import Exit
 
 if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
     from suite.gating import Report
+    from suite.reporting.data.results import Result
     from suite.static import Profile
 
 # Flags that only print, or that choose how to print: what a function returns is neither.
-PRINTING = frozenset({"json", "list", "dry_run", "format", "detail", "help"})
+PRINTING = frozenset({"json", "list", "dry_run", "format", "detail", "help", "verbose"})
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,54 @@ class Run:
     folder: Path
     exit: Exit
     whole: bool
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """All records, a row each, columns as docs/records.md has them."""
+        from suite.store import load
+
+        return load(self.folder)
+
+    def table(self) -> pd.DataFrame:
+        """Each timed implementation of each problem, fastest first: time in ms, its ratio to the fastest, % of the
+        roof, MiB, error. Columns are those of `suite.reporting.data.results.COLUMNS`."""
+        from suite.reporting.data.results import table
+
+        return table(self._results)
+
+    def plot(self, quantity: str = "time", setting: str | int = 0) -> Figure:
+        """A chart of the report as a matplotlib figure.
+
+        quantity: which chart: `time`, `memory`, `roofline`, `speedup`, `tflops` and others that the report has
+        setting:  of which setting, by its words or its number in the report; the first by default
+        Raises UsageError where the run has no such setting or chart, with those that it has.
+        """
+        from suite.reporting.rendering import figure
+
+        return figure(self.folder, quantity, setting)
+
+    @cached_property
+    def _results(self) -> list[Result]:
+        from suite.reporting.data.frame import normalise, read
+        from suite.reporting.data.results import results
+
+        return results(normalise(read([self.folder])))
+
+    def _repr_html_(self) -> str:
+        """In a notebook: of each problem the fastest implementation, and how many times as long the others take."""
+        from html import escape
+
+        from suite.reporting.data.results import SUMMARY, summary
+
+        found = summary(self._results)
+        head = "".join(f"<th>{escape(name)}</th>" for name in SUMMARY)
+        rows = "".join(
+            f"<tr>{''.join(f'<td>{escape(str(cell))}</td>' for cell in row)}</tr>"
+            for row in found.itertuples(index=False)
+        )
+        left = "" if self.whole else "; not every case was measured"
+        told = f"<p>run: <code>{escape(str(self.folder))}</code>, {self.exit.name}{left}</p>"
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{told}"
 
 
 def bench(**flags: Any) -> Run:

@@ -107,13 +107,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> Exit | int:
     if args.list or args.dry_run:
         return _announced(args)
-    done = measured(args)
+    done = measured(args, table=not args.json and not args.quiet)
     return INTERRUPTED if done.interrupted else done.exit
 
 
-def measured(args: argparse.Namespace) -> Bench:
-    """The bench that the flags ask for, when it has run: its folder, its exit code, what was left out."""
+def measured(args: argparse.Namespace, table: bool = False) -> Bench:
+    """The bench that the flags ask for, when it has run: its folder, its exit code, what was left out.
+
+    table: whether to print the results
+    """
     with _prepared(args) as bench:
+        bench.table = table
         bench.run()
         return bench
 
@@ -185,6 +189,7 @@ class Bench:
     exit:        what the statuses of its records say
     interrupted: whether Ctrl-C ended it
     left_out:    cases that have no record, because the budget or Ctrl-C ended it
+    table:       whether it prints its results
     """
 
     def __init__(
@@ -205,6 +210,7 @@ class Bench:
         self.variables = gpu_variables(args, device)
         self.budget = Budget(args.budget)
         self.interrupted, self.left_out, self.exit = False, 0, Exit.PASS
+        self.table = False
         self.compiling_s = 0.0
         self.done: set[Key] = done_keys(self.folder) if self.continued else set()
         self.before: dict[str, Any] | None = None
@@ -324,13 +330,13 @@ class Bench:
 
     def _say(self, sweep: Sweep) -> None:
         folder = self.folder
-        if sweep.statuses and not self.args.json and not self.args.quiet:
+        if sweep.statuses and self.table:
             self._print_results()
         print(
             f"{summary_of(sweep.statuses) or ('nothing was measured' if sweep.left_out else 'nothing to do')}",
             file=sys.stderr,
         )
-        for line in sweep.nothing_ran() if self.args.json or self.args.quiet else ():
+        for line in sweep.nothing_ran() if not self.table else ():
             print(line, file=sys.stderr)
         if sweep.left_out:
             command = "--extend" if self.args.extend else "--resume"

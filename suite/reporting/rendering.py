@@ -32,6 +32,8 @@ from suite.reporting.renderers import documents, picture
 from suite.reporting.renderers import page as pages
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from suite.store.paths import AnyPath
 
 FORMATS = ("html", "png")
@@ -99,6 +101,32 @@ def report(
         raise TypeError(f"report(formats={formats!r}): formats must be a list of names, such as ['html']")
     rendered = render(read(paths), out, baseline, formats, title)
     return rendered.page or Path(out)
+
+
+def figure(run: AnyPath, kind: str = "time", setting: str | int = 0) -> Figure:
+    """One chart of a run's report, as a matplotlib figure.
+
+    kind:    the chart's kind, one of ORDER
+    setting: the words of its setting, or its number in the report
+    Raises UsageError for a setting or chart that the run does not have, with those that it has.
+    """
+    content = prepare(read([run]))
+    panels = [panel for panel in content.panels if panel.charts]
+    titles = [panel.group.setting.title for panel in panels]
+    if not panels:
+        raise UsageError(f"{run} has no chart: no case of it has a time")
+    if isinstance(setting, int):
+        if not 0 <= setting < len(panels):
+            raise UsageError(f"setting {setting}: the run has {len(panels)}, counted from 0: {'; '.join(titles)}")
+        panel = panels[setting]
+    elif setting not in titles:
+        raise unknown("setting", setting, titles)
+    else:
+        panel = panels[titles.index(setting)]
+    found = {chart.kind: chart for chart in reversed(panel.charts)}
+    if kind not in found:
+        raise unknown("chart of this setting", kind, found)
+    return picture.compose(found[kind], footer(content.runs, content.rows, panel.group.setting.mode))
 
 
 def render(

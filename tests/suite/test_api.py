@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 import suite
+import suite.api
 from suite.api import arguments
 from suite.cli import main, parser
 from suite.errors import Exit, UsageError
 from suite.store import read_records
 from tests.suite.plugins import RUNNING_MEAN, write
+from tests.suite.store.runs import record, write_run
 
 SMALL = {"op": "running_mean", "seq_len": [8, 16], "head_dim": "4", "heads": 1, "dtype": "fp32", "pass_": "fwd"}
 
@@ -103,3 +105,41 @@ def test_static_profiles_are_those_of_the_command(tmp_path: Path) -> None:
     assert [(each.arch, each.status, len(each.launches)) for each in found] == [("sm_90", "ok", 1)]
     with pytest.raises(TypeError, match=r"static_profile\(\) takes no base: run `subquad static --base`"):
         suite.static_profile(base="HEAD")
+
+
+@pytest.fixture
+def measured(tmp_path: Path) -> suite.api.Run:
+    records = [record("C64", time_ms=1.0), record("C32", time_ms=2.0, **{"tunable.chunk": 32})]
+    naive = {"implementation": "naive <b>", "tunable.chunk": None}
+    records.append(record("", time_ms=30.0, **naive) | {"case_id": "retention/naive <b>/B1_T64_H2_K8_V8_fp32_fwd"})
+    return suite.api.Run(write_run(tmp_path / "run", records), Exit.PASS, whole=False)
+
+
+def test_a_run_has_its_records_and_a_table_of_who_is_fastest(measured: suite.api.Run) -> None:
+    assert len(measured.frame) == 3
+    found = measured.table()
+    assert list(found["implementation"]) == ["triton_chunk", "naive <b>"]
+    assert list(found["times_fastest"]) == [1.0, 30.0]
+    assert list(found["tunables"]) == ["chunk 64", ""]
+    assert set(found["T"]) == {64}
+
+
+def test_a_notebook_shows_the_table(measured: suite.api.Run) -> None:
+    page = measured._repr_html_()
+    assert "<td>triton_chunk (chunk 64)</td>" in page
+    assert "naive &lt;b&gt; 30x" in page
+    assert "not every case was measured" in page
+
+
+def test_a_run_draws_the_charts_of_its_report(measured: suite.api.Run) -> None:
+    figure = measured.plot()
+    assert figure.get_axes()[0].get_xlabel()
+    (setting,) = set(measured.table()["setting"])
+    assert measured.plot("memory", setting=setting).get_axes()
+    for words, said in (
+        (("tim",), "did you mean 'time'?"),
+        (("time", "no such"), "unknown setting 'no such'"),
+        (("time", 7), "the run has 1, counted from 0"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            measured.plot(*words)

@@ -13,8 +13,9 @@ import pytest
 
 from suite.cli import COMMANDS, main, parser, results
 from suite.cli.check import _print_table
-from suite.cli.results import print_results, ratio_text
+from suite.cli.results import print_results
 from suite.reporting.data.frame import read
+from suite.reporting.data.results import ratio_text
 from suite.running import progress
 from suite.running.budget import Budget
 from suite.running.progress import BASE_WORK, PlainProgress, Told
@@ -92,8 +93,8 @@ def test_of_many_problems_the_first_are_printed(shown: Any, monkeypatch: pytest.
     records = [timed("a", T, 1.0) for T in (64, 128)] + [timed("a", T, 1.0, dtype="bfloat16") for T in (64, 128)]
     records = [each | {"case_id": f"{each['case_id']}{i}"} for i, each in enumerate(records)]
     lines = shown(records)
-    assert sum(" · " in line for line in lines) == 1
-    assert "2 more problems: the report has them, and --verbose prints them" in lines
+    assert sum("25 %" in line for line in lines) == 3
+    assert "1 more problem: the report has them, and --verbose prints them" in lines
     assert sum(" · " in line for line in shown(records, everything=True)) == 2
 
 
