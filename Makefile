@@ -17,7 +17,7 @@ INTERPRETED := tests/kernels tests/suite/static tests/suite/interpreting tests/s
 INTERPRET := TRITON_INTERPRET=1 $(PYTEST) -m
 
 .DEFAULT_GOAL := help
-.PHONY: help bench report check test test-all test-triton lint deps new-kernel tiles gpu-first gpu-day gpu-analysis
+.PHONY: help bench report check test test-all test-triton lint deps docs new-kernel tiles gpu-first gpu-day gpu-analysis
 
 help: ## print this
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -80,6 +80,10 @@ lint: $(READY) needed-dev ## check style and types
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m pyright --pythonpath $(PYTHON)
+
+docs: $(READY) needed-dev ## build the documentation site into site/
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --quiet
+	@echo site/index.html
 
 deps: ## install what the suite and its tests need; torch is not changed
 	$(PYTHON) -c 'import torch; print("torch==" + torch.__version__)' > .torch-constraint

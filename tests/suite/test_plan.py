@@ -85,7 +85,7 @@ def test_the_set_of_presets() -> None:
 
 
 def test_smoke_has_one_operator_of_each_family_and_the_registry_all(registry: Registry) -> None:
-    """A family is a row of the table of docs/operators.md: its operators share kernels, and one of them shows that these run."""
+    """A family is a row of docs/operators.md: its operators share kernels, and one of them shows that these run."""
     section = (ROOT / "docs" / "operators.md").read_text()
     rows = re.findall(r"^\| [^|]+ \| (`[^|]+) \| ", section, re.MULTILINE)
     families = [set(re.findall(r"`(\w+)`", operators)) for operators in rows]
