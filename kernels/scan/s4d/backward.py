@@ -11,49 +11,40 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.common.device import LOG2E, locate, only_if
+from kernels.common.device import LOG2E, locate
 from kernels.scan.s4d.device import (
     C_ROW,
     CHUNK_ROW,
     DECAY_ROW,
-    existing,
+    FAR_ROW,
+    LANES,
+    ONE_ROW,
+    chunk_of,
+    chunks_of,
+    first_chunk,
     input_weight,
-    load_state,
+    load_pair,
     mode_row,
     mul,
-    parts_of,
     power,
     powers,
-    row_of,
+    stacked,
+    state_before,
     states_of,
+    sums_of,
     transition,
+    unstacked,
 )
-from kernels.scan.s4d.forward import load_parameters, weights
+from kernels.scan.s4d.forward import ages, load_parameters, weights
 
 
 @triton.jit
-def correlate(products, L: tl.constexpr):
-    """kappa_j = sum_i P[i, i - j] of P [L, L]: its diagonals, [L]."""
+def correlate(products, first: tl.constexpr, L: tl.constexpr):
+    """kappa_{first + j} = sum_i P[i, i - first - j] of P [L, L]: its diagonals, [L]."""
     i = tl.arange(0, L)[:, None]
-    lag = tl.arange(0, L)[None, :]
+    lag = tl.arange(0, L)[None, :] + first
     skewed = tl.gather(products, tl.maximum(i - lag, 0), 1)
     return tl.sum(tl.where(i >= lag, skewed, 0.0), 0)
-
-
-@triton.jit
-def leave_with_slope(
-    h_real, h_imag, s_real, s_imag, x, table, dt, channel, modes, rest, CHANNELS: tl.constexpr, M: tl.constexpr
-):
-    """s after the `rest` < L tokens x [L] that fill no chunk, from h and s before them: `leave`, derived by log a."""
-    log2a, turns = mode_row(table, DECAY_ROW, channel, modes, D=CHANNELS, M=M)
-    left = rest - 1 - tl.arange(0, x.shape[0])
-    n = tl.maximum(left, 0).to(tl.float32)[:, None]
-    w_real, w_imag = power(log2a[None, :], turns[None, :], n)
-    b_x = n * tl.where(left >= 0, x.to(tl.float32), 0.0)[:, None] * dt
-    count = rest.to(tl.float32)
-    p_real, p_imag = power(log2a, turns, count)
-    real, imag = mul(p_real, p_imag, s_real + count * h_real, s_imag + count * h_imag)
-    return real + tl.sum(w_real * b_x, 0), imag + tl.sum(w_imag * b_x, 0)
 
 
 @triton.jit(do_not_specialize=["T"])
@@ -62,16 +53,14 @@ def s4d_sums_kernel(
     do,
     log_dt,
     table,
-    start,
-    states,
-    d_end,
-    d_states,
+    kept,
+    d_kept,
     sums,
     dD,
     cu_seqlens,
     T,
-    segment_size,
-    segments,
+    blocks,
+    width,
     HS: tl.constexpr,
     M: tl.constexpr,
     V: tl.constexpr,
@@ -79,174 +68,157 @@ def s4d_sums_kernel(
     R: tl.constexpr,
     BM: tl.constexpr,
     MODE_BLOCKS: tl.constexpr,
-    BD: tl.constexpr,
-    BLOCKS: tl.constexpr,
+    BLOCK: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Conjugate gradients of c and of log a (c held fixed), summed over a segment's tokens.
+    """Conjugate gradients of c and of log a (c held fixed), summed over a block of tokens.
 
-    g_c = sum_t do_t h_t,  g_log_a = sum_t do_t c s_t + E s_end,  s_t = dh_t / d log a
-    E is what enters the segment from behind. In chunks, with the state h and its sensitivity s before each, and
-        w = do W,  w' = do (i+1) W,  W = a^(i+1):   g_c = sum_r h w + sum_j a^j kappa_j
-        g_log_a / c = sum_r (h w' + s w) + sum_j j a^j kappa_j + E s_end / c
-    where kappa_j = sum do_i u_{i-j} over tokens of one chunk: the diagonals of do^T u [L, L].
+    g_c = sum_t do_t h_t,  g_log_a = sum_t e_t a h_{t-1},  e_t the gradient of h_t.  In chunks, with the state h before
+    each and the gradient E of the one after it,
+        P_i = sum_r do_{r,i} h_r,  Q_j = sum_r u_{r,j} E_r,  kappa_j = sum do_i u_{i-j} over tokens of one chunk:
+        g_c = sum_i a^(i+1) P_i + sum_j a^j kappa_j
+        g_log_a = c (sum_i (i+1) a^(i+1) P_i + sum_j j a^j kappa_j) + sum_j (L-1-j) a^(L-1-j) Q_j + L a^L sum_r E_r h_r
+    What enters a last chunk from behind that is not full is an addition of its own.
 
-    Grid:    sequences x segments x blocks of BD channels, one axis, blocks fastest.
-    On chip: u and do [R, L, BD]; of one channel after the other, and each of MODE_BLOCKS blocks of its modes, h, s, w,
-             w' [R, BM]; of all channels do^T u [L, L].
-    Reads:   u, do [B, T, HS V]; parameters (28 M bytes per channel); start and states: the state that enters; d_end and
-             d_states: what enters from behind, where given.
-    Writes:  sums [sequences x segments, 4, HS V, M]: g_c, g_log_a, real and imaginary; dD [sequences x segments, HS V].
-    Bytes per token and channel: 2 elements.
+    Grid:    sequences x blocks of tokens x channels x MODE_BLOCKS blocks of BM modes, one axis, modes fastest.
+    On chip: u and do [R, L], h and E [2 BM, R], P and Q [2 BM, L], the products do^T u [L, L].
+    Reads:   u, do [HS V, width] (turn.py); parameters (20 M bytes per channel); kept and d_kept: the h and E that enter
+             each block, [blocks, 2, HS V, M] fp32.
+    Writes:  sums [sequences x blocks, 4, HS V, M]: g_c, g_log_a, real and imaginary; dD [sequences x blocks, HS V].
+    Bytes per token and channel: 2 elements, of each block of modes.
     """
-    block, _head, n, segment, state_slot, begin, end, eos = locate(
-        T, segment_size, segments, cu_seqlens, SLICES=BLOCKS, HS=1
+    inner, _head, n, segment, state_slot, begin, end, _eos = locate(
+        T, BLOCK, blocks, cu_seqlens, SLICES=HS * V * MODE_BLOCKS, HS=1
     )
     if begin >= end:
         return
     CHANNELS: tl.constexpr = HS * V
-    SIZE: tl.constexpr = 2 * HS * M * V
-    channels = block * BD + tl.arange(0, BD)
-    row = tl.arange(0, R)[:, None]
+    SIZE: tl.constexpr = CHANNELS * M
+    N: tl.constexpr = R // LANES
+    channel = inner // MODE_BLOCKS
+    modes = inner % MODE_BLOCKS * BM + tl.arange(0, BM)
+    mask = modes < M
     column = tl.arange(0, L)
-    count = end - begin
-    full = count // L
-    states_now = ()
-    totals = ()
-    products = ()
-    ends = ()
-    zeros = tl.zeros([BM], tl.float32)
-    for i in tl.static_range(BD * MODE_BLOCKS):
-        channel = existing(block * BD + i // MODE_BLOCKS, CHANNELS, BD)
-        modes = i % MODE_BLOCKS * BM + tl.arange(0, BM)
-        mask = modes < M
-        real = tl.zeros([BM], tl.float32)
-        imag = tl.zeros([BM], tl.float32)
-        if states is not None:
-            more = load_state(states + state_slot * SIZE, channel, modes, only_if(mask, segment > 0), M=M, V=V)
-            real += more[0]
-            imag += more[1]
-        if start is not None:
-            more = load_state(start + n * SIZE, channel, modes, only_if(mask, segment == 0), M=M, V=V)
-            real += more[0]
-            imag += more[1]
-        dt = tl.exp2(tl.load(log_dt + channel) * LOG2E)
-        states_now = states_now + (real * dt, imag * dt, zeros, zeros)
-        totals = totals + (zeros, zeros, zeros, zeros)
-        if i % MODE_BLOCKS == 0:
-            products = products + (tl.zeros([L, L], tl.float32),)
-        ends = ends + (zeros, zeros, zeros, zeros)
-    for tile in range(tl.cdiv(count, L * R).to(tl.int32)):
-        place = (tile * R + row) * L + column[None, :]
-        valid = (place < count)[:, :, None]
-        if CHANNELS % BD:
-            valid = valid & (channels < CHANNELS)[None, None, :]
-        offsets = (begin + place)[:, :, None] * CHANNELS + channels[None, None, :]
-        us = parts_of(tl.load(u + offsets, mask=valid, other=0.0), R, L, BD)
-        dos = parts_of(tl.load(do + offsets, mask=valid, other=0.0), R, L, BD)
-        afters = ()
-        added = ()
-        summed = ()
-        lasts = ()
-        for i in tl.static_range(BD * MODE_BLOCKS):
-            channel = existing(block * BD + i // MODE_BLOCKS, CHANNELS, BD)
-            modes = i % MODE_BLOCKS * BM + tl.arange(0, BM)
-            b_u = us[i // MODE_BLOCKS]
-            b_do = dos[i // MODE_BLOCKS]
-            dt = tl.exp2(tl.load(log_dt + channel) * LOG2E)
-            a_real, a_imag = mode_row(table, CHUNK_ROW, channel, modes, D=CHANNELS, M=M)
-            w_real, w_imag = weights(table, dt, channel, modes, CHANNELS=CHANNELS, M=M, L=L, REVERSE=False, INTO=True)
-            lag = (L - 1 - column).to(tl.float32)[:, None]
-            x_real = tl.dot(b_u, w_real.to(b_u.dtype), input_precision=PRECISION)
-            x_imag = tl.dot(b_u, w_imag.to(b_u.dtype), input_precision=PRECISION)
-            h_real, h_imag, after_real, after_imag = states_of(
-                x_real, x_imag, a_real, a_imag, hr=states_now[4 * i], hi=states_now[4 * i + 1]
-            )
-            kept_real, kept_imag = mul(L * a_real[None, :], L * a_imag[None, :], h_real, h_imag)
-            x_real = tl.dot(b_u, (lag * w_real).to(b_u.dtype), input_precision=PRECISION) + kept_real
-            x_imag = tl.dot(b_u, (lag * w_imag).to(b_u.dtype), input_precision=PRECISION) + kept_imag
-            s_real, s_imag, slope_real, slope_imag = states_of(
-                x_real, x_imag, a_real, a_imag, hr=states_now[4 * i + 2], hi=states_now[4 * i + 3]
-            )
-            afters = afters + (after_real, after_imag, slope_real, slope_imag)
-            if d_end is not None or d_states is not None:
-                here = tile * R + row == full
-                beyond = full == (tile + 1) * R
-                lasts = lasts + (
-                    ends[4 * i] + row_of(h_real, here) + tl.where(beyond, after_real, 0.0),
-                    ends[4 * i + 1] + row_of(h_imag, here) + tl.where(beyond, after_imag, 0.0),
-                    ends[4 * i + 2] + row_of(s_real, here) + tl.where(beyond, slope_real, 0.0),
-                    ends[4 * i + 3] + row_of(s_imag, here) + tl.where(beyond, slope_imag, 0.0),
-                )
-            log2a, turns = mode_row(table, DECAY_ROW, channel, modes, D=CHANNELS, M=M)
-            w_real, w_imag = powers(log2a, turns, zeros + 1.0, zeros, L=L, OFFSET=1, BACKWARDS=False)
-            ahead = (column + 1).to(tl.float32)[:, None]
-            x_real = tl.dot(b_do, w_real.to(b_do.dtype), input_precision=PRECISION)
-            x_imag = tl.dot(b_do, w_imag.to(b_do.dtype), input_precision=PRECISION)
-            c_real, c_imag = mul(h_real, h_imag, x_real, x_imag)
-            a_real, a_imag = mul(s_real, s_imag, x_real, x_imag)
-            x_real = tl.dot(b_do, (ahead * w_real).to(b_do.dtype), input_precision=PRECISION)
-            x_imag = tl.dot(b_do, (ahead * w_imag).to(b_do.dtype), input_precision=PRECISION)
-            more_real, more_imag = mul(h_real, h_imag, x_real, x_imag)
-            added = added + (
-                totals[4 * i] + tl.sum(c_real, 0),
-                totals[4 * i + 1] + tl.sum(c_imag, 0),
-                totals[4 * i + 2] + tl.sum(a_real + more_real, 0),
-                totals[4 * i + 3] + tl.sum(a_imag + more_imag, 0),
-            )
-            if i % MODE_BLOCKS == 0:
-                summed = summed + (tl.dot(tl.trans(b_do), b_u, products[i // MODE_BLOCKS], input_precision=PRECISION),)
-        states_now = afters
-        totals = added
-        products = summed
-        if d_end is not None or d_states is not None:
-            ends = lasts
-    rest = count - full * L
-    index = n * segments + segment
-    for i in tl.static_range(BD * MODE_BLOCKS):
-        channel = existing(block * BD + i // MODE_BLOCKS, CHANNELS, BD)
-        exists = block * BD + i // MODE_BLOCKS < CHANNELS
-        modes = i % MODE_BLOCKS * BM + tl.arange(0, BM)
-        mask = only_if(modes < M, exists)
-        dt = tl.exp2(tl.load(log_dt + channel) * LOG2E)
-        log2a, turns = mode_row(table, DECAY_ROW, channel, modes, D=CHANNELS, M=M)
-        c_real, c_imag = mode_row(table, C_ROW, channel, modes, D=CHANNELS, M=M)
-        kappa = correlate(products[i // MODE_BLOCKS], L)
-        w_real, w_imag = powers(log2a, turns, zeros + 1.0, zeros, L=L, OFFSET=0, BACKWARDS=False)
-        near = kappa[:, None]
-        far = near * column.to(tl.float32)[:, None]
-        g_real = totals[4 * i] / dt + tl.sum(w_real * near, 0)
-        g_imag = totals[4 * i + 1] / dt + tl.sum(w_imag * near, 0)
-        a_real = totals[4 * i + 2] / dt + tl.sum(w_real * far, 0)
-        a_imag = totals[4 * i + 3] / dt + tl.sum(w_imag * far, 0)
-        a_real, a_imag = mul(a_real, a_imag, c_real, c_imag)
-        if d_end is not None or d_states is not None:
-            e_real = tl.zeros([BM], tl.float32)
-            e_imag = tl.zeros([BM], tl.float32)
-            if d_end is not None:
-                more = load_state(d_end + n * SIZE, channel, modes, only_if(mask, end == eos), M=M, V=V)
-                e_real += more[0]
-                e_imag += more[1]
-            if d_states is not None:
-                more = load_state(d_states + state_slot * SIZE, channel, modes, only_if(mask, end < eos), M=M, V=V)
-                e_real += more[0]
-                e_imag += more[1]
-            token = begin + full * L + column
-            b_u = tl.load(u + token * CHANNELS + channel, mask=column < rest, other=0.0)
-            h_real, h_imag, s_real, s_imag = ends[4 * i], ends[4 * i + 1], ends[4 * i + 2], ends[4 * i + 3]
-            s_real, s_imag = leave_with_slope(
-                h_real, h_imag, s_real, s_imag, b_u, table, dt, channel, modes, rest, CHANNELS=CHANNELS, M=M
-            )
-            more_real, more_imag = mul(s_real / dt, s_imag / dt, e_real, -e_imag)
-            a_real += more_real
-            a_imag += more_imag
-        to = sums + (index * 4 * CHANNELS + channel) * M + modes
-        tl.store(to, g_real, mask=mask)
-        tl.store(to + CHANNELS * M, g_imag, mask=mask)
-        tl.store(to + 2 * CHANNELS * M, a_real, mask=mask)
-        tl.store(to + 3 * CHANNELS * M, a_imag, mask=mask)
-        if i % MODE_BLOCKS == 0:
-            tl.store(dD + index * CHANNELS + channel, row_of(kappa, column == 0), mask=exists)
+    chunk = chunk_of(tl.arange(0, R), R)
+    count = (end - begin).to(tl.int32)
+    chunks = tl.cdiv(count, L)
+    rest = count - (chunks - 1) * L
+    bos = begin - segment.to(tl.int64) * BLOCK
+    first = first_chunk(T, n, bos, cu_seqlens, L) + segment.to(tl.int64) * (BLOCK // L)
+    at_channel = channel.to(tl.int64) * width + first * L
+    valid = (chunk < chunks)[:, None]
+    offsets = at_channel + (chunk[:, None] * L + column[None, :])
+    b_u = tl.load(u + offsets, mask=valid, other=0.0)
+    b_do = tl.load(do + offsets, mask=valid, other=0.0)
+    dt = tl.exp2(tl.load(log_dt + channel) * LOG2E)
+    log2a, turns = mode_row(table, DECAY_ROW, channel, modes, D=CHANNELS, M=M)
+    a_real, a_imag = mode_row(table, CHUNK_ROW, channel, modes, D=CHANNELS, M=M)
+    start_real, start_imag = load_pair(kept + state_slot * (2 * SIZE), channel, modes, mask, SIZE=SIZE, M=M)
+    end_real, end_imag = load_pair(d_kept + state_slot * (2 * SIZE), channel, modes, mask, SIZE=SIZE, M=M)
+
+    w_real, w_imag = weights(table, dt, channel, modes, D=CHANNELS, M=M, L=L, REVERSE=False, INTO=True)
+    s = tl.dot(stacked(w_real, w_imag, b_u.dtype, BM, L), tl.trans(b_u), input_precision=PRECISION)
+    s_real, s_imag = unstacked(s, BM, R)
+    h_real, h_imag, _real, _imag = states_of(
+        chunks_of(s_real, BM, R),
+        chunks_of(s_imag, BM, R),
+        a_real,
+        a_imag,
+        hr=start_real,
+        hi=start_imag,
+        N=N,
+        BACKWARDS=False,
+    )
+
+    w_real, w_imag = weights(table, dt, channel, modes, D=CHANNELS, M=M, L=L, REVERSE=True, INTO=True)
+    s = tl.dot(stacked(w_real, w_imag, b_u.dtype, BM, L), tl.trans(b_do), input_precision=PRECISION)
+    s_real, s_imag = unstacked(s, BM, R)
+    x_real = tl.zeros([BM], tl.float32)
+    x_imag = tl.zeros([BM], tl.float32)
+    if count < R * L:
+        past_real, past_imag = power(log2a, turns, rest.to(tl.float32))
+        join_real, join_imag = mul(past_real, past_imag, end_real, end_imag)
+        here = (chunk == chunks - 1)[None, :]
+        s_real += tl.where(here, join_real[:, None], 0.0)
+        s_imag += tl.where(here, join_imag[:, None], 0.0)
+        # The last state's own gradient: rest a^rest h E + sum_j (rest-1-j) a^(rest-1-j) u_j E.
+        last_real = state_before(h_real, chunks - 1, R)
+        last_imag = state_before(h_imag, chunks - 1, R)
+        x_real, x_imag = mul(join_real, join_imag, last_real, last_imag)
+        x_real *= rest / dt
+        x_imag *= rest / dt
+        age_real, age_imag = ages(log2a, turns, rest, L)
+        tail = tl.load(u + at_channel + (chunks - 1) * L + column).to(tl.float32) * (rest - 1 - column)
+        more_real, more_imag = mul(
+            tl.sum(age_real * tail[None, :], 1), tl.sum(age_imag * tail[None, :], 1), end_real, end_imag
+        )
+        x_real += more_real
+        x_imag += more_imag
+        end_real *= 0.0
+        end_imag *= 0.0
+    e_real, e_imag, _real, _imag = states_of(
+        chunks_of(s_real, BM, R),
+        chunks_of(s_imag, BM, R),
+        a_real,
+        a_imag,
+        hr=end_real,
+        hi=end_imag,
+        N=N,
+        BACKWARDS=True,
+    )
+    both_real = tl.zeros_like(e_real[0])
+    both_imag = tl.zeros_like(e_real[0])
+    for i in tl.static_range(N):
+        both_real += e_real[i] * h_real[i] - e_imag[i] * h_imag[i]
+        both_imag += e_real[i] * h_imag[i] + e_imag[i] * h_real[i]
+    a_real, a_imag = mul(L / dt * a_real, L / dt * a_imag, tl.sum(both_real, 1), tl.sum(both_imag, 1))
+    x_real += a_real
+    x_imag += a_imag
+
+    e = stacked(e_real, e_imag, b_u.dtype, BM, R)
+    q = tl.dot(e, b_u, input_precision=PRECISION)
+    q_real, q_imag = unstacked(q, BM, L)
+    one_real, one_imag = mode_row(table, ONE_ROW, channel, modes, D=CHANNELS, M=M)
+    far_real, far_imag = mode_row(table, FAR_ROW, channel, modes, D=CHANNELS, M=M)
+    unit = tl.full([BM], 1.0, tl.float32)
+    zero = tl.zeros([BM], tl.float32)
+    w_real, w_imag = powers(one_real, one_imag, far_real, far_imag, unit, zero, L=L, OFFSET=0, BACKWARDS=True)
+    _real, _imag, q_real, q_imag = sums_of(
+        chunks_of(q_real, BM, L), chunks_of(q_imag, BM, L), w_real, w_imag, 0, L // LANES, BACKWARDS=True
+    )
+    x_real += q_real
+    x_imag += q_imag
+
+    products = tl.dot(tl.trans(b_do), b_u, input_precision=PRECISION)
+    kappa = correlate(products, 1, L)[None, :]
+    square = tl.arange(0, L)[:, None] == column[None, :]
+    now = tl.sum(tl.sum(tl.where(square, products, 0.0), 1)[:, None], 0)
+    h = stacked(h_real, h_imag, b_u.dtype, BM, R)
+    p = tl.dot(h, b_do, input_precision=PRECISION)
+    p_real, p_imag = unstacked(p, BM, L)
+    w_real, w_imag = powers(one_real, one_imag, far_real, far_imag, unit, zero, L=L, OFFSET=1, BACKWARDS=False)
+    g_real, g_imag, p_real, p_imag = sums_of(
+        chunks_of(p_real / dt + kappa, BM, L),
+        chunks_of(p_imag / dt, BM, L),
+        w_real,
+        w_imag,
+        1,
+        L // LANES,
+        BACKWARDS=False,
+    )
+    c_real, c_imag = mode_row(table, C_ROW, channel, modes, D=CHANNELS, M=M)
+    p_real, p_imag = mul(c_real, c_imag, p_real, p_imag)
+    index = n * blocks + segment
+    to = sums + (index * 4 * CHANNELS + channel) * M + modes
+    tl.store(to, g_real + now, mask=mask)
+    tl.store(to + SIZE, g_imag, mask=mask)
+    tl.store(to + 2 * SIZE, x_real + p_real, mask=mask)
+    tl.store(to + 3 * SIZE, x_imag + p_imag, mask=mask)
+    if MODE_BLOCKS == 1:
+        tl.store(dD + index * CHANNELS + channel + tl.zeros([1], tl.int32), now)
+    else:
+        own = inner % MODE_BLOCKS + tl.zeros([1], tl.int32) == 0
+        tl.store(dD + index * CHANNELS + channel + tl.zeros([1], tl.int32), now, mask=own)
 
 
 @triton.jit

@@ -19,18 +19,23 @@ from kernels.common.shapes import next_power_of_2
 from kernels.scan.checks import check_start, span_of_call
 from kernels.scan.plan import MAX_MODES, few_modes
 from kernels.scan.s4d.backward import s4d_parameters_kernel, s4d_sums_kernel
-from kernels.scan.s4d.forward import s4d_prepare_kernel, s4d_scan_kernel
-from kernels.scan.s4d.plan import CHUNK, Plan, Shape, of_problem, plan
+from kernels.scan.s4d.forward import s4d_prepare_kernel, s4d_scan_kernel, s4d_taps_kernel
+from kernels.scan.s4d.plan import S4dPlan, Shape, of_problem, plan
 from kernels.scan.s4d.plan import search as search_configs
 from kernels.scan.s4d.segments import s4d_carry_kernel
 from kernels.scan.s4d.spec import s4d
+from kernels.scan.s4d.turn import s4d_turn_kernel
 from suite import Problem
 from suite.errors import UsageError
 from suite.problem import Value
 
 CARRY_BLOCK = 64
+# Modes of a program that computes transitions.
+PREPARE_BLOCK = 128
+# Tokens and channels of a tile whose layout is changed, and its warps.
+TURN_TOKENS, TURN_CHANNELS, TURN_WARPS = 64, 64, 4
 # Rows of the table of transitions.
-ROWS = 8
+ROWS = 12
 # FLOPs per mode pair and chunk of the states before each chunk: a state twice over, complex.
 STATE_FLOPS = 16
 
@@ -49,9 +54,10 @@ def flops_exec(problem: Problem, tunables: Mapping[str, Value]) -> float:
     """Executed FLOPs of matrix products, pairs padded, and of the chunks' states; in segments the states twice."""
     shape = of_problem(problem)
     n = float(problem.tokens * shape.channels)
-    states = 4 * shape.size + STATE_FLOPS * shape.size / CHUNK
-    flops = {"local": states, "output": states + 4 * shape.size + 2 * CHUNK}
-    flops |= {"local_reverse": states, "inputs": flops["output"], "sums": 2 * states + 8 * shape.size + 2 * CHUNK}
+    chunk = shape.chunk
+    states = 4 * shape.size + STATE_FLOPS * shape.size / chunk
+    flops = {"local": states, "output": states + 4 * shape.size + 2 * chunk}
+    flops |= {"local_reverse": states, "inputs": flops["output"], "sums": 2 * states + 8 * shape.size + 2 * chunk}
     return n * sum(flops[name] for name in plan(shape).launched(problem.pass_))
 
 
@@ -88,7 +94,9 @@ def chunk_s4d(
     HS, V, M = A_real.shape
     check_start("initial_state", initial_state, (span.sequences, HS, 2 * M, V), u)
     shape = Shape(span, HS * V, M, str(u.dtype).removeprefix("torch."))
-    call = _Call(shape, plan(shape), T=u.shape[1], HS=HS, V=V, cu_seqlens=cu_seqlens)
+    given = (u, *parameters, initial_state)
+    training = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in given)
+    call = _Call(shape, plan(shape), T=u.shape[1], HS=HS, V=V, cu_seqlens=cu_seqlens, training=training)
     if not span.tokens:
         end = call.room(u, initial_state, initial_state) if output_final_state else None
         return without_tokens((torch.empty_like(u), end), (u, *parameters), (initial_state,))
@@ -124,78 +132,130 @@ def check_inputs(u, p: Parameters) -> None:
 
 @dataclass(frozen=True)
 class _Call:
-    """One call's shapes. T: tokens of a row; cu_seqlens is on the device, or is None."""
+    """One call's shapes.
+
+    T: tokens of a row; cu_seqlens is on the device, or is None; training: whether a backward pass may follow.
+    """
 
     shape: Shape
-    plan: Plan
+    plan: S4dPlan
     T: int
     HS: int
     V: int
     cu_seqlens: torch.Tensor | None
+    training: bool
 
     @property
     def state_shape(self) -> tuple[int, int, int]:
         return self.HS, 2 * self.shape.pairs, self.V
+
+    @property
+    def block(self) -> int:
+        """Tokens between two states that are kept for the backward pass."""
+        return self.plan.block(self.shape.chunk)
+
+    def slots(self, unit: int) -> int:
+        """How many units of tokens all sequences take, each with a first unit of its own."""
+        span = self.shape.span
+        if span.packed:
+            return span.tokens // unit + span.sequences
+        return span.sequences * -(-self.T // unit)
 
     def room(self, u, start, passed) -> torch.Tensor:
         """An empty state in the dtype of `start`. passed: the states of sequences without tokens."""
         span, dtype = self.shape.span, torch.float32 if start is None else start.dtype
         return room(u, (span.sequences, *self.state_shape), dtype, passed, span.some_empty)
 
+    def states(self, like: torch.Tensor, slots: int) -> torch.Tensor:
+        """Empty states as the kernels keep them for themselves: [slots, 2, HS V, M] fp32."""
+        return like.new_empty(slots, 2, self.shape.channels, self.shape.pairs, dtype=torch.float32)
+
     def prepare(self, p: Parameters) -> tuple[torch.Tensor, torch.Tensor]:
-        """The table of transitions [8, HS V, M] and the first taps [HS V, CHUNK]; see device.py."""
+        """The table of transitions [12, HS V, M] and the first taps [HS V, 2 x chunk]; see device.py."""
         s = self.shape
         table = p.D.new_empty(ROWS, s.channels, s.pairs, dtype=torch.float32)
-        taps = p.D.new_empty(s.channels, CHUNK, dtype=torch.float32)
-        s4d_prepare_kernel[(s.channels,)](
-            **p._asdict(),
+        taps = p.D.new_empty(s.channels, 2 * s.chunk, dtype=torch.float32)
+        size = s.channels * s.pairs
+        s4d_prepare_kernel[(triton.cdiv(size, PREPARE_BLOCK),)](
+            log_dt=p.log_dt,
+            A_real=p.A_real,
+            A_imag=p.A_imag,
+            C=p.C,
             table=table,
-            taps=taps,
             segment_size=self.plan.cut.segment_size,
-            CHANNELS=s.channels,
+            SIZE=size,
             M=s.pairs,
-            L=CHUNK,
-            BM=s.size,
-            num_warps=1,
+            L=s.chunk,
+            BLOCK=PREPARE_BLOCK,
+            num_warps=4,
+        )
+        s4d_taps_kernel[(s.channels,)](
+            table=table, D=p.D, taps=taps, CHANNELS=s.channels, M=s.pairs, L=s.chunk, BM=s.size, num_warps=2
         )
         return table, taps
 
-    def launch(self, kernel: Any, name: str, **arguments: Any) -> None:
-        """Launch a kernel over all segments with its tile. arguments: its tensors and its own options."""
-        tile, cut, s = self.plan.tiles[name], self.plan.cut, self.shape
-        blocks = -(-s.channels // tile.width)
-        kernel[(s.span.sequences * cut.segments * blocks,)](
+    def turn(self, x: torch.Tensor, turned: torch.Tensor, *, back: bool) -> torch.Tensor:
+        """x [B, T, HS, V] -> turned [HS V, width], or back; the one that was written."""
+        s = self.shape
+        tiles, blocks = triton.cdiv(s.span.longest, TURN_TOKENS), triton.cdiv(s.channels, TURN_CHANNELS)
+        s4d_turn_kernel[(s.span.sequences * tiles * blocks,)](
+            x=x,
+            turned=turned,
+            cu_seqlens=self.cu_seqlens,
+            T=self.T,
+            tiles=tiles,
+            width=turned.shape[1],
+            D=s.channels,
+            L=s.chunk,
+            BT=TURN_TOKENS,
+            BD=TURN_CHANNELS,
+            BLOCKS=blocks,
+            BACK=back,
+            num_warps=TURN_WARPS,
+        )
+        return x if back else turned
+
+    def by_channel(self, x: torch.Tensor) -> torch.Tensor:
+        """Room for x [B, T, HS, V] with the tokens of a channel side by side, [HS V, width]."""
+        return x.new_empty(self.shape.channels, self.slots(self.shape.chunk) * self.shape.chunk)
+
+    def launch(self, kernel: Any, name: str, programs: int, **arguments: Any) -> None:
+        """Launch a kernel with its tile, so many programs a channel. arguments: its tensors and its own options."""
+        tile, s = self.plan.tiles[name], self.shape
+        kernel[(s.span.sequences * programs * s.channels,)](
             **arguments,
             cu_seqlens=self.cu_seqlens,
             T=self.T,
-            segment_size=cut.segment_size,
-            segments=cut.segments,
             HS=self.HS,
             M=s.pairs,
             V=self.V,
-            L=CHUNK,
+            L=s.chunk,
             R=tile.rows,
             BM=tile.modes,
             MODE_BLOCKS=s.size // tile.modes,
-            BD=tile.width,
-            BLOCKS=blocks,
+            BLOCK=self.block,
             PRECISION="tf32x3" if s.dtype == "float32" else "tf32",
             num_warps=tile.warps,
             num_stages=1,
         )
 
-    def scan(self, x, p: Parameters, table, taps, start, end, *, reverse: bool):
-        """(y, what enters each segment but the first in this direction [slots, HS, N, V] fp32, or None on chip)."""
+    def scan(self, x, p: Parameters, table, taps, start, end, *, reverse: bool, keep: bool):
+        """(y, what enters each block of tokens [slots, 2, HS V, M] fp32 where wanted), x and y [HS V, width]."""
         local, name = ("local_reverse", "inputs") if reverse else ("local", "output")
+        cut = self.plan.cut
+        segments = {"segment_size": cut.segment_size, "segments": cut.segments, "programs": cut.segments}
         both = {"x": x, "log_dt": p.log_dt, "table": table, "taps": taps, "start": start, "REVERSE": reverse}
+        both |= {"width": x.shape[1], **segments}
+        stages = {each: {"STAGES": self.plan.tiles[each].stages} for each in (local, name)}
         enters = None
-        if self.plan.cut.segmented:
-            enters = x.new_empty(self.plan.cut.slots, *self.state_shape, dtype=torch.float32)
-            self.launch(s4d_scan_kernel, local, **both, y=None, enters=None, leaves=enters)
+        if cut.segmented:
+            enters = self.states(x, cut.slots)
+            self.launch(s4d_scan_kernel, local, **both, **stages[local], y=None, enters=None, leaves=enters, kept=None)
             self._carry(enters, table, reverse)
         y = torch.empty_like(x)
-        self.launch(s4d_scan_kernel, name, **both, y=y, enters=enters, leaves=end)
-        return y, enters
+        kept = self.states(x, self.slots(self.block)) if keep else None
+        self.launch(s4d_scan_kernel, name, **both, **stages[name], y=y, enters=enters, leaves=end, kept=kept)
+        return y, kept
 
     def _carry(self, states, table, reverse: bool) -> None:
         size, cut = self.shape.channels * self.shape.pairs, self.plan.cut
@@ -206,8 +266,6 @@ class _Call:
             segment_size=cut.segment_size,
             segments=cut.segments,
             SIZE=size,
-            M=self.shape.pairs,
-            V=self.V,
             BLOCK=CARRY_BLOCK,
             REVERSE=reverse,
             num_warps=2,
@@ -222,8 +280,10 @@ class _Scan(torch.autograd.Function):
         start = None if start is None else start.contiguous()
         end = call.room(u, start, start) if output_final_state else None
         table, taps = call.prepare(p)
-        o, enters = call.scan(u, p, table, taps, start=start, end=end, reverse=False)
-        ctx.save_for_backward(u, *p, table, taps, start, enters)
+        turned = call.turn(u, call.by_channel(u), back=False)
+        y, kept = call.scan(turned, p, table, taps, start=start, end=end, reverse=False, keep=call.training)
+        o = call.turn(torch.empty_like(u), y, back=True)
+        ctx.save_for_backward(turned, *p, table, taps, start, kept)
         ctx.call = call
         ctx.set_materialize_grads(False)
         return o, end
@@ -231,20 +291,37 @@ class _Scan(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, *gradients):  # pyright: ignore[reportIncompatibleMethodOverride] - the decorator hides `ctx`
-        u, *parameters, table, taps, start, enters = ctx.saved_tensors
+        u, *parameters, table, taps, start, kept = ctx.saved_tensors
         p, call = Parameters(*parameters), ctx.call
         do, d_end = (None if each is None else each.contiguous() for each in gradients)
-        do = torch.zeros_like(u) if do is None else do
+        B = call.shape.span.tokens // call.T
+        do = u.new_zeros(B, call.T, call.HS, call.V) if do is None else do
         d_start = None if start is None else call.room(do, start, d_end)
-        du, d_enters = call.scan(do, p, table, taps, start=d_end, end=d_start, reverse=True)
-        rows = call.shape.span.sequences * call.plan.cut.segments
+        turned = call.turn(do, call.by_channel(do), back=False)
+        y, d_kept = call.scan(turned, p, table, taps, start=d_end, end=d_start, reverse=True, keep=True)
+        du = call.turn(torch.empty_like(do), y, back=True)
+        blocks = triton.cdiv(call.shape.span.longest, call.block)
+        rows = call.shape.span.sequences * blocks
         # Packed, some programs of a short sequence have no tokens and write nothing.
         make = torch.zeros if call.shape.span.packed else torch.empty
         sums = make(rows, 4, *p.A_real.shape, device=do.device, dtype=torch.float32)
         parts_D = make(rows, *p.D.shape, device=do.device, dtype=torch.float32)
-        states = {"start": start, "states": enters, "d_end": d_end, "d_states": d_enters}
-        inputs = {"u": u, "do": do, "log_dt": p.log_dt, "table": table}
-        call.launch(s4d_sums_kernel, "sums", **inputs, **states, sums=sums, dD=parts_D)
+        mode_blocks = call.shape.size // call.plan.tiles["sums"].modes
+        call.launch(
+            s4d_sums_kernel,
+            "sums",
+            blocks * mode_blocks,
+            u=u,
+            do=turned,
+            log_dt=p.log_dt,
+            table=table,
+            kept=kept,
+            d_kept=d_kept,
+            sums=sums,
+            dD=parts_D,
+            blocks=blocks,
+            width=turned.shape[1],
+        )
         found = Parameters(*(torch.empty_like(each) for each in p))
         s4d_parameters_kernel[(call.shape.channels,)](
             sums=sums,

@@ -16,11 +16,12 @@ from kernels.common.device import LOG2E
 from kernels.scan.device import inside
 
 PI = tl.constexpr(3.141592653589793)
-# Rows of a table of transitions, [8, channels, modes]: log2 |a|, turns, c, a^chunk, a^segment.
+# Rows of a table of transitions, [12, channels, modes]: log2 |a|, turns, c, a^chunk, a^segment, a, a^(2 LANES).
 DECAY_ROW, C_ROW = tl.constexpr(0), tl.constexpr(2)
 CHUNK_ROW, SEGMENT_ROW = tl.constexpr(4), tl.constexpr(6)
-# Powers of a chunk are products of so many by so many; chunks are scanned in groups of so many.
-FINE, GROUP = tl.constexpr(8), tl.constexpr(8)
+ONE_ROW, FAR_ROW = tl.constexpr(8), tl.constexpr(10)
+# So many lanes of a warp share a row of a product's sum, two neighbouring columns each.
+LANES = tl.constexpr(4)
 
 
 @triton.jit
@@ -81,24 +82,6 @@ def input_weight(size, turns, A_real, A_imag):
 
 
 @triton.jit
-def powers(log2a, turns, real, imag, L: tl.constexpr, OFFSET: tl.constexpr, BACKWARDS: tl.constexpr):
-    """(real + i imag) a^(OFFSET + row), [L, M]; BACKWARDS: of the last row first. L / FINE + FINE powers make all L."""
-    M: tl.constexpr = log2a.shape[0]
-    i = tl.arange(0, FINE)
-    j = tl.arange(0, L // FINE)
-    if BACKWARDS:
-        i = -i + (FINE - 1)
-        j = -j + (L // FINE - 1)
-    fine_real, fine_imag = power(log2a[None, :], turns[None, :], (i + OFFSET).to(tl.float32)[:, None])
-    far_real, far_imag = power(log2a[None, :], turns[None, :], (j * FINE).to(tl.float32)[:, None])
-    far_real, far_imag = mul(far_real, far_imag, real[None, :], imag[None, :])
-    found_real, found_imag = mul(
-        far_real[:, None, :], far_imag[:, None, :], fine_real[None, :, :], fine_imag[None, :, :]
-    )
-    return tl.reshape(found_real, [L, M]), tl.reshape(found_imag, [L, M])
-
-
-@triton.jit
 def parts_of(x, A: tl.constexpr, B: tl.constexpr, N: tl.constexpr):
     """x [A, B, N] as a tuple of N tensors [A, B], without communication between threads where one thread has all N."""
     if N == 1:
@@ -114,91 +97,185 @@ def parts_of(x, A: tl.constexpr, B: tl.constexpr, N: tl.constexpr):
 
 
 @triton.jit
-def joined(parts, A: tl.constexpr, B: tl.constexpr, N: tl.constexpr):
-    """The inverse of parts_of."""
+def joined(parts, N: tl.constexpr):
+    """A tuple of N tensors [A, B] as one [A, B, 2, ..., 2], the last index that of neighbours."""
     if N == 1:
-        return tl.reshape(parts[0], [A, B, 1])
+        return parts[0]
     else:  # noqa: RET505 - as above
         even = ()
         odd = ()
         for i in tl.static_range(N // 2):
             even = even + (parts[2 * i],)
             odd = odd + (parts[2 * i + 1],)
-        both = tl.join(joined(even, A, B, N // 2), joined(odd, A, B, N // 2))
-        return tl.reshape(both, [A, B, N])
+        return tl.join(joined(even, N // 2), joined(odd, N // 2))
 
 
 @triton.jit
-def _follow(ar, ai, xr, xi, br, bi, yr, yi):
-    """x, then y: h -> a h + x, then h -> b h + y."""
-    turned_real, turned_imag = mul(ar, ai, br, bi)
-    kept_real, kept_imag = mul(br, bi, xr, xi)
-    return turned_real, turned_imag, kept_real + yr, kept_imag + yi
+def stacked(real, imag, dtype: tl.constexpr, M: tl.constexpr, R: tl.constexpr):
+    """Complex columns, tuples as chunks_of has them, as real rows [2 M, R]: real parts of eight modes, then imaginary.
 
-
-@triton.jit
-def states_of(sr, si, ar, ai, hr, hi):
-    """States before each of R chunks, [R, M], and after the last, [M]: h <- a h + s, from h.
-
-    sr, si [R, M]: what a chunk adds; ar, ai [M]: a^chunk; hr, hi [M]. Groups of chunks lie in one thread, so that a
-    state costs two complex multiply-adds; only the groups' states pass between threads.
+    In a product's sum, a thread has both parts of what it has.
     """
-    R: tl.constexpr = sr.shape[0]
-    M: tl.constexpr = sr.shape[1]
-    G: tl.constexpr = R // GROUP
-    added_real = parts_of(tl.permute(tl.reshape(sr, [G, GROUP, M]), [0, 2, 1]), G, M, GROUP)
-    added_imag = parts_of(tl.permute(tl.reshape(si, [G, GROUP, M]), [0, 2, 1]), G, M, GROUP)
-    a_real = ar[None, :]
-    a_imag = ai[None, :]
-    tr = added_real[0]
-    ti = added_imag[0]
+    both = tl.join(joined(real, R // LANES), joined(imag, R // LANES)).to(dtype)
+    both = tl.permute(tl.reshape(both, [M // 8, 8, LANES, R // (2 * LANES), 2, 2]), (0, 5, 1, 3, 2, 4))
+    return tl.reshape(both, [2 * M, R])
+
+
+@triton.jit
+def unstacked(x, M: tl.constexpr, N: tl.constexpr):
+    """Rows as stacked has them as real and imaginary parts, [M, N] each."""
+    both = tl.permute(tl.reshape(x, [M // 8, 2, 8, N]), (0, 2, 3, 1))
+    return tl.split(tl.reshape(both, [M, N, 2]))
+
+
+@triton.jit
+def chunk_of(column, R: tl.constexpr):
+    """Which of R chunks a tile has in a column: so each thread of a product's sum has R / LANES of them in a row."""
+    return column // 2 % LANES * (R // LANES) + column // (2 * LANES) * 2 + column % 2
+
+
+@triton.jit
+def chunks_of(x, M: tl.constexpr, R: tl.constexpr):
+    """x [M, R], columns as chunk_of has them, as a tuple of R / LANES tensors [M, LANES], in the order of chunks."""
+    x = tl.permute(tl.reshape(x, [M, R // (2 * LANES), LANES, 2]), (0, 2, 1, 3))
+    return parts_of(tl.reshape(x, [M, LANES, R // LANES]), M, LANES, R // LANES)
+
+
+@triton.jit
+def powers(
+    a_real, a_imag, far_real, far_imag, real, imag, L: tl.constexpr, OFFSET: tl.constexpr, BACKWARDS: tl.constexpr
+):
+    """(real + i imag) a^(OFFSET + column) for L columns, as chunks_of has them; BACKWARDS: of the last one first.
+
+    far: a^(2 LANES); OFFSET 0 or 1. All of them by multiplications, the longest row of which has L / 8 + 4.
+    """
+    a_real = a_real[:, None]
+    a_imag = a_imag[:, None]
+    lane = tl.arange(0, LANES)[None, :]
+    if BACKWARDS:
+        lane = (LANES - 1) - lane
+    x_real = real[:, None]
+    x_imag = imag[:, None]
+    if OFFSET == 1:
+        x_real, x_imag = mul(x_real, x_imag, a_real, a_imag)
+    square_real, square_imag = mul(a_real, a_imag, a_real, a_imag)
+    x_real, x_imag = mul(
+        tl.where(lane % 2 == 1, square_real, 1.0), tl.where(lane % 2 == 1, square_imag, 0.0), x_real, x_imag
+    )
+    square_real, square_imag = mul(square_real, square_imag, square_real, square_imag)
+    x_real, x_imag = mul(
+        tl.where(lane // 2 == 1, square_real, 1.0), tl.where(lane // 2 == 1, square_imag, 0.0), x_real, x_imag
+    )
+    y_real, y_imag = mul(x_real, x_imag, a_real, a_imag)
+    if BACKWARDS:
+        found_real = (y_real, x_real)
+        found_imag = (y_imag, x_imag)
+    else:
+        found_real = (x_real, y_real)
+        found_imag = (x_imag, y_imag)
+    for _ in tl.static_range(1, L // (2 * LANES)):
+        x_real, x_imag = mul(x_real, x_imag, far_real[:, None], far_imag[:, None])
+        y_real, y_imag = mul(y_real, y_imag, far_real[:, None], far_imag[:, None])
+        if BACKWARDS:
+            found_real = (y_real, x_real) + found_real
+            found_imag = (y_imag, x_imag) + found_imag
+        else:
+            found_real = found_real + (x_real, y_real)
+            found_imag = found_imag + (x_imag, y_imag)
+    return found_real, found_imag
+
+
+@triton.jit
+def sums_of(x_real, x_imag, w_real, w_imag, first: tl.constexpr, N: tl.constexpr, BACKWARDS: tl.constexpr):
+    """sum w x and sum n w x, [M] each, complex: x, w as chunks_of has 4 N columns, n = first + column.
+
+    BACKWARDS: n = first + 4 N - 1 - column.
+    """
+    plain_real = tl.zeros_like(x_real[0])
+    plain_imag = tl.zeros_like(x_real[0])
+    times_real = tl.zeros_like(x_real[0])
+    times_imag = tl.zeros_like(x_real[0])
+    lane = 2 * tl.arange(0, LANES)[None, :]
+    for i in tl.static_range(N):
+        # Column i // 2 * 8 + 2 lane + i % 2.
+        n = i // 2 * (2 * LANES) + i % 2 + lane
+        if BACKWARDS:
+            n = (LANES * N - 1) - n
+        n = (n + first).to(tl.float32)
+        p_real, p_imag = mul(x_real[i], x_imag[i], w_real[i], w_imag[i])
+        plain_real += p_real
+        plain_imag += p_imag
+        times_real += n * p_real
+        times_imag += n * p_imag
+    return tl.sum(plain_real, 1), tl.sum(plain_imag, 1), tl.sum(times_real, 1), tl.sum(times_imag, 1)
+
+
+@triton.jit
+def states_of(sr, si, ar, ai, hr, hi, N: tl.constexpr, BACKWARDS: tl.constexpr):
+    """States before each of LANES N chunks, as chunks_of has them, and after the last: h <- a h + s, from h.
+
+    sr, si: tuples of N tensors [M, LANES], what a chunk adds; ar, ai [M]: a^chunk; hr, hi [M]. A lane's N chunks lie in
+    one thread, so a state costs two complex multiply-adds; only what a lane adds passes between threads.
+    BACKWARDS: the last chunk is the first one, and states are those after each chunk.
+    """
+    a_real = ar[:, None]
+    a_imag = ai[:, None]
+    tr = sr[N - 1 if BACKWARDS else 0]
+    ti = si[N - 1 if BACKWARDS else 0]
     pr = ar
     pi = ai
-    for i in tl.static_range(1, GROUP):
+    for i in tl.static_range(1, N):
         kept_real, kept_imag = mul(a_real, a_imag, tr, ti)
-        tr = kept_real + added_real[i]
-        ti = kept_imag + added_imag[i]
+        tr = kept_real + sr[N - 1 - i if BACKWARDS else i]
+        ti = kept_imag + si[N - 1 - i if BACKWARDS else i]
         pr, pi = mul(pr, pi, ar, ai)
-    order = tl.arange(0, G)[:, None]
-    kept_real, kept_imag = mul(pr, pi, hr, hi)
-    tr += tl.where(order == 0, kept_real[None, :], 0.0)
-    ti += tl.where(order == 0, kept_imag[None, :], 0.0)
-    group_real = tl.broadcast_to(pr[None, :], [G, M])
-    group_imag = tl.broadcast_to(pi[None, :], [G, M])
-    _real, _imag, tr, ti = tl.associative_scan((group_real, group_imag, tr, ti), 0, _follow)
-    before = tl.broadcast_to(tl.maximum(order - 1, 0), [G, M])
-    er = tl.where(order == 0, hr[None, :], tl.gather(tr, before, 0))
-    ei = tl.where(order == 0, hi[None, :], tl.gather(ti, before, 0))
+    lane = tl.arange(0, LANES)[None, :]
+    er = tl.zeros_like(tr)
+    ei = tl.zeros_like(ti)
+    for i in tl.static_range(LANES):
+        here = lane == (LANES - 1 - i if BACKWARDS else i)
+        er += tl.where(here, hr[:, None], 0.0)
+        ei += tl.where(here, hi[:, None], 0.0)
+        kept_real, kept_imag = mul(pr, pi, hr, hi)
+        hr = kept_real + tl.sum(tl.where(here, tr, 0.0), 1)
+        hi = kept_imag + tl.sum(tl.where(here, ti, 0.0), 1)
     found_real = (er,)
     found_imag = (ei,)
-    for i in tl.static_range(1, GROUP):
+    for i in tl.static_range(1, N):
         kept_real, kept_imag = mul(a_real, a_imag, er, ei)
-        er = kept_real + added_real[i - 1]
-        ei = kept_imag + added_imag[i - 1]
-        found_real = found_real + (er,)
-        found_imag = found_imag + (ei,)
-    er = tl.reshape(tl.permute(joined(found_real, G, M, GROUP), [0, 2, 1]), [R, M])
-    ei = tl.reshape(tl.permute(joined(found_imag, G, M, GROUP), [0, 2, 1]), [R, M])
-    return er, ei, row_of(tr, order == G - 1), row_of(ti, order == G - 1)
+        er = kept_real + sr[N - i if BACKWARDS else i - 1]
+        ei = kept_imag + si[N - i if BACKWARDS else i - 1]
+        if BACKWARDS:
+            found_real = (er,) + found_real
+            found_imag = (ei,) + found_imag
+        else:
+            found_real = found_real + (er,)
+            found_imag = found_imag + (ei,)
+    return found_real, found_imag, hr, hi
 
 
 @triton.jit
-def row_of(x, here):
-    """The one row of x that is here, or zeros."""
-    return tl.sum(tl.where(here, x, 0.0), 0)
+def state_before(parts, chunk, R: tl.constexpr):
+    """Of states as chunks_of has them, the one of a chunk, [M]; zeros where the tile has no such chunk."""
+    N: tl.constexpr = R // LANES
+    first = tl.arange(0, LANES)[None, :] * N
+    found = tl.zeros_like(parts[0])
+    for i in tl.static_range(N):
+        found += tl.where(first + i == chunk, parts[i], 0.0)
+    return tl.sum(found, 1)
 
 
 @triton.jit
-def existing(channel, D: tl.constexpr, BD: tl.constexpr):
-    """A channel of a block of BD, the last one for those beyond it: what is loaded for these is not stored."""
-    if D % BD:
-        return tl.minimum(channel, D - 1)
-    return channel
+def first_chunk(T, n, bos, cu_seqlens, L: tl.constexpr):
+    """The number of sequence n's first chunk: sequences start with a chunk of their own. 64 bits wide."""
+    if cu_seqlens is None:
+        return n * tl.cdiv(T, L)
+    return bos // L + n
 
 
 @triton.jit
 def mode_row(table, row, channel, modes, D: tl.constexpr, M: tl.constexpr):
-    """Two neighbouring rows of a table [8, D, M] for one channel, [BM] each; zeros for modes from M on."""
+    """Two neighbouring rows of a table [12, D, M] for one channel, [BM] each; zeros for modes from M on."""
     pointers = table + (row * D + channel) * M + modes
     mask = inside(modes, M)
     return tl.load(pointers, mask=mask, other=0.0), tl.load(pointers + D * M, mask=mask, other=0.0)
@@ -224,3 +301,18 @@ def store_state(base, real, imag, channel, modes, mask, M: tl.constexpr, V: tl.c
     pointers = base + state_at(channel, modes, M, V)
     tl.store(pointers, real.to(base.dtype.element_ty), mask=mask)
     tl.store(pointers + M * V, imag.to(base.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def load_pair(base, channel, modes, mask, SIZE: tl.constexpr, M: tl.constexpr):
+    """Real and imaginary parts of one channel's state in [2, SIZE] fp32, SIZE = channels x M."""
+    pointers = base + channel * M + modes
+    return tl.load(pointers, mask=mask, other=0.0), tl.load(pointers + SIZE, mask=mask, other=0.0)
+
+
+@triton.jit
+def store_pair(base, real, imag, channel, modes, mask, SIZE: tl.constexpr, M: tl.constexpr):
+    """The inverse of load_pair."""
+    pointers = base + channel * M + modes
+    tl.store(pointers, real, mask=mask)
+    tl.store(pointers + SIZE, imag, mask=mask)

@@ -9,23 +9,31 @@ import triton
 import triton.language as tl
 
 from kernels.common.device import LOG2E, locate, only_if
+from kernels.scan.device import inside
 from kernels.scan.s4d.device import (
     C_ROW,
     CHUNK_ROW,
     DECAY_ROW,
+    FAR_ROW,
+    LANES,
+    ONE_ROW,
     SEGMENT_ROW,
-    existing,
-    joined,
+    chunk_of,
+    chunks_of,
+    first_chunk,
+    load_pair,
     load_state,
     mode_row,
     mul,
-    parts_of,
     power,
     powers,
-    row_of,
+    stacked,
+    state_before,
     states_of,
+    store_pair,
     store_state,
     transition,
+    unstacked,
 )
 
 
@@ -53,40 +61,58 @@ def s4d_prepare_kernel(
     A_real,
     A_imag,
     C,
-    D,
     table,
-    taps,
     segment_size,
-    CHANNELS: tl.constexpr,
+    SIZE: tl.constexpr,
     M: tl.constexpr,
     L: tl.constexpr,
-    BM: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):
-    """A channel's transitions and the first L taps of its convolution, k_j = Re sum_m c a^j, with D in the first one.
+    """The transitions of all modes.
 
-    Grid:   channels.
-    Reads:  log_dt, D [CHANNELS], A [CHANNELS, M], C [CHANNELS, M, 2].
-    Writes: table [8, CHANNELS, M] (see device.py) and taps [CHANNELS, L], fp32. Bytes per channel: 48 M + 4 L.
+    Grid:   blocks of the SIZE = CHANNELS M modes.
+    Reads:  log_dt [CHANNELS], A [CHANNELS, M], C [CHANNELS, M, 2].
+    Writes: table [12, CHANNELS, M] (see device.py), fp32. Bytes per mode: 64.
     """
-    channel = tl.program_id(0)
-    modes = tl.arange(0, BM)
-    mask = modes < M
-    offsets = channel * M + modes
+    offsets = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    mask = inside(offsets, SIZE)
     a_real, a_imag, c_real, c_imag = load_parameters(A_real, A_imag, C, offsets, mask)
-    step = tl.load(log_dt + channel).to(tl.float32)
+    step = tl.load(log_dt + offsets // M, mask=mask, other=0.0).to(tl.float32)
     _dt, log2a, turns, c_real, c_imag = transition(step, a_real, a_imag, c_real, c_imag)
-    SIZE: tl.constexpr = CHANNELS * M
     tl.store(table + offsets, log2a, mask=mask)
     tl.store(table + SIZE + offsets, turns, mask=mask)
-    tl.store(table + 2 * SIZE + offsets, c_real, mask=mask)
-    tl.store(table + 3 * SIZE + offsets, c_imag, mask=mask)
+    tl.store(table + C_ROW * SIZE + offsets, c_real, mask=mask)
+    tl.store(table + (C_ROW + 1) * SIZE + offsets, c_imag, mask=mask)
     wide = turns.to(tl.float64)
     store_power(table + offsets, CHUNK_ROW, log2a, wide, L, mask, SIZE=SIZE)
     store_power(table + offsets, SEGMENT_ROW, log2a, wide, segment_size, mask, SIZE=SIZE)
-    real, _imag = powers(log2a, turns, c_real, c_imag, L=L, OFFSET=0, BACKWARDS=False)
-    lag = tl.arange(0, L)
-    skip = tl.where(lag == 0, tl.load(D + channel).to(tl.float32), 0.0)
-    tl.store(taps + channel * L + lag, tl.sum(real, 1) + skip)
+    store_power(table + offsets, ONE_ROW, log2a, wide, 1, mask, SIZE=SIZE)
+    store_power(table + offsets, FAR_ROW, log2a, wide, 2 * LANES, mask, SIZE=SIZE)
+
+
+@triton.jit
+def s4d_taps_kernel(table, D, taps, CHANNELS: tl.constexpr, M: tl.constexpr, L: tl.constexpr, BM: tl.constexpr):
+    """The first L taps of a channel's convolution, k_j = Re sum_m c a^j, with D in the first one.
+
+    Grid:   channels.
+    Reads:  table [12, CHANNELS, M], D [CHANNELS].
+    Writes: taps [CHANNELS, 2 L], L zeros before them, fp32. Bytes per channel: 24 M + 8 L.
+    """
+    channel = tl.program_id(0)
+    modes = tl.arange(0, BM)
+    a_real, a_imag = mode_row(table, ONE_ROW, channel, modes, D=CHANNELS, M=M)
+    far_real, far_imag = mode_row(table, FAR_ROW, channel, modes, D=CHANNELS, M=M)
+    c_real, c_imag = mode_row(table, C_ROW, channel, modes, D=CHANNELS, M=M)
+    real, _imag = powers(a_real, a_imag, far_real, far_imag, c_real, c_imag, L=L, OFFSET=0, BACKWARDS=False)
+    skip = tl.load(D + channel).to(tl.float32)
+    lane = tl.arange(0, LANES)
+    for i in tl.static_range(L // LANES):
+        own = taps + channel * (2 * L) + i // 2 * (2 * LANES) + 2 * lane + i % 2
+        x = tl.sum(real[i], 0)
+        if i == 0:
+            x += tl.where(lane == 0, skip, 0.0)
+        tl.store(own, tl.zeros([LANES], tl.float32))
+        tl.store(own + L, x)
 
 
 @triton.jit
@@ -95,50 +121,60 @@ def weights(
     dt,
     channel,
     modes,
-    CHANNELS: tl.constexpr,
+    D: tl.constexpr,
     M: tl.constexpr,
     L: tl.constexpr,
     REVERSE: tl.constexpr,
     INTO: tl.constexpr,
 ):
-    """A chunk's weights [L, BM]: INTO the state, dt a^(L-1-j), or out of it, c / dt a^(i+1).
+    """A chunk's weights of modes, tuples as chunks_of has them: INTO the state, dt a^(L-1-j), j the token, or out of
+    it, c / dt a^(j+1).
 
-    REVERSE: into the state's gradient, c a^(L-j), and out of it, a^i, positions counted from the last token. States are
-    so of the size of inputs, or of outputs, whatever dt is.
+    REVERSE: into the state's gradient, c a^(j+1), and out of it, a^(L-1-j). States are so of the size of inputs, or of
+    outputs, whatever dt is.
     """
-    log2a, turns = mode_row(table, DECAY_ROW, channel, modes, D=CHANNELS, M=M)
-    c_real, c_imag = mode_row(table, C_ROW, channel, modes, D=CHANNELS, M=M)
-    one = tl.full(modes.shape, 1.0, tl.float32)
-    if INTO:
-        if REVERSE:
-            return powers(log2a, turns, c_real, c_imag, L=L, OFFSET=1, BACKWARDS=True)
-        return powers(log2a, turns, one * dt, one * 0.0, L=L, OFFSET=0, BACKWARDS=True)
-    if REVERSE:
-        return powers(log2a, turns, one, one * 0.0, L=L, OFFSET=0, BACKWARDS=False)
-    return powers(log2a, turns, c_real / dt, c_imag / dt, L=L, OFFSET=1, BACKWARDS=False)
+    a_real, a_imag = mode_row(table, ONE_ROW, channel, modes, D=D, M=M)
+    far_real, far_imag = mode_row(table, FAR_ROW, channel, modes, D=D, M=M)
+    if INTO == REVERSE:
+        real, imag = mode_row(table, C_ROW, channel, modes, D=D, M=M)
+    else:
+        real = tl.full(a_real.shape, 1.0, tl.float32)
+        imag = tl.zeros(a_real.shape, tl.float32)
+    if not REVERSE:
+        scale = dt if INTO else 1.0 / dt
+        real *= scale
+        imag *= scale
+    if INTO == REVERSE:
+        return powers(a_real, a_imag, far_real, far_imag, real, imag, L=L, OFFSET=1, BACKWARDS=False)
+    return powers(a_real, a_imag, far_real, far_imag, real, imag, L=L, OFFSET=0, BACKWARDS=True)
 
 
 @triton.jit
-def leave(
-    real, imag, x, table, dt, channel, modes, rest, CHANNELS: tl.constexpr, M: tl.constexpr, REVERSE: tl.constexpr
-):
-    """The state after the `rest` < L tokens x [L] that fill no chunk, from the one before them."""
-    log2a, turns = mode_row(table, DECAY_ROW, channel, modes, D=CHANNELS, M=M)
-    left = rest - 1 - tl.arange(0, x.shape[0])
-    n = tl.maximum(left, 0).to(tl.float32)[:, None] + (1.0 if REVERSE else 0.0)
-    w_real, w_imag = power(log2a[None, :], turns[None, :], n)
-    b_x = tl.where(left >= 0, x.to(tl.float32), 0.0)[:, None]
-    add_real = tl.sum(w_real * b_x, 0)
-    add_imag = tl.sum(w_imag * b_x, 0)
-    if REVERSE:
-        c_real, c_imag = mode_row(table, C_ROW, channel, modes, D=CHANNELS, M=M)
-        add_real, add_imag = mul(add_real, add_imag, c_real, c_imag)
-    else:
-        add_real *= dt
-        add_imag *= dt
-    p_real, p_imag = power(log2a, turns, rest.to(tl.float32))
-    real, imag = mul(p_real, p_imag, real, imag)
-    return real + add_real, imag + add_imag
+def laid_out(w, dtype: tl.constexpr, M: tl.constexpr, L: tl.constexpr):
+    """w [2 M, L] in another dtype, as it is. Added to a product of zeros it lies in threads as it was made.
+
+    Otherwise Triton would take the joins of its columns apart by a dozen changes of layout through shared memory.
+    """
+    left = tl.zeros([2 * M, 16], dtype)
+    return tl.dot(left, tl.zeros([16, L], dtype), w).to(dtype)
+
+
+@triton.jit
+def negative(x, N: tl.constexpr):
+    """Each of a tuple's N tensors with the other sign."""
+    found = ()
+    for i in tl.static_range(N):
+        found = found + (-x[i],)
+    return found
+
+
+@triton.jit
+def ages(log2a, turns, rest, L: tl.constexpr):
+    """a^(rest - 1 - j) of the `rest` tokens of a chunk that is not full, [M, L]; zeros from there on."""
+    left = rest - 1 - tl.arange(0, L)
+    real, imag = power(log2a[:, None], turns[:, None], tl.maximum(left, 0).to(tl.float32)[None, :])
+    keep = (left >= 0)[None, :]
+    return tl.where(keep, real, 0.0), tl.where(keep, imag, 0.0)
 
 
 @triton.jit(do_not_specialize=["T"])
@@ -151,10 +187,12 @@ def s4d_scan_kernel(
     start,
     enters,
     leaves,
+    kept,
     cu_seqlens,
     T,
     segment_size,
     segments,
+    width,
     HS: tl.constexpr,
     M: tl.constexpr,
     V: tl.constexpr,
@@ -162,27 +200,30 @@ def s4d_scan_kernel(
     R: tl.constexpr,
     BM: tl.constexpr,
     MODE_BLOCKS: tl.constexpr,
-    BD: tl.constexpr,
-    BLOCKS: tl.constexpr,
+    BLOCK: tl.constexpr,
+    STAGES: tl.constexpr,
     REVERSE: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
     """y = k * x + D x, chunk by chunk; REVERSE: the same from the last token to the first, which is du from do.
 
-    In chunks of L tokens, x [R, L] for R of them:  S = x W_in,  h_{r+1} = a^L h_r + S_r,  y = x K + Re(h W_out), where
-    K [L, L] is the Toeplitz matrix of the first L taps. Without y, only what a segment leaves behind (local pass).
+    In chunks of L tokens, x [R, L] for R of them:  S^T = W_in x^T,  h_{r+1} = a^L h_r + S_r,  y = x K + Re(h W_out),
+    where K [L, L] is the Toeplitz matrix of the first L taps. Without y, only what a segment leaves behind (local
+    pass). REVERSE: a state is the gradient of the one after a chunk. It enters the last chunk, which may not be full,
+    as an addition to what this one adds and to its y.
 
-    Grid:    sequences x segments x blocks of BD channels, one axis, blocks fastest. Of the local pass the segment that
-             nothing follows returns at once.
-    On chip: x and y [R, L, BD]; of one channel after the other K, and of each of MODE_BLOCKS blocks of its modes
-             weights [L, BM] and states [R, BM].
-    Reads:   x [B, T, HS V]; parameters (36 M + 4 L bytes per channel); the state that enters: start [sequences, HS,
-             2 M, V] for the first segment in this direction, enters [slots, HS, 2 M, V] fp32 for the others.
-    Writes:  y; leaves: of the local pass [slots, …] fp32, else [sequences, …] after the last segment, where wanted.
-    Bytes per token and channel: 2 elements. Gradients of states are kept conjugate.
+    Grid:    sequences x segments x channels, one axis, channels fastest. Of the local pass the segment that nothing
+             follows returns at once.
+    On chip: K and of each of MODE_BLOCKS blocks of BM modes the weights [2 BM, L], made once; x and y [R, L], states
+             [2 BM, R] of a tile.
+    Reads:   x [HS V, width] (turn.py); parameters (36 M + 8 L bytes); the state that enters: start [sequences, HS, 2 M,
+             V] for the first segment in this direction, enters [slots, 2, HS V, M] fp32 for the others.
+    Writes:  y; leaves: of the local pass as enters, else [sequences, HS, 2 M, V] after the last segment, where wanted;
+             kept: what enters each block of BLOCK tokens, as enters, where wanted.
+    Bytes per token: 2 elements. Gradients of states are kept conjugate in `start` and `leaves`.
     """
-    block, _head, n, segment, state_slot, begin, end, eos = locate(
-        T, segment_size, segments, cu_seqlens, SLICES=BLOCKS, HS=1
+    channel, _head, n, segment, state_slot, begin, end, eos = locate(
+        T, segment_size, segments, cu_seqlens, SLICES=HS * V, HS=1
     )
     if begin >= end:
         return
@@ -195,98 +236,156 @@ def s4d_scan_kernel(
     if y is None and finishes:
         return
     CHANNELS: tl.constexpr = HS * V
-    SIZE: tl.constexpr = 2 * HS * M * V
+    SIZE: tl.constexpr = CHANNELS * M
     FLIP: tl.constexpr = -1.0 if REVERSE else 1.0
-    channels = block * BD + tl.arange(0, BD)
-    row = tl.arange(0, R)[:, None]
+    N: tl.constexpr = R // LANES
+    # Chunks of a block: a tile has a part of a block, or is wider than the only one.
+    BLOCK_CHUNKS: tl.constexpr = BLOCK // L
     column = tl.arange(0, L)
-    count = end - begin
-    full = count // L
+    chunk_in_tile = chunk_of(tl.arange(0, R), R)
+    count = (end - begin).to(tl.int32)
+    chunks = tl.cdiv(count, L)
+    rest = count - (chunks - 1) * L
+    total = tl.cdiv(count, BLOCK) * BLOCK_CHUNKS
+    bos = begin - segment.to(tl.int64) * segment_size
+    first = first_chunk(T, n, bos, cu_seqlens, L) + segment.to(tl.int64) * (segment_size // L)
+    at_channel = channel.to(tl.int64) * width + first * L
+    if kept is not None:
+        kept_slot = first_chunk(T, n, bos, cu_seqlens, BLOCK) + segment.to(tl.int64) * (segment_size // BLOCK)
+    dt = tl.exp2(tl.load(log_dt + channel) * LOG2E)
     states = ()
     ends = ()
-    for i in tl.static_range(BD * MODE_BLOCKS):
-        channel = existing(block * BD + i // MODE_BLOCKS, CHANNELS, BD)
-        modes = i % MODE_BLOCKS * BM + tl.arange(0, BM)
+    into = ()
+    out = ()
+    lasts = ()
+    for i in tl.static_range(MODE_BLOCKS):
+        modes = i * BM + tl.arange(0, BM)
         mask = modes < M
         real = tl.zeros([BM], tl.float32)
         imag = tl.zeros([BM], tl.float32)
         ends = ends + (real, imag)
         if start is not None:
-            more = load_state(start + n * SIZE, channel, modes, only_if(mask, begins), M=M, V=V)
+            more = load_state(start + n * (2 * SIZE), channel, modes, only_if(mask, begins), M=M, V=V)
             real += more[0]
-            imag += more[1]
+            imag += FLIP * more[1]
+        if not REVERSE:
+            real *= dt
+            imag *= dt
         if enters is not None:
-            more = load_state(enters + state_slot * SIZE, channel, modes, only_if(mask, begins == 0), M=M, V=V)
+            more = load_pair(
+                enters + state_slot * (2 * SIZE), channel, modes, only_if(mask, begins == 0), SIZE=SIZE, M=M
+            )
             real += more[0]
             imag += more[1]
-        scale = 1.0 if REVERSE else tl.exp2(tl.load(log_dt + channel) * LOG2E)
-        states = states + (real * scale, FLIP * imag * scale)
-    for tile in range(tl.cdiv(count, L * R).to(tl.int32)):
-        place = (tile * R + row) * L + column[None, :]
-        token = (end - 1 - place) if REVERSE else (begin + place)
-        valid = (place < count)[:, :, None]
-        if CHANNELS % BD:
-            valid = valid & (channels < CHANNELS)[None, None, :]
-        offsets = token[:, :, None] * CHANNELS + channels[None, None, :]
-        xs = parts_of(tl.load(x + offsets, mask=valid, other=0.0), R, L, BD)
-        ys = ()
+        if REVERSE and kept is not None:
+            store_pair(
+                kept + (kept_slot + total // BLOCK_CHUNKS - 1) * (2 * SIZE),
+                real,
+                imag,
+                channel,
+                modes,
+                mask,
+                SIZE=SIZE,
+                M=M,
+            )
+        if REVERSE:
+            lasts = lasts + (real, imag)
+            real = tl.zeros([BM], tl.float32)
+            imag = tl.zeros([BM], tl.float32)
+        states = states + (real, imag)
+        w_real, w_imag = weights(table, dt, channel, modes, D=CHANNELS, M=M, L=L, REVERSE=REVERSE, INTO=True)
+        into = into + (stacked(w_real, w_imag, x.dtype.element_ty, BM, L),)
+        if y is not None:
+            w_real, w_imag = weights(table, dt, channel, modes, D=CHANNELS, M=M, L=L, REVERSE=REVERSE, INTO=False)
+            w = stacked(w_real, negative(w_imag, L // LANES), tl.float32, BM, L)
+            out = out + (laid_out(w, x.dtype.element_ty, BM, L),)
+    if y is not None:
+        lag = column[:, None] - column[None, :] if REVERSE else column[None, :] - column[:, None]
+        K = tl.load(taps + channel * (2 * L) + L + lag).to(x.dtype.element_ty)
+    HAS_LAST: tl.constexpr = REVERSE and (start is not None or enters is not None)
+    if HAS_LAST:
+        joins = ()
+        near = tl.zeros([L], tl.float32)
+        for i in tl.static_range(MODE_BLOCKS):
+            modes = i * BM + tl.arange(0, BM)
+            log2a, turns = mode_row(table, DECAY_ROW, channel, modes, D=CHANNELS, M=M)
+            p_real, p_imag = power(log2a, turns, rest.to(tl.float32))
+            joins = joins + mul(p_real, p_imag, lasts[2 * i], lasts[2 * i + 1])
+            w_real, w_imag = ages(log2a, turns, rest, L)
+            near += tl.sum(w_real * lasts[2 * i][:, None] - w_imag * lasts[2 * i + 1][:, None], 0)
+    # Where the pass ends inside of a tile, its state is picked out: forward the one before the last chunk, which may be
+    # cut short, else the one behind the only block of a segment that is shorter than a tile.
+    INSIDE: tl.constexpr = leaves is not None and ((y is not None and not REVERSE) or BLOCK_CHUNKS % R != 0)
+    target = chunks - 1 if y is not None and not REVERSE else total
+    for tile in tl.range(0, tl.cdiv(total, R), num_stages=STAGES):
+        order = tile * R + chunk_in_tile
+        chunk = total - 1 - order if REVERSE else order
+        valid = ((chunk >= 0) & (chunk < chunks))[:, None]
+        offsets = at_channel + (chunk[:, None] * L + column[None, :])
+        b_x = tl.load(x + offsets, mask=valid, other=0.0)
+        if y is not None:
+            b_y = tl.dot(b_x, K, input_precision=PRECISION)
+            if HAS_LAST:
+                b_y += tl.where((chunk == chunks - 1)[:, None], near[None, :], 0.0)
         afters = ()
-        lasts = ()
-        for i in tl.static_range(BD * MODE_BLOCKS):
-            channel = existing(block * BD + i // MODE_BLOCKS, CHANNELS, BD)
-            modes = i % MODE_BLOCKS * BM + tl.arange(0, BM)
-            b_x = xs[i // MODE_BLOCKS]
-            dt = tl.exp2(tl.load(log_dt + channel) * LOG2E)
+        found = ()
+        for i in tl.static_range(MODE_BLOCKS):
+            modes = i * BM + tl.arange(0, BM)
+            if kept is not None and (tile * R) % BLOCK_CHUNKS == 0 and (tile > 0 or not REVERSE):
+                block = tile * R // BLOCK_CHUNKS
+                if REVERSE:
+                    block = total // BLOCK_CHUNKS - 1 - block
+                to = kept + (kept_slot + block) * (2 * SIZE)
+                store_pair(to, states[2 * i], states[2 * i + 1], channel, modes, modes < M, SIZE=SIZE, M=M)
             a_real, a_imag = mode_row(table, CHUNK_ROW, channel, modes, D=CHANNELS, M=M)
-            w_real, w_imag = weights(table, dt, channel, modes, CHANNELS=CHANNELS, M=M, L=L, REVERSE=REVERSE, INTO=True)
-            s_real = tl.dot(b_x, w_real.to(b_x.dtype), input_precision=PRECISION)
-            s_imag = tl.dot(b_x, w_imag.to(b_x.dtype), input_precision=PRECISION)
+            s = tl.dot(into[i], tl.trans(b_x), input_precision=PRECISION)
+            s_real, s_imag = unstacked(s, BM, R)
+            if HAS_LAST:
+                here = (chunk == chunks - 1)[None, :]
+                s_real += tl.where(here, joins[2 * i][:, None], 0.0)
+                s_imag += tl.where(here, joins[2 * i + 1][:, None], 0.0)
             h_real, h_imag, after_real, after_imag = states_of(
-                s_real, s_imag, a_real, a_imag, hr=states[2 * i], hi=states[2 * i + 1]
+                chunks_of(s_real, BM, R),
+                chunks_of(s_imag, BM, R),
+                a_real,
+                a_imag,
+                hr=states[2 * i],
+                hi=states[2 * i + 1],
+                N=N,
+                BACKWARDS=False,
             )
             afters = afters + (after_real, after_imag)
-            if leaves is not None:
-                here = tile * R + row == full
-                beyond = full == (tile + 1) * R
-                lasts = lasts + (
-                    ends[2 * i] + row_of(h_real, here) + tl.where(beyond, after_real, 0.0),
-                    ends[2 * i + 1] + row_of(h_imag, here) + tl.where(beyond, after_imag, 0.0),
+            if INSIDE:
+                found = found + (
+                    ends[2 * i] + state_before(h_real, target - tile * R, R),
+                    ends[2 * i + 1] + state_before(h_imag, target - tile * R, R),
                 )
             if y is not None:
-                if i % MODE_BLOCKS == 0:
-                    lag = column[None, :] - column[:, None]
-                    K = tl.load(taps + channel * L + tl.maximum(lag, 0), mask=lag >= 0, other=0.0)
-                    b_y = tl.dot(b_x, K.to(b_x.dtype), input_precision=PRECISION)
-                w_real, w_imag = weights(
-                    table, dt, channel, modes, CHANNELS=CHANNELS, M=M, L=L, REVERSE=REVERSE, INTO=False
-                )
-                h_imag = -h_imag
-                b_y = tl.dot(h_real.to(b_x.dtype), tl.trans(w_real.to(b_x.dtype)), b_y, input_precision=PRECISION)
-                b_y = tl.dot(h_imag.to(b_x.dtype), tl.trans(w_imag.to(b_x.dtype)), b_y, input_precision=PRECISION)
-                if i % MODE_BLOCKS == MODE_BLOCKS - 1:
-                    ys = ys + (b_y.to(b_x.dtype),)
+                h = stacked(h_real, h_imag, b_x.dtype, BM, R)
+                b_y = tl.dot(tl.trans(h), out[i], b_y, input_precision=PRECISION)
         states = afters
-        if leaves is not None:
-            ends = lasts
+        if INSIDE:
+            ends = found
         if y is not None:
-            tl.store(y + offsets, joined(ys, R, L, BD), mask=valid)
+            tl.store(y + offsets, b_y.to(b_x.dtype), mask=valid)
     if leaves is not None:
-        rest = count - full * L
-        token = (end - 1 - full * L - column) if REVERSE else (begin + full * L + column)
-        for i in tl.static_range(BD * MODE_BLOCKS):
-            channel = existing(block * BD + i // MODE_BLOCKS, CHANNELS, BD)
-            exists = block * BD + i // MODE_BLOCKS < CHANNELS
-            modes = i % MODE_BLOCKS * BM + tl.arange(0, BM)
-            b_x = tl.load(x + token * CHANNELS + channel, mask=column < rest, other=0.0)
-            dt = tl.exp2(tl.load(log_dt + channel) * LOG2E)
-            real, imag = ends[2 * i], ends[2 * i + 1]
-            real, imag = leave(
-                real, imag, b_x, table, dt, channel, modes, rest, CHANNELS=CHANNELS, M=M, REVERSE=REVERSE
-            )
-            scale = 1.0 if REVERSE else 1.0 / dt
-            mask = only_if(modes < M, exists)
-            to = leaves + state_slot * SIZE
-            if y is not None:
-                to = leaves + n * SIZE
-                mask = only_if(mask, finishes)
-            store_state(to, real * scale, FLIP * imag * scale, channel, modes, mask, M=M, V=V)
+        for i in tl.static_range(MODE_BLOCKS):
+            modes = i * BM + tl.arange(0, BM)
+            mask = modes < M
+            real, imag = states[2 * i], states[2 * i + 1]
+            if INSIDE:
+                real, imag = ends[2 * i], ends[2 * i + 1]
+            if y is None:
+                store_pair(leaves + state_slot * (2 * SIZE), real, imag, channel, modes, mask, SIZE=SIZE, M=M)
+            else:
+                if not REVERSE:
+                    log2a, turns = mode_row(table, DECAY_ROW, channel, modes, D=CHANNELS, M=M)
+                    w_real, w_imag = ages(log2a, turns, rest, L)
+                    tail = tl.load(x + at_channel + (chunks - 1) * L + column).to(tl.float32)[None, :]
+                    p_real, p_imag = power(log2a, turns, rest.to(tl.float32))
+                    real, imag = mul(p_real, p_imag, real / dt, imag / dt)
+                    real += tl.sum(w_real * tail, 1)
+                    imag += tl.sum(w_imag * tail, 1)
+                store_state(
+                    leaves + n * (2 * SIZE), real, FLIP * imag, channel, modes, only_if(mask, finishes), M=M, V=V
+                )

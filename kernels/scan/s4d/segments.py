@@ -20,19 +20,17 @@ def s4d_carry_kernel(
     segment_size,
     segments,
     SIZE: tl.constexpr,
-    M: tl.constexpr,
-    V: tl.constexpr,
     BLOCK: tl.constexpr,
     REVERSE: tl.constexpr,
 ):
     """In place: h_i = what segment i leaves behind -> what enters it, S_{i+1} = p S_i + h_i with p = a^segment.
 
-    REVERSE: the gradient that enters from behind, E_{i-1} = conj(p) E_i + h_i. The first segment in this direction
-    starts from what its own pass was given: here it gets zeros.
+    REVERSE: the gradient that enters from behind, E_{i-1} = p E_i + h_i. The first segment in this direction starts
+    from what its own pass was given: here it gets zeros.
 
-    Grid:    sequences x blocks of the SIZE = HS M V pairs, one axis, blocks fastest.
+    Grid:    sequences x blocks of the SIZE = HS V M pairs, one axis, blocks fastest.
     On chip: a block of the running state.
-    Reads:   states [slots, HS, 2 M, V] fp32, p from the table [8, HS V, M].
+    Reads:   states [slots, 2, HS V, M] fp32, p from the table [12, HS V, M].
     Writes:  states. Bytes per segment and channel: 16 M.
     """
     BLOCKS: tl.constexpr = (SIZE + BLOCK - 1) // BLOCK
@@ -40,23 +38,18 @@ def s4d_carry_kernel(
     state_slot, count = slots_of((pid // BLOCKS).to(tl.int64), segment_size, segments, cu_seqlens)
     element = pid % BLOCKS * BLOCK + tl.arange(0, BLOCK)
     keep = element < SIZE
-    head = element // (M * V)
-    own = (head * V + element % V) * M + element // V % M
-    offsets = head * (2 * M * V) + element % (M * V)
-    p_real = tl.load(table + SEGMENT_ROW * SIZE + own, mask=keep, other=0.0)
-    p_imag = tl.load(table + (SEGMENT_ROW + 1) * SIZE + own, mask=keep, other=0.0)
-    if REVERSE:
-        p_imag = -p_imag
+    p_real = tl.load(table + SEGMENT_ROW * SIZE + element, mask=keep, other=0.0)
+    p_imag = tl.load(table + (SEGMENT_ROW + 1) * SIZE + element, mask=keep, other=0.0)
     real = tl.zeros([BLOCK], tl.float32)
     imag = tl.zeros([BLOCK], tl.float32)
     for i in range(count):
-        here = states + (state_slot + (count - 1 - i if REVERSE else i)) * (2 * SIZE) + offsets
+        here = states + (state_slot + (count - 1 - i if REVERSE else i)) * (2 * SIZE) + element
         # The last segment in this direction is followed by none: the local pass skipped it.
         valid = only_if(keep, i < count - 1)
         left_real = tl.load(here, mask=valid, other=0.0)
-        left_imag = tl.load(here + M * V, mask=valid, other=0.0)
+        left_imag = tl.load(here + SIZE, mask=valid, other=0.0)
         tl.store(here, real, mask=keep)
-        tl.store(here + M * V, imag, mask=keep)
+        tl.store(here + SIZE, imag, mask=keep)
         kept_real, kept_imag = mul(p_real, p_imag, real, imag)
         real = kept_real + left_real
         imag = kept_imag + left_imag

@@ -37,20 +37,18 @@ def forms(problem: Problem) -> list[Form]:
     """
     from baselines.scan.s4d.recurrent import fft_flops, fft_size
     from kernels.scan.s4d.chunk import STATE_FLOPS, flops_exec
-    from kernels.scan.s4d.device import FINE
-    from kernels.scan.s4d.plan import CHUNK, of_problem, plan
+    from kernels.scan.s4d.plan import of_problem
     from kernels.scan.s4d.spec import s4d
 
     cost, shape = s4d.cost_of(problem), of_problem(problem)
     n = float(problem.tokens * shape.channels)
-    states = n * STATE_FLOPS * shape.size / CHUNK
-    powers = 2 * (CHUNK // FINE.value + FINE.value) * shape.size / (CHUNK * plan(shape).tiles["output"].rows)
+    states = n * STATE_FLOPS * shape.size / shape.chunk
     fft, taps = fft_flops(problem, {}), 2.0 * n * problem.T / 2
     spectrum = 4.0 * n * fft_size(problem.T) / problem.T
     through_memory = n * (2 + 4 + 4) + spectrum * (1 + 1 + 1 + 1 + 1) + n * (4 + 4 + 2)
     return [
         Form("recurrence", cost.bytes_compulsory, 0.0, cost.flops_alg, cost.special),
-        Form("products with chunks", cost.bytes_compulsory, flops_exec(problem, {}) - states, states, n * powers),
+        Form("products with chunks", cost.bytes_compulsory, flops_exec(problem, {}) - states, states),
         Form("product with all taps", cost.bytes_compulsory, taps, 0.0),
         Form("FFT in one kernel", cost.bytes_compulsory, 0.0, fft),
         Form("FFT by torch", through_memory, 0.0, fft),

@@ -10,7 +10,7 @@ import torch
 
 from kernels.scan.s4d.chunk import chunk_s4d, configuration, search
 from kernels.scan.s4d.decode import step_s4d
-from kernels.scan.s4d.plan import CHUNK
+from kernels.scan.s4d.plan import CHUNKS
 from kernels.scan.s4d.spec import recurrence, s4d, taps
 from suite import Problem
 from suite.checks.checker import check_case
@@ -107,7 +107,7 @@ def test_states_of_many_chunks() -> None:
     inputs = draw_inputs(s4d, problem(T=2100, K=4, V=1, pass_="fwd", initial_state=True), 0)
     with aim(replace(REPRESENTATIVES["sm_90"], sms=1)):
         tiles = configuration(problem(T=2100, K=4, V=1, pass_="fwd"), {})
-        assert 2 * 8 * CHUNK < tiles["output"]["rows"] * CHUNK < 2100
+        assert tiles["output"]["rows"] * CHUNKS[4] < 2100
         o, end = chunk_s4d(**inputs, output_final_state=True)
     expected, final = recurrence(**{n: x.double() for n, x in inputs.items()}, output_final_state=True)
     assert difference(o, expected, 1).error < 1e-4
@@ -201,4 +201,4 @@ def test_search_starts_with_the_tables_own_launch() -> None:
         chosen, found = configuration(case, {}), search(case, {})
     assert len(found) == len(chosen)
     for own, launches in zip(chosen.values(), found.values(), strict=True):
-        assert launches[0] == {field: own[field] for field in ("width", "rows", "modes", "warps")}
+        assert launches[0] == {field: own[field] for field in ("rows", "modes", "warps", "stages")}
