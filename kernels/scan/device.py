@@ -14,6 +14,8 @@ import triton.language as tl
 
 from kernels.common.device import LOG2E, only_if
 
+NO = tl.constexpr(False)
+
 
 @triton.jit
 def inside(columns, D: tl.constexpr):
@@ -25,24 +27,27 @@ def inside(columns, D: tl.constexpr):
 
 
 @triton.jit
-def load_tile(base, columns, keep, tile_start, begin, end, stride, BT: tl.constexpr):
+def load_tile(base, columns, keep, tile_start, begin, end, stride, BT: tl.constexpr, WHOLE: tl.constexpr = NO):
     """Rows tile_start .. tile_start + BT of a [tokens, stride] tensor as a tuple of [BD].
 
-    Zeros in columns that are not kept, and for tokens that are not in begin .. end. tile_start is 64 bits wide.
+    Zeros in columns that are not kept, and for tokens that are not in begin .. end; WHOLE: all of them are. tile_start
+    is 64 bits wide.
     """
+    first = base + tile_start * stride + columns
     rows = ()
     for i in tl.static_range(BT):
-        valid = (tile_start + i >= begin) & (tile_start + i < end)
-        rows = rows + (tl.load(base + (tile_start + i) * stride + columns, mask=only_if(keep, valid), other=0.0),)
+        mask = keep if WHOLE else only_if(keep, (tile_start + i >= begin) & (tile_start + i < end))
+        rows = rows + (tl.load(first + i * stride, mask=mask, other=0.0),)
     return rows
 
 
 @triton.jit
-def store_tile(base, rows, columns, keep, tile_start, end, stride, BT: tl.constexpr):
+def store_tile(base, rows, columns, keep, tile_start, end, stride, BT: tl.constexpr, WHOLE: tl.constexpr = NO):
     """Store what load_tile loads, in the pointer's dtype."""
+    first = base + tile_start * stride + columns
     for i in tl.static_range(BT):
-        x = rows[i].to(base.dtype.element_ty)
-        tl.store(base + (tile_start + i) * stride + columns, x, mask=only_if(keep, tile_start + i < end))
+        mask = keep if WHOLE else only_if(keep, tile_start + i < end)
+        tl.store(first + i * stride, rows[i].to(base.dtype.element_ty), mask=mask)
 
 
 @triton.jit

@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 
 from kernels.common.device import LOG2E, locate, only_if
-from kernels.scan.device import load_tile, store_tile
+from kernels.scan.device import inside, load_tile, store_tile
 from kernels.scan.selective_scan.device import (
     entering,
     load_block,
@@ -74,9 +74,118 @@ def selective_scan_bwd_local_kernel(
         for i in tl.static_range(BT - 1, -1, -1):
             total += dts[i]
             dy = dos[i].to(tl.float32) * zs[i].to(tl.float32) * ss[i]
-            e = tl.exp2(dts[i][None, :] * rate) * (Cs[i][:, None] * dy[None, :] + e)
-    tl.store(states + state_slot * (HS * K * V) + state_at(channel, mask, modes, K, V), e, mask=mask)
+            e = tl.exp2(dts[i][None, :] * rate) * (Cs[i].to(tl.float32)[:, None] * dy[None, :] + e)
+    tl.store(states + state_slot * (HS * K * V) + state_at(channel, modes, K, V), e, mask=mask)
     tl.store(totals + state_slot * (HS * V) + channel, total, mask=keep)
+
+
+@triton.jit
+def step_inputs(
+    u,
+    delta,
+    z,
+    do,
+    B,
+    C,
+    channel,
+    keep,
+    modes,
+    tile_start,
+    begin,
+    end,
+    group,
+    H: tl.constexpr,
+    HS: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    WHOLE: tl.constexpr,
+):
+    """What BT tokens need: rows of u, delta, z, do, B and C, one tuple after the other."""
+    return (
+        load_tile(u, channel, keep, tile_start, begin, end, stride=HS * V, BT=BT, WHOLE=WHOLE)
+        + load_tile(delta, channel, keep, tile_start, begin, end, stride=HS * V, BT=BT, WHOLE=WHOLE)
+        + load_tile(z, channel, keep, tile_start, begin, end, stride=HS * V, BT=BT, WHOLE=WHOLE)
+        + load_tile(do, channel, keep, tile_start, begin, end, stride=HS * V, BT=BT, WHOLE=WHOLE)
+        + load_modes(B, modes, tile_start, begin, end, group, HK=H, K=K, BT=BT, WHOLE=WHOLE)
+        + load_modes(C, modes, tile_start, begin, end, group, HK=H, K=K, BT=BT, WHOLE=WHOLE)
+    )
+
+
+@triton.jit
+def gradients(
+    x,
+    h,
+    e,
+    b_dA,
+    b_dD,
+    b_dbias,
+    rate,
+    bias,
+    b_D,
+    du,
+    ddelta,
+    dz,
+    dB,
+    dC,
+    channel,
+    keep,
+    modes,
+    tile_start,
+    end,
+    shift,
+    H: tl.constexpr,
+    HS: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BLOCKS: tl.constexpr,
+    WHOLE: tl.constexpr,
+):
+    """The gradients of BT tokens, stored; (e before them, the sums of dA, dD, dbias). x: as step_inputs has it."""
+    raws = x[BT : 2 * BT]
+    dts = steps_of(raws, bias, tile_start, end, BT, WHOLE)
+    slopes = sigmoids(raws, bias, BT)
+    gates = sigmoids(x[2 * BT : 3 * BT], 0.0, BT)
+    hs = (h.to(tl.float32),)
+    for i in tl.static_range(BT):
+        b_B = x[4 * BT + i].to(tl.float32)
+        hs = hs + (tl.exp2(dts[i][None, :] * rate) * hs[i] + (dts[i] * x[i].to(tl.float32))[None, :] * b_B[:, None],)
+    dus = ()
+    ddeltas = ()
+    dzs = ()
+    to_B = dB + tile_start * (BLOCKS * H * K) + shift + modes
+    to_C = dC + tile_start * (BLOCKS * H * K) + shift + modes
+    for i in tl.static_range(BT - 1, -1, -1):
+        dt = dts[i]
+        s = gates[i]
+        b_u = x[i].to(tl.float32)
+        b_z = x[2 * BT + i].to(tl.float32)
+        b_do = x[3 * BT + i].to(tl.float32)
+        b_B = x[4 * BT + i].to(tl.float32)
+        b_C = x[5 * BT + i].to(tl.float32)
+        dy = b_do * b_z * s
+        y = tl.sum(hs[i + 1] * b_C[:, None], 0) + b_D * b_u
+        dzs = (b_do * y * s * (1.0 + b_z * (1.0 - s)),) + dzs
+        dh = b_C[:, None] * dy[None, :] + e
+        e = tl.exp2(dt[None, :] * rate) * dh
+        w = e * hs[i]
+        through_B = tl.sum(dh * b_B[:, None], 0)
+        dus = (dt * through_B + b_D * dy,) + dus
+        ddelta_i = (b_u * through_B + tl.sum(w * rate, 0) / LOG2E) * slopes[i]
+        ddeltas = (ddelta_i,) + ddeltas
+        b_dA += dt[None, :] * w
+        b_dD += dy * b_u
+        b_dbias += ddelta_i if WHOLE else tl.where(tile_start + i < end, ddelta_i, 0.0)
+        b_dB = tl.sum(dh * (dt * b_u)[None, :], 1)
+        b_dC = tl.sum(hs[i + 1] * dy[None, :], 1)
+        own = inside(modes, K) if WHOLE else only_if(inside(modes, K), tile_start + i < end)
+        tl.store(to_B + i * (BLOCKS * H * K), b_dB.to(dB.dtype.element_ty), mask=own)
+        tl.store(to_C + i * (BLOCKS * H * K), b_dC.to(dC.dtype.element_ty), mask=own)
+    store_tile(du, dus, channel, keep, tile_start, end, stride=HS * V, BT=BT, WHOLE=WHOLE)
+    store_tile(ddelta, ddeltas, channel, keep, tile_start, end, stride=HS * V, BT=BT, WHOLE=WHOLE)
+    store_tile(dz, dzs, channel, keep, tile_start, end, stride=HS * V, BT=BT, WHOLE=WHOLE)
+    return e, b_dA, b_dD, b_dbias
 
 
 @triton.jit(do_not_specialize=["T"])
@@ -136,67 +245,132 @@ def selective_scan_bwd_kernel(
         return
     channel, keep, modes, mask, rate, b_bias = load_block(A, bias, block, group, GROUP=HS // H * V, K=K, BN=BN, BD=BD)
     b_D = load_channels(D, channel, keep)
-    offsets = state_at(channel, mask, modes, K, V)
+    offsets = state_at(channel, modes, K, V)
     SIZE: tl.constexpr = HS * K * V
     e = entering(states, d_end, state_slot, n, offsets, mask, SIZE=SIZE)
     b_dA = tl.zeros([BN, BD], tl.float32)
     b_dD = tl.zeros([BD], tl.float32)
     b_dbias = tl.zeros([BD], tl.float32)
-    bos = begin - segment.to(tl.int64) * segment_size
+    index = (begin - segment.to(tl.int64) * segment_size) // BT + n + segment * (segment_size // BT)
     shift = (block * H + group) * K
+    # Whole steps need no masks. The first, which may not be whole, is apart; each loads what the next one needs before
+    # it computes.
     steps = tl.cdiv(end - begin, BT).to(tl.int32)
-    for step in range(steps):
+    last = begin + (steps - 1) * BT
+    now = step_inputs(
+        u, delta, z, do, B, C, channel, keep, modes, last, begin, end, group, H=H, HS=HS, K=K, V=V, BT=BT, WHOLE=False
+    )
+    h = tl.load(checkpoints + (index + steps - 1) * SIZE + offsets, mask=mask, other=0.0)
+    for _ in range(tl.minimum(steps, 1)):
+        e, b_dA, b_dD, b_dbias = gradients(
+            now,
+            h,
+            e,
+            b_dA,
+            b_dD,
+            b_dbias,
+            rate,
+            b_bias,
+            b_D,
+            du,
+            ddelta,
+            dz,
+            dB,
+            dC,
+            channel,
+            keep,
+            modes,
+            last,
+            end,
+            shift,
+            H=H,
+            HS=HS,
+            K=K,
+            V=V,
+            BT=BT,
+            BLOCKS=BLOCKS,
+            WHOLE=False,
+        )
+        before = tl.maximum(last - BT, begin)
+        now = step_inputs(
+            u,
+            delta,
+            z,
+            do,
+            B,
+            C,
+            channel,
+            keep,
+            modes,
+            before,
+            begin,
+            end,
+            group,
+            H=H,
+            HS=HS,
+            K=K,
+            V=V,
+            BT=BT,
+            WHOLE=False,
+        )
+        h = tl.load(checkpoints + (index + tl.maximum(steps - 2, 0)) * SIZE + offsets, mask=mask, other=0.0)
+    for step in range(1, steps):
         tile_start = begin + (steps - 1 - step) * BT
-        us = load_tile(u, channel, keep, tile_start, begin, end, stride=HS * V, BT=BT)
-        raws = load_tile(delta, channel, keep, tile_start, begin, end, stride=HS * V, BT=BT)
-        index = bos // BT + n + (tile_start - bos) // BT
-        h = tl.load(checkpoints + index * SIZE + offsets, mask=mask, other=0.0).to(tl.float32)
-        hs = (h,)
-        dts = steps_of(raws, b_bias, tile_start, end, BT)
-        for i in tl.static_range(BT):
-            own = only_if(modes < K, tile_start + i < end)
-            b_B = tl.load(B + ((tile_start + i) * H + group) * K + modes, mask=own, other=0.0).to(tl.float32)
-            h = tl.exp2(dts[i][None, :] * rate) * h + (dts[i] * us[i].to(tl.float32))[None, :] * b_B[:, None]
-            hs = hs + (h,)
-        dus = ()
-        ddeltas = ()
-        dzs = ()
-        for i in tl.static_range(BT - 1, -1, -1):
-            # What a token needs is loaded and computed again rather than kept: registers are full of states.
-            at_row = (tile_start + i) * (HS * V) + channel
-            valid = only_if(keep, tile_start + i < end)
-            b_u = tl.load(u + at_row, mask=valid, other=0.0).to(tl.float32)
-            b_z = tl.load(z + at_row, mask=valid, other=0.0).to(tl.float32)
-            b_do = tl.load(do + at_row, mask=valid, other=0.0).to(tl.float32)
-            raw = tl.load(delta + at_row, mask=valid, other=0.0)
-            dt = steps_of((raw,), b_bias, tile_start + i, end, 1)[0]
-            slope = sigmoids((raw,), b_bias, 1)[0]
-            s = sigmoids((b_z,), 0.0, 1)[0]
-            own = only_if(modes < K, tile_start + i < end)
-            at_token = ((tile_start + i) * H + group) * K + modes
-            b_B = tl.load(B + at_token, mask=own, other=0.0).to(tl.float32)
-            b_C = tl.load(C + at_token, mask=own, other=0.0).to(tl.float32)
-            dy = b_do * b_z * s
-            y = tl.sum(hs[i + 1] * b_C[:, None], 0) + b_D * b_u
-            dzs = (b_do * y * s * (1.0 + b_z * (1.0 - s)),) + dzs
-            dh = b_C[:, None] * dy[None, :] + e
-            e = tl.exp2(dt[None, :] * rate) * dh
-            w = e * hs[i]
-            through_B = tl.sum(dh * b_B[:, None], 0)
-            dus = (dt * through_B + b_D * dy,) + dus
-            ddelta_i = (b_u * through_B + tl.sum(w * rate, 0) / LOG2E) * slope
-            ddeltas = (ddelta_i,) + ddeltas
-            b_dA += dt[None, :] * w
-            b_dD += dy * b_u
-            b_dbias += tl.where(tile_start + i < end, ddelta_i, 0.0)
-            row = shift + (tile_start + i) * (BLOCKS * H * K)
-            b_dB = tl.sum(dh * (dt * b_u)[None, :], 1)
-            b_dC = tl.sum(hs[i + 1] * dy[None, :], 1)
-            tl.store(dB + row + modes, b_dB.to(dB.dtype.element_ty), mask=own)
-            tl.store(dC + row + modes, b_dC.to(dC.dtype.element_ty), mask=own)
-        store_tile(du, dus, channel, keep, tile_start, end, stride=HS * V, BT=BT)
-        store_tile(ddelta, ddeltas, channel, keep, tile_start, end, stride=HS * V, BT=BT)
-        store_tile(dz, dzs, channel, keep, tile_start, end, stride=HS * V, BT=BT)
+        # The last step loads its own tokens again.
+        after = tl.maximum(steps - 2 - step, 0)
+        next_h = tl.load(checkpoints + (index + after) * SIZE + offsets, mask=mask, other=0.0)
+        then = step_inputs(
+            u,
+            delta,
+            z,
+            do,
+            B,
+            C,
+            channel,
+            keep,
+            modes,
+            begin + after * BT,
+            begin,
+            end,
+            group,
+            H=H,
+            HS=HS,
+            K=K,
+            V=V,
+            BT=BT,
+            WHOLE=True,
+        )
+        e, b_dA, b_dD, b_dbias = gradients(
+            now,
+            h,
+            e,
+            b_dA,
+            b_dD,
+            b_dbias,
+            rate,
+            b_bias,
+            b_D,
+            du,
+            ddelta,
+            dz,
+            dB,
+            dC,
+            channel,
+            keep,
+            modes,
+            tile_start,
+            end,
+            shift,
+            H=H,
+            HS=HS,
+            K=K,
+            V=V,
+            BT=BT,
+            BLOCKS=BLOCKS,
+            WHOLE=True,
+        )
+        now = then
+        h = next_h
     index = n * segments + segment
     tl.store(dA + index * SIZE + channel[None, :] * K + modes[:, None], b_dA, mask=mask)
     tl.store(dD + index * (HS * V) + channel, b_dD, mask=keep)

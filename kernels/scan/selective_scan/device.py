@@ -13,22 +13,23 @@ import triton
 import triton.language as tl
 
 from kernels.common.device import LOG2E, only_if
+from kernels.scan.device import NO, inside
 
 
 @triton.jit
 def block_channels(block, group, GROUP: tl.constexpr, BD: tl.constexpr):
     """(channels of a layer [BD], which of them exist) of block `block` of a group of GROUP channels."""
     inner = block * BD + tl.arange(0, BD)
-    return group * GROUP + inner, inner < GROUP
+    return group * GROUP + inner, inside(inner, GROUP)
 
 
 @triton.jit
-def state_at(channel, mask, modes, K: tl.constexpr, V: tl.constexpr):
+def state_at(channel, modes, K: tl.constexpr, V: tl.constexpr):
     """Offsets of a state [HS, K, V] for modes [BN] and channels [BD]: [BN, BD]."""
     offsets = (channel // V * (K * V) + channel % V)[None, :] + modes[:, None] * V
     # The widest load decides how a tile lies in threads. It must be A's, which spreads modes over a few threads and
     # leaves several of each channel to one: so the compiler must not see that a state's channels are contiguous.
-    return tl.where(mask, offsets, 0)
+    return tl.where((channel >= 0)[None, :], offsets, 0)
 
 
 @triton.jit
@@ -42,7 +43,7 @@ def load_block(A, bias, block, group, GROUP: tl.constexpr, K: tl.constexpr, BN: 
     """(channels [BD], which exist, modes [BN], which of both exist [BN, BD], A in base 2, step bias) of a block."""
     channel, keep = block_channels(block, group, GROUP, BD)
     modes = tl.arange(0, BN)
-    mask = keep[None, :] & (modes < K)[:, None]
+    mask = keep[None, :] & inside(modes, K)[:, None]
     rate = load_rate(A, channel, mask, modes, K)
     return channel, keep, modes, mask, rate, load_channels(bias, channel, keep)
 
@@ -65,19 +66,37 @@ def entering(states, start, state_slot, n, offsets, mask, SIZE: tl.constexpr):
 
 
 @triton.jit
-def load_modes(base, modes, tile_start, begin, end, group, HK: tl.constexpr, K: tl.constexpr, BT: tl.constexpr):
-    """Rows tile_start .. tile_start + BT of B or C [tokens, HK, K], a tuple of [BN] fp32; zeros where there is none."""
+def load_modes(
+    base,
+    modes,
+    tile_start,
+    begin,
+    end,
+    group,
+    HK: tl.constexpr,
+    K: tl.constexpr,
+    BT: tl.constexpr,
+    WHOLE: tl.constexpr = NO,
+):
+    """Rows tile_start .. tile_start + BT of B or C [tokens, HK, K], a tuple of [BN]; zeros where there is none.
+
+    WHOLE: all tokens are there.
+    """
+    first = base + (tile_start * HK + group) * K + modes
+    keep = inside(modes, K)
     rows = ()
     for i in tl.static_range(BT):
-        mask = only_if(modes < K, (tile_start + i >= begin) & (tile_start + i < end))
-        pointers = base + ((tile_start + i) * HK + group) * K + modes
-        rows = rows + (tl.load(pointers, mask=mask, other=0.0).to(tl.float32),)
+        mask = keep if WHOLE else only_if(keep, (tile_start + i >= begin) & (tile_start + i < end))
+        rows = rows + (tl.load(first + i * (HK * K), mask=mask, other=0.0),)
     return rows
 
 
 @triton.jit
-def steps_of(rows, bias, tile_start, end, BT: tl.constexpr):
-    """softplus(delta + bias) in fp32 of each row; 0 for tokens from `end` on, so these tokens neither decay nor add."""
+def steps_of(rows, bias, tile_start, end, BT: tl.constexpr, WHOLE: tl.constexpr = NO):
+    """softplus(delta + bias) in fp32 of each row; 0 for tokens from `end` on, so these tokens neither decay nor add.
+
+    WHOLE: there are no such tokens.
+    """
     steps = ()
     for i in tl.static_range(BT):
         x = rows[i].to(tl.float32) + bias
@@ -85,7 +104,7 @@ def steps_of(rows, bias, tile_start, end, BT: tl.constexpr):
         # 1 + e has no digits left of a small e: there the series of log(1 + e).
         series = e * (1.0 - e * (0.5 - e * (1.0 / 3.0 - e * (0.25 - e * (0.2 - e / 6.0)))))
         dt = tl.maximum(x, 0.0, propagate_nan=tl.PropagateNan.ALL) + tl.where(e < 0.05, series, tl.log(1.0 + e))
-        steps = steps + (tl.where(tile_start + i < end, dt, 0.0),)
+        steps = steps + (dt if WHOLE else tl.where(tile_start + i < end, dt, 0.0),)
     return steps
 
 

@@ -69,9 +69,48 @@ def selective_scan_local_kernel(
         for i in tl.static_range(BT):
             dt = dts[i]
             total += dt
-            h = tl.exp2(dt[None, :] * rate) * h + (dt * us[i].to(tl.float32))[None, :] * Bs[i][:, None]
-    tl.store(states + state_slot * (HS * K * V) + state_at(channel, mask, modes, K, V), h, mask=mask)
+            h = tl.exp2(dt[None, :] * rate) * h + (dt * us[i].to(tl.float32))[None, :] * Bs[i].to(tl.float32)[:, None]
+    tl.store(states + state_slot * (HS * K * V) + state_at(channel, modes, K, V), h, mask=mask)
     tl.store(totals + state_slot * (HS * V) + channel, total, mask=keep)
+
+
+@triton.jit
+def outputs(
+    us,
+    ds,
+    zs,
+    Bs,
+    Cs,
+    h,
+    rate,
+    bias,
+    b_D,
+    checkpoints,
+    index,
+    offsets,
+    mask,
+    tile_start,
+    end,
+    SIZE: tl.constexpr,
+    BT: tl.constexpr,
+    INTERVAL: tl.constexpr,
+    WHOLE: tl.constexpr,
+):
+    """(outputs of BT tokens, a tuple of [BD], the state after them); checkpoints of them from slot `index` on."""
+    dts = steps_of(ds, bias, tile_start, end, BT, WHOLE)
+    ss = sigmoids(zs, 0.0, BT)
+    found = ()
+    for i in tl.static_range(BT):
+        if checkpoints is not None and i % INTERVAL == 0:
+            b_h = h.to(checkpoints.dtype.element_ty)
+            keep = mask if WHOLE else only_if(mask, tile_start + i < end)
+            tl.store(checkpoints + (index + i // INTERVAL) * SIZE + offsets, b_h, mask=keep)
+        dt = dts[i]
+        b_u = us[i].to(tl.float32)
+        h = tl.exp2(dt[None, :] * rate) * h + (dt * b_u)[None, :] * Bs[i].to(tl.float32)[:, None]
+        y = tl.sum(h * Cs[i].to(tl.float32)[:, None], 0) + b_D * b_u
+        found = found + (y * zs[i].to(tl.float32) * ss[i],)
+    return found, h
 
 
 @triton.jit(do_not_specialize=["T"])
@@ -118,31 +157,78 @@ def selective_scan_fwd_kernel(
         return
     channel, keep, modes, mask, rate, b_bias = load_block(A, bias, block, group, GROUP=HS // H * V, K=K, BN=BN, BD=BD)
     b_D = load_channels(D, channel, keep)
-    offsets = state_at(channel, mask, modes, K, V)
+    offsets = state_at(channel, modes, K, V)
     SIZE: tl.constexpr = HS * K * V
     h = entering(states, start, state_slot, n, offsets, mask, SIZE=SIZE)
-    bos = begin - segment.to(tl.int64) * segment_size
-    for step in range(tl.cdiv(end - begin, BT).to(tl.int32)):
-        tile_start = begin + step * BT
-        us = load_tile(u, channel, keep, tile_start, begin, end, stride=HS * V, BT=BT)
-        dts = steps_of(
-            load_tile(delta, channel, keep, tile_start, begin, end, stride=HS * V, BT=BT), b_bias, tile_start, end, BT
+    index = (begin - segment.to(tl.int64) * segment_size) // INTERVAL + n + segment * (segment_size // INTERVAL)
+    # Whole steps need no masks. Each loads what the next one needs before it computes.
+    whole = ((end - begin) // BT).to(tl.int32)
+    tile_start = begin
+    us = load_tile(u, channel, keep, tile_start, begin, end, stride=HS * V, BT=BT)
+    ds = load_tile(delta, channel, keep, tile_start, begin, end, stride=HS * V, BT=BT)
+    zs = load_tile(z, channel, keep, tile_start, begin, end, stride=HS * V, BT=BT)
+    Bs = load_modes(B, modes, tile_start, begin, end, group, HK=H, K=K, BT=BT)
+    Cs = load_modes(C, modes, tile_start, begin, end, group, HK=H, K=K, BT=BT)
+    for step in range(whole - 1):
+        after = tile_start + BT
+        next_u = load_tile(u, channel, keep, after, begin, end, stride=HS * V, BT=BT, WHOLE=True)
+        next_d = load_tile(delta, channel, keep, after, begin, end, stride=HS * V, BT=BT, WHOLE=True)
+        next_z = load_tile(z, channel, keep, after, begin, end, stride=HS * V, BT=BT, WHOLE=True)
+        next_B = load_modes(B, modes, after, begin, end, group, HK=H, K=K, BT=BT, WHOLE=True)
+        next_C = load_modes(C, modes, after, begin, end, group, HK=H, K=K, BT=BT, WHOLE=True)
+        os, h = outputs(
+            us,
+            ds,
+            zs,
+            Bs,
+            Cs,
+            h,
+            rate,
+            b_bias,
+            b_D,
+            checkpoints,
+            index + step * (BT // INTERVAL),
+            offsets,
+            mask,
+            tile_start,
+            end,
+            SIZE=SIZE,
+            BT=BT,
+            INTERVAL=INTERVAL,
+            WHOLE=True,
         )
+        store_tile(o, os, channel, keep, tile_start, end, stride=HS * V, BT=BT, WHOLE=True)
+        tile_start = after
+        us, ds, zs, Bs, Cs = next_u, next_d, next_z, next_B, next_C
+    steps = tl.cdiv(end - begin, BT).to(tl.int32)
+    for step in range(tl.maximum(whole - 1, 0), steps):
+        os, h = outputs(
+            us,
+            ds,
+            zs,
+            Bs,
+            Cs,
+            h,
+            rate,
+            b_bias,
+            b_D,
+            checkpoints,
+            index + step * (BT // INTERVAL),
+            offsets,
+            mask,
+            tile_start,
+            end,
+            SIZE=SIZE,
+            BT=BT,
+            INTERVAL=INTERVAL,
+            WHOLE=False,
+        )
+        store_tile(o, os, channel, keep, tile_start, end, stride=HS * V, BT=BT)
+        tile_start += BT
+        us = load_tile(u, channel, keep, tile_start, begin, end, stride=HS * V, BT=BT)
+        ds = load_tile(delta, channel, keep, tile_start, begin, end, stride=HS * V, BT=BT)
         zs = load_tile(z, channel, keep, tile_start, begin, end, stride=HS * V, BT=BT)
-        ss = sigmoids(zs, 0.0, BT)
         Bs = load_modes(B, modes, tile_start, begin, end, group, HK=H, K=K, BT=BT)
         Cs = load_modes(C, modes, tile_start, begin, end, group, HK=H, K=K, BT=BT)
-        os = ()
-        for i in tl.static_range(BT):
-            if checkpoints is not None and i % INTERVAL == 0:
-                index = bos // INTERVAL + n + (tile_start + i - bos) // INTERVAL
-                b_h = h.to(checkpoints.dtype.element_ty)
-                tl.store(checkpoints + index * SIZE + offsets, b_h, mask=only_if(mask, tile_start + i < end))
-            dt = dts[i]
-            b_u = us[i].to(tl.float32)
-            h = tl.exp2(dt[None, :] * rate) * h + (dt * b_u)[None, :] * Bs[i][:, None]
-            y = tl.sum(h * Cs[i][:, None], 0) + b_D * b_u
-            os = os + (y * zs[i].to(tl.float32) * ss[i],)
-        store_tile(o, os, channel, keep, tile_start, end, stride=HS * V, BT=BT)
     if end_state is not None and end == eos:
         tl.store(end_state + n * SIZE + offsets, h.to(end_state.dtype.element_ty), mask=mask)

@@ -30,7 +30,7 @@ class Tile:
 
 # Channels of a program from wide to narrow, by modes: at most 64 fp32 a thread for each of the state and A.
 WIDTHS = {16: (32, 16, 8), 32: (32, 16, 8), 64: (32, 16, 8), 128: (16, 8), 256: (8, 4)}
-ROWS = 8
+ROWS = 4
 # Of the gradients, channels and tokens of a step. A step's states are kept in registers; its tokens are also what lies
 # between two checkpoints of the forward pass.
 GRADIENT_TILES = {16: Tile(16, 4, 1), 32: Tile(8, 4, 1), 64: Tile(4, 4, 1), 128: Tile(4, 2, 1), 256: Tile(2, 2, 1)}
