@@ -116,12 +116,15 @@ def span_of(problem: Problem) -> Span:
     return Span(p.N, longest, p.B * p.T, bounds is not None)
 
 
-def cut(span: Span, warps: int, least: int | None = None) -> Cut:
-    """Segments for `suite.target()`, of a scan that takes so many warps per sequence; of at least LEAST tokens."""
+def cut(span: Span, warps: int, least: int | None = None, busy: int = BUSY, fill: int = FILL) -> Cut:
+    """Segments for `suite.target()`, of a scan that takes so many warps per sequence; of at least LEAST tokens.
+
+    busy, fill: warps an SM below which sequences are cut, and up to which they are
+    """
     sms = suite.target().sms
-    if span.rows * warps >= BUSY * sms:
+    if span.rows * warps >= busy * sms:
         return cut_into(span, span.longest)
-    wanted = -(-span.rows * warps * span.longest // (FILL * sms))
+    wanted = -(-span.rows * warps * span.longest // (fill * sms))
     return cut_into(span, max(least or LEAST, -(-wanted // UNIT) * UNIT))
 
 

@@ -13,7 +13,7 @@ from functools import partial
 import suite
 from kernels.common.shapes import next_power_of_2
 from kernels.scan import plan as scan
-from kernels.scan.plan import BUSY, Cut, Span, chosen, cut, span_of
+from kernels.scan.plan import Cut, Span, chosen, cut, span_of
 from suite import Problem
 
 KERNELS = {"fwd": ("local", "output"), "bwd": ("local_reverse", "gradients")}
@@ -31,6 +31,8 @@ class Tile:
 # Channels of a program from wide to narrow, by modes: at most 64 fp32 a thread for each of the state and A.
 WIDTHS = {16: (32, 16, 8), 32: (32, 16, 8), 64: (32, 16, 8), 128: (16, 8), 256: (8, 4)}
 ROWS = 4
+# Warps an SM below which sequences are cut, and up to which they are.
+BUSY, FILL = 6, 10
 # Of the gradients, channels and tokens of a step. A step's states are kept in registers; its tokens are also what lies
 # between two checkpoints of the forward pass.
 GRADIENT_TILES = {16: Tile(16, 4, 1), 32: Tile(8, 4, 1), 64: Tile(4, 4, 1), 128: Tile(4, 2, 1), 256: Tile(2, 2, 1)}
@@ -67,16 +69,16 @@ def blocks_of(shape: Shape, tile: Tile) -> int:
 
 
 def plan(shape: Shape) -> Plan:
-    """The widest tile whose programs keep the GPU busy; where none does, segments in the narrowest.
+    """The widest tile whose programs keep the GPU busy; where none does, segments in the widest.
 
-    A segment's exponentials are computed twice, in the local pass and in the last one: spreading modes over threads
-    comes first.
+    A segment's exponentials are computed twice, in the local pass and in the last one. That costs less than warps that
+    wait for one another: a step is a long chain.
     """
     sms = suite.target().sms
     tiles = [Tile(width, ROWS, 1) for width in WIDTHS[shape.size]]
     busy = [t for t in tiles if shape.span.rows * shape.groups * blocks_of(shape, t) >= BUSY * sms]
-    own = busy[0] if busy else tiles[-1]
-    made = cut(shape.span, shape.groups * blocks_of(shape, own))
+    own = (busy or tiles)[0]
+    made = cut(shape.span, shape.groups * blocks_of(shape, own), busy=BUSY, fill=FILL)
     table = dict.fromkeys(("local", "output", "local_reverse"), own) | {"gradients": GRADIENT_TILES[shape.size]}
     return Plan(made, {name: chosen(key(shape, made, name), tile) for name, tile in table.items()}, KERNELS)
 
