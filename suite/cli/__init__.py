@@ -27,6 +27,7 @@ COMMANDS = {
     "crossover": "find the length from which linear beats quadratic in time and memory",
     "analyse": "compare our kernels with peers and with lower bounds, over runs of a GPU",
     "compare": "list what changed between two stored runs",
+    "history": "find where the time of a case changed, over the runs of many commits",
     "gate": "judge a change by exit code: slower, more memory or less accurate?",
     "export": "write a run's records in another format",
     "profile": "profile one case: kernels, a trace, counters",

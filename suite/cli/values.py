@@ -98,6 +98,14 @@ def allowance(flag: str, unit: str) -> Callable[[str], float]:
     return allowed
 
 
+def chance(text: str) -> float:
+    """A probability between 0 and 1, neither of them."""
+    found = _number(text, f"{_cut(text)} is no chance; give a number between 0 and 1, such as 0.02")
+    if not 0 < found < 1:
+        raise argparse.ArgumentTypeError(f"{_cut(text)} is no chance; give a number between 0 and 1, such as 0.02")
+    return found
+
+
 def budget(text: str) -> float:
     """Seconds of `90s`, `8m` or `1h30m`. UsageError names the flag."""
     from suite.running.budget import parse_duration

@@ -1,0 +1,119 @@
+"""The command: runs of many commits become series, and say which commits to blame."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from suite.cli import main
+from suite.errors import UsageError
+from suite.history.series import gather
+from tests.suite.store.runs import change_environment, record, write_run
+
+COMMITS = 30
+
+
+def make_runs(root: Path, step_at: int = 20, ratio: float = 1.05, **device: Any) -> Path:
+    """A run of each commit: one case has a step, another has none."""
+    rng = np.random.default_rng(3)
+    for i in range(COMMITS):
+        times = {"C64": 2.0 * (ratio if i >= step_at else 1.0), "C32": 3.0}
+        records = [
+            record(name, time_ms=float(ms * np.exp(rng.normal(0, 0.003))), **{"tunable.chunk": int(name[1:])})
+            for name, ms in times.items()
+        ]
+        run = write_run(root / f"{i:03d}", records, **device)
+        commit, created = f"{i:04x}" + "0" * 36, f"2026-01-{i + 1:02d}T00:00:00+00:00"
+        change_environment(run, commit=commit, created=created)
+    return root
+
+
+def test_the_step_and_its_commit_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = make_runs(tmp_path / "runs")
+    assert main(["history", str(runs)]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert "30 runs of 30 commits, 2 series" in out[0]
+    (row,) = [line.split("\t") for line in out if line.startswith("slower")]
+    assert row[1].endswith("_C64")
+    assert float(row[3]) == pytest.approx(1.05, abs=0.005)
+    assert row[4] == "0014000000"
+    assert main(["history", str(runs), "--fail"]) == 1
+    assert main(["history", str(runs), "--fail", "--impl", "naive"]) == 0
+
+
+def test_faster_is_no_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["history", str(make_runs(tmp_path / "runs", ratio=0.9)), "--fail"]) == 0
+    assert "faster\t" in capsys.readouterr().out
+
+
+def test_json_has_points_and_changes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["history", str(make_runs(tmp_path / "runs")), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    by_case = {each["case_id"][-3:]: each for each in found["series"]}
+    assert [step["at"] for step in by_case["C64"]["steps"]] == [20]
+    assert by_case["C32"]["steps"] == by_case["C32"]["drifts"] == []
+    assert set(by_case["C32"]["points"][0]) == {"commit", "created", "ms", "low", "high"}
+
+
+def test_runs_of_one_commit_are_one_point(tmp_path: Path) -> None:
+    for i, ms in enumerate((1.0, 1.2, 5.0)):
+        write_run(tmp_path / str(i), [record("C64", time_ms=ms)])
+    (series,) = gather([tmp_path]).series
+    (point,) = series.points
+    assert point.ms == 1.2
+    assert (point.low < 1.0, point.high > 5.0) == (True, True)
+
+
+def test_machines_are_kept_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(tmp_path / "a", [record()])
+    write_run(tmp_path / "b", [record()], device="Other CPU")
+    with pytest.raises(UsageError, match=r"2 machines; choose one with --machine: Other CPU.*Test CPU"):
+        gather([tmp_path])
+    assert gather([tmp_path], "other").machine.startswith("Other CPU")
+    assert main(["history", str(tmp_path), "--machine", "H200"]) == 2
+    assert "no run of a machine like 'H200'" in capsys.readouterr().err
+
+
+def test_another_torch_is_another_machine(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", [record()])
+    write_run(tmp_path / "b", [record()], torch="2.14.0")
+    with pytest.raises(UsageError, match=r"torch 2\.13\.0.*torch 2\.14\.0"):
+        gather([tmp_path])
+
+
+def test_few_commits_are_said_to_be_few(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(tmp_path / "a", [record()])
+    assert main(["history", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "no change" in out
+    assert "1 of 1 series have fewer than 6 commits" in out
+
+
+def test_a_damaged_run_is_passed_over_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a", "b"):
+        write_run(tmp_path / name, [record()])
+    (tmp_path / "a" / "records.jsonl").write_text('{"case_id"\n{}\n')
+    assert main(["history", str(tmp_path)]) == 0
+    told = capsys.readouterr()
+    assert "1 runs of 1 commits" in told.out
+    assert "a/records.jsonl" in told.err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["no/such/folder"], "no/such/folder does not exist"),
+        (["."], "no run in ."),
+        ([".", "--alpha", "2"], "between 0 and 1"),
+    ],
+)
+def test_what_is_wrong_is_said(
+    words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["history", *words]) == 2
+    assert said in capsys.readouterr().err
