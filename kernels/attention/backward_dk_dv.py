@@ -3,8 +3,8 @@
     dv_j = sum_i p_ij do_i      dk_j = s sum_i dS_ij q_i      p and dS as in backward_dq.py
 
 Scores are computed transposed, keys in rows, so that both products take them from registers as they are. A query's lse
-and delta are then one number a column, which every thread would have to hold for all its columns; so they are what the
-products k q^T and v do^T start from.
+and delta are then one number a column. Descriptors bring them to shared memory with the queries' tiles. Queries beyond
+the end have zeros for all of q, do, lse and delta: they weigh 1, and add nothing.
 """
 
 # Triton types a device function, tl.range too, as one that never returns, and constexpr parameters as no plain values.
@@ -15,10 +15,20 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.attention.device import FULL, hidden, load_tile, locate, run_bounds, scalar_row, spans, store_tile
+from kernels.attention.device import (
+    FULL,
+    hidden,
+    load_scalars,
+    load_tile,
+    locate,
+    run_bounds,
+    scalar_row,
+    spans,
+    store_tile,
+)
 
 
-@triton.jit(do_not_specialize=["T", "blocks", "rows", "section", "window"])
+@triton.jit(do_not_specialize=["T", "ROW", "blocks", "rows", "section", "window"])
 def flash_bwd_dk_dv_kernel(
     q,
     k,
@@ -32,6 +42,7 @@ def flash_bwd_dk_dv_kernel(
     scale,
     factor,
     T,
+    ROW,
     blocks,
     rows,
     section,
@@ -89,16 +100,15 @@ def flash_bwd_dk_dv_kernel(
         h = group * SHARED + shared
         q_h = q
         do_h = do
+        lse_h = lse
+        delta_h = delta
         if LOADS == "pointers":
             q_h = q + (bos * H + h) * K
             do_h = do + (bos * H + h) * V
-        lse_h = scalar_row(lse, n, bos, h, T, HEADS=H, cu_seqlens=cu_seqlens)
-        delta_h = scalar_row(delta, n, bos, h, T, HEADS=H, cu_seqlens=cu_seqlens)
+            lse_h = scalar_row(lse, n, bos, h, T, ROW, HEADS=H, cu_seqlens=cu_seqlens)
+            delta_h = scalar_row(delta, n, bos, h, T, ROW, HEADS=H, cu_seqlens=cu_seqlens)
         for RUN in tl.static_range(0 if CAUSAL or WINDOWED else 1, 3):
             begin, end = run_bounds(RUN, span_begin, full_begin, full_end, span_end)
-            # Read a step ahead, since the first product of a step starts from it. Queries beyond the end weigh nothing.
-            queries = begin + tl.arange(0, BM)
-            b_lse = tl.load(lse_h + queries * DILATION, mask=queries < length, other=float("inf"))
             for query in tl.range(begin, end, BM, warp_specialize=SPECIAL):
                 b_q = load_tile(
                     q_h, n, h, query, length, STRIDE=Q_STRIDE, SIZE=BM, D=K, BD=BK, RAGGED=RUN != FULL, LOADS=LOADS
@@ -106,19 +116,17 @@ def flash_bwd_dk_dv_kernel(
                 b_do = load_tile(
                     do_h, n, h, query, length, STRIDE=O_STRIDE, SIZE=BM, D=V, BD=BV, RAGGED=RUN != FULL, LOADS=LOADS
                 )  # [BM, BV]
-                queries = query + tl.arange(0, BM)
-                b_s = tl.broadcast_to(-b_lse[None, :], [BN, BM])
-                b_delta = tl.load(delta_h + queries * DILATION, mask=queries < length, other=0.0)
-                b_ds = tl.broadcast_to(-b_delta[None, :], [BN, BM])
-                queries += BM
-                b_lse = tl.load(lse_h + queries * DILATION, mask=queries < length, other=float("inf"))
-                b_s = tl.dot(b_k, tl.trans(b_q), b_s, input_precision=PRECISION)  # [BN, BM]
+                b_lse = load_scalars(lse_h, n * H + h, query, length, SIZE=BM, DILATION=DILATION, LOADS=LOADS)
+                b_delta = load_scalars(delta_h, n * H + h, query, length, SIZE=BM, DILATION=DILATION, LOADS=LOADS)
+                b_s = tl.dot(b_k, tl.trans(b_q), input_precision=PRECISION)  # [BN, BM]
+                b_dp = tl.dot(b_v, tl.trans(b_do), input_precision=PRECISION)  # [BN, BM]
                 if RUN != FULL:
+                    queries = query + tl.arange(0, BM)[None, :]
                     keys = start + tl.arange(0, BN)[:, None]
-                    b_s = hidden(b_s, queries[None, :] - BM, keys, length, window, CAUSAL=CAUSAL, WINDOWED=WINDOWED)
-                b_p = tl.exp2(b_s * factor)
+                    b_s = hidden(b_s, queries, keys, length, window, CAUSAL=CAUSAL, WINDOWED=WINDOWED)
+                b_p = tl.exp2(b_s * factor - b_lse[None, :])
                 b_dv = tl.dot(b_p.to(b_do.dtype), b_do, b_dv, input_precision=PRECISION)
-                b_ds = b_p * tl.dot(b_v, tl.trans(b_do), b_ds, input_precision=PRECISION)
+                b_ds = b_p * (b_dp - b_delta[None, :])
                 b_dk = tl.dot(b_ds.to(b_q.dtype), b_q, b_dk, input_precision=PRECISION)
     store_tile(dk, b_dk * scale, start, length, STRIDE=K_STRIDE, SIZE=BN, D=K, BD=BK)
     store_tile(dv, b_dv, start, length, STRIDE=V_STRIDE, SIZE=BN, D=V, BD=BV)

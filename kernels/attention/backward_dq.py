@@ -1,9 +1,9 @@
 """The backward kernel of dq, by blocks of queries, and delta = rowsum(dO . O), which dk and dv need as well.
 
-    p_ij = 2^(f (q_i . k_j - lse_i))      dS_ij = p_ij (do_i . v_j - delta_i)      dq_i = s sum_j dS_ij k_j
+    p_ij = 2^(f q_i . k_j - lse_i)      dS_ij = p_ij (do_i . v_j - delta_i)      dq_i = s sum_j dS_ij k_j
 
-with f = s log2(e). The differences are what the products start from: their accumulators begin at -lse and -delta.
-delta is summed where o and do are on chip anyway: a kernel of its own would read both once more.
+with f = s log2(e) and lse in base 2. delta is summed where o and do are on chip anyway: a kernel of its own would read
+both once more.
 """
 
 # Triton types a device function, tl.range too, as one that never returns, and constexpr parameters as no plain values.
@@ -17,7 +17,7 @@ import triton.language as tl
 from kernels.attention.device import FULL, hidden, load_tile, locate, run_bounds, scalar_row, spans, store_tile
 
 
-@triton.jit(do_not_specialize=["T", "blocks", "rows", "section", "window"])
+@triton.jit(do_not_specialize=["T", "ROW", "blocks", "rows", "section", "window"])
 def flash_bwd_dq_kernel(
     q,
     k,
@@ -31,6 +31,7 @@ def flash_bwd_dq_kernel(
     scale,
     factor,
     T,
+    ROW,
     blocks,
     rows,
     section,
@@ -82,10 +83,12 @@ def flash_bwd_dq_kernel(
     b_delta = tl.sum(b_do.to(tl.float32) * b_o.to(tl.float32), 1)
     positions = start + tl.arange(0, BM)
     here = positions < length
-    tl.store(scalar_row(delta, n, bos, h, T, HEADS=H, cu_seqlens=cu_seqlens) + positions * DILATION, b_delta, mask=here)
+    tl.store(
+        scalar_row(delta, n, bos, h, T, ROW, HEADS=H, cu_seqlens=cu_seqlens) + positions * DILATION, b_delta, mask=here
+    )
     # Queries beyond the end weigh nothing.
     b_lse = tl.load(
-        scalar_row(lse, n, bos, h, T, HEADS=H, cu_seqlens=cu_seqlens) + positions * DILATION,
+        scalar_row(lse, n, bos, h, T, ROW, HEADS=H, cu_seqlens=cu_seqlens) + positions * DILATION,
         mask=here,
         other=float("inf"),
     )
@@ -104,15 +107,13 @@ def flash_bwd_dq_kernel(
             b_v = load_tile(
                 v, n, group, key, length, STRIDE=V_STRIDE, SIZE=BN, D=V, BD=BV, RAGGED=RUN != FULL, LOADS=LOADS
             )  # [BN, BV]
-            b_s = tl.broadcast_to(-b_lse[:, None], [BM, BN])
-            b_s = tl.dot(b_q, tl.trans(b_k), b_s, input_precision=PRECISION)  # [BM, BN]
-            b_ds = tl.broadcast_to(-b_delta[:, None], [BM, BN])
-            b_ds = tl.dot(b_do, tl.trans(b_v), b_ds, input_precision=PRECISION)  # [BM, BN]
+            b_s = tl.dot(b_q, tl.trans(b_k), input_precision=PRECISION)  # [BM, BN]
+            b_dp = tl.dot(b_do, tl.trans(b_v), input_precision=PRECISION)  # [BM, BN]
             if RUN != FULL:
                 queries = start + tl.arange(0, BM)[:, None]
                 b_s = hidden(
                     b_s, queries, key + tl.arange(0, BN)[None, :], length, window, CAUSAL=CAUSAL, WINDOWED=WINDOWED
                 )
-            b_ds *= tl.exp2(b_s * factor)
+            b_ds = (b_dp - b_delta[:, None]) * tl.exp2(b_s * factor - b_lse[:, None])
             b_dq = tl.dot(b_ds.to(b_k.dtype), b_k, b_dq, input_precision=PRECISION)
     store_tile(dq, b_dq * scale, start, length, STRIDE=Q_STRIDE, SIZE=BM, D=K, BD=BK)

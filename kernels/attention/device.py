@@ -44,12 +44,23 @@ def locate(T, blocks, rows, section, cu_seqlens, HEADS: tl.constexpr, DILATION: 
 
 
 @triton.jit
-def scalar_row(x, sequence, bos, head, T, HEADS: tl.constexpr, cu_seqlens):
-    """Where a sequence's scalars of one head begin in x [B, HEADS, T]; packed sequences lie in B = 1 of T tokens."""
-    skipped = head.to(tl.int64) * T
+def scalar_row(x, sequence, bos, head, T, ROW, HEADS: tl.constexpr, cu_seqlens):
+    """Where a sequence's scalars of one head begin in x [B, HEADS, T], its rows ROW apart; packed ones lie in B = 1."""
+    skipped = head.to(tl.int64) * ROW
     if cu_seqlens is None:
-        skipped += sequence * T * (HEADS - 1)
+        skipped += sequence * (ROW.to(tl.int64) * HEADS - T)
     return x + skipped + bos
+
+
+@triton.jit
+def load_scalars(x, row, start, length, SIZE: tl.constexpr, DILATION: tl.constexpr, LOADS: tl.constexpr):
+    """Scalars of positions start .. start + SIZE [SIZE], zero beyond `length`; x: the row, or a descriptor of all."""
+    if LOADS == "descriptors":
+        found = x.load([row.to(tl.int32), start]).reshape([SIZE])
+    else:
+        positions = start + tl.arange(0, SIZE)
+        found = tl.load(x + positions * DILATION, mask=positions < length, other=0.0)
+    return found
 
 
 @triton.jit

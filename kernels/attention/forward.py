@@ -2,8 +2,8 @@
 
     m' = max(m, rowmax S)      l = 2^(m - m') l + rowsum 2^(S - m')      O = 2^(m - m') O + 2^(S - m') V
 
-with S = f Q K^T and f = s log2(e), so that exponentials are powers of two; o = O / l and lse = (m + log2 l) / f at the
-end: the log-sum-exp over s, in units of q . k, so that the backward kernels subtract it where they compute q . k.
+with S = f Q K^T and f = s log2(e), so that exponentials are powers of two; o = O / l and lse = m + log2 l at the end,
+in base 2 as well.
 """
 
 # Triton types a device function, tl.range too, as one that never returns, and constexpr parameters as no plain values.
@@ -17,7 +17,7 @@ import triton.language as tl
 from kernels.attention.device import FULL, hidden, load_tile, locate, run_bounds, scalar_row, spans, store_tile
 
 
-@triton.jit(do_not_specialize=["T", "blocks", "rows", "section", "window"])
+@triton.jit(do_not_specialize=["T", "ROW", "blocks", "rows", "section", "window"])
 def flash_fwd_kernel(
     q,
     k,
@@ -27,6 +27,7 @@ def flash_fwd_kernel(
     cu_seqlens,
     factor,
     T,
+    ROW,
     blocks,
     rows,
     section,
@@ -46,7 +47,7 @@ def flash_fwd_kernel(
     SPECIAL: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """o = softmax(s q k^T + mask) v and lse = log sum exp(s q k^T) / s; factor is s log2(e).
+    """o = softmax(s q k^T + mask) v and lse = log2 sum exp(s q k^T); factor is s log2(e).
 
     Grid:    blocks of BM queries x sequences x residues x H, one axis; see `locate`.
     On chip: a block's q [BM, K] in its dtype; o [BM, V], m and l [BM] in fp32.
@@ -105,5 +106,5 @@ def flash_fwd_kernel(
     store_tile(o, b_o / total[:, None], start, length, STRIDE=DILATION * H * V, SIZE=BM, D=V, BD=BV)
     if lse is not None:
         positions = start + tl.arange(0, BM)
-        row = scalar_row(lse, n, bos, h, T, HEADS=H, cu_seqlens=cu_seqlens)
-        tl.store(row + positions * DILATION, (largest + tl.log2(total)) / factor, mask=positions < length)
+        row = scalar_row(lse, n, bos, h, T, ROW, HEADS=H, cu_seqlens=cu_seqlens)
+        tl.store(row + positions * DILATION, largest + tl.log2(total), mask=positions < length)

@@ -14,6 +14,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 from kernels.attention.backward_dk_dv import flash_bwd_dk_dv_kernel
 from kernels.attention.backward_dq import flash_bwd_dq_kernel
 from kernels.attention.forward import flash_fwd_kernel
+from kernels.attention.forward_pair import flash_fwd_pair_kernel
 from kernels.attention.plan import Kernel, plan
 from kernels.attention.shape import DESCRIPTORS, Shape
 from kernels.attention.tiles import DK_DV, DQ, FORWARD
@@ -37,7 +38,8 @@ def forward(call: Call, q, k, v, training: bool) -> tuple[torch.Tensor, torch.Te
     o = q.new_empty(*q.shape[:3], s.V)
     lse = _scalars(q) if training else None
     read = _reader(s, at)
-    flash_fwd_kernel[(at.programs,)](
+    kernel = flash_fwd_pair_kernel if at.tile.parts == 2 else flash_fwd_kernel
+    kernel[(at.programs,)](
         q=read(q, own=True), k=read(k), v=read(v), o=o, lse=lse, factor=call.scale * LOG2E, **_options(q, call, at)
     )
     return o, lse
@@ -69,8 +71,8 @@ def backward(call: Call, q, k, v, o, lse, do) -> tuple[torch.Tensor, torch.Tenso
         k=read(k, own=True),
         v=read(v, own=True),
         do=read(do),
-        lse=lse,
-        delta=delta,
+        lse=_reader_of_scalars(call.shape, at)(lse),
+        delta=_reader_of_scalars(call.shape, at)(delta),
         dk=dk,
         dv=dv,
         scale=call.scale,
@@ -81,8 +83,21 @@ def backward(call: Call, q, k, v, o, lse, do) -> tuple[torch.Tensor, torch.Tenso
 
 
 def _scalars(q: torch.Tensor) -> torch.Tensor:
+    """A float of each query and head [B, H, T]; rows lie a multiple of 16 bytes apart, as descriptors have it."""
     B, T, H, _ = q.shape
-    return torch.empty(B, H, T, device=q.device, dtype=torch.float32)
+    return torch.empty(B, H, -(-T // 4) * 4, device=q.device, dtype=torch.float32)[..., :T]
+
+
+def _reader_of_scalars(shape: Shape, at: Kernel) -> Any:
+    """The same as `_reader` for scalars [B, H, T], which dk_dv reads by blocks of queries."""
+
+    def read(x: torch.Tensor) -> torch.Tensor | TensorDescriptor:
+        if shape.loads != DESCRIPTORS:
+            return x
+        B, H, T = x.shape
+        return TensorDescriptor(x, [B * H, T], [x.stride(1), 1], [1, at.tile.columns])
+
+    return read
 
 
 def _reader(shape: Shape, at: Kernel) -> Any:
@@ -92,7 +107,7 @@ def _reader(shape: Shape, at: Kernel) -> Any:
         if shape.loads != DESCRIPTORS:
             return x
         B, T, heads, D = x.shape
-        block = [1, 1, at.tile.rows if own else at.tile.columns, power_of_2(D)]
+        block = [1, 1, at.tile.rows // at.tile.parts if own else at.tile.columns, power_of_2(D)]
         return TensorDescriptor(x, [B, heads, T, D], [T * heads * D, D, heads * D, 1], block)
 
     return read
@@ -105,6 +120,7 @@ def _options(q: torch.Tensor, call: Call, at: Kernel, keys: bool = False) -> dic
     return {
         "cu_seqlens": call.cu_seqlens,
         "T": q.shape[1],
+        "ROW": -(-q.shape[1] // 4) * 4,
         "blocks": at.blocks,
         "rows": at.rows,
         "section": at.section,

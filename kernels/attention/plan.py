@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import suite
@@ -19,7 +19,8 @@ from kernels.common.shapes import power_of_2
 from suite import dtypes
 from suite.tuning import Config
 
-# Head dims that the tiles are made for.
+# Programs an SM below which blocks of queries have programs of their own: more of them end sooner.
+FILLED = 1.5
 PASSES = {"fwd": (FORWARD,), "bwd": (DQ, DK_DV), "fwdbwd": (FORWARD, DQ, DK_DV)}
 
 
@@ -44,6 +45,8 @@ def plan(shape: Shape, kernel: str) -> Kernel:
     chosen = tuned(shape, kernel, tile(target.tile_class, kernel, size, shape.dtype))
     heads = shape.HK if kernel == DK_DV else shape.H
     rows = shape.sequences * shape.dilation * heads
+    if chosen.parts > 1 and -(-shape.positions // chosen.rows) * rows < FILLED * target.sms:
+        chosen = replace(chosen, rows=chosen.rows // chosen.parts, parts=1)
     return Kernel(chosen, -(-shape.positions // chosen.rows), rows, _section(shape, kernel, rows, target.l2_bytes))
 
 

@@ -13,13 +13,15 @@ from suite.targets import SMALL
 @dataclass(frozen=True)
 class Tile:
     """rows: a program's own queries (keys in dk_dv); columns: keys (queries) it takes at a time; warps; stages of its
-    load pipeline; special: 1 where loads and products have warps of their own."""
+    load pipeline; special: 1 where loads and products have warps of their own; parts: blocks of queries that the rows
+    of the forward kernel are taken in, one or two."""
 
     rows: int
     columns: int
     warps: int
     stages: int
     special: int = 0
+    parts: int = 1
 
 
 FORWARD, DQ, DK_DV = "forward", "dq", "dk_dv"
@@ -39,16 +41,17 @@ _SINGLE: Table = {
     (256, SINGLE, DQ): Tile(32, 16, 8, 1),
     (256, SINGLE, DK_DV): Tile(16, 16, 8, 1),
 }
+# Of a pipeline of two stages, Triton issues a tile's loads at the end of the step before: they are waited for at once.
 _HOPPER: Table = _SINGLE | {
-    (64, HALF, FORWARD): Tile(128, 64, 8, 3),
-    (64, HALF, DQ): Tile(128, 64, 8, 3),
-    (64, HALF, DK_DV): Tile(128, 64, 8, 2),
-    (128, HALF, FORWARD): Tile(128, 64, 8, 3),
-    (128, HALF, DQ): Tile(128, 64, 8, 2),
-    (128, HALF, DK_DV): Tile(128, 32, 8, 2),
-    (256, HALF, FORWARD): Tile(128, 64, 8, 2),
-    (256, HALF, DQ): Tile(128, 32, 8, 2),
-    (256, HALF, DK_DV): Tile(64, 16, 8, 2),
+    (64, HALF, FORWARD): Tile(128, 64, 4, 3),
+    (64, HALF, DQ): Tile(128, 64, 4, 3),
+    (64, HALF, DK_DV): Tile(128, 64, 8, 3),
+    (128, HALF, FORWARD): Tile(256, 64, 8, 3, parts=2),
+    (128, HALF, DQ): Tile(128, 64, 8, 4),
+    (128, HALF, DK_DV): Tile(128, 64, 8, 3),
+    (256, HALF, FORWARD): Tile(128, 32, 8, 3),
+    (256, HALF, DQ): Tile(128, 32, 8, 3),
+    (256, HALF, DK_DV): Tile(64, 32, 8, 3),
 }
 _AMPERE: Table = _SINGLE | {
     (64, HALF, FORWARD): Tile(128, 64, 4, 3),
@@ -66,10 +69,16 @@ _SMALL: Table = _AMPERE | {
     (128, SINGLE, DQ): Tile(32, 32, 8, 1),
     (256, SINGLE, DQ): Tile(16, 16, 8, 1),
 }
-_BLACKWELL: Table = _HOPPER | {
+_BLACKWELL: Table = _SINGLE | {
+    (64, HALF, FORWARD): Tile(128, 64, 8, 3),
     (64, HALF, DQ): Tile(128, 64, 8, 2),
     (64, HALF, DK_DV): Tile(128, 32, 8, 2),
+    (128, HALF, FORWARD): Tile(128, 64, 8, 3),
+    (128, HALF, DQ): Tile(128, 64, 8, 2),
     (128, HALF, DK_DV): Tile(64, 64, 8, 2),
+    (256, HALF, FORWARD): Tile(128, 64, 8, 2),
+    (256, HALF, DQ): Tile(128, 32, 8, 2),
+    (256, HALF, DK_DV): Tile(64, 16, 8, 2),
 }
 TILES: dict[int, Table] = {80: _AMPERE, SMALL: _SMALL, 90: _HOPPER, 100: _BLACKWELL}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -12,9 +12,11 @@ import kernels.attention.sliding_window_attention.flash
 import kernels.attention.softmax_attention.flash  # noqa: F401  (registers)
 from baselines.attention.sliding_window_attention import naive as naive_window
 from baselines.attention.softmax_attention import naive as naive_softmax
+from kernels.attention import configs, launch, plan
 from kernels.attention.autograd import flash_attention
 from kernels.attention.sliding_window_attention.spec import sliding_window_attention
 from kernels.attention.softmax_attention.spec import softmax_attention
+from kernels.attention.tiles import FORWARD, Tile
 from suite import Operator, Problem
 from suite.checks.checker import check_case
 from suite.checks.guarding import Guard
@@ -120,6 +122,37 @@ def test_gradients_are_those_of_the_naive_form(causal: bool, words: dict[str, in
     packing: dict[str, Any] = {} if bounds is None else {"cu_seqlens": torch.tensor(bounds, dtype=torch.int32)}
     for found, expected in both(inputs, causal, **words, **packing):
         assert difference(found, expected, token_dim=1).error < 1e-5
+
+
+@pytest.mark.parametrize("causal", [True, False], ids=["causal", "full"])
+@pytest.mark.parametrize("words", [{}, {"window": 13}, {"window": 20, "dilation": 3}], ids=["all", "window", "dilated"])
+@pytest.mark.parametrize("bounds", [None, (0, 1, 30, 100, 100, 210)], ids=["dense", "packed"])
+def test_two_blocks_of_queries_a_program_give_the_same(
+    monkeypatch, causal: bool, words: dict[str, int], bounds
+) -> None:
+    # Of 32 queries each: sequences have whole pairs, ragged ones, and such whose second block is empty.
+    pair = asdict(Tile(64, 16, 4, 3, parts=2))
+    monkeypatch.setattr(configs, "choice", lambda key: pair if key.startswith(f"attention/{FORWARD}/") else None)
+    monkeypatch.setattr(plan, "FILLED", 0.0)
+    launched = []
+    monkeypatch.setattr(launch, "flash_fwd_pair_kernel", noted(launch.flash_fwd_pair_kernel, launched))
+    B, T = (2, 150) if bounds is None else (1, 210)
+    inputs = [draw(B, T, 2, 32, seed=1), draw(B, T, 1, 32, seed=2), draw(B, T, 1, 48, seed=3)]
+    packing: dict[str, Any] = {} if bounds is None else {"cu_seqlens": torch.tensor(bounds, dtype=torch.int32)}
+    for found, expected in both(inputs, causal, **words, **packing):
+        assert difference(found, expected, token_dim=1).error < 1e-5
+    assert launched
+
+
+def noted(kernel: Any, launched: list[Any]) -> Any:
+    """The kernel; each launch adds its grid to `launched`."""
+
+    class Noted:
+        def __getitem__(self, grid: Any) -> Any:
+            launched.append(grid)
+            return kernel[grid]
+
+    return Noted()
 
 
 @pytest.mark.parametrize("window", [0, 13])
