@@ -19,7 +19,8 @@ from kernels.common.shapes import power_of_2
 from suite import dtypes
 from suite.tuning import Config
 
-# Programs an SM below which blocks of queries have programs of their own: more of them end sooner.
+# Programs an SM below which blocks of queries have programs of their own: more of them end sooner. So they do where
+# sequences are packed, since there programs beyond the end of a short one do nothing.
 FILLED = 1.5
 PASSES = {"fwd": (FORWARD,), "bwd": (DQ, DK_DV), "fwdbwd": (FORWARD, DQ, DK_DV)}
 
@@ -42,10 +43,11 @@ def plan(shape: Shape, kernel: str) -> Kernel:
     """Tile and grid of `forward`, `dq` or `dk_dv`, for `suite.target()`."""
     target = suite.target()
     size = power_of_2(max(shape.K, shape.V))
-    chosen = tuned(shape, kernel, tile(target.tile_class, kernel, size, shape.dtype))
+    chosen = tuned(shape, kernel, tile(target.tile_class, kernel, size, shape.dtype, shape.window > 0))
     heads = shape.HK if kernel == DK_DV else shape.H
     rows = shape.sequences * shape.dilation * heads
-    if chosen.parts > 1 and -(-shape.positions // chosen.rows) * rows < FILLED * target.sms:
+    few = -(-shape.positions // chosen.rows) * rows < FILLED * target.sms
+    if chosen.parts > 1 and (few or shape.packed):
         chosen = replace(chosen, rows=chosen.rows // chosen.parts, parts=1)
     return Kernel(chosen, -(-shape.positions // chosen.rows), rows, _section(shape, kernel, rows, target.l2_bytes))
 

@@ -83,6 +83,12 @@ _BLACKWELL: Table = _SINGLE | {
 TILES: dict[int, Table] = {80: _AMPERE, SMALL: _SMALL, 90: _HOPPER, 100: _BLACKWELL}
 
 
-def tile(tile_class: int, kernel: str, size: int, dtype: str) -> Tile:
+# With a window, in place of the table's: faster there by predicted time (293 us and not 325, window 1024).
+WINDOWED: dict[tuple[int, int, str, str], Tile] = {(90, 256, HALF, FORWARD): Tile(128, 64, 8, 2)}
+
+
+def tile(tile_class: int, kernel: str, size: int, dtype: str, windowed: bool = False) -> Tile:
     """The tile for a class of GPUs (see suite.targets), a kernel and the larger head dim, a power of 2."""
-    return TILES[tile_class][max(64, size), SINGLE if dtype == "float32" else HALF, kernel]
+    at = max(64, size), SINGLE if dtype == "float32" else HALF, kernel
+    special = WINDOWED.get((tile_class, *at)) if windowed else None
+    return special or TILES[tile_class][at]

@@ -99,6 +99,9 @@ def test_blocks_of_queries_share_a_program_where_enough_programs_are_left() -> N
         for longest, rows in ((4096, 256), (2048, 128)):
             at = plan(replace(SHAPE, longest=longest), FORWARD)
             assert (at.tile.rows, at.tile.parts, at.blocks) == (rows, rows // 128, longest // rows)
+        assert plan(replace(SHAPE, packed=True), FORWARD).tile.parts == 1
+        wide = replace(SHAPE, K=256)
+        assert plan(wide, FORWARD).tile.columns < plan(replace(wide, window=1024), FORWARD).tile.columns
 
 
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_100"])
