@@ -175,7 +175,7 @@ class Recorder:
     def _few(self, configs: Sequence[Any]) -> list[Any]:
         """The configurations that are tried: all; or that of a table; or a few, spread over the list from its first.
 
-        What another compiler's table has is tried beside those few.
+        What the table of another compiler has, or for a size far from this one, is tried beside those few.
         """
         if self.all_configs:
             return list(configs)

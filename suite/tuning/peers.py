@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from suite.running.budget import Budget
     from suite.static.progress import Progress
 
+# A GPU that is full wants other tiles than one that is not.
+NEAR = 4.0
 # The parts of a key that count sequences, tokens and heads.
 _HEADS = re.compile(r"/(B|T|N|NT|H|HK|HQ|HV)=\d+(?=/)")
 _ROOT = Path(__file__).resolve().parent.parent.parent
@@ -41,7 +43,8 @@ def key_of(tuner: Any, named: Mapping[str, Any]) -> str:
 
 
 def chosen_for(arch: str, key: str) -> tuple[dict[str, int] | None, bool]:
-    """The config that a table has for a key, at the nearest size; and whether the table is the installed Triton's.
+    """The config that a table has for a key, at the nearest size; and whether it can be taken without trying others:
+    it is of the installed Triton, and the size is less than NEAR times as large or as small.
 
     Where it has none at this number of heads, the one at another number: authors' keys have heads, few winners do.
     """
@@ -49,8 +52,9 @@ def chosen_for(arch: str, key: str) -> tuple[dict[str, int] | None, bool]:
     for path in tables_for(_ROOT, arch, PEERS):
         by_size = _by_size(path)
         if sizes := by_size.get(stem) or by_size.get(_HEADS.sub("", stem)):
-            nearest = min(sizes, key=lambda each: abs(math.log(max(each, 1) / max(int(size), 1))))
-            return sizes[nearest], is_own(path)
+            off = {each: abs(math.log(max(each, 1) / max(int(size), 1))) for each in sizes}
+            nearest = min(sizes, key=lambda each: off[each])
+            return sizes[nearest], is_own(path) and off[nearest] < math.log(NEAR)
     return None, False
 
 

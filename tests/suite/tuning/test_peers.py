@@ -87,10 +87,18 @@ def test_a_profile_compiles_what_the_table_has_alone(root: Path, monkeypatch: py
 
 def test_the_nearest_size_decides(root: Path) -> None:
     write(root, {"kernel/K=64/bf16/1000": config(256, 2), "kernel/K=64/bf16/64000": config(1024, 8)})
-    for size, warps in ((10, 2), (1000, 2), (7000, 2), (9000, 8), (10**7, 8)):
+    for size, warps, near in (
+        (10, 2, False),
+        (251, 2, True),
+        (1000, 2, True),
+        (7000, 2, False),
+        (9000, 8, False),
+        (255_000, 8, True),
+        (10**7, 8, False),
+    ):
         found, own = peers.chosen_for("sm_90", f"kernel/K=64/bf16/{size}")
         assert found
-        assert own
+        assert own == near
         assert found["num_warps"] == warps
     assert peers.chosen_for("sm_90", "kernel/K=128/bf16/1000") == (None, False)
     assert peers.chosen_for("sm_80", "kernel/K=64/bf16/1000") == (None, False)
