@@ -1,4 +1,7 @@
-"""`subquad history`: where the time of a case changed over the commits of stored runs, and which commits to blame."""
+"""`subquad history`: where the time of a case changed over commits, and which of them to blame.
+
+Of stored runs by their measured times; with --static by the predicted times of kernels that are compiled here.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from suite.cli import values
-from suite.errors import Exit
+from suite.cli.selection import add_selection, selected
+from suite.errors import Exit, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from suite.history.changes import Change, Drift
+    from suite.history.revisions import Figures, Revision
     from suite.history.series import Series
 
 COLUMNS = ("change", "case", "mode", "ratio", "first slower or faster", "may be from", "to", "chance of noise")
 # Digits of a commit that are shown.
 DIGITS = 10
+PRESET, BARS = "registry", "▁▂▃▄▅▆▇█"
+# A predicted time that rose by more fails where --fail is given.
+SLOWER = 1.02
+# Flags of stored runs; the others select what is compiled.
+_OF_RUNS = frozenset({"paths", "machine", "op", "impl", "alpha", "fail", "json", "static"})
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -26,8 +38,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "paths", type=Path, nargs="*", metavar="RUNS", help="runs, or folders of runs; default: results/local"
     )
     parser.add_argument("--machine", default="", metavar="NAME", help="whose runs, where they are of several machines")
-    parser.add_argument("--op", type=values.words, default=(), metavar="NAMES", help="operators to look at")
-    parser.add_argument("--impl", type=values.words, default=(), metavar="NAMES", help="implementations to look at")
+    add_selection(parser, PRESET)
+    parser.add_argument(
+        "--static",
+        metavar="REV..REV",
+        help="compile the kernels of each revision instead, and predict their time; no run and no GPU is needed",
+    )
+    parser.add_argument(
+        "--arch", type=values.words, default=("sm_90",), metavar="NAMES", help="architectures to compile for"
+    )
+    parser.add_argument("--jobs", type=values.count, default=2, metavar="N", help="number of processes that compile")
     parser.add_argument(
         "--alpha",
         type=values.chance,
@@ -35,14 +55,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="P",
         help="chance of a false step in one series (default: %(default)g)",
     )
-    parser.add_argument("--fail", action="store_true", help="exit with 1 if a case is slower since a step")
+    parser.add_argument("--fail", action="store_true", help="exit with 1 if a case has become slower")
     parser.add_argument("--json", action="store_true", help="print JSON: each series with its points and changes")
 
 
 def run(args: argparse.Namespace) -> Exit:
+    return _of_revisions(args) if args.static else _of_runs(args)
+
+
+def _of_runs(args: argparse.Namespace) -> Exit:
     from suite.history.changes import LEAST
     from suite.history.series import gather
 
+    _refuse(args)
     history = gather(args.paths or [Path("results/local")], args.machine)
     chosen = [series for series in history.series if _wanted(args, series)]
     found = [(series, each) for series in chosen for each in series.found(args.alpha)]
@@ -57,6 +82,98 @@ def run(args: argparse.Namespace) -> Exit:
             print(f"{short} of {len(chosen)} series have fewer than {2 * LEAST} commits: too few to see a change")
     slower = any(_is_step(each) and each.ratio > 1 for _, each in found)
     return Exit.REGRESSION if args.fail and slower else Exit.PASS
+
+
+def _refuse(args: argparse.Namespace) -> None:
+    """UsageError for flags that select what is compiled: stored runs hold what was measured."""
+    parser = argparse.ArgumentParser(add_help=False)
+    configure(parser)
+    for action in parser._actions:
+        if action.dest not in _OF_RUNS and getattr(args, action.dest) != action.default:
+            flag = action.option_strings[0]
+            raise UsageError(f"{flag} goes with --static; of stored runs choose by --op and --impl")
+
+
+def _of_revisions(args: argparse.Namespace) -> Exit:
+    from suite.discovery import discover
+    from suite.history.revisions import commits_of, static_history
+    from suite.static.progress import shown
+    from suite.static.tasks import Task
+
+    if args.paths or args.machine:
+        raise UsageError("--static compiles revisions: leave out runs and --machine")
+    registry = discover(load=args.load)
+    commits = commits_of(args.static)
+    _, groups = selected(args, registry, PRESET)
+    tasks = [
+        Task(case, arch, issued=False)
+        for arch in args.arch
+        for group in groups
+        for case in group.cases
+        if registry.implementation(case.operator, case.implementation).origin == "ours"
+    ]
+    if not tasks:
+        raise UsageError("the flags select none of our kernels: choose others with --op, --impl or --pass")
+    print(f"{len(commits)} revisions, {len(tasks)} cases", file=sys.stderr)
+    found = static_history(commits, tasks, jobs=args.jobs, progress=shown)
+    if args.json:
+        print(json.dumps([asdict(each) for each in found], indent=1))
+        return Exit.PASS
+    slower = _print_revisions(found)
+    return Exit.REGRESSION if args.fail and slower else Exit.PASS
+
+
+def _print_revisions(found: list[Revision]) -> bool:
+    """Each case over the revisions, then what changed at which; whether a case is slower at the end."""
+    from suite.cli.tables import print_table
+
+    rows, steps, slower = [], [], False
+    for name in dict.fromkeys(name for each in found for name in each.cases):
+        case = [each.cases.get(name) for each in found]
+        times = [each.predicted_ms if each else None for each in case]
+        known = [ms for ms in times if ms]
+        ratio = known[-1] / known[0] if known else None
+        slower |= ratio is not None and ratio > SLOWER
+        first, last = (f"{ms * 1e3:.1f}" if ms else "-" for ms in (times[0], times[-1]))
+        rows.append((name, sparkline(times), first, last, f"{ratio:.2f}" if ratio else "-"))
+        for at in range(1, len(found)):
+            if told := _change(case[at - 1], case[at]):
+                steps.append((found[at].commit[:DIGITS], name, told, found[at].subject))
+    print_table(("case", "predicted", "first us", "last us", "ratio"), rows)
+    print()
+    if steps:
+        order = {each.commit[:DIGITS]: at for at, each in enumerate(found)}
+        print_table(("commit", "case", "what changed", "subject"), sorted(steps, key=lambda step: order[step[0]]))
+    else:
+        print("no kernel changed")
+    return slower
+
+
+def _change(old: Figures | None, new: Figures | None) -> str:
+    """What differs between two revisions of a case, "" where nothing does."""
+    if old == new:
+        return ""
+    if old is None or new is None:
+        return "is new" if old is None else "is gone"
+    if old.status != new.status:
+        return f"{old.status} -> {new.status}{f': {new.reason}' if new.reason else ''}"
+    told = []
+    if old.predicted_ms and new.predicted_ms and old.predicted_ms != new.predicted_ms:
+        ratio = new.predicted_ms / old.predicted_ms
+        told.append(f"{old.predicted_ms * 1e3:.1f} -> {new.predicted_ms * 1e3:.1f} us (x{ratio:.2f})")
+    for name in ("instructions", "spill_bytes", "traffic_bytes"):
+        before, after = getattr(old, name), getattr(new, name)
+        if before != after:
+            told.append(f"{name.replace('_', ' ')} {before} -> {after}")
+    return ", ".join(told)
+
+
+def sparkline(values: Sequence[float | None]) -> str:
+    """A line of eight heights, from the least value to the largest; a space where there is none."""
+    known = [value for value in values if value is not None]
+    low, high = min(known, default=0.0), max(known, default=0.0)
+    span = high - low or 1.0
+    return "".join(" " if value is None else BARS[round((value - low) / span * (len(BARS) - 1))] for value in values)
 
 
 def _wanted(args: argparse.Namespace, series: Series) -> bool:
