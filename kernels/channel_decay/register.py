@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from kernels.channel_decay.plan import Shape, executed, of_problem, plan
+from kernels.channel_decay.plan import Plan, Shape, executed, of_problem, plan
 from kernels.channel_decay.plan import search as search_configs
 from kernels.common.shapes import MAX_DIM
 from suite import Problem
@@ -29,7 +29,8 @@ def shape_of(problem: Problem, tunables: Mapping[str, Value], **own: bool) -> Sh
 
 def configuration(problem: Problem, tunables: Mapping[str, Value], **own: bool) -> dict[str, Any]:
     """Regime, slice width, warps and stages of each sweep of the problem's pass, on `suite.target()`."""
-    return plan(shape_of(problem, tunables, **own)).describe(*SWEEPS[problem.pass_])
+    chosen = plan(shape_of(problem, tunables, **own))
+    return chosen.describe(*_before(problem, chosen), *SWEEPS[problem.pass_])
 
 
 def flops_exec(problem: Problem, tunables: Mapping[str, Value], **own: bool) -> float:
@@ -42,8 +43,13 @@ def search(problem: Problem, tunables: Mapping[str, Value], **own: bool) -> dict
     """Configs to try for the sweeps that the problem's pass runs, by key."""
     shape = shape_of(problem, tunables, **own)
     chosen = plan(shape)
-    before = () if problem.pass_ == "bwd" else ("prepare",) * (not chosen.alone) + ("state",) * chosen.segmented
-    return search_configs(shape, (*before, *SWEEPS[problem.pass_]))
+    states = ("state",) if chosen.segmented and problem.pass_ != "bwd" else ()
+    return search_configs(shape, (*_before(problem, chosen), *states, *SWEEPS[problem.pass_]))
+
+
+def _before(problem: Problem, chosen: Plan) -> tuple[str, ...]:
+    """What prepares chunks for the sweeps of the problem's pass."""
+    return () if problem.pass_ == "bwd" or chosen.alone else ("prepare",)
 
 
 def registration(**own: bool) -> dict[str, Any]:

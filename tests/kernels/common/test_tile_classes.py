@@ -102,7 +102,7 @@ def test_loops_that_read_what_they_carry_have_one_stage_on_sm_100(name: str) -> 
 
 def carries(key: str) -> bool:
     """Whether a tuning key is of a kernel in CARRYING; "state" is one in the delta rule, and a sum elsewhere."""
-    kind = key.split("/")[1].removeprefix("fused-")
+    kind = key.split("/")[1].removeprefix("fused-").removeprefix("prepared_")
     return kind in CARRYING and (kind != "state" or key.startswith("delta/"))
 
 

@@ -130,7 +130,7 @@ def test_reasons_tell_some_findings_and_count_the_rest() -> None:
 
 def test_the_table_says_how_many_lines_of_a_reason_it_leaves_out(capsys: pytest.CaptureFixture[str]) -> None:
     row = {"status": "incorrect", "case_id": "a case", "check": {}}
-    _print_table([{**row, "reason": "first\nsecond\nthird"}, {**row, "reason": "only"}])
+    _print_table([{**row, "reason": "first\nsecond\nthird"}, {**row, "reason": "only"}], "usual")
     told = capsys.readouterr().out
     assert "first (and 2 more: --json)" in told
     assert "second" not in told
