@@ -14,7 +14,17 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.attention.device import FULL, hidden, load_tile, locate, run_bounds, scalar_row, spans, store_tile
+from kernels.attention.device import (
+    FULL,
+    hidden,
+    load_tile,
+    locate,
+    run_bounds,
+    scalar_row,
+    spans,
+    store_tile,
+    weigh,
+)
 
 
 @triton.jit(do_not_specialize=["T", "ROW", "blocks", "rows", "section", "window"])
@@ -90,19 +100,13 @@ def flash_fwd_kernel(
                 b_s = hidden(
                     b_s, queries, key + tl.arange(0, BN)[None, :], length, window, CAUSAL=CAUSAL, WINDOWED=WINDOWED
                 )
-            larger = tl.maximum(largest, tl.max(b_s, 1) * factor)
-            shift = larger
-            if RUN != FULL and WINDOWED:
-                # A row that has not met its first key yet: -inf - -inf is no number.
-                shift = tl.where(larger == float("-inf"), 0.0, larger)
-            b_p = tl.exp2(b_s * factor - shift[:, None])
-            rescale = tl.exp2(largest - shift)
-            total = total * rescale + tl.sum(b_p, 1)
+            b_p, largest, total, rescale = weigh(
+                b_s, largest, total, factor, DTYPE=o.dtype.element_ty, UNMET=WINDOWED and RUN != FULL
+            )
             b_v = load_tile(
                 v, n, group, key, length, STRIDE=V_STRIDE, SIZE=BN, D=V, BD=BV, RAGGED=RUN != FULL, LOADS=LOADS
             )  # [BN, BV]
-            b_o = tl.dot(b_p.to(b_v.dtype), b_v, b_o * rescale[:, None], input_precision=PRECISION)
-            largest = larger
+            b_o = tl.dot(b_p, b_v, b_o * rescale[:, None], input_precision=PRECISION)
     store_tile(o, b_o / total[:, None], start, length, STRIDE=DILATION * H * V, SIZE=BM, D=V, BD=BV)
     if lse is not None:
         positions = start + tl.arange(0, BM)

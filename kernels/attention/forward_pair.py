@@ -15,20 +15,17 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.attention.device import FULL, hidden, load_tile, locate, run_bounds, scalar_row, spans, store_tile
-
-
-@triton.jit
-def weigh(b_s, largest, total, factor, DTYPE: tl.constexpr, UNMET: tl.constexpr):
-    """2^(S - m') in DTYPE, m', l' and 2^(m - m') from scores S = factor b_s; UNMET: a row may have met no key yet."""
-    larger = tl.maximum(largest, tl.max(b_s, 1) * factor)
-    shift = larger
-    if UNMET:
-        # -inf - -inf is no number.
-        shift = tl.where(larger == float("-inf"), 0.0, larger)
-    b_p = tl.exp2(b_s * factor - shift[:, None])
-    rescale = tl.exp2(largest - shift)
-    return b_p.to(DTYPE), larger, total * rescale + tl.sum(b_p, 1), rescale
+from kernels.attention.device import (
+    FULL,
+    hidden,
+    load_tile,
+    locate,
+    run_bounds,
+    scalar_row,
+    spans,
+    store_tile,
+    weigh,
+)
 
 
 @triton.jit(do_not_specialize=["T", "ROW", "blocks", "rows", "section", "window"])
