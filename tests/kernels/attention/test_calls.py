@@ -158,12 +158,30 @@ def test_launches_and_traffic(name: str, pass_: str, launches: int, ratio: float
     assert ratio <= moved / operator.cost_of(problem).bytes_compulsory < ratio + 0.02
 
 
+# Bytes of spills that pay by predicted time, of each kernel that has any: mostly outside of the loop without a mask. All
+# others have none.
+SPILLS = {
+    ("softmax_attention", "descriptors", 128, "flash_fwd_pair_kernel"): 128,
+    ("softmax_attention", "descriptors", 128, "flash_bwd_dk_dv_kernel"): 256,
+    ("softmax_attention", "pointers", 128, "flash_bwd_dk_dv_kernel"): 128,
+    ("sliding_window_attention", "descriptors", 64, "flash_bwd_dq_kernel"): 256,
+    ("sliding_window_attention", "descriptors", 128, "flash_fwd_pair_kernel"): 192,
+    ("sliding_window_attention", "descriptors", 128, "flash_bwd_dk_dv_kernel"): 256,
+    ("sliding_window_attention", "pointers", 64, "flash_fwd_kernel"): 256,
+    ("sliding_window_attention", "pointers", 64, "flash_bwd_dq_kernel"): 704,
+    ("sliding_window_attention", "pointers", 128, "flash_fwd_pair_kernel"): 192,
+    ("sliding_window_attention", "pointers", 128, "flash_bwd_dk_dv_kernel"): 256,
+}
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("name", ["softmax_attention", "sliding_window_attention"])
 @pytest.mark.parametrize("loads", ["pointers", "descriptors"])
 @pytest.mark.parametrize("K", [64, 128])
 @pytest.mark.parametrize("pass_", ["fwd", "bwd"])
-def test_on_hopper_little_spills_and_every_product_is_a_group_s(name: str, loads: str, K: int, pass_: str) -> None:
+def test_on_hopper_only_what_pays_spills_and_every_product_is_a_group_s(
+    name: str, loads: str, K: int, pass_: str
+) -> None:
     operator = discover().operator(name)
     problem = operator.complete(Problem(T=8192, H=16, K=K, pass_=pass_))
     made = operator.implementations["triton_flash"]
@@ -172,8 +190,8 @@ def test_on_hopper_little_spills_and_every_product_is_a_group_s(name: str, loads
     for launch in capture(call.run, "sm_90"):
         assert launch.status == "ok", launch.reason
         assert launch.binary is not None
-        # Mostly outside of the loop without a mask. Worst is dq with a window through pointers at K = 64: 4 warps.
-        assert launch.binary.spill_bytes <= 768
+        most = SPILLS.get((name, loads, K, launch.kernel), 0)
+        assert launch.binary.spill_bytes <= most, launch.kernel
         assert launch.dots is not None
         assert not launch.dots.replicated
         assert launch.binary.mix["hgmma"]
