@@ -98,7 +98,9 @@ def choose_for_peers(
             continue
         for each in (launch.tuning for launch in profile.launches if launch.tuning):
             entry = found.setdefault(each.key, Chosen(each.config, {}, {}, each.tried))
-            entry.us[case.case_id], entry.own_us[case.case_id] = round(each.us, 1), round(each.first_us, 1)
+            # A case with the same key may have another best one, of which the entry does not tell.
+            if each.config == entry.config:
+                entry.us[case.case_id], entry.own_us[case.case_id] = round(each.us, 1), round(each.first_us, 1)
     for key, entry in found.items():
         keep(key, entry)
     return without
