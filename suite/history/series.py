@@ -62,7 +62,7 @@ class _Run:
     folder: Path
     commit: str
     created: str
-    machine: str
+    fingerprint: dict[str, str]
     records: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -81,10 +81,10 @@ def gather(paths: Sequence[Path], machine: str = "") -> History:
     if not runs:
         why = f": {wrong[0]}" if wrong else ""
         raise UsageError(f"no run in {', '.join(map(str, paths))}{why}; name folders of runs")
-    chosen = _of_machine(runs, machine)
+    name, chosen = _of_machine(runs, machine)
     chosen.sort(key=lambda run: (run.created, str(run.folder)))
     commits = tuple(dict.fromkeys(run.commit for run in chosen))
-    return History(chosen[0].machine, len(chosen), commits, tuple(_series(chosen, commits)), tuple(wrong))
+    return History(name, len(chosen), commits, tuple(_series(chosen, commits)), tuple(wrong))
 
 
 def _folders(paths: Iterable[Path]) -> list[Path]:
@@ -105,22 +105,31 @@ def _read(folder: Path) -> _Run:
 
     environment = read_environment(folder)
     fingerprint = environment.get("fingerprint") or {}
-    # What else was there is another machine: a newer torch is no commit of ours.
-    versions = [f"{name} {fingerprint[name]}" for name in ("torch", "triton", "driver") if fingerprint.get(name)]
-    machine = ", ".join([str(fingerprint.get("device") or "unknown device"), *versions])
     timed = [row for row in read_records(folder) if row["kind"] == "timed" and row["status"] == "ok"]
     commit = str(environment.get("commit") or folder.name)
-    return _Run(folder, commit, str(environment.get("created") or ""), machine, timed)
+    identity = {name: str(value) for name, value in fingerprint.items() if value is not None}
+    return _Run(folder, commit, str(environment.get("created") or ""), identity, timed)
 
 
-def _of_machine(runs: Sequence[_Run], machine: str) -> list[_Run]:
-    chosen = [run for run in runs if machine.lower() in run.machine.lower()]
-    names = sorted({run.machine for run in chosen or runs})
+def _of_machine(runs: Sequence[_Run], machine: str) -> tuple[str, list[_Run]]:
+    """A machine's name and its runs. Whatever of its fingerprint differs is another one: a newer torch is no commit."""
+    differing = sorted({name for run in runs for name in run.fingerprint if _differs(name, runs)} - {"device"})
+
+    def name_of(run: _Run) -> str:
+        known = [f"{name} {run.fingerprint[name]}" for name in differing if name in run.fingerprint]
+        return ", ".join([run.fingerprint.get("device", "unknown device"), *known])
+
+    chosen = [run for run in runs if machine.lower() in name_of(run).lower()]
+    names = sorted({name_of(run) for run in chosen or runs})
     if not chosen:
         raise UsageError(f"no run of a machine like {machine!r}; the runs are of {'; '.join(names)}")
     if len(names) > 1:
         raise UsageError(f"the runs are of {len(names)} machines; choose one with --machine: {'; '.join(names)}")
-    return chosen
+    return names[0], chosen
+
+
+def _differs(name: str, runs: Sequence[_Run]) -> bool:
+    return len({run.fingerprint.get(name) for run in runs}) > 1
 
 
 def _series(runs: Sequence[_Run], commits: Sequence[str]) -> list[Series]:

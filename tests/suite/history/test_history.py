@@ -78,11 +78,18 @@ def test_machines_are_kept_apart(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "no run of a machine like 'H200'" in capsys.readouterr().err
 
 
-def test_another_torch_is_another_machine(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [({"torch": "2.14.0"}, r"torch 2\.13\.0.*torch 2\.14\.0"), ({"threads": 8}, "threads 2.*threads 8")],
+)
+def test_whatever_of_the_fingerprint_differs_is_another_machine(
+    changed: dict[str, Any], said: str, tmp_path: Path
+) -> None:
     write_run(tmp_path / "a", [record()])
-    write_run(tmp_path / "b", [record()], torch="2.14.0")
-    with pytest.raises(UsageError, match=r"torch 2\.13\.0.*torch 2\.14\.0"):
+    write_run(tmp_path / "b", [record()], **changed)
+    with pytest.raises(UsageError, match=said):
         gather([tmp_path])
+    assert gather([tmp_path], said.partition(".*")[2].replace("\\", "")).runs == 1
 
 
 def test_few_commits_are_said_to_be_few(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
