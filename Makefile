@@ -82,7 +82,7 @@ lint: $(READY) needed-dev ## check style and types
 	$(PYTHON) -m pyright --pythonpath $(PYTHON)
 
 docs: $(READY) needed-dev ## build the documentation site into site/
-	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict
 	@echo site/index.html
 
 deps: ## install what the suite and its tests need; torch is not changed

@@ -44,15 +44,11 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_config(config: Any) -> Any:
-    """Fill in the pages of the kernels."""
-    kernels = [page for page in PAGES if page.startswith("kernels/")]
+    """List the pages of the kernels where the navigation has `Kernels: []`."""
     for section in config["nav"]:
-        for entry in section.get("Operators", ()) if isinstance(section, dict) else ():
+        for entry in section.get("Operators", ()):
             if "Kernels" in entry:
-                entry["Kernels"] = kernels
-            elif "Other libraries" in entry:
-                section["Operators"].append({"Published timings": "results/published.md"})
-                break
+                entry["Kernels"] = [page for page in PAGES if page.startswith("kernels/")]
     return config
 
 

@@ -158,8 +158,8 @@ def test_launches_and_traffic(name: str, pass_: str, launches: int, ratio: float
     assert ratio <= moved / operator.cost_of(problem).bytes_compulsory < ratio + 0.02
 
 
-# Bytes of spills that pay by predicted time, of each kernel that has any: mostly outside of the loop without a mask. All
-# others have none.
+# Bytes of spills that pay by predicted time, of each kernel that has any: mostly outside of the loop without a mask.
+# All others have none.
 SPILLS = {
     ("softmax_attention", "descriptors", 128, "flash_fwd_pair_kernel"): 128,
     ("softmax_attention", "descriptors", 128, "flash_bwd_dk_dv_kernel"): 256,
