@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.text import Text
 
 import suite
 import suite.api
@@ -131,11 +132,17 @@ def test_a_notebook_shows_the_table(measured: suite.api.Run) -> None:
     assert "not every case was measured" in page
 
 
-def test_a_run_draws_the_charts_of_its_report(measured: suite.api.Run) -> None:
+def test_a_run_draws_the_charts_of_its_report(measured: suite.api.Run, tmp_path: Path) -> None:
     figure = measured.plot()
     assert figure.get_axes()[0].get_xlabel()
     (setting,) = set(measured.table()["setting"])
     assert measured.plot("memory", setting=setting).get_axes()
+    words = measured.plot(setting=setting).findobj(Text)
+    assert any(setting in each.get_text() for each in words)
+    longer = [record("C64", dtype="bfloat16", case_id=record()["case_id"].replace("fp32", "bf16"))]
+    both = suite.api.Run(write_run(tmp_path / "both", [record("C64"), *longer]), Exit.PASS, whole=True)
+    for setting in set(both.table()["setting"]):
+        assert any(setting in each.get_text() for each in both.plot(setting=setting).findobj(Text))
     with pytest.raises(UsageError, match="did you mean 'time'"):
         measured.plot("tim")
     for setting, said in (("no such", "unknown setting 'no such'"), (7, "the run has 1, counted from 0")):

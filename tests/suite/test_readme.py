@@ -87,3 +87,15 @@ def test_the_readme_adds_an_implementation(folder: Path) -> None:
         check=False,
     )
     assert "linear_attention\tmine\tours" in done.stdout, done.stderr
+
+
+def test_the_table_of_the_readme_is_that_of_its_run(capsys: pytest.CaptureFixture[str]) -> None:
+    from suite.cli.results import print_results
+    from suite.reporting.data.frame import read
+
+    (shown,) = re.findall(
+        r"^```\n(linear_attention .*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    print_results(read([ROOT / "results" / "amd-epyc-2c" / "cpu"])[0])
+    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line for line in shown.splitlines() if line.split() not in printed] == []

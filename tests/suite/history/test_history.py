@@ -12,7 +12,7 @@ import pytest
 from suite.cli import main
 from suite.errors import UsageError
 from suite.history.series import gather
-from tests.suite.store.runs import change_environment, record, write_run
+from tests.suite.store.runs import change_environment, failed, record, write_run
 
 COMMITS = 30
 
@@ -90,6 +90,13 @@ def test_whatever_of_the_fingerprint_differs_is_another_machine(
     with pytest.raises(UsageError, match=said):
         gather([tmp_path])
     assert gather([tmp_path], said.partition(".*")[2].replace("\\", "")).runs == 1
+
+
+def test_what_was_not_timed_makes_no_point(tmp_path: Path) -> None:
+    checked = record("C64", kind="check", mode="", time_ms=None, samples=None, ci_low_ms=None, ci_high_ms=None)
+    write_run(tmp_path / "a", [record("C64", time_ms=2.0), checked, failed("C32", **{"tunable.chunk": 32})])
+    (series,) = gather([tmp_path]).series
+    assert [point.ms for point in series.points] == [2.0]
 
 
 def test_few_commits_are_said_to_be_few(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
