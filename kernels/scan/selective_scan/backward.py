@@ -17,6 +17,7 @@ from kernels.scan.selective_scan.device import (
     load_modes,
     sigmoids,
     state_at,
+    step_inputs,
     steps_of,
 )
 
@@ -77,39 +78,6 @@ def selective_scan_bwd_local_kernel(
             e = tl.exp2(dts[i][None, :] * rate) * (Cs[i].to(tl.float32)[:, None] * dy[None, :] + e)
     tl.store(states + state_slot * (HS * K * V) + state_at(channel, modes, K, V), e, mask=mask)
     tl.store(totals + state_slot * (HS * V) + channel, total, mask=keep)
-
-
-@triton.jit
-def step_inputs(
-    u,
-    delta,
-    z,
-    do,
-    B,
-    C,
-    channel,
-    keep,
-    modes,
-    tile_start,
-    begin,
-    end,
-    group,
-    H: tl.constexpr,
-    HS: tl.constexpr,
-    K: tl.constexpr,
-    V: tl.constexpr,
-    BT: tl.constexpr,
-    WHOLE: tl.constexpr,
-):
-    """What BT tokens need: rows of u, delta, z, do, B and C, one tuple after the other."""
-    return (
-        load_tile(u, channel, keep, tile_start, begin, end, stride=HS * V, BT=BT, WHOLE=WHOLE)
-        + load_tile(delta, channel, keep, tile_start, begin, end, stride=HS * V, BT=BT, WHOLE=WHOLE)
-        + load_tile(z, channel, keep, tile_start, begin, end, stride=HS * V, BT=BT, WHOLE=WHOLE)
-        + load_tile(do, channel, keep, tile_start, begin, end, stride=HS * V, BT=BT, WHOLE=WHOLE)
-        + load_modes(B, modes, tile_start, begin, end, group, HK=H, K=K, BT=BT, WHOLE=WHOLE)
-        + load_modes(C, modes, tile_start, begin, end, group, HK=H, K=K, BT=BT, WHOLE=WHOLE)
-    )
 
 
 @triton.jit
@@ -257,9 +225,8 @@ def selective_scan_bwd_kernel(
     # it computes.
     steps = tl.cdiv(end - begin, BT).to(tl.int32)
     last = begin + (steps - 1) * BT
-    now = step_inputs(
-        u, delta, z, do, B, C, channel, keep, modes, last, begin, end, group, H=H, HS=HS, K=K, V=V, BT=BT, WHOLE=False
-    )
+    rows = (u, delta, z, do)
+    now = step_inputs(rows, B, C, channel, keep, modes, last, begin, end, group, H=H, HS=HS, K=K, V=V, BT=BT)
     h = tl.load(checkpoints + (index + steps - 1) * SIZE + offsets, mask=mask, other=0.0)
     for _ in range(tl.minimum(steps, 1)):
         e, b_dA, b_dD, b_dbias = gradients(
@@ -292,53 +259,16 @@ def selective_scan_bwd_kernel(
             WHOLE=False,
         )
         before = tl.maximum(last - BT, begin)
-        now = step_inputs(
-            u,
-            delta,
-            z,
-            do,
-            B,
-            C,
-            channel,
-            keep,
-            modes,
-            before,
-            begin,
-            end,
-            group,
-            H=H,
-            HS=HS,
-            K=K,
-            V=V,
-            BT=BT,
-            WHOLE=False,
-        )
+        now = step_inputs(rows, B, C, channel, keep, modes, before, begin, end, group, H=H, HS=HS, K=K, V=V, BT=BT)
         h = tl.load(checkpoints + (index + tl.maximum(steps - 2, 0)) * SIZE + offsets, mask=mask, other=0.0)
     for step in range(1, steps):
         tile_start = begin + (steps - 1 - step) * BT
         # The last step loads its own tokens again.
         after = tl.maximum(steps - 2 - step, 0)
         next_h = tl.load(checkpoints + (index + after) * SIZE + offsets, mask=mask, other=0.0)
+        start = begin + after * BT
         then = step_inputs(
-            u,
-            delta,
-            z,
-            do,
-            B,
-            C,
-            channel,
-            keep,
-            modes,
-            begin + after * BT,
-            begin,
-            end,
-            group,
-            H=H,
-            HS=HS,
-            K=K,
-            V=V,
-            BT=BT,
-            WHOLE=True,
+            rows, B, C, channel, keep, modes, start, begin, end, group, H=H, HS=HS, K=K, V=V, BT=BT, WHOLE=True
         )
         e, b_dA, b_dD, b_dbias = gradients(
             now,

@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 
 from kernels.common.device import LOG2E, only_if
-from kernels.scan.device import NO, inside
+from kernels.scan.device import NO, inside, load_tile
 
 
 @triton.jit
@@ -89,6 +89,35 @@ def load_modes(
         mask = keep if WHOLE else only_if(keep, (tile_start + i >= begin) & (tile_start + i < end))
         rows = rows + (tl.load(first + i * (HK * K), mask=mask, other=0.0),)
     return rows
+
+
+@triton.jit
+def step_inputs(
+    tensors,
+    B,
+    C,
+    channel,
+    keep,
+    modes,
+    tile_start,
+    begin,
+    end,
+    group,
+    H: tl.constexpr,
+    HS: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    WHOLE: tl.constexpr = NO,
+):
+    """What BT tokens need: BT rows of each of the tensors, then those of B and C, one after the other in one tuple."""
+    rows = ()
+    for tensor in tl.static_range(len(tensors)):
+        rows = rows + load_tile(
+            tensors[tensor], channel, keep, tile_start, begin, end, stride=HS * V, BT=BT, WHOLE=WHOLE
+        )
+    rows = rows + load_modes(B, modes, tile_start, begin, end, group, HK=H, K=K, BT=BT, WHOLE=WHOLE)
+    return rows + load_modes(C, modes, tile_start, begin, end, group, HK=H, K=K, BT=BT, WHOLE=WHOLE)
 
 
 @triton.jit

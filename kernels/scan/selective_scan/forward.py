@@ -17,6 +17,7 @@ from kernels.scan.selective_scan.device import (
     load_modes,
     sigmoids,
     state_at,
+    step_inputs,
     steps_of,
 )
 
@@ -76,11 +77,7 @@ def selective_scan_local_kernel(
 
 @triton.jit
 def outputs(
-    us,
-    ds,
-    zs,
-    Bs,
-    Cs,
+    x,
     h,
     rate,
     bias,
@@ -96,9 +93,12 @@ def outputs(
     INTERVAL: tl.constexpr,
     WHOLE: tl.constexpr,
 ):
-    """(outputs of BT tokens, a tuple of [BD], the state after them); checkpoints of them from slot `index` on."""
-    dts = steps_of(ds, bias, tile_start, end, BT, WHOLE)
-    ss = sigmoids(zs, 0.0, BT)
+    """(outputs of BT tokens, a tuple of [BD], the state after them); checkpoints of them from slot `index` on.
+
+    x: as step_inputs has it, of u, delta and z
+    """
+    dts = steps_of(x[BT : 2 * BT], bias, tile_start, end, BT, WHOLE)
+    ss = sigmoids(x[2 * BT : 3 * BT], 0.0, BT)
     found = ()
     for i in tl.static_range(BT):
         if checkpoints is not None and i % INTERVAL == 0:
@@ -106,10 +106,10 @@ def outputs(
             keep = mask if WHOLE else only_if(mask, tile_start + i < end)
             tl.store(checkpoints + (index + i // INTERVAL) * SIZE + offsets, b_h, mask=keep)
         dt = dts[i]
-        b_u = us[i].to(tl.float32)
-        h = tl.exp2(dt[None, :] * rate) * h + (dt * b_u)[None, :] * Bs[i].to(tl.float32)[:, None]
-        y = tl.sum(h * Cs[i].to(tl.float32)[:, None], 0) + b_D * b_u
-        found = found + (y * zs[i].to(tl.float32) * ss[i],)
+        b_u = x[i].to(tl.float32)
+        h = tl.exp2(dt[None, :] * rate) * h + (dt * b_u)[None, :] * x[3 * BT + i].to(tl.float32)[:, None]
+        y = tl.sum(h * x[4 * BT + i].to(tl.float32)[:, None], 0) + b_D * b_u
+        found = found + (y * x[2 * BT + i].to(tl.float32) * ss[i],)
     return found, h
 
 
@@ -164,24 +164,15 @@ def selective_scan_fwd_kernel(
     # Whole steps need no masks. Each loads what the next one needs before it computes.
     whole = ((end - begin) // BT).to(tl.int32)
     tile_start = begin
-    us = load_tile(u, channel, keep, tile_start, begin, end, stride=HS * V, BT=BT)
-    ds = load_tile(delta, channel, keep, tile_start, begin, end, stride=HS * V, BT=BT)
-    zs = load_tile(z, channel, keep, tile_start, begin, end, stride=HS * V, BT=BT)
-    Bs = load_modes(B, modes, tile_start, begin, end, group, HK=H, K=K, BT=BT)
-    Cs = load_modes(C, modes, tile_start, begin, end, group, HK=H, K=K, BT=BT)
+    rows = (u, delta, z)
+    now = step_inputs(rows, B, C, channel, keep, modes, tile_start, begin, end, group, H=H, HS=HS, K=K, V=V, BT=BT)
     for step in range(whole - 1):
         after = tile_start + BT
-        next_u = load_tile(u, channel, keep, after, begin, end, stride=HS * V, BT=BT, WHOLE=True)
-        next_d = load_tile(delta, channel, keep, after, begin, end, stride=HS * V, BT=BT, WHOLE=True)
-        next_z = load_tile(z, channel, keep, after, begin, end, stride=HS * V, BT=BT, WHOLE=True)
-        next_B = load_modes(B, modes, after, begin, end, group, HK=H, K=K, BT=BT, WHOLE=True)
-        next_C = load_modes(C, modes, after, begin, end, group, HK=H, K=K, BT=BT, WHOLE=True)
+        then = step_inputs(
+            rows, B, C, channel, keep, modes, after, begin, end, group, H=H, HS=HS, K=K, V=V, BT=BT, WHOLE=True
+        )
         os, h = outputs(
-            us,
-            ds,
-            zs,
-            Bs,
-            Cs,
+            now,
             h,
             rate,
             b_bias,
@@ -199,15 +190,11 @@ def selective_scan_fwd_kernel(
         )
         store_tile(o, os, channel, keep, tile_start, end, stride=HS * V, BT=BT, WHOLE=True)
         tile_start = after
-        us, ds, zs, Bs, Cs = next_u, next_d, next_z, next_B, next_C
+        now = then
     steps = tl.cdiv(end - begin, BT).to(tl.int32)
     for step in range(tl.maximum(whole - 1, 0), steps):
         os, h = outputs(
-            us,
-            ds,
-            zs,
-            Bs,
-            Cs,
+            now,
             h,
             rate,
             b_bias,
@@ -225,10 +212,6 @@ def selective_scan_fwd_kernel(
         )
         store_tile(o, os, channel, keep, tile_start, end, stride=HS * V, BT=BT)
         tile_start += BT
-        us = load_tile(u, channel, keep, tile_start, begin, end, stride=HS * V, BT=BT)
-        ds = load_tile(delta, channel, keep, tile_start, begin, end, stride=HS * V, BT=BT)
-        zs = load_tile(z, channel, keep, tile_start, begin, end, stride=HS * V, BT=BT)
-        Bs = load_modes(B, modes, tile_start, begin, end, group, HK=H, K=K, BT=BT)
-        Cs = load_modes(C, modes, tile_start, begin, end, group, HK=H, K=K, BT=BT)
+        now = step_inputs(rows, B, C, channel, keep, modes, tile_start, begin, end, group, H=H, HS=HS, K=K, V=V, BT=BT)
     if end_state is not None and end == eos:
         tl.store(end_state + n * SIZE + offsets, h.to(end_state.dtype.element_ty), mask=mask)
