@@ -92,6 +92,9 @@ def test_what_one_slice_needs_alone_is_not_prepared() -> None:
         found = {K: plan(of_problem(Problem(H=16, K=K, T=4096, B=16), 64)).alone for K in (64, 128)}
         assert found == {64: True, 128: False}
         assert not plan(of_problem(Problem(H=16, K=64, T=8192), 64)).alone
+        # One slice takes all of a narrow V, but segments share what is prepared between two sweeps.
+        narrow = plan(of_problem(Problem(H=1, K=64, V=16, T=8192), 64))
+        assert (narrow.segmented, narrow.alone) == (True, False)
 
 
 def test_chunks_are_prepared_as_the_sweeps_take_them() -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import subprocess
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +16,7 @@ from triton.runtime.jit import JITFunction
 
 import suite
 from suite.errors import UsageError
-from suite.static import capture
+from suite.static import binary, capture
 from suite.static.binary import StaticError
 from suite.static.capturing import Recorder
 from suite.static.stub_driver import pretending, target_of
@@ -251,3 +254,17 @@ def test_a_damaged_analysis_is_replaced(damaged: bytes, own_cache) -> None:
     (again,) = capture(toys.copy, "sm_90")
     assert again.binary == first.binary
     assert file.read_bytes() == whole
+
+
+def test_a_binary_s_listing_is_asked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = list[str]()
+
+    def told(command: list[str], **_: Any) -> Any:
+        asked.append(Path(command[-1]).read_text())
+        return subprocess.CompletedProcess(command, 0, f"listing of {asked[-1]}", "")
+
+    binary._compressed.cache_clear()
+    monkeypatch.setattr(subprocess, "run", told)
+    found = [binary.listing(cubin) for cubin in (b"one", b"two", b"one", b"two")]
+    assert found == ["listing of one", "listing of two"] * 2
+    assert asked == ["one", "two"]

@@ -159,10 +159,13 @@ def test_choices_of_cases_are_told_by_key(monkeypatch: pytest.MonkeyPatch) -> No
         Profile(second.case_id, "sm_90", launches=(Launch("kernel", (1, 1, 1), tuning=tuning),)),
         Profile(broken.case_id, "sm_90", "unsupported", "no kernel"),
     ]
+    other = Tuning("kernel/1", config(512, 1), 9.0, 9.5, 5)
+    differs = Case("toy", "d", Problem())
+    profiles.append(Profile(differs.case_id, "sm_90", launches=(Launch("kernel", (1, 1, 1), tuning=other),)))
     tasks = list[Task]()
     monkeypatch.setattr("suite.static.pool.take_profiles", lambda given, **_: tasks.extend(given) or profiles)
     kept = dict[str, Chosen]()
-    without = peers.choose_for_peers([first, second, broken], "sm_90", kept.__setitem__)
+    without = peers.choose_for_peers([first, second, broken, differs], "sm_90", kept.__setitem__)
     us = {first.case_id: 2.0, second.case_id: 2.0}
     assert kept == {"kernel/1": Chosen(config(256, 2), us, dict.fromkeys(us, 3.0), 5)}
     assert without == [f"{broken.case_id}: unsupported: no kernel"]
