@@ -116,8 +116,7 @@ def measured(args: argparse.Namespace, table: bool = False) -> Bench:
 
     table: whether to print the results
     """
-    with _prepared(args) as bench:
-        bench.table = table
+    with _prepared(args, table) as bench:
         bench.run()
         return bench
 
@@ -131,14 +130,14 @@ def _announced(args: argparse.Namespace) -> Exit:
 
 
 @contextmanager
-def _prepared(args: argparse.Namespace) -> Iterator[Bench]:
+def _prepared(args: argparse.Namespace, table: bool = False) -> Iterator[Bench]:
     """A bench whose folder is taken and whose plan is made."""
     from suite.plan import shuffled
 
     registry, groups, resumption = _planned_of(args)
     groups = groups if resumption else shuffled(groups, args.seed)
     with taken(args, RUNS / f"{datetime.now():%Y%m%d-%H%M%S}-{preset_name(args.preset)}") as writer:
-        yield Bench(args, registry, args.device, groups, writer, resumption)
+        yield Bench(args, registry, args.device, groups, writer, resumption, table)
 
 
 def _planned_of(args: argparse.Namespace) -> tuple[Registry, list[Group], Resumption | None]:
@@ -200,17 +199,18 @@ class Bench:
         groups: list[Group],
         writer: Writer,
         resumption: Resumption | None,
+        table: bool = False,
     ) -> None:
         from suite.running.budget import Budget
         from suite.store import done_keys
 
         self.args, self.registry, self.device, self.groups = args, registry, device, groups
+        self.table = table
         self.writer, self.resumption, self.folder = writer, resumption, writer.folder
         self.continued: bool = bool(args.resume or args.extend)
         self.variables = gpu_variables(args, device)
         self.budget = Budget(args.budget)
         self.interrupted, self.left_out, self.exit = False, 0, Exit.PASS
-        self.table = False
         self.compiling_s = 0.0
         self.done: set[Key] = done_keys(self.folder) if self.continued else set()
         self.before: dict[str, Any] | None = None
