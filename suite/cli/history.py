@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from suite.cli import values
 from suite.cli.selection import add_selection, selected
-from suite.errors import Exit, UsageError
+from suite.errors import Exit, UsageError, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +52,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="P",
         help="chance of a false step in one series; default: 0.02",
     )
-    parser.add_argument("--fail", action="store_true", help="exit with 1 if a case of the runs is slower since a step")
+    parser.add_argument(
+        "--fail", action="store_true", help="exit with 1 if a case of the runs is slower at the end than it has been"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON: each series with its points and changes")
 
 
@@ -66,19 +68,31 @@ def _of_runs(args: argparse.Namespace) -> Exit:
 
     _refuse(args)
     history = gather(args.paths or [Path("results/local")], args.machine)
-    chosen = [series for series in history.series if _wanted(args, series)]
-    found = [(series, each) for series in chosen for each in series.found(args.alpha or ALPHA)]
+    chosen = _wanted(args, history.series)
+    by_series = [(series, series.found(args.alpha or ALPHA)) for series in chosen]
+    found = [(series, each) for series, changes in by_series for each in changes]
     for wrong in history.passed_over:
         print(f"note: passed over: {wrong}", file=sys.stderr)
     if args.json:
         _print_json(history.machine, chosen, found)
     else:
-        print(f"{history.machine}: {history.runs} runs of {len(history.commits)} commits, {len(chosen)} series")
+        counts = (_counted(history.runs, "run"), _counted(len(history.commits), "commit"), len(chosen))
+        print("{}: {} of {}, {} series".format(history.machine, *counts))
         _print_table(found)
         if short := sum(len(series.points) < 2 * LEAST for series in chosen):
             print(f"{short} of {len(chosen)} series have fewer than {2 * LEAST} commits: too few to see a change")
-    slower = any(_is_step(each) and each.ratio > 1 for _, each in found)
+    slower = any(series.is_slower(changes) for series, changes in by_series)
     return Exit.REGRESSION if args.fail and slower else Exit.PASS
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def _short(commit: str) -> str:
+    """A commit as a table shows it; whether files differed from it stays."""
+    revision, dash, dirty = commit.partition("-")
+    return revision[:DIGITS] + dash + dirty
 
 
 def _refuse(args: argparse.Namespace) -> None:
@@ -174,9 +188,20 @@ def sparkline(values: Sequence[float | None]) -> str:
     return "".join(" " if value is None else BARS[round((value - low) / span * (len(BARS) - 1))] for value in values)
 
 
-def _wanted(args: argparse.Namespace, series: Series) -> bool:
-    operator, implementation, *_ = series.case_id.split("/")
-    return (not args.op or operator in args.op) and (not args.impl or implementation in args.impl)
+def _wanted(args: argparse.Namespace, series: Sequence[Series]) -> list[Series]:
+    """The series that --op and --impl select; UsageError for a name that none of them has."""
+    names = [tuple(each.case_id.split("/")[:2]) for each in series]
+    operators = {operator for operator, _ in names}
+    made = {made for _, made in names} | {"/".join(name) for name in names}
+    for kind, given, known in (("operator", args.op, operators), ("implementation", args.impl, made)):
+        for name in given:
+            if name not in known:
+                raise unknown(f"{kind} of these runs", name, known)
+    return [
+        each
+        for each, (operator, own) in zip(series, names, strict=True)
+        if (not args.op or operator in args.op) and (not args.impl or {own, f"{operator}/{own}"} & set(args.impl))
+    ]
 
 
 def _is_step(each: Change | Drift) -> bool:
@@ -193,10 +218,10 @@ def _print_table(found: list[tuple[Series, Any]]) -> None:
         way = "slower" if each.ratio > 1 else "faster"
         points = series.points
         if _is_step(each):
-            places = [points[at].commit[:DIGITS] for at in (each.at, each.low, each.high)]
+            places = [_short(points[at].commit) for at in (each.at, each.low, each.high)]
             rows.append((way, series.case_id, series.mode, f"{each.ratio:.3f}", *places, f"{each.p:.1g}"))
         else:
-            ends = [points[at].commit[:DIGITS] for at in (each.first, each.last)]
+            ends = [_short(points[at].commit) for at in (each.first, each.last)]
             rows.append((f"{way}, slowly", series.case_id, series.mode, f"{each.ratio:.3f}", "-", *ends, "-"))
     if rows:
         print_table(COLUMNS, rows)

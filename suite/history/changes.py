@@ -149,11 +149,11 @@ def _told(y: np.ndarray, z: np.ndarray, bounds: list[int]) -> list[Change | Drif
             if _is_line(z, bounds[i - 1 : i + 2]):
                 i += 1
                 continue
-        first, at, end = bounds[i - 1 : i + 2]
+        first, end = bounds[i - 1], bounds[i + 1]
+        low, at, high = _place(z, first, end)
         step = float(np.median(y[at:end]) - np.median(y[first:at]))
         if abs(step) >= SMALLEST:
-            low, high = _place(z, first, at, end)
-            found.append(Change(at, math.exp(step), _chance(z, first, at, end), low, high))
+            found.append(Change(at, math.exp(step), _chance(z, first, bounds[i], end), low, high))
         i += 1
     return found
 
@@ -172,12 +172,16 @@ def _is_line(z: np.ndarray, bounds: Sequence[int]) -> bool:
     return gain < PLAINLY
 
 
-def _place(z: np.ndarray, first: int, at: int, end: int) -> tuple[int, int]:
-    """The range of places for a step that are nearly as likely as the best one: 95 %."""
+def _place(z: np.ndarray, first: int, end: int) -> tuple[int, int, int]:
+    """The likeliest place of a step, between the ends of the range of those that are nearly as likely: 95 %.
+
+    Segments have LEAST points; a step in the last two commits is nearer to the end.
+    """
     part = z[first:end]
     costs = []
     for place in range(1, len(part)):
         left, right = part[:place], part[place:]
         costs.append(float(np.sum((left - left.mean()) ** 2) + np.sum((right - right.mean()) ** 2)))
+    best = first + 1 + int(np.argmin(costs))
     likely = [first + 1 + i for i, cost in enumerate(costs) if cost - min(costs) <= stats.chi2.ppf(0.95, 1)]
-    return min(likely, default=at), max(likely, default=at)
+    return min(likely), best, max(likely)

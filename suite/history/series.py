@@ -8,8 +8,10 @@ Runs of one commit make one point: the median of their launches, with the widest
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -38,6 +40,13 @@ class Series:
     case_id: str
     mode: str
     points: tuple[Point, ...]
+
+    def is_slower(self, found: Sequence[Change | Drift]) -> bool:
+        """Whether its level at the end is above the lowest that it has had, by these changes."""
+        from suite.history.changes import SMALLEST
+
+        levels = list(accumulate((each.ratio for each in found), operator.mul, initial=1.0))
+        return levels[-1] > min(levels) * (1 + SMALLEST)
 
     def found(self, alpha: float) -> list[Change | Drift]:
         """Its steps and drifts; alpha as in `found_in`."""
@@ -119,7 +128,8 @@ def _of_machine(runs: Sequence[_Run], machine: str) -> tuple[str, list[_Run]]:
         known = [f"{name} {run.fingerprint[name]}" for name in differing if name in run.fingerprint]
         return ", ".join([run.fingerprint.get("device", "unknown device"), *known])
 
-    chosen = [run for run in runs if machine.lower() in name_of(run).lower()]
+    exactly = [run for run in runs if machine == name_of(run)]
+    chosen = exactly or [run for run in runs if machine.lower() in name_of(run).lower()]
     names = sorted({name_of(run) for run in chosen or runs})
     if not chosen:
         raise UsageError(f"no run of a machine like {machine!r}; the runs are of {'; '.join(names)}")

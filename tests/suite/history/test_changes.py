@@ -102,3 +102,25 @@ def test_a_step_below_half_a_percent_is_not_listed() -> None:
 def test_a_value_that_is_no_time_is_refused(wrong: float) -> None:
     with pytest.raises(ValueError, match="above 0"):
         found_in([1.0] * 10 + [wrong])
+
+
+@pytest.mark.parametrize("tail", [2, 3, 4])
+@pytest.mark.parametrize("ends", ["last", "first"])
+def test_a_step_near_an_end_is_where_it_is(tail: int, ends: str) -> None:
+    for seed in range(50):
+        y = noise(4000 + seed, 30)
+        at = 30 - tail if ends == "last" else tail
+        y[at:] *= 1.2
+        (found,) = changes(list(y))
+        assert found.at == at
+        assert found.low <= at <= found.high
+        assert found.ratio == pytest.approx(1.2, abs=0.03)
+
+
+def test_one_slow_commit_at_the_end_is_no_step_yet() -> None:
+    found = 0
+    for seed in range(50):
+        y = noise(5000 + seed, 30)
+        y[-1] *= 1.5
+        found += len(changes(list(y)))
+    assert found <= 3

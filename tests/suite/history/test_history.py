@@ -42,7 +42,7 @@ def test_the_step_and_its_commit_are_named(tmp_path: Path, capsys: pytest.Captur
     assert float(row[3]) == pytest.approx(1.05, abs=0.005)
     assert row[4] == "0014000000"
     assert main(["history", str(runs), "--fail"]) == 1
-    assert main(["history", str(runs), "--fail", "--impl", "naive"]) == 0
+    assert main(["history", str(runs), "--fail", "--impl", "retention/triton_chunk", "--op", "retention"]) == 1
 
 
 def test_faster_is_no_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -113,7 +113,7 @@ def test_a_damaged_run_is_passed_over_by_name(tmp_path: Path, capsys: pytest.Cap
     (tmp_path / "a" / "records.jsonl").write_text('{"case_id"\n{}\n')
     assert main(["history", str(tmp_path)]) == 0
     told = capsys.readouterr()
-    assert "1 runs of 1 commits" in told.out
+    assert "1 run of 1 commit" in told.out
     assert "a/records.jsonl" in told.err
 
 
@@ -123,11 +123,54 @@ def test_a_damaged_run_is_passed_over_by_name(tmp_path: Path, capsys: pytest.Cap
         (["no/such/folder"], "no/such/folder does not exist"),
         (["."], "no run in ."),
         ([".", "--alpha", "2"], "between 0 and 1"),
+        (["runs", "--op", "retentoin"], "unknown operator of these runs 'retentoin'; did you mean 'retention'?"),
+        (["runs", "--impl", "retention/naive"], "unknown implementation of these runs 'retention/naive'"),
     ],
 )
 def test_what_is_wrong_is_said(
     words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    if words[0] == "runs":
+        write_run(tmp_path / "runs", [record()])
     assert main(["history", *words]) == 2
     assert said in capsys.readouterr().err
+
+
+def in_order(root: Path, times: list[float], commits: list[str] | None = None, **device: Any) -> Path:
+    for i, ms in enumerate(times):
+        run = write_run(root / f"{i:03d}", [record("C64", time_ms=ms)], **device)
+        commit = commits[i] if commits else f"{i:04x}" + "0" * 36
+        change_environment(run, commit=commit, created=f"2026-01-{i + 1:02d}T00:00:00+00:00")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("levels", "code"),
+    [((1.0, 1.1), 1), ((1.0, 1.1, 1.0), 0), ((1.0, 0.8, 0.9), 1), ((1.1, 1.0), 0), ((1.0,), 0)],
+    ids=["slower", "mended", "faster and lost again", "faster", "same"],
+)
+def test_what_fails_is_slower_than_it_has_been(levels: tuple[float, ...], code: int, tmp_path: Path) -> None:
+    times = [level * (1 + 0.001 * (i % 3)) for level in levels for i in range(9)]
+    assert main(["history", str(in_order(tmp_path / "runs", times)), "--fail"]) == code
+
+
+def test_a_drift_fails_too(tmp_path: Path) -> None:
+    times = [1.0 + 0.006 * i + 0.001 * (i % 3) for i in range(28)]
+    assert main(["history", str(in_order(tmp_path / "runs", times)), "--fail"]) == 1
+
+
+def test_uncommitted_changes_are_not_their_commit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    commits = [f"{i:04x}" + "0" * 36 for i in range(10)]
+    commits += [f"{commits[-1]}-dirty", *(f"{i:04x}" + "0" * 36 for i in range(20, 24))]
+    times = [1.0 + 0.001 * (i % 3) for i in range(10)] + [1.3, 1.3, 1.301, 1.3, 1.301]
+    assert main(["history", str(in_order(tmp_path / "runs", times, commits))]) == 0
+    (row,) = [line.split("\t") for line in capsys.readouterr().out.splitlines() if line.startswith("slower")]
+    assert row[4] == "0009000000-dirty"
+
+
+def test_a_machine_s_own_name_chooses_it(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", [record()], torch="2.1")
+    write_run(tmp_path / "b", [record()], torch="2.10")
+    for name in ("Test CPU, torch 2.1", "Test CPU, torch 2.10"):
+        assert gather([tmp_path], name).machine == name
