@@ -83,7 +83,7 @@ lint: $(READY) needed-dev ## check style and types
 
 docs: $(READY) needed-dev ## build the documentation site into site/
 	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict
-	@echo site/index.html
+	@echo "site/index.html; to search it: $(PYTHON) -m http.server --directory site"
 
 deps: ## install what the suite and its tests need; torch is not changed
 	$(PYTHON) -c 'import torch; print("torch==" + torch.__version__)' > .torch-constraint

@@ -75,7 +75,8 @@ class Run:
         """A chart of the report as a matplotlib figure.
 
         quantity: which chart: `time`, `memory`, `roofline`, `speedup`, `tflops` and others that the report has
-        setting:  of which setting, by its words or its number in the report; the first by default
+        setting:  of which setting: its words, a part of them that no other has ("decode"), or its number in the
+                  report; the first by default
         Raises UsageError where the run has no such setting or chart, with those that it has.
         """
         from suite.reporting.rendering import figure

@@ -8,6 +8,7 @@ linear_attention · fwd · fp32 · K 64 · B 1, H 1
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
@@ -39,7 +40,19 @@ def print_results(run: Run, *, everything: bool = False) -> None:
     _print(shown, console(sys.stdout))
     if left := len(found) - len(shown):
         print(f"{left} more problem{'s' * (left > 1)}: the report has them, and --verbose prints them\n")
+    _print_disturbed(rows)
     print_reasons(rows, everything=everything)
+
+
+def _print_disturbed(rows: Sequence[Mapping[str, Any]]) -> None:
+    """What telemetry says against times: of disturbed ones none is the fastest."""
+    from suite.gating.conditions import mark_of
+
+    timed = [row for row in rows if row["status"] == "ok"]
+    marks = Counter(mark for row in timed if (mark := mark_of(row["record"])))
+    if marks:
+        told = ", ".join(f"{mark} in {count} of {len(timed)} cases" for mark, count in marks.items())
+        print(f"disturbed: {told}; measure again on a quiet machine\n")
 
 
 def print_reasons(records: Iterable[Mapping[str, Any]], *, everything: bool = False) -> None:
@@ -47,7 +60,7 @@ def print_reasons(records: Iterable[Mapping[str, Any]], *, everything: bool = Fa
     from suite.reporting.data.summary import reasons
 
     found = reasons([{**each, "name": f"{each['operator']}/{each['implementation']}"} for each in records])
-    shown = found if everything else found[:REASONS]
+    shown = found if everything or len(found) == REASONS + 1 else found[:REASONS]
     for each in shown:
         print(f"{each.cases} {each.status}: {each.reason} ({each.names})")
     if len(found) > len(shown):
@@ -76,14 +89,14 @@ def _table(found: Sequence[Result]) -> Table:
     from rich.table import Column, Table
     from rich.text import Text
 
-    from suite.reporting.data.results import SUMMARY, summary
+    from suite.reporting.data.results import FASTEST, SUMMARY, summary
 
     table = Table(
         *(
-            Column(name, justify=justify, no_wrap=True, style=style)
+            Column(name, justify=justify, no_wrap=name != FASTEST, overflow="fold", style=style)
             for name, justify, style in zip(SUMMARY[2:-1], _JUSTIFIED, ("", "bold", "", ""), strict=True)
         ),
-        Column(SUMMARY[-1], overflow="fold"),
+        Column(SUMMARY[-1], overflow="fold", min_width=12),
         box=None,
         pad_edge=False,
         padding=(0, 1),

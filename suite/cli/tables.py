@@ -21,7 +21,8 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     from suite.terminal import console
 
     # Text has no markup: brackets in a name stay brackets.
-    header = [Column(header=Text(cell)) for cell in lines[0]]
+    # A name that is cut names nothing.
+    header = [Column(header=Text(cell), overflow="fold") for cell in lines[0]]
     table = Table(*header, box=None, pad_edge=False, header_style="bold")
     for line in lines[1:]:
         table.add_row(*map(Text, line))

@@ -107,7 +107,7 @@ def figure(run: AnyPath, kind: str = "time", setting: str | int = 0) -> Figure:
     """One chart of a run's report, as a matplotlib figure.
 
     kind:    the chart's kind, one of ORDER
-    setting: the words of its setting, or its number in the report
+    setting: its setting, a part of that which no other has ("decode"), or its number in the report
     Raises UsageError for a setting or chart that the run does not have, with those that it has.
     """
     content = prepare(read([run]))
@@ -119,10 +119,11 @@ def figure(run: AnyPath, kind: str = "time", setting: str | int = 0) -> Figure:
         if not 0 <= setting < len(panels):
             raise UsageError(f"setting {setting}: the run has {len(panels)}, counted from 0: {'; '.join(titles)}")
         panel = panels[setting]
-    elif setting not in titles:
-        raise unknown("setting", setting, titles)
     else:
-        panel = panels[titles.index(setting)]
+        alike = [at for at, title in enumerate(titles) if setting in (title, *title.split(" · "))]
+        if len(alike) != 1:
+            raise unknown("setting", setting, titles)
+        panel = panels[alike[0]]
     found = {chart.kind: chart for chart in reversed(panel.charts)}
     if kind not in found:
         raise unknown("chart of this setting", kind, found)

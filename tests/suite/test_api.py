@@ -141,6 +141,9 @@ def test_a_run_draws_the_charts_of_its_report(measured: suite.api.Run, tmp_path:
     assert any(setting in each.get_text() for each in words)
     longer = [record("C64", dtype="bfloat16", case_id=record()["case_id"].replace("fp32", "bf16"))]
     both = suite.api.Run(write_run(tmp_path / "both", [record("C64"), *longer]), Exit.PASS, whole=True)
+    assert any("bf16" in each.get_text() for each in both.plot(setting="bf16").findobj(Text))
+    with pytest.raises(UsageError, match="unknown setting 'fwd'"):
+        both.plot(setting="fwd")
     for setting in set(both.table()["setting"]):
         assert any(setting in each.get_text() for each in both.plot(setting=setting).findobj(Text))
     with pytest.raises(UsageError, match="did you mean 'time'"):

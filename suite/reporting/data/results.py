@@ -28,7 +28,8 @@ COLUMNS = (
     "error",
 )
 
-SUMMARY = ("operator", "setting", "T", "fastest", "time", "of roof", "others, times as long")
+FASTEST = "fastest"
+SUMMARY = ("operator", "setting", "T", FASTEST, "time", "of roof", "others, times as long")
 
 
 @dataclass(frozen=True)

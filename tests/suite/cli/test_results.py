@@ -83,9 +83,27 @@ def test_reasons_are_told_once_and_for_all_implementations(shown: Any) -> None:
     assert lines[1].startswith("8 unsupported: does not run on cpu, only on cuda (retention/peer_0, ")
     assert lines[1].endswith("and 2 more)")
     assert lines[2] == "1 unsupported: takes no such T (retention/own)"
+    assert len(shown([refused(f"own_{i}", f"reason {i}") for i in range(7)])) == 7
     many = [refused(f"own_{i}", f"reason {i}") for i in range(9)]
     assert shown(many)[-1] == "and 3 other reasons; --verbose prints them"
     assert len(shown(many, everything=True)) == 9
+
+
+def test_disturbed_times_are_told(shown: Any) -> None:
+    quiet, loud = timed("a", 64, 1.0), timed("b", 64, 2.0) | {"telemetry.other_share": 0.51}
+    said = "disturbed: other processes on the CPU in 1 of 2 cases; measure again on a quiet machine"
+    assert said in shown([quiet, loud])
+    assert not any("disturbed" in line for line in shown([quiet]))
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_a_narrow_terminal_folds_names_and_keeps_figures(columns: int, shown: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(results, "WIDTH", columns)
+    long = "fused_two_pass_streaming_mean_v2_of_many_words"
+    lines = shown([timed(long, 16384, 1.0), timed("other", 16384, 3.0)])
+    text = " ".join(" ".join(lines).split())
+    assert all(figure in text for figure in ("16,384", "1.00 ms", "25 %", "3.0x"))
+    assert "…" not in text
 
 
 def test_of_many_problems_the_first_are_printed(shown: Any, monkeypatch: pytest.MonkeyPatch) -> None:
