@@ -117,3 +117,15 @@ def test_reports_as_text_hold_hostile_names(tmp_path, capsys):
         text = capsys.readouterr().out
         assert not OBEYED.search(text)
         assert "<b>" not in text.replace("\\<", "") or form == "latex"
+
+
+def test_a_narrow_terminal_folds_names_and_cuts_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setenv("COLUMNS", "50")
+    name = "linear_attention/torch_chunk/B1_T128_H1_K64_V64_fp32_fwd_C64"
+    print_table(("change", "case", "commit"), [("slower", name, "17ba0791aa"), ("slower", name, "17ba0791ab")])
+    shown = DRAWN.sub("", stream.getvalue())
+    assert "…" not in shown
+    folded = "".join(line[8:].split("  ")[0].strip() for line in shown.splitlines()[1:])
+    assert folded.count(name) == 2
