@@ -7,7 +7,7 @@ import pytest
 
 from suite.history.changes import Change, Drift, changes, found_in
 
-SERIES, COMMITS, NOISE = 150, 200, 0.01
+SERIES, COMMITS, NOISE = 120, 200, 0.01
 
 
 def noise(seed: int, length: int = COMMITS) -> np.ndarray:
